@@ -1,0 +1,138 @@
+/**
+ * An OpenCode server, as typed effects and one shared event stream.
+ *
+ * **Responsibilities**: the requests of a {@link Dialect}, the shared subscription ({@link EventHub}), and the two short
+ * ways to use a session without a store: `stream` and `sendMessage`.
+ *
+ * **Not responsibilities**: what becomes of a turn whose stream is lost (`Turn`).
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as HttpClient from "effect/http/HttpClient"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { ClientError, EventsError, RequestError, SessionNotFound } from "./ClientError.ts"
+import type { Dialect } from "./Dialect.ts"
+import type { Subscriber, Subscription } from "./EventHub.ts"
+import * as EventHub from "./EventHub.ts"
+import type { SessionId } from "./Ids.ts"
+import type { Message } from "./Message.ts"
+import type { Prompt } from "./Prompt.ts"
+import type { TurnEvent } from "./TurnEvent.ts"
+import * as V1 from "./v1/Dialect.ts"
+
+/**
+ * A prompt, or just its text.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type PromptInput = string | Prompt
+
+/**
+ * An event of {@link Client}'s `stream`, or the mark that some may be missing: because the connection was lost for a time
+ * (`reconnect`), or because the reader was slower than the server (`overflow`).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type StreamEvent = TurnEvent | { readonly _tag: "Gap"; readonly reason: "reconnect" | "overflow" }
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class Client extends Context.Service<
+  Client,
+  Omit<Dialect, "events" | "prompt" | "promptAndWait"> & {
+    /** Posts a prompt; success means that the server accepted it. With `ids` it may be posted again. */
+    readonly prompt: (id: SessionId, prompt: PromptInput) => Effect.Effect<void, RequestError | SessionNotFound>
+
+    /** Posts a prompt and gives the last message of the answer. Cut connections lose it: use a turn for what matters. */
+    readonly sendMessage: (
+      id: SessionId,
+      prompt: PromptInput
+    ) => Effect.Effect<Message, RequestError | SessionNotFound>
+
+    /** Subscribes, prompts, and gives the events of the session and its subagents until the session is idle. */
+    readonly stream: (id: SessionId, prompt: PromptInput) => Stream.Stream<StreamEvent, ClientError>
+
+    /** Subscribes to the events of a session and its subagents over the one connection that all subscribers share. */
+    readonly subscribe: (
+      id: SessionId,
+      subscriber: Subscriber
+    ) => Effect.Effect<Subscription, EventsError, Scope.Scope>
+  }
+>()("@opencode-turn/core/Client") {}
+
+/**
+ * A client over a dialect.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(
+  dialect: Dialect
+): Effect.fn.Return<Client["Service"], never, Scope.Scope> {
+  const hub = yield* EventHub.make(dialect)
+  const { events: _events, prompt: _prompt, promptAndWait: _promptAndWait, ...requests } = dialect
+  const prompt = (id: SessionId, input: PromptInput) => dialect.prompt(id, toPrompt(input))
+
+  return Client.of({
+    ...requests,
+    prompt,
+    sendMessage: (id, input) => dialect.promptAndWait(id, toPrompt(input)),
+    subscribe: hub.subscribe,
+    stream: (id, input) =>
+      Stream.unwrap(Effect.gen(function*() {
+        const queue = yield* Queue.unbounded<StreamEvent, EventsError>()
+        yield* hub.subscribe(id, intoQueue(queue))
+        yield* prompt(id, input)
+        return Stream.fromQueue(queue).pipe(Stream.takeUntil((event) =>
+          event._tag === "StatusChanged" && event.sessionId === id && event.status.type === "idle"
+        ))
+      }))
+  })
+})
+
+/**
+ * A client of the server at `baseUrl`, over any `HttpClient`. Whether an OpenCode 1.x server answers there is found out
+ * before the first request, once.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: V1.Options): Layer.Layer<Client, never, HttpClient.HttpClient> =>
+  Layer.effect(Client, Effect.flatMap(V1.make(options), make))
+
+// internal
+
+const toPrompt = (input: PromptInput): Prompt =>
+  typeof input === "string" ? { parts: [{ type: "text", text: input }] } : input
+
+/** Waiting events are dropped past this number, and a gap takes their place: memory stays bounded. */
+const maxQueued = 4096
+
+const intoQueue = (queue: Queue.Queue<StreamEvent, EventsError>): Subscriber => ({
+  onEvent: (event) => {
+    if (Queue.sizeUnsafe(queue) >= maxQueued) {
+      while (Queue.takeUnsafe(queue) !== undefined) { /* dropped */ }
+      Queue.offerUnsafe(queue, { _tag: "Gap", reason: "overflow" })
+    }
+    Queue.offerUnsafe(queue, event)
+  },
+  onFlush: () => {},
+  onHeartbeat: () => {},
+  onLost: () => {},
+  onGap: () => {
+    Queue.offerUnsafe(queue, { _tag: "Gap", reason: "reconnect" })
+  },
+  onClosed: (error) => {
+    Queue.failCauseUnsafe(queue, Cause.fail(error))
+  }
+})

@@ -1,0 +1,117 @@
+/**
+ * Keeps what is not the turn's own from changing the turn: callbacks, observers, gates, best-effort requests.
+ *
+ * A contained effect may fail, die, interrupt itself, or hang: it is given up after its time, reported to Effect's
+ * `ErrorReporter` with the feature and its context, and the turn goes on.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as ErrorReporter from "effect/ErrorReporter"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { Tracer } from "./Tracer.ts"
+import * as TurnPolicy from "./TurnPolicy.ts"
+
+/**
+ * A failure that was contained, as an error reporter receives it. `feature` names what failed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ContainedFailure extends Schema.TaggedError<ContainedFailure>()("ContainedFailure", {
+  feature: Schema.String,
+  context: Schema.Record(Schema.String, Schema.String),
+  cause: Schema.Defect()
+}) {
+  override get message() {
+    return `${this.feature} failed; the turn went on`
+  }
+  override readonly [ErrorReporter.severity] = "Warn" as const
+  override get [ErrorReporter.attributes]() {
+    return { feature: this.feature, handled: true, ...this.context }
+  }
+}
+
+/**
+ * Runs a callback of the product within `TurnPolicy.CallbackTimeout`. What goes wrong is reported and traced as
+ * `callback.error`.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const callback = <E, R>(
+  name: string,
+  context: Readonly<Record<string, string>>,
+  f: () => Effect.Effect<void, E, R>
+): Effect.Effect<void, never, R | Tracer> =>
+  Effect.gen(function*() {
+    const tracer = yield* Tracer
+    const exit = yield* isolated(Effect.suspend(f), yield* TurnPolicy.CallbackTimeout)
+    if (Exit.isSuccess(exit)) return
+    const error = Cause.squash(exit.cause)
+    yield* report(name, context, exit.cause)
+    yield* tracer.emit("callback.error", { callback: name, error_class: classOf(error) })
+  })
+
+/**
+ * Runs an effect whose failure is no more than reported, within a time limit.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const attempt = <A, E, R>(
+  feature: string,
+  context: Readonly<Record<string, string>>,
+  limit: Duration.Input,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<Option.Option<A>, never, R> =>
+  Effect.flatMap(isolated(effect, limit), (exit) =>
+    Exit.isSuccess(exit)
+      ? Effect.succeedSome(exit.value)
+      : Effect.as(report(feature, context, exit.cause), Option.none<A>()))
+
+/**
+ * Reports a cause as contained.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const report = (
+  feature: string,
+  context: Readonly<Record<string, string>>,
+  cause: Cause.Cause<unknown>
+): Effect.Effect<void> =>
+  ErrorReporter.report(Cause.fail(new ContainedFailure({ feature, context, cause: Cause.squash(cause) })))
+
+// internal
+
+/**
+ * Runs the effect in a fiber of its own, so that it can interrupt nobody but itself, and stops waiting for it after the
+ * limit even if it cannot be interrupted.
+ */
+const isolated = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  limit: Duration.Input
+): Effect.Effect<Exit.Exit<A, E | Cause.TimeoutError>, never, R> =>
+  Effect.gen(function*() {
+    const fiber = yield* Effect.forkDetach(Effect.interruptible(effect), { startImmediately: true })
+    const exit = yield* Fiber.await(fiber).pipe(
+      Effect.timeoutOption(limit),
+      Effect.onInterrupt(() => Effect.sync(() => fiber.interruptUnsafe()))
+    )
+    if (Option.isSome(exit)) return exit.value
+    fiber.interruptUnsafe()
+    return Exit.fail(new Cause.TimeoutError("it took longer than it may"))
+  })
+
+const classOf = (error: unknown): string =>
+  typeof error === "object" && error !== null && "_tag" in error && typeof error._tag === "string"
+    ? error._tag
+    : error instanceof Error
+    ? error.name
+    : typeof error

@@ -1,0 +1,160 @@
+/**
+ * The exchange of a turn: the stored messages that are its prompt and the answer to it.
+ *
+ * An assistant message belongs to the turn if its `parentId` is the prompt's id, or that of a user message with which
+ * OpenCode itself went on after the context had overflowed. Texts and positions are never compared.
+ *
+ * @since 0.1.0
+ */
+import type { MessageId, SessionId } from "./Ids.ts"
+import type { AssistantMessage, Message } from "./Message.ts"
+import type { WirePart } from "./Part.ts"
+import * as Reply from "./Reply.ts"
+import type { UpstreamFailure } from "./Upstream.ts"
+import * as Usage from "./Usage.ts"
+
+/**
+ * One assistant message of the answer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Step {
+  readonly info: AssistantMessage
+  readonly parts: ReadonlyArray<WirePart>
+}
+
+/**
+ * `isAccepted`: the server has the prompt. `isCurrent`: no other prompt follows it. `steps` are in the order of the server;
+ * `messages` are the prompt, the steps and the continuations between them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Exchange {
+  readonly sessionId: SessionId
+  readonly promptId: MessageId
+  readonly isAccepted: boolean
+  readonly isCurrent: boolean
+  readonly messages: ReadonlyArray<Message>
+  readonly steps: ReadonlyArray<Step>
+}
+
+/**
+ * Picks the turn's messages, oldest first.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromMessages = (
+  ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
+  messages: ReadonlyArray<Message>
+): Exchange => {
+  const own: Array<Message> = []
+  const answered = new Set<MessageId>([ids.promptId])
+  let isAccepted = false
+  let isCurrent = true
+  for (const message of messages) {
+    const { info } = message
+    if (info.role === "assistant") {
+      if (answered.has(info.parentId)) own.push(message)
+    } else if (info.id === ids.promptId) {
+      isAccepted = true
+      own.push(message)
+    } else if (isAccepted && isCurrent && info.isContinuation) {
+      answered.add(info.id)
+      own.push(message)
+    } else if (isAccepted) {
+      isCurrent = false
+    }
+  }
+  return {
+    ...ids,
+    // An answer proves the prompt, where the prompt itself cannot be read.
+    isAccepted: isAccepted || own.length > 0,
+    isCurrent,
+    messages: own,
+    steps: own.flatMap(({ info, parts }) => (info.role === "assistant" ? [{ info, parts }] : []))
+  }
+}
+
+/**
+ * The step that decides: the newest one that is not a summary.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const lastStep = (self: Exchange): Step | undefined => self.steps.findLast(({ info }) => !info.isSummary)
+
+/**
+ * Whether the answer has ended: its last message failed, or completed for a reason that no further step follows.
+ *
+ * **Gotchas**
+ *
+ * - A step without `completedMillis` may be running, or may be what a killed server left behind: only the status of the
+ *   session tells these apart.
+ * - The step in which the context overflows completes without `finish` and without an error, and the turn goes on (1.18.33).
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isFinal = (self: Exchange): boolean => {
+  const info = self.messages.at(-1)?.info
+  if (info?.role !== "assistant") return false
+  if (info.error !== undefined) return true
+  return !info.isSummary && info.completedMillis !== undefined && info.finish !== undefined &&
+    info.finish !== "tool-calls"
+}
+
+/**
+ * Whether the last step ended with a tool call that a person refused: no further step follows then, although its `finish`
+ * is `tool-calls` (1.18.33).
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isRefused = (self: Exchange): boolean => {
+  const last = lastStep(self)
+  return last?.info.completedMillis !== undefined &&
+    last.parts.some((part) => part.type === "tool" && part.isRefused === true)
+}
+
+/**
+ * The error that ended the answer, also that of a summary without which it could not go on.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const failure = (self: Exchange): UpstreamFailure | undefined => self.steps.at(-1)?.info.error
+
+/**
+ * Why the last step ended: `stop`, `tool-calls`, `length`, …
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const finish = (self: Exchange): string | undefined => lastStep(self)?.info.finish
+
+/**
+ * Cost and tokens over all steps, from the messages themselves.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const usage = (self: Exchange): Usage.Usage => Usage.sum(self.steps.map(({ info }) => info.usage))
+
+/**
+ * Makes the exchange the truth of the reply; what only the stream knew stays.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const reconcile = (self: Exchange, reply: Reply.Reply): Reply.Reply => Reply.reconcile(reply, self.messages)
+
+/**
+ * Folds an exchange that may lag behind the stream into the reply: nothing shown shrinks.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const merge = (self: Exchange, reply: Reply.Reply): Reply.Reply => Reply.merge(reply, self.messages)

@@ -1,0 +1,101 @@
+/**
+ * OpenCode's stored messages and sessions, as the domain knows them.
+ *
+ * @since 0.1.0
+ */
+import type { MessageId, SessionId } from "./Ids.ts"
+import type { WirePart } from "./Part.ts"
+import type { UpstreamFailure } from "./Upstream.ts"
+import type { Usage } from "./Usage.ts"
+
+/**
+ * A user's message. Its parts are of no interest to a turn.
+ *
+ * **Details**
+ *
+ * When the context overflows, OpenCode writes user messages of its own: one that asks for a summary, and one that goes on
+ * after it. `isContinuation` marks both: what answers them belongs to the prompt before (1.18.33).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface UserMessage {
+  readonly role: "user"
+  readonly id: MessageId
+  readonly sessionId: SessionId
+  readonly createdMillis: number
+  readonly isContinuation: boolean
+}
+
+/**
+ * One step of an answer. A tool loop makes one assistant message for each step, all with the same `parentId`, the user
+ * message they answer.
+ *
+ * **Details**
+ *
+ * `finish` is `tool-calls` for every step but the last, and for the last one too where a person refused the tool.
+ * `completedMillis` is absent while the step runs, and stays absent when the server is killed during it. `isSummary`: the
+ * step summed up the conversation because the context had overflowed; it says nothing to the user. `structured` is the
+ * value that a `format` of JSON Schema asked for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AssistantMessage {
+  readonly role: "assistant"
+  readonly id: MessageId
+  readonly sessionId: SessionId
+  readonly parentId: MessageId
+  readonly createdMillis: number
+  readonly completedMillis: number | undefined
+  readonly finish: string | undefined
+  readonly error: UpstreamFailure | undefined
+  readonly usage: Usage
+  readonly isSummary: boolean
+  readonly structured: unknown
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type MessageInfo = UserMessage | AssistantMessage
+
+/**
+ * A message with its parts, as the server stores it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Message {
+  readonly info: MessageInfo
+  readonly parts: ReadonlyArray<WirePart>
+}
+
+/**
+ * A session of the server. `usage` is the session's own sum; the sessions of its subagents are not in it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Session {
+  readonly id: SessionId
+  readonly parentId: SessionId | undefined
+  readonly title: string
+  readonly agent: string | undefined
+  readonly directory: string
+  readonly createdMillis: number
+  readonly updatedMillis: number
+  readonly usage: Usage
+}
+
+/**
+ * What a session is doing. The server lists only sessions that are not idle.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SessionStatus =
+  | { readonly type: "idle" }
+  | { readonly type: "busy" }
+  | { readonly type: "retry"; readonly attempt: number; readonly message: string; readonly nextMillis: number }

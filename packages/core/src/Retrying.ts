@@ -1,0 +1,24 @@
+/**
+ * Repeats what may be repeated.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
+import * as TurnPolicy from "./TurnPolicy.ts"
+
+/**
+ * Retries failures that say that they may be (`isRetryable`), by `TurnPolicy.RequestRetry`.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const retrying = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(
+    TurnPolicy.RequestRetry,
+    (schedule) =>
+      Effect.retry(effect, {
+        schedule,
+        while: (error) => Predicate.hasProperty(error, "isRetryable") && error.isRetryable === true
+      })
+  )

@@ -1,0 +1,216 @@
+/**
+ * Named trace events of a turn, for dashboards and alerts.
+ *
+ * **Responsibilities**: the names and the payload keys below, which dashboards rely on (snake_case; durations in
+ * milliseconds), and where they go.
+ *
+ * **Not responsibilities**: spans and metrics of Effect itself; every public function of the pipeline has its span.
+ *
+ * **Event contract**: `response.started` comes before the stream's events, these before `turn.finished`, which comes once,
+ * after the durable write, and last.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as Ref from "effect/Ref"
+
+/**
+ * The payload of `turn.finished`. `error` is the tag of the error, `error_message` at most 200 characters.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TurnFinished {
+  readonly status: "completed" | "cancelled" | "error" | "failed"
+  readonly duration_ms: number
+  readonly cost: number
+  readonly input_tokens: number
+  readonly output_tokens: number
+  readonly tool_count: number
+  readonly error: string | null
+  readonly error_message: string | null
+}
+
+/**
+ * Every trace event with its payload. `subject_id` is the conversation, `message_id` the stored assistant message.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TraceEvents {
+  readonly "response.started": { readonly subject_id: string; readonly message_id: string }
+  readonly "session.created": { readonly session_id: string; readonly subject_id: string }
+  readonly "session.recreated_with_resend": { readonly session_id: string; readonly subject_id: string }
+  readonly "stream.completed": {
+    readonly duration_ms: number
+    readonly first_token_ms: number | null
+    readonly event_count: number
+    readonly tool_count: number
+  }
+  readonly "stream.interrupted": {
+    readonly duration_ms: number
+    readonly event_count: number
+    readonly error: string
+    readonly error_message: string
+  }
+  readonly "response.waiting_for_final_text": { readonly message_id: string }
+  readonly "response.recovered_from_exchange": { readonly message_id: string }
+  readonly "response.upstream_error": {
+    readonly error_name: string
+    readonly error_message: string
+    readonly status_code: number | null
+    readonly provider_url: string | null
+  }
+  readonly "response.error": {
+    readonly reason: "upstream_llm_error" | "empty_stream"
+    readonly message_id: string
+    readonly subject_id: string
+  }
+  readonly "callback.error": { readonly callback: string; readonly error_class: string }
+  readonly "turn.finished": TurnFinished
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type TraceName = keyof TraceEvents
+
+/**
+ * A trace event as a sink receives it: the name with the product's prefix, `opencode.turn.finished`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TraceEvent {
+  readonly name: string
+  readonly payload: Readonly<Record<string, string | number | null>>
+}
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class Tracer extends Context.Service<Tracer, {
+  readonly emit: <Name extends TraceName>(name: Name, payload: TraceEvents[Name]) => Effect.Effect<void>
+}>()("@opencode-turn/core/Tracer") {}
+
+/**
+ * What every layer takes: `prefix` comes before each event's name, `opencode` by default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly prefix?: string
+}
+
+/**
+ * A tracer whose events go to a function.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (sink: (event: TraceEvent) => Effect.Effect<void>, options?: Options): Tracer["Service"] => {
+  const prefix = options?.prefix ?? "opencode"
+  return Tracer.of({ emit: (name, payload) => sink({ name: `${prefix}.${name}`, payload: { ...payload } }) })
+}
+
+/**
+ * Emits nothing.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerNoop: Layer.Layer<Tracer> = Layer.succeed(Tracer, make(() => Effect.void))
+
+/**
+ * Logs each event at level Info, its payload as annotations.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerLog = (options?: Options): Layer.Layer<Tracer> =>
+  Layer.succeed(
+    Tracer,
+    make(({ name, payload }) => Effect.annotateLogs(Effect.logInfo(name), payload), options)
+  )
+
+/**
+ * Adds each event to the current span, and counts in Effect's metrics: turns by status, their duration, cost and tokens.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerSpan = (options?: Options): Layer.Layer<Tracer> => {
+  const spans = make(
+    ({ name, payload }) =>
+      Effect.gen(function*() {
+        const span = yield* Effect.option(Effect.currentSpan)
+        if (Option.isNone(span)) return
+        span.value.event(name, yield* Clock.currentTimeNanos, payload)
+      }),
+    options
+  )
+  return Layer.succeed(
+    Tracer,
+    Tracer.of({
+      emit: (name, payload) =>
+        Effect.andThen(
+          spans.emit(name, payload),
+          "duration_ms" in payload && "status" in payload ? record(payload) : Effect.void
+        )
+    })
+  )
+}
+
+/**
+ * The trace events of a test, oldest first.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class TraceLog extends Context.Service<TraceLog, {
+  readonly events: Effect.Effect<ReadonlyArray<TraceEvent>>
+}>()("@opencode-turn/core/Tracer/TraceLog") {}
+
+/**
+ * Collects the events in memory, for tests.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerCollect = (options?: Options): Layer.Layer<Tracer | TraceLog> =>
+  Layer.effectContext(Effect.gen(function*() {
+    const events = yield* Ref.make<ReadonlyArray<TraceEvent>>([])
+    return Context.make(Tracer, make((event) => Ref.update(events, (all) => [...all, event]), options)).pipe(
+      Context.add(TraceLog, TraceLog.of({ events: Ref.get(events) }))
+    )
+  }))
+
+// internal
+
+const turns = Metric.counter("opencode_turn_finished_total", {
+  description: "Turns that ended, by status",
+  incremental: true
+})
+const duration = Metric.histogram("opencode_turn_duration_ms", {
+  description: "Duration of turns in milliseconds",
+  boundaries: Metric.exponentialBoundaries({ start: 250, factor: 2, count: 12 })
+})
+const cost = Metric.counter("opencode_turn_cost_dollars_total", { description: "Cost of turns in US dollars" })
+const tokens = Metric.counter("opencode_turn_tokens_total", { description: "Tokens of turns, by direction" })
+
+const record = (finished: TurnFinished): Effect.Effect<void> =>
+  Effect.all([
+    Metric.update(Metric.withAttributes(turns, { status: finished.status }), 1),
+    Metric.update(duration, finished.duration_ms),
+    Metric.update(cost, finished.cost),
+    Metric.update(Metric.withAttributes(tokens, { direction: "input" }), finished.input_tokens),
+    Metric.update(Metric.withAttributes(tokens, { direction: "output" }), finished.output_tokens)
+  ], { discard: true })

@@ -1,0 +1,187 @@
+/**
+ * What can go wrong with a turn, beyond the errors of the server (`ClientError`) and of the store (`StoreError`).
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import { AssistantMessageId, ConversationId, SessionId } from "./Ids.ts"
+
+/**
+ * The caller's input cannot be used. `reason` says what is wrong with the field and what it should be.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
+  field: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `invalid ${this.field}: ${this.reason}`
+  }
+}
+
+/**
+ * An effect of the caller's input failed: the one that was to give this field.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InputFailed extends Schema.TaggedError<InputFailed>()("InputFailed", {
+  field: Schema.String,
+  cause: Schema.Defect()
+}) {
+  override get message() {
+    return `the effect that gives ${this.field} failed`
+  }
+}
+
+/**
+ * The server accepted the prompt and then did nothing: no event, no answer, and it says that the session is idle.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StaleSession extends Schema.TaggedError<StaleSession>()("StaleSession", {
+  sessionId: SessionId,
+  silentMillis: Schema.Finite
+}) {
+  override get message() {
+    return `session ${this.sessionId} was silent for ${this.silentMillis} ms after the prompt and is idle without an answer`
+  }
+}
+
+/**
+ * The turn ended without any content, and the server's record has none either.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class EmptyStream extends Schema.TaggedError<EmptyStream>()("EmptyStream", {
+  sessionId: SessionId
+}) {
+  override get message() {
+    return `session ${this.sessionId} ended the turn without an answer`
+  }
+}
+
+/**
+ * The model's provider, or OpenCode on its behalf, failed the turn. `name` is OpenCode's name of the error.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Upstream extends Schema.TaggedError<Upstream>()("Upstream", {
+  name: Schema.String,
+  reason: Schema.String,
+  statusCode: Schema.optionalKey(Schema.Finite),
+  isRetryable: Schema.Boolean,
+  url: Schema.optionalKey(Schema.String)
+}) {
+  override get message() {
+    const status = this.statusCode === undefined ? "" : ` ${this.statusCode}`
+    return `${this.name}${status}: ${this.reason}`
+  }
+}
+
+/**
+ * A deadline passed. `limit` names it as in `TurnPolicy`. The session was aborted.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TurnTimeout extends Schema.TaggedError<TurnTimeout>()("TurnTimeout", {
+  limit: Schema.Literals(["wholeStream", "finalExchange"]),
+  millis: Schema.Finite
+}) {
+  override get message() {
+    return `the turn did not end within ${this.millis} ms (${this.limit})`
+  }
+}
+
+/**
+ * The server left the turn unfinished (it was restarted, or lost the run) more often than it is resumed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TurnUnfinished extends Schema.TaggedError<TurnUnfinished>()("TurnUnfinished", {
+  sessionId: SessionId,
+  resumes: Schema.Finite
+}) {
+  override get message() {
+    return `session ${this.sessionId} left the turn unfinished and idle, after it was resumed ${this.resumes} times`
+  }
+}
+
+/**
+ * Somebody stopped the turn: the stored message is cancelled, or the session was aborted on the server.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TurnCancelled extends Schema.TaggedError<TurnCancelled>()("TurnCancelled", {
+  messageId: AssistantMessageId
+}) {
+  override get message() {
+    return `message ${this.messageId} was cancelled`
+  }
+}
+
+/**
+ * Another worker took the turn over: this one's writes change nothing any more.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TurnTakenOver extends Schema.TaggedError<TurnTakenOver>()("TurnTakenOver", {
+  messageId: AssistantMessageId
+}) {
+  override get message() {
+    return `message ${this.messageId} was taken over by another worker`
+  }
+}
+
+/**
+ * A defect in the pipeline, or in what it was given. It is stored as the end of the message, and thrown again.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TurnDied extends Schema.TaggedError<TurnDied>()("TurnDied", {
+  cause: Schema.Defect()
+}) {
+  override get message() {
+    return "the turn died of an unexpected error"
+  }
+}
+
+/**
+ * The conversation has a turn that has not ended.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TurnInProgress extends Schema.TaggedError<TurnInProgress>()("TurnInProgress", {
+  conversationId: ConversationId,
+  messageId: AssistantMessageId
+}) {
+  override get message() {
+    return `conversation ${this.conversationId} already has a turn in progress (message ${this.messageId})`
+  }
+}
+
+/**
+ * The assistant message that the turn was to fill has ended already.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class AlreadyFinished extends Schema.TaggedError<AlreadyFinished>()("AlreadyFinished", {
+  messageId: AssistantMessageId,
+  status: Schema.Literals(["completed", "cancelled", "error"])
+}) {
+  override get message() {
+    return `message ${this.messageId} is already ${this.status}`
+  }
+}

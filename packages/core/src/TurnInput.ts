@@ -1,0 +1,98 @@
+/**
+ * What a turn is given.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type { PermissionRule } from "./Dialect.ts"
+import type { Exchange } from "./Exchange.ts"
+import type { ConversationId } from "./Ids.ts"
+import type { Prompt, PromptPart } from "./Prompt.ts"
+import * as Prompts from "./Prompt.ts"
+import type { ReplyUpdate } from "./ReplyUpdate.ts"
+import type { StoredMessage } from "./SessionStore.ts"
+import { InputFailed, type InvalidInput } from "./TurnError.ts"
+import type { TurnResult } from "./TurnResult.ts"
+
+/**
+ * A value, or an effect that is evaluated when the prompt is made; `undefined` leaves the choice to the server.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Evaluated<A, E = never, R = never> = A | Effect.Effect<A | undefined, E, R>
+
+/**
+ * One user message, and what goes with it.
+ *
+ * **Details**
+ *
+ * - `conversationId`: the product's; its OpenCode session is made with the first turn, with `title` and `permission`.
+ * - `prompt`: text, or parts.
+ * - `messageId`: the assistant message to fill, where the product made its id beforehand; otherwise one is made.
+ * - `model`: `provider/model`. `variant`: one of the model's variants, for example of its reasoning effort.
+ * - `onFinalized`: after the terminal write that this turn won, with the server's record where there is one.
+ * - `onTurnFinished`: at the very end, with what `runTurn` gives.
+ * - `onActivityTick`: at most every `TurnPolicy.ActivityTick` while the stream lives.
+ * - `observers`: each is called with every update, in order, one at a time, at its own pace.
+ *
+ * **Gotchas**
+ *
+ * Callbacks and observers are contained: one that fails, dies or takes longer than `TurnPolicy.CallbackTimeout` is reported
+ * (`ErrorReporter`, `callback.error`) and changes nothing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TurnInput<E = never, R = never> {
+  readonly conversationId: string
+  readonly prompt: string | ReadonlyArray<PromptPart>
+  readonly messageId?: string | undefined
+  readonly agent?: Evaluated<string, E, R> | undefined
+  readonly model?: Evaluated<string, E, R> | undefined
+  readonly variant?: Evaluated<string, E, R> | undefined
+  readonly system?: Evaluated<string, E, R> | undefined
+  readonly title?: string | undefined
+  readonly permission?: ReadonlyArray<PermissionRule> | undefined
+  readonly onFinalized?:
+    | ((message: StoredMessage, exchange: Exchange | undefined) => Effect.Effect<void, E, R>)
+    | undefined
+  readonly onTurnFinished?: ((result: TurnResult) => Effect.Effect<void, E, R>) | undefined
+  readonly onActivityTick?: ((conversationId: ConversationId) => Effect.Effect<void, E, R>) | undefined
+  readonly observers?: ReadonlyArray<(update: ReplyUpdate) => Effect.Effect<void, E, R>> | undefined
+}
+
+/**
+ * The prompt of the input, without ids: evaluates what is to be evaluated.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const toPrompt = Effect.fn("TurnInput.toPrompt")(function*<E, R>(
+  input: TurnInput<E, R>,
+  parts: ReadonlyArray<PromptPart>
+): Effect.fn.Return<Prompt, InvalidInput | InputFailed, R> {
+  const agent = yield* evaluate("agent", input.agent)
+  const model = yield* evaluate("model", input.model)
+  const variant = yield* evaluate("variant", input.variant)
+  const system = yield* evaluate("system", input.system)
+  return {
+    parts,
+    ...(agent !== undefined && { agent }),
+    ...(model !== undefined && { model: yield* Prompts.parseModel(model) }),
+    ...(variant !== undefined && { variant }),
+    ...(system !== undefined && { system })
+  }
+})
+
+// internal
+
+const evaluate = <E, R>(
+  field: string,
+  value: Evaluated<string, E, R> | undefined
+): Effect.Effect<string | undefined, InputFailed, R> =>
+  Effect.isEffect(value)
+    // The caller's effect may also die or interrupt itself: the turn then fails as for any other reason.
+    ? Effect.catchCause(value, (cause) => Effect.fail(new InputFailed({ field, cause: Cause.squash(cause) })))
+    : Effect.succeed(value)

@@ -1,0 +1,72 @@
+/**
+ * Cost and tokens, and their sum.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * Token counts. `input` leaves out what was read from or written to the provider's cache.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Tokens = Schema.Struct({
+  input: Schema.Finite,
+  output: Schema.Finite,
+  reasoning: Schema.Finite,
+  cacheRead: Schema.Finite,
+  cacheWrite: Schema.Finite
+})
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Tokens extends Schema.Schema.Type<typeof Tokens> {}
+
+/**
+ * What a step, a message or a turn used. `cost` is in US dollars, as OpenCode computes it from its model catalogue.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Usage = Schema.Struct({ cost: Schema.Finite, tokens: Tokens })
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Usage extends Schema.Schema.Type<typeof Usage> {}
+
+/**
+ * Nothing used.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const zero: Usage = { cost: 0, tokens: { input: 0, output: 0, reasoning: 0, cacheRead: 0, cacheWrite: 0 } }
+
+/**
+ * The sum of all.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const sum = (all: Iterable<Usage>): Usage => {
+  let total = zero
+  for (const usage of all) total = add(total, usage)
+  return total
+}
+
+// internal
+
+const add = (a: Usage, b: Usage): Usage => ({
+  // Costs are decimal fractions of a cent: without rounding, three steps of 0.00008 sum to 0.00024000000000000003.
+  cost: Math.round((a.cost + b.cost) * 1e12) / 1e12,
+  tokens: {
+    input: a.tokens.input + b.tokens.input,
+    output: a.tokens.output + b.tokens.output,
+    reasoning: a.tokens.reasoning + b.tokens.reasoning,
+    cacheRead: a.tokens.cacheRead + b.tokens.cacheRead,
+    cacheWrite: a.tokens.cacheWrite + b.tokens.cacheWrite
+  }
+})

@@ -1,0 +1,402 @@
+/**
+ * OpenCode 1.x over HTTP: routes, bodies, and errors.
+ *
+ * **Gotchas**
+ *
+ * - `/event`, `/session/status`, `/permission` and `/question` are per directory: a client sees one directory's (1.18.33).
+ * - An unknown route answers 200 with the HTML of the web application, so every JSON answer is checked for it.
+ * - Redirects are not followed and the password goes to the configured origin only.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import type * as HttpClientError from "effect/http/HttpClientError"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import type * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Semaphore from "effect/Semaphore"
+import * as Stream from "effect/Stream"
+import type { EventsError, RequestError } from "../ClientError.ts"
+import {
+  DecodeError,
+  MessageNotFound,
+  RequestNotFound,
+  RequestTimeout,
+  SessionNotFound,
+  StatusError,
+  StreamLost,
+  TransportError,
+  Unauthorized,
+  UnsupportedServer
+} from "../ClientError.ts"
+import type { Dialect, Health } from "../Dialect.ts"
+import { SessionId } from "../Ids.ts"
+import { makeDecoder } from "./Events.ts"
+import * as Wire from "./Wire.ts"
+
+/**
+ * Where the server is and how it is talked to.
+ *
+ * **Details**
+ *
+ * `directory` is the project's folder on the server (default: the server's own working directory), `workspace` the id of a
+ * workspace. `requestTimeout` is for one request, 30 s by default: a request that reaches a server in the first moments of a
+ * cold start can hang for a minute, and is better sent again.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly baseUrl: string
+  readonly password?: Redacted.Redacted<string> | undefined
+  readonly directory?: string | undefined
+  readonly workspace?: string | undefined
+  readonly requestTimeout?: Duration.Input | undefined
+}
+
+/**
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(
+  options: Options
+): Effect.fn.Return<Dialect, never, HttpClient.HttpClient> {
+  const http = yield* HttpClient.HttpClient
+  const origin = originOf(options.baseUrl)
+  const baseUrl = options.baseUrl.replace(/\/+$/, "")
+  const timeout = Duration.fromInputUnsafe(options.requestTimeout ?? "30 seconds")
+  const scope = {
+    ...(options.directory !== undefined && { directory: options.directory }),
+    ...(options.workspace !== undefined && { workspace: options.workspace })
+  }
+
+  /** Sends one request and gives the response whatever its status, once it is known to be the server's own. */
+  const send = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
+    http.execute(request.pipe(
+      HttpClientRequest.prependUrl(baseUrl),
+      HttpClientRequest.setUrlParams(scope),
+      HttpClientRequest.acceptJson,
+      options.password === undefined
+        ? (request) => request
+        : HttpClientRequest.basicAuth("opencode", Redacted.value(options.password))
+    )).pipe(
+      Effect.provideContext(notFollowingRedirects),
+      Effect.mapError((error) => toTransportError(operation, origin, error)),
+      Effect.filterOrFail(
+        (response) => response.status !== 401 && response.status !== 403,
+        (response) => new Unauthorized({ origin, status: response.status })
+      )
+    )
+
+  const withTimeout = <A, E, R>(operation: string, effect: Effect.Effect<A, E, R>) =>
+    Effect.timeoutOrElse(effect, {
+      duration: timeout,
+      orElse: () => Effect.fail(new RequestTimeout({ operation, origin, millis: Duration.toMillis(timeout) }))
+    })
+
+  /** The body as text of a success; otherwise the error that the server described. */
+  const read = Effect.fnUntraced(function*(operation: string, response: HttpClientResponse.HttpClientResponse) {
+    const body = yield* Effect.mapError(response.text, (error) => toTransportError(operation, origin, error))
+    if (isHtml(response)) {
+      return yield* new UnsupportedServer({ origin, seen: `an HTML page (${response.status})` })
+    }
+    if (response.status < 200 || response.status >= 300) {
+      return yield* toStatusError(operation, response.status, body)
+    }
+    return body
+  })
+
+  const requestText = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
+    Effect.flatMap(send(operation, request), (response) => read(operation, response))
+
+  const probe: Effect.Effect<Health, RequestError> = withTimeout(
+    "health",
+    Effect.gen(function*() {
+      const response = yield* send("health", HttpClientRequest.get("/global/health"))
+      if (response.status === 404) {
+        return yield* new UnsupportedServer({ origin, seen: "404 for GET /global/health" })
+      }
+      const body = yield* read("health", response)
+      const health = Option.getOrUndefined(decodeHealth(body))
+      if (health === undefined) {
+        return yield* new UnsupportedServer({ origin, seen: "something else than OpenCode's health" })
+      }
+      if (!isSupported(health.version)) {
+        return yield* new UnsupportedServer({ origin, seen: `OpenCode ${health.version}` })
+      }
+      return health
+    })
+  )
+
+  /** Before the first request, once; a failure is not remembered. */
+  let isKnown = false
+  const probing = yield* Semaphore.make(1)
+  const probeOnce = Effect.suspend(() =>
+    isKnown ? Effect.void : Semaphore.withPermit(
+      probing,
+      Effect.suspend(() =>
+        isKnown ? Effect.void : Effect.map(probe, () => {
+          isKnown = true
+        })
+      )
+    )
+  )
+
+  const request = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
+    Effect.andThen(probeOnce, withTimeout(operation, requestText(operation, request)))
+
+  const json = <S extends Schema.Top & { readonly DecodingServices: never }>(
+    operation: string,
+    schema: S,
+    body: string
+  ): Effect.Effect<S["Type"], DecodeError> =>
+    Schema.decodeEffect(Schema.fromJsonString(schema))(body).pipe(
+      // The first line names what was missing; the value itself may be anybody's text, so it is left out.
+      Effect.mapError((error) => new DecodeError({ operation, reason: describe(error) }))
+    )
+
+  const requestJson = <S extends Schema.Top & { readonly DecodingServices: never }>(
+    operation: string,
+    schema: S,
+    httpRequest: HttpClientRequest.HttpClientRequest
+  ): Effect.Effect<S["Type"], RequestError> =>
+    Effect.flatMap(request(operation, httpRequest), (body) => json(operation, schema, body))
+
+  const post = (path: string, body: Record<string, unknown>) =>
+    HttpClientRequest.post(path).pipe(HttpClientRequest.bodyJsonUnsafe(body))
+
+  const orSessionNotFound = (sessionId: SessionId) => <A>(effect: Effect.Effect<A, RequestError>) =>
+    Effect.catchIf(effect, isNotFound, () => Effect.fail(new SessionNotFound({ sessionId })))
+
+  const session = (id: SessionId, rest = "") => `/session/${encodeURIComponent(id)}${rest}`
+
+  return {
+    origin,
+    health: Effect.tap(probe, () =>
+      Effect.sync(() => {
+        isKnown = true
+      })),
+
+    createSession: ({ parentId, permission, title }) =>
+      requestJson(
+        "create session",
+        Wire.WireSession,
+        post("/session", {
+          ...(title !== undefined && { title }),
+          ...(parentId !== undefined && { parentID: parentId }),
+          ...(permission !== undefined && { permission })
+        })
+      ).pipe(Effect.map(Wire.toSession)),
+
+    getSession: (id) =>
+      requestJson("get session", Wire.WireSession, HttpClientRequest.get(session(id))).pipe(
+        Effect.map(Wire.toSession),
+        orSessionNotFound(id)
+      ),
+
+    updateSession: (id, patch) =>
+      requestJson(
+        "update session",
+        Wire.WireSession,
+        HttpClientRequest.patch(session(id)).pipe(HttpClientRequest.bodyJsonUnsafe(patch))
+      ).pipe(Effect.map(Wire.toSession), orSessionNotFound(id)),
+
+    deleteSession: (id) =>
+      request("delete session", HttpClientRequest.delete(session(id))).pipe(Effect.asVoid, orSessionNotFound(id)),
+
+    abortSession: (id) => Effect.asVoid(request("abort session", HttpClientRequest.post(session(id, "/abort")))),
+
+    children: (id) =>
+      requestJson("list children", Schema.Array(Wire.WireSession), HttpClientRequest.get(session(id, "/children")))
+        .pipe(Effect.map((children) => children.map(Wire.toSession)), orSessionNotFound(id)),
+
+    statuses: requestJson(
+      "session status",
+      Schema.Record(SessionId, Wire.WireStatus),
+      HttpClientRequest.get("/session/status")
+    ).pipe(
+      Effect.map((statuses) =>
+        new Map(Object.entries(statuses).map(([id, status]) => [SessionId.make(id), Wire.toStatus(status)]))
+      )
+    ),
+
+    listMessages: Effect.fnUntraced(
+      function*(id, { before, limit }) {
+        yield* probeOnce
+        const operation = "list messages"
+        const get = HttpClientRequest.get(session(id, "/message")).pipe(
+          HttpClientRequest.setUrlParams({ limit: String(limit), ...(before !== undefined && { before }) })
+        )
+        const [body, cursor] = yield* withTimeout(
+          operation,
+          Effect.gen(function*() {
+            const response = yield* send(operation, get)
+            return [yield* read(operation, response), response.headers["x-next-cursor"]] as const
+          })
+        )
+        const messages = yield* json(operation, Schema.Array(Wire.WireMessage), body)
+        return { messages: messages.map(Wire.toMessage), before: Option.fromUndefinedOr(cursor) }
+      },
+      (effect, id) => orSessionNotFound(id)(effect)
+    ),
+
+    getMessage: (sessionId, messageId) =>
+      requestJson(
+        "get message",
+        Wire.WireMessage,
+        HttpClientRequest.get(session(sessionId, `/message/${encodeURIComponent(messageId)}`))
+      ).pipe(
+        Effect.map(Wire.toMessage),
+        Effect.catchIf(isNotFound, () => Effect.fail(new MessageNotFound({ sessionId, messageId })))
+      ),
+
+    prompt: (id, prompt) =>
+      request("prompt", post(session(id, "/prompt_async"), Wire.fromPrompt(prompt))).pipe(
+        Effect.asVoid,
+        orSessionNotFound(id)
+      ),
+
+    promptAndWait: (id, prompt) =>
+      probeOnce.pipe(
+        Effect.andThen(requestText("send message", post(session(id, "/message"), Wire.fromPrompt(prompt)))),
+        Effect.flatMap((body) => json("send message", Wire.WireMessage, body)),
+        Effect.map(Wire.toMessage),
+        orSessionNotFound(id)
+      ),
+
+    questions: requestJson("list questions", Schema.Array(Wire.WireQuestion), HttpClientRequest.get("/question")).pipe(
+      Effect.map((questions) => questions.map(Wire.toQuestion))
+    ),
+
+    answerQuestion: (requestId, answers) =>
+      request("answer question", post(`/question/${encodeURIComponent(requestId)}/reply`, { answers })).pipe(
+        Effect.asVoid,
+        Effect.catchIf(isNotFound, () => Effect.fail(new RequestNotFound({ requestId })))
+      ),
+
+    rejectQuestion: (requestId) =>
+      request("reject question", HttpClientRequest.post(`/question/${encodeURIComponent(requestId)}/reject`)).pipe(
+        Effect.asVoid,
+        Effect.catchIf(isNotFound, () => Effect.fail(new RequestNotFound({ requestId })))
+      ),
+
+    permissions: requestJson(
+      "list permissions",
+      Schema.Array(Wire.WirePermission),
+      HttpClientRequest.get("/permission")
+    ).pipe(Effect.map((permissions) => permissions.map(Wire.toPermission))),
+
+    answerPermission: (requestId, reply) =>
+      request("answer permission", post(`/permission/${encodeURIComponent(requestId)}/reply`, { ...reply })).pipe(
+        Effect.asVoid,
+        Effect.catchIf(isNotFound, () => Effect.fail(new RequestNotFound({ requestId })))
+      ),
+
+    todos: (id) =>
+      requestJson("list todos", Schema.Array(Wire.WireTodo), HttpClientRequest.get(session(id, "/todo"))).pipe(
+        Effect.map((todos) => todos.map(Wire.toTodo)),
+        orSessionNotFound(id)
+      ),
+
+    events: Stream.unwrap(Effect.gen(function*() {
+      yield* probeOnce
+      const operation = "open event stream"
+      const response = yield* withTimeout(operation, send(operation, HttpClientRequest.get("/event")))
+      if (response.status !== 200 || isHtml(response)) {
+        return yield* Effect.flatMap(
+          read(operation, response),
+          () => Effect.fail(new UnsupportedServer({ origin, seen: `${response.status} for GET /event` }))
+        )
+      }
+      const decoder = makeDecoder()
+      return response.stream.pipe(
+        Stream.mapError((error): EventsError => toTransportError(operation, origin, error)),
+        Stream.mapEffect((bytes) =>
+          Effect.try({
+            try: () => decoder.push(bytes),
+            catch: () => new StreamLost({ origin, reason: "an event was larger than can be read" })
+          })
+        )
+      )
+    }))
+  }
+})
+
+// internal
+
+const WireHealth = Schema.Struct({ healthy: Schema.Boolean, version: Schema.String })
+const decodeHealth = Schema.decodeUnknownOption(Schema.fromJsonString(WireHealth))
+
+/** A development build of OpenCode calls itself 0.0.0-…; any 1.x is this dialect. */
+const isSupported = (version: string): boolean => /^v?(?:1|0\.0\.0)(?:\.|-|$)/.test(version)
+
+/** `fetch` follows redirects unless told otherwise; undici's dispatcher never does. */
+const notFollowingRedirects = Context.make(FetchHttpClient.RequestInit, { redirect: "manual" })
+
+const originOf = (baseUrl: string): string => {
+  try {
+    return new URL(baseUrl).origin
+  } catch {
+    return baseUrl.split(/[?#]/, 1)[0] ?? ""
+  }
+}
+
+const isHtml = (response: HttpClientResponse.HttpClientResponse): boolean =>
+  (response.headers["content-type"] ?? "").includes("text/html")
+
+const isNotFound = (error: RequestError): error is StatusError => error._tag === "StatusError" && error.status === 404
+
+const describe = (error: Schema.SchemaError): string => {
+  const [first = "", ...rest] = error.message.split("\n").map((line) => line.trim())
+  const path = rest.find((line) => line.startsWith("at "))
+  return `${first.replace(/, (?:got|actual) .*$/, "")}${path === undefined ? "" : ` ${path}`}`
+}
+
+const toTransportError = (
+  operation: string,
+  origin: string,
+  { reason }: HttpClientError.HttpClientError
+): TransportError => new TransportError({ operation, origin, reason: causeOf(reason) })
+
+/** The innermost reason in a few words: `connect ECONNREFUSED 127.0.0.1:4096`. */
+const causeOf = (reason: HttpClientError.HttpClientErrorReason): string => {
+  let cause: unknown = "cause" in reason ? reason.cause : undefined
+  let words: string = reason._tag
+  for (let depth = 0; depth < 5 && Predicate.isError(cause); depth++) {
+    if (cause.message !== "") words = cause.message
+    else if (Predicate.hasProperty(cause, "code") && typeof cause.code === "string") words = cause.code
+    cause = cause.cause
+  }
+  return words
+}
+
+const WireError = Schema.fromJsonString(Schema.Struct({
+  name: Schema.optionalKey(Schema.String),
+  _tag: Schema.optionalKey(Schema.String),
+  message: Schema.optionalKey(Schema.String),
+  data: Schema.optionalKey(Schema.Struct({ message: Schema.optionalKey(Schema.String) }))
+}))
+const decodeError = Schema.decodeUnknownOption(WireError)
+
+const maxDetailLength = 300
+
+/** The server's shapes: `{name, data: {message}}`, `{_tag, message?}`, or no JSON at all (1.18.33). */
+const toStatusError = (operation: string, status: number, body: string): StatusError => {
+  const error = Option.getOrUndefined(decodeError(body))
+  const isRedirect = status >= 300 && status < 400
+  return new StatusError({
+    operation,
+    status,
+    name: error?.name ?? error?._tag ?? (isRedirect ? "redirect" : "error"),
+    detail: isRedirect
+      ? "redirects are not followed"
+      : (error?.data?.message ?? error?.message ?? "").slice(0, maxDetailLength)
+  })
+}
