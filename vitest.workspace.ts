@@ -12,6 +12,8 @@ const project = (name: string, overrides: object = {}) => ({
 
 export default defineConfig({
   test: {
+    // The JSON report is where the number of tests that ran is read from.
+    reporters: ["default", ["json", { outputFile: "node_modules/.cache/vitest-report.json" }]],
     projects: [
       project("core"),
       project("testing", { testTimeout: 60_000, hookTimeout: 60_000 }),
