@@ -64,17 +64,11 @@ export const claim = Effect.fn("Turn.claim")(function*(claim: {
   readonly prompt: ReadonlyArray<PromptPart>
 }): Effect.fn.Return<
   StoredMessage,
-  TurnInProgress | AlreadyFinished | TurnCancelled | InvalidInput | StoreError,
+  TurnInProgress | AlreadyFinished | TurnCancelled | StoreError,
   SessionStore
 > {
   const store = yield* SessionStore
   const message = yield* retrying(store.claim(claim))
-  if (message.conversationId !== claim.conversationId) {
-    return yield* new InvalidInput({
-      field: "messageId",
-      reason: `message ${claim.id} belongs to another conversation`
-    })
-  }
   switch (message.status) {
     case "pending":
       return message

@@ -9,6 +9,7 @@
  *
  * @since 0.1.0
  */
+import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -69,8 +70,7 @@ export const make = Effect.fnUntraced(function*(
   options: Options
 ): Effect.fn.Return<Dialect, never, HttpClient.HttpClient> {
   const http = yield* HttpClient.HttpClient
-  const origin = originOf(options.baseUrl)
-  const baseUrl = options.baseUrl.replace(/\/+$/, "")
+  const { baseUrl, origin, password } = addressOf(options)
   const timeout = Duration.fromInputUnsafe(options.requestTimeout ?? "30 seconds")
   const scope = {
     ...(options.directory !== undefined && { directory: options.directory }),
@@ -82,10 +82,9 @@ export const make = Effect.fnUntraced(function*(
     http.execute(request.pipe(
       HttpClientRequest.prependUrl(baseUrl),
       HttpClientRequest.setUrlParams(scope),
-      HttpClientRequest.acceptJson,
-      options.password === undefined
+      password === undefined
         ? (request) => request
-        : HttpClientRequest.basicAuth("opencode", Redacted.value(options.password))
+        : HttpClientRequest.basicAuth("opencode", Redacted.value(password))
     )).pipe(
       Effect.provideContext(notFollowingRedirects),
       Effect.mapError((error) => toTransportError(operation, origin, error)),
@@ -104,7 +103,9 @@ export const make = Effect.fnUntraced(function*(
   /** The body as text of a success; otherwise the error that the server described. */
   const read = Effect.fnUntraced(function*(operation: string, response: HttpClientResponse.HttpClientResponse) {
     const body = yield* Effect.mapError(response.text, (error) => toTransportError(operation, origin, error))
-    if (isHtml(response)) {
+    // A page instead of an answer is another server's, or OpenCode's own for a route that it does not have. With any other
+    // status it is a proxy's, and may be worth another try.
+    if (isHtml(response) && (response.status === 200 || response.status === 404)) {
       return yield* new UnsupportedServer({ origin, seen: `an HTML page (${response.status})` })
     }
     if (response.status < 200 || response.status >= 300) {
@@ -114,40 +115,45 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const requestText = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
-    Effect.flatMap(send(operation, request), (response) => read(operation, response))
+    Effect.flatMap(send(operation, HttpClientRequest.acceptJson(request)), (response) => read(operation, response))
 
-  const probe: Effect.Effect<Health, RequestError> = withTimeout(
-    "health",
-    Effect.gen(function*() {
-      const response = yield* send("health", HttpClientRequest.get("/global/health"))
-      if (response.status === 404) {
-        return yield* new UnsupportedServer({ origin, seen: "404 for GET /global/health" })
-      }
-      const body = yield* read("health", response)
-      const health = Option.getOrUndefined(decodeHealth(body))
-      if (health === undefined) {
-        return yield* new UnsupportedServer({ origin, seen: "something else than OpenCode's health" })
-      }
-      if (!isSupported(health.version)) {
-        return yield* new UnsupportedServer({ origin, seen: `OpenCode ${health.version}` })
-      }
-      return health
-    })
-  )
-
-  /** Before the first request, once; a failure is not remembered. */
   let isKnown = false
+  const probe: Effect.Effect<Health, RequestError> = Effect.gen(function*() {
+    const response = yield* send("health", HttpClientRequest.get("/global/health", { acceptJson: true }))
+    if (response.status === 404) {
+      return yield* new UnsupportedServer({ origin, seen: "404 for GET /global/health" })
+    }
+    const health = Option.getOrUndefined(decodeHealth(yield* read("health", response)))
+    if (health === undefined) {
+      return yield* new UnsupportedServer({ origin, seen: "something else than OpenCode's health" })
+    }
+    if (!isSupported(health.version)) {
+      return yield* new UnsupportedServer({ origin, seen: `OpenCode ${health.version}` })
+    }
+    isKnown = true
+    return health
+  })
+
+  /**
+   * Before the first request, once; a failure is not remembered. The time limit is around the wait for somebody else's
+   * probe too: requests that come together to a server that hangs fail together.
+   */
   const probing = yield* Semaphore.make(1)
   const probeOnce = Effect.suspend(() =>
-    isKnown ? Effect.void : Semaphore.withPermit(
-      probing,
-      Effect.suspend(() =>
-        isKnown ? Effect.void : Effect.map(probe, () => {
-          isKnown = true
-        })
-      )
+    isKnown ? Effect.void : withTimeout(
+      "health",
+      Semaphore.withPermit(probing, Effect.suspend(() => (isKnown ? Effect.void : Effect.asVoid(probe))))
     )
   )
+
+  /**
+   * Before each connection to the event stream. A server that was restarted lets a request hang for a minute that reaches it
+   * in its first moments (1.18.33); this one is given up soon, and the stream is opened when one was answered.
+   */
+  const probeBriefly = Effect.timeoutOrElse(probe, {
+    duration: briefMillis,
+    orElse: () => Effect.fail(new RequestTimeout({ operation: "health", origin, millis: briefMillis }))
+  })
 
   const request = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
     Effect.andThen(probeOnce, withTimeout(operation, requestText(operation, request)))
@@ -157,10 +163,14 @@ export const make = Effect.fnUntraced(function*(
     schema: S,
     body: string
   ): Effect.Effect<S["Type"], DecodeError> =>
-    Schema.decodeEffect(Schema.fromJsonString(schema))(body).pipe(
-      // The first line names what was missing; the value itself may be anybody's text, so it is left out.
-      Effect.mapError((error) => new DecodeError({ operation, reason: describe(error) }))
-    )
+    Option.match(parseJson(body), {
+      onNone: () => Effect.fail(new DecodeError({ operation, reason: "it is not JSON" })),
+      onSome: (value) =>
+        Effect.mapError(
+          Schema.decodeUnknownEffect(schema)(value),
+          (error) => new DecodeError({ operation, reason: describe(error) })
+        )
+    })
 
   const requestJson = <S extends Schema.Top & { readonly DecodingServices: never }>(
     operation: string,
@@ -179,10 +189,7 @@ export const make = Effect.fnUntraced(function*(
 
   return {
     origin,
-    health: Effect.tap(probe, () =>
-      Effect.sync(() => {
-        isKnown = true
-      })),
+    health: withTimeout("health", probe),
 
     createSession: ({ parentId, permission, title }) =>
       requestJson(
@@ -231,7 +238,7 @@ export const make = Effect.fnUntraced(function*(
       function*(id, { before, limit }) {
         yield* probeOnce
         const operation = "list messages"
-        const get = HttpClientRequest.get(session(id, "/message")).pipe(
+        const get = HttpClientRequest.get(session(id, "/message"), { acceptJson: true }).pipe(
           HttpClientRequest.setUrlParams({ limit: String(limit), ...(before !== undefined && { before }) })
         )
         const [body, cursor] = yield* withTimeout(
@@ -306,9 +313,12 @@ export const make = Effect.fnUntraced(function*(
       ),
 
     events: Stream.unwrap(Effect.gen(function*() {
-      yield* probeOnce
+      yield* probeBriefly
       const operation = "open event stream"
-      const response = yield* withTimeout(operation, send(operation, HttpClientRequest.get("/event")))
+      const response = yield* withTimeout(
+        operation,
+        send(operation, HttpClientRequest.get("/event", { accept: "text/event-stream" }))
+      )
       if (response.status !== 200 || isHtml(response)) {
         return yield* Effect.flatMap(
           read(operation, response),
@@ -318,9 +328,9 @@ export const make = Effect.fnUntraced(function*(
       const decoder = makeDecoder()
       return response.stream.pipe(
         Stream.mapError((error): EventsError => toTransportError(operation, origin, error)),
-        Stream.mapEffect((bytes) =>
+        Stream.mapArrayEffect((reads) =>
           Effect.try({
-            try: () => decoder.push(bytes),
+            try: () => Arr.map(reads, decoder.push),
             catch: () => new StreamLost({ origin, reason: "an event was larger than can be read" })
           })
         )
@@ -331,6 +341,8 @@ export const make = Effect.fnUntraced(function*(
 
 // internal
 
+const briefMillis = 1000
+
 const WireHealth = Schema.Struct({ healthy: Schema.Boolean, version: Schema.String })
 const decodeHealth = Schema.decodeUnknownOption(Schema.fromJsonString(WireHealth))
 
@@ -340,11 +352,18 @@ const isSupported = (version: string): boolean => /^v?(?:1|0\.0\.0)(?:\.|-|$)/.t
 /** `fetch` follows redirects unless told otherwise; undici's dispatcher never does. */
 const notFollowingRedirects = Context.make(FetchHttpClient.RequestInit, { redirect: "manual" })
 
-const originOf = (baseUrl: string): string => {
-  try {
-    return new URL(baseUrl).origin
-  } catch {
-    return baseUrl.split(/[?#]/, 1)[0] ?? ""
+/**
+ * Credentials in the URL are taken out of it: errors name the URL. Those in `password` are preferred.
+ */
+const addressOf = (options: Options) => {
+  const url = URL.canParse(options.baseUrl) ? new URL(options.baseUrl) : undefined
+  // Not a URL: no request will leave, and what stands before an @ may be a password.
+  if (url === undefined || url.host === "") return { baseUrl: "", origin: options.baseUrl.replace(/[?#].*$|^.*@/g, "") }
+  const inUrl = url.password === "" ? undefined : Redacted.make(decodeURIComponent(url.password))
+  return {
+    baseUrl: `${url.origin}${url.pathname.replace(/\/+$/, "")}`,
+    origin: url.origin,
+    password: options.password ?? inUrl
   }
 }
 
@@ -353,6 +372,9 @@ const isHtml = (response: HttpClientResponse.HttpClientResponse): boolean =>
 
 const isNotFound = (error: RequestError): error is StatusError => error._tag === "StatusError" && error.status === 404
 
+const parseJson = Schema.decodeOption(Schema.fromJsonString(Schema.Unknown))
+
+/** What was expected and where, in one line. The value found instead may be anybody's text, so it is left out. */
 const describe = (error: Schema.SchemaError): string => {
   const [first = "", ...rest] = error.message.split("\n").map((line) => line.trim())
   const path = rest.find((line) => line.startsWith("at "))

@@ -1,0 +1,144 @@
+/**
+ * The tables of `SqlSessionStore`, by version.
+ *
+ * **Responsibilities**
+ * - Brings a database to the version of this program, one numbered step after the other, in one transaction.
+ * - Refuses a database that a newer program wrote, and leaves it as it is.
+ *
+ * **Not responsibilities**: making the database file or its folder, backups, going back to an older version.
+ *
+ * **Gotchas**
+ *
+ * A step that was released is never edited again, only followed by another one: databases exist that have it.
+ *
+ * @since 0.1.0
+ */
+import { StoreError } from "@opencode-turn/core/SessionStore"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Migrator from "effect/sql/Migrator"
+import * as SqlClient from "effect/sql/SqlClient"
+import { isSqlError } from "effect/sql/SqlError"
+import * as SqlFailure from "./internal/SqlFailure.ts"
+
+/**
+ * The newest version of the tables that this program knows.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const version = 1
+
+/**
+ * Brings the tables to {@link version}, and does nothing where they have it already.
+ *
+ * **Details**
+ *
+ * Any number of processes may start at once: one of them runs the steps while the others wait.
+ *
+ * @category migrations
+ * @since 0.1.0
+ */
+export const run: Effect.Effect<void, StoreError, SqlClient.SqlClient> = Effect.gen(function*() {
+  const database = yield* SqlFailure.database
+  yield* Migrator.make({})({ table, loader: Migrator.fromRecord(steps) }).pipe(
+    Effect.mapError((error) => {
+      if (error._tag === "SqlError") return database.failure(operation)(error)
+      if (isSqlError(error.cause)) return database.failure(operation)(error.cause)
+      return new StoreError({ operation, reason: `${database.name}: ${error.message}`, isRetryable: false })
+    }),
+    Effect.retry({ while: (error) => error.isRetryable, schedule: whileLocked })
+  )
+  // Asked afterwards, because a newer program may have come first; the steps above are none for a newer database.
+  yield* check
+})
+
+/**
+ * Fails unless the tables have exactly the {@link version} of this program. Changes nothing.
+ *
+ * @category migrations
+ * @since 0.1.0
+ */
+export const check: Effect.Effect<void, StoreError, SqlClient.SqlClient> = Effect.gen(function*() {
+  const database = yield* SqlFailure.database
+  const found = yield* Effect.mapError(storedVersion, database.failure(operation))
+  if (found === version) return
+  return yield* new StoreError({
+    operation,
+    reason: found > version
+      ? `${database.name} was written by a newer version of opencode-turn (its tables have version ${found}, this program ` +
+        `knows ${version}): update this program; nothing was changed`
+      : `${database.name} lacks the tables of this version of opencode-turn (it has version ${found}, this program needs ` +
+        `${version}): run the migrations first`,
+    isRetryable: false
+  })
+})
+
+// internal
+
+const operation = "migrate"
+
+const table = "opencode_turn_migrations"
+
+/** Beyond the busy timeout of one attempt: two clients of one process cannot wait for each other inside it. */
+const whileLocked = Schedule.max([Schedule.spaced("50 millis"), Schedule.recurs(5)])
+
+const createConversationsAndMessages = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  // The order in which messages were first claimed. Times do not give it: clocks jump, and many share a millisecond.
+  const position = sql.literal(sql.onDialectOrElse({
+    pg: () => "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    orElse: () => "INTEGER PRIMARY KEY"
+  }))
+  yield* sql`
+    CREATE TABLE opencode_turn_conversations (
+      id TEXT NOT NULL PRIMARY KEY,
+      session_id TEXT NOT NULL
+    )`
+  // Milliseconds are double precision because PostgreSQL's drivers give 8-byte integers back as text. All texts but the
+  // ids and the status are JSON: PostgreSQL's text holds no NUL, and neither dialect's holds half a surrogate pair.
+  yield* sql`
+    CREATE TABLE opencode_turn_assistant_messages (
+      position ${position},
+      id TEXT NOT NULL UNIQUE,
+      conversation_id TEXT NOT NULL,
+      status TEXT NOT NULL CHECK (status IN ('pending', 'completed', 'cancelled', 'error')),
+      epoch INTEGER NOT NULL CHECK (epoch >= 1),
+      prompt TEXT NOT NULL,
+      request TEXT,
+      content TEXT NOT NULL,
+      parts TEXT NOT NULL,
+      usage TEXT NOT NULL,
+      error TEXT,
+      created_millis DOUBLE PRECISION NOT NULL,
+      finished_millis DOUBLE PRECISION,
+      CHECK ((status = 'pending') = (finished_millis IS NULL))
+    )`
+  yield* sql`
+    CREATE UNIQUE INDEX opencode_turn_assistant_messages_pending
+    ON opencode_turn_assistant_messages (conversation_id)
+    WHERE status = 'pending'`
+  yield* sql`
+    CREATE INDEX opencode_turn_assistant_messages_history
+    ON opencode_turn_assistant_messages (conversation_id, position)`
+})
+
+const steps = {
+  "0001_conversations_and_messages": createConversationsAndMessages
+}
+
+const storedVersion = Effect.gen(function*() {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const existing = yield* sql.onDialectOrElse({
+    pg: () => sql`SELECT 1 AS found WHERE to_regclass(${table}) IS NOT NULL`,
+    orElse: () => sql`SELECT 1 AS found FROM sqlite_master WHERE type = 'table' AND name = ${table}`
+  })
+  if (existing.length === 0) return 0
+  const rows = yield* sql`SELECT max(migration_id) AS version FROM ${sql(table)}`
+  const [latest] = yield* Effect.orDie(decodeVersion(rows))
+  return latest?.version ?? 0
+})
+
+/** The rows of an aggregate over an integer column: they cannot be of another shape. */
+const decodeVersion = Schema.decodeUnknownEffect(Schema.Array(Schema.Struct({ version: Schema.NullOr(Schema.Int) })))

@@ -1,0 +1,480 @@
+import { NodeFileSystem } from "@effect/platform-node"
+import { assert, it } from "@effect/vitest"
+import { AssistantMessageId, ConversationId, makeId, MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
+import type { Outcome, StoredRequest } from "@opencode-turn/core/SessionStore"
+import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
+import * as Usage from "@opencode-turn/core/Usage"
+import * as SqliteClient from "@opencode-turn/platform-node/SqliteClient"
+import * as SqlMigrations from "@opencode-turn/platform-node/SqlMigrations"
+import * as SqlSessionStore from "@opencode-turn/platform-node/SqlSessionStore"
+import { describeSessionStore } from "@opencode-turn/testing/SessionStoreContract"
+import { Context, Effect, Exit, Fiber, FileSystem, Layer, Option, Result, Scope } from "effect"
+import { SqlClient } from "effect/sql"
+import { TestClock } from "effect/testing"
+
+const temporaryFile = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  return `${yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-store-" })}/turn.db`
+})
+
+describeSessionStore("SqlSessionStore on SQLite in memory", SqlSessionStore.layerSqlite({ filename: ":memory:" }))
+
+describeSessionStore(
+  "SqlSessionStore on a SQLite file",
+  Layer.unwrap(Effect.map(temporaryFile, (filename) => SqlSessionStore.layerSqlite({ filename }))).pipe(
+    Layer.provide(NodeFileSystem.layer)
+  )
+)
+
+describeSessionStore(
+  "SqlSessionStore over a client that renames columns",
+  SqlSessionStore.layer.pipe(Layer.provide(SqliteClient.layer({
+    filename: ":memory:",
+    transformResultNames: (name) => `renamed_${name}`
+  })))
+)
+
+const open = (filename: string) =>
+  Effect.map(
+    Layer.build(SqlSessionStore.layerSqlite({ filename })),
+    (context) => Context.get(context, SessionStore)
+  )
+
+const openClient = (options: SqliteClient.Options) =>
+  Effect.map(Layer.build(SqliteClient.layer(options)), (context) => Context.get(context, SqlClient.SqlClient))
+
+/** A store and the client below it, to see and to spoil what is stored. */
+const openBoth = (options: SqliteClient.Options) =>
+  Effect.map(
+    Layer.build(Layer.fresh(SqlSessionStore.layer).pipe(Layer.provideMerge(SqliteClient.layer(options)))),
+    (context) => ({ store: Context.get(context, SessionStore), sql: Context.get(context, SqlClient.SqlClient) })
+  )
+
+const newTurn = Effect.gen(function*() {
+  return {
+    id: AssistantMessageId.make(yield* makeId("asm")),
+    conversationId: ConversationId.make(yield* makeId("con")),
+    prompt: [{ type: "text", text: "canary-prompt" }] as const
+  }
+})
+
+const completed: Outcome = {
+  status: "completed",
+  content: "canary-content",
+  parts: [{
+    type: "text",
+    id: PartId.make("prt_1"),
+    messageId: MessageId.make("msg_1"),
+    text: "done",
+    isComplete: true
+  }],
+  usage: Usage.zero,
+  error: null
+}
+
+const request: StoredRequest = {
+  sessionId: SessionId.make("ses_1"),
+  prompt: {
+    ids: { promptId: MessageId.make("msg_1"), partIds: [PartId.make("prt_1")] },
+    parts: [{ type: "text", text: "canary-prompt" }]
+  }
+}
+
+const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
+
+/** A store's failure as it is told, with a check that it tells no value. */
+const failureOf = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.map(Effect.flip(effect), (error) => {
+    assert.instanceOf(error, StoreError)
+    assert.notInclude(JSON.stringify(error), "canary")
+    return error
+  })
+
+const dump = (sql: SqlClient.SqlClient) =>
+  Effect.all([
+    sql`SELECT * FROM sqlite_master ORDER BY name`.values,
+    sql`SELECT * FROM opencode_turn_migrations`.values,
+    sql`SELECT * FROM opencode_turn_assistant_messages`.values,
+    sql`PRAGMA data_version`.values
+  ])
+
+it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
+  it.effect("keeps everything when the file is closed and opened again", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const scope = yield* Scope.make()
+      const [ended, pending, cancelled] = [yield* newTurn, yield* newTurn, yield* newTurn]
+      const before = yield* Effect.gen(function*() {
+        const store = yield* open(filename)
+        yield* store.setSession(ended.conversationId, Option.none(), SessionId.make("ses_1"))
+        yield* store.claim(ended)
+        yield* store.recordRequest(ended.id, 1, request)
+        yield* store.finalize(ended.id, 1, completed)
+        yield* store.claim(pending)
+        yield* store.claim(cancelled)
+        yield* store.cancel(cancelled.id, "stopped")
+        return yield* Effect.forEach([ended, pending, cancelled], (turn) => store.getMessage(turn.id))
+      }).pipe(Scope.provide(scope))
+      yield* Scope.close(scope, Exit.void)
+
+      const store = yield* open(filename)
+      assert.deepStrictEqual(
+        yield* Effect.forEach([ended, pending, cancelled], (turn) => store.getMessage(turn.id)),
+        before
+      )
+      assert.deepStrictEqual(yield* store.getSession(ended.conversationId), Option.some(SessionId.make("ses_1")))
+      assert.strictEqual((yield* store.claim(pending)).epoch, 2)
+    }))
+
+  it.effect("lets one turn in when the turns of a conversation come through two connections to one file", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const stores = [yield* open(filename), yield* open(filename)] as const
+      const conversationId = ConversationId.make("shared")
+      for (const _ of numbers(20)) {
+        const results = yield* Effect.forEach(
+          numbers(10),
+          Effect.fnUntraced(function*(n) {
+            const turn = { ...(yield* newTurn), conversationId }
+            return yield* Effect.result(stores[n % 2 === 0 ? 0 : 1].claim(turn))
+          }),
+          { concurrency: "unbounded" }
+        )
+        const winners = results.filter(Result.isSuccess).map(({ success }) => success.id)
+        assert.lengthOf(winners, 1)
+        assert.deepStrictEqual<unknown>(
+          results.filter(Result.isFailure).map(({ failure }) => ({ ...failure })),
+          numbers(9).flatMap(() => winners.map((messageId) => ({ _tag: "TurnInProgress", conversationId, messageId })))
+        )
+        yield* Effect.forEach(winners, (id) => stores[1].finalize(id, 1, completed))
+      }
+      assert.lengthOf(yield* stores[0].listMessages(conversationId, Infinity), 20)
+    }))
+
+  it.effect("has one winner when a cancel and a terminal write come through two connections to one file", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const [owner, stopper] = [yield* open(filename), yield* open(filename)]
+      for (const round of numbers(200)) {
+        const turn = yield* newTurn
+        yield* owner.claim(turn)
+        const finalize = Effect.map(owner.finalize(turn.id, 1, completed), (isWinner) => ({ finalized: isWinner }))
+        const cancel = Effect.map(Effect.result(stopper.cancel(turn.id, "stopped")), (result) => ({
+          cancelled: Result.isSuccess(result)
+        }))
+        const [first, second] = yield* Effect.all(round % 2 === 0 ? [finalize, cancel] : [cancel, finalize], {
+          concurrency: 2
+        })
+        const outcome = { ...first, ...second }
+        const message = yield* stopper.getMessage(turn.id)
+        assert.deepStrictEqual(
+          { ...outcome, ...Option.getOrUndefined(Option.map(message, ({ content, status }) => ({ content, status }))) },
+          "finalized" in outcome && outcome.finalized
+            ? { finalized: true, cancelled: false, status: "completed", content: "canary-content" }
+            : { finalized: false, cancelled: true, status: "cancelled", content: "stopped" }
+        )
+      }
+    }))
+
+  it.effect("fences an owner on one connection once the message was claimed through another", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const [stale, owner] = [yield* open(filename), yield* open(filename)]
+      const turn = yield* newTurn
+      yield* stale.claim(turn)
+      yield* owner.claim(turn)
+      assert.isFalse(yield* stale.recordRequest(turn.id, 1, request))
+      assert.isFalse(yield* stale.finalize(turn.id, 1, completed))
+      assert.isTrue(yield* owner.finalize(turn.id, 2, completed))
+    }))
+
+  it.effect("keeps the stores of two files apart when they are built together", () =>
+    Effect.gen(function*() {
+      const left = SqlSessionStore.layerSqlite({ filename: yield* temporaryFile })
+      const right = SqlSessionStore.layerSqlite({ filename: yield* temporaryFile })
+      const built = yield* Layer.build(Layer.merge(
+        Layer.effectDiscard(Effect.flatMap(SessionStore, (store) =>
+          store.setSession(ConversationId.make("con"), Option.none(), SessionId.make("ses_left")))).pipe(
+            Layer.provide(left)
+          ),
+        right
+      ))
+      const store = Context.get(built, SessionStore)
+      assert.deepStrictEqual(yield* store.getSession(ConversationId.make("con")), Option.none())
+    }))
+
+  it.effect("refuses a second pending message of a conversation in the database itself", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: ":memory:" })
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      const copy = sql`
+        INSERT INTO opencode_turn_assistant_messages
+          (id, conversation_id, status, epoch, prompt, content, parts, usage, created_millis, finished_millis)
+        SELECT 'copy', conversation_id, status, epoch, prompt, content, parts, usage, created_millis, finished_millis
+        FROM opencode_turn_assistant_messages`
+      assert.strictEqual((yield* Effect.flip(copy)).reason._tag, "UniqueViolation")
+      yield* store.finalize(turn.id, 1, completed)
+      yield* copy
+      for (
+        const change of [
+          sql`UPDATE opencode_turn_assistant_messages SET status = 'done'`,
+          sql`UPDATE opencode_turn_assistant_messages SET finished_millis = NULL`,
+          sql`UPDATE opencode_turn_assistant_messages SET epoch = 0`
+        ]
+      ) assert.strictEqual((yield* Effect.flip(change)).reason._tag, "ConstraintError")
+    }))
+
+  it.effect("reads a page of a long history through its index, without sorting", () =>
+    Effect.gen(function*() {
+      const { sql } = yield* openBoth({ filename: ":memory:" })
+      const plan = yield* sql<{ detail: string }>`EXPLAIN QUERY PLAN
+        SELECT * FROM opencode_turn_assistant_messages WHERE conversation_id = 'a' ORDER BY position DESC LIMIT 1`
+      assert.deepStrictEqual(plan.map((step) => step.detail), [
+        "SEARCH opencode_turn_assistant_messages USING INDEX opencode_turn_assistant_messages_history (conversation_id=?)"
+      ])
+    }))
+
+  it.effect.each([
+    { column: "prompt", value: "not JSON canary" },
+    { column: "request", value: "{\"sessionId\":\"canary\"}" },
+    { column: "content", value: "canary" },
+    { column: "parts", value: "[{\"type\":\"canary\"}]" },
+    { column: "usage", value: "{}" },
+    { column: "error", value: "[]" }
+  ])(
+    "names table, id and field of a row whose $column cannot be decoded",
+    ({ column, value }) =>
+      Effect.gen(function*() {
+        const filename = yield* temporaryFile
+        const { sql, store } = yield* openBoth({ filename })
+        const turn = yield* newTurn
+        const sound = yield* newTurn
+        yield* store.claim(turn)
+        yield* store.claim(sound)
+        yield* sql`UPDATE opencode_turn_assistant_messages SET ${sql(column)} = ${value} WHERE id = ${turn.id}`
+        const reads = [
+          store.getMessage(turn.id),
+          Effect.asVoid(store.listMessages(turn.conversationId, 10)),
+          store.claim(turn)
+        ]
+        for (const read of reads) {
+          const error = yield* failureOf(read)
+          assert.strictEqual(
+            error.reason,
+            `the SQLite database "${filename}": table opencode_turn_assistant_messages holds a row that cannot be decoded ` +
+              `(id "${turn.id}", field ${column}): correct it or delete it`
+          )
+          assert.isFalse(error.isRetryable)
+        }
+        assert.isTrue(Option.isSome(yield* store.getMessage(sound.id)))
+      })
+  )
+
+  it.effect("fails for a reply that JSON cannot hold, and leaves the message pending", () =>
+    Effect.gen(function*() {
+      const { store } = yield* openBoth({ filename: ":memory:" })
+      const turn = yield* newTurn
+      const pending = yield* store.claim(turn)
+      for (const cost of [NaN, Infinity]) {
+        const error = yield* failureOf(store.finalize(turn.id, 1, { ...completed, usage: { ...Usage.zero, cost } }))
+        assert.strictEqual(
+          error.reason,
+          "the SQLite database in memory: usage is not a value that can be kept as JSON"
+        )
+      }
+      const input = { count: 1n }
+      const tool = { type: "tool", callId: "1", tool: "t", status: "running", input } as const
+      const parts = [{ ...tool, id: PartId.make("prt_1"), messageId: MessageId.make("msg_1") }]
+      assert.include((yield* failureOf(store.finalize(turn.id, 1, { ...completed, parts }))).reason, "parts is not")
+      assert.deepStrictEqual(yield* store.getMessage(turn.id), Option.some(pending))
+    }))
+
+  // migrations
+
+  it.effect("makes its tables once, however often it is opened, and at once from several connections", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      yield* Effect.forEach(numbers(5), () => open(filename), { concurrency: "unbounded" })
+      const sql = yield* openClient({ filename })
+      const before = yield* dump(sql)
+      yield* open(filename)
+      assert.deepStrictEqual(yield* dump(sql), before)
+      assert.deepStrictEqual(yield* sql`SELECT migration_id, name FROM opencode_turn_migrations`.values, [
+        [SqlMigrations.version, "conversations_and_messages"]
+      ])
+    }))
+
+  it.effect("waits for its tables while another connection holds the lock", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const holder = yield* openClient({ filename })
+      yield* holder`BEGIN IMMEDIATE`
+      const opening = yield* Effect.forkScoped(openBoth({ filename, busyTimeout: 0 }), { startImmediately: true })
+      assert.isUndefined(opening.pollUnsafe())
+      yield* holder`COMMIT`
+      yield* TestClock.adjust("50 millis")
+      const { store } = yield* Fiber.join(opening)
+      assert.deepInclude(yield* store.claim(yield* newTurn), { epoch: 1 })
+    }))
+
+  it.effect("fails retryably when the lock that keeps it from its tables is never released", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const holder = yield* openClient({ filename })
+      yield* holder`BEGIN IMMEDIATE`
+      const opening = yield* Effect.forkScoped(failureOf(openBoth({ filename, busyTimeout: 0 })))
+      yield* TestClock.adjust("1 second")
+      assert.deepInclude(yield* Fiber.join(opening), { operation: "migrate", isRetryable: true })
+    }))
+
+  it.effect("refuses a database that a newer version wrote, and leaves it untouched", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const { sql, store } = yield* openBoth({ filename })
+      yield* store.claim(yield* newTurn)
+      yield* sql`INSERT INTO opencode_turn_migrations (migration_id, name) VALUES (7, 'from the future')`
+      const before = yield* dump(sql)
+      const client = SqliteClient.layer({ filename })
+      for (
+        const layer of [
+          SqlSessionStore.layerSqlite({ filename }),
+          SqlSessionStore.layer.pipe(Layer.provide(client)),
+          SqlSessionStore.layerWithoutMigrations.pipe(Layer.provide(client)),
+          SqlSessionStore.layerMigrate.pipe(Layer.provide(client))
+        ]
+      ) {
+        const error = yield* failureOf(Layer.build(layer))
+        assert.strictEqual(
+          error.message,
+          `the store failed (migrate): the SQLite database "${filename}" was written by a newer version of ` +
+            "opencode-turn (its tables have version 7, this program knows 1): update this program; nothing was changed"
+        )
+        assert.isFalse(error.isRetryable)
+      }
+      assert.deepStrictEqual(yield* dump(sql), before)
+    }))
+
+  it.effect("opens without migrations only what was migrated before, and changes nothing", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const client = SqliteClient.layer({ filename })
+      const store = SqlSessionStore.layerWithoutMigrations.pipe(Layer.provide(client))
+      const error = yield* failureOf(Layer.build(store))
+      assert.strictEqual(
+        error.reason,
+        `the SQLite database "${filename}" lacks the tables of this version of opencode-turn (it has version 0, this ` +
+          "program needs 1): run the migrations first"
+      )
+      const sql = yield* openClient({ filename })
+      assert.deepStrictEqual(yield* sql`SELECT name FROM sqlite_master`.values, [])
+      yield* Layer.build(SqlSessionStore.layerMigrate.pipe(Layer.provide(client)))
+      const context = yield* Layer.build(store)
+      assert.deepInclude(yield* Context.get(context, SessionStore).claim(yield* newTurn), { status: "pending" })
+    }))
+
+  it.effect("rolls a migration back that fails half way, so that the next start can run it", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const sql = yield* openClient({ filename })
+      yield* sql`CREATE TABLE opencode_turn_assistant_messages (other TEXT)`
+      const error = yield* failureOf(open(filename))
+      assert.include(error.reason, filename)
+      assert.include(error.reason, "table opencode_turn_assistant_messages already exists")
+      assert.deepStrictEqual(yield* sql`SELECT name FROM sqlite_master WHERE name LIKE '%conversations'`.values, [])
+      yield* sql`DROP TABLE opencode_turn_assistant_messages`
+      yield* open(filename)
+    }))
+
+  // a database that cannot be used
+
+  it.effect("says which file is not a database", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const filename = yield* temporaryFile
+      yield* fs.writeFileString(filename, "certainly not a database\n".repeat(100))
+      const error = yield* failureOf(open(filename))
+      assert.deepInclude(error, { operation: "open", isRetryable: false })
+      assert.include(error.reason, filename)
+      assert.include(error.reason, "file is not a database; restore the file from a backup")
+    }))
+
+  it.effect("says which path is a directory, or has no folder", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* fs.makeTempDirectoryScoped()
+      for (const filename of [directory, `${directory}/missing/turn.db`]) {
+        const error = yield* failureOf(open(filename))
+        assert.deepInclude(error, { operation: "open", isRetryable: false })
+        assert.include(error.reason, filename)
+        assert.include(error.reason, "the folder must exist")
+      }
+      assert.isFalse(yield* fs.exists(`${directory}/missing`))
+    }))
+
+  it.effect("reads a file that it may not write, and fails to write it with advice", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const turn = yield* newTurn
+      const pending = yield* (yield* open(filename)).claim(turn)
+      const { store } = yield* openBoth({ filename, readonly: true })
+      assert.deepStrictEqual(yield* store.getMessage(turn.id), Option.some(pending))
+      for (
+        const failure of [
+          failureOf(store.claim(turn)),
+          failureOf(store.cancel(turn.id, "canary")),
+          failureOf(store.finalize(turn.id, 1, completed)),
+          failureOf(store.setSession(turn.conversationId, Option.none(), SessionId.make("ses_canary")))
+        ]
+      ) {
+        const error = yield* failure
+        assert.isFalse(error.isRetryable)
+        assert.strictEqual(
+          error.reason,
+          `the SQLite database "${filename}": failed to execute a statement: attempt to write a readonly database; ` +
+            "make the file and its folder writable"
+        )
+      }
+    }))
+
+  it.effect("fails when the disk is full, keeps what was stored, and goes on once there is space", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: yield* temporaryFile })
+      const turn = yield* newTurn
+      const pending = yield* store.claim(turn)
+      const outcome = { ...completed, content: "canary".repeat(100_000) }
+      yield* sql`PRAGMA max_page_count = 20`
+      const error = yield* failureOf(store.finalize(turn.id, 1, outcome))
+      assert.isFalse(error.isRetryable)
+      assert.include(error.reason, "database or disk is full; free some space")
+      assert.deepStrictEqual(yield* store.getMessage(turn.id), Option.some(pending))
+      yield* sql`PRAGMA max_page_count = 100000`
+      assert.isTrue(yield* store.finalize(turn.id, 1, outcome))
+    }))
+
+  it.effect("fails retryably while another connection holds the lock, and works afterwards", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const { store } = yield* openBoth({ filename, busyTimeout: 0 })
+      const holder = yield* openClient({ filename })
+      const turn = yield* newTurn
+      const error = yield* holder.withTransaction(failureOf(store.claim(turn)))
+      assert.deepInclude(error, { operation: "claim", isRetryable: true })
+      assert.include(
+        error.reason,
+        `${filename}": failed to execute a statement: database is locked; another connection`
+      )
+      assert.deepInclude(yield* store.claim(turn), { epoch: 1 })
+    }))
+
+  it.effect("fails typed when it is used after its layer was released", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const scope = yield* Scope.make()
+      const store = yield* open(filename).pipe(Scope.provide(scope))
+      yield* Scope.close(scope, Exit.void)
+      const error = yield* failureOf(store.getMessage(AssistantMessageId.make("asm")))
+      assert.isFalse(error.isRetryable)
+      assert.include(error.reason, filename)
+    }))
+})
