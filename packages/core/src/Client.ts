@@ -24,6 +24,8 @@ import type { SessionId } from "./Ids.ts"
 import type { Message } from "./Message.ts"
 import type { Prompt } from "./Prompt.ts"
 import type { TurnEvent } from "./TurnEvent.ts"
+import * as TurnPolicy from "./TurnPolicy.ts"
+import { isAborted } from "./Upstream.ts"
 import * as V1 from "./v1/Dialect.ts"
 
 /**
@@ -59,7 +61,10 @@ export class Client extends Context.Service<
       prompt: PromptInput
     ) => Effect.Effect<Message, RequestError | SessionNotFound>
 
-    /** Subscribes, prompts, and gives the events of the session and its subagents until the session is idle. */
+    /**
+     * Subscribes, prompts, and gives the events of the session and its subagents until the session is idle, fails before it
+     * began, or is deleted. An abort or a failure is stored some milliseconds after that `idle` (1.18.33).
+     */
     readonly stream: (id: SessionId, prompt: PromptInput) => Stream.Stream<StreamEvent, ClientError>
 
     /** Subscribes to the events of a session and its subagents over the one connection that all subscribers share. */
@@ -90,12 +95,25 @@ export const make = Effect.fnUntraced(function*(
     subscribe: hub.subscribe,
     stream: (id, input) =>
       Stream.unwrap(Effect.gen(function*() {
-        const queue = yield* Queue.unbounded<StreamEvent, EventsError>()
-        yield* hub.subscribe(id, intoQueue(queue))
+        const queue = yield* Queue.unbounded<StreamEvent, EventsError | Cause.Done>()
+        const { onIdle, subscriber } = intoQueue(queue, id)
+        yield* hub.subscribe(id, subscriber)
         yield* prompt(id, input)
-        return Stream.fromQueue(queue).pipe(Stream.takeUntil((event) =>
-          event._tag === "StatusChanged" && event.sessionId === id && event.status.type === "idle"
-        ))
+        const retry = yield* TurnPolicy.RequestRetry
+        // The session may have become idle while nobody listened.
+        const catchUp = dialect.statuses.pipe(
+          Effect.retry({ schedule: retry, while: (error) => error.isRetryable }),
+          Effect.map((statuses) => {
+            if (!statuses.has(id)) onIdle()
+          })
+        )
+        return Stream.fromQueue(queue).pipe(
+          Stream.mapArrayEffect((events) =>
+            events.some((event) => event._tag === "Gap" && event.reason === "reconnect")
+              ? Effect.as(catchUp, events)
+              : Effect.succeed(events)
+          )
+        )
       }))
   })
 })
@@ -118,21 +136,57 @@ const toPrompt = (input: PromptInput): Prompt =>
 /** Waiting events are dropped past this number, and a gap takes their place: memory stays bounded. */
 const maxQueued = 4096
 
-const intoQueue = (queue: Queue.Queue<StreamEvent, EventsError>): Subscriber => ({
-  onEvent: (event) => {
+const intoQueue = (queue: Queue.Queue<StreamEvent, EventsError | Cause.Done>, id: SessionId) => {
+  let hasBegun = false
+  let isOver = false
+
+  const offer = (event: TurnEvent) => {
     if (Queue.sizeUnsafe(queue) >= maxQueued) {
       while (Queue.takeUnsafe(queue) !== undefined) { /* dropped */ }
       Queue.offerUnsafe(queue, { _tag: "Gap", reason: "overflow" })
     }
     Queue.offerUnsafe(queue, event)
-  },
-  onFlush: () => {},
-  onHeartbeat: () => {},
-  onLost: () => {},
-  onGap: () => {
-    Queue.offerUnsafe(queue, { _tag: "Gap", reason: "reconnect" })
-  },
-  onClosed: (error) => {
-    Queue.failCauseUnsafe(queue, Cause.fail(error))
   }
-})
+  // Nothing is offered after the end: what comes later could push the end itself out of a full queue.
+  const end = () => {
+    isOver = true
+    Queue.endUnsafe(queue)
+  }
+  const isEnd = (event: TurnEvent): boolean => {
+    switch (event._tag) {
+      case "StatusChanged":
+        hasBegun ||= event.status.type !== "idle"
+        // The run before says `idle` a second time when it was aborted, perhaps only now (1.18.33).
+        return hasBegun && event.status.type === "idle"
+      case "SessionFailed":
+        // An unknown agent: there will be neither `busy` nor `idle` (1.18.33).
+        return !hasBegun && !isAborted(event.failure)
+      default:
+        return event._tag === "SessionDeleted"
+    }
+  }
+
+  const subscriber: Subscriber = {
+    onEvent: (event) => {
+      if (isOver) return
+      offer(event)
+      if (event.sessionId === id && isEnd(event)) end()
+    },
+    onFlush: () => {},
+    onHeartbeat: () => {},
+    onLost: () => {},
+    onGap: () => {
+      if (!isOver) Queue.offerUnsafe(queue, { _tag: "Gap", reason: "reconnect" })
+    },
+    onClosed: (error) => {
+      Queue.failCauseUnsafe(queue, Cause.fail(error))
+    }
+  }
+  return {
+    subscriber,
+    onIdle: () => {
+      hasBegun = true
+      subscriber.onEvent({ _tag: "StatusChanged", eventId: undefined, sessionId: id, status: { type: "idle" } })
+    }
+  }
+}

@@ -33,7 +33,7 @@ import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as RcRef from "effect/RcRef"
 import * as Schedule from "effect/Schedule"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { EventsError } from "./ClientError.ts"
 import { StreamLost } from "./ClientError.ts"
@@ -108,35 +108,49 @@ export const make = Effect.fnUntraced(function*(
 
   return {
     subscribe: Effect.fnUntraced(function*(sessionId, subscriber) {
-      const member: Member = { subscriber, sessions: new Set(), isDirty: false, lastError: undefined }
-      yield* Effect.acquireRelease(
-        Effect.sync(() => {
-          members.add(member)
-          addRoute(routes, sessionId, member)
-        }),
-        () =>
+      const scope = yield* Scope.fork(yield* Effect.scope)
+      const join = Effect.gen(function*() {
+        const member: Member = {
+          subscriber,
+          sessions: new Set(),
+          isLive: false,
+          isDirty: false,
+          lastError: undefined
+        }
+        yield* Effect.acquireRelease(
           Effect.sync(() => {
-            members.delete(member)
-            for (const id of member.sessions) removeRoute(routes, id, member)
+            members.add(member)
+            addRoute(routes, sessionId, member)
+          }),
+          () =>
+            Effect.sync(() => {
+              members.delete(member)
+              for (const id of member.sessions) removeRoute(routes, id, member)
+            })
+        )
+        const { closed, connected } = yield* RcRef.get(connection)
+        const limit = yield* TurnPolicy.ConnectTimeout
+        yield* connected.await.pipe(
+          Effect.raceFirst(closed),
+          Effect.timeoutOrElse({
+            duration: limit,
+            orElse: () =>
+              Effect.fail(
+                member.lastError ??
+                  new StreamLost({
+                    origin: dialect.origin,
+                    reason: `it did not open within ${Duration.toMillis(limit)} ms`
+                  })
+              )
           })
+        )
+        member.isLive = true
+        return { adopt: (id: SessionId) => addRoute(routes, id, member), connected: connected.await }
+      })
+      // Who could not subscribe leaves at once, and does not wait for the end of the caller's scope.
+      return yield* Scope.provide(join, scope).pipe(
+        Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
       )
-      const { closed, connected } = yield* RcRef.get(connection)
-      const limit = yield* TurnPolicy.ConnectTimeout
-      yield* connected.await.pipe(
-        Effect.raceFirst(closed),
-        Effect.timeoutOrElse({
-          duration: limit,
-          orElse: () =>
-            Effect.fail(
-              member.lastError ??
-                new StreamLost({
-                  origin: dialect.origin,
-                  reason: `it did not open within ${Duration.toMillis(limit)} ms`
-                })
-            )
-        })
-      )
-      return { adopt: (id: SessionId) => addRoute(routes, id, member), connected: connected.await }
     })
   }
 })
@@ -146,6 +160,8 @@ export const make = Effect.fnUntraced(function*(
 interface Member {
   readonly subscriber: Subscriber
   readonly sessions: Set<SessionId>
+  /** Its subscription has succeeded: what it hears of the connection from now on is news to it. */
+  isLive: boolean
   isDirty: boolean
   lastError: EventsError | undefined
 }
@@ -176,7 +192,6 @@ const openConnection = Effect.fnUntraced(function*(
   const connected = yield* Latch.make(false)
   const closed = yield* Latch.make(false)
   let closedWith: EventsError | undefined
-  let hadConnection = false
   let isLive = false
   let lastReadMillis = 0
   let connectedMillis = 0
@@ -185,8 +200,10 @@ const openConnection = Effect.fnUntraced(function*(
   const onConnected = () => {
     isLive = true
     connectedMillis = clock.currentTimeMillisUnsafe()
-    if (hadConnection) { for (const { subscriber } of members) subscriber.onGap() }
-    hadConnection = true
+    for (const member of members) {
+      if (member.isLive) member.subscriber.onGap()
+      member.isLive = true
+    }
     connected.openUnsafe()
   }
 
@@ -243,7 +260,9 @@ const openConnection = Effect.fnUntraced(function*(
       if (isLive) {
         isLive = false
         connected.closeUnsafe()
-        if (error.isRetryable) { for (const { subscriber } of members) subscriber.onLost(error) }
+        if (error.isRetryable) {
+          for (const { isLive, subscriber } of members) if (isLive) subscriber.onLost(error)
+        }
       }
       for (const member of members) member.lastError = error
       return wasSteady && error.isRetryable ? Effect.void : Effect.fail(error)
@@ -254,17 +273,20 @@ const openConnection = Effect.fnUntraced(function*(
   yield* readOnce.pipe(
     Effect.retry({ schedule: backoff, while: (error) => error.isRetryable }),
     Effect.repeat(Schedule.spaced("100 millis").pipe(Schedule.jittered)),
-    Effect.onExit((exit) =>
-      Effect.sync(() => {
-        // Also a defect of the dispatcher must wake every turn: a forked fiber alone would lose it.
-        if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return
-        const failure = exit.cause.reasons.find(Cause.isFailReason)
-        closedWith = failure?.error ??
-          new StreamLost({ origin: dialect.origin, reason: "its reader failed" })
-        closed.openUnsafe()
-        for (const { subscriber } of members) subscriber.onClosed(closedWith)
-      })
-    ),
+    Effect.onExit((exit) => {
+      // Also a defect of the dispatcher must wake every turn: a forked fiber alone would lose it.
+      if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return Effect.void
+      const error = exit.cause.reasons.find(Cause.isFailReason)?.error ??
+        new StreamLost({ origin: dialect.origin, reason: "its reader failed" })
+      closedWith = error
+      closed.openUnsafe()
+      // The subscriber that threw may throw again: each one is told by itself.
+      return Effect.forEach(
+        [...members].filter((member) => member.isLive),
+        ({ subscriber }) => Effect.exit(Effect.sync(() => subscriber.onClosed(error))),
+        { discard: true }
+      )
+    }),
     Effect.forkScoped({ startImmediately: true })
   )
 

@@ -158,34 +158,12 @@ export const make = Effect.fnUntraced(function*(
   const request = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
     Effect.andThen(probeOnce, withTimeout(operation, requestText(operation, request)))
 
-  const json = <S extends Schema.Top & { readonly DecodingServices: never }>(
-    operation: string,
-    schema: S,
-    body: string
-  ): Effect.Effect<S["Type"], DecodeError> =>
-    Option.match(parseJson(body), {
-      onNone: () => Effect.fail(new DecodeError({ operation, reason: "it is not JSON" })),
-      onSome: (value) =>
-        Effect.mapError(
-          Schema.decodeUnknownEffect(schema)(value),
-          (error) => new DecodeError({ operation, reason: describe(error) })
-        )
-    })
-
   const requestJson = <S extends Schema.Top & { readonly DecodingServices: never }>(
     operation: string,
     schema: S,
     httpRequest: HttpClientRequest.HttpClientRequest
   ): Effect.Effect<S["Type"], RequestError> =>
     Effect.flatMap(request(operation, httpRequest), (body) => json(operation, schema, body))
-
-  const post = (path: string, body: Record<string, unknown>) =>
-    HttpClientRequest.post(path).pipe(HttpClientRequest.bodyJsonUnsafe(body))
-
-  const orSessionNotFound = (sessionId: SessionId) => <A>(effect: Effect.Effect<A, RequestError>) =>
-    Effect.catchIf(effect, isNotFound, () => Effect.fail(new SessionNotFound({ sessionId })))
-
-  const session = (id: SessionId, rest = "") => `/session/${encodeURIComponent(id)}${rest}`
 
   return {
     origin,
@@ -370,7 +348,29 @@ const addressOf = (options: Options) => {
 const isHtml = (response: HttpClientResponse.HttpClientResponse): boolean =>
   (response.headers["content-type"] ?? "").includes("text/html")
 
+const post = (path: string, body: Record<string, unknown>) =>
+  HttpClientRequest.post(path).pipe(HttpClientRequest.bodyJsonUnsafe(body))
+
+const orSessionNotFound = (sessionId: SessionId) => <A>(effect: Effect.Effect<A, RequestError>) =>
+  Effect.catchIf(effect, isNotFound, () => Effect.fail(new SessionNotFound({ sessionId })))
+
+const session = (id: SessionId, rest = "") => `/session/${encodeURIComponent(id)}${rest}`
+
 const isNotFound = (error: RequestError): error is StatusError => error._tag === "StatusError" && error.status === 404
+
+const json = <S extends Schema.Top & { readonly DecodingServices: never }>(
+  operation: string,
+  schema: S,
+  body: string
+): Effect.Effect<S["Type"], DecodeError> =>
+  Option.match(parseJson(body), {
+    onNone: () => Effect.fail(new DecodeError({ operation, reason: "it is not JSON" })),
+    onSome: (value) =>
+      Effect.mapError(
+        Schema.decodeUnknownEffect(schema)(value),
+        (error) => new DecodeError({ operation, reason: describe(error) })
+      )
+  })
 
 const parseJson = Schema.decodeOption(Schema.fromJsonString(Schema.Unknown))
 

@@ -55,7 +55,8 @@ export const makeDecoder = (maxEventBytes = defaultMaxEventBytes): Decoder => {
     const events: Array<ServerEvent> = []
     let start = 0
     while (start < block.length) {
-      const end = block.indexOf("\n\n", start)
+      const blank = block.indexOf("\n\n", start)
+      const end = blank === -1 ? block.length : blank
       const data = dataOf(block, start, end)
       if (data !== "") {
         const event = decodeEvent(data)
@@ -265,13 +266,16 @@ const decoders = new Map<string, Decode>([
   ],
   [
     "message.part.updated",
-    on(Schema.Struct({ part: Schema.Unknown }), ({ part }, eventId) =>
-      Option.getOrUndefined(Option.flatMap(Wire.decodePart(part), (wire): Option.Option<ServerEvent> => {
-        const base = { eventId, sessionId: wire.sessionID }
-        return Wire.isContinuation(wire)
-          ? Option.some({ _tag: "TurnContinued", ...base, messageId: wire.messageID })
-          : Option.map(Wire.fromAnyPart(wire), (part) => ({ _tag: "PartUpdated", ...base, part }))
-      })))
+    on(
+      Schema.Struct({ part: Schema.Unknown }),
+      ({ part }, eventId) =>
+        Option.getOrUndefined(Option.flatMap(Wire.decodePart(part), (wire): Option.Option<ServerEvent> => {
+          const base = { eventId, sessionId: wire.sessionID }
+          return Wire.isContinuation(wire)
+            ? Option.some({ _tag: "TurnContinued", ...base, messageId: wire.messageID })
+            : Option.map(Wire.fromAnyPart(wire), (part) => ({ _tag: "PartUpdated", ...base, part }))
+        }))
+    )
   ],
   [
     "message.part.removed",

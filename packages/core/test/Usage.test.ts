@@ -1,0 +1,18 @@
+import { assert, it } from "@effect/vitest"
+import * as Usage from "@opencode-turn/core/Usage"
+
+const usage = (cost: number): Usage.Usage => ({
+  cost,
+  tokens: { input: 1, output: 2, reasoning: 3, cacheRead: 4, cacheWrite: 5 }
+})
+
+it("the sum of nothing is nothing", () => {
+  assert.deepStrictEqual(Usage.sum([]), Usage.zero)
+})
+
+it("every count is summed, and costs without the noise of binary fractions", () => {
+  assert.deepStrictEqual(Usage.sum([usage(0.00008), usage(0.00008), usage(0.00008)]), {
+    cost: 0.00024,
+    tokens: { input: 3, output: 6, reasoning: 9, cacheRead: 12, cacheWrite: 15 }
+  })
+})
