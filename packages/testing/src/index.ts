@@ -1,1 +1,8 @@
-export {}
+export * as FakeOpencode from "./FakeOpencode.ts"
+export * as FakeServer from "./FakeServer.ts"
+export * as FakeTool from "./FakeTool.ts"
+export * as FaultProxy from "./FaultProxy.ts"
+export * as Faults from "./Faults.ts"
+export * as ModelScript from "./ModelScript.ts"
+export * as ScriptedModel from "./ScriptedModel.ts"
+export * as ScriptedProvider from "./ScriptedProvider.ts"

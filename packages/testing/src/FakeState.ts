@@ -1,0 +1,334 @@
+/**
+ * What the fake OpenCode has stored, and the only functions that change it: each change is announced by the event that the real
+ * server sends for it.
+ *
+ * Owns sessions, messages, parts, statuses, asks and to-do lists. Does not own the order of changes in a turn (`FakeTurn`), or how they
+ * are asked for (`FakeRoutes`).
+ *
+ * Values are replaced, never changed in place: what was handed out stays what it was.
+ *
+ * @since 0.1.0
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type { FakeEvents } from "./FakeEvents.ts"
+import type {
+  AskInfo,
+  Assistant,
+  Failure,
+  IdGenerator,
+  Message,
+  MessageInfo,
+  ModelRef,
+  Part,
+  PermissionRule,
+  Properties,
+  Session,
+  Status,
+  Todo,
+  Tokens,
+  User
+} from "./FakeWire.ts"
+import { zeroTokens } from "./FakeWire.ts"
+
+/**
+ * A stored message. `order` grows with every post of the message: the server answers the user message that was posted last, and lists
+ * by id (1.18.33).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoredMessage {
+  info: MessageInfo
+  order: number
+  readonly parts: Map<string, Part>
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoredSession {
+  info: Session
+  isDeleted: boolean
+  todos: ReadonlyArray<Todo>
+  readonly messages: Map<string, StoredMessage>
+}
+
+/**
+ * How an ask ended. A rejection without a message ends the turn.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AskResult =
+  | { readonly _tag: "Allowed" }
+  | { readonly _tag: "Answered"; readonly answers: ReadonlyArray<ReadonlyArray<string>> }
+  | { readonly _tag: "Rejected"; readonly message?: string }
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Ask {
+  readonly kind: "permission" | "question"
+  readonly info: AskInfo
+  readonly result: Deferred.Deferred<AskResult>
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface SessionFields {
+  readonly directory: string
+  readonly title?: string | undefined
+  readonly parentID?: string | undefined
+  readonly agent?: string | undefined
+  readonly model?: { readonly id: string; readonly providerID: string } | undefined
+  readonly permission?: ReadonlyArray<PermissionRule> | undefined
+  readonly metadata?: Properties | undefined
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface FakeState {
+  readonly now: () => number
+  readonly ids: IdGenerator
+  readonly session: (id: string) => StoredSession | undefined
+  /** Newest first. */
+  readonly sessions: () => ReadonlyArray<StoredSession>
+  readonly createSession: (fields: SessionFields) => StoredSession
+  readonly updateSession: (session: StoredSession, changes: Partial<Session>) => void
+  /** Deletes the session and its descendants, children first. A status that is busy stays (1.18.33). */
+  readonly deleteSession: (session: StoredSession) => void
+
+  /** Oldest first, parts in the order of their ids. */
+  readonly messages: (session: StoredSession) => ReadonlyArray<Message>
+  /** Stores a user message; one that is there already is posted anew. */
+  readonly postUser: (session: StoredSession, info: User) => void
+  readonly putAssistant: (session: StoredSession, info: Assistant) => void
+  readonly putPart: (session: StoredSession, part: Part) => void
+  readonly delta: (session: StoredSession, part: Part, delta: string) => void
+  readonly lastPosted: (session: StoredSession, role: "user" | "assistant") => MessageInfo | undefined
+  /** The session's sums, its diff and the user message's summary: what the server sends some time after each step. */
+  readonly summarize: (session: StoredSession, userId: string) => void
+
+  readonly setStatus: (session: StoredSession, status: Status) => void
+  readonly statuses: (directory: string) => Readonly<Record<string, Status>>
+  readonly fail: (session: StoredSession, error: Failure) => void
+  readonly compacted: (session: StoredSession) => void
+  readonly setTodos: (session: StoredSession, todos: ReadonlyArray<Todo>) => void
+
+  readonly ask: (kind: Ask["kind"], session: StoredSession, tool: AskInfo["tool"], fields: Properties) => Ask
+  readonly asks: (kind: Ask["kind"], directory: string) => ReadonlyArray<AskInfo>
+  /** Ends an ask; `undefined` where there is none (any more). */
+  readonly resolveAsk: (kind: Ask["kind"], id: string, result: AskResult, event: Properties) => Ask | undefined
+  /** What a crash loses: statuses and open asks. */
+  readonly forget: () => void
+}
+
+/**
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: {
+  readonly events: FakeEvents
+  readonly ids: IdGenerator
+  readonly now: () => number
+}): FakeState => {
+  const { events, ids, now } = options
+  const sessions = new Map<string, StoredSession>()
+  const statuses = new Map<string, { readonly directory: string; readonly status: Status }>()
+  const asks = new Map<string, Ask>()
+  let order = 0
+
+  const publish = (session: StoredSession, type: string, properties: Properties = {}) => {
+    if (session.isDeleted) return
+    events.publish(type, { sessionID: session.info.id, ...properties }, session.info.directory)
+  }
+
+  const store = (session: StoredSession, info: MessageInfo, isPosted: boolean) => {
+    const message = session.messages.get(info.id)
+    if (message === undefined) session.messages.set(info.id, { info, order: ++order, parts: new Map() })
+    else {
+      message.info = info
+      if (isPosted) message.order = ++order
+    }
+    publish(session, "message.updated", { info })
+  }
+
+  const updateSession: FakeState["updateSession"] = (session, changes) => {
+    session.info = { ...session.info, ...changes, time: { ...session.info.time, updated: now(), ...changes.time } }
+    publish(session, "session.updated", { info: session.info })
+  }
+
+  const deleteSession: FakeState["deleteSession"] = (session) => {
+    for (const child of sessions.values()) if (child.info.parentID === session.info.id) deleteSession(child)
+    publish(session, "session.deleted", { info: session.info })
+    session.isDeleted = true
+    sessions.delete(session.info.id)
+  }
+
+  return {
+    now,
+    ids,
+    session: (id) => sessions.get(id),
+    sessions: () => [...sessions.values()].toReversed(),
+    createSession: ({ agent, directory, metadata, model, parentID, permission, title }) => {
+      const created = now()
+      const kind = parentID === undefined ? "New" : "Child"
+      const session: StoredSession = {
+        info: {
+          id: ids.session(),
+          slug: "fake-session",
+          projectID: "global",
+          directory,
+          path: directory.replace(/^\//, ""),
+          ...(parentID !== undefined && { parentID }),
+          title: title ?? `${kind} session - ${new Date(created).toISOString()}`,
+          ...(agent !== undefined && { agent }),
+          ...(model !== undefined && { model }),
+          version,
+          cost: 0,
+          tokens: zeroTokens,
+          ...(metadata !== undefined && { metadata }),
+          ...(permission !== undefined && { permission }),
+          time: { created, updated: created }
+        },
+        isDeleted: false,
+        todos: [],
+        messages: new Map()
+      }
+      sessions.set(session.info.id, session)
+      publish(session, "session.created", { info: session.info })
+      return session
+    },
+    updateSession,
+    deleteSession,
+    messages,
+    postUser: (session, info) => store(session, info, true),
+    putAssistant: (session, info) => store(session, info, false),
+    putPart: (session, part) => {
+      session.messages.get(part.messageID)?.parts.set(part.id, asStored(part))
+      publish(session, "message.part.updated", { part, time: now() })
+    },
+    delta: (session, part, delta) =>
+      publish(session, "message.part.delta", { messageID: part.messageID, partID: part.id, field: "text", delta }),
+    lastPosted: (session, role) => {
+      let last: StoredMessage | undefined
+      for (const message of session.messages.values()) {
+        if (message.info.role === role && (last === undefined || message.order > last.order)) last = message
+      }
+      return last?.info
+    },
+    summarize: (session, userId) => {
+      const user = session.messages.get(userId)
+      if (user === undefined || user.info.role !== "user") return
+      const steps = [...session.messages.values()].flatMap(({ info }) => (info.role === "assistant" ? [info] : []))
+      updateSession(session, {
+        summary: { additions: 0, deletions: 0, files: 0 },
+        cost: steps.reduce((sum, { cost }) => sum + cost, 0),
+        tokens: steps.reduce((sum, { tokens }) => addTokens(sum, tokens), zeroTokens)
+      })
+      publish(session, "session.diff", { diff: [] })
+      user.info = { ...user.info, summary: { diffs: [] } }
+      publish(session, "message.updated", { info: user.info })
+    },
+    setStatus: (session, status) => {
+      const { directory, id } = session.info
+      if (status.type === "idle") statuses.delete(id)
+      else if (!session.isDeleted) statuses.set(id, { directory, status })
+      publish(session, "session.status", { status })
+      if (status.type === "idle") publish(session, "session.idle")
+    },
+    statuses: (directory) =>
+      Object.fromEntries(
+        [...statuses].flatMap(([id, entry]) => (entry.directory === directory ? [[id, entry.status]] : []))
+      ),
+    fail: (session, error) => publish(session, "session.error", { error }),
+    compacted: (session) => publish(session, "session.compacted"),
+    setTodos: (session, todos) => {
+      session.todos = todos
+      publish(session, "todo.updated", { todos })
+    },
+    ask: (kind, session, tool, fields) => {
+      const ask = {
+        kind,
+        info: { ...fields, id: ids.ascending(kind === "permission" ? "per" : "que"), sessionID: session.info.id, tool },
+        result: Deferred.makeUnsafe<AskResult>()
+      }
+      asks.set(ask.info.id, ask)
+      publish(session, `${kind}.asked`, ask.info)
+      return ask
+    },
+    asks: (kind, directory) =>
+      [...asks.values()].flatMap((ask) =>
+        ask.kind === kind && sessions.get(ask.info.sessionID)?.info.directory === directory ? [ask.info] : []
+      ),
+    resolveAsk: (kind, id, result, event) => {
+      const ask = asks.get(id)
+      if (ask === undefined || ask.kind !== kind) return undefined
+      asks.delete(id)
+      const session = sessions.get(ask.info.sessionID)
+      const type = kind === "question" && result._tag === "Rejected" ? "question.rejected" : `${kind}.replied`
+      if (session !== undefined) publish(session, type, { requestID: id, ...event })
+      Deferred.doneUnsafe(ask.result, Effect.succeed(result))
+      return ask
+    },
+    forget: () => {
+      statuses.clear()
+      asks.clear()
+    }
+  }
+}
+
+/**
+ * The version that the fake claims to be, and behaves like.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const version = "1.18.33"
+
+/**
+ * The text of a message's text parts.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const textOf = (message: Message): string =>
+  message.parts.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("\n")
+
+/**
+ * @category getters
+ * @since 0.1.0
+ */
+export const modelOf = (session: StoredSession): ModelRef | undefined =>
+  session.info.model && { providerID: session.info.model.providerID, modelID: session.info.model.id }
+
+// internal
+
+const messages: FakeState["messages"] = (session) =>
+  [...session.messages.values()]
+    .sort((left, right) => (left.info.id < right.info.id ? -1 : 1))
+    .map(({ info, parts }) => ({
+      info,
+      parts: [...parts.values()].sort((left, right) => (left.id < right.id ? -1 : 1))
+    }))
+
+const addTokens = (left: Tokens, right: Tokens): Tokens => ({
+  input: left.input + right.input,
+  output: left.output + right.output,
+  reasoning: left.reasoning + right.reasoning,
+  cache: { read: left.cache.read + right.cache.read, write: left.cache.write + right.cache.write }
+})
+
+/** The title of a call that failed is announced but not stored (1.18.33). */
+const asStored = (part: Part): Part => {
+  if (part.type !== "tool" || part.state.status !== "error") return part
+  const { title: _title, ...state } = part.state
+  return { ...part, state }
+}
