@@ -17,7 +17,11 @@ export default defineConfig({
     projects: [
       project("core"),
       project("testing", { testTimeout: 60_000, hookTimeout: 60_000 }),
-      project("platform-node", { testTimeout: 60_000, hookTimeout: 60_000 })
+      project("platform-node", {
+        testTimeout: 60_000,
+        hookTimeout: 60_000,
+        globalSetup: "test/support/PostgresGlobalSetup.ts"
+      })
     ]
   }
 })

@@ -1,23 +1,32 @@
 /**
  * Takes what the agent asks to the {@link HumanGate}, and the answers to the server.
  *
- * One fiber for each open request; it is interrupted when somebody else answers first, or when the turn ends.
+ * ```
+ *   asked ──▶ gate ──▶ answered: the reply shows it as resolved ──▶ sent until the server has it, or has closed it itself
+ *              │
+ *              └ answered elsewhere: the gate's effect is interrupted        Skip: left to somebody else
+ * ```
+ *
+ * One fiber for each open request; each is taken to the gate once, and answered at most once. With the answer the turn's
+ * deadlines go on: from then on it waits for the server, not for a person.
  *
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as FiberMap from "effect/FiberMap"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { Answer, Ask } from "./Ask.ts"
 import { Client } from "./Client.ts"
 import type { RequestError, RequestNotFound } from "./ClientError.ts"
 import * as Contained from "./Contained.ts"
+import type { Gate } from "./HumanGate.ts"
 import { HumanGate } from "./HumanGate.ts"
 import type { RequestId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
-import { retrying } from "./Retrying.ts"
+import * as TurnPolicy from "./TurnPolicy.ts"
 
 /**
  * @category models
@@ -29,7 +38,7 @@ export interface AnswerAsks {
 }
 
 /**
- * Answers what `live` shows as open. `onAnswered` is called after each answer that was given here.
+ * Answers what `live` shows as open, until the scope closes. `onAnswered` is called after each answer that was given here.
  *
  * @category constructors
  * @since 0.1.0
@@ -40,35 +49,41 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<AnswerAsks, never, Client | Scope.Scope> {
   const client = yield* Client
   const gate = yield* HumanGate
-  const fibers = yield* FiberMap.make<RequestId, void>()
+  const scope = yield* Effect.scope
+  /** Most turns never need it. */
+  let atGate: FiberMap.FiberMap<RequestId, void> | undefined
+  const asked = new Set<RequestId>()
 
-  const answer = Effect.fnUntraced(function*(ask: Ask) {
-    const exit = yield* Effect.exit(Effect.suspend(() => gate(ask)))
-    if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) {
-      yield* Contained.report("human gate", { request: ask.id }, exit.cause)
-    }
-    const given: Answer = Exit.isSuccess(exit)
-      ? exit.value
-      : { _tag: "Reject", message: "The request could not be answered." }
-    if (given._tag === "Skip") return
-    const sent = yield* Effect.exit(retrying(send(client, ask, given)))
-    // Answered elsewhere, or its session was aborted: not open either way.
-    const isGone = Exit.isFailure(sent) &&
-      sent.cause.reasons.some((reason) => Cause.isFailReason(reason) && reason.error._tag === "RequestNotFound")
-    if (Exit.isFailure(sent) && !isGone) return yield* Contained.report("answer", { request: ask.id }, sent.cause)
-    live.apply({ _tag: "AskResolved", eventId: undefined, sessionId: ask.sessionId, requestId: ask.id })
-    live.flush()
-    onAnswered()
-  })
+  const answer = (ask: Ask) =>
+    // Between the answer and its way to the server nothing may come that would lose it.
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function*() {
+        const asking = yield* startGate(gate, ask)
+        const exit = yield* restore(Fiber.await(asking)).pipe(
+          Effect.onInterrupt(() => Effect.sync(() => asking.interruptUnsafe()))
+        )
+        if (Exit.isFailure(exit)) yield* Contained.report("human gate", { request: ask.id }, exit.cause)
+        const given = Exit.isSuccess(exit) ? exit.value : rejection
+        if (given._tag === "Skip") return
+        live.apply({ _tag: "AskResolved", eventId: undefined, sessionId: ask.sessionId, requestId: ask.id })
+        live.flush()
+        yield* Effect.forkIn(Effect.interruptible(deliver(client, ask, given)), scope, { startImmediately: true })
+        onAnswered()
+      })
+    )
 
   return {
     sync: Effect.gen(function*() {
       const open = live.current().frame.asks
-      for (const [id] of fibers) {
-        if (!open.some((ask) => ask.id === id)) yield* FiberMap.remove(fibers, id)
+      if (open.length === 0 && atGate === undefined) return
+      atGate ??= yield* Scope.provide(FiberMap.make<RequestId, void>(), scope)
+      for (const [id] of atGate) {
+        if (!open.some((ask) => ask.id === id)) yield* FiberMap.remove(atGate, id)
       }
       for (const ask of open) {
-        yield* FiberMap.run(fibers, ask.id, answer(ask), { onlyIfMissing: true })
+        if (asked.has(ask.id)) continue
+        asked.add(ask.id)
+        yield* FiberMap.run(atGate, ask.id, answer(ask))
       }
     })
   }
@@ -76,10 +91,38 @@ export const make = Effect.fnUntraced(function*(
 
 // internal
 
+type GivenAnswer = Exclude<Answer, { _tag: "Skip" }>
+
+/** In place of an answer that there is none of. */
+const rejection: GivenAnswer = { _tag: "Reject", message: "The request could not be answered." }
+
+/** In a fiber of its own: a gate can interrupt nobody but itself, and one that cannot be interrupted keeps nobody waiting. */
+const startGate = (gate: Gate, ask: Ask) =>
+  Effect.forkDetach(Effect.interruptible(Effect.suspend(() => gate(ask))), { startImmediately: true })
+
+/** Sends the answer until the server has it. One that the server does not take becomes a rejection: the turn goes on. */
+const deliver = Effect.fnUntraced(function*(client: Client["Service"], ask: Ask, answer: GivenAnswer) {
+  const schedule = yield* TurnPolicy.ReconnectBackoff
+  const deliverOnce = (answer: GivenAnswer) =>
+    Effect.retry(send(client, ask, answer), { schedule, while: (error) => error.isRetryable }).pipe(
+      // Answered elsewhere, or its session was aborted.
+      Effect.catchTag("RequestNotFound", () => Effect.void)
+    )
+  yield* deliverOnce(answer).pipe(
+    Effect.catch((error) =>
+      Effect.andThen(
+        Contained.report("answer", { request: ask.id }, Cause.fail(error)),
+        deliverOnce(rejection)
+      )
+    ),
+    Effect.catch((error) => Contained.report("answer", { request: ask.id }, Cause.fail(error)))
+  )
+})
+
 const send = (
   client: Client["Service"],
   ask: Ask,
-  answer: Exclude<Answer, { _tag: "Skip" }>
+  answer: GivenAnswer
 ): Effect.Effect<void, RequestError | RequestNotFound> => {
   if (ask._tag === "Question") {
     return answer._tag === "Answers" ? client.answerQuestion(ask.id, answer.answers) : client.rejectQuestion(ask.id)
@@ -93,6 +136,6 @@ const send = (
         ...(answer.message !== undefined && { message: answer.message })
       })
     case "Answers":
-      return client.answerPermission(ask.id, { reply: "reject", message: "The request could not be answered." })
+      return send(client, ask, rejection)
   }
 }

@@ -14,8 +14,6 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { Tracer } from "./Tracer.ts"
-import * as TurnPolicy from "./TurnPolicy.ts"
 
 /**
  * A failure that was contained, as an error reporter receives it. `feature` names what failed.
@@ -36,27 +34,6 @@ export class ContainedFailure extends Schema.TaggedError<ContainedFailure>()("Co
     return { feature: this.feature, handled: true, ...this.context }
   }
 }
-
-/**
- * Runs a callback of the product within `TurnPolicy.CallbackTimeout`. What goes wrong is reported and traced as
- * `callback.error`.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const callback = <E, R>(
-  name: string,
-  context: Readonly<Record<string, string>>,
-  f: () => Effect.Effect<void, E, R>
-): Effect.Effect<void, never, R | Tracer> =>
-  Effect.gen(function*() {
-    const tracer = yield* Tracer
-    const exit = yield* isolated(Effect.suspend(f), yield* TurnPolicy.CallbackTimeout)
-    if (Exit.isSuccess(exit)) return
-    const error = Cause.squash(exit.cause)
-    yield* report(name, context, exit.cause)
-    yield* tracer.emit("callback.error", { callback: name, error_class: classOf(error) })
-  })
 
 /**
  * Runs an effect whose failure is no more than reported, within a time limit.
@@ -88,13 +65,32 @@ export const report = (
 ): Effect.Effect<void> =>
   ErrorReporter.report(Cause.fail(new ContainedFailure({ feature, context, cause: Cause.squash(cause) })))
 
-// internal
+/**
+ * Runs an effect whose failure is no more than reported. An interruption is none, and goes on.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const reported =
+  (feature: string, context: Readonly<Record<string, string>>) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Option.Option<A>, never, R> =>
+    effect.pipe(
+      Effect.asSome,
+      Effect.catchCause((cause) =>
+        Cause.hasInterruptsOnly(cause)
+          ? Effect.interrupt
+          : Effect.as(report(feature, context, cause), Option.none<A>())
+      )
+    )
 
 /**
  * Runs the effect in a fiber of its own, so that it can interrupt nobody but itself, and stops waiting for it after the
  * limit even if it cannot be interrupted.
+ *
+ * @category combinators
+ * @since 0.1.0
  */
-const isolated = <A, E, R>(
+export const isolated = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   limit: Duration.Input
 ): Effect.Effect<Exit.Exit<A, E | Cause.TimeoutError>, never, R> =>
@@ -108,10 +104,3 @@ const isolated = <A, E, R>(
     fiber.interruptUnsafe()
     return Exit.fail(new Cause.TimeoutError("it took longer than it may"))
   })
-
-const classOf = (error: unknown): string =>
-  typeof error === "object" && error !== null && "_tag" in error && typeof error._tag === "string"
-    ? error._tag
-    : error instanceof Error
-    ? error.name
-    : typeof error

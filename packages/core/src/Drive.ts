@@ -1,60 +1,61 @@
 /**
- * Drives one prompt to the end of its answer: subscribe, prompt once, fold, and reconcile with the server whenever the
+ * Drives one prompt to the end of its answer: subscribe, prompt once, fold, and look at the server's record whenever the
  * stream does not tell the whole story.
  *
  * **Responsibilities**
  * - The prompt leaves only after `server.connected`; a lost stream is reopened without prompting.
- * - After a gap: the subagents' sessions and the open asks are read, the exchange is merged, the server is asked whether the
- *   turn still runs.
+ * - After a gap nothing is decided before what it hid was read (`CatchUp`).
  * - The end is the server's word: `idle` from the stream starts the question, the stored exchange decides it.
  * - A turn that the server left unfinished (killed and restarted) is resumed under the same ids.
- * - Deadlines, which stand still while a person is asked.
+ * - The limit of the whole stream, whatever the turn is at. The other deadlines are `Deadlines`'; all of them stand still
+ *   while a person is asked.
  *
  * **Not responsibilities**: which session (`EnsureSession`), what to make of an empty or failed answer (`Settle`), storing.
  *
  * ```
- *               idle, gap, failure, deadline
- *   streaming ────────────────────────────────▶ looking ──▶ final ──▶ done
+ *               idle, failure, gap, deadline
+ *   streaming ────────────────────────────────▶ looking ──▶ over
  *       ▲                                        │  │  │
- *       │            the session is busy         │  │  │ idle and unfinished, twice
- *       └────────────────────────────────────────┘  │  ▼
- *       ▲                                           │ resume: post the same ids
- *       └───────────────────────────────────────────┼──┘
- *                                     no event, idle ▼
+ *       │         the session works on           │  │  │ idle and unfinished, also at the second look
+ *       ├────────────────────────────────────────┘  │  ▼
+ *       ├───────────────────────────────────────────┼── resume: post the same ids
+ *                            no event at all, idle  ▼
  *                                              StaleSession
  * ```
  *
  * **Gotchas**
  *
- * A server that fails or aborts a turn says `idle` some milliseconds before it stores the end, and says it twice
- * (1.18.33): hence the second look, and hence an `idle` before anything of this turn was seen counts for nothing. Ids whose
- * answer ended with an error are never posted again, and neither are those that a later prompt has followed: both would ask
- * the model anew.
+ * - A server that fails or aborts a turn says `idle` some milliseconds before it stores the end, and says it twice
+ *   (1.18.33): hence the second look, and hence an `idle` before anything of this turn was seen counts for nothing.
+ * - Ids whose answer ended with an error are never posted again, and neither are those that a later prompt has followed:
+ *   both would ask the model anew (1.18.33).
  *
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as AnswerAsks from "./AnswerAsks.ts"
+import type { Look } from "./CatchUp.ts"
+import * as CatchUp from "./CatchUp.ts"
 import { Client } from "./Client.ts"
 import type { EventsError, RequestError } from "./ClientError.ts"
 import { SessionNotFound } from "./ClientError.ts"
+import * as Deadlines from "./Deadlines.ts"
 import type { Subscription } from "./EventHub.ts"
 import * as Exchange from "./Exchange.ts"
-import type { SessionId } from "./Ids.ts"
+import type { MessageId, SessionId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
-import type { SessionStatus } from "./Message.ts"
 import { promptOnce, readExchange } from "./ReadExchange.ts"
 import * as Reply from "./Reply.ts"
-import { retrying } from "./Retrying.ts"
 import type { StoredRequest } from "./SessionStore.ts"
 import { Tracer } from "./Tracer.ts"
+import * as TurnClock from "./TurnClock.ts"
 import { StaleSession, TurnTimeout, TurnUnfinished } from "./TurnError.ts"
-import type { TurnEvent } from "./TurnEvent.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
+import * as TurnSignals from "./TurnSignals.ts"
 
 /**
  * @category errors
@@ -77,214 +78,111 @@ export const drive = Effect.fn("Turn.drive")(
   ) {
     const client = yield* Client
     const tracer = yield* Tracer
-    const clock = yield* Clock.Clock
-    const limits = yield* readLimits
     const { sessionId } = request
     const ids = { sessionId, promptId: request.prompt.ids.promptId }
+    const clock = yield* TurnClock.make
+    const signals = yield* TurnSignals.make({ ids, live, clock })
+    const startedMillis = yield* Clock.currentTimeMillis
+    const subscription = yield* client.subscribe(sessionId, signals.subscriber)
+    const asks = yield* AnswerAsks.make(live, signals.onAsksChanged)
+    const maxResumes = yield* TurnPolicy.MaxResumes
 
-    // What the dispatcher leaves for the loop below, which it wakes. Both run on one thread and neither waits halfway.
-    const wake = Latch.makeUnsafe(false)
-    const seen = { idle: false, failed: false, deleted: false, gap: false, asks: false, tick: false }
-    let lost: EventsError | undefined
-    let closed: EventsError | undefined
-    let hasStarted = false
-    let hasNews = false
-    const subscribedMillis = clock.currentTimeMillisUnsafe()
-    let lastEventMillis = subscribedMillis
-    let lastTickMillis = subscribedMillis
-    let firstTextMillis: number | undefined
-
-    const signal = (name: keyof typeof seen) => {
-      seen[name] = true
-      wake.openUnsafe()
-    }
-    const tick = (nowMillis: number) => {
-      if (nowMillis - lastTickMillis < limits.activityTick) return
-      lastTickMillis = nowMillis
-      signal("tick")
-    }
-    const onOwnEvent = (event: TurnEvent) => {
-      switch (event._tag) {
-        case "MessageUpdated":
-          hasStarted ||= event.info.role === "user"
-            ? event.info.id === ids.promptId
-            : event.info.parentId === ids.promptId
-          // The end of a failed turn is stored after its `idle`.
-          if (event.info.role === "assistant" && event.info.error !== undefined) signal("idle")
-          return
-        case "StatusChanged":
-          if (event.status.type === "idle" && hasStarted) signal("idle")
-          return
-        case "SessionFailed":
-          hasStarted = true
-          return signal("failed")
-        case "SessionDeleted":
-          return signal("deleted")
-        default:
-          return
-      }
-    }
-
-    const subscription = yield* client.subscribe(sessionId, {
-      onEvent: (event) => {
-        const { asks } = live.current().frame
-        live.apply(event)
-        hasNews = true
-        if (event._tag === "PartDelta") return
-        if (event.sessionId === sessionId) onOwnEvent(event)
-        if (live.current().frame.asks !== asks) signal("asks")
-      },
-      onFlush: () => {
-        const nowMillis = clock.currentTimeMillisUnsafe()
-        if (hasNews) lastEventMillis = nowMillis
-        hasNews = false
-        if (firstTextMillis === undefined && live.current().hasText) firstTextMillis = nowMillis
-        live.flush()
-        tick(nowMillis)
-      },
-      onHeartbeat: () => tick(clock.currentTimeMillisUnsafe()),
-      onLost: (error) => {
-        lost = error
-        live.update(Reply.markGap)
-        wake.openUnsafe()
-      },
-      onGap: () => {
-        live.update(Reply.markGap)
-        signal("gap")
-      },
-      onClosed: (error) => {
-        closed = error
-        wake.openUnsafe()
-      }
-    })
-    const asks = yield* AnswerAsks.make(live, () => signal("asks"))
-
-    /** Status first: an exchange read after it is at least as new. Undefined while the server cannot be asked. */
-    const look = Effect.gen(function*() {
-      const statuses = yield* retrying(client.statuses)
-      const known = live.current().frame.messages.map((message) => message.id)
-      const exchange = yield* readExchange(ids, known)
-      return { exchange, statuses, status: statuses.get(sessionId)?.type ?? "idle" } satisfies Look
-    }).pipe(Effect.catchIf((error) => error.isRetryable, () => Effect.undefined))
-
-    yield* promptOnce(request)
-
-    let startMillis = clock.currentTimeMillisUnsafe()
-    let waitingMillis = startMillis
-    lastEventMillis = startMillis
-    let blockedMillis: number | undefined
-    let settling: Settling | undefined
-    let hadGap = false
-    let resumes = 0
-
-    const deadlines = () => {
-      if (Reply.isBlocked(live.current())) return { at: Number.POSITIVE_INFINITY, kind: "none" } as const
-      const all = [
-        { at: startMillis + limits.wholeStream, kind: "wholeStream" },
-        { at: hasStarted ? Number.POSITIVE_INFINITY : waitingMillis + limits.firstEvent, kind: "firstEvent" },
-        { at: lastEventMillis + limits.idleStream, kind: "idleStream" },
-        { at: settling?.nextLookMillis ?? Number.POSITIVE_INFINITY, kind: "poll" }
-      ] as const
-      return all.reduce((first, next) => (next.at < first.at ? next : first))
-    }
-
-    /** While a person is asked the deadlines stand still: afterwards they are moved by as long as it took. */
-    const accountBlocked = (nowMillis: number) => {
-      if (Reply.isBlocked(live.current())) {
-        blockedMillis ??= nowMillis
-      } else if (blockedMillis !== undefined) {
-        const waitedMillis = nowMillis - blockedMillis
-        blockedMillis = undefined
-        startMillis += waitedMillis
-        waitingMillis += waitedMillis
-        lastEventMillis = nowMillis
-        if (settling !== undefined) settling = { ...settling, sinceMillis: settling.sinceMillis + waitedMillis }
-      }
-    }
-
-    const interrupted = (error: { readonly _tag: string; readonly message: string }) =>
-      tracer.emit("stream.interrupted", {
-        duration_ms: clock.currentTimeMillisUnsafe() - subscribedMillis,
+    const interrupted = Effect.fnUntraced(function*(error: { readonly _tag: string; readonly message: string }) {
+      yield* tracer.emit("stream.interrupted", {
+        duration_ms: (yield* Clock.currentTimeMillis) - startedMillis,
         event_count: live.current().eventCount,
         error: error._tag,
         error_message: error.message.slice(0, 200)
       })
+    })
 
-    const untilEnd = Effect.gen(function*() {
+    /** What breaks off with the server may still be done when it is back: the loop finds out. */
+    const prompt = Effect.suspend(() =>
+      Effect.catchIf(promptOnce(request), (error) => error.isRetryable && signals.isLost(), () => Effect.void)
+    )
+
+    signals.onPrompt()
+    const promptedMillis = clock.now()
+    const deadlines = yield* Deadlines.make({ clock, signals, live })
+    let hadGap = false
+    let hasWaited = false
+    let resumes = 0
+
+    const untilOver = Effect.gen(function*() {
       while (true) {
-        const deadline = deadlines()
-        const leftMillis = deadline.at - clock.currentTimeMillisUnsafe()
-        const isWoken = leftMillis === Number.POSITIVE_INFINITY
-          ? yield* Effect.as(wake.await, true)
-          : Option.isSome(yield* Effect.timeoutOption(wake.await, Math.max(0, leftMillis)))
-        wake.closeUnsafe()
-        const signals = { ...seen }
-        Object.assign(seen, { idle: false, failed: false, deleted: false, gap: false, asks: false, tick: false })
-        const nowMillis = clock.currentTimeMillisUnsafe()
-        accountBlocked(nowMillis)
+        yield* Effect.raceFirst(signals.heard, clock.until(deadlines.due().next))
+        const news = signals.take()
+        if (news.closed !== undefined) return yield* news.closed
+        if (news.isDeleted) return yield* new SessionNotFound({ sessionId })
+        if (news.lost !== undefined) yield* interrupted(news.lost)
+        if (news.isActive) yield* options.onActivity
+        if (news.hasAsks) yield* asks.sync
+        if (news.isBusy) deadlines.goOn()
+        const sinceMillis = clock.now()
+        const due = deadlines.due()
+        if (!news.isIdle && !news.hasFailed && !news.hasGap && sinceMillis < due.next) continue
 
-        if (closed !== undefined) return yield* closed
-        if (signals.deleted) return yield* new SessionNotFound({ sessionId })
-        if (lost !== undefined) {
-          const error = lost
-          lost = undefined
-          yield* interrupted(error)
-        }
-        if (signals.tick) yield* options.onActivity
-        if (signals.asks) yield* asks.sync
-        const due = isWoken ? "none" : deadline.kind
-        if (!signals.idle && !signals.failed && !signals.gap && due === "none") continue
+        hadGap ||= news.hasGap
+        const view = news.hasGap
+          ? yield* lookAfterGap(ids, live, subscription)
+          : yield* Effect.raceFirst(
+            ifPossible(news.isIdle ? lookForEnd(ids, live) : CatchUp.look(ids, live)),
+            Effect.as(clock.until(deadlines.patience()), undefined)
+          )
+        if (news.hasGap) signals.onAsksChanged()
+        if (view !== undefined && isOver(view)) return view.exchange
+        if (view !== undefined && view.exchange.steps.length > 0) signals.onAnswerSeen()
 
-        const view = yield* look
-        if (signals.gap) {
-          hadGap = true
-          if (view !== undefined) yield* catchUp(live, subscription, view)
-          yield* asks.sync
-        }
-        if (view !== undefined && Exchange.isFinal(view.exchange)) return view.exchange
-        if (view !== undefined && view.status === "idle" && Exchange.isRefused(view.exchange)) return view.exchange
-        if (due === "wholeStream") return yield* new TurnTimeout({ limit: "wholeStream", millis: limits.wholeStream })
-        if (view === undefined || view.status !== "idle") {
-          // The server works on it, or cannot be asked just now: the deadline begins anew, and an `idle` is followed up.
-          if (due === "firstEvent") waitingMillis = nowMillis
-          if (due === "idleStream") lastEventMillis = nowMillis
-          if (signals.idle || settling !== undefined) {
-            settling = { sinceMillis: nowMillis, ...settling, isIdle: false, nextLookMillis: nowMillis + limits.poll }
-          }
-        } else if (due === "firstEvent") {
-          return yield* new StaleSession({ sessionId, silentMillis: nowMillis - waitingMillis })
-        } else if (settling?.isIdle !== true) {
-          if (settling === undefined && live.current().frame.failure === undefined) {
-            yield* tracer.emit("response.waiting_for_final_text", { message_id: options.messageId })
-          }
-          settling = { sinceMillis: nowMillis, ...settling, isIdle: true, nextLookMillis: nowMillis + secondLookMillis }
-        } else if (due !== "poll") {
-          // Woken between the two looks: the second one is still to come.
-          continue
+        if (view === undefined || !view.isIdle) {
+          // The server works on it, or cannot be asked just now.
+          deadlines.worked()
+          const isInDoubt = news.isIdle || (news.hasFailed && view === undefined)
+          if (isInDoubt || deadlines.isEnding()) deadlines.lookAgain({ sinceMillis, isIdle: false })
+        } else if (sinceMillis >= due.firstEvent) {
+          return yield* new StaleSession({ sessionId, silentMillis: deadlines.silentMillis() })
+        } else if (!deadlines.isIdleForSure() || signals.isLost()) {
+          deadlines.lookAgain({ sinceMillis, isIdle: true })
         } else if (isWithoutAnswer(view, live.current(), hadGap)) {
           return view.exchange
-        } else if (resumes >= limits.maxResumes || (view.exchange.isAccepted && !view.exchange.isCurrent)) {
+        } else if (resumes >= maxResumes || (view.exchange.isAccepted && !view.exchange.isCurrent)) {
           return yield* new TurnUnfinished({ sessionId, resumes })
         } else {
           resumes++
-          settling = undefined
           live.update(Reply.markGap)
-          yield* subscription.connected
-          yield* promptOnce(request)
-          settling = { sinceMillis: nowMillis, isIdle: false, nextLookMillis: nowMillis + limits.poll }
+          yield* prompt
+          deadlines.goOn()
+          deadlines.lookAgain({ sinceMillis, isIdle: false })
         }
-        if (
-          settling !== undefined && nowMillis - Math.max(settling.sinceMillis, lastEventMillis) >= limits.finalExchange
-        ) {
-          return yield* new TurnTimeout({ limit: "finalExchange", millis: limits.finalExchange })
+        if (sinceMillis >= due.finalExchange) {
+          const limit = yield* TurnPolicy.FinalExchange
+          return yield* new TurnTimeout({ limit: "finalExchange", millis: Duration.toMillis(limit) })
+        }
+        if (deadlines.isEnding() && !hasWaited && live.current().frame.failure === undefined) {
+          hasWaited = true
+          yield* tracer.emit("response.waiting_for_final_text", { message_id: options.messageId })
         }
       }
     })
 
-    const exchange = yield* Effect.tapError(untilEnd, interrupted)
+    /** Holds whatever the loop is at. The answer may be there all the same. */
+    const timeLimit = Effect.gen(function*() {
+      const millis = Duration.toMillis(yield* TurnPolicy.WholeStream)
+      yield* clock.until(promptedMillis + millis)
+      const view = Option.getOrUndefined(
+        yield* Effect.timeoutOption(ifPossible(CatchUp.look(ids, live)), yield* TurnPolicy.StopTimeout)
+      )
+      if (view !== undefined && isOver(view)) return view.exchange
+      return yield* new TurnTimeout({ limit: "wholeStream", millis })
+    })
+
+    // What may have been posted before is looked for first, as after any other gap.
+    const begin = live.current().frame.hasGap ? Effect.sync(signals.subscriber.onGap) : prompt
+    const exchange = yield* Effect.raceFirst(Effect.andThen(begin, untilOver), timeLimit).pipe(
+      Effect.tapError(interrupted)
+    )
     yield* tracer.emit("stream.completed", {
-      duration_ms: clock.currentTimeMillisUnsafe() - subscribedMillis,
-      first_token_ms: firstTextMillis === undefined ? null : firstTextMillis - subscribedMillis,
+      duration_ms: (yield* Clock.currentTimeMillis) - startedMillis,
+      first_token_ms: signals.firstTextMillis() ?? null,
       event_count: live.current().eventCount,
       tool_count: Reply.parts(live.current()).filter((part) => part.type === "tool").length
     })
@@ -293,87 +191,42 @@ export const drive = Effect.fn("Turn.drive")(
   Effect.scoped
 )
 
-/**
- * Aborts the session and the sessions of its subagents. Best effort: what cannot be reached is left to the server.
- *
- * @category steps
- * @since 0.1.0
- */
-export const abortTree = Effect.fn("Turn.abortTree")(function*(
-  reply: Reply.Reply
-): Effect.fn.Return<void, RequestError, Client> {
-  const client = yield* Client
-  // OpenCode aborts running subagents with their root (1.18.33); asking for each as well costs little.
-  yield* Effect.forEach(
-    [reply.sessionId, ...reply.frame.subagents.map((subagent) => subagent.sessionId)],
-    (sessionId) => client.abortSession(sessionId),
-    { concurrency: 4, discard: true }
-  )
-})
-
 // internal
 
-interface Look {
-  readonly exchange: Exchange.Exchange
-  readonly statuses: ReadonlyMap<SessionId, SessionStatus>
-  readonly status: SessionStatus["type"]
-}
+type View = Pick<Look, "exchange" | "isIdle">
 
-/** Between the first sign that the turn may have ended and its final exchange. */
-interface Settling {
-  readonly sinceMillis: number
-  readonly isIdle: boolean
-  readonly nextLookMillis: number
-}
-
-/** A failed turn's end is stored some 2 ms after its `idle` (1.18.33); a hundred times that is still soon. */
-const secondLookMillis = 250
-
-const readLimits = Effect.gen(function*() {
-  const idleStream = yield* TurnPolicy.IdleStream
-  return {
-    firstEvent: Duration.toMillis(yield* TurnPolicy.FirstEvent),
-    wholeStream: Duration.toMillis(yield* TurnPolicy.WholeStream),
-    idleStream: Option.match(idleStream, { onNone: () => Number.POSITIVE_INFINITY, onSome: Duration.toMillis }),
-    finalExchange: Duration.toMillis(yield* TurnPolicy.FinalExchange),
-    poll: Duration.toMillis(yield* TurnPolicy.FinalExchangePoll),
-    activityTick: Duration.toMillis(yield* TurnPolicy.ActivityTick),
-    maxResumes: yield* TurnPolicy.MaxResumes
-  }
+/** After an `idle` the exchange is nearly always final, and then nobody needs to ask what the session does. */
+const lookForEnd = Effect.fnUntraced(function*(
+  ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
+  live: LiveReply
+): Effect.fn.Return<View, RequestError | SessionNotFound, Client> {
+  const known = live.current().frame.messages.map((message) => message.id)
+  const exchange = yield* readExchange(ids, known)
+  return Exchange.isFinal(exchange) ? { exchange, isIdle: true } : yield* CatchUp.look(ids, live)
 })
+
+/** Tries until the server can be asked again, as long as the turn may last. */
+const lookAfterGap = Effect.fnUntraced(function*(
+  ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
+  live: LiveReply,
+  subscription: Subscription
+): Effect.fn.Return<Look, RequestError | SessionNotFound, Client> {
+  const schedule = Schedule.spaced(yield* TurnPolicy.FinalExchangePoll)
+  return yield* CatchUp.look(ids, live).pipe(
+    Effect.tap((view) => CatchUp.catchUp(live, subscription, view)),
+    Effect.retry({ schedule, while: isRetryable })
+  )
+})
+
+/** Undefined while the server cannot be asked. */
+const ifPossible = <A, E extends { readonly isRetryable: boolean }, R>(look: Effect.Effect<A, E, R>) =>
+  Effect.catchIf(look, isRetryable, () => Effect.undefined)
+
+const isRetryable = (error: { readonly isRetryable: boolean }): boolean => error.isRetryable
+
+const isOver = ({ exchange, isIdle }: View): boolean =>
+  Exchange.isFinal(exchange) || (isIdle && Exchange.isRefused(exchange))
 
 /** The server is idle and will say no more: it failed the turn, or ended it, on an unbroken stream, without a message. */
-const isWithoutAnswer = ({ exchange }: Look, reply: Reply.Reply, hadGap: boolean): boolean =>
+const isWithoutAnswer = ({ exchange }: View, reply: Reply.Reply, hadGap: boolean): boolean =>
   reply.frame.failure !== undefined || (!hadGap && exchange.isAccepted && exchange.steps.length === 0)
-
-/** Reads what a gap may have hidden: the exchange, the sessions of subagents, and what is asked. */
-const catchUp = Effect.fnUntraced(function*(live: LiveReply, subscription: Subscription, view: Look) {
-  const client = yield* Client
-  live.update((reply) => Exchange.merge(view.exchange, reply))
-  const opened = new Set(
-    Reply.parts(live.current()).flatMap((part) => (part.type === "tool" && part.subagent ? [part.subagent] : []))
-  )
-  const adoptChildren = (parentId: SessionId): Effect.Effect<void> =>
-    Effect.gen(function*() {
-      const children = yield* Effect.orElseSucceed(client.children(parentId), () => [])
-      for (const { agent, id, title } of children) {
-        // Sessions of earlier turns are children too: only those that run or that this turn's tools name are its own.
-        if (!view.statuses.has(id) && !opened.has(id)) continue
-        subscription.adopt(id)
-        live.apply({ _tag: "SessionOpened", eventId: undefined, sessionId: id, parentId, title, agent })
-        yield* adoptChildren(id)
-      }
-    })
-  yield* adoptChildren(live.current().sessionId)
-  const steps = new Set(view.exchange.steps.map(({ info }) => info.id))
-  const pending = yield* Effect.all([client.questions, client.permissions], { concurrency: 2 }).pipe(
-    Effect.map((all) => all.flat()),
-    Effect.orElseSucceed(() => undefined)
-  )
-  // After an abort the server still lists what was asked (1.18.33): only what a session that runs asks is open.
-  const isOpen = (ask: Reply.Frame["asks"][number]) =>
-    view.statuses.has(ask.sessionId) &&
-    (ask.sessionId !== live.current().sessionId || ask.tool === undefined || steps.has(ask.tool.messageId))
-  if (pending !== undefined) live.update((reply) => Reply.syncAsks(reply, pending.filter(isOpen)))
-  live.flush()
-})

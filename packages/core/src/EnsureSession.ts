@@ -6,12 +6,15 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { Client } from "./Client.ts"
 import type { RequestError } from "./ClientError.ts"
 import * as Contained from "./Contained.ts"
 import type { SessionOptions } from "./Dialect.ts"
 import type { ConversationId, SessionId } from "./Ids.ts"
+import type { Session } from "./Message.ts"
 import { retrying } from "./Retrying.ts"
 import type { StoreError } from "./SessionStore.ts"
 import { SessionStore } from "./SessionStore.ts"
@@ -80,13 +83,17 @@ const replaceSession = Effect.fnUntraced(function*(
   // From its making on, the session is either stored or deleted, also when the turn is interrupted.
   return yield* Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
-      const made = yield* restore(retrying(client.createSession(options)))
-      const isStored = yield* retrying(store.setSession(conversationId, expected, made.id)).pipe(
-        Effect.onError(() => discard(made.id))
-      )
-      if (isStored) return { sessionId: made.id, isNew: true }
-      yield* discard(made.id)
-      const winner = yield* retrying(store.getSession(conversationId))
+      const making = yield* Effect.forkChild(retrying(client.createSession(options)))
+      const made = yield* restore(Fiber.join(making)).pipe(Effect.onInterrupt(() => abandon(conversationId, making)))
+      const winner = yield* restore(
+        Effect.gen(function*() {
+          if (yield* retrying(store.setSession(conversationId, expected, made.id))) return Option.some(made.id)
+          return yield* retrying(store.getSession(conversationId))
+        })
+      ).pipe(Effect.onError(() => discard(conversationId, made.id)))
+      // Also where an attempt to store it lost, because the answer to the one before was lost.
+      if (Option.contains(winner, made.id)) return { sessionId: made.id, isNew: true }
+      yield* discard(conversationId, made.id)
       // The winner may itself have been replaced or lost meanwhile: then it is this caller's turn again.
       return Option.isSome(winner)
         ? { sessionId: winner.value, isNew: false }
@@ -95,13 +102,33 @@ const replaceSession = Effect.fnUntraced(function*(
   )
 })
 
-const discard = (sessionId: SessionId) =>
+/** Waits for the session that is being made, for a while: nobody wants it any more. */
+const abandon = (conversationId: ConversationId, making: Fiber.Fiber<Session, RequestError>) =>
+  Effect.gen(function*() {
+    yield* Contained.attempt(
+      "wait for a session made in vain",
+      { conversation: conversationId },
+      yield* TurnPolicy.StopTimeout,
+      Effect.flatMap(
+        Fiber.await(making),
+        (exit) => (Exit.isSuccess(exit) ? discard(conversationId, exit.value.id) : Effect.void)
+      )
+    )
+    yield* Fiber.interrupt(making)
+  })
+
+/** Deletes a session made in vain, unless it is the stored one: the store may have done what it did not confirm. */
+const discard = (conversationId: ConversationId, sessionId: SessionId) =>
   Effect.gen(function*() {
     const client = yield* Client
+    const store = yield* SessionStore
     yield* Contained.attempt(
       "delete a session made in vain",
-      { sessionId },
+      { conversation: conversationId, session: sessionId },
       yield* TurnPolicy.StopTimeout,
-      client.deleteSession(sessionId)
+      Effect.gen(function*() {
+        const stored = yield* Effect.orElseSucceed(store.getSession(conversationId), Option.none)
+        if (!Option.contains(stored, sessionId)) yield* retrying(client.deleteSession(sessionId))
+      })
     )
   })

@@ -44,6 +44,7 @@ export const finalize = Effect.fn("Turn.finalize")(function*(
   const message = yield* readMessage(id)
   if (isOurs) return { message, isOurs }
   if (message.epoch !== epoch || message.status === "pending") return yield* new TurnTakenOver({ messageId: id })
+  if (message.status === outcome.status && message.error?.tag === outcome.error?.tag) return { message, isOurs: true }
   if (message.status !== "cancelled") return { message, isOurs: false }
   const { content, parts, usage } = outcome
   const hasText = parts.some((part) => part.type === "text" && part.text !== "")

@@ -10,11 +10,13 @@ import type { RequestError, SessionNotFound } from "./ClientError.ts"
 import * as Exchange from "./Exchange.ts"
 import type { IdFloor, MessageId, SessionId } from "./Ids.ts"
 import type { Message } from "./Message.ts"
-import { retrying } from "./Retrying.ts"
+import { rereading } from "./Retrying.ts"
 import type { StoredRequest } from "./SessionStore.ts"
+import * as TurnPolicy from "./TurnPolicy.ts"
 
 /**
- * What the ids of the next prompt must sort after: one bounded read, however long the session is.
+ * What the ids of the next prompt must sort after: one bounded read, however long the session is, and one of the session
+ * where it has no message yet.
  *
  * @category steps
  * @since 0.1.0
@@ -23,13 +25,14 @@ export const baseline = Effect.fn("Turn.baseline")(function*(
   sessionId: SessionId
 ): Effect.fn.Return<IdFloor, RequestError | SessionNotFound, Client> {
   const client = yield* Client
-  const session = yield* retrying(client.getSession(sessionId))
-  const newest = yield* retrying(client.listMessages(sessionId, { limit: 1 })).pipe(
-    Effect.map(({ messages }) => messages.at(-1)?.info.id),
+  const newest = yield* rereading(client.listMessages(sessionId, { limit: 1 })).pipe(
+    Effect.map(({ messages }) => messages.at(-1)?.info),
     // After a prompt with a `format`, 1.18.33 answers 400 to every list: the time of the last change serves as well.
     Effect.catchIf(isUnlistable, () => Effect.undefined)
   )
-  return { newestMessageId: newest, sessionUpdatedMillis: session.updatedMillis }
+  if (newest !== undefined) return { newestMessageId: newest.id, sessionUpdatedMillis: newest.createdMillis }
+  const session = yield* rereading(client.getSession(sessionId))
+  return { newestMessageId: undefined, sessionUpdatedMillis: session.updatedMillis }
 })
 
 /**
@@ -38,7 +41,7 @@ export const baseline = Effect.fn("Turn.baseline")(function*(
  * **Details**
  *
  * When it is not known whether the server got it, the server is asked for the message; only when it has none is the prompt
- * posted again, with the same ids. Posting them a second time does no harm (1.18.33), so a crash between is safe too.
+ * posted again, with the same ids. Without ids it cannot be asked for, and is posted once.
  *
  * @category steps
  * @since 0.1.0
@@ -47,17 +50,23 @@ export const promptOnce = Effect.fn("Turn.promptOnce")(function*(
   { prompt, sessionId }: StoredRequest
 ): Effect.fn.Return<void, RequestError | SessionNotFound, Client> {
   const client = yield* Client
-  const promptId = prompt.ids?.promptId
-  const isAccepted = promptId === undefined
-    ? Effect.succeed(false)
-    : client.getMessage(sessionId, promptId).pipe(Effect.as(true), Effect.orElseSucceed(() => false))
-  yield* retrying(
-    client.prompt(sessionId, prompt).pipe(
-      Effect.catchIf(
-        (error) => error.isRetryable,
-        (error) => Effect.flatMap(isAccepted, (accepted) => (accepted ? Effect.void : Effect.fail(error)))
+  const { ids } = prompt
+  const post = client.prompt(sessionId, prompt)
+  if (ids === undefined) return yield* post
+  const schedule = yield* TurnPolicy.RequestRetry
+  const postUnlessAccepted = Effect.catchIf(
+    post,
+    mayHaveActed,
+    (error) =>
+      Effect.flatMap(
+        hasMessage(sessionId, ids.promptId),
+        (isAccepted) => (isAccepted ? Effect.void : Effect.fail({ _tag: "NotAccepted", error } as const))
       )
-    )
+  )
+  return yield* postUnlessAccepted.pipe(
+    // A failure to find out is none of these: posting without knowing could ask the model twice.
+    Effect.retry({ schedule, while: (failure) => failure._tag === "NotAccepted" }),
+    Effect.catchTag("NotAccepted", ({ error }) => Effect.fail(error))
   )
 })
 
@@ -86,6 +95,19 @@ export const readExchange = Effect.fn("Turn.readExchange")(function*(
 
 // internal
 
+const mayHaveActed = (error: RequestError | SessionNotFound): boolean =>
+  error.isRetryable || (error._tag === "StatusError" && error.status === 409)
+
+const hasMessage = Effect.fnUntraced(function*(sessionId: SessionId, id: MessageId) {
+  const client = yield* Client
+  return yield* rereading(client.getMessage(sessionId, id)).pipe(
+    Effect.as(true),
+    Effect.catchTag("MessageNotFound", () => Effect.succeed(false)),
+    // It is there, and cannot be read: 1.18.33 answers like this for a prompt with a `format`.
+    Effect.catchIf(isUnlistable, () => Effect.succeed(true))
+  )
+})
+
 /** A turn has a message for each step; most have fewer than this, and a page of it is small. */
 const pageSize = 50
 
@@ -94,7 +116,7 @@ const listBackTo = Effect.fnUntraced(function*(sessionId: SessionId, promptId: M
   const pages: Array<ReadonlyArray<Message>> = []
   let before: string | undefined
   do {
-    const page = yield* retrying(client.listMessages(sessionId, {
+    const page = yield* rereading(client.listMessages(sessionId, {
       limit: pageSize,
       ...(before !== undefined && { before })
     }))
@@ -111,7 +133,7 @@ const readOneByOne = Effect.fnUntraced(function*(sessionId: SessionId, ids: Read
   const messages = yield* Effect.forEach(
     ids,
     (id) =>
-      retrying(client.getMessage(sessionId, id)).pipe(
+      rereading(client.getMessage(sessionId, id)).pipe(
         // The user message with the `format` cannot be read on its own either; the answers to it can (1.18.33).
         Effect.catchTag("MessageNotFound", () => Effect.undefined),
         Effect.catchIf(isUnlistable, () => Effect.undefined)

@@ -14,11 +14,24 @@ import * as TurnPolicy from "./TurnPolicy.ts"
  * @since 0.1.0
  */
 export const retrying = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.flatMap(
-    TurnPolicy.RequestRetry,
-    (schedule) =>
-      Effect.retry(effect, {
-        schedule,
-        while: (error) => Predicate.hasProperty(error, "isRetryable") && error.isRetryable === true
-      })
-  )
+  retryingWhile(effect, isRetryable)
+
+/**
+ * Retries a read: also when its answer could not be understood, because it may have been cut short on the way.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const rereading = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  retryingWhile(effect, (error) => isRetryable(error) || Predicate.isTagged(error, "DecodeError"))
+
+// internal
+
+const isRetryable = (error: unknown): boolean =>
+  Predicate.hasProperty(error, "isRetryable") && error.isRetryable === true
+
+const retryingWhile = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  isRepeated: (error: E) => boolean
+): Effect.Effect<A, E, R> =>
+  Effect.flatMap(TurnPolicy.RequestRetry, (schedule) => Effect.retry(effect, { schedule, while: isRepeated }))

@@ -3,11 +3,21 @@
  *
  * **Responsibilities**
  * - Which OpenCode session belongs to a conversation, changed by compare-and-set.
- * - The assistant message of each turn: `pending → completed | cancelled | error`, one terminal write, never left again.
- * - At most one pending message per conversation.
- * - The epoch of a message: who claims it raises it, and a write with an older epoch changes no row. A cancel needs none.
+ * - The assistant message of each turn: `queued → pending → completed | cancelled | error`, one terminal write, never left
+ *   again. A message starts as pending, unless its claimant was ready to wait for the turns before it.
+ * - At most one pending message per conversation; those that wait come in the order in which they were first claimed.
+ * - The lease of a message: while it lives, nobody else takes the message; once it ran out, one of those who ask does.
+ * - The epoch of a message: who takes it raises it, and a write with an older epoch changes no row. A cancel needs none.
+ * - News of a message for those who watch it.
  *
- * **Not responsibilities**: what is in a message (the pipeline says), the user's messages beyond the prompt of each turn.
+ * **Not responsibilities**: what is in a message (the pipeline says), the user's messages beyond the prompt of each turn,
+ * when to renew, to look for orphans, to prune.
+ *
+ * **Gotchas**
+ *
+ * All times are those of the calling process (`Clock`). Hosts that share a database must agree on the time to within a
+ * fraction of a lease: one whose clock is ahead by more would take messages whose owners live. The epoch keeps even that
+ * from doubling a write.
  *
  * Every implementation passes the one contract suite of `@opencode-turn/testing/SessionStoreContract`.
  *
@@ -15,107 +25,30 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { AssistantMessageId, ConversationId, SessionId } from "./Ids.ts"
-import { Part } from "./Part.ts"
-import { Prompt, PromptPart } from "./Prompt.ts"
+import type * as Stream from "effect/Stream"
+import * as ChangeNotifier from "./ChangeNotifier.ts"
+import { AssistantMessageId, type ConversationId, type SessionId } from "./Ids.ts"
+import type { PromptPart } from "./Prompt.ts"
+import type { Content, Draft, Lease, MessageStatus, Outcome, StoredMessage, StoredRequest } from "./StoredMessage.ts"
+import { isHeldByOther, isLeaseOver, isOpen } from "./StoredMessage.ts"
 import { AlreadyFinished, TurnInProgress } from "./TurnError.ts"
 import * as Usage from "./Usage.ts"
 
-/**
- * @category models
- * @since 0.1.0
- */
-export const MessageStatus = Schema.Literals(["pending", "completed", "cancelled", "error"])
-/**
- * @category models
- * @since 0.1.0
- */
-export type MessageStatus = typeof MessageStatus.Type
-
-/**
- * The error that a stored message ended with: its tag, and its message for people.
- *
- * @category models
- * @since 0.1.0
- */
-export const StoredError = Schema.Struct({ tag: Schema.String, message: Schema.String })
-/**
- * @category models
- * @since 0.1.0
- */
-export interface StoredError extends Schema.Schema.Type<typeof StoredError> {}
-
-/**
- * What was posted to which session, with the ids that every later attempt uses again.
- *
- * @category models
- * @since 0.1.0
- */
-export const StoredRequest = Schema.Struct({ sessionId: SessionId, prompt: Prompt })
-/**
- * @category models
- * @since 0.1.0
- */
-export interface StoredRequest extends Schema.Schema.Type<typeof StoredRequest> {}
-
-/**
- * The assistant message of one turn.
- *
- * **Details**
- *
- * `prompt` is what the user said. `request` is null until the prompt's ids were chosen, and is written before the first
- * byte of the prompt is sent. `content` is the text for the reader: the answer, or the policy's words for a turn that
- * failed or was stopped without any. Times are milliseconds since the epoch.
- *
- * @category models
- * @since 0.1.0
- */
-export const StoredMessage = Schema.Struct({
-  id: AssistantMessageId,
-  conversationId: ConversationId,
-  status: MessageStatus,
-  epoch: Schema.Int,
-  prompt: Schema.Array(PromptPart),
-  request: Schema.NullOr(StoredRequest),
-  content: Schema.String,
-  parts: Schema.Array(Part),
-  usage: Usage.Usage,
-  error: Schema.NullOr(StoredError),
-  createdMillis: Schema.Finite,
-  finishedMillis: Schema.NullOr(Schema.Finite)
-})
-/**
- * @category models
- * @since 0.1.0
- */
-export interface StoredMessage extends Schema.Schema.Type<typeof StoredMessage> {}
-
-/**
- * What a turn leaves behind of its reply.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Content {
-  readonly content: string
-  readonly parts: ReadonlyArray<Part>
-  readonly usage: Usage.Usage
-}
-
-/**
- * The terminal write of a turn.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Outcome extends Content {
-  readonly status: "completed" | "cancelled" | "error"
-  readonly error: StoredError | null
-}
+export {
+  type Content,
+  Draft,
+  type Lease,
+  MessageStatus,
+  type Outcome,
+  StoredError,
+  StoredMessage,
+  StoredRequest
+} from "./StoredMessage.ts"
 
 /**
  * The store could not do what it was asked: unreachable, unreadable, full, or it holds what cannot be decoded. Nothing
@@ -149,6 +82,41 @@ export class UnknownMessage extends Schema.TaggedError<UnknownMessage>()("Unknow
 }
 
 /**
+ * How often a store that is not told of changes looks for them while a message is watched: 250 ms. Soon enough for a
+ * reader, and one small read by primary key each time.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const PollInterval: Context.Reference<Duration.Duration> = Context.Reference(
+  "@opencode-turn/core/SessionStore/PollInterval",
+  { defaultValue: () => Duration.millis(250) }
+)
+
+/**
+ * The wish to run a turn.
+ *
+ * **Details**
+ *
+ * - `prompt` and `draft` are stored with the first claim of the message; later claims do not change them.
+ * - `lease`: without one the message is held until it ends, or until it is claimed again.
+ * - `whenBusy`: what becomes of a new message while another turn of the conversation runs or waits: `reject`, the default,
+ *   fails; `queue` stores it as queued, unless `maxQueued` messages of the conversation are queued already.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Claim {
+  readonly id: AssistantMessageId
+  readonly conversationId: ConversationId
+  readonly prompt: ReadonlyArray<PromptPart>
+  readonly draft?: Draft | undefined
+  readonly lease?: Lease | undefined
+  readonly whenBusy?: "reject" | "queue" | undefined
+  readonly maxQueued?: number | undefined
+}
+
+/**
  * @category services
  * @since 0.1.0
  */
@@ -164,21 +132,62 @@ export class SessionStore extends Context.Service<SessionStore, {
   ) => Effect.Effect<boolean, StoreError>
 
   /**
-   * Makes the pending message, or takes the one that has this id already: then a pending one gets the next epoch, and a
-   * terminal one is given back as it is. Fails with `TurnInProgress` when another message of the conversation is pending,
-   * and with a `StoreError` when the message is another conversation's.
+   * Makes the message, or takes the one that has this id already.
+   *
+   * - A new message is pending where no other one is pending, and none that still has its claimant is queued.
+   * - A pending one is taken and gets the next epoch.
+   * - A queued one becomes pending where no other one is pending, and no older one that still has its claimant is queued; else
+   *   it stays queued with the new lease: ask again later. Its epoch is raised only where the owner changes.
+   * - A terminal one is given back as it is.
+   *
+   * A queued message whose lease ran out makes nobody wait; it keeps its place, for the one who takes it over.
+   *
+   * Fails with `TurnInProgress`, which names the message in the way: the one that is pending, else the oldest one queued; and
+   * the message itself where another owner's lease on it lives. Fails with a `StoreError` when the message is another
+   * conversation's.
    */
-  readonly claim: (claim: {
-    readonly id: AssistantMessageId
-    readonly conversationId: ConversationId
-    readonly prompt: ReadonlyArray<PromptPart>
-  }) => Effect.Effect<StoredMessage, TurnInProgress | StoreError>
+  readonly claim: (claim: Claim) => Effect.Effect<StoredMessage, TurnInProgress | StoreError>
+
+  /**
+   * Lets the lease of a pending or queued message end `millis` from now. `false`: the message is lost: it ended, its epoch
+   * is another, or `owner`, where it is given, does not hold it.
+   */
+  readonly renew: (
+    id: AssistantMessageId,
+    epoch: number,
+    lease: { readonly owner?: string | undefined; readonly millis: number }
+  ) => Effect.Effect<boolean, StoreError>
+
+  /** Lets the lease end now, so that others may take the message over at once. `false`: it was lost already. */
+  readonly release: (id: AssistantMessageId, epoch: number) => Effect.Effect<boolean, StoreError>
+
+  /**
+   * Takes a pending or queued message whose lease ran out, with the next epoch; its status stays. None: somebody holds it,
+   * it has no lease, it ended, or there is none. One of those who ask at once gets it.
+   */
+  readonly takeOver: (
+    id: AssistantMessageId,
+    lease: Lease
+  ) => Effect.Effect<Option.Option<StoredMessage>, StoreError>
+
+  /** Pending and queued messages whose lease ran out, those that were first claimed first, at most `limit`. */
+  readonly listOrphans: (limit: number) => Effect.Effect<ReadonlyArray<StoredMessage>, StoreError>
 
   /** Writes what will be posted. `false`: the message is not pending any more, or the epoch is old. */
   readonly recordRequest: (
     id: AssistantMessageId,
     epoch: number,
     request: StoredRequest
+  ) => Effect.Effect<boolean, StoreError>
+
+  /**
+   * Stores what was streamed so far, for those who watch and for the one who takes over. `false`: the message is not pending
+   * any more, or the epoch is old.
+   */
+  readonly snapshot: (
+    id: AssistantMessageId,
+    epoch: number,
+    content: Content
   ) => Effect.Effect<boolean, StoreError>
 
   /** The terminal write. `false`: the message is not pending any more, or the epoch is old; nothing was changed. */
@@ -188,7 +197,10 @@ export class SessionStore extends Context.Service<SessionStore, {
     outcome: Outcome
   ) => Effect.Effect<boolean, StoreError>
 
-  /** Cancels a pending message, whoever owns it, and gives back the cancelled message; cancelling again changes nothing. */
+  /**
+   * Cancels a pending or queued message, whoever owns it, and gives back the cancelled message; cancelling again changes
+   * nothing.
+   */
   readonly cancel: (
     id: AssistantMessageId,
     content: string
@@ -214,6 +226,22 @@ export class SessionStore extends Context.Service<SessionStore, {
     conversationId: ConversationId,
     limit: number
   ) => Effect.Effect<ReadonlyArray<StoredMessage>, StoreError>
+
+  /** The newest `limit` messages of all conversations, newest first: those of one status, or all. */
+  readonly listByStatus: (filter: {
+    readonly status?: MessageStatus | undefined
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<StoredMessage>, StoreError>
+
+  /** Deletes the messages that ended before that time, and says how many. One that is pending or queued is never deleted. */
+  readonly prune: (finishedBeforeMillis: number) => Effect.Effect<number, StoreError>
+
+  /**
+   * Emits at once, and then whenever the message may have changed: read it then. At most a second late; a renewal of the
+   * lease is no change. Never ends by itself, waits out a failure that may be retried, and holds nothing between two
+   * emissions.
+   */
+  readonly changes: (id: AssistantMessageId) => Stream.Stream<void, StoreError>
 }>()("@opencode-turn/core/SessionStore") {}
 
 /**
@@ -222,14 +250,38 @@ export class SessionStore extends Context.Service<SessionStore, {
  * @category constructors
  * @since 0.1.0
  */
-export const makeMemory: Effect.Effect<SessionStore["Service"]> = Effect.sync(() => {
+export const makeMemory: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*() {
+  const notifier = yield* ChangeNotifier.make
   const sessions = new Map<ConversationId, SessionId>()
+  // Oldest first: a map keeps a key that is set again in its place.
   const messages = new Map<AssistantMessageId, StoredMessage>()
-  // Oldest first. A message joins only while no other is pending, so a pending one is always the last.
   const histories = new Map<ConversationId, Array<AssistantMessageId>>()
-  const history = (conversationId: ConversationId) => histories.get(conversationId) ?? []
+  const open = new Map<ConversationId, ReadonlyArray<AssistantMessageId>>()
 
   // Each operation reads the clock first and then reads and writes without yielding: no other fiber comes between.
+
+  const read = (ids: Iterable<AssistantMessageId> | undefined) =>
+    Array.from(ids ?? []).flatMap((id) => messages.get(id) ?? [])
+
+  const write = (message: StoredMessage): StoredMessage => {
+    messages.set(message.id, message)
+    if (!isOpen(message.status)) {
+      const others = (open.get(message.conversationId) ?? []).filter((id) => id !== message.id)
+      if (others.length > 0) open.set(message.conversationId, others)
+      else open.delete(message.conversationId)
+    }
+    notifier.notify(message.id)
+    return message
+  }
+
+  const add = (message: StoredMessage): StoredMessage => {
+    const history = histories.get(message.conversationId) ?? []
+    history.push(message.id)
+    histories.set(message.conversationId, history)
+    open.set(message.conversationId, [...(open.get(message.conversationId) ?? []), message.id])
+    return write(message)
+  }
+
   const update = (
     id: AssistantMessageId,
     isAllowed: (message: StoredMessage) => boolean,
@@ -238,56 +290,117 @@ export const makeMemory: Effect.Effect<SessionStore["Service"]> = Effect.sync(()
     Effect.map(Clock.currentTimeMillis, (nowMillis) => {
       const message = messages.get(id)
       if (message === undefined || !isAllowed(message)) return false
-      messages.set(id, change(message, nowMillis))
+      write({ ...change(message, nowMillis), revision: message.revision + 1 })
       return true
     })
 
-  const isOwned = (epoch: number) => (message: StoredMessage) => message.status === "pending" && message.epoch === epoch
+  /** The lease alone: nobody is told. */
+  const updateLease = (
+    id: AssistantMessageId,
+    isAllowed: (message: StoredMessage) => boolean,
+    millis: number
+  ) =>
+    Effect.map(Clock.currentTimeMillis, (nowMillis) => {
+      const message = messages.get(id)
+      if (message === undefined || !isOpen(message.status) || !isAllowed(message)) return false
+      messages.set(id, { ...message, leaseUntilMillis: nowMillis + millis })
+      return true
+    })
+
+  /** What the message must wait for: the pending one, else the oldest queued one before it that still has its claimant. */
+  const inTheWay = (conversationId: ConversationId, id: AssistantMessageId, nowMillis: number) => {
+    const all = read(open.get(conversationId))
+    const place = all.findIndex((message) => message.id === id)
+    const before = place === -1 ? all : all.slice(0, place)
+    return all.find((message) => message.status === "pending" && message.id !== id) ??
+      before.find((message) => message.status === "queued" && !isLeaseOver(message, nowMillis))
+  }
 
   return SessionStore.of({
     getSession: (conversationId) => Effect.sync(() => Option.fromUndefinedOr(sessions.get(conversationId))),
+
     setSession: (conversationId, expected, next) =>
       Effect.sync(() => {
         if (sessions.get(conversationId) !== Option.getOrUndefined(expected)) return false
         sessions.set(conversationId, next)
         return true
       }),
-    claim: Effect.fnUntraced(function*(claim) {
-      const createdMillis = yield* Clock.currentTimeMillis
-      const existing = messages.get(claim.id)
-      if (existing !== undefined && existing.conversationId !== claim.conversationId) {
-        return yield* new StoreError({
-          operation: "claim",
-          reason: "the message belongs to another conversation: choose a new message id",
-          isRetryable: false
+
+    claim: Effect.fnUntraced(function*({ conversationId, draft, id, lease, maxQueued, prompt, whenBusy }) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      const existing = messages.get(id)
+      if (existing !== undefined && existing.conversationId !== conversationId) {
+        return yield* new StoreError({ operation: "claim", reason: otherConversation, isRetryable: false })
+      }
+      if (existing !== undefined && !isOpen(existing.status)) return existing
+      if (existing !== undefined && isHeldByOther(existing, lease?.owner, nowMillis)) {
+        return yield* new TurnInProgress({ conversationId, messageId: id })
+      }
+
+      const busy = inTheWay(conversationId, id, nowMillis)
+      const held = {
+        owner: lease?.owner ?? null,
+        leaseUntilMillis: lease === undefined ? null : nowMillis + lease.millis
+      }
+      if (existing === undefined) {
+        const queued = read(open.get(conversationId)).filter((message) => message.status === "queued").length
+        if (busy !== undefined && (whenBusy !== "queue" || queued >= (maxQueued ?? Infinity))) {
+          return yield* new TurnInProgress({ conversationId, messageId: busy.id })
+        }
+        const status = busy === undefined ? "pending" : "queued"
+        return add({
+          ...blank,
+          ...held,
+          id,
+          conversationId,
+          status,
+          prompt,
+          draft: draft ?? null,
+          createdMillis: nowMillis
         })
       }
-      if (existing !== undefined && existing.status !== "pending") return existing
-      const newest = messages.get(history(claim.conversationId).at(-1) ?? claim.id)
-      if (newest !== undefined && newest.status === "pending" && newest.id !== claim.id) {
-        return yield* new TurnInProgress({ conversationId: claim.conversationId, messageId: newest.id })
-      }
-      const message: StoredMessage = existing === undefined
-        ? {
-          id: claim.id,
-          conversationId: claim.conversationId,
-          status: "pending",
-          epoch: 1,
-          prompt: claim.prompt,
-          request: null,
-          content: "",
-          parts: [],
-          usage: Usage.zero,
-          error: null,
-          createdMillis,
-          finishedMillis: null
-        }
-        : { ...existing, epoch: existing.epoch + 1 }
-      if (existing === undefined) histories.set(claim.conversationId, [...history(claim.conversationId), claim.id])
-      messages.set(message.id, message)
-      return message
+      const revision = existing.revision + 1
+      if (existing.status === "pending") return write({ ...existing, ...held, epoch: existing.epoch + 1, revision })
+      const isSameOwner = existing.owner === held.owner
+      const taken = { ...existing, ...held, epoch: isSameOwner ? existing.epoch : existing.epoch + 1 }
+      if (busy === undefined) return write({ ...taken, status: "pending", revision })
+      if (!isSameOwner) return write({ ...taken, revision })
+      messages.set(id, taken)
+      return taken
     }),
+
+    renew: (id, epoch, { millis, owner }) =>
+      updateLease(
+        id,
+        (message) => message.epoch === epoch && (owner === undefined || message.owner === owner),
+        millis
+      ),
+
+    release: (id, epoch) => updateLease(id, (message) => message.epoch === epoch, 0),
+
+    takeOver: Effect.fnUntraced(function*(id, { millis, owner }) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      const message = messages.get(id)
+      if (message === undefined || !isOrphan(message, nowMillis)) return Option.none()
+      return Option.some(write({
+        ...message,
+        epoch: message.epoch + 1,
+        revision: message.revision + 1,
+        owner,
+        leaseUntilMillis: nowMillis + millis
+      }))
+    }),
+
+    listOrphans: (limit) =>
+      Effect.map(Clock.currentTimeMillis, (nowMillis) =>
+        Array.from(messages.values())
+          .filter((message) => isOrphan(message, nowMillis))
+          .slice(0, atMost(limit))),
+
     recordRequest: (id, epoch, request) => update(id, isOwned(epoch), (message) => ({ ...message, request })),
+
+    snapshot: (id, epoch, content) => update(id, isOwned(epoch), (message) => ({ ...message, ...contentOf(content) })),
+
     finalize: (id, epoch, outcome) =>
       update(id, isOwned(epoch), (message, finishedMillis) => ({
         ...message,
@@ -296,6 +409,7 @@ export const makeMemory: Effect.Effect<SessionStore["Service"]> = Effect.sync(()
         error: outcome.error,
         finishedMillis
       })),
+
     cancel: Effect.fnUntraced(function*(id, content) {
       const finishedMillis = yield* Clock.currentTimeMillis
       const message = messages.get(id)
@@ -304,24 +418,48 @@ export const makeMemory: Effect.Effect<SessionStore["Service"]> = Effect.sync(()
         return yield* new AlreadyFinished({ messageId: id, status: message.status })
       }
       if (message.status === "cancelled") return message
-      const cancelled: StoredMessage = { ...message, status: "cancelled", content, finishedMillis }
-      messages.set(id, cancelled)
-      return cancelled
+      return write({ ...message, status: "cancelled", content, finishedMillis, revision: message.revision + 1 })
     }),
+
     keepPartial: (id, epoch, partial) =>
       update(
         id,
         (message) => message.status === "cancelled" && message.epoch === epoch,
         (message) => ({ ...message, ...contentOf(partial) })
       ),
+
     getMessage: (id) => Effect.sync(() => Option.fromUndefinedOr(messages.get(id))),
+
     listMessages: (conversationId, limit) =>
+      Effect.sync(() => {
+        const history = histories.get(conversationId) ?? []
+        return read(history.slice(Math.max(0, history.length - atMost(limit))))
+      }),
+
+    listByStatus: ({ limit, status }) =>
       Effect.sync(() =>
-        // `slice(-0)` would be all of them.
-        limit >= 1
-          ? history(conversationId).slice(-limit).flatMap((id) => messages.get(id) ?? [])
-          : []
-      )
+        Array.from(messages.values())
+          .toReversed()
+          .filter((message) => status === undefined || message.status === status)
+          .slice(0, atMost(limit))
+      ),
+
+    prune: (finishedBeforeMillis) =>
+      Effect.sync(() => {
+        const old = Array.from(messages.values()).filter(({ finishedMillis }) =>
+          finishedMillis !== null && finishedMillis < finishedBeforeMillis
+        )
+        for (const { conversationId, id } of old) {
+          messages.delete(id)
+          const history = (histories.get(conversationId) ?? []).filter((kept) => messages.has(kept))
+          if (history.length > 0) histories.set(conversationId, history)
+          else histories.delete(conversationId)
+          notifier.notify(id)
+        }
+        return old.length
+      }),
+
+    changes: (id) => notifier.watch(id)
   })
 })
 
@@ -335,5 +473,28 @@ export const layerMemory: Layer.Layer<SessionStore> = Layer.effect(SessionStore,
 
 // internal
 
+const otherConversation = "the message belongs to another conversation: choose a new message id"
+
+/** A new message, but for what its claim gives it. */
+const blank = {
+  epoch: 1,
+  revision: 1,
+  request: null,
+  content: "",
+  parts: [],
+  usage: Usage.zero,
+  error: null,
+  finishedMillis: null
+} satisfies Partial<StoredMessage>
+
 /** Only the fields of `Content`: the caller may hold more, an `Outcome` for example, whose status must not leak in. */
 const contentOf = ({ content, parts, usage }: Content): Content => ({ content, parts, usage })
+
+const isOwned = (epoch: number) => (message: StoredMessage): boolean =>
+  message.status === "pending" && message.epoch === epoch
+
+const isOrphan = (message: StoredMessage, nowMillis: number): boolean =>
+  isOpen(message.status) && isLeaseOver(message, nowMillis)
+
+/** A limit as a count: below 1, or no number, is none. */
+const atMost = (limit: number): number => limit >= 1 ? Math.floor(limit) : 0

@@ -69,13 +69,10 @@ export const settle = Effect.fn("Turn.settle")(function*(
 
 // internal
 
-/** Observers hear of it only where the record differs from what they were shown. */
+/** An exchange that has not ended may lag behind what was streamed. */
 const reconcile = (exchange: Exchange.Exchange, live: LiveReply): void => {
-  const shown = live.current()
   const isComplete = Exchange.isFinal(exchange) || Exchange.isRefused(exchange)
-  const next = isComplete ? Exchange.reconcile(exchange, shown) : Exchange.merge(exchange, shown)
-  if (Reply.isSameContent(shown, next)) live.update(() => next)
-  else live.reset("reconciled", next)
+  live.update((reply) => (isComplete ? Exchange.reconcile(exchange, reply) : Exchange.merge(exchange, reply)))
 }
 
 /** A structured answer is one, although no part shows it. An error needs no content to be the end. */

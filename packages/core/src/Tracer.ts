@@ -18,6 +18,8 @@ import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
+import * as Contained from "./Contained.ts"
+import * as TurnPolicy from "./TurnPolicy.ts"
 
 /**
  * The payload of `turn.finished`. `error` is the tag of the error, `error_message` at most 200 characters.
@@ -111,14 +113,21 @@ export interface Options {
 }
 
 /**
- * A tracer whose events go to a function.
+ * A tracer whose events go to a function. One that fails, or takes longer than `TurnPolicy.CallbackTimeout`, is reported and
+ * changes nothing.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (sink: (event: TraceEvent) => Effect.Effect<void>, options?: Options): Tracer["Service"] => {
   const prefix = options?.prefix ?? "opencode"
-  return Tracer.of({ emit: (name, payload) => sink({ name: `${prefix}.${name}`, payload: { ...payload } }) })
+  return Tracer.of({
+    emit: Effect.fnUntraced(function*(name, payload) {
+      const event: TraceEvent = { name: `${prefix}.${name}`, payload: { ...payload } }
+      const limit = yield* TurnPolicy.CallbackTimeout
+      yield* Contained.attempt("trace", { event: event.name }, limit, Effect.suspend(() => sink(event)))
+    })
+  })
 }
 
 /**

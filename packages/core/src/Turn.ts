@@ -1,12 +1,15 @@
 /**
  * A turn: one user message, one assistant response, carried to a durable end whatever fails on the way.
  *
- * **Responsibilities**: the order of the steps, the one new session where the old one was lost, the translation of every
- * failure into a {@link TurnResult}, the stop when the turn is interrupted, the callbacks and observers.
+ * **Responsibilities**: the order of the steps, the one new session where the old one was lost, the request that an earlier
+ * owner of the message left, the stop when the turn is interrupted, the observers.
  *
- * **Not responsibilities**: each step's own work (`EnsureSession`, `ReadExchange`, `Drive`, `Settle`, `Finalize`).
+ * **Not responsibilities**: each step's own work (`EnsureSession`, `ReadExchange`, `Drive`, `Settle`), and what every end has in
+ * common (`Conclude`).
  *
- * **Event contract**: trace events as `Tracer` lists them; `turn.finished` once, last, after the durable write.
+ * **Event contract**: trace events as `Tracer` lists them, over all owners of the turn: `response.started` from the one that
+ * starts it, `turn.finished` from the one that ends it, last, after the durable write. One that takes the turn over starts
+ * none, one that loses it or lets it go finishes none.
  *
  * **Example**
  * ```ts
@@ -21,20 +24,25 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import type { Client } from "./Client.ts"
+import { callback } from "./Callback.ts"
+import { claim } from "./Claim.ts"
+import { Client } from "./Client.ts"
+import type { RunningTurn } from "./Conclude.ts"
+import { abortUpstream, conclude, contextOf, letGo } from "./Conclude.ts"
 import * as Contained from "./Contained.ts"
 import type { SessionOptions } from "./Dialect.ts"
-import { abortTree, drive } from "./Drive.ts"
+import { drive } from "./Drive.ts"
 import type { EnsuredSession } from "./EnsureSession.ts"
 import { ensureSession, recreateSession } from "./EnsureSession.ts"
 import * as Exchange from "./Exchange.ts"
-import { finalize } from "./Finalize.ts"
-import type { AssistantMessageId, ConversationId, MessageId } from "./Ids.ts"
+import type { AssistantMessageId, ConversationId, PromptIds, SessionId } from "./Ids.ts"
 import { makeId, makePromptIds } from "./Ids.ts"
 import * as LiveReply from "./LiveReply.ts"
-import type { PromptPart } from "./Prompt.ts"
+import { hold, snapshots } from "./Ownership.ts"
 import * as Prompts from "./Prompt.ts"
 import { baseline, readExchange } from "./ReadExchange.ts"
 import * as Reply from "./Reply.ts"
@@ -43,41 +51,12 @@ import { retrying } from "./Retrying.ts"
 import type { StoredMessage, StoredRequest, StoreError } from "./SessionStore.ts"
 import { SessionStore } from "./SessionStore.ts"
 import { settle } from "./Settle.ts"
-import type { TurnFinished } from "./Tracer.ts"
 import { Tracer } from "./Tracer.ts"
-import type { TurnInProgress } from "./TurnError.ts"
-import { AlreadyFinished, InvalidInput, TurnCancelled, TurnDied, TurnTakenOver } from "./TurnError.ts"
+import { InvalidInput, TurnCancelled, TurnDied, TurnTakenOver, TurnUnfinished } from "./TurnError.ts"
 import type { TurnInput } from "./TurnInput.ts"
-import { toPrompt } from "./TurnInput.ts"
+import { fromStored, identityOf, toDraft, toPrompt, withStoredPolicy } from "./TurnInput.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
-import type { TurnError, TurnResult, TurnStatus } from "./TurnResult.ts"
-
-/**
- * Claims the assistant message of the turn: makes it pending, or takes the pending one that has this id.
- *
- * @category steps
- * @since 0.1.0
- */
-export const claim = Effect.fn("Turn.claim")(function*(claim: {
-  readonly id: AssistantMessageId
-  readonly conversationId: ConversationId
-  readonly prompt: ReadonlyArray<PromptPart>
-}): Effect.fn.Return<
-  StoredMessage,
-  TurnInProgress | AlreadyFinished | TurnCancelled | StoreError,
-  SessionStore
-> {
-  const store = yield* SessionStore
-  const message = yield* retrying(store.claim(claim))
-  switch (message.status) {
-    case "pending":
-      return message
-    case "cancelled":
-      return yield* new TurnCancelled({ messageId: message.id })
-    default:
-      return yield* new AlreadyFinished({ messageId: message.id, status: message.status })
-  }
-})
+import type { TurnResult } from "./TurnResult.ts"
 
 /**
  * Runs a turn.
@@ -86,7 +65,7 @@ export const claim = Effect.fn("Turn.claim")(function*(claim: {
  *
  * Every failure of the pipeline becomes a result; the effect itself fails only where the outcome cannot be stored.
  * Interrupting it aborts the session upstream, stores what was streamed as cancelled, and leaves nothing running; that takes
- * at most `TurnPolicy.StopTimeout` for each of these.
+ * at most `TurnPolicy.StopTimeout` for each of these. With `TurnPolicy.OnInterrupt` "release" it is left to the next worker.
  *
  * @category running
  * @since 0.1.0
@@ -115,6 +94,27 @@ export const streamTurn = <E = never, R = never>(
   }))
 
 /**
+ * Carries a message that was taken over (`SessionStore.takeOver`) to its end: follows a run that goes on, posts the same ids
+ * again where the server lacks them or left the answer unfinished, reads an answer that is done.
+ *
+ * **Details**
+ *
+ * The turn runs from what is stored, under the limits that it was given. `extras` are what cannot be stored: callbacks,
+ * observers, fields that are effects. Which turn it is, and its prompt, they do not change. The reply begins with the last
+ * snapshot.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const resumeTurn = Effect.fn("Turn.resumeTurn")(function*<E = never, R = never>(
+  taken: StoredMessage,
+  extras?: Partial<TurnInput<E, R>>
+): Effect.fn.Return<TurnResult, StoreError, Services | R> {
+  const input: TurnInput<E, R> = { ...fromStored(taken), ...extras, ...identityOf(taken) }
+  return yield* withStoredPolicy(taken)(run(input, yield* LiveReply.make, taken))
+})
+
+/**
  * An item of {@link streamTurn}: a change of the reply, or, last, the result.
  *
  * @category models
@@ -126,89 +126,87 @@ export type TurnUpdate = ReplyUpdate | { readonly _tag: "Finished"; readonly res
 
 type Services = Client | SessionStore | Tracer
 
-/** A turn while it runs. What is still undefined was not reached. */
-interface Turn<E, R> {
-  readonly input: TurnInput<E, R>
-  readonly conversationId: ConversationId
-  readonly messageId: AssistantMessageId
-  readonly startedMillis: number
-  readonly live: LiveReply.LiveReply
-  readonly observers: ReadonlyArray<Fiber.Fiber<void>>
-  message: StoredMessage | undefined
-  session: EnsuredSession | undefined
-  promptId: MessageId | undefined
-  isRecreated: boolean
-}
-
 const run = <E, R>(
   input: TurnInput<E, R>,
-  live: LiveReply.LiveReply
+  live: LiveReply.LiveReply,
+  taken?: StoredMessage
 ): Effect.Effect<TurnResult, StoreError, Services | R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
-      const turn = yield* begin(input, live)
+      const turn = yield* begin(input, live, taken)
       const exit = yield* Effect.exit(restore(answer(turn)))
       if (Exit.isSuccess(exit)) return yield* conclude(turn, exit.value, undefined)
       const { cause } = exit
       const failure = cause.reasons.find(Cause.isFailReason)
       if (failure !== undefined) return yield* conclude(turn, undefined, failure.error)
+      if (Cause.hasInterruptsOnly(cause) && (yield* TurnPolicy.OnInterrupt) === "release") {
+        yield* letGo(turn)
+        return yield* Effect.failCause(Cause.interrupt())
+      }
       // Interrupted, or a defect: the end is stored as that of any other turn, and the cause goes on.
       const error = Cause.hasDies(cause)
         ? new TurnDied({ cause: Cause.squash(cause) })
         : new TurnCancelled({ messageId: turn.messageId })
-      yield* Effect.exit(conclude(turn, undefined, error))
+      const concluded = yield* Effect.exit(conclude(turn, undefined, error))
+      if (Exit.isFailure(concluded)) yield* Contained.report("conclude", contextOf(turn), concluded.cause)
       const reasons = cause.reasons.flatMap((reason) => (Cause.isFailReason(reason) ? [] : [reason]))
       return yield* Effect.failCause(Cause.fromReasons<never>(reasons))
-    }).pipe(Effect.ensuring(live.end))
+    }).pipe(Effect.ensuring(live.end), Effect.scoped)
   )
 
-const begin = Effect.fnUntraced(function*<E, R>(input: TurnInput<E, R>, live: LiveReply.LiveReply) {
-  const observers = yield* Effect.forEach(input.observers ?? [], (observer) =>
-    Effect.gen(function*() {
-      const updates = yield* live.watch
-      return yield* Stream.fromQueue(updates).pipe(
-        Stream.runForEach((update) =>
-          Contained.callback("observer", { conversation: input.conversationId }, () => observer(update))
-        ),
-        Effect.interruptible,
-        Effect.forkChild
-      )
-    }))
-  const turn: Turn<E, R> = {
+const begin = Effect.fnUntraced(function*<E, R>(
+  input: TurnInput<E, R>,
+  live: LiveReply.LiveReply,
+  taken: StoredMessage | undefined
+) {
+  const turn: RunningTurn<E, R> = {
     input,
     conversationId: toConversationId(input.conversationId),
     messageId: toMessageId(input.messageId ?? (yield* makeId("asm"))),
     startedMillis: yield* Clock.currentTimeMillis,
     live,
-    observers,
-    message: undefined,
+    owner: taken?.owner ?? (yield* makeId("run")),
+    taken,
+    background: yield* FiberSet.make<void>(),
+    message: taken?.status === "pending" ? taken : undefined,
     session: undefined,
     promptId: undefined,
     isRecreated: false
   }
+  yield* Effect.forEach(input.observers ?? [], (observer) =>
+    Effect.gen(function*() {
+      const updates = Stream.fromQueue(yield* live.watch)
+      const observe = (update: ReplyUpdate) => callback("observer", contextOf(turn), () => observer(update))
+      yield* FiberSet.run(turn.background, Stream.runForEach(updates, observe))
+    }))
   return turn
 })
 
 /** From the claim to an answer that is reconciled with the server's record. */
-const answer = Effect.fnUntraced(function*<E, R>(turn: Turn<E, R>) {
-  const { input, conversationId, messageId } = turn
+const answer = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
+  const { conversationId, input, live, messageId } = turn
   const tracer = yield* Tracer
-  const parts = yield* validate(input)
-  const message = yield* claim({ id: messageId, conversationId, prompt: parts })
+  const message = turn.message ?? (yield* own(turn))
+  if (turn.message === undefined && message.request === null) {
+    yield* tracer.emit("response.started", { subject_id: conversationId, message_id: messageId })
+  }
   turn.message = message
-  yield* tracer.emit("response.started", { subject_id: conversationId, message_id: messageId })
   const options = sessionOptions(input)
 
   const attempt = Effect.fnUntraced(function*(session: EnsuredSession) {
+    const { sessionId } = session
     turn.session = session
-    const prompt = yield* toPrompt(input, parts)
-    const ids = yield* makePromptIds(yield* baseline(session.sessionId), parts.length)
-    const request = { sessionId: session.sessionId, prompt: { ...prompt, ids } }
-    yield* record(message, request)
-    turn.promptId = ids.promptId
-    turn.live.begin({ sessionId: session.sessionId, promptId: ids.promptId })
-    const exchange = yield* drive(request, turn.live, { messageId, onActivity: onActivity(turn) })
-    return yield* settle(exchange, turn.live, { messageId, conversationId })
+    const recorded = recordedFor(message, sessionId)
+    if (recorded === undefined && !session.isNew) yield* untilIdle(sessionId)
+    const request = recorded ?? (yield* makeRequest(input, message, sessionId))
+    turn.promptId = request.prompt.ids.promptId
+    live.begin({ sessionId, promptId: turn.promptId })
+    // What was streamed before is shown until the server says more, and is not streamed again.
+    if (recorded !== undefined && message.parts.length > 0) live.update((reply) => Reply.restore(reply, message.parts))
+    const found = recorded === undefined ? undefined : yield* findAnswer(recorded, live)
+    if (found !== undefined) yield* tracer.emit("response.recovered_from_exchange", { message_id: messageId })
+    const exchange = found ?? (yield* drive(request, live, { messageId, onActivity: onActivity(turn) }))
+    return yield* settle(exchange, live, { messageId, conversationId })
   })
 
   return yield* Effect.raceFirst(
@@ -222,8 +220,83 @@ const answer = Effect.fnUntraced(function*<E, R>(turn: Turn<E, R>) {
           return yield* attempt(yield* recreateSession(conversationId, error.sessionId, options))
         }))
     ),
-    watchForCancel(message)
+    Effect.raceFirst(hold(message), snapshots(message, live))
   )
+})
+
+/** Makes the message pending and this run its owner: one that is new, or one that was taken over while it waited. */
+const own = Effect.fnUntraced(function*<E, R>({ conversationId, input, messageId, owner, taken }: RunningTurn<E, R>) {
+  const prompt = taken?.prompt ?? (yield* validate(input))
+  const draft = yield* toDraft(input)
+  return yield* claim({ id: messageId, conversationId, prompt, draft, owner }, carryOrphan)
+})
+
+/** Another turn, in the way of the one that carries it: who stops this one does not mean that one. */
+const carryOrphan = (orphan: StoredMessage): Effect.Effect<void, never, Services> =>
+  Effect.suspend(() => resumeTurn(orphan)).pipe(
+    Effect.provideService(TurnPolicy.OnInterrupt, "release"),
+    Contained.reported("resume", { message: orphan.id }),
+    Effect.asVoid
+  )
+
+/**
+ * Waits until the session works on nothing, for a while: a turn that was just cancelled may be stopping there, and its abort
+ * would stop whatever runs. A server that cannot tell is prompted all the same.
+ */
+const untilIdle = Effect.fnUntraced(function*(sessionId: SessionId): Effect.fn.Return<void, never, Client> {
+  const client = yield* Client
+  const isBusy = Effect.map(client.statuses, (statuses) => statuses.has(sessionId))
+  yield* isBusy.pipe(
+    Effect.repeat({ while: (isBusy) => isBusy, schedule: Schedule.spaced("100 millis") }),
+    Effect.timeoutOption(yield* TurnPolicy.SessionIdle),
+    Effect.ignore
+  )
+})
+
+/** A request whose ids are known. */
+type IdentifiedRequest = StoredRequest & { readonly prompt: { readonly ids: PromptIds } }
+
+/** What an earlier owner of the message recorded, and perhaps posted, before it went away. */
+const recordedFor = ({ request }: StoredMessage, sessionId: SessionId): IdentifiedRequest | undefined => {
+  const ids = request?.prompt.ids
+  return request === null || ids === undefined || request.sessionId !== sessionId
+    ? undefined
+    : { sessionId, prompt: { ...request.prompt, ids } }
+}
+
+/**
+ * Looks for the answer to a prompt that may have been posted before. Ids whose answer has ended must not be posted again: the
+ * model would be asked anew if it ended with an error (1.18.33).
+ */
+const findAnswer = Effect.fnUntraced(function*(
+  { prompt: { ids: { promptId } }, sessionId }: IdentifiedRequest,
+  live: LiveReply.LiveReply
+) {
+  const client = yield* Client
+  const statuses = yield* retrying(client.statuses)
+  const exchange = yield* readExchange({ sessionId, promptId }, [])
+  if (!exchange.isAccepted) {
+    yield* untilIdle(sessionId)
+    return undefined
+  }
+  live.update((reply) => Exchange.merge(exchange, Reply.markGap(reply)))
+  if (Exchange.isFinal(exchange)) return exchange
+  if (statuses.has(sessionId)) return undefined
+  if (Exchange.isRefused(exchange)) return exchange
+  return exchange.isCurrent ? undefined : yield* new TurnUnfinished({ sessionId, resumes: 0 })
+})
+
+/** Makes the prompt and its ids, and writes them before the first byte is sent. */
+const makeRequest = Effect.fnUntraced(function*<E, R>(
+  input: TurnInput<E, R>,
+  message: StoredMessage,
+  sessionId: SessionId
+) {
+  const prompt = yield* toPrompt(input, message.prompt)
+  const ids = yield* makePromptIds(yield* baseline(sessionId), prompt.parts.length)
+  const request: IdentifiedRequest = { sessionId, prompt: { ...prompt, ids } }
+  yield* record(message, request)
+  return request
 })
 
 /** Checks what can be checked before anything is stored. */
@@ -254,149 +327,11 @@ const record = Effect.fnUntraced(function*(message: StoredMessage, request: Stor
     : new TurnTakenOver({ messageId: message.id })
 })
 
-/** Fails when somebody cancels the message or takes it over; a store that does not answer just now is asked again. */
-const watchForCancel = Effect.fnUntraced(function*({ epoch, id }: StoredMessage) {
-  const store = yield* SessionStore
-  const poll = yield* TurnPolicy.CancelPoll
-  while (true) {
-    yield* Effect.sleep(poll)
-    const message = Option.getOrUndefined(yield* Effect.orElseSucceed(store.getMessage(id), Option.none))
-    if (message?.status === "cancelled") return yield* new TurnCancelled({ messageId: id })
-    if (message !== undefined && message.epoch !== epoch) return yield* new TurnTakenOver({ messageId: id })
-  }
-})
-
 /** Beside the turn: a slow callback does not keep the stream waiting. */
-const onActivity = <E, R>({ conversationId, input: { onActivityTick } }: Turn<E, R>) =>
-  onActivityTick === undefined ? Effect.void : Effect.asVoid(
-    Effect.forkDetach(
-      Contained.callback("onActivityTick", { conversation: conversationId }, () => onActivityTick(conversationId))
-    )
+const onActivity = <E, R>(turn: RunningTurn<E, R>): Effect.Effect<void, never, R | Tracer> => {
+  const { background, conversationId, input: { onActivityTick } } = turn
+  if (onActivityTick === undefined) return Effect.void
+  return Effect.asVoid(
+    FiberSet.run(background, callback("onActivityTick", contextOf(turn), () => onActivityTick(conversationId)))
   )
-
-/** Stores the end, tells everybody, and makes the result. Nothing interrupts it; every part of it is bounded. */
-const conclude = Effect.fnUntraced(function*<E, R>(
-  turn: Turn<E, R>,
-  exchange: Exchange.Exchange | undefined,
-  error: TurnError | undefined
-): Effect.fn.Return<TurnResult, StoreError, Services | R> {
-  const { conversationId, input, live, messageId } = turn
-  const tracer = yield* Tracer
-  const context = { conversation: conversationId, message: messageId }
-  if (error !== undefined && leavesWorkRunning(error)) yield* abortUpstream(turn)
-  const finalized = yield* store(turn, error)
-  yield* live.end
-  yield* Fiber.awaitAll(turn.observers).pipe(Effect.timeoutOption(yield* TurnPolicy.CallbackTimeout))
-
-  const status = statusOf(finalized, error)
-  const reply = Reply.result(live.current())
-  const durationMillis = (yield* Clock.currentTimeMillis) - turn.startedMillis
-  const shown = status === "completed" ? undefined : finalized.error ?? error
-  const trace: TurnFinished = {
-    status,
-    duration_ms: durationMillis,
-    cost: reply.usage.cost,
-    input_tokens: reply.usage.tokens.input,
-    output_tokens: reply.usage.tokens.output,
-    tool_count: reply.tools.length,
-    error: shown?._tag ?? null,
-    error_message: shown === undefined ? null : shown.message.slice(0, 200)
-  }
-  const result: TurnResult = {
-    status,
-    conversationId,
-    messageId,
-    sessionId: turn.session?.sessionId,
-    promptId: turn.promptId,
-    message: finalized.message,
-    content: finalized.message?.content ?? "",
-    reply,
-    subagents: live.current().frame.subagents,
-    error: shown,
-    isNewSession: turn.session?.isNew ?? false,
-    isRecreated: turn.isRecreated,
-    durationMillis,
-    trace
-  }
-  const { onFinalized, onTurnFinished } = input
-  if (onFinalized !== undefined && finalized.isOurs && finalized.message !== undefined) {
-    const { message } = finalized
-    yield* Contained.callback("onFinalized", context, () => onFinalized(message, exchange))
-  }
-  if (onTurnFinished !== undefined) {
-    yield* Contained.callback("onTurnFinished", context, () => onTurnFinished(result))
-  }
-  yield* tracer.emit("turn.finished", trace)
-  return result
-})
-
-/** The terminal write, or, where nothing was claimed, what is stored under the id. */
-const store = Effect.fnUntraced(function*<E, R>(
-  { live, message, messageId }: Turn<E, R>,
-  error: TurnError | undefined
-): Effect.fn.Return<Stored, StoreError, SessionStore> {
-  if (message === undefined) {
-    if (error?._tag === "StoreError") return yield* error
-    const store = yield* SessionStore
-    const stored = error?._tag === "TurnCancelled" || error?._tag === "AlreadyFinished"
-      ? yield* retrying(store.getMessage(messageId))
-      : Option.none()
-    return { message: Option.getOrUndefined(stored), isOurs: false, error: undefined }
-  }
-  const { parts, text, usage } = Reply.result(live.current())
-  const status = error === undefined ? "completed" : error._tag === "TurnCancelled" ? "cancelled" : "error"
-  const words = status === "completed"
-    ? ""
-    : status === "cancelled"
-    ? yield* TurnPolicy.CancelledContent
-    : yield* TurnPolicy.FallbackContent
-  return yield* finalize(messageId, message.epoch, {
-    status,
-    content: text === "" ? words : text,
-    parts,
-    usage,
-    error: error === undefined ? null : { tag: error._tag, message: error.message }
-  }).pipe(
-    Effect.map((finalized): Stored => ({ ...finalized, error: undefined })),
-    Effect.catchTag("TurnTakenOver", (takenOver) =>
-      Effect.gen(function*() {
-        const store = yield* SessionStore
-        const now = yield* retrying(store.getMessage(messageId))
-        return { message: Option.getOrUndefined(now), isOurs: false, error: takenOver }
-      }))
-  )
-})
-
-interface Stored {
-  readonly message: StoredMessage | undefined
-  readonly isOurs: boolean
-  readonly error: TurnTakenOver | undefined
 }
-
-const statusOf = ({ error: takenOver, message }: Stored, error: TurnError | undefined): TurnStatus => {
-  if (takenOver !== undefined) return "failed"
-  if (message?.status === "cancelled") return "cancelled"
-  if (error === undefined) return "completed"
-  return error._tag === "Upstream" || error._tag === "EmptyStream" ? "error" : "failed"
-}
-
-/** Whether the server may still be at work on a turn that ends like this. Whose work another worker does is left alone. */
-const leavesWorkRunning = (error: TurnError): boolean =>
-  error._tag !== "Upstream" && error._tag !== "EmptyStream" && error._tag !== "TurnTakenOver"
-
-/** Aborts the session and its subagents, and keeps what the server stored of the answer, in bounded time. */
-const abortUpstream = Effect.fnUntraced(function*<E, R>({ live, promptId, session }: Turn<E, R>) {
-  if (promptId === undefined || session === undefined) return
-  const { sessionId } = session
-  const reply = live.current()
-  yield* Contained.attempt(
-    "abort",
-    { session: sessionId },
-    yield* TurnPolicy.StopTimeout,
-    Effect.gen(function*() {
-      yield* abortTree(reply)
-      const exchange = yield* readExchange({ sessionId, promptId }, reply.frame.messages.map(({ id }) => id))
-      live.update((reply) => Exchange.merge(exchange, reply))
-    })
-  )
-})

@@ -4,15 +4,20 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as Option from "effect/Option"
 import type { PermissionRule } from "./Dialect.ts"
 import type { Exchange } from "./Exchange.ts"
 import type { ConversationId } from "./Ids.ts"
 import type { Prompt, PromptPart } from "./Prompt.ts"
 import * as Prompts from "./Prompt.ts"
 import type { ReplyUpdate } from "./ReplyUpdate.ts"
-import type { StoredMessage } from "./SessionStore.ts"
+import type { Draft, StoredMessage } from "./StoredMessage.ts"
 import { InputFailed, type InvalidInput } from "./TurnError.ts"
+import * as TurnPolicy from "./TurnPolicy.ts"
 import type { TurnResult } from "./TurnResult.ts"
 
 /**
@@ -30,7 +35,8 @@ export type Evaluated<A, E = never, R = never> = A | Effect.Effect<A | undefined
  *
  * - `conversationId`: the product's; its OpenCode session is made with the first turn, with `title` and `permission`.
  * - `prompt`: text, or parts.
- * - `messageId`: the assistant message to fill, where the product made its id beforehand; otherwise one is made.
+ * - `messageId`: the assistant message to fill, where the product made its id beforehand; otherwise one is made. A pending
+ *   message is taken over: the prompt that its last owner recorded is followed to its end, and this one is not sent.
  * - `model`: `provider/model`. `variant`: one of the model's variants, for example of its reasoning effort.
  * - `onFinalized`: after the terminal write that this turn won, with the server's record where there is one.
  * - `onTurnFinished`: at the very end, with what `runTurn` gives.
@@ -86,7 +92,86 @@ export const toPrompt = Effect.fn("TurnInput.toPrompt")(function*<E, R>(
   }
 })
 
+/**
+ * What of the input another process needs to run the turn: the fields that are plain values, and the limits that differ from
+ * the defaults. Effects and callbacks cannot be stored; `TurnWorker` takes them for the turns that it resumes.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const toDraft = Effect.fnUntraced(function*<E, R>(input: TurnInput<E, R>): Effect.fn.Return<Draft> {
+  const { agent, model, permission, system, title, variant } = input
+  const firstEvent = yield* TurnPolicy.FirstEvent
+  const wholeStream = yield* TurnPolicy.WholeStream
+  const finalExchange = yield* TurnPolicy.FinalExchange
+  const idleStream = yield* TurnPolicy.IdleStream
+  const policy: Draft["policy"] = {
+    ...(isOverridden(TurnPolicy.FirstEvent, firstEvent) && { firstEventMillis: Duration.toMillis(firstEvent) }),
+    ...(isOverridden(TurnPolicy.WholeStream, wholeStream) && { wholeStreamMillis: Duration.toMillis(wholeStream) }),
+    ...(isOverridden(TurnPolicy.FinalExchange, finalExchange) && {
+      finalExchangeMillis: Duration.toMillis(finalExchange)
+    }),
+    ...(Option.isSome(idleStream) && { idleStreamMillis: Duration.toMillis(idleStream.value) })
+  }
+  return {
+    ...(typeof agent === "string" && { agent }),
+    ...(typeof model === "string" && { model }),
+    ...(typeof variant === "string" && { variant }),
+    ...(typeof system === "string" && { system }),
+    ...(title !== undefined && { title }),
+    ...(permission !== undefined && { permission }),
+    ...(Object.keys(policy).length > 0 && { policy })
+  }
+})
+
+/**
+ * The input of a stored turn.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const fromStored = (message: StoredMessage): TurnInput => {
+  const { format: _format, policy: _policy, ...fields } = message.draft ?? {}
+  return { ...identityOf(message), ...fields }
+}
+
+/**
+ * What of the input says which turn it is.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const identityOf = ({ conversationId, id, prompt }: StoredMessage) => ({ conversationId, messageId: id, prompt })
+
+/**
+ * Runs an effect under the limits that a stored turn was given, whatever those of its new owner are.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const withStoredPolicy = ({ draft }: StoredMessage) => <A, E, R>(effect: Effect.Effect<A, E, R>) => {
+  if (draft === null) return effect
+  const { finalExchangeMillis, firstEventMillis, idleStreamMillis, wholeStreamMillis } = draft.policy ?? {}
+  return effect.pipe(
+    limited(TurnPolicy.FirstEvent, firstEventMillis),
+    limited(TurnPolicy.WholeStream, wholeStreamMillis),
+    limited(TurnPolicy.FinalExchange, finalExchangeMillis),
+    Effect.provideService(
+      TurnPolicy.IdleStream,
+      Option.map(Option.fromUndefinedOr(idleStreamMillis), Duration.millis)
+    )
+  )
+}
+
 // internal
+
+const limited =
+  (reference: Context.Reference<Duration.Duration>, millis: number | undefined) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.provideService(effect, reference, millis === undefined ? reference.defaultValue() : Duration.millis(millis))
+
+const isOverridden = (reference: Context.Reference<Duration.Duration>, value: Duration.Duration): boolean =>
+  !Equal.equals(value, reference.defaultValue())
 
 const evaluate = <E, R>(
   field: string,

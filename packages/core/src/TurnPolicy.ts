@@ -143,12 +143,101 @@ export const MaxResumes: Context.Reference<number> = Context.Reference(
 export const ActivityTick: Context.Reference<Duration.Duration> = duration("ActivityTick", Duration.minutes(5))
 
 /**
- * How often the stored message is looked at, to notice that somebody cancelled the turn: every second.
+ * How long a turn is its owner's without a sign of life: 4 s. A worker that died is noticed after it; with a sweep every
+ * second its turns are taken over within 6 s. Four renewals must be missed for a living owner to lose a turn.
  *
  * @category references
  * @since 0.1.0
  */
-export const CancelPoll: Context.Reference<Duration.Duration> = duration("CancelPoll", Duration.seconds(1))
+export const Lease: Context.Reference<Duration.Duration> = duration("Lease", Duration.seconds(4))
+
+/**
+ * How often the owner of a turn renews its lease: every second, one small write.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const LeaseRenewal: Context.Reference<Duration.Duration> = duration("LeaseRenewal", Duration.seconds(1))
+
+/**
+ * How often a worker looks for turns whose owner died: every second, one small read.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const SweepInterval: Context.Reference<Duration.Duration> = duration("SweepInterval", Duration.seconds(1))
+
+/**
+ * How often what was streamed is stored while it changes: every 500 ms, one write in flight. Often enough for somebody who
+ * watches from another process, and a small load: a hundred streaming turns make two hundred writes a second.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const SnapshotInterval: Context.Reference<Duration.Duration> = duration(
+  "SnapshotInterval",
+  Duration.millis(500)
+)
+
+/**
+ * What a turn does while another one of its conversation runs: `queue` (the default) waits its turn, `reject` fails with
+ * `TurnInProgress`, `replace` cancels the running one and what waits behind it.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const WhenBusy: Context.Reference<"queue" | "reject" | "replace"> = Context.Reference<
+  "queue" | "reject" | "replace"
+>("@opencode-turn/core/TurnPolicy/WhenBusy", { defaultValue: () => "queue" })
+
+/**
+ * How many turns of one conversation may wait: 16; the next one fails with `TurnInProgress`. People do not write more ahead,
+ * and a loop that does is stopped.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const MaxQueued: Context.Reference<number> = Context.Reference("@opencode-turn/core/TurnPolicy/MaxQueued", {
+  defaultValue: () => 16
+})
+
+/**
+ * How often a turn that waits asks whether it is its turn: every 250 ms.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const QueuePoll: Context.Reference<Duration.Duration> = duration("QueuePoll", Duration.millis(250))
+
+/**
+ * What an interrupted turn does: `cancel` (the default) aborts the session and stores the message as cancelled, as for a
+ * user who stops it; `release` leaves the message pending and the agent at work, for the next worker, as for a shutdown.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const OnInterrupt: Context.Reference<"cancel" | "release"> = Context.Reference<"cancel" | "release">(
+  "@opencode-turn/core/TurnPolicy/OnInterrupt",
+  { defaultValue: () => "cancel" }
+)
+
+/**
+ * How long a turn waits for its session to become idle before it prompts: 2 s. A turn that was just cancelled may still be
+ * stopping there.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const SessionIdle: Context.Reference<Duration.Duration> = duration("SessionIdle", Duration.seconds(2))
+
+/**
+ * How long who cancels a turn waits for its owner to stop it, before stopping it in its place: 1.5 s. A living owner hears
+ * of it within a second; a dead one, whose lease has not run out yet, never does.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const CancelGrace: Context.Reference<Duration.Duration> = duration("CancelGrace", Duration.millis(1500))
 
 /**
  * How long a callback or an observer may take before it is given up and reported: 5 s.
@@ -159,7 +248,8 @@ export const CancelPoll: Context.Reference<Duration.Duration> = duration("Cancel
 export const CallbackTimeout: Context.Reference<Duration.Duration> = duration("CallbackTimeout", Duration.seconds(5))
 
 /**
- * How long stopping may take: to abort the session, to read what it kept, to store it. 5 s; it cannot be interrupted.
+ * How long each part of a turn's end may take: to abort the session and read what it kept, and each terminal write, after a
+ * stop or not. 5 s; it cannot be interrupted.
  *
  * @category references
  * @since 0.1.0

@@ -30,6 +30,9 @@ const start = (overrides: Partial<Dialect> = {}) =>
     return { ...connection, server, client }
   })
 
+/** So long a connection is kept for the next subscriber. */
+const idle = "2 seconds"
+
 const tags = (events: ReadonlyArray<Client.StreamEvent>) =>
   events.map((
     event
@@ -90,6 +93,7 @@ describe("stream", () => {
         "StatusChanged",
         "StatusChanged"
       ])
+      yield* TestClock.adjust(idle)
       assert.strictEqual(open(), 0)
     }))
 
@@ -205,6 +209,7 @@ describe("stream", () => {
       const prompted = yield* streaming(one.client)
       yield* one.send([connected])
       assert.strictEqual(yield* Effect.flip(Fiber.join(prompted.fiber)), missing)
+      yield* TestClock.adjust(idle)
       assert.strictEqual(one.open(), 0)
 
       const two = yield* start()
@@ -222,12 +227,12 @@ describe("stream", () => {
 
   it.effect("a reader that leaves closes the subscription", () =>
     Effect.gen(function*() {
-      const { client, open, send, settle } = yield* start()
+      const { client, open, send } = yield* start()
       const fiber = yield* Effect.forkChild(Stream.runCollect(Stream.take(client.stream(root, "go"), 1)))
       yield* TestClock.adjust(0)
       yield* send([connected], [Make.busy()])
       assert.lengthOf(yield* Fiber.join(fiber), 1)
-      yield* settle
+      yield* TestClock.adjust(idle)
       assert.strictEqual(open(), 0)
     }))
 })

@@ -69,9 +69,9 @@ const live = Effect.gen(function*() {
 
 const delta = (text: string, sessionId = root) => Make.delta("a", text, { sessionId })
 
-it.effect("one connection serves all subscribers: opened by the first, closed after the last", () =>
+it.effect("one connection serves all subscribers: opened by the first, closed 2 s after the last", () =>
   Effect.gen(function*() {
-    const { connections, leave, open, settle, subscribe } = yield* live
+    const { connections, leave, open, subscribe } = yield* live
     assert.strictEqual(connections(), 1)
     const second = yield* subscribe(stranger, recorder().subscriber)
     yield* Fiber.join(second.fiber)
@@ -79,11 +79,69 @@ it.effect("one connection serves all subscribers: opened by the first, closed af
     yield* leave
     assert.strictEqual(open(), 1)
     yield* second.leave
-    yield* settle
+    yield* TestClock.adjust("1999 millis")
+    assert.strictEqual(open(), 1)
+    yield* TestClock.adjust("1 millis")
     assert.strictEqual(open(), 0)
     const third = yield* subscribe(root, recorder().subscriber)
     assert.strictEqual(connections(), 2)
     yield* third.leave
+  }))
+
+it.effect("who subscribes within that time is live at once, and hears nothing of before", () =>
+  Effect.gen(function*() {
+    const { connections, first, leave, send, subscribe } = yield* live
+    yield* leave
+    yield* send([delta("meanwhile")])
+    yield* TestClock.adjust("1 second")
+    const next = recorder()
+    const { fiber } = yield* subscribe(root, next.subscriber)
+    yield* Fiber.join(fiber)
+    yield* TestClock.adjust("20 seconds")
+    assert.strictEqual(connections(), 1)
+    yield* send([delta("after")])
+    assert.deepStrictEqual(next.heard, ["after", "flush"])
+    assert.deepStrictEqual(first.heard, [])
+  }))
+
+it.effect("a connection that was lost while nobody listened is not waited for", () =>
+  Effect.gen(function*() {
+    const { connections, end, leave, open, send, subscribe } = yield* live
+    yield* leave
+    yield* end
+    const { fiber } = yield* subscribe(root, recorder().subscriber)
+    assert.strictEqual(connections(), 2)
+    yield* send([connected])
+    yield* Fiber.join(fiber)
+    assert.strictEqual(open(), 1)
+  }))
+
+it.effect("nor is one that was refused while nobody listened what the next subscriber hears of", () =>
+  Effect.gen(function*() {
+    const { connections, end, leave, refuse, send, subscribe } = yield* live
+    yield* leave
+    refuse(unauthorized)
+    yield* end
+    yield* TestClock.adjust("120 millis")
+    assert.strictEqual(connections(), 2)
+    refuse(undefined)
+    const { fiber } = yield* subscribe(root, recorder().subscriber)
+    yield* send([connected])
+    yield* Fiber.join(fiber)
+  }))
+
+it.effect("with the hub's scope an idle connection closes at once", () =>
+  Effect.gen(function*() {
+    const server = yield* scripted
+    const scope = yield* Scope.make()
+    const hub = yield* Scope.provide(EventHub.make({ origin, events: server.events }), scope)
+    const fiber = yield* Effect.forkChild(Effect.scoped(hub.subscribe(root, recorder().subscriber)))
+    yield* server.settle
+    yield* server.send([connected])
+    yield* Fiber.join(fiber)
+    assert.strictEqual(server.open(), 1)
+    yield* Scope.close(scope, Exit.void)
+    assert.strictEqual(server.open(), 0)
   }))
 
 it.effect("nothing is opened before somebody subscribes", () =>
@@ -104,7 +162,7 @@ it.effect("a subscription succeeds when the server said `connected`, and not bef
     yield* (yield* Fiber.join(fiber)).connected
   }))
 
-it.effect("events reach the subscribers of their session, in order, with one flush for each read", () =>
+it.effect("events reach the subscribers of their session, in order, with one flush for all reads that are there", () =>
   Effect.gen(function*() {
     const { first, send, subscribe } = yield* live
     const same = recorder()
@@ -112,9 +170,18 @@ it.effect("events reach the subscribers of their session, in order, with one flu
     yield* subscribe(root, same.subscriber)
     yield* subscribe(stranger, other.subscriber)
     yield* send([delta("a"), delta("x", stranger), delta("b")], [delta("c")], [Make.idle(child)])
-    assert.deepStrictEqual(first.heard, ["a", "b", "flush", "c", "flush"])
+    assert.deepStrictEqual(first.heard, ["a", "b", "c", "flush"])
     assert.deepStrictEqual(same.heard, first.heard)
     assert.deepStrictEqual(other.heard, ["x", "flush"])
+    yield* send([delta("d")])
+    assert.deepStrictEqual(first.heard.slice(4), ["d", "flush"])
+  }))
+
+it.effect("what was read before the end of a connection is flushed before the loss is told", () =>
+  Effect.gen(function*() {
+    const { first, sendLast } = yield* live
+    yield* sendLast([delta("a")])
+    assert.deepStrictEqual(first.heard, ["a", "flush", "lost StreamLost"])
   }))
 
 it.effect("subagents and theirs are adopted; after the last subscriber left nobody hears of them", () =>
@@ -129,7 +196,6 @@ it.effect("subagents and theirs are adopted; after the last subscriber left nobo
     assert.deepStrictEqual(first.clear(), [
       "SessionOpened",
       "child",
-      "flush",
       "SessionOpened",
       "grandchild",
       "flush"

@@ -101,7 +101,7 @@ describe("parts", () => {
   })
 
   it("keep a long text in pieces without losing a character", () => {
-    const words = Array.from({ length: Reply.deltasPerPiece * 3 + 7 }, (_, index) => `${index} `)
+    const words = Array.from({ length: Reply.pieceLength + 7 }, (_, index) => `${index} `)
     const reply = fold(answer, open("a"), ...words.map((word) => Make.delta("a", word)))
     assert.strictEqual(Reply.text(reply), words.join(""))
   })
@@ -351,6 +351,45 @@ describe("status and failure", () => {
     isUnchanged(again, first, Make.busy())
   })
 
+  it("a retry takes back what the failed try said, for good, and nothing that had ended", () => {
+    const opening = open("a")
+    const word = Make.delta("a", "half")
+    const reply = fold(
+      answer,
+      Make.part(Make.thought("r", "done thinking")),
+      Make.part(Make.thought("s", "", false)),
+      Make.delta("s", "hm"),
+      opening,
+      word,
+      Make.part(Make.tool("t"))
+    )
+    assert.isTrue(reply.hasText)
+    const retrying = Reply.apply(reply, Make.retry(1))
+    assert.deepStrictEqual(texts(retrying), ["reasoning:done thinking", "reasoning:", "text:", "tool:t"])
+    assert.isFalse(retrying.hasText)
+    isUnchanged(retrying, opening, word, Make.delta("a", " of it"))
+    const next = [open("b"), Make.delta("b", "all of it")].reduce(Reply.apply, retrying)
+    assert.strictEqual(Reply.text(next), "all of it")
+    assert.strictEqual(Reply.text(Reply.apply(next, Make.retry(2))), "")
+    const aborted = Reply.apply(retrying, Make.part(Make.text("a", "half")))
+    assert.strictEqual(Reply.text(aborted), "half")
+  })
+
+  it("a retry takes nothing back of an earlier message, nor of a try that began after it", () => {
+    const second = Make.message(Make.assistant("msg_21"))
+    const reply = fold(
+      answer,
+      open("a"),
+      Make.delta("a", "its end was lo"),
+      second,
+      open("b", "msg_21"),
+      Make.delta("b", "half", { messageId: "msg_21" })
+    )
+    assert.strictEqual(Reply.text(Reply.apply(reply, Make.retry(1))), "its end was lo")
+    const late = Make.retry(1)
+    assert.strictEqual(Reply.text(fold(answer, open("a"), Make.delta("a", "the next try"), late)), "the next try")
+  })
+
   it("the first failure of a session counts, and the error of its message more", () => {
     const reply = fold(answer, Make.failed("UnknownError", "Model not found"), Make.failed("UnknownError", "a stack"))
     assert.strictEqual(reply.frame.failure?.message, "Model not found")
@@ -446,6 +485,16 @@ describe("gaps", () => {
     assert.strictEqual(Reply.merge(merged, []), merged)
   })
 
+  it("that hid a retry are filled by the message's end: a text that it left open and empty is taken back", () => {
+    const reply = Reply.markGap(fold(answer, open("a"), Make.delta("a", "half")))
+    const parts = [Make.text("a", "", false), Make.text("b", "all of it")]
+    const running = Reply.merge(reply, [Make.stored(Make.assistant(), ...parts)])
+    assert.strictEqual(Reply.text(running), "half\n\nall of it")
+    const ended = Reply.merge(running, [Make.stored(Make.ended(), ...parts)])
+    assert.strictEqual(Reply.text(ended), "all of it")
+    assert.deepStrictEqual(Reply.parts(Reply.reconcile(ended, [Make.stored(Make.ended(), ...parts)])), parts)
+  })
+
   it("do not hold a part whose opening is seen after it was read", () => {
     const read = Reply.merge(fold(answer), [Make.stored(Make.assistant(), Make.text("a", "", false))])
     const reply = [open("a"), Make.delta("a", "all of it")].reduce(Reply.apply, read)
@@ -520,10 +569,13 @@ describe("recorded turns", () => {
     }
   })
 
-  it("a connection of the model cut in the middle: what the failed try said goes", () => {
-    const { final, reply } = full("cut")
-    assert.strictEqual(Reply.text(reply), "a b c d e\n\nafter it")
-    assert.strictEqual(Reply.text(final), "after it")
+  it("a connection of the model cut in the middle: what the failed try said goes before the next one says it", () => {
+    const { events, final, reply } = full("cut")
+    const retrying = events.findIndex((event) => event._tag === "StatusChanged" && event.status.type === "retry")
+    assert.strictEqual(Reply.text(play(tape("cut"), events.slice(0, retrying))), "a b c d e")
+    assert.strictEqual(Reply.text(play(tape("cut"), events.slice(0, retrying + 1))), "")
+    assert.strictEqual(Reply.text(reply), "after it")
+    assert.deepStrictEqual(Reply.parts(final), Reply.parts(reply))
   })
 
   it("an abort keeps the partial text and says why it ended", () => {
@@ -587,8 +639,8 @@ const pick = <A>(all: ReadonlyArray<A>, at: number): A => {
   return found
 }
 
-/** What the stream knows without the server: a broken or retried try is only found by asking. */
-const isTold = ({ name }: Tape) => name !== "resume" && name !== "cut"
+/** What the stream knows without the server: what a killed server broke is only found by asking. */
+const isTold = ({ name }: Tape) => name !== "resume"
 const view = (reply: Reply.Reply) => {
   const { asks, continuations, failure, messages, retry, subagents } = reply.frame
   return { ...Reply.result(reply), asks, continuations, failure, messages, retry, subagents, hasText: reply.hasText }
@@ -666,11 +718,12 @@ describe("properties over recorded turns", () => {
     )
   }, options)
 
-  it("the text of a part never shrinks while it is open", () => {
+  it("the text of a part never shrinks while it is open, unless the model is asked again", () => {
     for (const recorded of tapes) {
       let reply = empty(recorded)
       for (const event of recorded.events) {
         const next = step(reply, event)
+        if (next.frame.retry !== undefined) reply = next
         for (const before of Reply.parts(reply)) {
           if (before.type !== "text" && before.type !== "reasoning") continue
           const after = Reply.part(next, before.id)

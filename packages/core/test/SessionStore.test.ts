@@ -1,4 +1,4 @@
 import * as SessionStore from "@opencode-turn/core/SessionStore"
 import { describeSessionStore } from "@opencode-turn/testing/SessionStoreContract"
 
-describeSessionStore("SessionStore.layerMemory", SessionStore.layerMemory, { rounds: 1_000 })
+describeSessionStore("SessionStore.layerMemory", SessionStore.layerMemory, { rounds: 10_000 })

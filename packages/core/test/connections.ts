@@ -54,6 +54,13 @@ export const scripted = Effect.sync(() => {
     },
     send: (...reads: ReadonlyArray<ReadonlyArray<ServerEvent>>) =>
       current.pipe(Effect.flatMap((queue) => Queue.offerAll(queue, reads)), Effect.andThen(settle)),
+    /** The connection ends right behind the reads. */
+    sendLast: (...reads: ReadonlyArray<ReadonlyArray<ServerEvent>>) =>
+      current.pipe(
+        Effect.tap((queue) => Queue.offerAll(queue, reads)),
+        Effect.flatMap(Queue.end),
+        Effect.andThen(settle)
+      ),
     end: Effect.suspend(() => current.pipe(Effect.flatMap(Queue.end), Effect.andThen(settle))),
     fail: (error: EventsError) =>
       current.pipe(Effect.flatMap((queue) => Queue.fail(queue, error)), Effect.andThen(settle))

@@ -28,7 +28,7 @@ import * as SqlFailure from "./internal/SqlFailure.ts"
  * @category constants
  * @since 0.1.0
  */
-export const version = 1
+export const version = 2
 
 /**
  * Brings the tables to {@link version}, and does nothing where they have it already.
@@ -124,8 +124,97 @@ const createConversationsAndMessages = Effect.gen(function*() {
     ON opencode_turn_assistant_messages (conversation_id, position)`
 })
 
+/**
+ * Leases, the queue, and what a watcher and another worker need to know of a message.
+ *
+ * What was claimed before has no lease: its owner knows nothing of leases and may be at work still.
+ */
+const addLeasesAndQueue = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql.onDialectOrElse({ pg: () => alterMessages, orElse: () => rebuildMessages })
+  yield* sql`
+    CREATE INDEX opencode_turn_assistant_messages_queued
+    ON opencode_turn_assistant_messages (conversation_id, position)
+    WHERE status = 'queued'`
+  yield* sql`
+    CREATE INDEX opencode_turn_assistant_messages_leases
+    ON opencode_turn_assistant_messages (lease_until_millis)
+    WHERE finished_millis IS NULL`
+  yield* sql`
+    CREATE INDEX opencode_turn_assistant_messages_status
+    ON opencode_turn_assistant_messages (status, position)`
+  yield* sql`
+    CREATE INDEX opencode_turn_assistant_messages_finished
+    ON opencode_turn_assistant_messages (finished_millis)
+    WHERE finished_millis IS NOT NULL`
+})
+
+/** PostgreSQL gave the checks of the first step these names. */
+const alterMessages = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`
+    ALTER TABLE opencode_turn_assistant_messages
+      ADD COLUMN revision INTEGER NOT NULL DEFAULT 1 CHECK (revision >= 1),
+      ADD COLUMN owner TEXT,
+      ADD COLUMN lease_until_millis DOUBLE PRECISION,
+      ADD COLUMN draft TEXT,
+      DROP CONSTRAINT opencode_turn_assistant_messages_status_check,
+      DROP CONSTRAINT opencode_turn_assistant_messages_check,
+      ADD CHECK (status IN ('queued', 'pending', 'completed', 'cancelled', 'error')),
+      ADD CHECK ((status IN ('queued', 'pending')) = (finished_millis IS NULL))`
+  // The count of the queue as of now. A claim is one statement, whose own view of the rows is older than the lock: two of
+  // them would both take the last place.
+  yield* sql`
+    CREATE FUNCTION opencode_turn_queue_length(conversation TEXT) RETURNS BIGINT LANGUAGE sql VOLATILE AS $$
+      SELECT pg_advisory_xact_lock(hashtextextended('opencode_turn ' || conversation, 0));
+      SELECT count(*) FROM opencode_turn_assistant_messages WHERE conversation_id = conversation AND status = 'queued'
+    $$`
+})
+
+/** SQLite cannot change a check: the table is made anew, with the rows in their order. */
+const rebuildMessages = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`
+    CREATE TABLE opencode_turn_assistant_messages_new (
+      position INTEGER PRIMARY KEY,
+      id TEXT NOT NULL UNIQUE,
+      conversation_id TEXT NOT NULL,
+      status TEXT NOT NULL CHECK (status IN ('queued', 'pending', 'completed', 'cancelled', 'error')),
+      epoch INTEGER NOT NULL CHECK (epoch >= 1),
+      revision INTEGER NOT NULL DEFAULT 1 CHECK (revision >= 1),
+      owner TEXT,
+      lease_until_millis DOUBLE PRECISION,
+      prompt TEXT NOT NULL,
+      draft TEXT,
+      request TEXT,
+      content TEXT NOT NULL,
+      parts TEXT NOT NULL,
+      usage TEXT NOT NULL,
+      error TEXT,
+      created_millis DOUBLE PRECISION NOT NULL,
+      finished_millis DOUBLE PRECISION,
+      CHECK ((status IN ('queued', 'pending')) = (finished_millis IS NULL))
+    )`
+  const columns = sql.literal(
+    "position, id, conversation_id, status, epoch, prompt, request, content, parts, usage, error, created_millis, " +
+      "finished_millis"
+  )
+  yield* sql`
+    INSERT INTO opencode_turn_assistant_messages_new (${columns}) SELECT ${columns} FROM opencode_turn_assistant_messages`
+  yield* sql`DROP TABLE opencode_turn_assistant_messages`
+  yield* sql`ALTER TABLE opencode_turn_assistant_messages_new RENAME TO opencode_turn_assistant_messages`
+  yield* sql`
+    CREATE UNIQUE INDEX opencode_turn_assistant_messages_pending
+    ON opencode_turn_assistant_messages (conversation_id)
+    WHERE status = 'pending'`
+  yield* sql`
+    CREATE INDEX opencode_turn_assistant_messages_history
+    ON opencode_turn_assistant_messages (conversation_id, position)`
+})
+
 const steps = {
-  "0001_conversations_and_messages": createConversationsAndMessages
+  "0001_conversations_and_messages": createConversationsAndMessages,
+  "0002_leases_and_queue": addLeasesAndQueue
 }
 
 const storedVersion = Effect.gen(function*() {

@@ -8,7 +8,7 @@ import * as SqliteClient from "@opencode-turn/platform-node/SqliteClient"
 import * as SqlMigrations from "@opencode-turn/platform-node/SqlMigrations"
 import * as SqlSessionStore from "@opencode-turn/platform-node/SqlSessionStore"
 import { describeSessionStore } from "@opencode-turn/testing/SessionStoreContract"
-import { Context, Effect, Exit, Fiber, FileSystem, Layer, Option, Result, Scope } from "effect"
+import { Context, Effect, Exit, Fiber, FileSystem, Layer, Option, Queue, Scope, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
 
@@ -31,7 +31,8 @@ describeSessionStore(
   SqlSessionStore.layer.pipe(Layer.provide(SqliteClient.layer({
     filename: ":memory:",
     transformResultNames: (name) => `renamed_${name}`
-  })))
+  }))),
+  { rounds: 50 }
 )
 
 const open = (filename: string) =>
@@ -126,68 +127,6 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.strictEqual((yield* store.claim(pending)).epoch, 2)
     }))
 
-  it.effect("lets one turn in when the turns of a conversation come through two connections to one file", () =>
-    Effect.gen(function*() {
-      const filename = yield* temporaryFile
-      const stores = [yield* open(filename), yield* open(filename)] as const
-      const conversationId = ConversationId.make("shared")
-      for (const _ of numbers(20)) {
-        const results = yield* Effect.forEach(
-          numbers(10),
-          Effect.fnUntraced(function*(n) {
-            const turn = { ...(yield* newTurn), conversationId }
-            return yield* Effect.result(stores[n % 2 === 0 ? 0 : 1].claim(turn))
-          }),
-          { concurrency: "unbounded" }
-        )
-        const winners = results.filter(Result.isSuccess).map(({ success }) => success.id)
-        assert.lengthOf(winners, 1)
-        assert.deepStrictEqual<unknown>(
-          results.filter(Result.isFailure).map(({ failure }) => ({ ...failure })),
-          numbers(9).flatMap(() => winners.map((messageId) => ({ _tag: "TurnInProgress", conversationId, messageId })))
-        )
-        yield* Effect.forEach(winners, (id) => stores[1].finalize(id, 1, completed))
-      }
-      assert.lengthOf(yield* stores[0].listMessages(conversationId, Infinity), 20)
-    }))
-
-  it.effect("has one winner when a cancel and a terminal write come through two connections to one file", () =>
-    Effect.gen(function*() {
-      const filename = yield* temporaryFile
-      const [owner, stopper] = [yield* open(filename), yield* open(filename)]
-      for (const round of numbers(200)) {
-        const turn = yield* newTurn
-        yield* owner.claim(turn)
-        const finalize = Effect.map(owner.finalize(turn.id, 1, completed), (isWinner) => ({ finalized: isWinner }))
-        const cancel = Effect.map(Effect.result(stopper.cancel(turn.id, "stopped")), (result) => ({
-          cancelled: Result.isSuccess(result)
-        }))
-        const [first, second] = yield* Effect.all(round % 2 === 0 ? [finalize, cancel] : [cancel, finalize], {
-          concurrency: 2
-        })
-        const outcome = { ...first, ...second }
-        const message = yield* stopper.getMessage(turn.id)
-        assert.deepStrictEqual(
-          { ...outcome, ...Option.getOrUndefined(Option.map(message, ({ content, status }) => ({ content, status }))) },
-          "finalized" in outcome && outcome.finalized
-            ? { finalized: true, cancelled: false, status: "completed", content: "canary-content" }
-            : { finalized: false, cancelled: true, status: "cancelled", content: "stopped" }
-        )
-      }
-    }))
-
-  it.effect("fences an owner on one connection once the message was claimed through another", () =>
-    Effect.gen(function*() {
-      const filename = yield* temporaryFile
-      const [stale, owner] = [yield* open(filename), yield* open(filename)]
-      const turn = yield* newTurn
-      yield* stale.claim(turn)
-      yield* owner.claim(turn)
-      assert.isFalse(yield* stale.recordRequest(turn.id, 1, request))
-      assert.isFalse(yield* stale.finalize(turn.id, 1, completed))
-      assert.isTrue(yield* owner.finalize(turn.id, 2, completed))
-    }))
-
   it.effect("keeps the stores of two files apart when they are built together", () =>
     Effect.gen(function*() {
       const left = SqlSessionStore.layerSqlite({ filename: yield* temporaryFile })
@@ -220,24 +159,54 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         const change of [
           sql`UPDATE opencode_turn_assistant_messages SET status = 'done'`,
           sql`UPDATE opencode_turn_assistant_messages SET finished_millis = NULL`,
+          sql`UPDATE opencode_turn_assistant_messages SET status = 'queued'`,
+          sql`UPDATE opencode_turn_assistant_messages SET revision = 0`,
           sql`UPDATE opencode_turn_assistant_messages SET epoch = 0`
         ]
       ) assert.strictEqual((yield* Effect.flip(change)).reason._tag, "ConstraintError")
     }))
 
-  it.effect("reads a page of a long history through its index, without sorting", () =>
+  it.effect.each([
+    {
+      what: "a page of a long history",
+      query: "WHERE conversation_id = 'a' ORDER BY position DESC LIMIT 1",
+      plan: ["SEARCH messages USING INDEX opencode_turn_assistant_messages_history (conversation_id=?)"]
+    },
+    {
+      what: "a page of one status",
+      query: "WHERE status = 'error' ORDER BY position DESC LIMIT 1",
+      plan: ["SEARCH messages USING INDEX opencode_turn_assistant_messages_status (status=?)"]
+    },
+    {
+      what: "the queue of a conversation",
+      query: "WHERE conversation_id = 'a' AND status = 'queued' AND position < 9",
+      plan: ["SEARCH messages USING INDEX opencode_turn_assistant_messages_queued (conversation_id=? AND position<?)"]
+    },
+    {
+      what: "the few orphans among many messages",
+      query: "WHERE finished_millis IS NULL AND lease_until_millis <= 9 ORDER BY position LIMIT 9",
+      plan: [
+        "SEARCH messages USING INDEX opencode_turn_assistant_messages_leases (lease_until_millis<?)",
+        "USE TEMP B-TREE FOR ORDER BY"
+      ]
+    },
+    {
+      what: "what is to be pruned",
+      query: "WHERE finished_millis < 9 LIMIT 9",
+      plan: ["SEARCH messages USING INDEX opencode_turn_assistant_messages_finished (finished_millis<?)"]
+    }
+  ])("reads $what through its index", ({ plan, query }) =>
     Effect.gen(function*() {
       const { sql } = yield* openBoth({ filename: ":memory:" })
-      const plan = yield* sql<{ detail: string }>`EXPLAIN QUERY PLAN
-        SELECT * FROM opencode_turn_assistant_messages WHERE conversation_id = 'a' ORDER BY position DESC LIMIT 1`
-      assert.deepStrictEqual(plan.map((step) => step.detail), [
-        "SEARCH opencode_turn_assistant_messages USING INDEX opencode_turn_assistant_messages_history (conversation_id=?)"
-      ])
+      const steps = yield* sql<{ detail: string }>`EXPLAIN QUERY PLAN
+        SELECT * FROM opencode_turn_assistant_messages AS messages ${sql.literal(query)}`
+      assert.deepStrictEqual(steps.map((step) => step.detail), plan)
     }))
 
   it.effect.each([
     { column: "prompt", value: "not JSON canary" },
     { column: "request", value: "{\"sessionId\":\"canary\"}" },
+    { column: "draft", value: "{\"permission\":\"canary\"}" },
     { column: "content", value: "canary" },
     { column: "parts", value: "[{\"type\":\"canary\"}]" },
     { column: "usage", value: "{}" },
@@ -301,7 +270,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       yield* open(filename)
       assert.deepStrictEqual(yield* dump(sql), before)
       assert.deepStrictEqual(yield* sql`SELECT migration_id, name FROM opencode_turn_migrations`.values, [
-        [SqlMigrations.version, "conversations_and_messages"]
+        [1, "conversations_and_messages"],
+        [SqlMigrations.version, "leases_and_queue"]
       ])
     }))
 
@@ -348,7 +318,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         assert.strictEqual(
           error.message,
           `the store failed (migrate): the SQLite database "${filename}" was written by a newer version of ` +
-            "opencode-turn (its tables have version 7, this program knows 1): update this program; nothing was changed"
+            "opencode-turn (its tables have version 7, this program knows 2): update this program; nothing was changed"
         )
         assert.isFalse(error.isRetryable)
       }
@@ -364,7 +334,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.strictEqual(
         error.reason,
         `the SQLite database "${filename}" lacks the tables of this version of opencode-turn (it has version 0, this ` +
-          "program needs 1): run the migrations first"
+          "program needs 2): run the migrations first"
       )
       const sql = yield* openClient({ filename })
       assert.deepStrictEqual(yield* sql`SELECT name FROM sqlite_master`.values, [])
@@ -465,6 +435,27 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         `${filename}": failed to execute a statement: database is locked; another connection`
       )
       assert.deepInclude(yield* store.claim(turn), { epoch: 1 })
+    }))
+
+  it.effect("keeps a watcher while another connection holds the lock, and tells it afterwards", () =>
+    Effect.gen(function*() {
+      const options = { filename: yield* temporaryFile, busyTimeout: 0, disableWAL: true }
+      const { store } = yield* openBoth(options)
+      const holder = yield* openClient(options)
+      const { id } = yield* store.claim(yield* newTurn)
+      yield* holder`BEGIN EXCLUSIVE`
+      const news = yield* Queue.unbounded<void>()
+      const watcher = yield* Effect.forkScoped(
+        Stream.runForEach(store.changes(id), () => Queue.offer(news, undefined)),
+        { startImmediately: true }
+      )
+      assert.strictEqual((yield* failureOf(store.getMessage(id))).isRetryable, true)
+      yield* TestClock.adjust("1 minute")
+      assert.isUndefined(watcher.pollUnsafe())
+      assert.strictEqual(yield* Queue.size(news), 0)
+      yield* holder`COMMIT`
+      yield* TestClock.adjust("250 millis")
+      yield* Queue.take(news)
     }))
 
   it.effect("fails typed when it is used after its layer was released", () =>

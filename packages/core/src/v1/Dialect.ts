@@ -13,6 +13,7 @@ import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
 import type * as HttpClientError from "effect/http/HttpClientError"
@@ -71,11 +72,14 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Dialect, never, HttpClient.HttpClient> {
   const http = yield* HttpClient.HttpClient
   const { baseUrl, origin, password } = addressOf(options)
-  const timeout = Duration.fromInputUnsafe(options.requestTimeout ?? "30 seconds")
+  const timeoutMillis = Duration.toMillis(Duration.fromInputUnsafe(options.requestTimeout ?? "30 seconds"))
   const scope = {
     ...(options.directory !== undefined && { directory: options.directory }),
     ...(options.workspace !== undefined && { workspace: options.workspace })
   }
+
+  /** The server answered last, and no connection to it was lost since. */
+  let isUp = false
 
   /** Sends one request and gives the response whatever its status, once it is known to be the server's own. */
   const send = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
@@ -87,6 +91,11 @@ export const make = Effect.fnUntraced(function*(
         : HttpClientRequest.basicAuth("opencode", Redacted.value(password))
     )).pipe(
       Effect.provideContext(notFollowingRedirects),
+      Effect.onExit((exit) =>
+        Effect.sync(() => {
+          isUp = Exit.isSuccess(exit)
+        })
+      ),
       Effect.mapError((error) => toTransportError(operation, origin, error)),
       Effect.filterOrFail(
         (response) => response.status !== 401 && response.status !== 403,
@@ -94,11 +103,13 @@ export const make = Effect.fnUntraced(function*(
       )
     )
 
-  const withTimeout = <A, E, R>(operation: string, effect: Effect.Effect<A, E, R>) =>
+  const within = <A, E, R>(millis: number, operation: string, effect: Effect.Effect<A, E, R>) =>
     Effect.timeoutOrElse(effect, {
-      duration: timeout,
-      orElse: () => Effect.fail(new RequestTimeout({ operation, origin, millis: Duration.toMillis(timeout) }))
+      duration: millis,
+      orElse: () => Effect.fail(new RequestTimeout({ operation, origin, millis }))
     })
+  const withTimeout = <A, E, R>(operation: string, effect: Effect.Effect<A, E, R>) =>
+    within(timeoutMillis, operation, effect)
 
   /** The body as text of a success; otherwise the error that the server described. */
   const read = Effect.fnUntraced(function*(operation: string, response: HttpClientResponse.HttpClientResponse) {
@@ -147,13 +158,13 @@ export const make = Effect.fnUntraced(function*(
   )
 
   /**
-   * Before each connection to the event stream. A server that was restarted lets a request hang for a minute that reaches it
-   * in its first moments (1.18.33); this one is given up soon, and the stream is opened when one was answered.
+   * Before a connection to the event stream, unless the server is known to answer. One that was restarted lets a request hang
+   * for a minute that reaches it in its first moments (1.18.33); this one is given up soon, and the stream is opened when one
+   * was answered.
    */
-  const probeBriefly = Effect.timeoutOrElse(probe, {
-    duration: briefMillis,
-    orElse: () => Effect.fail(new RequestTimeout({ operation: "health", origin, millis: briefMillis }))
-  })
+  const probeBriefly = Effect.suspend(
+    () => (isUp && isKnown ? Effect.void : within(probeMillis, "health", Effect.asVoid(probe)))
+  )
 
   const request = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
     Effect.andThen(probeOnce, withTimeout(operation, requestText(operation, request)))
@@ -293,7 +304,8 @@ export const make = Effect.fnUntraced(function*(
     events: Stream.unwrap(Effect.gen(function*() {
       yield* probeBriefly
       const operation = "open event stream"
-      const response = yield* withTimeout(
+      const response = yield* within(
+        Math.min(openMillis, timeoutMillis),
         operation,
         send(operation, HttpClientRequest.get("/event", { accept: "text/event-stream" }))
       )
@@ -311,7 +323,10 @@ export const make = Effect.fnUntraced(function*(
             try: () => Arr.map(reads, decoder.push),
             catch: () => new StreamLost({ origin, reason: "an event was larger than can be read" })
           })
-        )
+        ),
+        Stream.ensuring(Effect.sync(() => {
+          isUp = false
+        }))
       )
     }))
   }
@@ -319,7 +334,10 @@ export const make = Effect.fnUntraced(function*(
 
 // internal
 
-const briefMillis = 1000
+const probeMillis = 2000
+
+/** A connection attempt that hangs leaves time for others within `TurnPolicy.ConnectTimeout`. */
+const openMillis = 5000
 
 const WireHealth = Schema.Struct({ healthy: Schema.Boolean, version: Schema.String })
 const decodeHealth = Schema.decodeUnknownOption(Schema.fromJsonString(WireHealth))

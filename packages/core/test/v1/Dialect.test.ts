@@ -517,7 +517,7 @@ describe("the event stream", () => {
       yield* Fiber.interrupt(silent)
     }))
 
-  it.effect("asks for the health before each connection, and gives a server that hangs then one second", () =>
+  it.effect("asks for the health before each connection, and gives a server that hangs then two seconds", () =>
     Effect.gen(function*() {
       let hangs = false
       const health = () => (hangs ? Effect.never : json({ healthy: true, version: "1.18.33" }))
@@ -529,9 +529,28 @@ describe("the event stream", () => {
       assert.deepStrictEqual(server.asked.map(({ path }) => path), [...both, ...both])
       hangs = true
       const fiber = yield* Effect.forkChild(Effect.flip(Stream.runDrain(client.events)))
-      yield* TestClock.adjust("1 second")
+      yield* TestClock.adjust("2 seconds")
       assertFields(yield* Fiber.join(fiber), { _tag: "RequestTimeout", operation: "health", isRetryable: true })
       assert.lengthOf(server.asked, 5)
+    }))
+
+  it.effect("does not ask a server for its health that answered since a connection to it was lost", () =>
+    Effect.gen(function*() {
+      const server = connect(({ path }) => (path === "/event" ? new Response("") : json({})))
+      const client = yield* dialect(server)
+      yield* client.statuses
+      yield* Stream.runDrain(client.events)
+      assert.deepStrictEqual(server.asked.map(({ path }) => path), ["/global/health", "/session/status", "/event"])
+    }))
+
+  it.effect("gives a connection that is not answered five seconds", () =>
+    Effect.gen(function*() {
+      const client = yield* dialect(connect(({ path }) => (path === "/event" ? Effect.never : json({}))))
+      const fiber = yield* Effect.forkChild(Effect.flip(Stream.runDrain(client.events)))
+      yield* TestClock.adjust("4999 millis")
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      assertFields(yield* Fiber.join(fiber), { _tag: "RequestTimeout", operation: "open event stream", millis: 5000 })
     }))
 
   it.effect("a status that is no success is the server's error", () =>

@@ -2,8 +2,10 @@
  * From the errors of a database to `StoreError`: which database, what is wrong with it, what to do, and never a value.
  */
 import { StoreError } from "@opencode-turn/core/SessionStore"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
+import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 
@@ -13,17 +15,23 @@ export interface Database {
   readonly failure: (operation: string) => (error: SqlError) => StoreError
 }
 
+/** The database of the client, where the one who connected knows its name. */
+export const CurrentDatabase = Context.Reference<Database | undefined>(
+  "@opencode-turn/platform-node/SqlFailure/CurrentDatabase",
+  { defaultValue: () => undefined }
+)
+
 /** The database that the client is connected to. */
 export const database: Effect.Effect<Database, StoreError, SqlClient.SqlClient> = Effect.flatMap(
-  SqlClient.SqlClient,
-  (sql) =>
-    sql.onDialectOrElse({
+  Effect.all([CurrentDatabase, SqlClient.SqlClient]),
+  ([current, sql]) =>
+    current !== undefined ? Effect.succeed(current) : sql.onDialectOrElse({
       sqlite: () =>
         sql.withoutTransforms()<{ file: string }>`SELECT file FROM pragma_database_list WHERE name = 'main'`.pipe(
           Effect.map((rows) => sqliteDatabase(rows[0]?.file ?? "")),
           Effect.mapError(sqliteDatabase("").failure("open"))
         ),
-      orElse: () => Effect.succeed(anyDatabase)
+      orElse: () => Effect.succeed(serverDatabase("the database"))
     })
 )
 
@@ -44,17 +52,52 @@ export const sqliteDatabase = (filename: string): Database => {
   }
 }
 
+/** A PostgreSQL database by its url, of which only host, port and name are told. */
+export const postgresDatabase = (url: Redacted.Redacted): Database => {
+  const { hostname, pathname, port } = URL.canParse(Redacted.value(url)) ? new URL(Redacted.value(url)) : noUrl
+  const name = pathname.length > 1 ? ` ${JSON.stringify(decode(pathname.slice(1)))}` : ""
+  const host = hostname === "" ? "" : ` at ${hostname}${port === "" ? "" : `:${port}`}`
+  return serverDatabase(`the PostgreSQL database${name}${host}`)
+}
+
 // internal
 
-const anyDatabase: Database = {
-  name: "the database",
-  failure: (operation) => (error) =>
-    new StoreError({
+const noUrl = { hostname: "", pathname: "", port: "" }
+
+const decode = (text: string): string => {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
+const serverDatabase = (name: string): Database => ({
+  name,
+  failure: (operation) => (error) => {
+    const known = states[sqlState(error.reason.cause)]
+    return new StoreError({
       operation,
       // A server's own message may quote values: only the kind of the error is told.
-      reason: `the database: ${reasons[error.reason._tag]}`,
-      isRetryable: error.isRetryable
+      reason: `${name}: ${known?.reason ?? reasons[error.reason._tag]}`,
+      isRetryable: known?.isRetryable ?? error.isRetryable
     })
+  }
+})
+
+/** PostgreSQL's SQLSTATE, see https://www.postgresql.org/docs/current/errcodes-appendix.html. */
+const sqlState = (cause: unknown): string =>
+  Predicate.hasProperty(cause, "code") && Predicate.isString(cause.code) ? cause.code : ""
+
+/** What Effect's kinds of errors do not tell apart. */
+const states: Record<string, { readonly reason: string; readonly isRetryable: boolean }> = {
+  "3D000": { reason: "there is no database of that name; create it", isRetryable: false },
+  "25006": { reason: "it is read-only; connect to the primary server", isRetryable: true },
+  "53100": { reason: "its disk is full; free some space", isRetryable: false },
+  "53300": { reason: "it has too many connections already; allow more, or use fewer", isRetryable: true },
+  "57P01": { reason: "it is being shut down; try again", isRetryable: true },
+  "57P02": { reason: "it crashed; try again", isRetryable: true },
+  "57P03": { reason: "it is starting up or shutting down; try again", isRetryable: true }
 }
 
 const reasons: Record<SqlError["reason"]["_tag"], string> = {

@@ -1,0 +1,78 @@
+/**
+ * What turns cost that wait for a model: `turns` of them on one client, all prompted, none answered. They are driven by
+ * `drive` alone or, with `whole`, run by `runTurn` over the memory store.
+ */
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Client from "../../packages/core/src/Client.ts"
+import { drive } from "../../packages/core/src/Drive.ts"
+import { MessageId, PartId, SessionId } from "../../packages/core/src/Ids.ts"
+import * as LiveReply from "../../packages/core/src/LiveReply.ts"
+import * as SessionStore from "../../packages/core/src/SessionStore.ts"
+import * as Tracer from "../../packages/core/src/Tracer.ts"
+import { runTurn } from "../../packages/core/src/Turn.ts"
+import { begin, flag, heapBytes, int, text } from "../Child.ts"
+import * as Wire from "../Wire.ts"
+
+const turns = int("turns")
+const isWhole = flag("whole")
+/** As many at once as they may be while they start, so that the pool of connections stays small. */
+const startingAtOnce = 8
+
+const driven = Effect.fnUntraced(function*(index: number) {
+  const live = yield* LiveReply.make
+  const sessionId = SessionId.make(Wire.sessionId(index))
+  const ids = { promptId: MessageId.make(Wire.promptId(index)), partIds: [PartId.make(Wire.promptPartId(index))] }
+  live.begin({ sessionId, promptId: ids.promptId })
+  yield* drive(
+    { sessionId, prompt: { parts: [{ type: "text", text: "go" }], ids } },
+    live,
+    { messageId: `asm_${index}`, onActivity: Effect.void }
+  )
+})
+
+const whole = (index: number) => runTurn({ conversationId: `bench ${index}`, prompt: "go" })
+
+let prompted = 0
+const Counting = Layer.effect(
+  Client.Client,
+  Effect.map(Client.Client, (client) =>
+    Client.Client.of({
+      ...client,
+      prompt: (id, prompt) => Effect.tap(client.prompt(id, prompt), () => Effect.sync(() => prompted++))
+    }))
+)
+const Live = Counting.pipe(
+  Layer.provide(Client.layer({ baseUrl: text("url") })),
+  Layer.merge(Tracer.layerNoop),
+  Layer.merge(SessionStore.layerMemory),
+  Layer.provide(NodeHttpClient.layerUndici)
+)
+
+const startTurns = Effect.fnUntraced(function*(from: number, to: number) {
+  for (let next = from; next < to; next += startingAtOnce) {
+    const end = Math.min(next + startingAtOnce, to)
+    for (let index = next; index < end; index++) {
+      yield* Effect.forkChild(isWhole ? Effect.asVoid(whole(index)) : driven(index))
+    }
+    yield* Effect.repeat(Effect.sleep(1), { until: () => prompted >= end })
+  }
+  // Longer than the pool keeps a connection that is not used.
+  yield* Effect.sleep(6000)
+})
+
+await Effect.runPromise(
+  Effect.gen(function*() {
+    const warm = 2 * startingAtOnce
+    yield* startTurns(0, warm)
+    const before = yield* Effect.promise(heapBytes)
+    yield* startTurns(warm, warm + turns)
+    const heldBytes = (yield* Effect.promise(heapBytes)) - before
+    const finish = begin()
+    // The parent asks the server now how many connections there are.
+    yield* Effect.sleep(300)
+    finish({ heldBytes, perTurnBytes: heldBytes / turns })
+    return yield* Effect.never
+  }).pipe(Effect.provide(Live))
+)

@@ -1,0 +1,31 @@
+/** Turns on the real server by `runTurn`, over the memory store. */
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Redacted from "effect/Redacted"
+import * as Client from "../../packages/core/src/Client.ts"
+import * as SessionStore from "../../packages/core/src/SessionStore.ts"
+import * as Tracer from "../../packages/core/src/Tracer.ts"
+import { runTurn } from "../../packages/core/src/Turn.ts"
+import { text } from "../Child.ts"
+import { measureTurns, question } from "../RealTurn.ts"
+
+const runtime = ManagedRuntime.make(
+  Client.layer({
+    baseUrl: text("url"),
+    password: Redacted.make(text("password")),
+    directory: text("directory")
+  }).pipe(
+    Layer.merge(SessionStore.layerMemory),
+    Layer.merge(Tracer.layerSpan()),
+    Layer.provide(NodeHttpClient.layerUndici)
+  )
+)
+
+await measureTurns(async () => {
+  const { error, reply } = await runtime.runPromise(
+    runTurn({ conversationId: "bench", prompt: question, title: "bench" })
+  )
+  if (error !== undefined) throw error
+  return reply.text
+})

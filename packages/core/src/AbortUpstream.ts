@@ -1,0 +1,54 @@
+/**
+ * Stopping the server's work on a turn, and on no other: the session belongs to the conversation, and the next turn may be at
+ * work in it.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { Client } from "./Client.ts"
+import type { RequestError, SessionNotFound } from "./ClientError.ts"
+import * as Exchange from "./Exchange.ts"
+import { readExchange } from "./ReadExchange.ts"
+import type * as Reply from "./Reply.ts"
+import { retrying } from "./Retrying.ts"
+
+/**
+ * Aborts the session of the reply and those of its subagents if the server may still be at work on it, and gives back the
+ * exchange as it is then.
+ *
+ * **Details**
+ *
+ * Nothing is aborted once the answer has ended or another prompt has followed: that would stop the other one. Where the
+ * server cannot tell, it is aborted.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const abortAnswer = Effect.fn("Turn.abortAnswer")(function*(
+  reply: Reply.Reply
+): Effect.fn.Return<Exchange.Exchange, RequestError | SessionNotFound, Client> {
+  const read = readExchange(reply, reply.frame.messages.map(({ id }) => id))
+  const before = Option.getOrUndefined(yield* Effect.option(read))
+  if (before !== undefined && (Exchange.isFinal(before) || !before.isCurrent)) return before
+  yield* retrying(abortTree(reply))
+  return yield* read
+})
+
+/**
+ * Aborts the session and the sessions of its subagents. Best effort: what cannot be reached is left to the server.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const abortTree = Effect.fn("Turn.abortTree")(function*(
+  reply: Reply.Reply
+): Effect.fn.Return<void, RequestError, Client> {
+  const client = yield* Client
+  // OpenCode aborts running subagents with their root (1.18.33); asking for each as well costs little.
+  yield* Effect.forEach(
+    [reply.sessionId, ...reply.frame.subagents.map((subagent) => subagent.sessionId)],
+    (sessionId) => client.abortSession(sessionId),
+    { concurrency: 4, discard: true }
+  )
+})

@@ -1,0 +1,299 @@
+/**
+ * The end of a turn: what still runs is stopped, the outcome stored, everybody told, and the result made.
+ *
+ * **Responsibilities**: that this takes a bounded time whatever hangs (server, store, callbacks), and its order: abort,
+ * terminal write, observers, `onFinalized`, `onTurnFinished`, `turn.finished`.
+ *
+ * A turn that was taken over has not ended: its owner that lost it stores, aborts and tells nothing.
+ *
+ * **Not responsibilities**: the way to the end (`Turn`), who wins the terminal write (`Finalize`).
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Option from "effect/Option"
+import { abortAnswer } from "./AbortUpstream.ts"
+import { callback } from "./Callback.ts"
+import type { Client } from "./Client.ts"
+import * as Contained from "./Contained.ts"
+import type { EnsuredSession } from "./EnsureSession.ts"
+import * as Exchange from "./Exchange.ts"
+import { finalize } from "./Finalize.ts"
+import type { AssistantMessageId, ConversationId, MessageId } from "./Ids.ts"
+import type { LiveReply } from "./LiveReply.ts"
+import { keepingLease } from "./Ownership.ts"
+import * as Reply from "./Reply.ts"
+import { retrying } from "./Retrying.ts"
+import type { StoredMessage } from "./SessionStore.ts"
+import { SessionStore, StoreError } from "./SessionStore.ts"
+import type { TurnFinished } from "./Tracer.ts"
+import { Tracer } from "./Tracer.ts"
+import { TurnCancelled, type TurnTakenOver } from "./TurnError.ts"
+import type { TurnInput } from "./TurnInput.ts"
+import * as TurnPolicy from "./TurnPolicy.ts"
+import type { TurnError, TurnResult, TurnStatus } from "./TurnResult.ts"
+
+/**
+ * A turn while it runs. What is still undefined was not reached. `owner` names this run in the store, `taken` is the message
+ * where it was taken over from another one, `background` are the observers and the ticks.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunningTurn<E, R> {
+  readonly input: TurnInput<E, R>
+  readonly conversationId: ConversationId
+  readonly messageId: AssistantMessageId
+  readonly startedMillis: number
+  readonly live: LiveReply
+  readonly owner: string
+  readonly taken: StoredMessage | undefined
+  readonly background: FiberSet.FiberSet<void>
+  message: StoredMessage | undefined
+  session: EnsuredSession | undefined
+  promptId: MessageId | undefined
+  isRecreated: boolean
+}
+
+/**
+ * Names the turn in reports.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const contextOf = <E, R>({ conversationId, messageId }: RunningTurn<E, R>) => ({
+  conversation: conversationId,
+  message: messageId
+})
+
+/**
+ * Concludes a turn that came to an answer (`exchange`) or to an error. Run it uninterruptibly: every part of it is bounded.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
+  turn: RunningTurn<E, R>,
+  exchange: Exchange.Exchange | undefined,
+  error: TurnError | undefined
+): Effect.fn.Return<TurnResult, StoreError, Client | SessionStore | Tracer | R> {
+  const { background, conversationId, input, live, messageId } = turn
+  const tracer = yield* Tracer
+  const context = contextOf(turn)
+  const end = Effect.gen(function*() {
+    if (error !== undefined && leavesWorkRunning(error)) yield* abortUpstream(turn)
+    return yield* store(turn, error)
+  })
+  const stored = yield* turn.message === undefined ? end : keepingLease(turn.message)(end)
+  const durationMillis = (yield* Clock.currentTimeMillis) - turn.startedMillis
+  yield* live.end
+  yield* callback("observer", context, () => FiberSet.awaitEmpty(background))
+  yield* FiberSet.clear(background)
+
+  const status = statusOf(stored, error)
+  const shown = stored.takenOver ?? (status === "cancelled" ? new TurnCancelled({ messageId }) : error)
+  const reply = Reply.result(live.current())
+  const trace: TurnFinished = {
+    status,
+    duration_ms: durationMillis,
+    cost: reply.usage.cost,
+    input_tokens: reply.usage.tokens.input,
+    output_tokens: reply.usage.tokens.output,
+    tool_count: reply.tools.length,
+    error: shown?._tag ?? null,
+    error_message: shown?.message.slice(0, 200) ?? null
+  }
+  const result: TurnResult = {
+    status,
+    conversationId,
+    messageId,
+    sessionId: turn.session?.sessionId,
+    promptId: turn.promptId,
+    message: stored.message,
+    content: stored.message?.content ?? "",
+    reply,
+    subagents: live.current().frame.subagents,
+    error: shown,
+    isNewSession: turn.session?.isNew ?? false,
+    isRecreated: turn.isRecreated,
+    durationMillis,
+    trace
+  }
+  const { onFinalized, onTurnFinished } = input
+  const { isOurs, message } = stored
+  if (onFinalized !== undefined && isOurs && message !== undefined) {
+    yield* callback("onFinalized", context, () => onFinalized(message, exchange))
+  }
+  if (shown?._tag === "TurnTakenOver") return result
+  if (onTurnFinished !== undefined) yield* callback("onTurnFinished", context, () => onTurnFinished(result))
+  yield* tracer.emit("turn.finished", trace)
+  return result
+})
+
+/**
+ * Lets the turn go, for the next worker: what was streamed is stored, the lease ends now, the agent goes on. Run it
+ * uninterruptibly: it is bounded.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const letGo = Effect.fn("Turn.letGo")(function*<E, R>(
+  turn: RunningTurn<E, R>
+): Effect.fn.Return<void, never, SessionStore> {
+  const store = yield* SessionStore
+  const limit = yield* TurnPolicy.StopTimeout
+  const { live, message, promptId } = turn
+  if (message !== undefined && promptId !== undefined) {
+    const { parts, text, usage } = Reply.result(live.current())
+    const content = { content: text, parts, usage }
+    yield* Contained.attempt("snapshot", contextOf(turn), limit, store.snapshot(message.id, message.epoch, content))
+  }
+  yield* Contained.attempt(
+    "release",
+    contextOf(turn),
+    limit,
+    Effect.gen(function*() {
+      const own = message ?? (yield* findOwn(turn))
+      if (own !== undefined) yield* retrying(store.release(own.id, own.epoch))
+    })
+  )
+})
+
+/**
+ * Stops what the server does for the turn, and keeps what it stored of the answer, within `TurnPolicy.StopTimeout`. Does
+ * nothing before the prompt, nor where the turn is another owner's by now.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const abortUpstream = Effect.fn("Turn.abortUpstream")(function*<E, R>(
+  turn: RunningTurn<E, R>
+): Effect.fn.Return<void, never, Client | SessionStore> {
+  const { live, promptId, session } = turn
+  if (promptId === undefined || session === undefined) return
+  yield* Contained.attempt(
+    "abort",
+    { ...contextOf(turn), session: session.sessionId },
+    yield* TurnPolicy.StopTimeout,
+    Effect.gen(function*() {
+      if (yield* isTakenOver(turn)) return
+      const exchange = yield* abortAnswer(live.current())
+      live.update((reply) => Exchange.merge(exchange, reply))
+    })
+  )
+})
+
+// internal
+
+/** `isOurs`: this turn's write was the terminal one. */
+interface Stored {
+  readonly message: StoredMessage | undefined
+  readonly isOurs: boolean
+  readonly takenOver: TurnTakenOver | undefined
+}
+
+/** Whether the server may still be at work on a turn that ends like this. Whose work another worker does is left alone. */
+const leavesWorkRunning = (error: TurnError): boolean =>
+  error._tag !== "Upstream" && error._tag !== "EmptyStream" && error._tag !== "TurnTakenOver"
+
+/** A process that was frozen may find a deadline over before it finds out that it lost the turn. */
+const isTakenOver = Effect.fnUntraced(function*<E, R>({ message }: RunningTurn<E, R>) {
+  if (message === undefined) return false
+  const store = yield* SessionStore
+  const now = yield* store.getMessage(message.id).pipe(
+    Effect.timeoutOption(yield* TurnPolicy.LeaseRenewal),
+    // A store that does not answer keeps nobody from stopping a turn.
+    Effect.orElseSucceed(Option.none),
+    Effect.map(Option.flatten)
+  )
+  return Option.exists(now, ({ epoch }) => epoch !== message.epoch)
+})
+
+/** The terminal write, or, where nothing was claimed, what is stored under the id. */
+const store = Effect.fnUntraced(function*<E, R>(
+  turn: RunningTurn<E, R>,
+  error: TurnError | undefined
+): Effect.fn.Return<Stored, StoreError, SessionStore> {
+  const { message, messageId } = turn
+  if (message === undefined) return { message: yield* unclaimed(turn, error), isOurs: false, takenOver: undefined }
+  const { parts, text, usage } = Reply.result(turn.live.current())
+  const status = error === undefined ? "completed" : error._tag === "TurnCancelled" ? "cancelled" : "error"
+  const words = status === "completed"
+    ? ""
+    : status === "cancelled"
+    ? yield* TurnPolicy.CancelledContent
+    : yield* TurnPolicy.FallbackContent
+  return yield* finalize(messageId, message.epoch, {
+    status,
+    content: text === "" ? words : text,
+    parts,
+    usage,
+    error: error === undefined ? null : { tag: error._tag, message: error.message }
+  }).pipe(
+    bounded("finalize"),
+    Effect.map((finalized): Stored => ({ ...finalized, takenOver: undefined })),
+    Effect.catchTag(
+      "TurnTakenOver",
+      (takenOver) => Effect.map(read(messageId), (message): Stored => ({ message, isOurs: false, takenOver }))
+    )
+  )
+})
+
+/** The message of a turn that ended before it was pending, as far as it is known. */
+const unclaimed = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>, error: TurnError | undefined) {
+  const { messageId } = turn
+  switch (error?._tag) {
+    case "StoreError":
+      return yield* error
+    case "AlreadyFinished":
+      return yield* read(messageId)
+    case "TurnCancelled": {
+      // Interrupted while it waited, or while it was being claimed: the row may be there, and would stay as it is.
+      if ((yield* bounded("getMessage")(findOwn(turn))) === undefined) return yield* read(messageId)
+      const store = yield* SessionStore
+      return yield* retrying(store.cancel(messageId, yield* TurnPolicy.CancelledContent)).pipe(
+        Effect.catchTag(["UnknownMessage", "AlreadyFinished"], () => read(messageId)),
+        bounded("cancel")
+      )
+    }
+    default:
+      return undefined
+  }
+})
+
+/** The stored message, if it is this run's. */
+const findOwn = Effect.fnUntraced(function*<E, R>({ messageId, owner }: RunningTurn<E, R>) {
+  const store = yield* SessionStore
+  const message = Option.getOrUndefined(yield* retrying(store.getMessage(messageId)))
+  return message?.owner === owner ? message : undefined
+})
+
+const read = Effect.fnUntraced(function*(messageId: AssistantMessageId) {
+  const store = yield* SessionStore
+  return Option.getOrUndefined(yield* bounded("getMessage")(retrying(store.getMessage(messageId))))
+})
+
+/** A store that never answers must not hold up who waits for the end. */
+const bounded = (operation: string) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
+  Effect.flatMap(TurnPolicy.StopTimeout, (limit) =>
+    Effect.timeoutOrElse(effect, {
+      duration: limit,
+      orElse: () =>
+        Effect.fail(
+          new StoreError({
+            operation,
+            reason: `it did not answer within ${Duration.toMillis(limit)} ms`,
+            isRetryable: true
+          })
+        )
+    }))
+
+const statusOf = ({ message, takenOver }: Stored, error: TurnError | undefined): TurnStatus => {
+  if (takenOver !== undefined) return "failed"
+  if (message?.status === "cancelled") return "cancelled"
+  if (error === undefined) return "completed"
+  return error._tag === "Upstream" || error._tag === "EmptyStream" ? "error" : "failed"
+}

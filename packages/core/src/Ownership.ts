@@ -1,0 +1,109 @@
+/**
+ * Holding a turn: the lease that says who drives it, and the watch for somebody who ends or takes it.
+ *
+ * **Responsibilities**: renews the lease while the turn works, and while it ends; fails as soon as the stored message is not
+ * this owner's any more, so that the turn stops. A process that was frozen past its lease finds out with its first renewal.
+ *
+ * **Not responsibilities**: what the turn does then (`Conclude`). Its writes change nothing in any case: they carry the epoch.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import type { LiveReply } from "./LiveReply.ts"
+import * as Reply from "./Reply.ts"
+import * as ReplyUpdate from "./ReplyUpdate.ts"
+import { retrying } from "./Retrying.ts"
+import type { StoredMessage } from "./SessionStore.ts"
+import { SessionStore } from "./SessionStore.ts"
+import { TurnCancelled, TurnTakenOver } from "./TurnError.ts"
+import * as TurnPolicy from "./TurnPolicy.ts"
+
+/**
+ * Holds the message until it is lost: never succeeds. A store that does not answer just now is asked again; nobody loses a
+ * turn for that.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const hold = Effect.fn("Turn.hold")(function*(
+  message: StoredMessage
+): Effect.fn.Return<never, TurnCancelled | TurnTakenOver, SessionStore> {
+  return yield* Effect.raceFirst(renewing(message, check(message)), watching(message))
+})
+
+/**
+ * Keeps the lease of a message that is being ended, however long the server takes to stop: nobody is to take over what is
+ * just about to be written.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const keepingLease =
+  (message: StoredMessage) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R | SessionStore> =>
+    Effect.raceFirst(effect, renewing(message, Effect.void))
+
+/**
+ * Stores what was streamed so far, every `TurnPolicy.SnapshotInterval` when a reader would see a difference, one write at a
+ * time. Never ends. A write that fails is made up for by the next one.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const snapshots = Effect.fn("Turn.snapshots")(function*(
+  { epoch, id }: StoredMessage,
+  live: LiveReply
+): Effect.fn.Return<never, never, SessionStore> {
+  const store = yield* SessionStore
+  const interval = yield* TurnPolicy.SnapshotInterval
+  let stored = live.current()
+  while (true) {
+    yield* Effect.sleep(interval)
+    const reply = live.current()
+    if (ReplyUpdate.isSameToReader(stored, reply)) continue
+    const { parts, text, usage } = Reply.result(reply)
+    const isStored = yield* Effect.orElseSucceed(
+      store.snapshot(id, epoch, { content: text, parts, usage }),
+      () => false
+    )
+    if (isStored) stored = reply
+  }
+})
+
+// internal
+
+/** Renews the lease again and again, and runs the effect when it cannot be: the message is lost. */
+const renewing = Effect.fnUntraced(function*<E>(
+  { epoch, id, owner }: StoredMessage,
+  onLost: Effect.Effect<void, E, SessionStore>
+): Effect.fn.Return<never, E, SessionStore> {
+  const store = yield* SessionStore
+  const lease = { owner: owner ?? undefined, millis: Duration.toMillis(yield* TurnPolicy.Lease) }
+  const interval = yield* TurnPolicy.LeaseRenewal
+  while (true) {
+    yield* Effect.sleep(interval)
+    const isHeld = yield* Effect.orElseSucceed(store.renew(id, epoch, lease), () => true)
+    if (!isHeld) yield* onLost
+  }
+})
+
+/** Each of the turn's own snapshots is a change as well: what it costs to look is one read. */
+const watching = (message: StoredMessage) =>
+  Effect.flatMap(SessionStore, (store) =>
+    store.changes(message.id).pipe(
+      Stream.runForEach(() => check(message)),
+      Effect.catchTag("StoreError", () => Effect.void),
+      Effect.repeat(Schedule.spaced("1 second")),
+      Effect.andThen(Effect.never)
+    ))
+
+/** Fails if the message is not this owner's any more. */
+const check = Effect.fnUntraced(function*({ epoch, id }: StoredMessage) {
+  const store = yield* SessionStore
+  const message = Option.getOrUndefined(yield* Effect.orElseSucceed(retrying(store.getMessage(id)), Option.none))
+  if (message !== undefined && message.epoch !== epoch) return yield* new TurnTakenOver({ messageId: id })
+  if (message?.status === "cancelled") return yield* new TurnCancelled({ messageId: id })
+})

@@ -1,0 +1,198 @@
+/**
+ * The assistant message of one turn, as it is stored.
+ *
+ * Owns: its shape, its states, and who may take it. Does not own: how it is kept and changed (`SessionStore`).
+ *
+ * ```
+ *            ┌─────────▶ pending ─────────▶ completed | error
+ *   (claim) ─┤              ▲     └────┐
+ *            └─▶ queued ────┘          ├──▶ cancelled
+ *                   └──────────────────┘
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import { AssistantMessageId, ConversationId, SessionId } from "./Ids.ts"
+import { Part } from "./Part.ts"
+import { Prompt, PromptPart } from "./Prompt.ts"
+import * as Usage from "./Usage.ts"
+
+/**
+ * `queued`: waits for the turns before it. `pending`: is being worked on. The others are terminal.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const MessageStatus = Schema.Literals(["queued", "pending", "completed", "cancelled", "error"])
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type MessageStatus = typeof MessageStatus.Type
+
+/**
+ * The error that a stored message ended with: its tag, and its message for people.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const StoredError = Schema.Struct({ tag: Schema.String, message: Schema.String })
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoredError extends Schema.Schema.Type<typeof StoredError> {}
+
+/**
+ * What was posted to which session, with the ids that every later attempt uses again.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const StoredRequest = Schema.Struct({ sessionId: SessionId, prompt: Prompt })
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoredRequest extends Schema.Schema.Type<typeof StoredRequest> {}
+
+/**
+ * What the caller chose for the turn besides the prompt, as plain values: enough for another process to run it.
+ *
+ * **Details**
+ *
+ * `model` is `provider/model`. `title` and `permission` are those of a session that has to be made. `policy` holds the
+ * limits of the turn, in milliseconds, that differ from the defaults of `TurnPolicy`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Draft = Schema.Struct({
+  agent: Schema.optionalKey(Schema.String),
+  model: Schema.optionalKey(Schema.String),
+  variant: Schema.optionalKey(Schema.String),
+  system: Schema.optionalKey(Schema.String),
+  title: Schema.optionalKey(Schema.String),
+  permission: Schema.optionalKey(Schema.Array(Schema.Struct({
+    permission: Schema.String,
+    pattern: Schema.String,
+    action: Schema.Literals(["allow", "ask", "deny"])
+  }))),
+  format: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
+  policy: Schema.optionalKey(Schema.Struct({
+    firstEventMillis: Schema.optionalKey(Schema.Finite),
+    wholeStreamMillis: Schema.optionalKey(Schema.Finite),
+    idleStreamMillis: Schema.optionalKey(Schema.Finite),
+    finalExchangeMillis: Schema.optionalKey(Schema.Finite)
+  }))
+})
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Draft extends Schema.Schema.Type<typeof Draft> {}
+
+/**
+ * The assistant message of one turn.
+ *
+ * **Details**
+ *
+ * - `prompt`: what the user said. `draft`: what the caller chose with it; null where it was claimed without.
+ * - `request`: null until the prompt's ids were chosen; written before the first byte of the prompt is sent.
+ * - `content`: the text for the reader: the answer, or the policy's words for a turn that failed or was stopped without
+ *   any. While the turn runs, `content`, `parts` and `usage` are those of the last snapshot.
+ * - `epoch`: 1 for who claimed it first, raised for everyone who takes it over. A write with another epoch changes nothing.
+ * - `owner`: who drives it, or did last. `leaseUntilMillis`: until when it is the owner's; null for one claimed without a
+ *   lease, which is never an orphan.
+ * - `revision`: raised by every change but that of the lease alone; two reads with one revision read the same.
+ * - Times are milliseconds since the epoch.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const StoredMessage = Schema.Struct({
+  id: AssistantMessageId,
+  conversationId: ConversationId,
+  status: MessageStatus,
+  epoch: Schema.Int,
+  revision: Schema.Int,
+  owner: Schema.NullOr(Schema.String),
+  leaseUntilMillis: Schema.NullOr(Schema.Finite),
+  prompt: Schema.Array(PromptPart),
+  draft: Schema.NullOr(Draft),
+  request: Schema.NullOr(StoredRequest),
+  content: Schema.String,
+  parts: Schema.Array(Part),
+  usage: Usage.Usage,
+  error: Schema.NullOr(StoredError),
+  createdMillis: Schema.Finite,
+  finishedMillis: Schema.NullOr(Schema.Finite)
+})
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoredMessage extends Schema.Schema.Type<typeof StoredMessage> {}
+
+/**
+ * What a turn leaves behind of its reply.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Content {
+  readonly content: string
+  readonly parts: ReadonlyArray<Part>
+  readonly usage: Usage.Usage
+}
+
+/**
+ * The terminal write of a turn.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Outcome extends Content {
+  readonly status: "completed" | "cancelled" | "error"
+  readonly error: StoredError | null
+}
+
+/**
+ * The right to drive a message for `millis` from now on. `owner` is a random id for each run, never one of a host or a user.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Lease {
+  readonly owner: string
+  readonly millis: number
+}
+
+/**
+ * The status of a message that has not ended.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isOpen = (status: MessageStatus): status is "queued" | "pending" =>
+  status === "queued" || status === "pending"
+
+/**
+ * Whether the lease of the message ran out: whoever held it is gone, or will find that it lost the message. A message
+ * without a lease never gets there.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isLeaseOver = ({ leaseUntilMillis }: StoredMessage, nowMillis: number): boolean =>
+  leaseUntilMillis !== null && leaseUntilMillis <= nowMillis
+
+/**
+ * Whether somebody else holds the message: its lease lives, and is not `owner`'s.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isHeldByOther = (message: StoredMessage, owner: string | undefined, nowMillis: number): boolean =>
+  message.leaseUntilMillis !== null && message.leaseUntilMillis > nowMillis && message.owner !== (owner ?? null)

@@ -1,0 +1,119 @@
+/**
+ * Carries on the turns whose worker died, was deployed over, or let them go.
+ *
+ * **Responsibilities**: finds pending and queued messages whose lease ran out, takes each over and brings it to its end.
+ *
+ * **Not responsibilities**: how a turn is resumed (`Turn.resumeTurn`); turns that were claimed without a lease.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as FiberMap from "effect/FiberMap"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import { leaseOf } from "./Claim.ts"
+import type { Client } from "./Client.ts"
+import * as Contained from "./Contained.ts"
+import { type AssistantMessageId, makeId } from "./Ids.ts"
+import { retrying } from "./Retrying.ts"
+import type { StoredMessage, StoreError } from "./SessionStore.ts"
+import { SessionStore } from "./SessionStore.ts"
+import type { Tracer } from "./Tracer.ts"
+import { resumeTurn } from "./Turn.ts"
+import type { TurnInput } from "./TurnInput.ts"
+import * as TurnPolicy from "./TurnPolicy.ts"
+import type { TurnResult } from "./TurnResult.ts"
+
+/**
+ * **Details**
+ *
+ * - `extras`: what cannot be stored of a turn, by its message: callbacks, observers, fields that are effects.
+ * - `maxConcurrent`: how many turns are carried on at once, 64 by default. Each costs little but its share of the server.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<E = never, R = never> {
+  readonly extras?: (message: StoredMessage) => Partial<TurnInput<E, R>>
+  readonly maxConcurrent?: number
+}
+
+/**
+ * Carries every turn without a living owner to its end, once: for a worker's start, or a job that runs now and then.
+ *
+ * **Details**
+ *
+ * Gives the results of those that it carried. One that fails or dies is reported, and the others go on. Interrupted, it lets
+ * its turns go for the next worker.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const resumeTurns = Effect.fn("TurnWorker.resumeTurns")(function*<E = never, R = never>(
+  options?: Options<E, R>
+): Effect.fn.Return<ReadonlyArray<TurnResult>, StoreError, SessionStore | Client | Tracer | R> {
+  const store = yield* SessionStore
+  const orphans = yield* retrying(store.listOrphans(Infinity))
+  const results = yield* Effect.forEach(orphans, (orphan) => resume(orphan, options), {
+    concurrency: options?.maxConcurrent ?? maxConcurrent
+  })
+  return results.flatMap(Option.toArray)
+})
+
+/**
+ * Keeps sweeping, every `TurnPolicy.SweepInterval`, until the layer's scope closes: then the turns that it carries are let go
+ * for the next worker, and their agents go on.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = <E = never, R = never>(
+  options?: Options<E, R>
+): Layer.Layer<never, never, SessionStore | Client | Tracer | R> =>
+  Layer.effectDiscard(Effect.gen(function*() {
+    const store = yield* SessionStore
+    const running = yield* FiberMap.make<AssistantMessageId>()
+    const limit = options?.maxConcurrent ?? maxConcurrent
+    const sweep = Effect.gen(function*() {
+      const free = limit - (yield* FiberMap.size(running))
+      if (free <= 0) return
+      for (const orphan of yield* store.listOrphans(free)) {
+        yield* FiberMap.run(running, orphan.id, resume(orphan, options), { onlyIfMissing: true })
+      }
+    })
+    yield* sweep.pipe(
+      // A store that is away comes back; until then there is nothing to do but to say so.
+      Contained.reported("sweep", {}),
+      Effect.repeat(Schedule.spaced(yield* TurnPolicy.SweepInterval)),
+      Effect.forkScoped
+    )
+  }))
+
+// internal
+
+const maxConcurrent = 64
+
+/** Of all workers that try, one gets it. None where it was another one, or where the turn failed beyond a result. */
+const resume = <E, R>(orphan: StoredMessage, options: Options<E, R> | undefined) =>
+  Effect.gen(function*() {
+    const store = yield* SessionStore
+    const taken = yield* retrying(store.takeOver(orphan.id, yield* leaseOf(yield* makeId("run"))))
+    if (Option.isNone(taken)) return Option.none<TurnResult>()
+    return Option.some(
+      yield* resumeTurn(taken.value, options?.extras?.(taken.value)).pipe(
+        Effect.provideService(TurnPolicy.RequestRetry, yield* patiently)
+      )
+    )
+  }).pipe(
+    Effect.provideService(TurnPolicy.OnInterrupt, "release"),
+    Contained.reported("resume", { message: orphan.id }),
+    Effect.map(Option.flatten)
+  )
+
+/** The server may have died with the worker, and be seconds away from the answer: after the usual retries it is waited for. */
+const patiently = Effect.gen(function*() {
+  const usual = yield* TurnPolicy.RequestRetry
+  const waiting = Schedule.spaced("2 seconds").pipe(Schedule.jittered)
+  return Schedule.concat(usual, Schedule.max([waiting, Schedule.during(yield* TurnPolicy.FinalExchange)]))
+})

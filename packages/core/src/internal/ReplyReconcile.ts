@@ -1,0 +1,102 @@
+/**
+ * What the server's stored messages make of a reply: while it runs, when they may lag behind the stream, and at its end, when
+ * they are the truth.
+ *
+ * @since 0.1.0
+ */
+import type { PartId } from "../Ids.ts"
+import type { AssistantMessage, Message, MessageInfo } from "../Message.ts"
+import type { WirePart } from "../Part.ts"
+import type { Entry } from "./ReplyEntry.ts"
+import * as ReplyEntry from "./ReplyEntry.ts"
+import { applyMessage, continuationsIn, continueTurn, hasEnded, ownershipOf } from "./ReplyMessages.ts"
+import { applyPart, insert, takeBackPart } from "./ReplyParts.ts"
+import type { MessageState, Reply } from "./ReplyState.ts"
+import { current, indexOf, withEntries } from "./ReplyState.ts"
+
+/**
+ * Folds a reading of the turn's stored messages that may lag behind the stream: nothing that may still grow shrinks, and what
+ * the stream missed takes its place between what it brought.
+ *
+ * @category folding
+ * @since 0.1.0
+ */
+export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
+  let merged = continuationsIn(self.promptId, messages).reduce(continueTurn, self)
+  let before: PartId | undefined
+  for (const { info, parts } of messages) {
+    if (info.sessionId !== self.sessionId) continue
+    const base = { eventId: undefined, sessionId: info.sessionId }
+    merged = applyMessage(merged, { _tag: "MessageUpdated", ...base, info })
+    for (const part of parts) {
+      merged = indexOf(merged, part.id) === -1
+        ? insert(merged, part, before)
+        : applyPart(merged, { _tag: "PartUpdated", ...base, part })
+      if (isTakenBack(info, part)) merged = takeBackPart(merged, part.id)
+      if (indexOf(merged, part.id) !== -1) before = part.id
+    }
+  }
+  return merged === self ? self : { ...merged, eventCount: self.eventCount }
+}
+
+/**
+ * Makes the turn's stored messages the truth: their parts, their order and their text, also where it is shorter.
+ * Stream-only parts keep their place behind the part that they followed.
+ *
+ * @category folding
+ * @since 0.1.0
+ */
+export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
+  const streamed = current(self)
+  const streamedById = new Map(streamed.map((entry) => [entry.id, entry]))
+  const continuations = messages.some(({ info }) => info.id === self.promptId)
+    ? continuationsIn(self.promptId, messages)
+    : self.frame.continuations
+  const entries: Array<Entry> = []
+  const states: Array<MessageState> = []
+  for (const { info, parts } of messages) {
+    if (info.role === "user") continue
+    const ownership = ownershipOf(self.promptId, continuations, info)
+    if (ownership === "foreign") continue
+    states.push({ id: info.id, ownership, info })
+    for (const part of parts) {
+      if (ownership === "summary" && part.type !== "step-finish") continue
+      const before = streamedById.get(part.id)
+      entries.push(ReplyEntry.read(part, true, before?.kind === "part" ? before : undefined))
+    }
+  }
+  const last = states.at(-1)?.info
+  return {
+    ...withEntries(self, withTodos(entries, streamed)),
+    frame: {
+      ...self.frame,
+      messages: states,
+      continuations,
+      // A session can fail without any message that says so (an unknown model): the streamed failure stays, unless the
+      // server has an answer that ended well.
+      failure: last?.error ?? (last !== undefined && isEnd(last) ? undefined : self.frame.failure),
+      retry: undefined
+    }
+  }
+}
+
+// internal
+
+/** A text that its message left open and empty is that of a try of the model that failed (1.18.33), and grows no more. */
+const isTakenBack = (info: MessageInfo, part: WirePart): boolean =>
+  info.role === "assistant" && hasEnded(info) &&
+  (part.type === "text" || part.type === "reasoning") && !part.isComplete && part.text === ""
+
+/** Puts the to-do list, of which there is one, behind the part that it followed. */
+const withTodos = (entries: ReadonlyArray<Entry>, streamed: ReadonlyArray<Entry>): ReadonlyArray<Entry> => {
+  const place = streamed.findIndex((entry) => entry.kind === "todos")
+  const todos = streamed[place]
+  if (todos === undefined) return entries
+  const positions = new Map(entries.map((entry, index) => [entry.id, index]))
+  const after = streamed.slice(0, place).map((entry) => positions.get(entry.id)).findLast((at) => at !== undefined)
+  return entries.toSpliced((after ?? -1) + 1, 0, todos)
+}
+
+/** Whether the turn can end with this message: it did not end to call tools, or to make room in the context. */
+const isEnd = ({ finish, isSummary }: AssistantMessage): boolean =>
+  !isSummary && finish !== undefined && finish !== "tool-calls"

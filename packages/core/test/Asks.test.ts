@@ -1,0 +1,329 @@
+import { assert, it } from "@effect/vitest"
+import type { Answer } from "@opencode-turn/core/Ask"
+import { Client } from "@opencode-turn/core/Client"
+import * as HumanGate from "@opencode-turn/core/HumanGate"
+import { AssistantMessageId, RequestId } from "@opencode-turn/core/Ids"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
+import * as Faults from "@opencode-turn/testing/Faults"
+import type { Step } from "@opencode-turn/testing/ModelScript"
+import * as Effect from "effect/Effect"
+import * as ErrorReporter from "effect/ErrorReporter"
+import * as TestClock from "effect/testing/TestClock"
+import type { Finished, Running } from "./driving.ts"
+import { asked, assertCompleted, finish, layer, rest, run, start } from "./driving.ts"
+
+const permission = [{ permission: "bash", pattern: "*", action: "ask" } as const]
+const bash = (...commands: ReadonlyArray<string>): Step => ({
+  tools: commands.map((command) => ({ tool: "bash", args: { command } }))
+})
+const question: Step = {
+  tool: "question",
+  args: {
+    questions: [{ question: "Which?", header: "Pick", options: [{ label: "A", description: "first" }] }]
+  }
+}
+const done: Step = { text: "done" }
+
+const answering = (...answers: ReadonlyArray<Answer>) => {
+  const left = [...answers]
+  return Effect.provideService(
+    HumanGate.HumanGate,
+    () => Effect.sync((): Answer => left.shift() ?? { _tag: "Skip" })
+  )
+}
+const gated = (gate: HumanGate.Gate) => Effect.provideService(HumanGate.HumanGate, gate)
+
+/** The answers that reached the server. */
+const replies = ({ requests }: Finished) =>
+  requests.filter(({ method, path }) => method === "POST" && /\/(?:reply|reject)$/.test(path)).map(({ body }) => body)
+
+const tools = ({ result }: Finished) => result.reply.tools.map(({ error, output }) => error ?? output)
+
+// Answers
+
+it.effect("allows once, and is asked again for the next command", () =>
+  Effect.gen(function*() {
+    const end = yield* run([bash("echo a"), bash("echo b"), done], 0, { permission })
+    assertCompleted(end, { text: "done", modelCalls: 3 })
+    assert.deepStrictEqual(replies(end), [{ reply: "once" }, { reply: "once" }])
+    assert.deepStrictEqual(tools(end), ["a\n", "b\n"])
+  }).pipe(gated(HumanGate.allow), Effect.provide(layer())))
+
+it.effect("allows always, and is not asked again", () =>
+  Effect.gen(function*() {
+    const end = yield* run([bash("echo a"), bash("echo b"), done], 0, { permission })
+    assertCompleted(end, { text: "done", modelCalls: 3 })
+    assert.deepStrictEqual(replies(end), [{ reply: "always" }])
+  }).pipe(answering({ _tag: "Permission", reply: { reply: "always" } }), Effect.provide(layer())))
+
+it.effect("completes without waiting when a permission is rejected, although the last step called a tool", () =>
+  Effect.gen(function*() {
+    const end = yield* run([{ text: "I try", ...bash("ls") }, done], 1, { permission })
+    assertCompleted(end, { text: "I try", modelCalls: 1 })
+    assert.strictEqual(end.nowMillis, 0)
+    assert.deepStrictEqual(tools(end), ["The user rejected permission to use this specific tool call."])
+  }).pipe(answering({ _tag: "Reject" }), Effect.provide(layer())))
+
+it.effect("goes on when a permission is rejected with a message for the model", () =>
+  Effect.gen(function*() {
+    const end = yield* run([bash("rm -r ."), done], 0, { permission })
+    assertCompleted(end, { text: "done", modelCalls: 2 })
+    assert.include(tools(end).join(), "use ls instead")
+  }).pipe(answering({ _tag: "Reject", message: "use ls instead" }), Effect.provide(layer())))
+
+it.effect("tells the model that nobody is there, by default", () =>
+  Effect.gen(function*() {
+    const end = yield* run([bash("ls"), done], 0, { permission })
+    assertCompleted(end, { text: "done", modelCalls: 2 })
+    assert.include(tools(end).join(), "Nobody is here to answer")
+  }).pipe(Effect.provide(layer())))
+
+it.effect("answers a question", () =>
+  Effect.gen(function*() {
+    const end = yield* run([question, done])
+    assertCompleted(end, { text: "done", modelCalls: 2 })
+    assert.deepStrictEqual(replies(end), [{ answers: [["A"]] }])
+  }).pipe(answering({ _tag: "Answers", answers: [["A"]] }), Effect.provide(layer())))
+
+it.effect("completes without waiting when a question is dismissed", () =>
+  Effect.gen(function*() {
+    const end = yield* run([{ ...question, text: "I ask" }, done])
+    assertCompleted(end, { text: "I ask", modelCalls: 1 })
+    assert.deepStrictEqual(tools(end), ["The user dismissed this question"])
+  }).pipe(answering({ _tag: "Reject" }), Effect.provide(layer())))
+
+it.effect.each([
+  { name: "answers to a permission", step: bash("ls"), answer: { _tag: "Answers", answers: [["A"]] } as const },
+  {
+    name: "a permission to a question",
+    step: { ...question, text: "I ask" },
+    answer: { _tag: "Permission", reply: { reply: "once" } } as const
+  }
+])("takes an answer of the wrong kind for a rejection: $name", ({ answer, step }) =>
+  Effect.gen(function*() {
+    const end = yield* run([step, done], 0, { permission })
+    assert.strictEqual(end.result.status, "completed")
+    assert.strictEqual(end.result.reply.tools[0]?.status, "error")
+  }).pipe(answering(answer), Effect.provide(layer())))
+
+it.effect("leaves to somebody else what the gate skips, and takes it there only once", () =>
+  Effect.gen(function*() {
+    const client = yield* Client
+    let calls = 0
+    const gate: HumanGate.Gate = () => Effect.sync((): Answer => (calls++, { _tag: "Skip" }))
+    const end = yield* Effect.gen(function*() {
+      const running = yield* start([bash("ls", "pwd"), done], { permission })
+      const asks = yield* client.permissions
+      for (const ask of asks) {
+        yield* client.answerPermission(ask.id, { reply: "once" })
+        yield* rest
+      }
+      return yield* finish(running)
+    }).pipe(gated(gate))
+    assertCompleted(end, { text: "done", modelCalls: 2 })
+    assert.strictEqual(calls, 2)
+  }).pipe(Effect.provide(layer())))
+
+// Gates that misbehave
+
+it.effect.each([
+  { name: "dies", gate: () => Effect.die(new Error("gate")) },
+  { name: "interrupts itself", gate: () => Effect.interrupt },
+  {
+    name: "throws",
+    gate: () => {
+      throw new Error("gate")
+    }
+  }
+])("rejects and reports when the gate $name", ({ gate }) =>
+  Effect.gen(function*() {
+    const reported: Array<string> = []
+    const end = yield* run([bash("ls"), done], 0, { permission }).pipe(
+      gated(gate),
+      Effect.provide(ErrorReporter.layer([
+        ErrorReporter.make(({ error }) => {
+          reported.push(error.message)
+        })
+      ]))
+    )
+    assertCompleted(end, { text: "done", modelCalls: 2 })
+    assert.include(tools(end).join(), "The request could not be answered.")
+    assert.include(reported.join(), "human gate")
+  }).pipe(Effect.provide(layer())))
+
+it.effect("lets the turn end although its gate cannot be interrupted", () =>
+  Effect.gen(function*() {
+    const client = yield* Client
+    const running = yield* start([bash("ls"), done], { permission }).pipe(
+      gated(() => Effect.uninterruptible(Effect.never))
+    )
+    const [ask] = yield* client.permissions
+    yield* client.answerPermission(ask?.id ?? RequestId.make(""), { reply: "once" })
+    assertCompleted(yield* finish(running, 1), { text: "done", modelCalls: 2 })
+  }).pipe(Effect.provide(layer())))
+
+// Others who answer
+
+const hanging = () => {
+  const interrupted: Array<string> = []
+  const gate: HumanGate.Gate = (ask) =>
+    Effect.onInterrupt(Effect.never, () => Effect.sync(() => void interrupted.push(ask.id)))
+  return { gate, interrupted }
+}
+
+it.effect("interrupts the gate when somebody else answers first, and sends nothing", () =>
+  Effect.gen(function*() {
+    const client = yield* Client
+    const { gate, interrupted } = hanging()
+    const running = yield* start([bash("ls"), done], { permission }).pipe(gated(gate))
+    const [ask] = yield* client.permissions
+    assert(ask !== undefined)
+    yield* client.answerPermission(ask.id, { reply: "once" })
+    const end = yield* finish(running, 1)
+    assertCompleted(end, { text: "done", modelCalls: 2 })
+    assert.deepStrictEqual(interrupted, [ask.id])
+    assert.strictEqual(replies(end).length, 1)
+  }).pipe(Effect.provide(layer())))
+
+it.effect("interrupts the gate when the turn is stopped", () =>
+  Effect.gen(function*() {
+    const { gate, interrupted } = hanging()
+    const running = yield* start([bash("ls"), done], { permission }).pipe(gated(gate))
+    yield* Effect.forkChild(Effect.sync(() => running.fiber.interruptUnsafe()))
+    yield* TestClock.adjust("1 seconds")
+    yield* rest
+    assert.isTrue(running.isDone())
+    assert.strictEqual(interrupted.length, 1)
+  }).pipe(Effect.provide(layer())))
+
+it.effect("takes a request that the server does not know any more for answered", () =>
+  Effect.gen(function*() {
+    const client = yield* Client
+    const fake = yield* FakeOpencode.FakeOpencode
+    yield* fake.fail({ path: /\/permission\/.*\/reply$/ }, Faults.holdAt("reply"))
+    const running = yield* start([bash("ls"), done], { permission })
+    const [ask] = yield* client.permissions
+    yield* client.answerPermission(ask?.id ?? RequestId.make(""), { reply: "once" })
+    yield* fake.release("reply")
+    assertCompleted(yield* finish(running, 1), { text: "done", modelCalls: 2 })
+  }).pipe(gated(HumanGate.allow), Effect.provide(layer())))
+
+// The answer's way
+
+const isReply = { method: "POST", path: /\/reply$/ }
+
+it.effect.each([
+  { name: "503", fault: Faults.status(503), times: 3 },
+  { name: "reset", fault: Faults.reset, times: 8 },
+  { name: "answer lost", fault: Faults.lostAnswer, times: 1 },
+  { name: "never answered", fault: Faults.hang, times: 1 }
+])("sends an answer until it has arrived, and asks nobody again: $name", ({ fault, times }) =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode.FakeOpencode
+    yield* fake.fail(isReply, fault, times)
+    let calls = 0
+    const end = yield* run([bash("echo a"), done], 60, { permission }).pipe(
+      gated((ask) => Effect.andThen(Effect.sync(() => void calls++), HumanGate.allow(ask)))
+    )
+    assertCompleted(end, { text: "done", modelCalls: 2 })
+    assert.deepStrictEqual(tools(end), ["a\n"])
+    assert.strictEqual(calls, 1)
+  }).pipe(Effect.provide(layer())))
+
+it.effect("rejects what it cannot answer as it was told to, so that the turn goes on", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode.FakeOpencode
+    yield* fake.fail(isReply, Faults.status(400))
+    const end = yield* run([bash("ls"), done], 1, { permission })
+    assertCompleted(end, { text: "done", modelCalls: 2 })
+    assert.include(tools(end).join(), "The request could not be answered.")
+  }).pipe(gated(HumanGate.allow), Effect.provide(layer())))
+
+it.effect("gives an answer that was delayed by a lost connection to the request that is still open", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode.FakeOpencode
+    let calls = 0
+    const running = yield* start([bash("echo a"), done], { permission }).pipe(
+      gated(() =>
+        Effect.as(
+          Effect.delay(Effect.sync(() => void calls++), "10 seconds"),
+          { _tag: "Permission", reply: { reply: "once" } } as const
+        )
+      )
+    )
+    yield* TestClock.adjust("9 seconds")
+    yield* fake.fail(() => true, Faults.reset, Infinity)
+    yield* fake.cutEvents
+    yield* TestClock.adjust("30 seconds")
+    yield* fake.clearFaults
+    const end = yield* finish(running, 20)
+    assertCompleted(end, { text: "done", modelCalls: 2 })
+    assert.deepStrictEqual(tools(end), ["a\n"])
+    assert.strictEqual(calls, 1)
+  }).pipe(Effect.provide(layer())))
+
+// Taken over
+
+it.effect("answers what had been asked before it took the turn over, without prompting again", () =>
+  Effect.gen(function*() {
+    const first = yield* start([bash("echo a"), done], { permission, messageId: "m" }).pipe(
+      gated(HumanGate.wait)
+    )
+    assert.strictEqual(asked(first.updates).length, 1)
+    const store = yield* SessionStore
+    yield* store.release(AssistantMessageId.make("m"), 1)
+    const second = yield* start([], { permission, messageId: "m" }).pipe(gated(HumanGate.allow))
+    const end = yield* finish(second, 3)
+    assertCompleted(end, { text: "done", modelCalls: 2 })
+    assert.deepStrictEqual(tools(end), ["a\n"])
+    const { result } = yield* finish(first, 3)
+    assert.strictEqual(result.error?._tag, "TurnTakenOver")
+  }).pipe(Effect.provide(layer())))
+
+// Subagents
+
+const task = {
+  description: "sub",
+  prompt: FakeOpencode.prompt("look", [
+    { tool: "read", args: { filePath: "/etc/hostname" } },
+    { text: "child done" }
+  ]),
+  subagent_type: "general"
+}
+const subagent: Step = { tool: "task", args: task }
+
+it.effect("answers what a subagent asks", () =>
+  Effect.gen(function*() {
+    const running = yield* start([subagent, done])
+    const end = yield* finish(running)
+    assert.strictEqual(end.result.content, "done")
+    assert.strictEqual(end.modelCalls, 4)
+    const [ask] = asked(running.updates)
+    assert.strictEqual(ask?.sessionId, end.result.subagents[0]?.sessionId)
+    assert(ask?._tag === "Permission")
+    assert.strictEqual(ask.permission, "external_directory")
+  }).pipe(gated(HumanGate.allow), Effect.provide(layer())))
+
+it.effect("answers two subagents that ask at once, each for itself", () =>
+  Effect.gen(function*() {
+    const call = { tool: "task", args: task }
+    const end = yield* run([{ tools: [call, call] }, done], 1)
+    assert.strictEqual(end.result.content, "done")
+    assert.strictEqual(end.result.subagents.length, 2)
+    assert.strictEqual(replies(end).length, 2)
+  }).pipe(gated(HumanGate.allow), Effect.provide(layer())))
+
+it.effect("leaves alone what another session asks", () =>
+  Effect.gen(function*() {
+    const client = yield* Client
+    const fake = yield* FakeOpencode.FakeOpencode
+    const other = yield* client.createSession({ permission })
+    yield* fake.script([bash("ls")], other.id)
+    yield* client.prompt(other.id, "another conversation")
+    const running: Running = yield* start([done])
+    const end = yield* finish(running)
+    assertCompleted({ ...end, posts: end.posts.slice(1) }, { text: "done", modelCalls: 2 })
+    assert.strictEqual(asked(running.updates).length, 0)
+    assert.strictEqual((yield* client.permissions).length, 1)
+  }).pipe(gated(HumanGate.allow), Effect.provide(layer())))

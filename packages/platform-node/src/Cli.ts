@@ -1,0 +1,206 @@
+/**
+ * The command line `opencode-turn`: its help, and how a command ends.
+ *
+ * *Responsibilities*: help, one line for what goes wrong, exit codes, signals.
+ *
+ * *Not responsibilities*: what can be written on the command line (`cli/Commands`), what the commands do (`cli/`, loaded when
+ * they are needed).
+ *
+ * | exit code | meaning |
+ * |---|---|
+ * | 0 | the turn completed |
+ * | 1 | an error, or a turn that failed |
+ * | 2 | the command line or a setting cannot be used |
+ * | 130 | the turn was cancelled (Ctrl-C); 143 by `SIGTERM`, 129 by `SIGHUP` |
+ *
+ * @since 0.1.0
+ */
+import * as NodeChildProcessSpawner from "@effect/platform-node/NodeChildProcessSpawner"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as NodePath from "@effect/platform-node/NodePath"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeStdio from "@effect/platform-node/NodeStdio"
+import * as NodeTerminal from "@effect/platform-node/NodeTerminal"
+import * as Cause from "effect/Cause"
+import * as CliConfig from "effect/cli/CliConfig"
+import * as CliError from "effect/cli/CliError"
+import * as CliOutput from "effect/cli/CliOutput"
+import * as Command from "effect/cli/Command"
+import * as GlobalFlag from "effect/cli/GlobalFlag"
+import * as Prompt from "effect/cli/Prompt"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Predicate from "effect/Predicate"
+import * as Terminal from "effect/Terminal"
+import { root } from "./cli/Commands.ts"
+import { Failure } from "./cli/Failure.ts"
+import * as OutputStreams from "./cli/Output.ts"
+import { Output } from "./cli/Output.ts"
+import { Stop } from "./cli/Stop.ts"
+import { line } from "./cli/TerminalText.ts"
+
+/**
+ * Runs the command line as the main program of this process, and ends it.
+ *
+ * **Details**
+ *
+ * The first `SIGINT`, `SIGTERM` or `SIGHUP` stops the turn as a person would: the session is aborted, what was streamed is
+ * stored as cancelled, a server of our own is ended. A second one ends the process at once, and a turn that is still being
+ * stopped stays unfinished, for a later `resume`.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const main = (version: string): void => {
+  let stoppedBy: keyof typeof signalCodes | undefined
+  let isLeaving = false
+  let onStop = { slow: Effect.void, second: Effect.void }
+  const leave = (reason: keyof typeof signalCodes) => {
+    const exit = () => process.exit(signalCodes[reason])
+    if (isLeaving) exit()
+    isLeaving = true
+    // Apart from the fiber of the command, which cannot be interrupted while it stops.
+    Effect.runFork(Effect.ensuring(Effect.timeoutOption(onStop.second, "1 second"), Effect.sync(exit)))
+  }
+  const program = Effect.withFiber<void, CliError.CliError | Failure>((fiber) => {
+    const stop = (reason: keyof typeof signalCodes) => {
+      if (stoppedBy !== undefined) return leave(reason)
+      stoppedBy = reason
+      fiber.interruptUnsafe()
+      Effect.runFork(Effect.delay(Effect.suspend(() => onStop.slow), "1 second"))
+    }
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => stop(signal))
+    // Nobody reads on: `head` has seen enough. The turn is stopped, and nothing is said about it.
+    process.stdout.on("error", () => {
+      if (stoppedBy === undefined) stop("SIGINT")
+    })
+    process.stderr.on("error", () => {})
+    return run(process.argv.slice(2), version).pipe(
+      Effect.tapCause((cause) => report(cause)),
+      Effect.provideService(Stop, {
+        now: Effect.sync(() => stop("SIGINT")),
+        onStop: (effects) =>
+          Effect.sync(() => {
+            onStop = effects
+          })
+      }),
+      Effect.provide(layerServices)
+    )
+  })
+  NodeRuntime.runMain(program, {
+    disableErrorReporting: true,
+    teardown: (exit) => process.exit(stoppedBy === undefined ? exitCode(exit) : signalCodes[stoppedBy])
+  })
+}
+
+/**
+ * The command line for the given arguments, without a process around it.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const run = (
+  args: ReadonlyArray<string>,
+  version: string
+): Effect.Effect<void, CliError.CliError | Failure, Command.Environment | Output | Stop> =>
+  Effect.flatMap(Output, (output) =>
+    Command.runWith(root, { version })(args).pipe(
+      Effect.provideService(CliOutput.Presenter, presenter(output)),
+      Effect.provideService(CliConfig.CliConfig, {
+        builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions]
+      })
+    ))
+
+// internal
+
+const signalCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }
+
+const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
+  if (Exit.isSuccess(exit)) return 0
+  if (Cause.hasInterruptsOnly(exit.cause)) return 130
+  const error = Cause.squash(exit.cause)
+  if (error instanceof Failure) return error.exitCode
+  if (CliError.isCliError(error)) return error._tag === "ShowHelp" && error.errors.length === 0 ? 0 : 2
+  return 1
+}
+
+/** One line for what went wrong, without a stack: the person at the terminal did not write this program. */
+const report = (cause: Cause.Cause<CliError.CliError | Failure>): Effect.Effect<void, never, Output> => {
+  if (Cause.hasInterruptsOnly(cause)) return Effect.void
+  const error = Cause.squash(cause)
+  // What is wrong with the command line has been presented.
+  if (CliError.isCliError(error) || (error instanceof Failure && error.reason === null)) return Effect.void
+  const reason = error instanceof Failure ? error.message : `an unexpected error: ${messageOf(error)}`
+  return Effect.flatMap(Output, (output) => output.progress(`opencode-turn: ${line(reason)}\n`))
+}
+
+const messageOf = (error: unknown): string => (Predicate.isError(error) ? error.message : String(error))
+
+const formatter = CliOutput.defaultFormatter({ colors: false })
+
+/** Help goes to standard output, and what is wrong with a command line is one line on standard error. */
+const presenter = (output: Output["Service"]): CliOutput.Presenter => ({
+  present: (event) => {
+    switch (event._tag) {
+      case "Help": {
+        const more = event.commandPath.at(-1) === "run" ? `${permissions}\n\n${settings}` : settings
+        return output.answer(`${formatter.formatHelpDoc(event.helpDoc).trimEnd()}\n\n${more}\n`)
+      }
+      case "Version":
+        return output.answer(`${event.name} ${event.version}\n`)
+      case "InvalidInvocation": {
+        const [error] = event.errors
+        return output.progress(
+          `opencode-turn: ${line(error?.message ?? "invalid")} (see ${event.commandPath.join(" ")} --help)\n`
+        )
+      }
+    }
+  }
+})
+
+const permissions = `PERMISSIONS
+  ask     Shell commands, edits, web requests, subagents and the tools of MCP servers ask at the terminal:
+          once, always, or reject. The agent's questions are asked there too.
+  deny    The same ask, and are refused with a word to the agent that nobody is there. Reading stays allowed.
+  allow   OpenCode's own rules decide; what they ask is allowed once. Questions are dismissed.
+  What a subagent does is under OpenCode's own rules: with ask and deny it is the subagent that is asked about.`
+
+const settings = `ENVIRONMENT
+  OPENCODE_BASE_URL         The server's URL
+  OPENCODE_SERVER_PASSWORD  Its password; there is no flag for it, because others can read a command line
+  OPENCODE_DIRECTORY        The project's folder
+  OPENCODE_TIMEOUT          How long one request may take, for example "30 seconds"
+  OPENCODE_TURN_DATABASE    The SQLite file, memory, or a postgres:// URL, which may hold a password here
+                            (default: opencode-turn/turns.db in XDG_DATA_HOME or ~/.local/share)
+  OPENCODE_BIN              The OpenCode program for a server of its own (default: the package opencode-ai, else opencode)
+  NO_COLOR                  Turns colour off
+
+EXIT STATUS
+  0 completed   1 error   2 invalid command line or setting   130 cancelled (143 by SIGTERM)`
+
+/** Prompts are drawn on standard error, so that standard output holds the answer alone. */
+const layerTerminal: Layer.Layer<Terminal.Terminal, never, Output> = Layer.effect(
+  Terminal.Terminal,
+  Effect.gen(function*() {
+    const output = yield* Output
+    const terminal = yield* NodeTerminal.make(({ key }) => key.ctrl && (key.name === "c" || key.name === "d"))
+    return Terminal.make({
+      ...terminal,
+      columns: Effect.sync(output.columns),
+      display: output.progress
+    })
+  })
+)
+
+const layerServices = Layer.mergeAll(
+  layerTerminal,
+  NodeStdio.layer,
+  NodeChildProcessSpawner.layer,
+  // Nothing but what is printed on purpose may reach the streams.
+  Logger.layer([]),
+  Layer.effect(Prompt.Theme, Effect.map(Output, ({ hasColor }) => Prompt.makeTheme({ colors: hasColor })))
+).pipe(
+  Layer.provideMerge(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer, OutputStreams.layer))
+)

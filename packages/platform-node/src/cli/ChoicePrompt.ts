@@ -1,0 +1,114 @@
+/**
+ * A prompt for one or several of a list's choices, by number or with the arrow keys.
+ *
+ * Effect's own `Prompt.Select` has no numbers, and people answer an agent many times a day.
+ */
+import { displayWidth } from "effect/cli/CliOutput"
+import * as Prompt from "effect/cli/Prompt"
+import * as Effect from "effect/Effect"
+import * as Terminal from "effect/Terminal"
+
+/** A choice. Its texts are printed as they are: make them safe first. */
+export interface Choice<A> {
+  readonly title: string
+  readonly description?: string
+  readonly value: A
+}
+
+/** One of the choices: its number, or the arrow keys and Enter. */
+export const one = <A>(message: string, choices: ReadonlyArray<Choice<A>>): Prompt.Prompt<A> =>
+  Prompt.map(
+    prompt(message, choices.map(describe), "one"),
+    (chosen) => choices.flatMap(({ value }, index) => (chosen.has(index) ? [value] : []))
+  ).pipe(Prompt.flatMap(([value]) => value === undefined ? one(message, choices) : Prompt.succeed(value)))
+
+/** Any number of the choices: numbers or the space bar mark them, Enter takes them. */
+export const several = <A>(message: string, choices: ReadonlyArray<Choice<A>>): Prompt.Prompt<ReadonlyArray<A>> =>
+  Prompt.map(
+    prompt(message, choices.map(describe), "several"),
+    (chosen) => choices.flatMap(({ value }, index) => (chosen.has(index) ? [value] : []))
+  )
+
+// internal
+
+interface State {
+  readonly at: number
+  readonly chosen: ReadonlySet<number>
+}
+
+const describe = ({ description, title }: Choice<unknown>): string =>
+  description === undefined || description === "" ? title : `${title} - ${description}`
+
+const prompt = (
+  message: string,
+  titles: ReadonlyArray<string>,
+  mode: "one" | "several"
+): Prompt.Prompt<ReadonlySet<number>> => {
+  const frame = (state: State): string =>
+    [
+      `? ${message}`,
+      ...titles.map((title, index) => {
+        const mark = mode === "one" ? "" : state.chosen.has(index) ? "☒ " : "☐ "
+        return `${index === state.at ? "❯" : " "} ${mark}${index + 1}. ${title}`
+      })
+    ].join("\n")
+
+  const process = (key: string, state: State): Prompt.Action<State, ReadonlySet<number>> => {
+    switch (key) {
+      case "up":
+      case "k":
+        return { _tag: "NextFrame", state: { ...state, at: (state.at + titles.length - 1) % titles.length } }
+      case "down":
+      case "j":
+      case "tab":
+        return { _tag: "NextFrame", state: { ...state, at: (state.at + 1) % titles.length } }
+      case "space":
+        return mode === "one" ? { _tag: "Beep" } : { _tag: "NextFrame", state: toggle(state, state.at) }
+      case "enter":
+      case "return":
+        return { _tag: "Submit", value: mode === "one" ? new Set([state.at]) : state.chosen }
+      default: {
+        const index = Number(key) - 1
+        if (!/^[1-9]$/.test(key) || index >= titles.length) return { _tag: "Beep" }
+        return mode === "one"
+          ? { _tag: "Submit", value: new Set([index]) }
+          : { _tag: "NextFrame", state: { ...toggle(state, index), at: index } }
+      }
+    }
+  }
+
+  return Prompt.Custom<State, ReadonlySet<number>>({ at: 0, chosen: new Set() }, {
+    render: (state, action) =>
+      Effect.succeed(
+        action._tag === "Beep"
+          ? "\u0007"
+          : action._tag === "NextFrame"
+          ? frame(action.state)
+          : `? ${message} ${titles.filter((_, index) => action.value.has(index)).join(", ")}\n`
+      ),
+    process: ({ input, key }, state) =>
+      // Digits have no key name on every terminal.
+      Effect.succeed(process(input._tag === "Some" && /^[1-9]$/.test(input.value) ? input.value : key.name, state)),
+    clear: (state) =>
+      Effect.gen(function*() {
+        const terminal = yield* Terminal.Terminal
+        return eraseFrame(frame(state), yield* terminal.columns)
+      })
+  })
+}
+
+const toggle = (state: State, index: number): State => ({
+  ...state,
+  chosen: state.chosen.has(index)
+    ? new Set([...state.chosen].filter((chosen) => chosen !== index))
+    : new Set([...state.chosen, index])
+})
+
+/** To the beginning of the frame that the cursor stands at the end of, and everything from there erased. */
+const eraseFrame = (frame: string, columns: number): string => {
+  const rows = frame.split("\n").reduce(
+    (rows, line) => rows + (columns === 0 ? 1 : Math.max(1, Math.ceil(displayWidth(line) / columns))),
+    0
+  )
+  return `\r${rows > 1 ? `\u001b[${rows - 1}A` : ""}\u001b[J`
+}

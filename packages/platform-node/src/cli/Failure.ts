@@ -1,0 +1,67 @@
+/**
+ * How a command ends other than well: an exit code, and one line for standard error.
+ */
+import { Upstream } from "@opencode-turn/core/TurnError"
+import * as Schema from "effect/Schema"
+
+/** The codes: 1 an error, 2 the command line, 130 a cancelled turn. Without a `reason` nothing is printed. */
+export class Failure extends Schema.TaggedError<Failure>()("CliFailure", {
+  exitCode: Schema.Int,
+  /** The kind of the error, for programs. */
+  tag: Schema.String,
+  reason: Schema.NullOr(Schema.String)
+}) {
+  override get message() {
+    return this.reason ?? `exit code ${this.exitCode}`
+  }
+}
+
+/** An error as people and programs are told of it. */
+export interface Told {
+  readonly _tag: string
+  readonly message: string
+}
+
+/** The command line cannot be used. */
+export const usage = (reason: string): Failure => new Failure({ exitCode: 2, tag: "InvalidUsage", reason })
+
+/** The command was understood and could not be done. */
+export const failed = (reason: string, tag = "CommandFailed"): Failure => new Failure({ exitCode: 1, tag, reason })
+
+/** The command could not be done for this reason. */
+export const fromError = (error: Told): Failure => failed(describe(error), error._tag)
+
+/** What an error says, and what to do about it where the error itself does not tell. */
+export const describe = (error: Told): string => {
+  const advice = adviceFor(error)
+  return advice === undefined ? error.message : `${error.message.replace(/\.$/, "")}. ${advice}`
+}
+
+// internal
+
+const adviceFor = (error: Told): string | undefined => {
+  switch (error._tag) {
+    case "TransportError":
+    case "StreamLost":
+      return "Check that the server runs there, or leave the URL out: a server of its own is started then"
+    case "RequestTimeout":
+      return "Check the server, or allow more time with OPENCODE_TIMEOUT"
+    case "TurnTimeout":
+      return "Allow more time with --timeout"
+    case "TurnInProgress":
+      return "Wait for its end, also with --when-busy queue, or choose another --conversation"
+    case "Upstream":
+      return error instanceof Upstream && isRefusal(error)
+        ? "Check the credentials of the model's provider (opencode auth login)"
+        : undefined
+    case "EmptyStream":
+    case "StaleSession":
+    case "TurnUnfinished":
+      return "Send the prompt again, or begin another --conversation"
+    default:
+      return undefined
+  }
+}
+
+const isRefusal = ({ name, statusCode }: Upstream): boolean =>
+  name === "ProviderAuthError" || statusCode === 401 || statusCode === 403

@@ -1,0 +1,76 @@
+/**
+ * `opencode-turn list`: the stored turns of all conversations.
+ */
+import { type MessageStatus, SessionStore, type StoredMessage } from "@opencode-turn/core/SessionStore"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
+import type * as Scope from "effect/Scope"
+import * as Database from "./Database.ts"
+import { type Failure, fromError } from "./Failure.ts"
+import * as JsonLines from "./JsonLines.ts"
+import { Output } from "./Output.ts"
+import { describePrompt } from "./Screen.ts"
+import { fit, line } from "./TerminalText.ts"
+
+/** What the command line says. */
+export interface Options {
+  readonly database: string | undefined
+  readonly status: MessageStatus | undefined
+  readonly limit: number
+  readonly json: boolean
+}
+
+/** Prints a line for each turn, newest first. */
+export const list = Effect.fnUntraced(
+  function*(options: Options): Effect.fn.Return<void, Failure, Output | FileSystem.FileSystem | Scope.Scope> {
+    const { store } = yield* Database.openExisting(options.database)
+    const output = yield* Output
+    const messages = yield* Effect.flatMap(SessionStore, (store) => store.listByStatus(options)).pipe(
+      Effect.provideContext(store),
+      Effect.mapError(fromError)
+    )
+    if (messages.length === 0) return yield* options.json ? Effect.void : output.progress("there is no such turn\n")
+    const nowMillis = yield* Clock.currentTimeMillis
+    yield* output.answer(
+      options.json
+        ? messages.map((message) => JsonLines.fromStored(message)).join("")
+        : table(messages.map((message) => cells(message, nowMillis)), output.columns())
+    )
+  },
+  Effect.scoped
+)
+
+// internal
+
+const cells = ({ conversationId, createdMillis, id, prompt, status }: StoredMessage, nowMillis: number) => [
+  line(id),
+  status,
+  fit(conversationId, 30),
+  describeAge(nowMillis - createdMillis),
+  line(describePrompt(prompt))
+]
+
+/** All columns but the last are as wide as their widest cell; the last gets what is left. */
+const table = (rows: ReadonlyArray<ReadonlyArray<string>>, columns: number): string => {
+  const widths = rows[0]?.slice(0, -1).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ??
+    []
+  const left = columns - widths.reduce((sum, width) => sum + width + 2, 0) - 1
+  return rows
+    .map((row) =>
+      [
+        ...widths.map((width, column) => (row[column] ?? "").padEnd(width)),
+        fit(row.at(-1) ?? "", Math.max(left, 20))
+      ].join("  ")
+    )
+    .map((text) => `${text.trimEnd()}\n`)
+    .join("")
+}
+
+const describeAge = (millis: number): string => {
+  const seconds = Math.max(0, Math.floor(millis / 1000))
+  if (seconds < 60) return `${seconds} s ago`
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`
+  return `${Math.floor(seconds / 86_400)} d ago`
+}

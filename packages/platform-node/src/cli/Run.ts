@@ -1,0 +1,185 @@
+/**
+ * `opencode-turn run`: one turn, on a server that runs or on one of its own.
+ */
+import { Client } from "@opencode-turn/core/Client"
+import { AssistantMessageId, ConversationId, makeId } from "@opencode-turn/core/Ids"
+import { parseModel } from "@opencode-turn/core/Prompt"
+import { retrying } from "@opencode-turn/core/Retrying"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { isOpen } from "@opencode-turn/core/StoredMessage"
+import * as Tracer from "@opencode-turn/core/Tracer"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
+import type { TurnResult } from "@opencode-turn/core/TurnResult"
+import type * as Prompt from "effect/cli/Prompt"
+import type * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
+import type * as Scope from "effect/Scope"
+import * as Stdio from "effect/Stdio"
+import * as Stream from "effect/Stream"
+import * as Connection from "./Connection.ts"
+import * as Database from "./Database.ts"
+import * as Ending from "./Ending.ts"
+import { failed, type Failure, fromError, usage } from "./Failure.ts"
+import { Output } from "./Output.ts"
+import * as Permissions from "./Permissions.ts"
+import { Stop } from "./Stop.ts"
+import * as TurnView from "./TurnView.ts"
+
+/** What the command line says; what it leaves out is `undefined`. */
+export interface Options extends Connection.Flags {
+  readonly conversation: string | undefined
+  readonly database: string | undefined
+  readonly agent: string | undefined
+  readonly model: string | undefined
+  readonly system: string | undefined
+  readonly permission: Permissions.Mode | undefined
+  readonly whenBusy: "queue" | "reject" | "replace" | undefined
+  readonly timeout: Duration.Duration | undefined
+  readonly json: boolean
+  readonly prompt: string | undefined
+}
+
+/** What every command may use. */
+export type Services = Output | Stop | Prompt.Environment | ChildProcessSpawner | Stdio.Stdio
+
+/** Runs the turn; fails where it did not complete. */
+export const run = Effect.fnUntraced(
+  function*(options: Options): Effect.fn.Return<void, Failure, Services | Scope.Scope> {
+    const view = yield* options.json ? TurnView.json : TurnView.human
+    const result = yield* Effect.tapError(attempt(options, view), (failure) => view.fail(failure, options.conversation))
+    yield* Ending.toExit(result)
+  },
+  Effect.scoped
+)
+
+// internal
+
+const attempt = Effect.fnUntraced(function*(
+  options: Options,
+  view: TurnView.View
+): Effect.fn.Return<TurnResult, Failure, Services | Scope.Scope> {
+  // All that can be wrong with the command line is found out before anything is started or stored.
+  const prompt = yield* readPrompt(options.prompt)
+  if (options.model !== undefined) {
+    yield* Effect.mapError(parseModel(options.model), (error) => usage(error.message))
+  }
+  const permission = yield* permissionMode(options.permission)
+  if (options.conversation === "") return yield* usage("--conversation is empty: leave it out, or name one")
+  const flags = yield* Connection.settings(options)
+  const { store } = yield* Database.open(options.database)
+
+  const server = yield* Connection.connect(flags, view)
+  const conversationId = ConversationId.make(options.conversation ?? (yield* makeId("conv")))
+  const messageId = AssistantMessageId.make(yield* makeId("asm"))
+  const rules = Permissions.rules(permission)
+  const { now: onQuit, onStop } = yield* Stop
+  const output = yield* Output
+  yield* onStop({
+    slow: view.note("stopping … (Ctrl-C again leaves the turn unfinished, to opencode-turn resume)"),
+    second: letGo(messageId, view).pipe(Effect.provideContext(store), Effect.provideService(Output, output))
+  })
+
+  const turn = Effect.gen(function*() {
+    const folder = yield* Effect.provide(
+      prepareSession(conversationId, rules),
+      Connection.client(server, server.directory)
+    )
+    return yield* TurnView.run(
+      {
+        conversationId,
+        messageId,
+        prompt,
+        agent: options.agent,
+        model: options.model,
+        system: options.system,
+        ...(rules.length > 0 && { permission: rules })
+      },
+      { view, permission, onQuit }
+    ).pipe(
+      Effect.mapError(fromError),
+      Effect.provide(Layer.merge(Connection.client(server, folder ?? server.directory), Tracer.layerNoop)),
+      given(TurnPolicy.WholeStream, options.timeout),
+      given(TurnPolicy.WhenBusy, options.whenBusy)
+    )
+  })
+  const result = yield* Effect.raceFirst(turn, server.ended).pipe(Effect.provideContext(store))
+  return result ?? (yield* failed("the turn ended without a result"))
+})
+
+const given = <A>(reference: Context.Reference<A>, value: A | undefined) => <B, E, R>(effect: Effect.Effect<B, E, R>) =>
+  value === undefined ? effect : Effect.provideService(effect, reference, value)
+
+/**
+ * Leaves a turn that is just being stopped to `resume`: pending, nobody's, and in an epoch of its own, so that what the stop
+ * may still write changes nothing. One that has ended stays as it is.
+ */
+const letGo = (id: AssistantMessageId, view: TurnView.View): Effect.Effect<void, never, SessionStore | Output> =>
+  Effect.gen(function*() {
+    const store = yield* SessionStore
+    const message = Option.getOrUndefined(yield* store.getMessage(id))
+    if (message === undefined || !isOpen(message.status)) return
+    if (!(yield* store.release(id, message.epoch))) return
+    yield* store.takeOver(id, { owner: yield* makeId("run"), millis: 0 })
+    yield* view.pause
+    const { progress } = yield* Output
+    yield* progress(
+      `opencode-turn: stopped, and the turn is left unfinished: opencode-turn resume carries it on (${id})\n`
+    )
+  }).pipe(Effect.ignore)
+
+const readPrompt = Effect.fnUntraced(function*(argument: string | undefined) {
+  if (argument !== undefined && argument !== "-") {
+    return argument.trim() === "" ? yield* usage("the prompt is empty: say what the agent is to do") : argument
+  }
+  const stdio = yield* Stdio.Stdio
+  if (argument === undefined && (yield* stdio.stdinIsTerminal)) {
+    return yield* usage(
+      `the prompt is missing: opencode-turn run "what the agent is to do", or send it to standard input`
+    )
+  }
+  const text = yield* stdio.stdin.pipe(
+    Stream.decodeText(),
+    Stream.mkString,
+    Effect.mapError((error) => failed(`standard input cannot be read: ${error.message}`))
+  )
+  return text.trim() === ""
+    ? yield* usage("the prompt on standard input is empty: say what the agent is to do")
+    : text.trimEnd()
+})
+
+const permissionMode = Effect.fnUntraced(function*(mode: Permissions.Mode | undefined) {
+  const stdio = yield* Stdio.Stdio
+  const isTerminal = (yield* stdio.stdinIsTerminal) && (yield* stdio.stderrIsTerminal)
+  if (mode === "ask" && !isTerminal) {
+    return yield* usage("--permission ask needs a terminal to ask at: choose allow or deny")
+  }
+  return mode ?? (isTerminal ? "ask" : "deny")
+})
+
+/**
+ * Makes the session of a conversation that exists ready for the turn, and gives its folder.
+ *
+ * It keeps the rules that it was made with: these are added, and the last rule that matches counts. And it stays in the
+ * folder where it began.
+ */
+const prepareSession = Effect.fnUntraced(function*(
+  conversationId: ConversationId,
+  permission: ReturnType<typeof Permissions.rules>
+) {
+  const store = yield* SessionStore
+  const client = yield* Client
+  const sessionId = Option.getOrUndefined(yield* Effect.mapError(store.getSession(conversationId), fromError))
+  if (sessionId === undefined) return undefined
+  const prepared = permission.length === 0
+    ? Connection.folderOf(sessionId)
+    : retrying(client.updateSession(sessionId, { permission })).pipe(
+      Effect.map(({ directory }) => directory),
+      // The turn makes a new one, with the rules.
+      Effect.catchTag("SessionNotFound", () => Effect.undefined)
+    )
+  return yield* Effect.mapError(prepared, fromError)
+})

@@ -1,0 +1,76 @@
+/**
+ * `opencode-turn show`: what is stored of a conversation.
+ */
+import { ConversationId } from "@opencode-turn/core/Ids"
+import { SessionStore, type StoredMessage } from "@opencode-turn/core/SessionStore"
+import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Database from "./Database.ts"
+import { failed, type Failure, fromError, usage } from "./Failure.ts"
+import * as JsonLines from "./JsonLines.ts"
+import { Output } from "./Output.ts"
+import { describeCost, describeDuration, describePrompt, describeTokens } from "./Screen.ts"
+import { line, sanitize } from "./TerminalText.ts"
+
+/** What the command line says. */
+export interface Options {
+  readonly database: string | undefined
+  readonly json: boolean
+  readonly conversation: string
+}
+
+/** Prints the conversation's messages, oldest first. */
+export const show = Effect.fnUntraced(
+  function*(options: Options): Effect.fn.Return<void, Failure, Output | FileSystem.FileSystem | Scope.Scope> {
+    if (options.conversation === "") return yield* usage("the conversation is empty: name one")
+    const { name, store } = yield* Database.openExisting(options.database)
+    yield* Effect.gen(function*() {
+      const store = yield* SessionStore
+      const output = yield* Output
+      const conversationId = ConversationId.make(options.conversation)
+      const messages = yield* store.listMessages(conversationId, Number.POSITIVE_INFINITY)
+      if (messages.length === 0) {
+        return yield* failed(
+          `there is no conversation ${JSON.stringify(line(options.conversation))} in ${name}: ` +
+            `each run prints the name of its own at its end`
+        )
+      }
+      const session = Option.getOrUndefined(yield* store.getSession(conversationId))
+      yield* output.answer(
+        options.json
+          ? messages.map((message) => JsonLines.fromStored(message)).join("")
+          : [
+            `conversation ${line(options.conversation)}, OpenCode session ${line(session ?? "none")}\n`,
+            ...messages.map(describe)
+          ].join("\n")
+      )
+    }).pipe(
+      Effect.provideContext(store),
+      Effect.catchTag("StoreError", (error) => Effect.fail(fromError(error)))
+    )
+  },
+  Effect.scoped
+)
+
+// internal
+
+const describe = (message: StoredMessage): string => {
+  const { content, createdMillis, error, finishedMillis, parts, status, usage } = message
+  const toolCount = parts.filter((part) => part.type === "tool").length
+  const facts = [
+    status,
+    new Date(createdMillis).toISOString(),
+    ...(finishedMillis === null ? [] : [describeDuration(finishedMillis - createdMillis)]),
+    `${toolCount} ${toolCount === 1 ? "tool" : "tools"}`,
+    describeTokens(usage),
+    describeCost(usage.cost)
+  ]
+  return [
+    sanitize(describePrompt(message.prompt)).replaceAll(/^/gm, "> "),
+    ...(content === "" ? [] : [sanitize(content)]),
+    ...(error === null ? [] : [`error ${line(error.tag)}: ${line(error.message)}`]),
+    `${facts.join(" · ")}\n`
+  ].join("\n")
+}

@@ -1,0 +1,102 @@
+/**
+ * The connections of a store in PostgreSQL: a pool for its statements, and one to listen for changes.
+ *
+ * Loaded only where a PostgreSQL store is built.
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as ChangeNotifier from "@opencode-turn/core/ChangeNotifier"
+import { StoreError } from "@opencode-turn/core/SessionStore"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as RcRef from "effect/RcRef"
+import type * as Reactivity from "effect/reactivity/Reactivity"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type * as SqlClient from "effect/sql/SqlClient"
+import * as Stream from "effect/Stream"
+import { postgresDatabase } from "./SqlFailure.ts"
+import { changeChannel, changeKey } from "./SqlRows.ts"
+
+/**
+ * How to reach a PostgreSQL database.
+ *
+ * **Details**
+ *
+ * `url` is what libpq takes: `postgres://user:password@host:5432/database?sslmode=require`. `maxConnections` are opened when
+ * they are needed and closed when they are idle for a minute: 10 by default. `connectTimeout` is for one attempt: 5 s.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PostgresOptions {
+  readonly url: Redacted.Redacted
+  readonly maxConnections?: number | undefined
+  readonly connectTimeout?: Duration.Input | undefined
+}
+
+/** A client over a pool; it connects with the first statement. */
+export const connect = (
+  options: PostgresOptions
+): Effect.Effect<SqlClient.SqlClient, StoreError, Scope.Scope | Reactivity.Reactivity> =>
+  isUrl(Redacted.value(options.url))
+    ? Effect.mapError(
+      PgClient.make({ ...connection(options), maxConnections: options.maxConnections ?? 10 }),
+      postgresDatabase(options.url).failure("open")
+    )
+    : Effect.fail(
+      new StoreError({
+        operation: "open",
+        reason:
+          "the url of the PostgreSQL database cannot be read: write postgres://user:password@host:5432/database, " +
+          "with special characters percent-encoded",
+        isRetryable: false
+      })
+    )
+
+/**
+ * Emits at once, and then whenever another session told of a change of the message, or may have while this one was not
+ * connected. The connection lives while somebody watches any message.
+ */
+export const listen = Effect.fnUntraced(function*(
+  options: PostgresOptions
+): Effect.fn.Return<(id: string) => Stream.Stream<void>, never, Scope.Scope> {
+  const notifier = yield* ChangeNotifier.make
+
+  const listening = Effect.scoped(Effect.gen(function*() {
+    const session = yield* PgConnection.make({ ...connection(options), keepAlive: "30 seconds" })
+    const notifications = yield* session.listen(changeChannel)
+    notifier.notifyAll()
+    return yield* Effect.forever(Effect.map(Queue.takeAll(notifications), (all) => {
+      for (const { payload } of all) notifier.notify(payload)
+    }))
+  })).pipe(
+    Effect.tapError((error) => Effect.logDebug(`lost the connection that listens for changes: ${error.reason._tag}`)),
+    Effect.retry(reconnect)
+  )
+
+  const listener = yield* RcRef.make({
+    acquire: Effect.forkScoped(listening),
+    idleTimeToLive: "1 minute"
+  })
+  return (id) => Stream.unwrap(Effect.as(RcRef.get(listener), notifier.watch(changeKey(id))))
+})
+
+// internal
+
+const isUrl = (text: string): boolean => URL.canParse(text) && /^postgres(ql)?:$/.test(new URL(text).protocol)
+
+const connection = ({ connectTimeout, url }: PostgresOptions): PgConnection.Config => ({
+  url,
+  applicationName: "opencode-turn",
+  // A reply with its tools' outputs may be larger than the driver's 16 MiB; PostgreSQL's own limit for a text is 1 GiB.
+  maxMessageSize: 2 ** 30,
+  ...(connectTimeout !== undefined && { connectTimeout })
+})
+
+/** A restarting server is back in seconds, and the poll stands in meanwhile. */
+const reconnect = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]).pipe(
+  Schedule.jittered
+)

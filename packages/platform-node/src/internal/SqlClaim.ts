@@ -1,0 +1,137 @@
+/**
+ * The claim of a message in a SQL database: who makes it, who takes it, who waits, who is refused.
+ */
+import type { Claim, StoredMessage } from "@opencode-turn/core/SessionStore"
+import { StoreError } from "@opencode-turn/core/SessionStore"
+import { isHeldByOther, isOpen } from "@opencode-turn/core/StoredMessage"
+import { TurnInProgress } from "@opencode-turn/core/TurnError"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as SqlRows from "./SqlRows.ts"
+import type { SqlTable, Statement } from "./SqlTable.ts"
+import { maxRounds, tooBusy } from "./SqlTable.ts"
+
+/** `SessionStore.claim` over the table. */
+export const make = ({ columns, encoded, findMessage, messages, news, readMessage, sql }: SqlTable) => {
+  const queueLength = (conversationId: string) =>
+    sql.onDialectOrElse({
+      pg: () => sql`opencode_turn_queue_length(${conversationId})`,
+      orElse: () =>
+        sql`(SELECT count(*) FROM ${messages} WHERE conversation_id = ${conversationId} AND status = 'queued')`
+    })
+
+  /** Others of the conversation that a message must wait for; `isBefore` says which of those that are queued. */
+  const inTheWay = (conversationId: string, nowMillis: number, isBefore = sql.literal("1 = 1")) =>
+    sql`(
+      EXISTS (SELECT 1 FROM ${messages} AS other WHERE other.conversation_id = ${conversationId} AND other.status = 'pending')
+      OR EXISTS (
+        SELECT 1 FROM ${messages} AS other
+        WHERE other.conversation_id = ${conversationId} AND other.status = 'queued'
+          AND (other.lease_until_millis IS NULL OR other.lease_until_millis > ${nowMillis}) AND ${isBefore}
+      )
+    )`
+
+  return Effect.fnUntraced(function*(
+    { conversationId, draft, id, lease, maxQueued, prompt, whenBusy }: Claim
+  ): Effect.fn.Return<StoredMessage, TurnInProgress | StoreError> {
+    const nowMillis = yield* Clock.currentTimeMillis
+    const claimed = yield* encoded("claim", SqlRows.encodeClaim({ prompt, draft: draft ?? null }))
+    const owner = lease?.owner ?? null
+    const leaseUntilMillis = lease === undefined ? null : nowMillis + lease.millis
+    const isLimited = maxQueued !== undefined && maxQueued !== Infinity
+    const isBusy = inTheWay(conversationId, nowMillis)
+    const status = whenBusy === "queue"
+      ? sql`CASE WHEN ${isBusy} THEN 'queued' ELSE 'pending' END`
+      : sql.literal("'pending'")
+    const mayJoin = whenBusy !== "queue"
+      ? sql`NOT ${isBusy}`
+      : isLimited
+      // A CASE, because the count takes a lock on PostgreSQL.
+      ? sql`CASE WHEN ${isBusy} THEN ${queueLength(conversationId)} < ${maxQueued} ELSE 1 = 1 END`
+      : sql.literal("1 = 1")
+    // A claimant that is ready to wait is refused by a full queue alone, not by a message that came at the same time.
+    const isRefused = whenBusy !== "queue"
+      ? sql.literal("1 = 1")
+      : isLimited
+      ? sql`${queueLength(conversationId)} >= ${maxQueued}`
+      : sql.literal("1 = 0")
+
+    // Each step is atomic, and the state may change between two of them: then none applies, and the round is lost.
+    for (let round = 0; round < maxRounds; round++) {
+      // Conflicts with the message itself, and with the pending one through the partial unique index.
+      const made = yield* readMessage(
+        "claim",
+        sql`INSERT INTO ${messages} (
+            id, conversation_id, status, epoch, revision, owner, lease_until_millis, prompt, draft, content, parts, usage,
+            created_millis
+          )
+          SELECT ${id}, ${conversationId}, ${status}, 1, 1, ${owner}, CAST(${leaseUntilMillis} AS DOUBLE PRECISION),
+            ${claimed.prompt}, ${claimed.draft}, ${SqlRows.emptyReply.content}, ${SqlRows.emptyReply.parts},
+            ${SqlRows.emptyReply.usage}, CAST(${nowMillis} AS DOUBLE PRECISION)
+          WHERE ${mayJoin}
+          ON CONFLICT DO NOTHING RETURNING ${columns}${news}`
+      )
+      if (Option.isSome(made)) return made.value
+
+      const existing = Option.getOrUndefined(yield* findMessage("claim", id))
+      if (existing === undefined) {
+        const other = yield* readMessage(
+          "claim",
+          sql`SELECT ${columns} FROM ${messages} WHERE conversation_id = ${conversationId} AND finished_millis IS NULL
+              AND (status = 'pending' OR lease_until_millis IS NULL OR lease_until_millis > ${nowMillis}) AND ${isRefused}
+            ORDER BY CASE status WHEN 'pending' THEN 0 ELSE 1 END, position LIMIT 1`
+        )
+        if (Option.isNone(other)) continue
+        return yield* new TurnInProgress({ conversationId, messageId: other.value.id })
+      }
+      if (existing.conversationId !== conversationId) {
+        return yield* new StoreError({
+          operation: "claim",
+          reason: "the message belongs to another conversation: choose a new message id",
+          isRetryable: false
+        })
+      }
+      if (!isOpen(existing.status)) return existing
+      if (isHeldByOther(existing, lease?.owner, nowMillis)) {
+        return yield* new TurnInProgress({ conversationId, messageId: id })
+      }
+
+      const isFree = sql`(
+        lease_until_millis IS NULL OR lease_until_millis <= ${nowMillis} OR owner IS NOT DISTINCT FROM ${owner}
+      )`
+      const taken = yield* readMessage(
+        "claim",
+        existing.status === "pending"
+          ? sql`UPDATE ${messages}
+            SET ${
+            sql.update({ owner, lease_until_millis: leaseUntilMillis })
+          }, epoch = epoch + 1, revision = revision + 1
+            WHERE id = ${id} AND status = 'pending' AND ${isFree} RETURNING ${columns}${news}`
+          : unlessDoubled(sql`UPDATE ${messages} AS waiting
+            SET ${sql.update({ owner, lease_until_millis: leaseUntilMillis })}, status = 'pending',
+              epoch = CASE WHEN owner IS NOT DISTINCT FROM ${owner} THEN epoch ELSE epoch + 1 END, revision = revision + 1
+            WHERE id = ${id} AND status = 'queued' AND ${isFree}
+              AND NOT ${inTheWay(conversationId, nowMillis, sql.literal("other.position < waiting.position"))}
+            RETURNING ${columns}${news}`)
+      )
+      if (Option.isSome(taken)) return taken.value
+
+      const waits = yield* readMessage(
+        "claim",
+        sql`UPDATE ${messages} SET ${sql.update({ owner, lease_until_millis: leaseUntilMillis })},
+            epoch = CASE WHEN owner IS NOT DISTINCT FROM ${owner} THEN epoch ELSE epoch + 1 END,
+            revision = CASE WHEN owner IS NOT DISTINCT FROM ${owner} THEN revision ELSE revision + 1 END
+          WHERE id = ${id} AND status = 'queued' AND ${isFree} RETURNING ${columns}`
+      )
+      if (Option.isSome(waits)) return waits.value
+    }
+    return yield* tooBusy("claim")
+  })
+}
+
+// internal
+
+/** Another message of the conversation became pending at the same time: this one changes nothing. */
+const unlessDoubled = (statement: Statement): Statement =>
+  Effect.catchIf(statement, (error) => error.reason._tag === "UniqueViolation", () => Effect.succeed([]))

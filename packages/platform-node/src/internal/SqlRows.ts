@@ -1,0 +1,80 @@
+/**
+ * Between the rows of `SqlSessionStore` and the values of the domain.
+ *
+ * All texts but ids, owners and the status are JSON: PostgreSQL's text holds no NUL, and neither dialect's holds half a
+ * surrogate pair.
+ */
+import { SessionId } from "@opencode-turn/core/Ids"
+import { StoredMessage, StoredRequest } from "@opencode-turn/core/SessionStore"
+import * as Usage from "@opencode-turn/core/Usage"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+
+export const messagesTable = "opencode_turn_assistant_messages"
+export const conversationsTable = "opencode_turn_conversations"
+
+/** The columns of a message under the names of its fields. */
+export const messageColumns =
+  `id, conversation_id AS "conversationId", status, epoch, revision, owner, lease_until_millis AS "leaseUntilMillis", ` +
+  `prompt, draft, request, content, parts, usage, error, created_millis AS "createdMillis", ` +
+  `finished_millis AS "finishedMillis"`
+
+/** PostgreSQL's channel for changes of messages. */
+export const changeChannel = "opencode_turn_changes"
+
+/** What a change says on the channel: enough of the id to tell most messages apart; a notification holds 8,000 bytes. */
+export const changeKey = (id: string): string => Array.from(id).slice(0, changeKeyLength).join("")
+
+const changeKeyLength = 256
+
+/** An expression for `RETURNING` that tells of the changed row once the statement is committed. */
+export const notifyChange = `pg_notify('${changeChannel}', left(id, ${changeKeyLength}))`
+
+const { content, draft, error, parts, prompt, usage } = StoredMessage.fields
+
+const ContentColumns = Schema.Struct({
+  content: Schema.fromJsonString(content),
+  parts: Schema.fromJsonString(parts),
+  usage: Schema.fromJsonString(usage)
+})
+
+const OutcomeColumns = Schema.Struct({
+  ...ContentColumns.fields,
+  status: StoredMessage.fields.status,
+  error: Schema.NullOr(Schema.fromJsonString(error.members[0]))
+})
+
+const ClaimColumns = Schema.Struct({
+  prompt: Schema.fromJsonString(prompt),
+  draft: Schema.NullOr(Schema.fromJsonString(draft.members[0]))
+})
+
+const Row = Schema.Struct({
+  ...StoredMessage.fields,
+  ...OutcomeColumns.fields,
+  ...ClaimColumns.fields,
+  request: Schema.NullOr(Schema.fromJsonString(StoredRequest))
+})
+
+export const decodeMessage = Schema.decodeUnknownEffect(Row)
+export const decodeRevision = Schema.decodeUnknownOption(Schema.Struct({ revision: StoredMessage.fields.revision }))
+export const decodeConversation = Schema.decodeUnknownEffect(Schema.Struct({ sessionId: SessionId }))
+export const encodeClaim = Schema.encodeEffect(ClaimColumns)
+export const encodeRequest = Schema.encodeEffect(Schema.Struct({ request: Schema.fromJsonString(StoredRequest) }))
+export const encodeText = Schema.encodeEffect(Schema.Struct({ content: ContentColumns.fields.content }))
+export const encodeContent = Schema.encodeEffect(ContentColumns)
+export const encodeOutcome = Schema.encodeEffect(OutcomeColumns)
+
+/** The reply of a message that has none yet. */
+export const emptyReply = Schema.encodeSync(ContentColumns)({ content: "", parts: [], usage: Usage.zero })
+
+/** Where a value does not fit its schema, by the top field alone: what lies deeper are the conversation's own words. */
+export const field = (error: Schema.SchemaError): string =>
+  String(SchemaIssue.makeFormatterStandardSchemaV1()(error.issue).issues[0]?.path?.[0] ?? "the row")
+
+/** What is wrong with a row, and what to do about it. */
+export const undecodable = (table: string, row: unknown, error: Schema.SchemaError): string => {
+  const id = Predicate.hasProperty(row, "id") && Predicate.isString(row.id) ? JSON.stringify(row.id) : "without an id"
+  return `table ${table} holds a row that cannot be decoded (id ${id}, field ${field(error)}): correct it or delete it`
+}

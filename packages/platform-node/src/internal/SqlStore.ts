@@ -1,0 +1,220 @@
+/**
+ * The operations of `SqlSessionStore`, each of them one guarded statement, or a few that need no transaction.
+ */
+import type { AssistantMessageId } from "@opencode-turn/core/Ids"
+import { PollInterval, SessionStore, StoreError, UnknownMessage } from "@opencode-turn/core/SessionStore"
+import { isOpen } from "@opencode-turn/core/StoredMessage"
+import { AlreadyFinished } from "@opencode-turn/core/TurnError"
+import * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import type * as SqlClient from "effect/sql/SqlClient"
+import * as Stream from "effect/Stream"
+import * as SqlMigrations from "../SqlMigrations.ts"
+import * as SqlClaim from "./SqlClaim.ts"
+import * as SqlRows from "./SqlRows.ts"
+import * as SqlTable from "./SqlTable.ts"
+
+/** When to look whether a watched message has changed; the first time at once. */
+export type Looks = (id: AssistantMessageId, interval: Duration.Duration) => Stream.Stream<void>
+
+/** The store over tables that exist. */
+export const make = Effect.fnUntraced(function*(
+  looks: Looks
+): Effect.fn.Return<SessionStore["Service"], StoreError, SqlClient.SqlClient> {
+  yield* SqlMigrations.check
+  const table = yield* SqlTable.make
+  const { columns, conversations, database, encoded, findMessage, isChanged, messages, news, query, readMessage } =
+    table
+  const { readMessages, sql } = table
+
+  return SessionStore.of({
+    getSession: Effect.fnUntraced(function*(conversationId) {
+      const rows = yield* query(
+        "getSession",
+        sql`SELECT id, session_id AS "sessionId" FROM ${conversations} WHERE id = ${conversationId}`
+      )
+      if (rows[0] === undefined) return Option.none()
+      const { sessionId } = yield* Effect.mapError(SqlRows.decodeConversation(rows[0]), (error) =>
+        new StoreError({
+          operation: "getSession",
+          reason: `${database.name}: ${SqlRows.undecodable(SqlRows.conversationsTable, rows[0], error)}`,
+          isRetryable: false
+        }))
+      return Option.some(sessionId)
+    }),
+
+    setSession: (conversationId, expected, next) =>
+      isChanged(
+        "setSession",
+        Option.match(expected, {
+          onNone: () =>
+            sql`INSERT INTO ${conversations} ${sql.insert({ id: conversationId, session_id: next })}
+              ON CONFLICT DO NOTHING RETURNING id`,
+          onSome: (expected) =>
+            sql`UPDATE ${conversations} SET session_id = ${next}
+              WHERE id = ${conversationId} AND session_id = ${expected} RETURNING id`
+        })
+      ),
+
+    claim: SqlClaim.make(table),
+
+    renew: Effect.fnUntraced(function*(id, epoch, { millis, owner }) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      const isOwner = owner === undefined ? sql.literal("1 = 1") : sql`owner = ${owner}`
+      return yield* isChanged(
+        "renew",
+        sql`UPDATE ${messages} SET lease_until_millis = ${nowMillis + millis}
+          WHERE id = ${id} AND finished_millis IS NULL AND epoch = ${epoch} AND ${isOwner} RETURNING id`
+      )
+    }),
+
+    release: Effect.fnUntraced(function*(id, epoch) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      return yield* isChanged(
+        "release",
+        sql`UPDATE ${messages} SET lease_until_millis = ${nowMillis}
+          WHERE id = ${id} AND finished_millis IS NULL AND epoch = ${epoch} RETURNING id`
+      )
+    }),
+
+    takeOver: Effect.fnUntraced(function*(id, { millis, owner }) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      return yield* readMessage(
+        "takeOver",
+        sql`UPDATE ${messages} SET ${sql.update({ owner, lease_until_millis: nowMillis + millis })},
+            epoch = epoch + 1, revision = revision + 1
+          WHERE id = ${id} AND finished_millis IS NULL AND lease_until_millis <= ${nowMillis}
+          RETURNING ${columns}${news}`
+      )
+    }),
+
+    listOrphans: Effect.fnUntraced(function*(limit) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      return limit >= 1
+        ? yield* readMessages(
+          "listOrphans",
+          sql`SELECT ${columns} FROM ${messages} WHERE finished_millis IS NULL AND lease_until_millis <= ${nowMillis}
+            ORDER BY position LIMIT ${atMost(limit)}`
+        )
+        : []
+    }),
+
+    recordRequest: Effect.fnUntraced(function*(id, epoch, request) {
+      const changes = yield* encoded("recordRequest", SqlRows.encodeRequest({ request }))
+      return yield* isChanged(
+        "recordRequest",
+        sql`UPDATE ${messages} SET ${sql.update(changes)}, revision = revision + 1
+          WHERE id = ${id} AND status = 'pending' AND epoch = ${epoch} RETURNING id${news}`
+      )
+    }),
+
+    snapshot: Effect.fnUntraced(function*(id, epoch, content) {
+      const changes = yield* encoded("snapshot", SqlRows.encodeContent(content))
+      return yield* isChanged(
+        "snapshot",
+        sql`UPDATE ${messages} SET ${sql.update(changes)}, revision = revision + 1
+          WHERE id = ${id} AND status = 'pending' AND epoch = ${epoch} RETURNING id${news}`
+      )
+    }),
+
+    finalize: Effect.fnUntraced(function*(id, epoch, outcome) {
+      const finished_millis = yield* Clock.currentTimeMillis
+      const changes = yield* encoded("finalize", SqlRows.encodeOutcome(outcome))
+      return yield* isChanged(
+        "finalize",
+        sql`UPDATE ${messages} SET ${sql.update({ ...changes, finished_millis })}, revision = revision + 1
+          WHERE id = ${id} AND status = 'pending' AND epoch = ${epoch} RETURNING id${news}`
+      )
+    }),
+
+    cancel: Effect.fnUntraced(function*(id, content) {
+      const finished_millis = yield* Clock.currentTimeMillis
+      const changes = yield* encoded("cancel", SqlRows.encodeText({ content }))
+      for (let round = 0; round < SqlTable.maxRounds; round++) {
+        const cancelled = yield* readMessage(
+          "cancel",
+          sql`UPDATE ${messages} SET ${sql.update({ ...changes, status: "cancelled", finished_millis })},
+              revision = revision + 1
+            WHERE id = ${id} AND finished_millis IS NULL RETURNING ${columns}${news}`
+        )
+        if (Option.isSome(cancelled)) return cancelled.value
+
+        const existing = yield* findMessage("cancel", id)
+        if (Option.isNone(existing)) return yield* new UnknownMessage({ messageId: id })
+        if (existing.value.status === "cancelled") return existing.value
+        if (!isOpen(existing.value.status)) {
+          return yield* new AlreadyFinished({ messageId: id, status: existing.value.status })
+        }
+        // Claimed between the two statements.
+      }
+      return yield* SqlTable.tooBusy("cancel")
+    }),
+
+    keepPartial: Effect.fnUntraced(function*(id, epoch, partial) {
+      const changes = yield* encoded("keepPartial", SqlRows.encodeContent(partial))
+      return yield* isChanged(
+        "keepPartial",
+        sql`UPDATE ${messages} SET ${sql.update(changes)}, revision = revision + 1
+          WHERE id = ${id} AND status = 'cancelled' AND epoch = ${epoch} RETURNING id${news}`
+      )
+    }),
+
+    getMessage: (id) => findMessage("getMessage", id),
+
+    listMessages: (conversationId, limit) =>
+      limit >= 1
+        ? Effect.map(
+          readMessages(
+            "listMessages",
+            sql`SELECT ${columns} FROM ${messages} WHERE conversation_id = ${conversationId}
+              ORDER BY position DESC LIMIT ${atMost(limit)}`
+          ),
+          (newestFirst) => newestFirst.toReversed()
+        )
+        : Effect.succeed([]),
+
+    listByStatus: ({ limit, status }) =>
+      limit >= 1
+        ? readMessages(
+          "listByStatus",
+          sql`SELECT ${columns} FROM ${messages} WHERE ${
+            status === undefined ? sql.literal("1 = 1") : sql`status = ${status}`
+          } ORDER BY position DESC LIMIT ${atMost(limit)}`
+        )
+        : Effect.succeed([]),
+
+    prune: Effect.fnUntraced(function*(finishedBeforeMillis) {
+      let pruned = 0
+      for (;;) {
+        const rows = yield* query(
+          "prune",
+          sql`DELETE FROM ${messages} WHERE position IN (
+              SELECT position FROM ${messages} WHERE finished_millis < ${finishedBeforeMillis} LIMIT ${pruneBatch}
+            ) RETURNING position${news}`
+        )
+        pruned += rows.length
+        if (rows.length < pruneBatch) return pruned
+      }
+    }),
+
+    changes: (id) =>
+      Stream.unwrap(Effect.map(PollInterval, (interval) => {
+        const look = query("changes", sql`SELECT revision FROM ${messages} WHERE id = ${id}`).pipe(
+          // A database that is away for a while has news when it is back.
+          Effect.retry({ while: (error) => error.isRetryable, schedule: Schedule.spaced(interval) }),
+          Effect.map((rows) => Option.getOrUndefined(SqlRows.decodeRevision(rows[0]))?.revision)
+        )
+        return looks(id, interval).pipe(Stream.mapEffect(() => look), Stream.changes, Stream.map(() => undefined))
+      }))
+  })
+})
+
+// internal
+
+/** Deleting is done in bites: a statement over a million rows would hold SQLite's one lock, and the event loop, for seconds. */
+const pruneBatch = 1000
+
+const atMost = (limit: number): number => Math.min(Math.floor(limit), Number.MAX_SAFE_INTEGER)

@@ -1,0 +1,88 @@
+/**
+ * How the statements of `SqlSessionStore` are put together, run and read.
+ *
+ * Owns: the names, the errors, the decoding of rows. Does not own: what a statement says.
+ */
+import type { AssistantMessageId } from "@opencode-turn/core/Ids"
+import { StoreError } from "@opencode-turn/core/SessionStore"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import * as SqlFailure from "./SqlFailure.ts"
+import * as SqlRows from "./SqlRows.ts"
+
+/** A statement that gives rows. */
+export type Statement = Effect.Effect<ReadonlyArray<object>, SqlError>
+
+/** {@link make}'s result. */
+export type SqlTable = Effect.Success<typeof make>
+
+/** How often a claim or a cancel looks again when the state changed under it: each time somebody else made progress. */
+export const maxRounds = 10
+
+/** After {@link maxRounds}. */
+export const tooBusy = (operation: string) =>
+  new StoreError({ operation, reason: "the message changed too often meanwhile: try again", isRetryable: true })
+
+export const make = Effect.gen(function*() {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const database = yield* SqlFailure.database
+
+  const messages = sql(SqlRows.messagesTable)
+  const conversations = sql(SqlRows.conversationsTable)
+  const columns = sql.literal(SqlRows.messageColumns)
+  /** At the end of `RETURNING`: tells those who watch the message, where the database can. */
+  const news = sql.onDialectOrElse({
+    pg: () => sql.literal(`, ${SqlRows.notifyChange}`),
+    orElse: () => sql.literal("")
+  })
+  const query = (operation: string, statement: Statement) => Effect.mapError(statement, database.failure(operation))
+
+  /** For a guarded statement with `RETURNING`: whether it changed the row. */
+  const isChanged = (operation: string, statement: Statement) =>
+    Effect.map(query(operation, statement), (rows) => rows.length > 0)
+
+  const readMessages = (operation: string, statement: Statement) =>
+    Effect.flatMap(
+      query(operation, statement),
+      (rows) =>
+        Effect.forEach(rows, (row) =>
+          Effect.mapError(SqlRows.decodeMessage(row), (error) =>
+            new StoreError({
+              operation,
+              reason: `${database.name}: ${SqlRows.undecodable(SqlRows.messagesTable, row, error)}`,
+              isRetryable: false
+            })))
+    )
+
+  const readMessage = (operation: string, statement: Statement) =>
+    Effect.map(readMessages(operation, statement), (found) => Option.fromUndefinedOr(found[0]))
+
+  const findMessage = (operation: string, id: AssistantMessageId) =>
+    readMessage(operation, sql`SELECT ${columns} FROM ${messages} WHERE id = ${id}`)
+
+  const encoded = <A>(operation: string, encoding: Effect.Effect<A, Schema.SchemaError>) =>
+    Effect.mapError(encoding, (error) =>
+      new StoreError({
+        operation,
+        reason: `${database.name}: ${SqlRows.field(error)} is not a value that can be kept as JSON`,
+        isRetryable: false
+      }))
+
+  return {
+    sql,
+    database,
+    messages,
+    conversations,
+    columns,
+    news,
+    query,
+    isChanged,
+    readMessages,
+    readMessage,
+    findMessage,
+    encoded
+  }
+})

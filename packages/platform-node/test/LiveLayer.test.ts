@@ -1,0 +1,149 @@
+import { NodeServices } from "@effect/platform-node"
+import { assert, it } from "@effect/vitest"
+import { Client } from "@opencode-turn/core/Client"
+import { ConversationId, SessionId } from "@opencode-turn/core/Ids"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { TraceLog, Tracer } from "@opencode-turn/core/Tracer"
+import * as Tracers from "@opencode-turn/core/Tracer"
+import { LiveLayer } from "@opencode-turn/platform-node/LiveLayer"
+import { ConfigProvider, Effect, FileSystem, Layer, Option, Redacted } from "effect"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+
+const configured = (settings: Record<string, string>) =>
+  LiveLayer.pipe(Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown(settings))))
+
+const conversation = ConversationId.make("c1")
+const session = SessionId.make("ses_1")
+const remember = Effect.flatMap(SessionStore, (store) => store.setSession(conversation, Option.none(), session))
+const recall = Effect.flatMap(SessionStore, (store) => store.getSession(conversation))
+
+/** Answers every request with the health of a server, and remembers its headers and path. */
+const healthy = Effect.acquireRelease(
+  Effect.callback<{ readonly url: string; readonly seen: ReadonlyArray<string>; readonly close: () => void }>(
+    (resume) => {
+      const seen: Array<string> = []
+      const server = createServer((request, response) => {
+        seen.push(`${request.url} ${request.headers.authorization ?? "-"}`)
+        response.setHeader("content-type", "application/json")
+        response.end(
+          JSON.stringify(request.url?.startsWith("/global") === true ? { healthy: true, version: "1.18.33" } : [])
+        )
+      })
+      server.listen(0, "127.0.0.1", () => {
+        const { port }: AddressInfo = Object(server.address())
+        resume(Effect.succeed({ url: `http://127.0.0.1:${port}`, seen, close: () => void server.close() }))
+      })
+    }
+  ),
+  ({ close }) => Effect.sync(close)
+)
+
+it.layer(NodeServices.layer, { excludeTestServices: true })("LiveLayer", (it) => {
+  it.effect("takes the server, its password and the directory from the configuration", () =>
+    Effect.gen(function*() {
+      const { seen, url } = yield* healthy
+      yield* Effect.flatMap(Client, (client) => client.questions).pipe(Effect.provide(configured({
+        OPENCODE_BASE_URL: url,
+        OPENCODE_SERVER_PASSWORD: "secret",
+        OPENCODE_DIRECTORY: "/some/project",
+        OPENCODE_TURN_DATABASE: "memory"
+      })))
+      const authorization = `Basic ${Buffer.from("opencode:secret").toString("base64")}`
+      assert.deepStrictEqual(seen.map((line) => line.replace(/^\/global\/health\S*/, "/global/health")), [
+        `/global/health ${authorization}`,
+        `/question?directory=${encodeURIComponent("/some/project")} ${authorization}`
+      ])
+    }))
+
+  it.effect("prefers what is given in code", () =>
+    Effect.gen(function*() {
+      const { seen, url } = yield* healthy
+      const layer = LiveLayer.make({
+        baseUrl: url,
+        password: Redacted.make("mine"),
+        workspace: "wrk_1",
+        database: "memory",
+        requestTimeout: "5 seconds"
+      }).pipe(Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({
+        OPENCODE_BASE_URL: "http://127.0.0.1:1",
+        OPENCODE_SERVER_PASSWORD: "theirs"
+      }))))
+      yield* Effect.flatMap(Client, (client) => client.questions).pipe(Effect.provide(layer))
+      assert.include(seen[1], `/question?workspace=wrk_1 Basic ${Buffer.from("opencode:mine").toString("base64")}`)
+    }))
+
+  it.effect("keeps conversations in a file, whose folder it makes for the user alone", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const folder = yield* fs.makeTempDirectoryScoped()
+      const settings = { XDG_DATA_HOME: folder }
+      assert.isTrue(yield* Effect.provide(remember, configured(settings)))
+      assert.deepStrictEqual(yield* Effect.provide(recall, configured(settings)), Option.some(session))
+      const { mode } = yield* fs.stat(`${folder}/opencode-turn`)
+      assert.strictEqual(mode & 0o777, 0o700)
+      assert.isTrue(yield* fs.exists(`${folder}/opencode-turn/turns.db`))
+    }))
+
+  it.effect("gives two layers in memory a store each", () =>
+    Effect.gen(function*() {
+      const first = LiveLayer.make({ database: "memory" })
+      const second = LiveLayer.make({ database: "memory" })
+      const both = Layer.merge(
+        Layer.effectDiscard(remember).pipe(Layer.provide(first)),
+        Layer.effectDiscard(Effect.andThen(remember, (isOurs) => Effect.sync(() => assert.isTrue(isOurs)))).pipe(
+          Layer.provide(second)
+        )
+      )
+      yield* Effect.scoped(Layer.build(both))
+    }))
+
+  it.effect("takes the tracer that is given", () =>
+    Effect.gen(function*() {
+      yield* Effect.flatMap(Tracer, (tracer) => tracer.emit("session.created", { session_id: "s", subject_id: "c" }))
+        .pipe(
+          Effect.provide(LiveLayer.make({ database: "memory", tracer: Tracers.layerNoop }))
+        )
+      const log = Tracers.layerCollect()
+      const events = yield* Effect.gen(function*() {
+        yield* Effect.flatMap(Tracer, (tracer) => tracer.emit("session.created", { session_id: "s", subject_id: "c" }))
+        return yield* Effect.flatMap(TraceLog, ({ events }) => events)
+      }).pipe(Effect.provide(Layer.provideMerge(LiveLayer.make({ database: "memory", tracer: log }), log)))
+      assert.deepStrictEqual(events.map(({ name }) => name), ["opencode.session.created"])
+    }))
+
+  const invalid = [
+    ["OPENCODE_TIMEOUT", "soon"],
+    ["OPENCODE_TIMEOUT", "0"],
+    ["OPENCODE_TIMEOUT", "-5 seconds"],
+    ["OPENCODE_BASE_URL", "localhost:4096"],
+    ["OPENCODE_BASE_URL", "ftp://user:canary@host"]
+  ] as const
+  for (const [name, value] of invalid) {
+    it.effect(`says in one line that ${name}=${value} cannot be used`, () =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(
+          Effect.provide(Effect.void, configured({ OPENCODE_TURN_DATABASE: "memory", [name]: value }))
+        )
+        assert.strictEqual(error._tag, "InvalidConfig")
+        assert.match(error.message, new RegExp(`^${name} is not [^\n]*$`))
+        assert.notInclude(error.message, "canary")
+      }))
+  }
+
+  for (const value of ["30 seconds", "90s", "1m", "1500", "500ms"]) {
+    it.effect(`takes OPENCODE_TIMEOUT=${value}`, () =>
+      Effect.provide(Effect.void, configured({ OPENCODE_TURN_DATABASE: "memory", OPENCODE_TIMEOUT: value })))
+  }
+
+  it.effect("says which folder cannot be made", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const file = yield* fs.makeTempFileScoped()
+      const error = yield* Effect.flip(
+        Effect.provide(recall, configured({ OPENCODE_TURN_DATABASE: `${file}/folder/turns.db` }))
+      )
+      assert.strictEqual(error._tag, "StoreError")
+      assert.include(error.message, "cannot be made")
+    }))
+})

@@ -1,0 +1,396 @@
+/**
+ * What several stores on one database must hold to, on every kind of database.
+ */
+import { NodeFileSystem } from "@effect/platform-node"
+import { assert, it } from "@effect/vitest"
+import { AssistantMessageId, ConversationId, makeId, SessionId } from "@opencode-turn/core/Ids"
+import type { Outcome, StoredRequest } from "@opencode-turn/core/SessionStore"
+import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
+import * as Usage from "@opencode-turn/core/Usage"
+import * as SqliteClient from "@opencode-turn/platform-node/SqliteClient"
+import * as SqlMigrations from "@opencode-turn/platform-node/SqlMigrations"
+import * as SqlSessionStore from "@opencode-turn/platform-node/SqlSessionStore"
+import { Context, Effect, FileSystem, Layer, Option, Redacted, Result, Stream } from "effect"
+import { SqlClient } from "effect/sql"
+import { TestClock } from "effect/testing"
+import { clientOf, makeDatabase } from "./support/PostgresDatabase.ts"
+
+const databases = [
+  {
+    kind: "a SQLite file",
+    position: "INTEGER PRIMARY KEY",
+    make: Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const filename = `${yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-shared-" })}/turn.db`
+      const client = yield* Layer.build(SqliteClient.layer({ filename }))
+      return {
+        name: `the SQLite database "${filename}"`,
+        sql: Context.get(client, SqlClient.SqlClient),
+        layer: () => SqlSessionStore.layerSqlite({ filename })
+      }
+    })
+  },
+  {
+    kind: "PostgreSQL",
+    position: "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    make: Effect.gen(function*() {
+      const url = yield* makeDatabase
+      const { host, pathname } = new URL(Redacted.value(url))
+      const sql: SqlClient.SqlClient = yield* clientOf(url)
+      return {
+        name: `the PostgreSQL database "${pathname.slice(1)}" at ${host}`,
+        sql,
+        layer: () => SqlSessionStore.layerPostgres({ url })
+      }
+    })
+  }
+]
+
+type Database = Effect.Success<(typeof databases)[number]["make"]>
+
+const open = (database: Database) =>
+  Effect.map(Layer.build(database.layer()), (context) => Context.get(context, SessionStore))
+
+const newTurn = Effect.gen(function*() {
+  return {
+    id: AssistantMessageId.make(yield* makeId("asm")),
+    conversationId: ConversationId.make(yield* makeId("con")),
+    prompt: [{ type: "text", text: "What is new?" }] as const
+  }
+})
+
+const completed: Outcome = { status: "completed", content: "Nothing.", parts: [], usage: Usage.zero, error: null }
+
+const request: StoredRequest = {
+  sessionId: SessionId.make("ses_1"),
+  prompt: { parts: [{ type: "text", text: "What is new?" }] }
+}
+
+const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
+
+/** Ten times as fast as the real one, so that it does not outrun the database. */
+const timePasses = Effect.forever(
+  Effect.andThen(TestClock.adjust("10 millis"), TestClock.withLive(Effect.sleep("1 milli")))
+)
+
+const failureOf = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.map(Effect.flip(effect), (error) => {
+    assert.instanceOf(error, StoreError)
+    return error
+  })
+
+it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
+  it.effect.each(databases)(
+    "lets one turn of a conversation in when they come through two connections to $kind",
+    ({ make }) =>
+      Effect.gen(function*() {
+        const database = yield* make
+        const stores = [yield* open(database), yield* open(database)] as const
+        const conversationId = ConversationId.make("shared")
+        for (const _ of numbers(20)) {
+          const results = yield* Effect.forEach(
+            numbers(10),
+            Effect.fnUntraced(function*(n) {
+              const turn = { ...(yield* newTurn), conversationId }
+              return yield* Effect.result(stores[n % 2 === 0 ? 0 : 1].claim(turn))
+            }),
+            { concurrency: "unbounded" }
+          )
+          const winners = results.filter(Result.isSuccess).map(({ success }) => success.id)
+          assert.lengthOf(winners, 1)
+          assert.deepStrictEqual<unknown>(
+            results.filter(Result.isFailure).map(({ failure }) => ({ ...failure })),
+            numbers(9).flatMap(() =>
+              winners.map((messageId) => ({ _tag: "TurnInProgress", conversationId, messageId }))
+            )
+          )
+          yield* Effect.forEach(winners, (id) => stores[1].finalize(id, 1, completed))
+        }
+        assert.lengthOf(yield* stores[0].listMessages(conversationId, Infinity), 20)
+      })
+  )
+
+  it.effect.each(databases)(
+    "has one winner when a cancel and a terminal write come through two connections to $kind",
+    ({ make }) =>
+      Effect.gen(function*() {
+        const database = yield* make
+        const [owner, stopper] = [yield* open(database), yield* open(database)]
+        const round = Effect.fnUntraced(function*(n: number) {
+          const turn = yield* newTurn
+          yield* owner.claim(turn)
+          const finalize = Effect.map(owner.finalize(turn.id, 1, completed), (isWinner) => ({ finalized: isWinner }))
+          const cancel = Effect.map(Effect.result(stopper.cancel(turn.id, "stopped")), (result) => ({
+            cancelled: Result.isSuccess(result)
+          }))
+          const [first, second] = yield* Effect.all(n % 2 === 0 ? [finalize, cancel] : [cancel, finalize], {
+            concurrency: 2
+          })
+          const outcome = { ...first, ...second }
+          const message = yield* stopper.getMessage(turn.id)
+          assert.deepStrictEqual(
+            {
+              ...outcome,
+              ...Option.getOrUndefined(Option.map(message, ({ content, status }) => ({ content, status })))
+            },
+            "finalized" in outcome && outcome.finalized
+              ? { finalized: true, cancelled: false, status: "completed", content: "Nothing." }
+              : { finalized: false, cancelled: true, status: "cancelled", content: "stopped" }
+          )
+        })
+        yield* Effect.forEach(numbers(200), round, { concurrency: 10, discard: true })
+      })
+  )
+
+  it.effect.each(databases)(
+    "gives an orphan to one of 100 takers on two connections to $kind, and fences its owner out",
+    ({ make }) =>
+      Effect.gen(function*() {
+        const database = yield* make
+        const [stale, other] = [yield* open(database), yield* open(database)]
+        const turn = yield* newTurn
+        yield* stale.claim({ ...turn, lease: { owner: "stale", millis: 1_000 } })
+        yield* TestClock.adjust("1 second")
+        const taken = yield* Effect.forEach(
+          numbers(100),
+          (n) => (n % 2 === 0 ? stale : other).takeOver(turn.id, { owner: `${n}`, millis: 1_000 }),
+          { concurrency: "unbounded" }
+        )
+        assert.deepStrictEqual(taken.flatMap(Option.toArray).map(({ epoch }) => epoch), [2])
+        assert.isFalse(yield* stale.recordRequest(turn.id, 1, request))
+        assert.isFalse(yield* stale.snapshot(turn.id, 1, completed))
+        assert.isFalse(yield* stale.finalize(turn.id, 1, completed))
+        assert.isTrue(yield* other.finalize(turn.id, 2, completed))
+      })
+  )
+
+  it.effect.each(databases)(
+    "keeps the order of a queue, and its limit, across two connections to $kind",
+    ({ make }) =>
+      Effect.gen(function*() {
+        const database = yield* make
+        const stores = [yield* open(database), yield* open(database)] as const
+        const first = yield* newTurn
+        yield* stores[0].claim(first)
+        const turns = yield* Effect.replicateEffect(
+          Effect.map(newTurn, (turn) => ({ ...turn, conversationId: first.conversationId })),
+          20
+        )
+        const ask = (turn: (typeof turns)[number], n: number) =>
+          stores[n % 2 === 0 ? 0 : 1].claim({ ...turn, whenBusy: "queue", maxQueued: 6 })
+        const results = yield* Effect.forEach(turns, (turn, n) => Effect.result(ask(turn, n)), {
+          concurrency: "unbounded"
+        })
+        const waiting = turns.filter((_, n) => results[n] !== undefined && Result.isSuccess(results[n]))
+        assert.lengthOf(waiting, 6)
+        const order = (yield* stores[0].listMessages(first.conversationId, 6)).map(({ id }) => id)
+
+        yield* stores[1].finalize(first.id, 1, completed)
+        const served: Array<AssistantMessageId> = []
+        while (served.length < waiting.length) {
+          const open = waiting.filter(({ id }) => !served.includes(id)).toReversed()
+          yield* Effect.forEach(open, ask, { concurrency: "unbounded" })
+          const asked = yield* Effect.forEach(open, ask, { concurrency: "unbounded" })
+          const [next] = asked.filter(({ status }) => status === "pending")
+          if (next === undefined) return assert.fail("nobody's turn came")
+          served.push(next.id)
+          assert.isTrue(yield* stores[served.length % 2 === 0 ? 0 : 1].finalize(next.id, next.epoch, completed))
+        }
+        assert.deepStrictEqual(served, order)
+      })
+  )
+
+  it.effect.each(databases)(
+    "tells a watcher on one connection to $kind of a change through another",
+    ({ make }) =>
+      Effect.gen(function*() {
+        const database = yield* make
+        const [reader, writer] = [yield* open(database), yield* open(database)]
+        const turn = yield* newTurn
+        yield* writer.claim(turn)
+        const seen = reader.changes(turn.id).pipe(
+          Stream.mapEffect(() => reader.getMessage(turn.id)),
+          Stream.takeUntil((message) => Option.isSome(message) && message.value.status === "completed"),
+          Stream.runLast
+        )
+        const writing = Effect.andThen(writer.finalize(turn.id, 1, completed), Effect.never)
+        const last = yield* Effect.raceAllFirst([seen, timePasses, writing])
+        assert.deepStrictEqual(last, Option.some(yield* reader.getMessage(turn.id)))
+      })
+  )
+
+  // migrations
+
+  it.effect.each(databases)(
+    "brings $kind of version 1 up to date with all its rows, once, however many open it at once",
+    (kind) =>
+      Effect.gen(function*() {
+        const database = yield* kind.make
+        const { sql } = database
+        yield* writeVersion1(sql, kind.position)
+        const [store] = yield* Effect.all([open(database), open(database), open(database)], {
+          concurrency: "unbounded"
+        })
+        assert.deepStrictEqual(
+          yield* sql`SELECT migration_id, name FROM opencode_turn_migrations ORDER BY migration_id`.values,
+          [[1, "conversations_and_messages"], [SqlMigrations.version, "leases_and_queue"]]
+        )
+
+        const conversationId = ConversationId.make("con_1")
+        assert.deepStrictEqual(yield* store.getSession(conversationId), Option.some(SessionId.make("ses_1")))
+        const [cancelled, ended, failed, pending] = yield* store.listMessages(conversationId, 10)
+        const old = {
+          conversationId,
+          epoch: 1,
+          revision: 1,
+          owner: null,
+          leaseUntilMillis: null,
+          prompt: [{ type: "text", text: "Hi" }],
+          draft: null,
+          request: null,
+          content: "",
+          parts: [],
+          usage: Usage.zero,
+          error: null,
+          createdMillis: 1_754_000_000_000,
+          finishedMillis: 1_754_000_001_000.5
+        } as const
+        assert.deepStrictEqual(cancelled, {
+          ...old,
+          id: AssistantMessageId.make("z_cancelled"),
+          status: "cancelled",
+          content: "Stopped."
+        })
+        assert.deepStrictEqual(ended, {
+          ...old,
+          id: AssistantMessageId.make("y_completed"),
+          status: "completed",
+          content: "Hello.",
+          request
+        })
+        assert.deepStrictEqual(failed, {
+          ...old,
+          id: AssistantMessageId.make("x_error"),
+          status: "error",
+          error: { tag: "Upstream", message: "529" }
+        })
+        const running = {
+          ...old,
+          id: AssistantMessageId.make("w_pending"),
+          status: "pending",
+          epoch: 3,
+          finishedMillis: null
+        } as const
+        assert.deepStrictEqual(pending, running)
+
+        // It has no lease, so nobody takes it for an orphan; its own worker may claim it, and others wait behind it.
+        yield* TestClock.adjust("1 day")
+        assert.deepStrictEqual(yield* store.listOrphans(Infinity), [])
+        const next = { ...(yield* newTurn), conversationId }
+        assert.deepInclude(yield* store.claim({ ...next, whenBusy: "queue" }), { status: "queued" })
+        assert.deepInclude(yield* store.claim({ ...running, draft: undefined }), { epoch: 4, revision: 2 })
+        assert.isTrue(yield* store.finalize(running.id, 4, completed))
+        assert.deepInclude(yield* store.claim(next), { status: "pending" })
+        const copy = sql`
+        INSERT INTO opencode_turn_assistant_messages
+          (id, conversation_id, status, epoch, prompt, content, parts, usage, created_millis)
+        SELECT 'copy', conversation_id, status, epoch, prompt, content, parts, usage, created_millis
+        FROM opencode_turn_assistant_messages WHERE status = 'pending'`
+        assert.strictEqual((yield* Effect.flip(copy)).reason._tag, "UniqueViolation")
+      })
+  )
+
+  it.effect.each(databases)(
+    "makes its tables in $kind once, however many open it at once",
+    ({ make }) =>
+      Effect.gen(function*() {
+        const database = yield* make
+        yield* Effect.forEach(numbers(5), () => open(database), { concurrency: "unbounded" })
+        assert.deepStrictEqual(
+          yield* database.sql`SELECT migration_id FROM opencode_turn_migrations ORDER BY 1`.values,
+          [
+            [1],
+            [2]
+          ]
+        )
+      })
+  )
+
+  it.effect.each(databases)(
+    "refuses $kind that a newer version wrote, and leaves it untouched",
+    ({ make }) =>
+      Effect.gen(function*() {
+        const database = yield* make
+        const { name, sql } = database
+        yield* (yield* open(database)).claim(yield* newTurn)
+        yield* sql`INSERT INTO opencode_turn_migrations (migration_id, name) VALUES (7, 'from the future')`
+        const dump = Effect.all([
+          sql`SELECT migration_id, name FROM opencode_turn_migrations ORDER BY migration_id`.values,
+          sql`SELECT * FROM opencode_turn_assistant_messages`.values
+        ])
+        const before = yield* dump
+        const error = yield* failureOf(open(database))
+        assert.strictEqual(
+          error.message,
+          `the store failed (migrate): ${name} was written by a newer version of opencode-turn (its tables have version 7, ` +
+            "this program knows 2): update this program; nothing was changed"
+        )
+        assert.isFalse(error.isRetryable)
+        assert.deepStrictEqual(yield* dump, before)
+      })
+  )
+})
+
+/** The tables of version 1 as they were released, with a message of every status, whose order is not that of their ids. */
+const writeVersion1 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, position: string) {
+  yield* sql`CREATE TABLE opencode_turn_migrations (
+    migration_id INTEGER PRIMARY KEY NOT NULL,
+    created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    name VARCHAR(255) NOT NULL
+  )`
+  yield* sql`INSERT INTO opencode_turn_migrations (migration_id, name) VALUES (1, 'conversations_and_messages')`
+  yield* sql`CREATE TABLE opencode_turn_conversations (id TEXT NOT NULL PRIMARY KEY, session_id TEXT NOT NULL)`
+  yield* sql`CREATE TABLE opencode_turn_assistant_messages (
+    position ${sql.literal(position)},
+    id TEXT NOT NULL UNIQUE,
+    conversation_id TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('pending', 'completed', 'cancelled', 'error')),
+    epoch INTEGER NOT NULL CHECK (epoch >= 1),
+    prompt TEXT NOT NULL,
+    request TEXT,
+    content TEXT NOT NULL,
+    parts TEXT NOT NULL,
+    usage TEXT NOT NULL,
+    error TEXT,
+    created_millis DOUBLE PRECISION NOT NULL,
+    finished_millis DOUBLE PRECISION,
+    CHECK ((status = 'pending') = (finished_millis IS NULL))
+  )`
+  yield* sql`CREATE UNIQUE INDEX opencode_turn_assistant_messages_pending
+    ON opencode_turn_assistant_messages (conversation_id) WHERE status = 'pending'`
+  yield* sql`CREATE INDEX opencode_turn_assistant_messages_history
+    ON opencode_turn_assistant_messages (conversation_id, position)`
+  yield* sql`INSERT INTO opencode_turn_conversations (id, session_id) VALUES ('con_1', 'ses_1')`
+  const usage = JSON.stringify(Usage.zero)
+  const rows = [
+    { id: "z_cancelled", status: "cancelled", content: "\"Stopped.\"" },
+    { id: "y_completed", status: "completed", content: "\"Hello.\"", request: JSON.stringify(request) },
+    { id: "x_error", status: "error", error: "{\"tag\":\"Upstream\",\"message\":\"529\"}" },
+    { id: "w_pending", status: "pending", epoch: 3, finished_millis: null }
+  ]
+  for (const row of rows) {
+    yield* sql`INSERT INTO opencode_turn_assistant_messages ${
+      sql.insert({
+        conversation_id: "con_1",
+        epoch: 1,
+        prompt: "[{\"type\":\"text\",\"text\":\"Hi\"}]",
+        content: "\"\"",
+        parts: "[]",
+        usage,
+        created_millis: 1_754_000_000_000,
+        finished_millis: 1_754_000_001_000.5,
+        ...row
+      })
+    }`
+  }
+})

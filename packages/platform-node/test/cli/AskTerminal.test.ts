@@ -1,0 +1,156 @@
+import * as AskTerminal from "#cli/AskTerminal"
+import { NodeServices } from "@effect/platform-node"
+import { assert, it } from "@effect/vitest"
+import type { Answer, Ask, PermissionAsk, QuestionAsk } from "@opencode-turn/core/Ask"
+import { RequestId, SessionId } from "@opencode-turn/core/Ids"
+import { type Cause, Deferred, Effect, Fiber, Option, Queue, Ref, Terminal } from "effect"
+
+const permission: PermissionAsk = {
+  _tag: "Permission",
+  id: RequestId.make("per_1"),
+  sessionId: SessionId.make("ses_1"),
+  permission: "bash",
+  patterns: ["echo hi\u001b[2J"],
+  always: ["echo *"],
+  metadata: { diff: "- a\n+ b" }
+}
+
+const question = (fields: Partial<QuestionAsk["questions"][number]> = {}): QuestionAsk => ({
+  _tag: "Question",
+  id: RequestId.make("que_1"),
+  sessionId: SessionId.make("ses_1"),
+  questions: [{
+    question: "Which?",
+    header: "Pick",
+    options: [{ label: "A", description: "first" }, { label: "B", description: "second" }],
+    multiple: false,
+    custom: true,
+    ...fields
+  }]
+})
+
+const key = (name: string): Terminal.UserInput => ({
+  input: name.length === 1 ? Option.some(name) : Option.none(),
+  key: { name, ctrl: false, meta: false, shift: false }
+})
+
+/** A person who presses these keys, and then Ctrl-C if they are asked on. */
+const ask = (request: Ask, keys: ReadonlyArray<string>) =>
+  Effect.gen(function*() {
+    const shown = yield* Ref.make("")
+    const display = (text: string) => Ref.update(shown, (all) => all + text)
+    const input = yield* Queue.unbounded<Terminal.UserInput, Cause.Done>()
+    const terminal = Terminal.make({
+      columns: Effect.succeed(80),
+      rows: Effect.succeed(24),
+      size: Effect.die("unused"),
+      readInput: Effect.succeed(input),
+      readLine: Effect.die("unused"),
+      display
+    })
+    yield* Queue.offerAll(input, keys.map(key))
+    yield* Queue.end(input)
+    const quit = yield* Deferred.make<void>()
+    const gate = yield* AskTerminal.make({
+      alone: (_, effect) => effect,
+      print: display,
+      onQuit: Effect.asVoid(Deferred.succeed(quit, undefined))
+    }).pipe(Effect.provideService(Terminal.Terminal, terminal))
+    const answer = yield* Effect.raceFirst(
+      Effect.map(gate(request), Option.some<Answer>),
+      Effect.as(Deferred.await(quit), Option.none<Answer>())
+    )
+    return { answer: Option.getOrUndefined(answer), shown: yield* Ref.get(shown) }
+  })
+
+it.layer(NodeServices.layer)("AskTerminal", (it) => {
+  const permissions = [
+    ["once by its number", ["1"], { reply: "once" }],
+    ["once with Enter", ["return"], { reply: "once" }],
+    ["always with the arrow keys", ["down", "return"], { reply: "always" }],
+    ["a rejection", ["3"], { reply: "reject" }],
+    ["a rejection with words for the agent", ["4", "n", "o", "return"], { reply: "reject", message: "no" }]
+  ] as const
+  for (const [name, keys, reply] of permissions) {
+    it.effect(`answers a permission with ${name}`, () =>
+      Effect.gen(function*() {
+        const { answer } = yield* ask(permission, keys)
+        assert.deepStrictEqual(answer, { _tag: "Permission", reply })
+      }))
+  }
+
+  it.effect("shows the whole of what would be allowed, without its control characters", () =>
+    Effect.gen(function*() {
+      const { shown } = yield* ask(permission, ["1"])
+      assert.include(shown, "  echo hi␛[2J\n  - a\n  + b\n")
+      assert.include(shown, "2. Always - from now on: echo *")
+    }))
+
+  it.effect("takes the label of an option by its number", () =>
+    Effect.gen(function*() {
+      const { answer } = yield* ask(question(), ["2"])
+      assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["B"]] })
+    }))
+
+  it.effect("takes free text", () =>
+    Effect.gen(function*() {
+      const { answer } = yield* ask(question(), ["3", "o", "w", "n", "return"])
+      assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["own"]] })
+    }))
+
+  it.effect("offers no free text where only labels are allowed", () =>
+    Effect.gen(function*() {
+      const { answer, shown } = yield* ask(question({ custom: false }), ["1"])
+      assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["A"]] })
+      assert.notInclude(shown, "Something else")
+    }))
+
+  it.effect("takes several options", () =>
+    Effect.gen(function*() {
+      const { answer } = yield* ask(question({ multiple: true }), ["2", "1", "return"])
+      assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["A", "B"]] })
+    }))
+
+  it.effect("dismisses a question that is not to be answered", () =>
+    Effect.gen(function*() {
+      const { answer } = yield* ask(question(), ["up", "return"])
+      assert.deepStrictEqual(answer, { _tag: "Reject" })
+    }))
+
+  it.effect("answers every question of a request in its order", () =>
+    Effect.gen(function*() {
+      const both = { ...question(), questions: [...question().questions, ...question({ multiple: true }).questions] }
+      const { answer } = yield* ask(both, ["1", "2", "return"])
+      assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["A"], ["B"]] })
+    }))
+
+  it.effect("stops the turn with Ctrl-C, and answers nothing", () =>
+    Effect.gen(function*() {
+      const { answer } = yield* ask(permission, ["down"])
+      assert.isUndefined(answer)
+    }))
+
+  it.effect("shows the cursor again when somebody else answers first", () =>
+    Effect.gen(function*() {
+      const shown = yield* Ref.make("")
+      const drawn = yield* Deferred.make<void>()
+      const terminal = Terminal.make({
+        columns: Effect.succeed(80),
+        rows: Effect.succeed(24),
+        size: Effect.die("unused"),
+        readInput: Queue.unbounded<Terminal.UserInput, Cause.Done>(),
+        readLine: Effect.die("unused"),
+        display: (text) =>
+          Effect.andThen(Ref.update(shown, (all) => all + text), Effect.asVoid(Deferred.succeed(drawn, undefined)))
+      })
+      const gate = yield* AskTerminal.make({
+        alone: (_, effect) => effect,
+        print: () => Effect.void,
+        onQuit: Effect.void
+      }).pipe(Effect.provideService(Terminal.Terminal, terminal))
+      const asking = yield* Effect.forkChild(gate(permission))
+      yield* Deferred.await(drawn)
+      yield* Fiber.interrupt(asking)
+      assert.isTrue((yield* Ref.get(shown)).endsWith("\u001b[?25h"))
+    }))
+})

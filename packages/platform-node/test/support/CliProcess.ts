@@ -1,0 +1,188 @@
+/**
+ * The command line as a child process, and a real OpenCode server with a scripted model that many of them share.
+ */
+import { NodeHttpClient, NodeServices } from "@effect/platform-node"
+import { layerStore, LiveLayer } from "@opencode-turn/platform-node/LiveLayer"
+import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
+import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
+import { environment, opencodeConfig } from "@opencode-turn/testing/ScriptedProvider"
+import { Context, Deferred, Effect, FileSystem, Layer, Redacted, type Scope } from "effect"
+import { spawn } from "node:child_process"
+import { fileURLToPath } from "node:url"
+
+const bin = fileURLToPath(new URL("../../bin/opencode-turn.js", import.meta.url))
+
+/** What a finished process left. */
+export interface Finished {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** A process that runs. */
+export interface Running {
+  readonly pid: number
+  readonly finished: Effect.Effect<Finished>
+  readonly kill: (signal: NodeJS.Signals) => Effect.Effect<void>
+  /** Types into standard input, which has to be kept open. */
+  readonly type: (text: string) => Effect.Effect<void>
+  /** Closes our end of its standard output. */
+  readonly closeStdout: Effect.Effect<void>
+  /** Waits until standard output, or standard error, holds the text. */
+  readonly printed: (text: string) => Effect.Effect<void>
+}
+
+export interface Options {
+  /** All of standard input; `undefined` for none, `open` for what is typed later. */
+  readonly input?: string | { readonly open: true }
+  readonly env?: Readonly<Record<string, string>>
+  readonly cwd?: string
+  /** The command instead of `node opencode-turn.js`. */
+  readonly wrapper?: (command: ReadonlyArray<string>) => ReadonlyArray<string>
+}
+
+/** Starts the command line; it is killed when the scope closes. */
+export const start = (
+  args: ReadonlyArray<string>,
+  options: Options = {}
+): Effect.Effect<Running, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const command = [process.execPath, bin, ...args]
+      const [file = process.execPath, ...rest] = options.wrapper?.(command) ?? command
+      const child = spawn(file, rest, {
+        cwd: options.cwd,
+        env: { ...clean(), ...options.env },
+        stdio: ["pipe", "pipe", "pipe"]
+      })
+      const texts = { stdout: "", stderr: "" }
+      const waiting: Array<{ readonly text: string; readonly seen: Deferred.Deferred<void> }> = []
+      const collect = (name: "stdout" | "stderr") => (chunk: string) => {
+        texts[name] += chunk
+        for (const { seen, text } of waiting) {
+          if (texts.stdout.includes(text) || texts.stderr.includes(text)) Deferred.doneUnsafe(seen, Effect.void)
+        }
+      }
+      child.stdout.setEncoding("utf8").on("data", collect("stdout"))
+      child.stderr.setEncoding("utf8").on("data", collect("stderr"))
+      child.stdin.on("error", () => {})
+      if (typeof options.input !== "object") child.stdin.end(options.input ?? "")
+      const done = Deferred.makeUnsafe<Finished>()
+      child.on("close", (code, signal) => Deferred.doneUnsafe(done, Effect.succeed({ code, signal, ...texts })))
+      const running: Running = {
+        pid: child.pid ?? 0,
+        finished: Deferred.await(done),
+        type: (text) => Effect.sync(() => void child.stdin.write(text)),
+        kill: (signal) => Effect.sync(() => void child.kill(signal)),
+        closeStdout: Effect.sync(() => void child.stdout.destroy()),
+        printed: (text) =>
+          Effect.suspend(() => {
+            const seen = Deferred.makeUnsafe<void>()
+            waiting.push({ text, seen })
+            collect("stdout")("")
+            return Effect.raceFirst(
+              Deferred.await(seen),
+              Effect.flatMap(
+                Deferred.await(done),
+                (finished) => Effect.die(new Error(`ended before it printed ${text}: ${JSON.stringify(finished)}`))
+              )
+            )
+          })
+      }
+      return { child, running }
+    }),
+    ({ child, running }) =>
+      Effect.suspend(() => {
+        child.kill("SIGKILL")
+        return running.finished
+      })
+  ).pipe(Effect.map(({ running }) => running))
+
+/** Runs the command line to its end. */
+export const cli = (args: ReadonlyArray<string>, options?: Options): Effect.Effect<Finished> =>
+  Effect.scoped(Effect.flatMap(start(args, options), ({ finished }) => finished))
+
+/** The lines of JSON on standard output. Fails if there is anything else. */
+export const jsonLines = ({ stdout }: Finished): ReadonlyArray<Record<string, unknown>> => {
+  if (!stdout.endsWith("\n")) throw new Error(`no whole lines: ${stdout}`)
+  return stdout.slice(0, -1).split("\n").map((text) => JSON.parse(text))
+}
+
+/** The one line of an error; fails for any other number of lines. */
+export const errorLine = ({ stderr }: Finished): string => {
+  const lines = stderr.split("\n").filter((line) => line !== "")
+  if (lines.length !== 1) throw new Error(`not one line: ${stderr}`)
+  return lines[0] ?? ""
+}
+
+/** A server that runs, a model that says what the prompts say, and a database. */
+export class Playground extends Context.Service<Playground, {
+  readonly url: string
+  readonly password: string
+  readonly directory: string
+  readonly database: string
+  /** Runs the command line against the server. */
+  readonly run: (args: ReadonlyArray<string>, options?: Options) => Effect.Effect<Finished>
+  readonly start: (
+    args: ReadonlyArray<string>,
+    options?: Options
+  ) => Effect.Effect<Running, never, Scope.Scope>
+}>()("test/Playground") {}
+
+const platform = Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)
+
+/** One server for all tests of a file: its start takes seconds. */
+export const layer = Layer.effect(
+  Playground,
+  Effect.gen(function*() {
+    const fs = yield* FileSystem.FileSystem
+    const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-cli-" })
+    const directory = `${folder}/project`
+    yield* fs.makeDirectory(directory)
+    const model = yield* ScriptedModel.ScriptedModel
+    const server = yield* OpencodeServer.make({
+      home: `${folder}/home`,
+      directory,
+      environment: environment(opencodeConfig(model))
+    })
+    const password = Redacted.value(server.password)
+    const database = `${folder}/data/turns.db`
+    const withServer = (options: Options = {}): Options => ({
+      cwd: directory,
+      ...options,
+      env: {
+        HOME: `${folder}/user`,
+        OPENCODE_BASE_URL: server.url,
+        OPENCODE_SERVER_PASSWORD: password,
+        OPENCODE_TURN_DATABASE: database,
+        ...options.env
+      }
+    })
+    return Playground.of({
+      url: server.url,
+      password,
+      directory,
+      database,
+      run: (args, options) => cli(args, withServer(options)),
+      start: (args, options) => start(args, withServer(options))
+    })
+  })
+).pipe(Layer.provideMerge(ScriptedModel.layer()), Layer.provideMerge(platform))
+
+/** The client and the store of the playground, in this process. */
+export const live = Layer.unwrap(
+  Effect.map(
+    Playground,
+    ({ database, password, url }) => LiveLayer.make({ baseUrl: url, password: Redacted.make(password), database })
+  )
+)
+
+/** The store of the playground, in this process. */
+export const store = Layer.unwrap(Effect.map(Playground, ({ database }) => layerStore(database)))
+
+/** This process's environment without what would change the outcome. */
+const clean = (): NodeJS.ProcessEnv =>
+  Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^(OPENCODE_|XDG_|NO_COLOR$|FORCE_COLOR$|NODE_OPTIONS$)/.test(name))
+  )

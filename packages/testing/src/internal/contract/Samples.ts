@@ -1,0 +1,157 @@
+/**
+ * What the tests of the contract are made of: turns, replies, and texts that a store might spoil.
+ */
+import type { Vitest } from "@effect/vitest"
+import { AssistantMessageId, ConversationId, makeId, MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
+import type { Part } from "@opencode-turn/core/Part"
+import type { PromptPart } from "@opencode-turn/core/Prompt"
+import type { Lease, Outcome, StoredRequest } from "@opencode-turn/core/SessionStore"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import * as Usage from "@opencode-turn/core/Usage"
+import * as Effect from "effect/Effect"
+
+/** Where tests of a store are registered. */
+export type StoreTests = Vitest.MethodsNonLive<SessionStore>
+
+export const numbers = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, n) => n)
+
+export const session = (name: string): SessionId => SessionId.make(`ses_${name}`)
+
+export const newConversation = Effect.map(makeId("con"), (id) => ConversationId.make(id))
+
+export const newTurnOf = (conversationId: ConversationId) =>
+  Effect.map(makeId("asm"), (id) => {
+    const prompt: ReadonlyArray<PromptPart> = [{ type: "text", text: "What is in this repository?" }]
+    return { id: AssistantMessageId.make(id), conversationId, prompt }
+  })
+
+export const newTurn = Effect.flatMap(newConversation, newTurnOf)
+
+/** A lease of a second. */
+export const leaseOf = (owner: string): Lease => ({ owner, millis: 1_000 })
+
+export const stored = Effect.fnUntraced(function*(id: AssistantMessageId) {
+  const store = yield* SessionStore
+  return yield* Effect.fromOption(yield* store.getMessage(id))
+})
+
+export const race = <A, B, E1, E2>(first: Effect.Effect<A, E1>, second: Effect.Effect<B, E2>) =>
+  Effect.zipWith(first, second, (a, b) => ({ ...a, ...b }), { concurrent: true })
+
+export const promptOf = (text: string): ReadonlyArray<PromptPart> => [
+  { type: "text", text },
+  { type: "file", mediaType: "text/plain", url: `data:text/plain,${encodeURIComponent("a b")}`, filename: text },
+  { type: "file", mediaType: "image/png", url: "https://example.com/picture.png" },
+  { type: "agent", name: text }
+]
+
+export const requestOf = (parts: ReadonlyArray<PromptPart>, text = "plain"): StoredRequest => ({
+  sessionId: session("of the request"),
+  prompt: {
+    ids: {
+      promptId: MessageId.make("msg_0123456789abPrompt"),
+      partIds: parts.map((_, index) => PartId.make(`prt_0123456789ab${index}`))
+    },
+    parts,
+    agent: "build",
+    model: { providerId: "anthropic", modelId: "claude-sonnet-4-5" },
+    variant: "high",
+    system: text,
+    format: { type: "object", properties: { answer: { type: "string", description: text } }, required: ["answer"] }
+  }
+})
+
+export const someUsage: Usage.Usage = {
+  cost: 0.000123456789,
+  tokens: { input: 12_345, output: 678, reasoning: 9, cacheRead: 1_000_000, cacheWrite: 0 }
+}
+
+const partId = (name: string): PartId => PartId.make(`prt_${name}`)
+
+/** One part of every type and status, with `text` wherever a part holds text. */
+export const partsOf = (text: string): ReadonlyArray<Part> => {
+  const messageId = MessageId.make("msg_0123456789abAnswer")
+  const tool = { type: "tool", messageId, callId: "call_1", tool: "bash" } as const
+  return [
+    { type: "reasoning", id: partId("reasoning"), messageId, text, isComplete: true },
+    { ...tool, id: partId("pending"), status: "pending", input: {} },
+    { ...tool, id: partId("running"), status: "running", input: { command: text }, title: text, startedMillis: 1.5 },
+    {
+      ...tool,
+      id: partId("completed"),
+      status: "completed",
+      input: { command: text, nested: { list: [1, null, true, { deep: text }] }, [text]: text },
+      title: text,
+      output: text,
+      metadata: { exit: 0, truncated: false },
+      subagent: session("child"),
+      startedMillis: 1_754_000_000_000,
+      endedMillis: 1_754_000_000_001
+    },
+    { ...tool, id: partId("error"), status: "error", input: {}, error: text, isRefused: true },
+    {
+      type: "file",
+      id: partId("file"),
+      messageId,
+      mediaType: "image/png",
+      url: "data:image/png;base64,AA==",
+      filename: text
+    },
+    { type: "patch", id: partId("patch"), messageId, files: ["src/a.ts", text] },
+    { type: "step-finish", id: partId("finish"), messageId, reason: "stop", ...someUsage },
+    { type: "text", id: partId("text"), messageId, text, isComplete: false },
+    {
+      type: "todos",
+      id: partId("todos"),
+      todos: [{ content: text, status: "in_progress", priority: "high" }, { content: text, status: "cancelled" }]
+    }
+  ]
+}
+
+export const completed: Outcome = {
+  status: "completed",
+  content: "It is a workspace.",
+  parts: partsOf("It is a workspace."),
+  usage: someUsage,
+  error: null
+}
+
+export const failed: Outcome = {
+  status: "error",
+  content: "The model could not be reached.",
+  parts: [],
+  usage: Usage.zero,
+  error: { tag: "Upstream", message: "the provider said 529" }
+}
+
+export const interrupted: Outcome = { ...failed, status: "cancelled", content: "Stopped.", error: null }
+
+export const terminals: ReadonlyArray<Outcome> = [completed, interrupted, failed]
+
+export const transitions = terminals.flatMap((from) =>
+  terminals.map((to) => ({ from, to, name: `${from.status} for ${to.status}` }))
+)
+
+export const contents = [
+  { name: "no text at all", text: "" },
+  { name: "text of many scripts", text: "żółć, 日本語, עברית, Ünïcode, e\u0301 and \u00e9" },
+  { name: "emoji of several code points", text: "👩‍👩‍👧‍👦 🏳️‍🌈 𝒯𝓊𝓇𝓃 🇺🇳" },
+  { name: "line breaks, tabs, quotes and backslashes", text: "a\r\nb\tc\u2028d \"e\" 'f' `g` \\n \\u0000 %s $1 ?" },
+  { name: "NUL and other control characters", text: "before\u0000after\u0001\u001b[31m\u007f\u0000" },
+  { name: "half a surrogate pair, which a cut stream leaves", text: "cut \ud83d" },
+  { name: "a byte order mark", text: "\ufeffmarked" },
+  { name: "text that looks like JSON or SQL", text: "{\"status\":\"pending\"}'); DROP TABLE messages; --" },
+  { name: "a megabyte of text", text: "0123456789abcdeé".repeat(65_536) }
+]
+
+export const hostileIds = [
+  { name: "a single quote", id: "'" },
+  { name: "a double quote", id: "\"" },
+  { name: "SQL that drops a table", id: "'; DROP TABLE opencode_turn_assistant_messages; --" },
+  { name: "SQL that is always true", id: "' OR '1'='1" },
+  { name: "a LIKE pattern", id: "%_%" },
+  { name: "a placeholder", id: "?1 $1 :id @id" },
+  { name: "a number", id: "0012" },
+  { name: "the name of a property that every object has", id: "__proto__" },
+  { name: "unicode with spaces around it", id: " żółć 👩‍👧 " }
+]

@@ -1,0 +1,79 @@
+/**
+ * What is stored of a reply while it is streamed.
+ */
+import { assert } from "@effect/vitest"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import * as Effect from "effect/Effect"
+import {
+  completed,
+  contents,
+  failed,
+  newTurn,
+  partsOf,
+  requestOf,
+  someUsage,
+  stored,
+  type StoreTests,
+  terminals
+} from "./Samples.ts"
+
+export const snapshots = (it: StoreTests): void => {
+  it.effect("stores what was streamed so far, the last of it, and leaves the message pending", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* newTurn
+      const pending = yield* store.claim(turn)
+      yield* store.recordRequest(turn.id, 1, requestOf(turn.prompt))
+      // An outcome holds more than a snapshot takes.
+      for (const { content, parts, usage } of [failed, completed]) {
+        assert.isTrue(yield* store.snapshot(turn.id, 1, { ...failed, content, parts, usage }))
+        const message = yield* stored(turn.id)
+        assert.deepStrictEqual(message, {
+          ...pending,
+          request: requestOf(turn.prompt),
+          content,
+          parts,
+          usage,
+          revision: message.revision
+        })
+      }
+    }))
+
+  it.effect("gives a snapshot of any characters back", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      for (const { text } of contents) {
+        const turn = yield* newTurn
+        yield* store.claim(turn)
+        assert.isTrue(yield* store.snapshot(turn.id, 1, { content: text, parts: partsOf(text), usage: someUsage }))
+        assert.deepInclude(yield* stored(turn.id), { content: text, parts: partsOf(text), usage: someUsage })
+      }
+    }))
+
+  it.effect("takes no snapshot of another epoch, of an ended message, or of one that there is not", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      for (const outcome of terminals) {
+        const turn = yield* newTurn
+        const pending = yield* store.claim(turn)
+        assert.isFalse(yield* store.snapshot(turn.id, 0, completed))
+        assert.isFalse(yield* store.snapshot(turn.id, 2, completed))
+        assert.deepStrictEqual(yield* stored(turn.id), pending)
+        yield* store.finalize(turn.id, 1, outcome)
+        const ended = yield* stored(turn.id)
+        assert.isFalse(yield* store.snapshot(turn.id, 1, { ...completed, content: "late" }))
+        assert.deepStrictEqual(yield* stored(turn.id), ended)
+      }
+      assert.isFalse(yield* store.snapshot((yield* newTurn).id, 1, completed))
+    }))
+
+  it.effect("keeps the parts of the last snapshot when the message is cancelled", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      yield* store.snapshot(turn.id, 1, completed)
+      const cancelled = yield* store.cancel(turn.id, "Stopped.")
+      assert.deepInclude(cancelled, { content: "Stopped.", parts: completed.parts, usage: completed.usage })
+    }))
+}
