@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
+import * as Schedule from "effect/Schedule"
 import * as TurnPolicy from "./TurnPolicy.ts"
 
 /**
@@ -24,6 +25,23 @@ export const retrying = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect
  */
 export const rereading = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   retryingWhile(effect, (error) => isRetryable(error) || Predicate.isTagged(error, "DecodeError"))
+
+/**
+ * Lets an effect's requests be retried for as long as `TurnPolicy.FinalExchange`, after the usual retries: for a turn that was
+ * taken over. The server may have died with the worker, and be seconds away from the answer.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.gen(function*() {
+    const usual = yield* TurnPolicy.RequestRetry
+    const waiting = Schedule.max([
+      Schedule.spaced("2 seconds").pipe(Schedule.jittered),
+      Schedule.during(yield* TurnPolicy.FinalExchange)
+    ])
+    return yield* Effect.provideService(effect, TurnPolicy.RequestRetry, Schedule.concat(usual, waiting))
+  })
 
 // internal
 

@@ -47,7 +47,7 @@ import * as Prompts from "./Prompt.ts"
 import { baseline, readExchange } from "./ReadExchange.ts"
 import * as Reply from "./Reply.ts"
 import type { ReplyUpdate } from "./ReplyUpdate.ts"
-import { retrying } from "./Retrying.ts"
+import { patiently, retrying } from "./Retrying.ts"
 import type { StoredMessage, StoredRequest, StoreError } from "./SessionStore.ts"
 import { SessionStore } from "./SessionStore.ts"
 import { settle } from "./Settle.ts"
@@ -111,7 +111,7 @@ export const resumeTurn = Effect.fn("Turn.resumeTurn")(function*<E = never, R = 
   extras?: Partial<TurnInput<E, R>>
 ): Effect.fn.Return<TurnResult, StoreError, Services | R> {
   const input: TurnInput<E, R> = { ...fromStored(taken), ...extras, ...identityOf(taken) }
-  return yield* withStoredPolicy(taken)(run(input, yield* LiveReply.make, taken))
+  return yield* withStoredPolicy(taken)(patiently(run(input, yield* LiveReply.make, taken)))
 })
 
 /**

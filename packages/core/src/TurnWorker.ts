@@ -100,20 +100,9 @@ const resume = <E, R>(orphan: StoredMessage, options: Options<E, R> | undefined)
     const store = yield* SessionStore
     const taken = yield* retrying(store.takeOver(orphan.id, yield* leaseOf(yield* makeId("run"))))
     if (Option.isNone(taken)) return Option.none<TurnResult>()
-    return Option.some(
-      yield* resumeTurn(taken.value, options?.extras?.(taken.value)).pipe(
-        Effect.provideService(TurnPolicy.RequestRetry, yield* patiently)
-      )
-    )
+    return Option.some(yield* resumeTurn(taken.value, options?.extras?.(taken.value)))
   }).pipe(
     Effect.provideService(TurnPolicy.OnInterrupt, "release"),
     Contained.reported("resume", { message: orphan.id }),
     Effect.map(Option.flatten)
   )
-
-/** The server may have died with the worker, and be seconds away from the answer: after the usual retries it is waited for. */
-const patiently = Effect.gen(function*() {
-  const usual = yield* TurnPolicy.RequestRetry
-  const waiting = Schedule.spaced("2 seconds").pipe(Schedule.jittered)
-  return Schedule.concat(usual, Schedule.max([waiting, Schedule.during(yield* TurnPolicy.FinalExchange)]))
-})

@@ -260,7 +260,7 @@ describe("the reply of a resumed turn", () => {
       yield* pass(1500)
       assert.isUndefined(fiber.pollUnsafe())
       assert.deepInclude(yield* row, { status: "pending", content: "one two " })
-      const { value } = yield* ended(fiber, 20_000)
+      const { value } = yield* ended(fiber, 300_000)
       assert.strictEqual(value.error?._tag, "StatusError")
       assert.deepInclude(yield* row, { status: "error", content: "one two " })
       yield* fake.clearFaults
