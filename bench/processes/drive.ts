@@ -53,7 +53,7 @@ const turn = Effect.fnUntraced(function*(index: number) {
         endOnce()
       }
     },
-    { messageId: `asm_${index}`, onActivity: Effect.void }
+    { messageId: `asm_${index}`, confirm: Effect.void, onActivity: Effect.void }
   )
 })
 

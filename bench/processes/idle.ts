@@ -28,7 +28,7 @@ const driven = Effect.fnUntraced(function*(index: number) {
   yield* drive(
     { sessionId, prompt: { parts: [{ type: "text", text: "go" }], ids } },
     live,
-    { messageId: `asm_${index}`, onActivity: Effect.void }
+    { messageId: `asm_${index}`, confirm: Effect.void, onActivity: Effect.void }
   )
 })
 

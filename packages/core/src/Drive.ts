@@ -65,16 +65,21 @@ export type DriveError = RequestError | EventsError | SessionNotFound | StaleSes
 
 /**
  * Drives the request until its exchange is final, or is known to stay without an answer. The reply is folded into `live`;
- * `onActivity` is run at most every `TurnPolicy.ActivityTick`.
+ * `onActivity` is run at most every `TurnPolicy.ActivityTick`. `confirm` is run right before each time the prompt is posted:
+ * its failure is the end of the drive.
  *
  * @category steps
  * @since 0.1.0
  */
 export const drive = Effect.fn("Turn.drive")(
-  function*<R>(
+  function*<E extends { readonly _tag: string; readonly message: string }, R1, R2>(
     request: StoredRequest & { readonly prompt: { readonly ids: NonNullable<StoredRequest["prompt"]["ids"]> } },
     live: LiveReply,
-    options: { readonly messageId: string; readonly onActivity: Effect.Effect<void, never, R> }
+    options: {
+      readonly messageId: string
+      readonly confirm: Effect.Effect<void, E, R1>
+      readonly onActivity: Effect.Effect<void, never, R2>
+    }
   ) {
     const client = yield* Client
     const tracer = yield* Tracer
@@ -99,7 +104,7 @@ export const drive = Effect.fn("Turn.drive")(
     /** What breaks off with the server may still be done when it is back: the loop finds out. */
     const prompt = Effect.suspend(() =>
       Effect.catchIf(promptOnce(request), (error) => error.isRetryable && signals.isLost(), () => Effect.void)
-    )
+    ).pipe((post) => Effect.andThen(options.confirm, post))
 
     signals.onPrompt()
     const promptedMillis = clock.now()

@@ -32,7 +32,7 @@ import * as TurnPolicy from "./TurnPolicy.ts"
 export const hold = Effect.fn("Turn.hold")(function*(
   message: StoredMessage
 ): Effect.fn.Return<never, TurnCancelled | TurnTakenOver, SessionStore> {
-  return yield* Effect.raceFirst(renewing(message, check(message)), watching(message))
+  return yield* Effect.raceFirst(renewing(message, confirm(message)), watching(message))
 })
 
 /**
@@ -73,6 +73,20 @@ export const snapshots = Effect.fn("Turn.snapshots")(function*(
   }
 })
 
+/**
+ * Fails if the message is not this owner's any more. Asked before a prompt is posted: a process that was frozen until another
+ * one finished the turn would ask the model again, where a later prompt followed (1.18.33).
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const confirm = Effect.fnUntraced(function*({ epoch, id }: StoredMessage) {
+  const store = yield* SessionStore
+  const message = Option.getOrUndefined(yield* Effect.orElseSucceed(retrying(store.getMessage(id)), Option.none))
+  if (message !== undefined && message.epoch !== epoch) return yield* new TurnTakenOver({ messageId: id })
+  if (message?.status === "cancelled") return yield* new TurnCancelled({ messageId: id })
+})
+
 // internal
 
 /** Renews the lease again and again, and runs the effect when it cannot be: the message is lost. */
@@ -94,16 +108,8 @@ const renewing = Effect.fnUntraced(function*<E>(
 const watching = (message: StoredMessage) =>
   Effect.flatMap(SessionStore, (store) =>
     store.changes(message.id).pipe(
-      Stream.runForEach(() => check(message)),
+      Stream.runForEach(() => confirm(message)),
       Effect.catchTag("StoreError", () => Effect.void),
       Effect.repeat(Schedule.spaced("1 second")),
       Effect.andThen(Effect.never)
     ))
-
-/** Fails if the message is not this owner's any more. */
-const check = Effect.fnUntraced(function*({ epoch, id }: StoredMessage) {
-  const store = yield* SessionStore
-  const message = Option.getOrUndefined(yield* Effect.orElseSucceed(retrying(store.getMessage(id)), Option.none))
-  if (message !== undefined && message.epoch !== epoch) return yield* new TurnTakenOver({ messageId: id })
-  if (message?.status === "cancelled") return yield* new TurnCancelled({ messageId: id })
-})

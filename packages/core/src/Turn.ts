@@ -42,7 +42,7 @@ import * as Exchange from "./Exchange.ts"
 import type { AssistantMessageId, ConversationId, PromptIds, SessionId } from "./Ids.ts"
 import { makeId, makePromptIds } from "./Ids.ts"
 import * as LiveReply from "./LiveReply.ts"
-import { hold, snapshots } from "./Ownership.ts"
+import { confirm, hold, snapshots } from "./Ownership.ts"
 import * as Prompts from "./Prompt.ts"
 import { baseline, readExchange } from "./ReadExchange.ts"
 import * as Reply from "./Reply.ts"
@@ -205,7 +205,8 @@ const answer = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
     if (recorded !== undefined && message.parts.length > 0) live.update((reply) => Reply.restore(reply, message.parts))
     const found = recorded === undefined ? undefined : yield* findAnswer(recorded, live)
     if (found !== undefined) yield* tracer.emit("response.recovered_from_exchange", { message_id: messageId })
-    const exchange = found ?? (yield* drive(request, live, { messageId, onActivity: onActivity(turn) }))
+    const exchange = found ??
+      (yield* drive(request, live, { messageId, confirm: confirm(message), onActivity: onActivity(turn) }))
     return yield* settle(exchange, live, { messageId, conversationId })
   })
 

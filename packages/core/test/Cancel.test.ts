@@ -115,20 +115,19 @@ describe("a cancel by another process", () => {
     }
   )
 
+  let failuresLeft = 0
   test("is noticed although the store fails now and then", () =>
     Effect.gen(function*() {
       const fiber = yield* start()
+      failuresLeft = 2
       yield* Turns.cancel
       yield* TestClock.adjust("3 seconds")
       assert.strictEqual((yield* Fiber.join(fiber)).status, "cancelled")
     }), {
-    store: (store) => {
-      let failures = 0
-      return {
-        getMessage: (id) =>
-          Effect.suspend(() => failures++ < 2 ? Effect.fail(Turns.unavailable("getMessage")) : store.getMessage(id))
-      }
-    }
+    store: (store) => ({
+      getMessage: (id) =>
+        Effect.suspend(() => failuresLeft-- > 0 ? Effect.fail(Turns.unavailable("getMessage")) : store.getMessage(id))
+    })
   })
 
   test("of the session on the server cancels the turn", () =>
