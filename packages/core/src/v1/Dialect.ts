@@ -146,28 +146,23 @@ export const make = Effect.fnUntraced(function*(
   })
 
   /**
-   * Before the first request, once; a failure is not remembered. The time limit is around the wait for somebody else's
-   * probe too: requests that come together to a server that hangs fail together.
+   * Before the first request, and before the next one after a request that broke off: the server may be starting, and lets a
+   * request hang for a minute that reaches it in its first moments (1.18.33). The probe is given up soon and tried again by
+   * whoever retries. The time limit is around the wait for somebody else's probe too: requests that come together to a server
+   * that hangs fail together.
    */
   const probing = yield* Semaphore.make(1)
-  const probeOnce = Effect.suspend(() =>
-    isKnown ? Effect.void : withTimeout(
+  const isReady = () => isUp && isKnown
+  const whenReady = Effect.suspend(() =>
+    isReady() ? Effect.void : within(
+      probeMillis,
       "health",
-      Semaphore.withPermit(probing, Effect.suspend(() => (isKnown ? Effect.void : Effect.asVoid(probe))))
+      Semaphore.withPermit(probing, Effect.suspend(() => (isReady() ? Effect.void : Effect.asVoid(probe))))
     )
   )
 
-  /**
-   * Before a connection to the event stream, unless the server is known to answer. One that was restarted lets a request hang
-   * for a minute that reaches it in its first moments (1.18.33); this one is given up soon, and the stream is opened when one
-   * was answered.
-   */
-  const probeBriefly = Effect.suspend(
-    () => (isUp && isKnown ? Effect.void : within(probeMillis, "health", Effect.asVoid(probe)))
-  )
-
   const request = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
-    Effect.andThen(probeOnce, withTimeout(operation, requestText(operation, request)))
+    Effect.andThen(whenReady, withTimeout(operation, requestText(operation, request)))
 
   const requestJson = <S extends Schema.Top & { readonly DecodingServices: never }>(
     operation: string,
@@ -225,7 +220,7 @@ export const make = Effect.fnUntraced(function*(
 
     listMessages: Effect.fnUntraced(
       function*(id, { before, limit }) {
-        yield* probeOnce
+        yield* whenReady
         const operation = "list messages"
         const get = HttpClientRequest.get(session(id, "/message"), { acceptJson: true }).pipe(
           HttpClientRequest.setUrlParams({ limit: String(limit), ...(before !== undefined && { before }) })
@@ -260,7 +255,7 @@ export const make = Effect.fnUntraced(function*(
       ),
 
     promptAndWait: (id, prompt) =>
-      probeOnce.pipe(
+      whenReady.pipe(
         Effect.andThen(requestText("send message", post(session(id, "/message"), Wire.fromPrompt(prompt)))),
         Effect.flatMap((body) => json("send message", Wire.WireMessage, body)),
         Effect.map(Wire.toMessage),
@@ -302,7 +297,7 @@ export const make = Effect.fnUntraced(function*(
       ),
 
     events: Stream.unwrap(Effect.gen(function*() {
-      yield* probeBriefly
+      yield* whenReady
       const operation = "open event stream"
       const response = yield* within(
         Math.min(openMillis, timeoutMillis),
