@@ -10,8 +10,12 @@
 const read = (path) => process.getBuiltinModule("node:fs").readFileSync(new URL(path, import.meta.url), "utf8")
 const version = () => JSON.parse(read("../package.json")).version
 
+const [major, minor] = process.versions.node.split(".").map(Number)
 const [first, ...rest] = process.argv.slice(2)
-if (rest.length === 0 && (first === "--help" || first === "-h")) {
+if (major < 22 || (major === 22 && minor < 19)) {
+  process.stderr.write(`opencode-turn needs Node 22.19 or newer; this is ${process.versions.node}\n`)
+  process.exitCode = 1
+} else if (rest.length === 0 && (first === "--help" || first === "-h")) {
   process.stdout.write(read("./help.txt"))
 } else if (rest.length === 0 && (first === "--version" || first === "-v")) {
   process.stdout.write(`opencode-turn ${version()}\n`)
@@ -22,7 +26,7 @@ if (rest.length === 0 && (first === "--help" || first === "-h")) {
   process.on("warning", (warning) => {
     if (warning.name !== "ExperimentalWarning") { for (const listener of print) listener(warning) }
   })
-  process.getBuiltinModule("node:module").enableCompileCache()
+  process.getBuiltinModule("node:module").enableCompileCache?.()
   const { main } = await import("@opencode-turn/platform-node/Cli")
   main(version())
 }

@@ -133,7 +133,7 @@ export const layerStore = (
 ): Layer.Layer<SessionStore.SessionStore, InvalidConfig | SessionStore.StoreError> =>
   Layer.unwrap(Effect.gen(function*() {
     const given = database ?? (yield* databaseSetting)
-    const place = Redacted.isRedacted(given) ? Redacted.value(given) : given
+    const place = yield* checkDatabase("database", Redacted.isRedacted(given) ? Redacted.value(given) : given)
     if (isPostgresUrl(place)) return SqlSessionStore.layerPostgres({ url: Redacted.make(place) })
     // Not `layerMemory`: layers are built once per reference, and two live layers would share its conversations.
     if (isMemory(place)) return Layer.effect(SessionStore.SessionStore, SessionStore.makeMemory)
@@ -149,7 +149,10 @@ export const layerStore = (
  */
 export const databaseSetting: Effect.Effect<Database, InvalidConfig> = Effect.gen(function*() {
   const configured = yield* setting("OPENCODE_TURN_DATABASE")
-  if (configured !== undefined) return isPostgresUrl(configured) ? Redacted.make(configured) : configured
+  if (configured !== undefined) {
+    yield* checkDatabase("OPENCODE_TURN_DATABASE", configured)
+    return isPostgresUrl(configured) ? Redacted.make(configured) : configured
+  }
   // The specification of these folders says that a relative path is to be ignored.
   const data = yield* setting("XDG_DATA_HOME")
   const folder = data !== undefined && isAbsolute(data) ? data : join(homedir(), ".local", "share")
@@ -163,6 +166,25 @@ export const databaseSetting: Effect.Effect<Database, InvalidConfig> = Effect.ge
  * @since 0.1.0
  */
 export const isPostgresUrl = (database: string): boolean => /^postgres(ql)?:/i.test(database)
+
+/**
+ * Checks that a text can be a database: a file, `memory`, or the URL of a PostgreSQL one. The reason does not repeat the text,
+ * which may hold a password.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const checkDatabase = (name: string, database: string): Effect.Effect<string, InvalidConfig> =>
+  database.trim() !== "" && (isPostgresUrl(database) || !/^[a-z][a-z0-9+.-]*:\/\//i.test(database))
+    ? Effect.succeed(database)
+    : Effect.fail(
+      new InvalidConfig({
+        setting: name,
+        reason: database.trim() === ""
+          ? "is empty: name a file, memory, or a postgres:// URL"
+          : "is a URL of another kind of database: name a file, memory, or a postgres:// URL"
+      })
+    )
 
 /**
  * A setting of the configuration; `undefined` where it is missing or empty.

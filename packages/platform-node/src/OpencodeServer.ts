@@ -9,9 +9,8 @@
  * **Gotchas**
  *
  * - A child process keeps real time: under a `TestClock` the start waits for ever. Build it with the live clock.
- * - A host that dies of `SIGKILL`, or of a signal that nobody handles, runs no code of ours and leaves the server behind.
- *   `NodeRuntime.runMain` handles `SIGINT` and `SIGTERM` and closes the scope; `process.exit` and an uncaught exception
- *   are covered here.
+ * - A host that dies of `SIGKILL`, or of a signal that nobody handles, runs no code of ours: a watchdog ends the server then
+ *   (`Watchdog`; on systems with a POSIX shell).
  * - A tool that outlives a server which ended by itself is not found any more.
  *
  * @since 0.1.0
@@ -40,6 +39,7 @@ import { createRequire } from "node:module"
 import { createServer } from "node:net"
 import { stripVTControlCharacters } from "node:util"
 import * as ProcessTree from "./internal/ProcessTree.ts"
+import * as Watchdog from "./internal/Watchdog.ts"
 
 /**
  * A running OpenCode server.
@@ -405,6 +405,7 @@ const spawn = Effect.fnUntraced(function*(
   yield* Effect.addFinalizer(() => root === undefined ? Effect.void : endTree(root))
 
   const exited: Effect.Effect<number | null> = Effect.orElseSucceed(handle.exitCode, () => null)
+  yield* Watchdog.guard(handle.pid, exited)
   const kill = Effect.sync(killTree).pipe(
     Effect.andThen(Effect.ignore(handle.kill({ killSignal: "SIGKILL" }))),
     Effect.andThen(exited),

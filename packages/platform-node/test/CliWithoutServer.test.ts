@@ -253,6 +253,27 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       assert.match(errorLine(finished), /^opencode-turn: OPENCODE_TIMEOUT is not a duration: "soon"/)
     }))
 
+  it.effect("ends with 2 for an address or a database that cannot be one, and repeats no secret", () =>
+    Effect.gen(function*() {
+      const wrong: ReadonlyArray<readonly [ReadonlyArray<string>, Record<string, string>, RegExp]> = [
+        [["list", "--database", "mysql://u:canary@h/x"], {}, /^opencode-turn: --database is a URL of another kind/],
+        [["list", "--database", ""], {}, /^opencode-turn: --database is empty/],
+        [["run", "--url", "http://u:canary@h", "hi"], {}, /^opencode-turn: --url holds a password/],
+        [["run", "hi"], { OPENCODE_BASE_URL: "nonsense" }, /^opencode-turn: OPENCODE_BASE_URL is not an http/],
+        [
+          ["list"],
+          { OPENCODE_TURN_DATABASE: "mysql://u:canary@h/x" },
+          /^opencode-turn: OPENCODE_TURN_DATABASE is a URL/
+        ]
+      ]
+      for (const [args, env, expected] of wrong) {
+        const finished = yield* cli(args, { env })
+        assert.strictEqual(finished.code, 2, args.join(" "))
+        assert.match(errorLine(finished), expected)
+        assert.notInclude(finished.stdout + finished.stderr, "canary")
+      }
+    }))
+
   it.effect("says its version", () =>
     Effect.gen(function*() {
       for (const args of [["--version"], ["run", "--version"]]) {

@@ -41,9 +41,14 @@ export interface Server {
 
 /** The flags, checked and completed from the settings. */
 export const settings = Effect.fnUntraced(function*(flags: Flags): Effect.fn.Return<Flags, Failure> {
-  const url = flags.url === undefined
-    ? yield* orUsage(LiveLayer.setting("OPENCODE_BASE_URL"))
-    : yield* orUsage(LiveLayer.checkUrl("--url", flags.url))
+  const name = flags.url === undefined ? "OPENCODE_BASE_URL" : "--url"
+  const given = flags.url ?? (yield* orUsage(LiveLayer.setting("OPENCODE_BASE_URL")))
+  const url = given === undefined ? undefined : yield* orUsage(LiveLayer.checkUrl(name, given))
+  if (flags.url !== undefined && new URL(flags.url).password !== "") {
+    return yield* usage(
+      "--url holds a password, which others can read on a command line: set OPENCODE_SERVER_PASSWORD to it instead"
+    )
+  }
   const directory = flags.directory ?? (yield* orUsage(LiveLayer.setting("OPENCODE_DIRECTORY")))
   return { url, directory: directory === undefined ? undefined : resolve(directory) }
 })

@@ -48,7 +48,9 @@ export const openExisting = Effect.fnUntraced(
 
 const find = (flag: string | undefined): Effect.Effect<LiveLayer.Database, Failure> => {
   if (flag === undefined) return Effect.mapError(LiveLayer.databaseSetting, (error) => usage(error.message))
-  if (!LiveLayer.isPostgresUrl(flag)) return Effect.succeed(flag)
+  if (!LiveLayer.isPostgresUrl(flag)) {
+    return Effect.mapError(LiveLayer.checkDatabase("--database", flag), (error) => usage(error.message))
+  }
   return mayHoldPassword(flag)
     ? Effect.fail(usage(
       "--database is a URL with a password, which others can read on a command line: " +

@@ -1,0 +1,83 @@
+/** What must be true of a turn in the end, whatever became of its workers and its server. */
+import type { StoredMessage } from "@opencode-turn/core/StoredMessage"
+import type { RawMessage } from "./Place.ts"
+
+/** All that is left of a turn. */
+export interface Found {
+  readonly id: string
+  readonly row: StoredMessage | undefined
+  /** The messages of its conversation. */
+  readonly conversation: ReadonlyArray<StoredMessage>
+  /** What the server has stored of the session. */
+  readonly record: ReadonlyArray<RawMessage>
+  readonly modelCalls: number
+  readonly toolRuns: number
+}
+
+export interface Expected {
+  /** Its worker may have been killed before the claim. */
+  readonly mayBeUnclaimed: boolean
+  readonly steps: number
+  readonly serverKills: number
+}
+
+/** What the model says in the first step, and at the begin of the last one: no other turn's. */
+export const firstText = (id: string): string => `first-${id};`
+export const lastText = (id: string): string => `last-${id};`
+
+export const isOpen = ({ status }: StoredMessage): boolean => status === "pending" || status === "queued"
+
+/** The invariants that do not hold. */
+export const check = (found: Found, expected: Expected): ReadonlyArray<string> => [
+  ...(found.row === undefined ? checkUnclaimed(found, expected) : checkRow(found, found.row, expected)),
+  ...(found.conversation.filter(isOpen).length > 1 ? ["its conversation has more than one open message"] : []),
+  ...differs(
+    "tool runs",
+    found.toolRuns,
+    found.row === undefined ? 0 : 1,
+    found.row === undefined ? 0 : expected.serverKills
+  )
+]
+
+// internal
+
+const checkUnclaimed = ({ id, modelCalls, record }: Found, { mayBeUnclaimed }: Expected) => [
+  ...(mayBeUnclaimed ? [] : ["nothing of it is stored"]),
+  ...(modelCalls === 0 ? [] : ["the model was asked, and nothing is stored"]),
+  ...(record.some((message) => isPromptOf(id, message)) ? ["its prompt was sent, and nothing is stored"] : [])
+]
+
+const checkRow = (
+  { conversation, id, modelCalls, record }: Found,
+  row: StoredMessage,
+  { serverKills, steps }: Expected
+): ReadonlyArray<string> => {
+  const promptId = row.request?.prompt.ids?.promptId
+  const answer = record.filter(({ info }) => info.role === "assistant" && info.parentID === promptId)
+  const text = answer.flatMap(textsOf).join("\n\n")
+  const count = (part: string) => row.content.split(part).length - 1
+  return [
+    ...(row.status === "completed" ? [] : [`it ended as ${row.status} (${row.error?.tag}: ${row.error?.message})`]),
+    ...(row.content === text
+      ? []
+      : [`stored is ${JSON.stringify(row.content)}, the server has ${JSON.stringify(text)}`]),
+    ...differs("rows", conversation.filter((message) => message.id === id).length, 1, 0),
+    ...differs("user messages under its id", record.filter(({ info }) => info.id === promptId).length, 1, 0),
+    ...differs("user messages with its text", record.filter((message) => isPromptOf(id, message)).length, 1, 0),
+    ...differs("model calls", modelCalls, steps, serverKills),
+    ...differs("last texts", count(lastText(id)), 1, 0),
+    // A step that was complete when the server died may be asked for again: then both are the server's.
+    ...differs("first texts", count(firstText(id)), 1, serverKills),
+    ...(row.content.endsWith("end.") ? [] : ["its end is missing"])
+  ]
+}
+
+const isPromptOf = (id: string, { info, parts }: RawMessage): boolean =>
+  info.role === "user" && parts.some(({ text }) => text?.startsWith(`turn ${id} `) === true)
+
+const textsOf = ({ parts }: RawMessage): ReadonlyArray<string> =>
+  parts.flatMap(({ text, type }) => (type === "text" && text !== undefined && text !== "" ? [text] : []))
+
+/** Exactly `wanted`, or as many more or less as the server was killed. */
+const differs = (what: string, found: number, wanted: number, tolerance: number): ReadonlyArray<string> =>
+  Math.abs(found - wanted) <= tolerance ? [] : [`${found} ${what} instead of ${wanted}`]

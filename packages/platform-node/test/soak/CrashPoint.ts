@@ -1,0 +1,90 @@
+/**
+ * The named points of a turn at which a worker process kills, freezes or announces itself: wrappers around the services that
+ * the turn uses, so that the code under test knows nothing of them.
+ */
+import { Client } from "@opencode-turn/core/Client"
+import type { Subscriber } from "@opencode-turn/core/EventHub"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import type { TurnEvent } from "@opencode-turn/core/TurnEvent"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+
+/** In the order in which a turn comes to them. */
+export const points = [
+  "before claim",
+  "after claim",
+  "session made, not stored",
+  "after session",
+  "before prompt",
+  "prompt on its way",
+  "prompt sent and answer not read",
+  "tool running",
+  "mid stream",
+  "before finalize",
+  "after finalize"
+] as const
+
+export type Point = typeof points[number]
+
+/** Calls `reached` when a turn that uses these services comes to the point, each time that it does. */
+export const layer = (
+  point: Point | undefined,
+  reached: () => void
+): Layer.Layer<SessionStore | Client, never, SessionStore | Client> => {
+  const signal = Effect.sync(reached)
+  const before = (name: Point) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    name === point ? Effect.andThen(signal, effect) : effect
+  const after = (name: Point) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    name === point ? Effect.tap(effect, signal) : effect
+
+  const store = Effect.map(SessionStore, (store) =>
+    SessionStore.of({
+      ...store,
+      claim: (claim) => store.claim(claim).pipe(before("before claim"), after("after claim")),
+      setSession: (...change) => after("after session")(store.setSession(...change)),
+      finalize: (...write) => store.finalize(...write).pipe(before("before finalize"), after("after finalize"))
+    }))
+
+  const client = Effect.map(Client, (client) =>
+    Client.of({
+      ...client,
+      createSession: (options) => after("session made, not stored")(client.createSession(options)),
+      prompt: (id, prompt) =>
+        client.prompt(id, prompt).pipe(
+          before("before prompt"),
+          after("prompt sent and answer not read"),
+          point === "prompt on its way" ? duringSome(signal) : (effect) => effect
+        ),
+      subscribe: (id, subscriber) => client.subscribe(id, watched(subscriber, point, reached))
+    }))
+
+  return Layer.merge(Layer.effect(SessionStore, store), Layer.effect(Client, client))
+}
+
+// internal
+
+/** Somewhere between the first byte sent and the answer: a prompt takes some ten milliseconds. */
+const duringSome = (signal: Effect.Effect<void>) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.raceFirst(
+    effect,
+    Effect.andThen(Effect.sleep(Math.floor(Math.random() * 12)), Effect.andThen(signal, Effect.never))
+  )
+
+/** Well inside the long answer: the step before it streams fewer deltas. */
+const deltasToMidStream = 15
+
+const watched = (subscriber: Subscriber, point: Point | undefined, reached: () => void): Subscriber => {
+  if (point !== "tool running" && point !== "mid stream") return subscriber
+  let deltas = 0
+  const isThere = (event: TurnEvent): boolean =>
+    point === "mid stream"
+      ? event._tag === "PartDelta" && ++deltas === deltasToMidStream
+      : event._tag === "PartUpdated" && event.part.type === "tool" && event.part.status === "running"
+  return {
+    ...subscriber,
+    onEvent: (event) => {
+      subscriber.onEvent(event)
+      if (isThere(event)) reached()
+    }
+  }
+}

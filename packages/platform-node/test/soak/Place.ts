@@ -1,0 +1,125 @@
+/**
+ * Where a soak takes place: a real OpenCode that can be killed and started again, its scripted model, one database, workers
+ * that carry on what others leave, and a view of all of it that does not go through the code under test.
+ */
+import { NodeHttpClient, NodeServices } from "@effect/platform-node"
+import type { SessionStore } from "@opencode-turn/core/SessionStore"
+import * as SessionStores from "@opencode-turn/core/SessionStore"
+import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
+import * as SqlSessionStore from "@opencode-turn/platform-node/SqlSessionStore"
+import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
+import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
+import { Context, Effect, Exit, FileSystem, Layer, Redacted, Schema, Scope } from "effect"
+import type { Database, Task } from "./Task.ts"
+import * as WorkerProcess from "./WorkerProcess.ts"
+
+export interface Place {
+  readonly database: Database
+  readonly directory: string
+  readonly store: SessionStore["Service"]
+  readonly model: ScriptedModel.ScriptedModel["Service"]
+  /** Starts a worker of this place. */
+  readonly worker: (task: Omit<Task, "database" | "server">) => ReturnType<typeof WorkerProcess.start>
+  /** Kills the server as a crash would, and gives the time. */
+  readonly killServer: Effect.Effect<number>
+  /** Starts it again, on the same port and with what it had stored. */
+  readonly startServer: Effect.Effect<void>
+  /** What the server has stored of a session, oldest first, as it says it. */
+  readonly record: (sessionId: string) => Effect.Effect<ReadonlyArray<RawMessage>>
+  /** Kills one of the workers that carry turns on, and puts another in its place. */
+  readonly replaceCarrier: Effect.Effect<void>
+  /** The workers that carry turns on. */
+  readonly carriers: () => ReadonlyArray<WorkerProcess.WorkerProcess>
+}
+
+/** A message as the server sends it: only what the checks look at. */
+export const RawMessage = Schema.Struct({
+  info: Schema.Struct({
+    id: Schema.String,
+    role: Schema.String,
+    parentID: Schema.optionalKey(Schema.String)
+  }),
+  parts: Schema.Array(Schema.Struct({ type: Schema.String, text: Schema.optionalKey(Schema.String) }))
+})
+export interface RawMessage extends Schema.Schema.Type<typeof RawMessage> {}
+
+/** Opens a place that is gone, with all its processes, when the scope closes. Without a database it is a SQLite file. */
+export const make = Effect.fnUntraced(function*(postgresUrl: string | undefined) {
+  const fs = yield* FileSystem.FileSystem
+  const scope = yield* Effect.scope
+  const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-soak-" })
+  const directory = `${folder}/project`
+  yield* fs.makeDirectory(directory)
+  const database: Database = postgresUrl === undefined
+    ? { kind: "SQLite", location: `${folder}/turns.db` }
+    : { kind: "PostgreSQL", location: postgresUrl }
+  const store = Context.get(yield* Layer.build(layerStore(database)), SessionStores.SessionStore)
+  const model = Context.get(yield* Layer.build(ScriptedModel.layer()), ScriptedModel.ScriptedModel)
+
+  const options: OpencodeServer.Options = {
+    home: `${folder}/home`,
+    directory,
+    environment: ScriptedProvider.environment(ScriptedProvider.opencodeConfig(model))
+  }
+  const startIn = Effect.fnUntraced(function*(options: OpencodeServer.Options) {
+    const lifetime = yield* Scope.fork(scope)
+    return { lifetime, server: yield* Scope.provide(OpencodeServer.make(options), lifetime) }
+  })
+  let current = yield* startIn(options)
+  const { password, url } = current.server
+  const port = Number(new URL(url).port)
+  const plainPassword = Redacted.value(password)
+
+  const worker: Place["worker"] = (task) =>
+    WorkerProcess.start({ ...task, database, server: { url, password: plainPassword, directory } })
+  const carrier = Effect.gen(function*() {
+    const lifetime = yield* Scope.fork(scope)
+    const process = yield* Scope.provide(worker({}), lifetime)
+    yield* process.said("started")
+    return { lifetime, process }
+  })
+  let carriers = yield* Effect.all([carrier, carrier], { concurrency: 2 })
+
+  const place: Place = {
+    database,
+    directory,
+    store,
+    model,
+    worker,
+    killServer: Effect.gen(function*() {
+      yield* current.server.kill
+      const atMillis = Date.now()
+      yield* Scope.close(current.lifetime, Exit.void)
+      return atMillis
+    }),
+    startServer: Effect.gen(function*() {
+      current = yield* startIn({ ...options, port, password })
+    }).pipe(Effect.provide(platform), Effect.orDie),
+    record: (sessionId) =>
+      Effect.promise(async () => {
+        const response = await fetch(`${url}/session/${sessionId}/message`, {
+          headers: { authorization: `Basic ${btoa(`opencode:${plainPassword}`)}` }
+        })
+        if (!response.ok) throw new Error(`the server answered ${response.status}`)
+        return decodeMessages(await response.json())
+      }),
+    replaceCarrier: Effect.gen(function*() {
+      const [oldest, other] = carriers
+      yield* Scope.close(oldest.lifetime, Exit.void)
+      carriers = [other, yield* carrier]
+    }),
+    carriers: () => carriers.map(({ process }) => process)
+  }
+  return place
+}, Effect.provide(Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)))
+
+// internal
+
+const platform = Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)
+
+const layerStore = ({ kind, location }: Database) =>
+  kind === "SQLite"
+    ? SqlSessionStore.layerSqlite({ filename: location })
+    : SqlSessionStore.layerPostgres({ url: Redacted.make(location), maxConnections: 4 })
+
+const decodeMessages = Schema.decodeUnknownSync(Schema.Array(RawMessage))

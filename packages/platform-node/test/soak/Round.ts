@@ -1,0 +1,272 @@
+/**
+ * One round of a soak: several turns at once, each in a worker of its own that comes to the end that is planned for it; then
+ * the wait until all of them are terminal, and the checks.
+ */
+import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
+import type { StoredMessage } from "@opencode-turn/core/StoredMessage"
+import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
+import { Effect, Fiber, Option, Schedule } from "effect"
+import { existsSync, readFileSync } from "node:fs"
+import * as Checks from "./Checks.ts"
+import type { Point } from "./CrashPoint.ts"
+import type { Place } from "./Place.ts"
+import type { WorkerProcess } from "./WorkerProcess.ts"
+
+/**
+ * What becomes of the worker of a turn.
+ *
+ * - `killed`: `SIGKILL` at the point, or, without one, at a random time.
+ * - `frozen`: `SIGSTOP` at the point, and `SIGCONT` when another worker has brought the turn to its end.
+ * - `stopped`: `SIGTERM` at the point, as by a deployment.
+ * - `spared`: nothing.
+ */
+export type End =
+  | { readonly type: "killed"; readonly point?: Point }
+  | { readonly type: "frozen" | "stopped"; readonly point: Point }
+  | { readonly type: "spared" }
+
+export interface Plan {
+  readonly end: End
+  readonly conversationId: string
+}
+
+export interface Options {
+  /** Names the turns of this round: unlike any other of the place. */
+  readonly name: string
+  readonly plans: ReadonlyArray<Plan>
+  /**
+   * The server is killed while the turns run, and started again: when the model was asked for every one of them, or early, when
+   * some may not have begun.
+   */
+  readonly serverKilled?: "amid all" | "early" | undefined
+  /** One of the workers that carry turns on is killed as well. */
+  readonly isCarrierKilled?: boolean | undefined
+}
+
+/** What happened to one turn. Times are milliseconds, undefined where there was nothing to measure. */
+export interface Outcome {
+  readonly end: string
+  /** The turn's worker died, or was frozen, before the turn was over. */
+  readonly wasLeft: boolean
+  /** Nothing of the turn was stored: its worker was killed before. */
+  readonly isUnclaimed: boolean
+  readonly toTakeOver: number | undefined
+  readonly toTerminal: number | undefined
+  readonly extraModelCalls: number
+  readonly epoch: number
+  readonly violations: ReadonlyArray<string>
+}
+
+export interface Result {
+  readonly outcomes: ReadonlyArray<Outcome>
+  /** What is wrong with the round as a whole. */
+  readonly violations: ReadonlyArray<string>
+  readonly serverKills: number
+  readonly carrierKills: number
+}
+
+export const describeEnd = (end: End): string =>
+  end.type === "killed"
+    ? `killed ${end.point ?? "at random"}`
+    : end.type === "spared"
+    ? "spared"
+    : `${end.type} ${end.point}`
+
+export const run = Effect.fnUntraced(function*(place: Place, options: Options): Effect.fn.Return<Result> {
+  const plans = options.plans.map((plan, index) => ({ ...plan, id: `${options.name}-${index}` }))
+  const server = yield* Effect.forkChild(
+    options.serverKilled === undefined ? Effect.undefined : bounceServer(place, options)
+  )
+  const carrier = yield* Effect.forkChild(
+    options.isCarrierKilled === true ? Effect.delay(place.replaceCarrier, "5500 millis") : Effect.void
+  )
+  const watched = yield* Effect.forEach(
+    plans,
+    (plan) => Effect.scoped(runOne(place, plan, Fiber.join(server))),
+    { concurrency: "unbounded" }
+  )
+  const serverKilledMillis = yield* Fiber.join(server)
+  yield* Fiber.join(carrier)
+  const serverKills = serverKilledMillis === undefined ? 0 : 1
+  const outcomes = yield* Effect.forEach(watched, (turn) => conclude(place, turn, serverKills, serverKilledMillis))
+  const open = yield* Effect.orDie(Effect.all([
+    place.store.listByStatus({ status: "pending", limit: 100 }),
+    place.store.listByStatus({ status: "queued", limit: 100 })
+  ]))
+  return {
+    outcomes,
+    violations: open.flat().map(({ id, status }) => `${id} is left ${status}`),
+    serverKills,
+    carrierKills: options.isCarrierKilled === true ? 1 : 0
+  }
+})
+
+// internal
+
+/** Calls of the model that a turn needs. */
+const steps = 2
+
+/** A short step with a tool, and an answer that streams for a second. */
+const promptOf = (id: string): string =>
+  ScriptedModel.prompt(`turn ${id}`, [
+    {
+      text: Checks.firstText(id),
+      tool: "bash",
+      args: { command: `echo ran >> ${id}.txt`, description: "leave a trace" }
+    },
+    { text: `${Checks.lastText(id)} ${"word ".repeat(39)}end.`, chunkDelayMillis: 25 }
+  ])
+
+/** How long a turn may take until it is terminal, from the end of its worker. */
+const patience = "30 seconds"
+
+interface Watched {
+  readonly plan: Plan & { readonly id: string }
+  /** When its worker died or froze. */
+  readonly leftMillis: number | undefined
+  readonly takenOverMillis: number | undefined
+  readonly row: StoredMessage | undefined
+  readonly violations: ReadonlyArray<string>
+  /** What its worker said. */
+  readonly output: string
+}
+
+const runOne = Effect.fnUntraced(function*(
+  place: Place,
+  plan: Plan & { readonly id: string },
+  serverIsBack: Effect.Effect<unknown>
+) {
+  const { end, id } = plan
+  const violations: Array<string> = []
+  const worker = yield* place.worker({
+    turn: { conversationId: plan.conversationId, messageId: id, prompt: promptOf(id) },
+    ...("point" in end && { point: end.point }),
+    ...(end.type === "killed" && end.point !== undefined && { action: "kill" }),
+    ...(end.type === "frozen" && { action: "freeze" })
+  })
+  const takeOver = yield* Effect.forkChild(watchTakeOver(place, id))
+  const leftMillis = yield* leave(worker, end)
+  yield* serverIsBack
+  const row = yield* untilTerminal(place, id, leftMillis !== undefined)
+  if (row !== undefined && Checks.isOpen(row)) violations.push(`is ${row.status} ${patience} after its worker's end`)
+  if (end.type === "spared" && !worker.output().includes("ended completed")) {
+    violations.push("its worker did not complete it")
+  }
+  if (end.type === "frozen" && leftMillis !== undefined) violations.push(...yield* wake(place, id, worker, row))
+  yield* Fiber.interrupt(takeOver)
+  const exit = yield* Fiber.await(takeOver)
+  return {
+    plan,
+    leftMillis,
+    takenOverMillis: exit._tag === "Success" ? exit.value : undefined,
+    row,
+    violations,
+    output: worker.output()
+  } satisfies Watched
+})
+
+/** Waits for what is planned for the worker, or does it, and says when it was left without a worker; undefined if never. */
+const leave = Effect.fnUntraced(function*(worker: WorkerProcess, end: End) {
+  if (end.type === "frozen") return yield* worker.said("reached")
+  if (end.type === "stopped" && (yield* worker.said("reached")) !== undefined) yield* worker.send("SIGTERM")
+  if (end.type === "killed" && end.point === undefined) {
+    yield* worker.said("started")
+    yield* Effect.sleep(Math.floor(Math.random() * 1500))
+    yield* worker.send("SIGKILL")
+  }
+  const { atMillis } = yield* worker.ended
+  return worker.output().includes("ended ") ? undefined : atMillis
+})
+
+/** A frozen worker that goes on finds that the turn is another's: it ends by itself and changes nothing. */
+const wake = Effect.fnUntraced(
+  function*(place: Place, id: string, worker: WorkerProcess, before: StoredMessage | undefined) {
+    yield* worker.send("SIGCONT")
+    const ended = yield* Effect.timeoutOption(worker.ended, "20 seconds")
+    const after = yield* read(place, id)
+    return [
+      ...(Option.isNone(ended) ? ["its frozen worker did not end after it was woken"] : []),
+      ...(JSON.stringify(before) === JSON.stringify(after) ? [] : ["its frozen worker changed it after it was woken"])
+    ]
+  }
+)
+
+const read = (place: Place, id: string) =>
+  Effect.map(Effect.orDie(place.store.getMessage(AssistantMessageId.make(id))), Option.getOrUndefined)
+
+const looking = Schedule.spaced("50 millis")
+
+/** When a second worker took the turn. */
+const watchTakeOver = (place: Place, id: string) =>
+  read(place, id).pipe(
+    Effect.repeat({ schedule: looking, until: (row) => row !== undefined && row.epoch > 1 }),
+    Effect.map(() => Date.now())
+  )
+
+/** The row when it is terminal, or as it is when the patience is over. A turn whose worker left nothing has none. */
+const untilTerminal = (place: Place, id: string, wasLeft: boolean) =>
+  read(place, id).pipe(
+    Effect.repeat({
+      schedule: looking,
+      until: (row) => (row === undefined ? wasLeft : !Checks.isOpen(row))
+    }),
+    Effect.timeoutOption(patience),
+    Effect.flatMap(Option.match({ onNone: () => read(place, id), onSome: Effect.succeed }))
+  )
+
+const bounceServer = Effect.fnUntraced(function*(place: Place, { name, plans, serverKilled }: Options) {
+  const asked = Effect.map(place.model.requests, (requests) => {
+    const turns = requests.map(turnOf).filter((id) => id.startsWith(`${name}-`))
+    return serverKilled === "early" ? turns.length : new Set(turns).size
+  })
+  yield* Effect.repeat(asked, { schedule: looking, until: (count) => count >= plans.length })
+  yield* Effect.sleep(Math.floor(Math.random() * 1000))
+  const atMillis = yield* place.killServer
+  yield* place.startServer
+  return atMillis
+})
+
+/** The turn whose prompt a call of the model answers. */
+const turnOf = ({ messages }: ScriptedModel.ModelRequest): string =>
+  messages.findLast(({ role }) => role === "user")?.text.split(" ")[1] ?? ""
+
+const conclude = Effect.fnUntraced(function*(
+  place: Place,
+  { leftMillis, output, plan: { conversationId, end, id }, row, takenOverMillis, violations: early }: Watched,
+  serverKills: number,
+  serverKilledMillis: number | undefined
+): Effect.fn.Return<Outcome> {
+  const requests = (yield* place.model.requests).filter((request) => turnOf(request) === id)
+  const stored = yield* Effect.orDie(place.store.getSession(ConversationId.make(conversationId)))
+  const sessionId = row?.request?.sessionId ?? Option.getOrUndefined(stored)
+  const trace = `${place.directory}/${id}.txt`
+  const found: Checks.Found = {
+    id,
+    row,
+    conversation: yield* Effect.orDie(place.store.listMessages(ConversationId.make(conversationId), 1000)),
+    record: sessionId === undefined ? [] : yield* place.record(sessionId),
+    modelCalls: requests.length,
+    toolRuns: existsSync(trace) ? readFileSync(trace, "utf8").split("\n").length - 1 : 0
+  }
+  const violations = [...early, ...Checks.check(found, { mayBeUnclaimed: mayBeUnclaimed(end), steps, serverKills })]
+  const finishedMillis = row?.finishedMillis ?? undefined
+  // Who was there when the server was killed measures from there.
+  const sinceMillis = leftMillis ?? serverKilledMillis
+  return {
+    end: describeEnd(end),
+    wasLeft: leftMillis !== undefined && (finishedMillis === undefined || finishedMillis > leftMillis),
+    isUnclaimed: row === undefined,
+    toTakeOver: leftMillis === undefined || takenOverMillis === undefined ? undefined : takenOverMillis - leftMillis,
+    toTerminal: sinceMillis === undefined || finishedMillis === undefined || finishedMillis < sinceMillis
+      ? undefined
+      : finishedMillis - sinceMillis,
+    extraModelCalls: Math.max(0, requests.length - steps),
+    epoch: row?.epoch ?? 0,
+    violations: violations.length === 0
+      ? []
+      : [`${id} (${describeEnd(end)}): ${violations.join("; ")}. Its worker said: ${output}`]
+  }
+})
+
+const mayBeUnclaimed = (end: End): boolean =>
+  end.type === "killed" && (end.point === undefined || end.point === "before claim")

@@ -1,0 +1,56 @@
+/**
+ * Kills workers, the workers that carry on, and the server, in the middle of turns, for many rounds on each database, and
+ * checks after every round that each turn came to its one end.
+ *
+ * `pnpm soak [rounds] [SQLite|PostgreSQL]`: 50 rounds of 8 turns on both by default. Exit code 1 if an invariant broke.
+ */
+import { NodeRuntime } from "@effect/platform-node"
+import { Console, Effect } from "effect"
+import * as Figures from "../packages/platform-node/test/soak/Figures.ts"
+import * as Place from "../packages/platform-node/test/soak/Place.ts"
+import * as Plans from "../packages/platform-node/test/soak/Plans.ts"
+import * as Round from "../packages/platform-node/test/soak/Round.ts"
+import * as PostgresGlobalSetup from "../packages/platform-node/test/support/PostgresGlobalSetup.ts"
+
+const [rounds = "50", only] = process.argv.slice(2)
+
+const soak = Effect.fnUntraced(function*(name: string, postgresUrl: string | undefined) {
+  const place = yield* Place.make(postgresUrl)
+  const results: Array<Round.Result> = []
+  for (let index = 0; index < Number(rounds); index++) {
+    const startedMillis = Date.now()
+    results.push(yield* Round.run(place, Plans.round(index)))
+    const latest = Figures.of(results.slice(-1))
+    const all = Figures.of(results)
+    yield* Console.log(
+      `${name} ${index + 1}/${rounds}: ${((Date.now() - startedMillis) / 1000).toFixed(1)} s, ` +
+        `${all.workersLost} workers and ${all.serverKills} servers lost, ` +
+        `to terminal ${Figures.spread(latest.outcomes.flatMap(({ toTerminal }) => toTerminal ?? []))}, ` +
+        `${all.extraModelCalls} extra calls, ${all.violations.length} violations`
+    )
+    for (const violation of latest.violations) yield* Console.log(`  ${violation}`)
+  }
+  const figures = Figures.of(results)
+  yield* Console.log([
+    "",
+    `${name}: ${figures.rounds} rounds, ${figures.turns} turns, ${figures.workersLost} workers lost, ` +
+    `${figures.carrierKills} workers that carry on and ${figures.serverKills} servers killed, ` +
+    `${figures.extraModelCalls} extra model calls, ${Figures.late(figures)} taken over late, ` +
+    `${figures.violations.length} violations`,
+    Figures.table(figures),
+    ""
+  ].join("\n"))
+  return figures.violations.length
+}, Effect.scoped)
+
+const postgres = Effect.acquireRelease(
+  Effect.promise(PostgresGlobalSetup.start),
+  ({ stop }) => Effect.promise(stop)
+)
+
+Effect.gen(function*() {
+  let violations = 0
+  if (only !== "PostgreSQL") violations += yield* soak("SQLite", undefined)
+  if (only !== "SQLite") violations += yield* soak("PostgreSQL", (yield* postgres).url)
+  if (violations > 0) process.exitCode = 1
+}).pipe(Effect.scoped, NodeRuntime.runMain)
