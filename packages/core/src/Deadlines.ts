@@ -52,7 +52,8 @@ export interface Due {
  * **Details**
  *
  * - `worked`: the server says that it works, so what is waited for is waited for once more.
- * - `lookAgain`: the turn may have ended `since` then; `isIdle` is what the record said of its session.
+ * - `lookAgain`: the turn may have ended `since` then; `isIdle` is what the record said of its session. After each of the
+ *   `resumes` it is given twice the time: a server that has just been restarted may need seconds before it begins.
  * - `goOn`: it has not.
  * - `isEnding`, `isIdleForSure`: whether a look is to come, and whether two of them, some time apart, found the session idle.
  * - `patience`: until when an answer to a look that is made now is waited for.
@@ -63,7 +64,11 @@ export interface Due {
 export interface Deadlines {
   readonly due: () => Due
   readonly worked: () => void
-  readonly lookAgain: (ending: { readonly sinceMillis: number; readonly isIdle: boolean }) => void
+  readonly lookAgain: (ending: {
+    readonly sinceMillis: number
+    readonly isIdle: boolean
+    readonly resumes?: number
+  }) => void
   readonly goOn: () => void
   readonly isEnding: () => boolean
   readonly isIdleForSure: () => boolean
@@ -111,14 +116,14 @@ export const make = Effect.fnUntraced(function*(options: {
     worked: () => {
       waitingMillis = clock.now()
     },
-    lookAgain: ({ isIdle, sinceMillis }) => {
+    lookAgain: ({ isIdle, resumes = 0, sinceMillis }) => {
       const nowMillis = clock.now()
       const idleSinceMillis = isIdle ? ending?.idleSinceMillis ?? nowMillis : undefined
       const secondLookAt = idleSinceMillis === undefined ? nowMillis : idleSinceMillis + secondLookMillis
       ending = {
         sinceMillis: ending?.sinceMillis ?? sinceMillis,
         idleSinceMillis,
-        nextLookMillis: nowMillis < secondLookAt ? secondLookAt : nowMillis + pollMillis
+        nextLookMillis: nowMillis < secondLookAt ? secondLookAt : nowMillis + pollMillis * 2 ** resumes
       }
     },
     goOn: () => {

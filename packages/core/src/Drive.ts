@@ -156,7 +156,7 @@ export const drive = Effect.fn("Turn.drive")(
           live.update(Reply.markGap)
           yield* prompt
           deadlines.goOn()
-          deadlines.lookAgain({ sinceMillis, isIdle: false })
+          deadlines.lookAgain({ sinceMillis, isIdle: false, resumes })
         }
         if (sinceMillis >= due.finalExchange) {
           const limit = yield* TurnPolicy.FinalExchange
