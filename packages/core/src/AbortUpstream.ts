@@ -35,15 +35,10 @@ export const abortAnswer = Effect.fn("Turn.abortAnswer")(function*(
   return yield* read
 })
 
-/**
- * Aborts the session and the sessions of its subagents. Best effort: what cannot be reached is left to the server.
- *
- * @category steps
- * @since 0.1.0
- */
-export const abortTree = Effect.fn("Turn.abortTree")(function*(
-  reply: Reply.Reply
-): Effect.fn.Return<void, RequestError, Client> {
+// internal
+
+/** Best effort: what cannot be reached is left to the server. */
+const abortTree = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Return<void, RequestError, Client> {
   const client = yield* Client
   // OpenCode aborts running subagents with their root (1.18.33); asking for each as well costs little.
   yield* Effect.forEach(

@@ -46,7 +46,7 @@ import { SessionNotFound } from "./ClientError.ts"
 import * as Deadlines from "./Deadlines.ts"
 import type { Subscription } from "./EventHub.ts"
 import * as Exchange from "./Exchange.ts"
-import type { MessageId, SessionId } from "./Ids.ts"
+import type { MessageId, PromptIds, SessionId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
 import { promptOnce, readExchange } from "./ReadExchange.ts"
 import * as Reply from "./Reply.ts"
@@ -64,6 +64,14 @@ import * as TurnSignals from "./TurnSignals.ts"
 export type DriveError = RequestError | EventsError | SessionNotFound | StaleSession | TurnTimeout | TurnUnfinished
 
 /**
+ * A request whose ids are known, so that it may be posted again.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type IdentifiedRequest = StoredRequest & { readonly prompt: { readonly ids: PromptIds } }
+
+/**
  * Drives the request until its exchange is final, or is known to stay without an answer. The reply is folded into `live`;
  * `onActivity` is run at most every `TurnPolicy.ActivityTick`. `confirm` is run right before each time the prompt is posted:
  * its failure is the end of the drive.
@@ -73,7 +81,7 @@ export type DriveError = RequestError | EventsError | SessionNotFound | StaleSes
  */
 export const drive = Effect.fn("Turn.drive")(
   function*<E extends { readonly _tag: string; readonly message: string }, R1, R2>(
-    request: StoredRequest & { readonly prompt: { readonly ids: NonNullable<StoredRequest["prompt"]["ids"]> } },
+    request: IdentifiedRequest,
     live: LiveReply,
     options: {
       readonly messageId: string

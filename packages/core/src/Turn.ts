@@ -35,11 +35,11 @@ import type { RunningTurn } from "./Conclude.ts"
 import { abortUpstream, conclude, contextOf, letGo } from "./Conclude.ts"
 import * as Contained from "./Contained.ts"
 import type { SessionOptions } from "./Dialect.ts"
-import { drive } from "./Drive.ts"
+import { drive, type IdentifiedRequest } from "./Drive.ts"
 import type { EnsuredSession } from "./EnsureSession.ts"
 import { ensureSession, recreateSession } from "./EnsureSession.ts"
 import * as Exchange from "./Exchange.ts"
-import type { AssistantMessageId, ConversationId, PromptIds, SessionId } from "./Ids.ts"
+import type { AssistantMessageId, ConversationId, SessionId } from "./Ids.ts"
 import { makeId, makePromptIds } from "./Ids.ts"
 import * as LiveReply from "./LiveReply.ts"
 import { confirm, hold, snapshots } from "./Ownership.ts"
@@ -253,9 +253,6 @@ const untilIdle = Effect.fnUntraced(function*(sessionId: SessionId): Effect.fn.R
     Effect.ignore
   )
 })
-
-/** A request whose ids are known. */
-type IdentifiedRequest = StoredRequest & { readonly prompt: { readonly ids: PromptIds } }
 
 /** What an earlier owner of the message recorded, and perhaps posted, before it went away. */
 const recordedFor = ({ request }: StoredMessage, sessionId: SessionId): IdentifiedRequest | undefined => {
