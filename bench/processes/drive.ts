@@ -8,7 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as Client from "../../packages/core/src/Client.ts"
 import { drive } from "../../packages/core/src/Drive.ts"
-import { MessageId, PartId, SessionId } from "../../packages/core/src/Ids.ts"
+import { AssistantMessageId, ConversationId, MessageId, PartId, SessionId } from "../../packages/core/src/Ids.ts"
 import * as LiveReply from "../../packages/core/src/LiveReply.ts"
 import * as Tracer from "../../packages/core/src/Tracer.ts"
 import { begin, flag, int, text } from "../Child.ts"
@@ -53,7 +53,12 @@ const turn = Effect.fnUntraced(function*(index: number) {
         endOnce()
       }
     },
-    { messageId: `asm_${index}`, confirm: Effect.void, onActivity: Effect.void }
+    {
+      conversationId: ConversationId.make(`bench ${index}`),
+      messageId: AssistantMessageId.make(`asm_${index}`),
+      confirm: Effect.void,
+      onActivity: Effect.void
+    }
   )
 })
 

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Client from "../../packages/core/src/Client.ts"
 import { drive } from "../../packages/core/src/Drive.ts"
-import { MessageId, PartId, SessionId } from "../../packages/core/src/Ids.ts"
+import { AssistantMessageId, ConversationId, MessageId, PartId, SessionId } from "../../packages/core/src/Ids.ts"
 import * as LiveReply from "../../packages/core/src/LiveReply.ts"
 import * as SessionStore from "../../packages/core/src/SessionStore.ts"
 import * as Tracer from "../../packages/core/src/Tracer.ts"
@@ -28,7 +28,12 @@ const driven = Effect.fnUntraced(function*(index: number) {
   yield* drive(
     { sessionId, prompt: { parts: [{ type: "text", text: "go" }], ids } },
     live,
-    { messageId: `asm_${index}`, confirm: Effect.void, onActivity: Effect.void }
+    {
+      conversationId: ConversationId.make(`bench ${index}`),
+      messageId: AssistantMessageId.make(`asm_${index}`),
+      confirm: Effect.void,
+      onActivity: Effect.void
+    }
   )
 })
 

@@ -6,16 +6,17 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type { Ask } from "./Ask.ts"
 import { Client } from "./Client.ts"
 import type { RequestError, SessionNotFound } from "./ClientError.ts"
 import * as Exchange from "./Exchange.ts"
-import { readExchange } from "./ReadExchange.ts"
-import type * as Reply from "./Reply.ts"
+import { knownIds, readExchange } from "./ReadExchange.ts"
+import * as Reply from "./Reply.ts"
 import { retrying } from "./Retrying.ts"
 
 /**
- * Aborts the session of the reply and those of its subagents if the server may still be at work on it, and gives back the
- * exchange as it is then.
+ * Rejects what is asked and aborts the session of the reply and those of its subagents, if the server may still be at work on
+ * it, and gives back the exchange as it is then.
  *
  * **Details**
  *
@@ -28,7 +29,7 @@ import { retrying } from "./Retrying.ts"
 export const abortAnswer = Effect.fn("Turn.abortAnswer")(function*(
   reply: Reply.Reply
 ): Effect.fn.Return<Exchange.Exchange, RequestError | SessionNotFound, Client> {
-  const read = readExchange(reply, reply.frame.messages.map(({ id }) => id))
+  const read = readExchange(reply, knownIds(reply))
   const before = Option.getOrUndefined(yield* Effect.option(read))
   if (before !== undefined && (Exchange.isFinal(before) || !before.isCurrent)) return before
   yield* retrying(abortTree(reply))
@@ -40,10 +41,30 @@ export const abortAnswer = Effect.fn("Turn.abortAnswer")(function*(
 /** Best effort: what cannot be reached is left to the server. */
 const abortTree = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Return<void, RequestError, Client> {
   const client = yield* Client
+  yield* rejectAsks(reply)
   // OpenCode aborts running subagents with their root (1.18.33); asking for each as well costs little.
   yield* Effect.forEach(
     [reply.sessionId, ...reply.frame.subagents.map((subagent) => subagent.sessionId)],
     (sessionId) => client.abortSession(sessionId),
+    { concurrency: 4, discard: true }
+  )
+})
+
+/**
+ * Rejects what the tree still asks. A session whose subagent asks survives its abort and calls its model again, and what was asked
+ * stays listed for ever (1.18.33); once the requests are rejected, neither happens.
+ */
+const rejectAsks = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Return<void, never, Client> {
+  const client = yield* Client
+  const isOurs = ({ sessionId }: Ask) => Reply.isInTree(reply, sessionId)
+  const questions = yield* Effect.orElseSucceed(client.questions, () => [])
+  const permissions = yield* Effect.orElseSucceed(client.permissions, () => [])
+  yield* Effect.forEach(
+    [
+      ...questions.filter(isOurs).map(({ id }) => client.rejectQuestion(id)),
+      ...permissions.filter(isOurs).map(({ id }) => client.answerPermission(id, { reply: "reject" }))
+    ],
+    (answer) => Effect.ignore(answer),
     { concurrency: 4, discard: true }
   )
 })

@@ -5,6 +5,7 @@
  *   asked ──▶ gate ──▶ answered: the reply shows it as resolved ──▶ sent until the server has it, or has closed it itself
  *              │
  *              └ answered elsewhere: the gate's effect is interrupted        Skip: left to somebody else
+ *                HumanTimeout: still open, and the turn is to end            an answer that does not fit: refused
  * ```
  *
  * One fiber for each open request; each is taken to the gate once, and answered at most once. With the answer the turn's
@@ -13,19 +14,22 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberMap from "effect/FiberMap"
 import * as Scope from "effect/Scope"
 import type { Answer, Ask } from "./Ask.ts"
+import { checkAnswer, InvalidAnswer } from "./Ask.ts"
 import { Client } from "./Client.ts"
 import type { RequestError, RequestNotFound } from "./ClientError.ts"
 import * as Contained from "./Contained.ts"
-import type { Gate } from "./HumanGate.ts"
+import type { Asking, Gate } from "./HumanGate.ts"
 import { HumanGate } from "./HumanGate.ts"
 import type { RequestId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
+import type { HumanTimeout } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 
 /**
@@ -35,6 +39,8 @@ import * as TurnPolicy from "./TurnPolicy.ts"
 export interface AnswerAsks {
   /** Starts what was asked since, stops what is no longer open. */
   readonly sync: Effect.Effect<void>
+  /** Fails once nobody answered in time. The request stays open: it goes with the abort of the session. */
+  readonly failed: Effect.Effect<never, HumanTimeout>
 }
 
 /**
@@ -45,25 +51,39 @@ export interface AnswerAsks {
  */
 export const make = Effect.fnUntraced(function*(
   live: LiveReply,
+  turn: Pick<Asking, "conversationId" | "messageId">,
   onAnswered: () => void
 ): Effect.fn.Return<AnswerAsks, never, Client | Scope.Scope> {
   const client = yield* Client
   const gate = yield* HumanGate
   const scope = yield* Effect.scope
+  const failed = yield* Deferred.make<never, HumanTimeout>()
   /** Most turns never need it. */
   let atGate: FiberMap.FiberMap<RequestId, void> | undefined
   const asked = new Set<RequestId>()
+  const askingOf = (ask: Ask): Asking => ({
+    ...turn,
+    sessionId: live.current().sessionId,
+    openedBy: live.current().frame.subagents.find(({ sessionId }) => sessionId === ask.sessionId)?.openedBy,
+    isOpen: () => live.current().frame.asks.some(({ id }) => id === ask.id)
+  })
 
   const answer = (ask: Ask) =>
     // Between the answer and its way to the server nothing may come that would lose it.
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
-        const asking = yield* startGate(gate, ask)
-        const exit = yield* restore(Fiber.await(asking)).pipe(
-          Effect.onInterrupt(() => Effect.sync(() => asking.interruptUnsafe()))
+        const asking = askingOf(ask)
+        const answering = yield* startGate(gate, ask, asking)
+        const exit = yield* restore(Fiber.await(answering)).pipe(
+          Effect.onInterrupt(() => Effect.sync(() => answering.interruptUnsafe()))
         )
-        if (Exit.isFailure(exit)) yield* Contained.report("human gate", { request: ask.id }, exit.cause)
-        const given = Exit.isSuccess(exit) ? exit.value : rejection
+        const timeout = timeoutOf(exit)
+        if (timeout !== undefined) {
+          // Somebody else may have answered in this very moment.
+          if (asking.isOpen()) yield* Deferred.fail(failed, timeout)
+          return
+        }
+        const given = yield* fitting(ask, exit)
         if (given._tag === "Skip") return
         live.apply({ _tag: "AskResolved", eventId: undefined, sessionId: ask.sessionId, requestId: ask.id })
         live.flush()
@@ -85,7 +105,8 @@ export const make = Effect.fnUntraced(function*(
         asked.add(ask.id)
         yield* FiberMap.run(atGate, ask.id, answer(ask))
       }
-    })
+    }),
+    failed: Deferred.await(failed)
   }
 })
 
@@ -93,12 +114,26 @@ export const make = Effect.fnUntraced(function*(
 
 type GivenAnswer = Exclude<Answer, { _tag: "Skip" }>
 
-/** In place of an answer that there is none of. */
+/** In place of an answer that there is none of, or none that fits. */
 const rejection: GivenAnswer = { _tag: "Reject", message: "The request could not be answered." }
 
+const timeoutOf = (exit: Exit.Exit<Answer, HumanTimeout>): HumanTimeout | undefined =>
+  Exit.isFailure(exit) ? exit.cause.reasons.find(Cause.isFailReason)?.error : undefined
+
+/** The gate's answer, if it is one to this request. */
+const fitting = (ask: Ask, exit: Exit.Exit<Answer, HumanTimeout>): Effect.Effect<Answer> =>
+  Effect.flatMap(exit, (answer) => {
+    const reason = checkAnswer(ask, answer)
+    return reason === undefined
+      ? Effect.succeed(answer)
+      : Effect.fail(new InvalidAnswer({ requestId: ask.id, reason }))
+  }).pipe(
+    Effect.catchCause((cause) => Effect.as(Contained.report("human gate", { request: ask.id }, cause), rejection))
+  )
+
 /** In a fiber of its own: a gate can interrupt nobody but itself, and one that cannot be interrupted keeps nobody waiting. */
-const startGate = (gate: Gate, ask: Ask) =>
-  Effect.forkDetach(Effect.interruptible(Effect.suspend(() => gate(ask))), { startImmediately: true })
+const startGate = (gate: Gate, ask: Ask, asking: Asking) =>
+  Effect.forkDetach(Effect.interruptible(Effect.suspend(() => gate(ask, asking))), { startImmediately: true })
 
 /** Sends the answer until the server has it. One that the server does not take becomes a rejection: the turn goes on. */
 const deliver = Effect.fnUntraced(function*(client: Client["Service"], ask: Ask, answer: GivenAnswer) {

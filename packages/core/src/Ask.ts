@@ -115,16 +115,83 @@ export interface PermissionReply extends Schema.Schema.Type<typeof PermissionRep
  * @category models
  * @since 0.1.0
  */
-export type QuestionAnswers = ReadonlyArray<ReadonlyArray<string>>
+export const QuestionAnswers = Schema.Array(Schema.Array(Schema.String))
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type QuestionAnswers = typeof QuestionAnswers.Type
 
 /**
- * An answer to an {@link Ask}. `Skip` leaves it open for somebody else.
+ * An answer to an {@link Ask}. `Reject` refuses a permission, with a message for the model where there is one, or dismisses a
+ * question. `Skip` leaves it open for somebody else.
  *
  * @category models
  * @since 0.1.0
  */
-export type Answer =
-  | { readonly _tag: "Answers"; readonly answers: QuestionAnswers }
-  | { readonly _tag: "Permission"; readonly reply: PermissionReply }
-  | { readonly _tag: "Reject"; readonly message?: string }
-  | { readonly _tag: "Skip" }
+export const Answer = Schema.Union([
+  Schema.Struct({ _tag: Schema.tag("Answers"), answers: QuestionAnswers }),
+  Schema.Struct({ _tag: Schema.tag("Permission"), reply: PermissionReply }),
+  Schema.Struct({ _tag: Schema.tag("Reject"), message: Schema.optionalKey(Schema.String) }),
+  Schema.Struct({ _tag: Schema.tag("Skip") })
+])
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type Answer = typeof Answer.Type
+
+/**
+ * An answer that does not fit what was asked.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidAnswer extends Schema.TaggedError<InvalidAnswer>()("InvalidAnswer", {
+  requestId: RequestId,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `the answer does not fit request ${this.requestId}: ${this.reason}`
+  }
+}
+
+/**
+ * What is wrong with an answer, if anything is.
+ *
+ * **Details**
+ *
+ * The server itself takes any lists of texts (1.18.33). A question may be left unanswered: its list is empty then, and the model
+ * is told so.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const checkAnswer = (ask: Ask, answer: Answer): string | undefined => {
+  switch (answer._tag) {
+    case "Reject":
+    case "Skip":
+      return undefined
+    case "Permission":
+      return ask._tag === "Permission" ? undefined : "a permission was given to a question"
+    case "Answers":
+      return ask._tag === "Question" ? checkAnswers(ask.questions, answer.answers) : "a permission takes no answers"
+  }
+}
+
+// internal
+
+const checkAnswers = (questions: ReadonlyArray<Question>, answers: QuestionAnswers): string | undefined => {
+  if (answers.length !== questions.length) {
+    return `there are ${questions.length} questions, and ${answers.length} answers`
+  }
+  for (const [index, { custom, multiple, options }] of questions.entries()) {
+    const chosen = answers[index] ?? []
+    const question = `question ${index + 1}`
+    if (chosen.includes("")) return `an answer to ${question} is empty; leave the list empty to give none`
+    if (!multiple && chosen.length > 1) return `${question} takes one answer`
+    const isOffered = (label: string) => options.some((option) => option.label === label)
+    if (!custom && !chosen.every(isOffered)) return `${question} takes only the labels of its options`
+  }
+  return undefined
+}

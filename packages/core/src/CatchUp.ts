@@ -11,7 +11,9 @@ import * as Exchange from "./Exchange.ts"
 import type { MessageId, SessionId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
 import type { SessionStatus } from "./Message.ts"
-import { readExchange } from "./ReadExchange.ts"
+import { syncPending } from "./PendingAsks.ts"
+import { knownIds, readExchange } from "./ReadExchange.ts"
+import { adoptSubagents, orUnknown } from "./ReadSubagents.ts"
 import * as Reply from "./Reply.ts"
 import { rereading } from "./Retrying.ts"
 
@@ -39,8 +41,7 @@ export const look = Effect.fn("Turn.look")(function*(
 ): Effect.fn.Return<Look, RequestError | SessionNotFound, Client> {
   const client = yield* Client
   const statuses = yield* rereading(client.statuses)
-  const known = live.current().frame.messages.map((message) => message.id)
-  const exchange = yield* readExchange(ids, known)
+  const exchange = yield* readExchange(ids, knownIds(live.current()))
   return { exchange, statuses, isIdle: !statuses.has(ids.sessionId) }
 })
 
@@ -56,46 +57,28 @@ export const catchUp = Effect.fn("Turn.catchUp")(function*(
   subscription: Subscription,
   view: Look
 ): Effect.fn.Return<void, RequestError | SessionNotFound, Client> {
-  const client = yield* Client
   live.update((reply) => Exchange.merge(view.exchange, reply))
-  yield* adoptSubagents(live, subscription, view)
-  const asOf = live.current()
-  const listed = yield* orUnknown(
-    Effect.all([rereading(client.questions), rereading(client.permissions)], { concurrency: 2 })
-  )
-  const pending = listed?.flat() ?? asOf.frame.asks
-  const { frame, sessionId } = live.current()
-  const own = new Set(frame.messages.flatMap(({ id, ownership }) => (ownership === "foreign" ? [] : [id])))
-  // After an abort the server still lists what was asked (1.18.33): only what a session that runs asks is open.
-  const open = pending.filter((ask) =>
-    view.statuses.has(ask.sessionId) &&
-    (ask.sessionId !== sessionId || ask.tool === undefined || own.has(ask.tool.messageId))
-  )
-  live.update((reply) => Reply.syncAsks(reply, open, asOf))
-  live.flush()
+  yield* adoptSubagents(live, subscription, view.statuses)
+  yield* readTodos(live)
+  yield* syncPending(live, view.statuses)
 })
 
 // internal
 
-/** What a server refuses to tell, or has no route for, is no reason to give the turn up. */
-const orUnknown = <A, E extends { readonly isRetryable: boolean }, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.catchIf(effect, (error) => !error.isRetryable, () => Effect.undefined)
-
-/** Sessions of earlier turns are children too: only those that run or that this turn's tools name are its own. */
-const adoptSubagents = Effect.fnUntraced(function*(live: LiveReply, subscription: Subscription, view: Look) {
+/** To-do lists are in no record of a message, and what the stream told last may have been missed. */
+const readTodos = Effect.fnUntraced(function*(live: LiveReply) {
   const client = yield* Client
-  const opened = new Set(
-    Reply.parts(live.current()).flatMap((part) => (part.type === "tool" && part.subagent ? [part.subagent] : []))
-  )
-  const adoptChildren = (parentId: SessionId): Effect.Effect<void, RequestError | SessionNotFound> =>
-    Effect.gen(function*() {
-      const children = yield* orUnknown(rereading(client.children(parentId)))
-      for (const { agent, id, title } of children ?? []) {
-        if (!view.statuses.has(id) && !opened.has(id)) continue
-        subscription.adopt(id)
-        live.apply({ _tag: "SessionOpened", eventId: undefined, sessionId: id, parentId, title, agent })
-        yield* adoptChildren(id)
-      }
-    })
-  yield* adoptChildren(live.current().sessionId)
+  const replyOf = (id: SessionId) => Reply.replies(live.current()).find(({ sessionId }) => sessionId === id)
+  const read = Effect.fnUntraced(function*(asOf: Reply.Reply) {
+    const { sessionId } = asOf
+    const todos = yield* orUnknown(rereading(client.todos(sessionId)))
+    const now = replyOf(sessionId)
+    // What the stream told meanwhile is newer.
+    if (todos === undefined || now === undefined || Reply.todos(now) !== Reply.todos(asOf)) return
+    live.apply({ _tag: "TodosUpdated", eventId: undefined, sessionId, todos })
+  })
+  yield* Effect.forEach(Reply.replies(live.current()).filter(hasTodos), read, { concurrency: 4, discard: true })
 })
+
+const hasTodos = (reply: Reply.Reply): boolean =>
+  Reply.parts(reply).some((part) => part.type === "tool" && part.tool === "todowrite")

@@ -16,6 +16,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import { abortAnswer } from "./AbortUpstream.ts"
+import * as Artifact from "./Artifact.ts"
 import { callback } from "./Callback.ts"
 import type { Client } from "./Client.ts"
 import * as Contained from "./Contained.ts"
@@ -23,8 +24,11 @@ import type { EnsuredSession } from "./EnsureSession.ts"
 import * as Exchange from "./Exchange.ts"
 import { finalize } from "./Finalize.ts"
 import type { AssistantMessageId, ConversationId, MessageId } from "./Ids.ts"
-import type { LiveReply } from "./LiveReply.ts"
+import * as LiveReply from "./LiveReply.ts"
+import type * as Output from "./Output.ts"
 import { keepingLease } from "./Ownership.ts"
+import { fromReplies, readArtifacts } from "./ReadArtifacts.ts"
+import { readSubagents } from "./ReadSubagents.ts"
 import * as Reply from "./Reply.ts"
 import { retrying } from "./Retrying.ts"
 import type { StoredMessage } from "./SessionStore.ts"
@@ -38,17 +42,18 @@ import type { TurnError, TurnResult, TurnStatus } from "./TurnResult.ts"
 
 /**
  * A turn while it runs. What is still undefined was not reached. `owner` names this run in the store, `taken` is the message
- * where it was taken over from another one, `background` are the observers and the ticks.
+ * where it was taken over from another one, `background` are the observers and the ticks. `spentMillis` is how long its prompts took
+ * so far, without the time in which a person was asked.
  *
  * @category models
  * @since 0.1.0
  */
-export interface RunningTurn<E, R> {
-  readonly input: TurnInput<E, R>
+export interface RunningTurn<E, R, A> {
+  readonly input: TurnInput<E, R, A>
   readonly conversationId: ConversationId
   readonly messageId: AssistantMessageId
   readonly startedMillis: number
-  readonly live: LiveReply
+  readonly live: LiveReply.LiveReply
   readonly owner: string
   readonly taken: StoredMessage | undefined
   readonly background: FiberSet.FiberSet<void>
@@ -56,6 +61,8 @@ export interface RunningTurn<E, R> {
   session: EnsuredSession | undefined
   promptId: MessageId | undefined
   isRecreated: boolean
+  spentMillis: number
+  output: Output.Answer<A> | undefined
 }
 
 /**
@@ -64,7 +71,7 @@ export interface RunningTurn<E, R> {
  * @category getters
  * @since 0.1.0
  */
-export const contextOf = <E, R>({ conversationId, messageId }: RunningTurn<E, R>) => ({
+export const contextOf = <E, R, A>({ conversationId, messageId }: RunningTurn<E, R, A>) => ({
   conversation: conversationId,
   message: messageId
 })
@@ -75,11 +82,11 @@ export const contextOf = <E, R>({ conversationId, messageId }: RunningTurn<E, R>
  * @category steps
  * @since 0.1.0
  */
-export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
-  turn: RunningTurn<E, R>,
+export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
+  turn: RunningTurn<E, R, A>,
   exchange: Exchange.Exchange | undefined,
   error: TurnError | undefined
-): Effect.fn.Return<TurnResult, StoreError, Client | SessionStore | Tracer | R> {
+): Effect.fn.Return<TurnResult<A>, StoreError, Client | SessionStore | Tracer | R> {
   const { background, conversationId, input, live, messageId } = turn
   const tracer = yield* Tracer
   const context = contextOf(turn)
@@ -96,17 +103,18 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
   const status = statusOf(stored, error)
   const shown = stored.takenOver ?? (status === "cancelled" ? new TurnCancelled({ messageId }) : error)
   const reply = Reply.result(live.current())
+  const usage = LiveReply.usage(live)
   const trace: TurnFinished = {
     status,
     duration_ms: durationMillis,
-    cost: reply.usage.cost,
-    input_tokens: reply.usage.tokens.input,
-    output_tokens: reply.usage.tokens.output,
+    cost: usage.total.cost,
+    input_tokens: usage.total.tokens.input,
+    output_tokens: usage.total.tokens.output,
     tool_count: reply.tools.length,
     error: shown?._tag ?? null,
     error_message: shown?.message.slice(0, 200) ?? null
   }
-  const result: TurnResult = {
+  const result: TurnResult<A> = {
     status,
     conversationId,
     messageId,
@@ -114,8 +122,11 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
     promptId: turn.promptId,
     message: stored.message,
     content: stored.message?.content ?? "",
+    output: status === "completed" ? turn.output?.value : undefined,
     reply,
-    subagents: live.current().frame.subagents,
+    subagents: LiveReply.subagents(live),
+    usage,
+    artifacts: yield* artifactsOf(turn, stored, status, error),
     error: shown,
     isNewSession: turn.session?.isNew ?? false,
     isRecreated: turn.isRecreated,
@@ -140,15 +151,14 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
  * @category steps
  * @since 0.1.0
  */
-export const letGo = Effect.fn("Turn.letGo")(function*<E, R>(
-  turn: RunningTurn<E, R>
+export const letGo = Effect.fn("Turn.letGo")(function*<E, R, A>(
+  turn: RunningTurn<E, R, A>
 ): Effect.fn.Return<void, never, SessionStore> {
   const store = yield* SessionStore
   const limit = yield* TurnPolicy.StopTimeout
   const { live, message, promptId } = turn
   if (message !== undefined && promptId !== undefined) {
-    const { parts, text, usage } = Reply.result(live.current())
-    const content = { content: text, parts, usage }
+    const content = LiveReply.content(live)
     yield* Contained.attempt("snapshot", contextOf(turn), limit, store.snapshot(message.id, message.epoch, content))
   }
   yield* Contained.attempt(
@@ -169,8 +179,8 @@ export const letGo = Effect.fn("Turn.letGo")(function*<E, R>(
  * @category steps
  * @since 0.1.0
  */
-export const abortUpstream = Effect.fn("Turn.abortUpstream")(function*<E, R>(
-  turn: RunningTurn<E, R>
+export const abortUpstream = Effect.fn("Turn.abortUpstream")(function*<E, R, A>(
+  turn: RunningTurn<E, R, A>
 ): Effect.fn.Return<void, never, Client | SessionStore> {
   const { live, promptId, session } = turn
   if (promptId === undefined || session === undefined) return
@@ -182,6 +192,7 @@ export const abortUpstream = Effect.fn("Turn.abortUpstream")(function*<E, R>(
       if (yield* isTakenOver(turn)) return
       const exchange = yield* abortAnswer(live.current())
       live.update((reply) => Exchange.merge(exchange, reply))
+      yield* readSubagents(live)
     })
   )
 })
@@ -199,8 +210,22 @@ interface Stored {
 const leavesWorkRunning = (error: TurnError): boolean =>
   error._tag !== "Upstream" && error._tag !== "EmptyStream" && error._tag !== "TurnTakenOver"
 
+/** The files that the turn changed; none where it is another owner's, or was never prompted. */
+const artifactsOf = <E, R, A>(
+  { live, message, promptId }: RunningTurn<E, R, A>,
+  { takenOver }: Stored,
+  status: TurnStatus,
+  error: TurnError | undefined
+) =>
+  promptId === undefined || takenOver !== undefined
+    ? Effect.succeed(Artifact.none)
+    : readArtifacts(fromReplies(live.earlier(), live.current(), {
+      isStructured: message?.draft?.outputSchema !== undefined,
+      end: status === "completed" ? "completed" : error !== undefined && leavesWorkRunning(error) ? "stopped" : "failed"
+    }))
+
 /** A process that was frozen may find a deadline over before it finds out that it lost the turn. */
-const isTakenOver = Effect.fnUntraced(function*<E, R>({ message }: RunningTurn<E, R>) {
+const isTakenOver = Effect.fnUntraced(function*<E, R, A>({ message }: RunningTurn<E, R, A>) {
   if (message === undefined) return false
   const store = yield* SessionStore
   const now = yield* store.getMessage(message.id).pipe(
@@ -213,13 +238,13 @@ const isTakenOver = Effect.fnUntraced(function*<E, R>({ message }: RunningTurn<E
 })
 
 /** The terminal write, or, where nothing was claimed, what is stored under the id. */
-const store = Effect.fnUntraced(function*<E, R>(
-  turn: RunningTurn<E, R>,
+const store = Effect.fnUntraced(function*<E, R, A>(
+  turn: RunningTurn<E, R, A>,
   error: TurnError | undefined
 ): Effect.fn.Return<Stored, StoreError, SessionStore> {
   const { message, messageId } = turn
   if (message === undefined) return { message: yield* unclaimed(turn, error), isOurs: false, takenOver: undefined }
-  const { parts, text, usage } = Reply.result(turn.live.current())
+  const streamed = LiveReply.content(turn.live)
   const status = error === undefined ? "completed" : error._tag === "TurnCancelled" ? "cancelled" : "error"
   const words = status === "completed"
     ? ""
@@ -227,10 +252,9 @@ const store = Effect.fnUntraced(function*<E, R>(
     ? yield* TurnPolicy.CancelledContent
     : yield* TurnPolicy.FallbackContent
   return yield* finalize(messageId, message.epoch, {
+    ...streamed,
     status,
-    content: text === "" ? words : text,
-    parts,
-    usage,
+    content: turn.output?.json ?? (streamed.content === "" ? words : streamed.content),
     error: error === undefined ? null : { tag: error._tag, message: error.message }
   }).pipe(
     bounded("finalize"),
@@ -243,7 +267,7 @@ const store = Effect.fnUntraced(function*<E, R>(
 })
 
 /** The message of a turn that ended before it was pending, as far as it is known. */
-const unclaimed = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>, error: TurnError | undefined) {
+const unclaimed = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>, error: TurnError | undefined) {
   const { messageId } = turn
   switch (error?._tag) {
     case "StoreError":
@@ -265,7 +289,7 @@ const unclaimed = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>, err
 })
 
 /** The stored message, if it is this run's. */
-const findOwn = Effect.fnUntraced(function*<E, R>({ messageId, owner }: RunningTurn<E, R>) {
+const findOwn = Effect.fnUntraced(function*<E, R, A>({ messageId, owner }: RunningTurn<E, R, A>) {
   const store = yield* SessionStore
   const message = Option.getOrUndefined(yield* retrying(store.getMessage(messageId)))
   return message?.owner === owner ? message : undefined
@@ -295,5 +319,9 @@ const statusOf = ({ message, takenOver }: Stored, error: TurnError | undefined):
   if (takenOver !== undefined) return "failed"
   if (message?.status === "cancelled") return "cancelled"
   if (error === undefined) return "completed"
-  return error._tag === "Upstream" || error._tag === "EmptyStream" ? "error" : "failed"
+  return isUnusable(error) ? "error" : "failed"
 }
+
+/** Whether the turn was driven to its end, and there is no answer to use. */
+const isUnusable = ({ _tag }: TurnError): boolean =>
+  _tag === "Upstream" || _tag === "EmptyStream" || _tag === "OutputInvalid" || _tag === "BudgetExceeded"

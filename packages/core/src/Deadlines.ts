@@ -21,6 +21,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { LiveReply } from "./LiveReply.ts"
+import { isLast } from "./Message.ts"
 import type * as Reply from "./Reply.ts"
 import type { TurnClock } from "./TurnClock.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
@@ -154,5 +155,5 @@ const secondLookMillis = 250
 
 const hasEnded = ({ frame }: Reply.Reply): boolean => {
   const last = frame.messages.findLast(({ ownership }) => ownership === "ours")?.info
-  return last?.completedMillis !== undefined && last.finish !== undefined && last.finish !== "tool-calls"
+  return last !== undefined && isLast(last)
 }

@@ -9,25 +9,17 @@
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
+import type { FileDiff } from "./Artifact.ts"
 import type { PermissionAsk, PermissionReply, QuestionAnswers, QuestionAsk } from "./Ask.ts"
 import type { EventsError, MessageNotFound, RequestError, RequestNotFound, SessionNotFound } from "./ClientError.ts"
 import type { MessageId, RequestId, SessionId } from "./Ids.ts"
 import type { Message, Session, SessionStatus } from "./Message.ts"
 import type { Todo } from "./Part.ts"
+import type { PermissionRule } from "./PermissionRules.ts"
 import type { Prompt } from "./Prompt.ts"
 import type { ServerEvent } from "./TurnEvent.ts"
 
-/**
- * One rule of a session's permissions. Patterns are OpenCode's (`*` matches anything).
- *
- * @category models
- * @since 0.1.0
- */
-export interface PermissionRule {
-  readonly permission: string
-  readonly pattern: string
-  readonly action: "allow" | "ask" | "deny"
-}
+export type { PermissionRule } from "./PermissionRules.ts"
 
 /**
  * What a new session is made with.
@@ -64,6 +56,18 @@ export interface MessagePage {
 }
 
 /**
+ * An agent of the server. `mode` says what it may be used for: `primary`, `subagent`, or `all`. `isHidden`: for OpenCode's own use.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Agent {
+  readonly name: string
+  readonly mode: string
+  readonly isHidden: boolean
+}
+
+/**
  * @category models
  * @since 0.1.0
  */
@@ -80,6 +84,8 @@ export interface Dialect {
   readonly origin: string
 
   readonly health: Effect.Effect<Health, RequestError>
+  /** The agents of the directory. */
+  readonly agents: Effect.Effect<ReadonlyArray<Agent>, RequestError>
 
   readonly createSession: (options: SessionOptions) => Effect.Effect<Session, RequestError>
   readonly getSession: (id: SessionId) => Effect.Effect<Session, RequestError | SessionNotFound>
@@ -123,6 +129,11 @@ export interface Dialect {
     reply: PermissionReply
   ) => Effect.Effect<void, RequestError | RequestNotFound>
   readonly todos: (id: SessionId) => Effect.Effect<ReadonlyArray<Todo>, RequestError | SessionNotFound>
+  /**
+   * The net changes that the answer to a prompt made to the files of the repository, its subagents' and its shell commands' too. Empty
+   * where the server keeps no account of them: without a repository, without snapshots, for a structured answer (1.18.33).
+   */
+  readonly diff: (id: SessionId, promptId: MessageId) => Effect.Effect<ReadonlyArray<FileDiff>, RequestError>
 
   /**
    * One connection to the server's event stream, a list of events for each read from it. Ends or fails when the connection

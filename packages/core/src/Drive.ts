@@ -7,8 +7,9 @@
  * - After a gap nothing is decided before what it hid was read (`CatchUp`).
  * - The end is the server's word: `idle` from the stream starts the question, the stored exchange decides it.
  * - A turn that the server left unfinished (killed and restarted) is resumed under the same ids.
- * - The limit of the whole stream, whatever the turn is at. The other deadlines are `Deadlines`'; all of them stand still
- *   while a person is asked.
+ * - What a session that is busy already waits for is taken to the gate (`PendingAsks`): the prompt waits behind it.
+ * - The limit of the whole stream and the budget (`Budget`), whatever the turn is at. The other deadlines are `Deadlines`'; all of
+ *   them stand still while a person is asked.
  *
  * **Not responsibilities**: which session (`EnsureSession`), what to make of an empty or failed answer (`Settle`), storing.
  *
@@ -38,6 +39,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as AnswerAsks from "./AnswerAsks.ts"
+import * as Budget from "./Budget.ts"
 import type { Look } from "./CatchUp.ts"
 import * as CatchUp from "./CatchUp.ts"
 import { Client } from "./Client.ts"
@@ -46,13 +48,15 @@ import { SessionNotFound } from "./ClientError.ts"
 import * as Deadlines from "./Deadlines.ts"
 import type { Subscription } from "./EventHub.ts"
 import * as Exchange from "./Exchange.ts"
-import type { MessageId, PromptIds, SessionId } from "./Ids.ts"
+import type { AssistantMessageId, ConversationId, MessageId, PromptIds, SessionId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
-import { promptOnce, readExchange } from "./ReadExchange.ts"
+import { takePending } from "./PendingAsks.ts"
+import { knownIds, promptOnce, readExchange } from "./ReadExchange.ts"
 import * as Reply from "./Reply.ts"
 import type { StoredRequest } from "./SessionStore.ts"
 import { Tracer } from "./Tracer.ts"
 import * as TurnClock from "./TurnClock.ts"
+import type { BudgetExceeded, HumanTimeout } from "./TurnError.ts"
 import { StaleSession, TurnTimeout, TurnUnfinished } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 import * as TurnSignals from "./TurnSignals.ts"
@@ -61,7 +65,15 @@ import * as TurnSignals from "./TurnSignals.ts"
  * @category errors
  * @since 0.1.0
  */
-export type DriveError = RequestError | EventsError | SessionNotFound | StaleSession | TurnTimeout | TurnUnfinished
+export type DriveError =
+  | RequestError
+  | EventsError
+  | SessionNotFound
+  | StaleSession
+  | TurnTimeout
+  | TurnUnfinished
+  | BudgetExceeded
+  | HumanTimeout
 
 /**
  * A request whose ids are known, so that it may be posted again.
@@ -76,6 +88,13 @@ export type IdentifiedRequest = StoredRequest & { readonly prompt: { readonly id
  * `onActivity` is run at most every `TurnPolicy.ActivityTick`. `confirm` is run right before each time the prompt is posted:
  * its failure is the end of the drive.
  *
+ * **Details**
+ *
+ * - `isBusy`: the session works on something already. What that waits for is found then.
+ * - `spentBefore`: what the turn's budget has lost to the prompts before this one.
+ * - `onEnd`: is told, however the drive ends, how long the turn took so far, without the time in which a person was asked and
+ *   with what it took before.
+ *
  * @category steps
  * @since 0.1.0
  */
@@ -84,9 +103,13 @@ export const drive = Effect.fn("Turn.drive")(
     request: IdentifiedRequest,
     live: LiveReply,
     options: {
-      readonly messageId: string
+      readonly conversationId: ConversationId
+      readonly messageId: AssistantMessageId
       readonly confirm: Effect.Effect<void, E, R1>
       readonly onActivity: Effect.Effect<void, never, R2>
+      readonly isBusy?: boolean | undefined
+      readonly spentBefore?: Budget.SpentBefore | undefined
+      readonly onEnd?: ((wallClockMillis: number) => void) | undefined
     }
   ) {
     const client = yield* Client
@@ -97,7 +120,7 @@ export const drive = Effect.fn("Turn.drive")(
     const signals = yield* TurnSignals.make({ ids, live, clock })
     const startedMillis = yield* Clock.currentTimeMillis
     const subscription = yield* client.subscribe(sessionId, signals.subscriber)
-    const asks = yield* AnswerAsks.make(live, signals.onAsksChanged)
+    const asks = yield* AnswerAsks.make(live, options, signals.onAnswered)
     const maxResumes = yield* TurnPolicy.MaxResumes
 
     const interrupted = Effect.fnUntraced(function*(error: { readonly _tag: string; readonly message: string }) {
@@ -117,6 +140,7 @@ export const drive = Effect.fn("Turn.drive")(
     signals.onPrompt()
     const promptedMillis = clock.now()
     const deadlines = yield* Deadlines.make({ clock, signals, live })
+    const budget = yield* Budget.make({ clock, signals, live, spentBefore: options.spentBefore })
     let hadGap = false
     let hasWaited = false
     let resumes = 0
@@ -136,6 +160,7 @@ export const drive = Effect.fn("Turn.drive")(
         if (!news.isIdle && !news.hasFailed && !news.hasGap && sinceMillis < due.next) continue
 
         hadGap ||= news.hasGap
+        const before = live.current()
         const view = news.hasGap
           ? yield* lookAfterGap(ids, live, subscription)
           : yield* Effect.raceFirst(
@@ -143,6 +168,7 @@ export const drive = Effect.fn("Turn.drive")(
             Effect.as(clock.until(deadlines.patience()), undefined)
           )
         if (news.hasGap) signals.onAsksChanged()
+        if (news.hasGap && live.current() !== before) signals.onCaughtUp()
         if (view !== undefined && isOver(view)) return view.exchange
         if (view !== undefined && view.exchange.steps.length > 0) signals.onAnswerSeen()
 
@@ -188,9 +214,20 @@ export const drive = Effect.fn("Turn.drive")(
       return yield* new TurnTimeout({ limit: "wholeStream", millis })
     })
 
+    const takeOpen = Effect.andThen(takePending(live, subscription), Effect.sync(signals.onAsksChanged))
     // What may have been posted before is looked for first, as after any other gap.
-    const begin = live.current().frame.hasGap ? Effect.sync(signals.subscriber.onGap) : prompt
-    const exchange = yield* Effect.raceFirst(Effect.andThen(begin, untilOver), timeLimit).pipe(
+    const begin = live.current().frame.hasGap
+      ? Effect.sync(signals.subscriber.onGap)
+      : options.isBusy === true
+      ? Effect.andThen(takeOpen, prompt)
+      : prompt
+    const ends = [Effect.andThen(begin, untilOver), timeLimit, asks.failed]
+    const exchange = yield* Effect.raceAllFirst(budget.isLimited ? [...ends, budget.watch] : ends).pipe(
+      // What the last step used is known when the answer is there; it counts all the same.
+      Effect.tap((exchange) =>
+        budget.isLimited ? budget.check(Exchange.reconcile(exchange, live.current())) : Effect.void
+      ),
+      Effect.ensuring(Effect.sync(() => options.onEnd?.(budget.wallClockMillis()))),
       Effect.tapError(interrupted)
     )
     yield* tracer.emit("stream.completed", {
@@ -213,8 +250,7 @@ const lookForEnd = Effect.fnUntraced(function*(
   ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
   live: LiveReply
 ): Effect.fn.Return<View, RequestError | SessionNotFound, Client> {
-  const known = live.current().frame.messages.map((message) => message.id)
-  const exchange = yield* readExchange(ids, known)
+  const exchange = yield* readExchange(ids, knownIds(live.current()))
   return Exchange.isFinal(exchange) ? { exchange, isIdle: true } : yield* CatchUp.look(ids, live)
 })
 

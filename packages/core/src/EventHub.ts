@@ -238,10 +238,17 @@ const openConnection = Effect.fnUntraced(function*(
     connected.openUnsafe()
   }
 
+  /** Who hears of a session hears of those that its tools work in. */
+  const adopt = (parentId: SessionId, id: SessionId): void => {
+    const family = routes.get(parentId)
+    if (family !== undefined) { for (const member of family) addRoute(routes, id, member) }
+  }
+
   const dispatch = (event: TurnEvent): void => {
-    if (event._tag === "SessionOpened" && event.parentId !== undefined) {
-      const family = routes.get(event.parentId)
-      if (family !== undefined) { for (const member of family) addRoute(routes, event.sessionId, member) }
+    if (event._tag === "SessionOpened" && event.parentId !== undefined) adopt(event.parentId, event.sessionId)
+    // A tool may go on with a session of an earlier turn, which is not opened again (1.18.33).
+    else if (event._tag === "PartUpdated" && event.part.type === "tool" && event.part.subagent !== undefined) {
+      adopt(event.sessionId, event.part.subagent)
     }
     const route = routes.get(event.sessionId)
     if (route === undefined) return

@@ -8,6 +8,7 @@
  */
 import type { MessageId, SessionId } from "./Ids.ts"
 import type { AssistantMessage, Message } from "./Message.ts"
+import { isLast } from "./Message.ts"
 import type { WirePart } from "./Part.ts"
 import * as Reply from "./Reply.ts"
 import type { UpstreamFailure } from "./Upstream.ts"
@@ -99,11 +100,13 @@ export const lastStep = (self: Exchange): Step | undefined => self.steps.findLas
  * @since 0.1.0
  */
 export const isFinal = (self: Exchange): boolean => {
-  const info = self.messages.at(-1)?.info
-  if (info?.role !== "assistant") return false
-  if (info.error !== undefined) return true
-  return !info.isSummary && info.completedMillis !== undefined && info.finish !== undefined &&
-    info.finish !== "tool-calls"
+  const last = self.messages.at(-1)
+  if (last?.info.role !== "assistant") return false
+  const { error, finish, structured } = last.info
+  if (error !== undefined) return true
+  // Some providers say `stop` where tools are called: the model is called again all the same (1.18.33).
+  const goesOn = finish === "stop" && structured === undefined && last.parts.some(({ type }) => type === "tool")
+  return !goesOn && isLast(last.info)
 }
 
 /**

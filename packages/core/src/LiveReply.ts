@@ -15,13 +15,17 @@ import type { PartId } from "./Ids.ts"
 import { MessageId, SessionId } from "./Ids.ts"
 import * as Reply from "./Reply.ts"
 import * as ReplyUpdate from "./ReplyUpdate.ts"
+import type { Content } from "./StoredMessage.ts"
+import type { Subagent } from "./Subagent.ts"
 import type { TurnEvent } from "./TurnEvent.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
+import * as Usage from "./Usage.ts"
 
 /**
  * **Details**
  *
- * Until `begin` it is the reply to no prompt; a second `begin` makes the watchers forget what they showed. `apply` folds an
+ * Until `begin` it is the reply to no prompt; a second `begin` makes the watchers forget what they showed, and the reply one of
+ * the `earlier` ones, whose cost is the turn's as well. `apply` folds an
  * event; what changed reaches them with the next `flush`. `update` changes the reply otherwise; where a reader would see the
  * difference, they get the whole of it at once. After `end` a watcher's queue ends once it is read.
  *
@@ -29,8 +33,13 @@ import * as TurnPolicy from "./TurnPolicy.ts"
  * @since 0.1.0
  */
 export interface LiveReply {
-  readonly begin: (ids: { readonly sessionId: SessionId; readonly promptId: MessageId }) => void
+  readonly begin: (
+    ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
+    reason?: "recreated" | "repaired"
+  ) => void
   readonly current: () => Reply.Reply
+  readonly earlier: () => ReadonlyArray<Reply.Reply>
+  readonly addEarlier: (reply: Reply.Reply) => void
   readonly apply: (event: TurnEvent) => void
   readonly flush: () => void
   readonly update: (f: (reply: Reply.Reply) => Reply.Reply) => void
@@ -47,6 +56,7 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
   const watchers: Array<Watcher> = []
   let reply = Reply.make({ sessionId: SessionId.make(""), promptId: MessageId.make("") })
   let batch: Array<ReplyUpdate.ReplyUpdate> = []
+  const earlier: Array<Reply.Reply> = []
 
   const flush = () => {
     if (batch.length === 0) return
@@ -62,31 +72,36 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
     batch = []
   }
 
-  const reset = (reason: "recreated" | "reconciled", next: Reply.Reply) => {
+  const reset = (reason: "recreated" | "repaired" | "reconciled", next: Reply.Reply) => {
     reply = next
     batch.push({ _tag: "Reset", reason, reply })
     flush()
   }
 
   return {
-    begin: (ids) => {
+    begin: (ids, reason = "recreated") => {
       const isFirst = reply.sessionId === ""
       const next = Reply.make(ids)
-      if (isFirst) reply = next
-      else reset("recreated", next)
+      if (isFirst) {
+        reply = next
+        return
+      }
+      earlier.push(reply)
+      reset(reason, next)
     },
     current: () => reply,
+    earlier: () => earlier,
+    addEarlier: (reply) => {
+      earlier.push(reply)
+    },
     apply: (event) => {
       const before = reply
       reply = Reply.apply(before, event)
       if (watchers.length === 0) return
       for (const update of ReplyUpdate.fromEvent(before, reply, event)) {
-        const last = batch.at(-1)
-        if (isDelta(update) && last !== undefined && isDelta(last) && last.partId === update.partId) {
-          batch[batch.length - 1] = { ...last, delta: last.delta + update.delta }
-        } else {
-          batch.push(update)
-        }
+        const joined = join(batch.at(-1), update)
+        if (joined === undefined) batch.push(update)
+        else batch[batch.length - 1] = joined
       }
     },
     flush,
@@ -107,12 +122,73 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
   }
 })
 
+/**
+ * Cost and tokens of the turn so far, also of the prompts before the last one.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const usage = (self: LiveReply): Usage.TurnUsage => {
+  const all = [...self.earlier(), self.current()].map(Reply.turnUsage)
+  return {
+    total: Usage.sum(all.map(({ total }) => total)),
+    root: Usage.sum(all.map(({ root }) => root)),
+    subagents: Usage.sum(all.map(({ subagents }) => subagents))
+  }
+}
+
+/**
+ * What the subagents did so far, also those of the prompts before the last one.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const subagents = (self: LiveReply): ReadonlyArray<Subagent> =>
+  [...self.earlier(), self.current()].flatMap(Reply.subagents)
+
+/**
+ * What there is to be stored of the turn.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const content = (self: LiveReply): Required<Content> => {
+  const reply = self.current()
+  return {
+    content: Reply.text(reply),
+    parts: Reply.parts(reply),
+    usage: usage(self).total,
+    subagents: subagents(self)
+  }
+}
+
 // internal
 
-type Delta = Extract<ReplyUpdate.ReplyUpdate, { readonly _tag: "TextDelta" | "ReasoningDelta" }>
+type Delta = Extract<ReplyUpdate.SessionUpdate, { readonly _tag: "TextDelta" | "ReasoningDelta" }>
 
 const isDelta = (update: ReplyUpdate.ReplyUpdate): update is Delta =>
   update._tag === "TextDelta" || update._tag === "ReasoningDelta"
+
+/** The delta that an update is or, of a subagent, carries. A part id names one part of the whole tree. */
+const deltaIn = (update: ReplyUpdate.ReplyUpdate): Delta | undefined => {
+  const said = update._tag === "SubagentUpdate" ? update.update : update
+  return isDelta(said) ? said : undefined
+}
+
+const withDelta = (update: ReplyUpdate.ReplyUpdate, delta: Delta): ReplyUpdate.ReplyUpdate =>
+  update._tag === "SubagentUpdate" ? { ...update, update: delta } : delta
+
+/** Both as one, if they are deltas of one part. */
+const join = (
+  last: ReplyUpdate.ReplyUpdate | undefined,
+  update: ReplyUpdate.ReplyUpdate
+): ReplyUpdate.ReplyUpdate | undefined => {
+  const more = deltaIn(update)
+  const delta = last === undefined || more === undefined ? undefined : deltaIn(last)
+  return last === undefined || more === undefined || delta?.partId !== more.partId
+    ? undefined
+    : withDelta(last, { ...delta, delta: delta.delta + more.delta })
+}
 
 /** `newest` is what was offered last, if it was a delta: it may grow for as long as it waits. */
 interface Watcher {
@@ -126,17 +202,18 @@ interface Watcher {
  */
 const offer = (watcher: Watcher, update: ReplyUpdate.ReplyUpdate): void => {
   const { newest, queue } = watcher
-  if (!isDelta(update)) {
+  const delta = deltaIn(update)
+  if (delta === undefined) {
     watcher.newest = undefined
     Queue.offerUnsafe(queue, update)
   } else if (
-    newest?.partId === update.partId && newest.delta.length < maxJoinedLength && Queue.sizeUnsafe(queue) > 0
+    newest?.partId === delta.partId && newest.delta.length < maxJoinedLength && Queue.sizeUnsafe(queue) > 0
   ) {
-    newest.delta += update.delta
+    newest.delta += delta.delta
   } else {
-    const own = { ...update }
+    const own = { ...delta }
     watcher.newest = own
-    Queue.offerUnsafe(queue, own)
+    Queue.offerUnsafe(queue, withDelta(update, own))
   }
 }
 

@@ -36,7 +36,8 @@ export interface UserMessage {
  * `finish` is `tool-calls` for every step but the last, and for the last one too where a person refused the tool.
  * `completedMillis` is absent while the step runs, and stays absent when the server is killed during it. `isSummary`: the
  * step summed up the conversation because the context had overflowed; it says nothing to the user. `structured` is the
- * value that a `format` of JSON Schema asked for.
+ * value that a `format` of JSON Schema asked for. `directory` is the session's folder on the server, `worktree` the root of the
+ * repository that it lies in, `/` where it lies in none.
  *
  * @category models
  * @since 0.1.0
@@ -53,7 +54,20 @@ export interface AssistantMessage {
   readonly usage: Usage
   readonly isSummary: boolean
   readonly structured: unknown
+  readonly directory: string | undefined
+  readonly worktree: string | undefined
 }
+
+/**
+ * Whether the message says of itself that no step follows it: it ended for another reason than to call tools or to make room in
+ * the context, or it has the structured value that was asked for (its `finish` is `tool-calls` then, 1.18.33).
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isLast = ({ completedMillis, finish, isSummary, structured }: AssistantMessage): boolean =>
+  !isSummary && completedMillis !== undefined &&
+  (structured !== undefined || (finish !== undefined && finish !== "tool-calls"))
 
 /**
  * @category models

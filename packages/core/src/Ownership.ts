@@ -13,8 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import type { LiveReply } from "./LiveReply.ts"
-import * as Reply from "./Reply.ts"
+import * as LiveReply from "./LiveReply.ts"
 import * as ReplyUpdate from "./ReplyUpdate.ts"
 import { retrying } from "./Retrying.ts"
 import type { StoredMessage } from "./SessionStore.ts"
@@ -55,7 +54,7 @@ export const keepingLease =
  */
 export const snapshots = Effect.fn("Turn.snapshots")(function*(
   { epoch, id }: StoredMessage,
-  live: LiveReply
+  live: LiveReply.LiveReply
 ): Effect.fn.Return<never, never, SessionStore> {
   const store = yield* SessionStore
   const interval = yield* TurnPolicy.SnapshotInterval
@@ -64,11 +63,7 @@ export const snapshots = Effect.fn("Turn.snapshots")(function*(
     yield* Effect.sleep(interval)
     const reply = live.current()
     if (ReplyUpdate.isSameToReader(stored, reply)) continue
-    const { parts, text, usage } = Reply.result(reply)
-    const isStored = yield* Effect.orElseSucceed(
-      store.snapshot(id, epoch, { content: text, parts, usage }),
-      () => false
-    )
+    const isStored = yield* Effect.orElseSucceed(store.snapshot(id, epoch, LiveReply.content(live)), () => false)
     if (isStored) stored = reply
   }
 })

@@ -62,13 +62,39 @@ export const ToolStatus = Schema.Literals(["pending", "running", "completed", "e
 export type ToolStatus = typeof ToolStatus.Type
 
 /**
+ * What a tool call did to a file.
+ *
+ * **Details**
+ *
+ * `path` is as the tool said it, mostly absolute. `change` is `unknown` where the tool does not tell whether the file was there before.
+ * `additions` and `deletions` count lines, where the tool counted them. `contentKey` names the field of the call's `input` that is the
+ * whole file after the change.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const FileChange = Schema.Struct({
+  path: Schema.String,
+  change: Schema.Literals(["added", "modified", "deleted", "unknown"]),
+  additions: Schema.optionalKey(Schema.Finite),
+  deletions: Schema.optionalKey(Schema.Finite),
+  contentKey: Schema.optionalKey(Schema.String)
+})
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface FileChange extends Schema.Schema.Type<typeof FileChange> {}
+
+/**
  * One call of a tool.
  *
  * **Details**
  *
  * `tool` is the name that the model called first; OpenCode 1.x renames a call with bad arguments to `invalid`. `error`
  * holds at most {@link maxErrorLength} characters. `isRefused`: a person, or a rule in their place, refused the call; the
- * turn ends with it unless the refusal came with a message. `subagent` is the session that a `task` tool opened.
+ * turn ends with it unless the refusal came with a message. `subagent` is the session that a `task` tool opened. `files` are
+ * the files that the call itself changed; absent where that is not known: while it runs, and for shell commands and other people's tools.
  * Times are milliseconds since the epoch, by the server's clock.
  *
  * @category models
@@ -88,6 +114,7 @@ export const ToolPart = Schema.Struct({
   isRefused: Schema.optionalKey(Schema.Boolean),
   metadata: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
   subagent: Schema.optionalKey(SessionId),
+  files: Schema.optionalKey(Schema.Array(FileChange)),
   startedMillis: Schema.optionalKey(Schema.Finite),
   endedMillis: Schema.optionalKey(Schema.Finite)
 })

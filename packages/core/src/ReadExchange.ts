@@ -10,6 +10,7 @@ import type { RequestError, SessionNotFound } from "./ClientError.ts"
 import * as Exchange from "./Exchange.ts"
 import type { IdFloor, MessageId, SessionId } from "./Ids.ts"
 import type { Message } from "./Message.ts"
+import type * as Reply from "./Reply.ts"
 import { rereading } from "./Retrying.ts"
 import type { StoredRequest } from "./SessionStore.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
@@ -75,22 +76,88 @@ export const promptOnce = Effect.fn("Turn.promptOnce")(function*(
  *
  * **Details**
  *
- * `known` are the ids of the turn's own messages, as the stream told them. They are read one by one where the server cannot
- * list a session's messages (1.18.33 after a prompt with a `format`).
+ * `known` are the ids of the turn's own messages, as the stream told them. What no page gives of them is read by its id.
  *
  * @category steps
  * @since 0.1.0
  */
 export const readExchange = Effect.fn("Turn.readExchange")(function*(
   ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
-  known: ReadonlyArray<MessageId>
+  known: ReadonlyArray<MessageId> = []
 ): Effect.fn.Return<Exchange.Exchange, RequestError | SessionNotFound, Client> {
-  const messages = yield* Effect.catchIf(
-    listBackTo(ids.sessionId, ids.promptId),
-    isUnlistable,
-    () => readOneByOne(ids.sessionId, [ids.promptId, ...known])
-  )
-  return Exchange.fromMessages(ids, messages)
+  const { isWhole, messages } = yield* readSince(ids, known)
+  const exchange = Exchange.fromMessages(ids, messages)
+  return isWhole || exchange.isAccepted
+    ? exchange
+    : { ...exchange, isAccepted: yield* hasMessage(ids.sessionId, ids.promptId) }
+})
+
+/**
+ * Reads what a session has since the prompt, as {@link readBackTo} does; of the `known` ids, what no page gives is read by its id.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const readSince = Effect.fnUntraced(function*(
+  { promptId, sessionId }: { readonly sessionId: SessionId; readonly promptId: MessageId },
+  known: ReadonlyArray<MessageId>
+) {
+  const page = yield* readBackTo(sessionId, promptId)
+  if (page.isWhole) return page
+  const read = new Set(page.messages.map(({ info }) => info.id))
+  const others = yield* readOneByOne(sessionId, known.filter((id) => !read.has(id)))
+  return { messages: [...others, ...page.messages].toSorted(byId), isWhole: false }
+})
+
+/**
+ * The ids of the messages that a reply knows of.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const knownIds = ({ frame }: Reply.Reply): ReadonlyArray<MessageId> => frame.messages.map(({ id }) => id)
+
+/**
+ * Reads the newest messages of a session, back to the one with that id or the first that is older. `isWhole` is `false` where the
+ * server could not give the oldest one.
+ *
+ * **Gotchas**
+ *
+ * 1.18.33 answers 400 to a page without a next one that holds a prompt with a `format`. Read one by one, only the session's first
+ * message can be such a page.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const readBackTo = Effect.fnUntraced(function*(
+  sessionId: SessionId,
+  oldestId: MessageId
+): Effect.fn.Return<
+  { readonly messages: ReadonlyArray<Message>; readonly isWhole: boolean },
+  RequestError | SessionNotFound,
+  Client
+> {
+  const client = yield* Client
+  const pages: Array<ReadonlyArray<Message>> = []
+  let limit = pageSize
+  let before: string | undefined
+  while (true) {
+    const page = yield* rereading(client.listMessages(sessionId, { limit, ...(before !== undefined && { before }) }))
+      .pipe(
+        Effect.catchIf(isUnlistable, () => Effect.undefined)
+      )
+    if (page === undefined && limit === 1) return { messages: pages.flat(), isWhole: false }
+    if (page === undefined) {
+      limit = 1
+      continue
+    }
+    pages.unshift(page.messages)
+    // Ids sort by time: past a page with an older message nothing is looked for.
+    if (page.messages.some(({ info }) => info.id <= oldestId)) break
+    before = Option.getOrUndefined(page.before)
+    if (before === undefined) break
+  }
+  return { messages: pages.flat(), isWhole: true }
 })
 
 // internal
@@ -111,30 +178,12 @@ const hasMessage = Effect.fnUntraced(function*(sessionId: SessionId, id: Message
 /** A turn has a message for each step; most have fewer than this, and a page of it is small. */
 const pageSize = 50
 
-const listBackTo = Effect.fnUntraced(function*(sessionId: SessionId, promptId: MessageId) {
-  const client = yield* Client
-  const pages: Array<ReadonlyArray<Message>> = []
-  let before: string | undefined
-  do {
-    const page = yield* rereading(client.listMessages(sessionId, {
-      limit: pageSize,
-      ...(before !== undefined && { before })
-    }))
-    pages.unshift(page.messages)
-    // Ids sort by time: past a page with an older message the prompt cannot come.
-    if (page.messages.some(({ info }) => info.id <= promptId)) break
-    before = Option.getOrUndefined(page.before)
-  } while (before !== undefined)
-  return pages.flat()
-})
-
 const readOneByOne = Effect.fnUntraced(function*(sessionId: SessionId, ids: ReadonlyArray<MessageId>) {
   const client = yield* Client
   const messages = yield* Effect.forEach(
     ids,
     (id) =>
       rereading(client.getMessage(sessionId, id)).pipe(
-        // The user message with the `format` cannot be read on its own either; the answers to it can (1.18.33).
         Effect.catchTag("MessageNotFound", () => Effect.undefined),
         Effect.catchIf(isUnlistable, () => Effect.undefined)
       ),
@@ -142,6 +191,8 @@ const readOneByOne = Effect.fnUntraced(function*(sessionId: SessionId, ids: Read
   )
   return messages.filter((message) => message !== undefined)
 })
+
+const byId = (a: Message, b: Message): number => (a.info.id < b.info.id ? -1 : 1)
 
 const isUnlistable = (error: RequestError | SessionNotFound): boolean =>
   error._tag === "StatusError" && error.status === 400

@@ -5,7 +5,8 @@
  * - Parts in the order in which they were opened, text typed by the part that opened it.
  * - Only the assistant messages that answer the turn's prompt; the user's own parts, other prompts' answers and foreign
  *   sessions never change it.
- * - What is asked and not answered yet, the sessions of subagents, the model's retries, the upstream failure.
+ * - What is asked and not answered yet, the model's retries, the upstream failure.
+ * - The subagents, to any depth: each has a reply of its own. Nothing that one says changes the parts of another.
  * - Idempotence: folding an event a second time, at once or later, gives back the same reply (the same reference).
  * - The same shape from stored messages ({@link fromMessages}) and their authority at the end ({@link reconcile}).
  *
@@ -34,31 +35,40 @@ import * as Equal from "effect/Equal"
 import type { MessageId, PartId, SessionId } from "./Ids.ts"
 import type { Entry } from "./internal/ReplyEntry.ts"
 import * as ReplyEntry from "./internal/ReplyEntry.ts"
-import { applyMessage, continueTurn, removeMessage } from "./internal/ReplyMessages.ts"
-import { applyDelta, applyPart, applyTodos, holdOpenText, removePart } from "./internal/ReplyParts.ts"
-import { reconcile } from "./internal/ReplyReconcile.ts"
+import { applyOwn, markOwnGap } from "./internal/ReplyEvents.ts"
+import { applyDelta } from "./internal/ReplyParts.ts"
+import * as ReplyReconcile from "./internal/ReplyReconcile.ts"
+import { applyAsked, applyResolved, dropAsks, settleAsks } from "./internal/ReplySessions.ts"
+import type { Reply, SubagentState } from "./internal/ReplyState.ts"
+import { at, current, indexOf, make, mapSubagents, withEntries } from "./internal/ReplyState.ts"
 import {
-  applyAsked,
-  applyDeleted,
-  applyFailure,
-  applyResolved,
-  applySession,
-  applyStatus
-} from "./internal/ReplySessions.ts"
-import type { Reply } from "./internal/ReplyState.ts"
-import { at, current, indexOf, make, withEntries } from "./internal/ReplyState.ts"
+  applyToSubagent,
+  deleteSubagent,
+  nameSubagents,
+  openSubagent,
+  replies,
+  restoreSubagent
+} from "./internal/ReplySubagents.ts"
 import * as ReplyText from "./internal/ReplyText.ts"
 import type { Message } from "./Message.ts"
 import type { Part, Todo, ToolPart } from "./Part.ts"
 import { isTerminalTool } from "./Part.ts"
+import type { Subagent } from "./Subagent.ts"
 import type { TurnEvent } from "./TurnEvent.ts"
 import * as Usage from "./Usage.ts"
 
 export type { Entry, PartEntry, TodosEntry } from "./internal/ReplyEntry.ts"
-export { merge, reconcile } from "./internal/ReplyReconcile.ts"
 export { isInTree, syncAsks } from "./internal/ReplySessions.ts"
-export type { Frame, MessageState, Reply, Retry, Subagent } from "./internal/ReplyState.ts"
+export type { Frame, MessageState, Reply, Retry, SubagentState } from "./internal/ReplyState.ts"
 export { make } from "./internal/ReplyState.ts"
+export {
+  closeSubagents,
+  endSubagent,
+  isTold,
+  mergeSubagent,
+  reconcileSubagent,
+  replies
+} from "./internal/ReplySubagents.ts"
 export type { TextEntry } from "./internal/ReplyText.ts"
 export { pieceLength } from "./internal/ReplyText.ts"
 
@@ -89,21 +99,28 @@ export const fromMessages = (
 ): Reply => reconcile(make(ids), messages)
 
 /**
- * The reply as far as it was stored before: its parts, with what may have been missed since then.
+ * The reply as far as it was stored before: its parts and subagents, with what may have been missed since then.
+ *
+ * **Details**
+ *
+ * Of a subagent its text and its usage are stored as a whole. Both stand for what it said until its record comes.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const restore = (
   ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
-  parts: ReadonlyArray<Part>
+  parts: ReadonlyArray<Part>,
+  subagents: ReadonlyArray<Subagent> = []
 ): Reply => {
   const entries = parts.map((part): Entry =>
     part.type === "todos"
       ? { kind: "todos", id: part.id, isOurs: true, todos: part.todos, eventId: undefined }
       : ReplyEntry.open(part, true, undefined)
   )
-  return markGap(withEntries(make(ids), entries))
+  const reply = withEntries(make(ids), entries)
+  const states = subagents.map((subagent) => restoreSubagent(ids.promptId, subagent))
+  return markGap(nameSubagents({ ...reply, frame: { ...reply.frame, subagents: states } }))
 }
 
 /**
@@ -115,33 +132,51 @@ export const restore = (
 export const apply = (self: Reply, event: TurnEvent): Reply => {
   switch (event._tag) {
     case "PartDelta":
-      return event.sessionId === self.sessionId ? applyDelta(self, event) : self
-    case "PartUpdated":
-      return event.sessionId === self.sessionId ? applyPart(self, event) : self
-    case "MessageUpdated":
-      return event.sessionId === self.sessionId ? applyMessage(self, event) : self
-    case "TurnContinued":
-      return event.sessionId === self.sessionId ? continueTurn(self, event.messageId) : self
-    case "MessageRemoved":
-      return event.sessionId === self.sessionId ? removeMessage(self, event.messageId) : self
-    case "PartRemoved":
-      return event.sessionId === self.sessionId ? removePart(self, event.partId) : self
-    case "TodosUpdated":
-      return event.sessionId === self.sessionId ? applyTodos(self, event) : self
-    case "SessionFailed":
-      return event.sessionId === self.sessionId ? applyFailure(self, event) : self
+      // The hot path: nearly every event is one of these.
+      return event.sessionId === self.sessionId ? applyDelta(self, event) : applyToSubagent(self, event)
+    case "PartUpdated": {
+      const changed = applyInTree(self, event)
+      const mayName = changed !== self && event.part.type === "tool" && event.part.subagent !== undefined
+      return mayName ? nameSubagents(changed) : changed
+    }
+    case "MessageUpdated": {
+      const changed = applyInTree(self, event)
+      return changed === self ? self : nameSubagents(changed)
+    }
     case "StatusChanged":
-      return applyStatus(self, event)
+      return applyInTree(settleAsks(self, event), event)
     case "SessionOpened":
-      return applySession(self, event)
+      return openSubagent(self, event)
     case "SessionDeleted":
-      return applyDeleted(self, event.sessionId)
+      return deleteSubagent(dropAsks(self, event.sessionId), event)
     case "Asked":
       return applyAsked(self, event)
     case "AskResolved":
       return applyResolved(self, event)
+    default:
+      return applyInTree(self, event)
   }
 }
+
+/**
+ * Folds a reading of the turn's stored messages that may lag behind the stream: nothing that may still grow shrinks, and what
+ * the stream missed takes its place between what it brought.
+ *
+ * @category folding
+ * @since 0.1.0
+ */
+export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply =>
+  nameSubagents(ReplyReconcile.merge(self, messages))
+
+/**
+ * Makes the turn's stored messages the truth: their parts, their order and their text, also where it is shorter.
+ * Stream-only parts keep their place behind the part that they followed.
+ *
+ * @category folding
+ * @since 0.1.0
+ */
+export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply =>
+  nameSubagents(ReplyReconcile.reconcile(self, messages))
 
 /**
  * Marks that events may have been missed: parts that are open keep what they show until they are closed.
@@ -149,10 +184,11 @@ export const apply = (self: Reply, event: TurnEvent): Reply => {
  * @category folding
  * @since 0.1.0
  */
-export const markGap = (self: Reply): Reply => {
-  const held = holdOpenText(self)
-  return held.frame.hasGap ? held : { ...held, frame: { ...held.frame, hasGap: true } }
-}
+export const markGap = (self: Reply): Reply =>
+  mapSubagents(markOwnGap(self), (subagent) => {
+    const reply = markOwnGap(subagent.reply)
+    return reply === subagent.reply ? subagent : { ...subagent, reply }
+  })
 
 /**
  * The parts in their order.
@@ -205,7 +241,63 @@ export const usage = (self: Reply): Usage.Usage => Usage.sum(parts(self).filter(
  * @since 0.1.0
  */
 export const todos = (self: Reply): ReadonlyArray<Todo> =>
-  current(self).find((entry) => entry.kind === "todos")?.todos ?? []
+  current(self).find((entry) => entry.kind === "todos")?.todos ?? noTodos
+
+/**
+ * What each subagent did, in the order in which they were opened.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const subagents = (self: Reply): ReadonlyArray<Subagent> => self.frame.subagents.map(toSubagent)
+
+/**
+ * What one subagent did. Costs the length of its text.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const toSubagent = (
+  { agent, openedBy, parentId, reply, sessionId, status, title }: SubagentState
+): Subagent => ({
+  sessionId,
+  parentId,
+  ...(openedBy !== undefined && { openedBy }),
+  title,
+  ...(agent !== undefined && { agent }),
+  status,
+  text: text(reply),
+  usage: usage(reply)
+})
+
+/**
+ * Cost and tokens of the whole turn, its own session and its subagents apart.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const turnUsage = (self: Reply): Usage.TurnUsage => {
+  const root = usage(self)
+  const subagents = Usage.sum(self.frame.subagents.map(({ reply }) => usage(reply)))
+  return { total: Usage.sum([root, subagents]), root, subagents }
+}
+
+/**
+ * How many calls of the model were begun, by the turn's own session and its subagents; those that only summed up count too.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const steps = (self: Reply): number =>
+  sumOverTree(self, ({ frame }) => frame.messages.filter(({ ownership }) => ownership !== "foreign").length)
+
+/**
+ * How often a call of the model was to be made again, by the turn's own session and its subagents.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const retries = (self: Reply): number => sumOverTree(self, ({ frame }) => frame.retries)
 
 /**
  * Everything that the reply amounts to.
@@ -250,6 +342,15 @@ export const isEmpty = (self: Reply): boolean => current(self).every(ReplyEntry.
 export const isSameContent = (self: Reply, that: Reply): boolean => Equal.equals(parts(self), parts(that))
 
 // internal
+
+/** Always the same one, as an unchanged list is. */
+const noTodos: ReadonlyArray<Todo> = []
+
+const applyInTree = (self: Reply, event: TurnEvent): Reply =>
+  event.sessionId === self.sessionId ? applyOwn(self, event) : applyToSubagent(self, event)
+
+const sumOverTree = (self: Reply, count: (reply: Reply) => number): number =>
+  replies(self).reduce((sum, reply) => sum + count(reply), 0)
 
 const joined = (self: Reply, type: "text" | "reasoning"): string =>
   current(self)

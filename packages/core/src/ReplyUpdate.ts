@@ -5,14 +5,15 @@
  */
 import * as Equal from "effect/Equal"
 import type { Ask } from "./Ask.ts"
-import type { PartId, RequestId } from "./Ids.ts"
+import type { PartId, RequestId, SessionId } from "./Ids.ts"
 import type { Part, Todo } from "./Part.ts"
-import type { Subagent } from "./Reply.ts"
 import * as Reply from "./Reply.ts"
+import type { Subagent } from "./Subagent.ts"
 import type { TurnEvent } from "./TurnEvent.ts"
+import type { UpstreamFailure } from "./Upstream.ts"
 
 /**
- * One change of a reply.
+ * A change of what one session says.
  *
  * **Details**
  *
@@ -20,26 +21,52 @@ import type { TurnEvent } from "./TurnEvent.ts"
  * - `PartChanged`: a part was opened, changed or closed; `part` takes the place of all that was shown of it, or stands behind
  *   what is shown. A closed text may differ from its deltas; an open one is emptied when the model is asked again.
  * - `PartRemoved`: a part is gone.
- * - `Reset`: forget what was shown and take `reply`: updates were dropped because the observer was too slow (`overflow`),
- *   the session was lost and the prompt sent again (`recreated`), or what was shown lacks something in between or differs from
- *   the server's record (`reconciled`).
+ * - `Failed`: the session failed, as far as that is known; a subagent's failure need not be the turn's.
  *
  * @category models
  * @since 0.1.0
  */
-export type ReplyUpdate =
+export type SessionUpdate =
   | { readonly _tag: "TextDelta"; readonly partId: PartId; readonly delta: string }
   | { readonly _tag: "ReasoningDelta"; readonly partId: PartId; readonly delta: string }
   | { readonly _tag: "PartChanged"; readonly part: Part }
   | { readonly _tag: "PartRemoved"; readonly partId: PartId }
   | { readonly _tag: "TodosChanged"; readonly todos: ReadonlyArray<Todo> }
-  | { readonly _tag: "Asked"; readonly ask: Ask }
-  | { readonly _tag: "AskResolved"; readonly requestId: RequestId }
   | { readonly _tag: "Retrying"; readonly retry: Reply.Retry }
-  | { readonly _tag: "SubagentOpened"; readonly subagent: Subagent }
+  | { readonly _tag: "Failed"; readonly failure: UpstreamFailure }
+
+/**
+ * One change of a reply.
+ *
+ * **Details**
+ *
+ * - A {@link SessionUpdate} is the turn's own session's; `SubagentUpdate` is one of a subagent, marked with its session and the
+ *   tool part that opened it.
+ * - `SubagentChanged`: a subagent was opened, became known to a tool part, or ended.
+ * - `Asked`: somebody asks; `ask.sessionId` says which session, `openedBy` is the tool part that opened it where it is a
+ *   subagent's.
+ * - `Reset`: forget what was shown, of subagents too, and take `reply`: updates were dropped because the observer was too slow
+ *   (`overflow`), the session was lost and the prompt sent again (`recreated`), the answer was no value of the schema and another
+ *   one was asked for (`repaired`), or what was shown lacks something in between or differs from the server's record
+ *   (`reconciled`).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ReplyUpdate =
+  | SessionUpdate
+  | {
+    readonly _tag: "SubagentUpdate"
+    readonly sessionId: SessionId
+    readonly openedBy: PartId | undefined
+    readonly update: SessionUpdate
+  }
+  | { readonly _tag: "SubagentChanged"; readonly subagent: Subagent }
+  | { readonly _tag: "Asked"; readonly ask: Ask; readonly openedBy: PartId | undefined }
+  | { readonly _tag: "AskResolved"; readonly requestId: RequestId }
   | {
     readonly _tag: "Reset"
-    readonly reason: "overflow" | "recreated" | "reconciled"
+    readonly reason: "overflow" | "recreated" | "repaired" | "reconciled"
     readonly reply: Reply.Reply
   }
 
@@ -51,6 +78,37 @@ export type ReplyUpdate =
  */
 export const fromEvent = (before: Reply.Reply, after: Reply.Reply, event: TurnEvent): ReadonlyArray<ReplyUpdate> => {
   if (before === after) return none
+  const isRoot = event.sessionId === after.sessionId
+  const said = isRoot ? fromSession(before, after, event) : fromSubagent(before, after, event)
+  if (said === undefined) return [{ _tag: "Reset", reason: "reconciled", reply: after }]
+  // A delta changes nothing else.
+  return event._tag === "PartDelta"
+    ? said
+    : [...said, ...fromAsks(before, after, event), ...fromSubagents(before, after)]
+}
+
+/**
+ * Whether a reader would see the same in both: parts, open requests, subagents.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isSameToReader = (before: Reply.Reply, after: Reply.Reply): boolean =>
+  before === after ||
+  (before.frame.asks === after.frame.asks &&
+    hasSameSubagents(before, after) &&
+    (hasSameEntries(before, after) || Reply.isSameContent(before, after)))
+
+// internal
+
+const none: ReadonlyArray<never> = []
+
+/** What a session says anew; undefined where that cannot be told as changes. */
+const fromSession = (
+  before: Reply.Reply,
+  after: Reply.Reply,
+  event: TurnEvent
+): ReadonlyArray<SessionUpdate> | undefined => {
   switch (event._tag) {
     case "PartDelta": {
       const entry = after.active
@@ -67,67 +125,93 @@ export const fromEvent = (before: Reply.Reply, after: Reply.Reply, event: TurnEv
     }
     case "TodosUpdated":
       return [{ _tag: "TodosChanged", todos: event.todos }]
-    case "Asked":
-      return [{ _tag: "Asked", ask: event.ask }]
-    case "AskResolved":
-      return [{ _tag: "AskResolved", requestId: event.requestId }]
-    case "SessionOpened": {
-      const subagent = after.frame.subagents.at(-1)
-      return subagent === undefined ? none : [{ _tag: "SubagentOpened", subagent }]
+    default: {
+      const parts = fromParts(before, after)
+      return parts && [...parts, ...fromFrame(before, after)]
     }
-    case "StatusChanged": {
-      const { retry } = after.frame
-      const isRetrying = retry !== undefined && retry !== before.frame.retry
-      return [...fromParts(before, after), ...fromAsks(before, after), ...(isRetrying ? [retrying(retry)] : none)]
-    }
-    default:
-      return [...fromParts(before, after), ...fromAsks(before, after)]
   }
 }
 
-/**
- * Whether a reader would see the same in both: parts, open requests, subagents.
- *
- * @category predicates
- * @since 0.1.0
- */
-export const isSameToReader = (before: Reply.Reply, after: Reply.Reply): boolean =>
-  before === after ||
-  (before.frame.asks === after.frame.asks &&
-    before.frame.subagents === after.frame.subagents &&
-    (hasSameEntries(before, after) || Reply.isSameContent(before, after)))
-
-// internal
-
-const none: ReadonlyArray<ReplyUpdate> = []
-
-const retrying = (retry: Reply.Retry): ReplyUpdate => ({ _tag: "Retrying", retry })
+/** What a subagent says anew, marked as its own. */
+const fromSubagent = (
+  before: Reply.Reply,
+  after: Reply.Reply,
+  event: TurnEvent
+): ReadonlyArray<ReplyUpdate> | undefined => {
+  const was = subagentOf(before, event.sessionId)
+  const is = subagentOf(after, event.sessionId)
+  if (was === undefined || is === undefined || was.reply === is.reply) return none
+  const { openedBy, sessionId } = is
+  return fromSession(was.reply, is.reply, event)
+    ?.map((update) => ({ _tag: "SubagentUpdate", sessionId, openedBy, update }))
+}
 
 /** For events that change several parts, and seldom do: parts whose message came after them, were taken back or removed. */
-const fromParts = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<ReplyUpdate> => {
+const fromParts = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<SessionUpdate> | undefined => {
   if (hasSameEntries(before, after)) return none
   const shown = new Map(Reply.parts(before).map((part) => [part.id, part]))
   const parts = Reply.parts(after)
   const newest = parts.findLastIndex(({ id }) => shown.has(id))
   // Nothing tells a reader to put a part between those that are shown.
-  if (parts.some(({ id }, index) => index < newest && !shown.has(id))) {
-    return [{ _tag: "Reset", reason: "reconciled", reply: after }]
-  }
+  if (parts.some(({ id }, index) => index < newest && !shown.has(id))) return undefined
   const left = new Set(parts.map(({ id }) => id))
   return [
-    ...[...shown.keys()].filter((id) => !left.has(id)).map((partId): ReplyUpdate => ({ _tag: "PartRemoved", partId })),
-    ...parts.filter((part) => !Equal.equals(part, shown.get(part.id))).map((part): ReplyUpdate => ({
+    ...[...shown.keys()].filter((id) => !left.has(id)).map((partId): SessionUpdate => ({
+      _tag: "PartRemoved",
+      partId
+    })),
+    ...parts.filter((part) => !Equal.equals(part, shown.get(part.id))).map((part): SessionUpdate => ({
       _tag: "PartChanged",
       part
     }))
   ]
 }
 
-/** The requests that went with the run that made them. */
-const fromAsks = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<ReplyUpdate> =>
-  before.frame.asks === after.frame.asks ? none : before.frame.asks
+const fromFrame = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<SessionUpdate> => {
+  const { failure, retry } = after.frame
+  const updates: Array<SessionUpdate> = []
+  if (retry !== undefined && retry !== before.frame.retry) updates.push({ _tag: "Retrying", retry })
+  if (failure !== undefined && !Equal.equals(failure, before.frame.failure)) updates.push({ _tag: "Failed", failure })
+  return updates
+}
+
+/** What is asked, what was answered, and the requests that went with the run that made them. */
+const fromAsks = (before: Reply.Reply, after: Reply.Reply, event: TurnEvent): ReadonlyArray<ReplyUpdate> => {
+  if (event._tag === "Asked") {
+    return [{ _tag: "Asked", ask: event.ask, openedBy: subagentOf(after, event.sessionId)?.openedBy }]
+  }
+  if (event._tag === "AskResolved") return [{ _tag: "AskResolved", requestId: event.requestId }]
+  return before.frame.asks === after.frame.asks ? none : before.frame.asks
     .filter((ask) => !after.frame.asks.includes(ask))
     .map(({ id }): ReplyUpdate => ({ _tag: "AskResolved", requestId: id }))
+}
+
+const fromSubagents = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<ReplyUpdate> =>
+  before.frame.subagents === after.frame.subagents ? none : after.frame.subagents
+    .filter((is) => {
+      const was = subagentOf(before, is.sessionId)
+      return was === undefined || !isSameSubagent(was, is)
+    })
+    .map((is): ReplyUpdate => ({ _tag: "SubagentChanged", subagent: Reply.toSubagent(is) }))
+
+const subagentOf = (reply: Reply.Reply, sessionId: SessionId): Reply.SubagentState | undefined =>
+  reply.frame.subagents.find((subagent) => subagent.sessionId === sessionId)
+
+/** Whether all is the same but what it says. */
+const isSameSubagent = (was: Reply.SubagentState, is: Reply.SubagentState): boolean =>
+  was === is ||
+  (was.openedBy === is.openedBy && was.status === is.status && was.title === is.title && was.agent === is.agent)
 
 const hasSameEntries = (before: Reply.Reply, after: Reply.Reply): boolean =>
   before.entries === after.entries && before.active === after.active
+
+/** Subagents that did nothing are the same objects. */
+const hasSameSubagents = (before: Reply.Reply, after: Reply.Reply): boolean => {
+  const were = before.frame.subagents
+  const are = after.frame.subagents
+  return were === are || (were.length === are.length && are.every((is, index) => {
+    const was = were[index]
+    return was === is ||
+      (was?.sessionId === is.sessionId && isSameSubagent(was, is) && isSameToReader(was.reply, is.reply))
+  }))
+}

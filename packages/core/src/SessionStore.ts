@@ -8,7 +8,8 @@
  * - At most one pending message per conversation; those that wait come in the order in which they were first claimed.
  * - The lease of a message: while it lives, nobody else takes the message; once it ran out, one of those who ask does.
  * - The epoch of a message: who takes it raises it, and a write with an older epoch changes no row. A cancel needs none.
- * - News of a message for those who watch it.
+ * - What an agent asks of a person, while it waits in the store for an answer (`StoredAsk`).
+ * - News of a message, or of a request, for those who watch it.
  *
  * **Not responsibilities**: what is in a message (the pipeline says), the user's messages beyond the prompt of each turn,
  * when to renew, to look for orphans, to prune.
@@ -31,9 +32,12 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
+import type { Answer, Ask } from "./Ask.ts"
 import * as ChangeNotifier from "./ChangeNotifier.ts"
-import { AssistantMessageId, type ConversationId, type SessionId } from "./Ids.ts"
+import { AssistantMessageId, type ConversationId, type RequestId, type SessionId } from "./Ids.ts"
 import type { PromptPart } from "./Prompt.ts"
+import type { StoredAsk } from "./StoredAsk.ts"
+import { RequestClosed, UnknownRequest } from "./StoredAsk.ts"
 import type { Content, Draft, Lease, MessageStatus, Outcome, StoredMessage, StoredRequest } from "./StoredMessage.ts"
 import { isHeldByOther, isLeaseOver, isOpen } from "./StoredMessage.ts"
 import { AlreadyFinished, TurnInProgress } from "./TurnError.ts"
@@ -82,8 +86,8 @@ export class UnknownMessage extends Schema.TaggedError<UnknownMessage>()("Unknow
 }
 
 /**
- * How often a store that is not told of changes looks for them while a message is watched: 250 ms. Soon enough for a
- * reader, and one small read by primary key each time.
+ * How often a store that is not told of changes looks for them while a message or a request is watched: 250 ms. Soon
+ * enough for a reader, and one small read by primary key each time.
  *
  * @category references
  * @since 0.1.0
@@ -233,8 +237,56 @@ export class SessionStore extends Context.Service<SessionStore, {
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<StoredMessage>, StoreError>
 
-  /** Deletes the messages that ended before that time, and says how many. One that is pending or queued is never deleted. */
+  /**
+   * Deletes the messages that ended before that time, with their requests, and says how many messages. One that is pending or
+   * queued is never deleted.
+   */
   readonly prune: (finishedBeforeMillis: number) => Effect.Effect<number, StoreError>
+
+  /**
+   * Writes a request of the agent for a person to answer, and gives back what is stored.
+   *
+   * - One that is there already stays as it is if it was answered or withdrawn, or is this message's already.
+   * - An unanswered one of another message becomes this message's and keeps its place in the lists; one whose message has ended
+   *   is open again by that.
+   * - One of a message that has ended, or that there is not, is withdrawn from the start.
+   */
+  readonly openAsk: (asked: {
+    readonly messageId: AssistantMessageId
+    readonly conversationId: ConversationId
+    readonly ask: Ask
+  }) => Effect.Effect<StoredAsk, StoreError>
+
+  /**
+   * Stores the answer to an open request; the first answer stays. Fails with `RequestClosed` where it was answered or withdrawn,
+   * or where its message has ended.
+   */
+  readonly answerAsk: (
+    id: RequestId,
+    answer: Answer
+  ) => Effect.Effect<StoredAsk, UnknownRequest | RequestClosed | StoreError>
+
+  /** Withdraws an open request: nobody needs the answer any more. `false`: it was not open, or there is none. */
+  readonly withdrawAsk: (id: RequestId) => Effect.Effect<boolean, StoreError>
+
+  /** A request, if there is one. An unanswered one of a message that has ended is withdrawn, since the end of the message. */
+  readonly getAsk: (id: RequestId) => Effect.Effect<Option.Option<StoredAsk>, StoreError>
+
+  /**
+   * Open requests in the order in which they were first opened, the oldest `limit`: of one conversation, of one message, or
+   * all. A limit below 1 lists none, `Infinity` all.
+   */
+  readonly listAsks: (filter: {
+    readonly conversationId?: ConversationId | undefined
+    readonly messageId?: AssistantMessageId | undefined
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<StoredAsk>, StoreError>
+
+  /**
+   * Emits at once, and then whenever the request may have changed, as `changes` does for a message: it was opened, moved to
+   * another message, answered, withdrawn or deleted, or its message ended. At most a second late.
+   */
+  readonly askChanges: (id: RequestId) => Stream.Stream<void, StoreError>
 
   /**
    * Emits at once, and then whenever the message may have changed: read it then. At most a second late; a renewal of the
@@ -258,6 +310,10 @@ export const makeMemory: Effect.Effect<SessionStore["Service"]> = Effect.gen(fun
   const histories = new Map<ConversationId, Array<AssistantMessageId>>()
   const open = new Map<ConversationId, ReadonlyArray<AssistantMessageId>>()
 
+  const asks = new Map<RequestId, StoredAsk>()
+  // Those neither answered nor withdrawn by anybody, oldest first.
+  const openAsks = new Set<RequestId>()
+
   // Each operation reads the clock first and then reads and writes without yielding: no other fiber comes between.
 
   const read = (ids: Iterable<AssistantMessageId> | undefined) =>
@@ -269,6 +325,7 @@ export const makeMemory: Effect.Effect<SessionStore["Service"]> = Effect.gen(fun
       const others = (open.get(message.conversationId) ?? []).filter((id) => id !== message.id)
       if (others.length > 0) open.set(message.conversationId, others)
       else open.delete(message.conversationId)
+      for (const id of openAsks) if (asks.get(id)?.messageId === message.id) notifier.notify(id)
     }
     notifier.notify(message.id)
     return message
@@ -314,6 +371,22 @@ export const makeMemory: Effect.Effect<SessionStore["Service"]> = Effect.gen(fun
     const before = place === -1 ? all : all.slice(0, place)
     return all.find((message) => message.status === "pending" && message.id !== id) ??
       before.find((message) => message.status === "queued" && !isLeaseOver(message, nowMillis))
+  }
+
+  /** A request as it is to its reader: nobody waits for the answer to one of a message that has ended. */
+  const effective = (ask: StoredAsk): StoredAsk => {
+    const message = messages.get(ask.messageId)
+    return ask.status === "open" && (message === undefined || !isOpen(message.status))
+      ? { ...ask, status: "withdrawn", closedMillis: message?.finishedMillis ?? ask.createdMillis }
+      : ask
+  }
+
+  const writeAsk = (ask: StoredAsk): StoredAsk => {
+    asks.set(ask.id, ask)
+    if (ask.status === "open") openAsks.add(ask.id)
+    else openAsks.delete(ask.id)
+    notifier.notify(ask.id)
+    return effective(ask)
   }
 
   return SessionStore.of({
@@ -449,6 +522,13 @@ export const makeMemory: Effect.Effect<SessionStore["Service"]> = Effect.gen(fun
         const old = Array.from(messages.values()).filter(({ finishedMillis }) =>
           finishedMillis !== null && finishedMillis < finishedBeforeMillis
         )
+        const pruned = new Set(old.map(({ id }) => id))
+        for (const { id, messageId } of asks.values()) {
+          if (!pruned.has(messageId)) continue
+          asks.delete(id)
+          openAsks.delete(id)
+          notifier.notify(id)
+        }
         for (const { conversationId, id } of old) {
           messages.delete(id)
           const history = (histories.get(conversationId) ?? []).filter((kept) => messages.has(kept))
@@ -458,6 +538,53 @@ export const makeMemory: Effect.Effect<SessionStore["Service"]> = Effect.gen(fun
         }
         return old.length
       }),
+
+    openAsk: ({ ask, conversationId, messageId }) =>
+      Effect.map(Clock.currentTimeMillis, (createdMillis) => {
+        const existing = asks.get(ask.id)
+        if (existing !== undefined && (existing.status !== "open" || existing.messageId === messageId)) {
+          return effective(existing)
+        }
+        return writeAsk({
+          ...(existing ?? { id: ask.id, status: "open", answer: null, createdMillis, closedMillis: null }),
+          messageId,
+          conversationId,
+          ask
+        })
+      }),
+
+    answerAsk: Effect.fnUntraced(function*(id, answer) {
+      const closedMillis = yield* Clock.currentTimeMillis
+      const existing = asks.get(id)
+      if (existing === undefined) return yield* new UnknownRequest({ requestId: id })
+      const { status } = effective(existing)
+      if (status !== "open") return yield* new RequestClosed({ requestId: id, status })
+      return writeAsk({ ...existing, status: "answered", answer, closedMillis })
+    }),
+
+    withdrawAsk: (id) =>
+      Effect.map(Clock.currentTimeMillis, (closedMillis) => {
+        const existing = asks.get(id)
+        if (existing === undefined || effective(existing).status !== "open") return false
+        writeAsk({ ...existing, status: "withdrawn", closedMillis })
+        return true
+      }),
+
+    getAsk: (id) => Effect.sync(() => Option.map(Option.fromUndefinedOr(asks.get(id)), effective)),
+
+    listAsks: ({ conversationId, limit, messageId }) =>
+      Effect.sync(() =>
+        Array.from(openAsks)
+          .flatMap((id) => asks.get(id) ?? [])
+          .filter((ask) =>
+            effective(ask).status === "open" &&
+            (conversationId === undefined || ask.conversationId === conversationId) &&
+            (messageId === undefined || ask.messageId === messageId)
+          )
+          .slice(0, atMost(limit))
+      ),
+
+    askChanges: (id) => notifier.watch(id),
 
     changes: (id) => notifier.watch(id)
   })
@@ -483,12 +610,18 @@ const blank = {
   content: "",
   parts: [],
   usage: Usage.zero,
+  subagents: [],
   error: null,
   finishedMillis: null
 } satisfies Partial<StoredMessage>
 
 /** Only the fields of `Content`: the caller may hold more, an `Outcome` for example, whose status must not leak in. */
-const contentOf = ({ content, parts, usage }: Content): Content => ({ content, parts, usage })
+const contentOf = ({ content, parts, subagents = [], usage }: Content): Required<Content> => ({
+  content,
+  parts,
+  usage,
+  subagents
+})
 
 const isOwned = (epoch: number) => (message: StoredMessage): boolean =>
   message.status === "pending" && message.epoch === epoch

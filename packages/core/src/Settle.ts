@@ -9,7 +9,8 @@ import type { RequestError, SessionNotFound } from "./ClientError.ts"
 import * as Exchange from "./Exchange.ts"
 import type { AssistantMessageId, ConversationId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
-import { readExchange } from "./ReadExchange.ts"
+import { knownIds, readExchange } from "./ReadExchange.ts"
+import { readSubagents } from "./ReadSubagents.ts"
 import * as Reply from "./Reply.ts"
 import { Tracer } from "./Tracer.ts"
 import { EmptyStream, TurnCancelled, Upstream } from "./TurnError.ts"
@@ -21,7 +22,8 @@ import * as UpstreamFailures from "./Upstream.ts"
  *
  * **Details**
  *
- * An answer without content is read once more after `TurnPolicy.EmptyStreamRetry`, because it may not have been stored yet.
+ * An answer that lacks only the structured value is one: its text may be the value, and if not, the agent can be told. An answer
+ * without content is read once more after `TurnPolicy.EmptyStreamRetry`, because it may not have been stored yet.
  *
  * @category steps
  * @since 0.1.0
@@ -40,17 +42,18 @@ export const settle = Effect.fn("Turn.settle")(function*(
   let settled = exchange
   if (isEmpty(settled, live)) {
     yield* Effect.sleep(yield* TurnPolicy.EmptyStreamRetry)
-    settled = yield* readExchange(exchange, live.current().frame.messages.map(({ id }) => id))
+    settled = yield* readExchange(exchange, knownIds(live.current()))
     reconcile(settled, live)
     if (!isEmpty(settled, live)) {
       yield* tracer.emit("response.recovered_from_exchange", { message_id: ids.messageId })
     }
   }
+  yield* readSubagents(live)
   const { failure } = live.current().frame
   if (failure !== undefined && UpstreamFailures.isAborted(failure)) {
     return yield* new TurnCancelled({ messageId: ids.messageId })
   }
-  if (failure === undefined && !isEmpty(settled, live)) return settled
+  if (failure === undefined ? !isEmpty(settled, live) : UpstreamFailures.isWithoutOutput(failure)) return settled
   yield* tracer.emit("response.error", {
     reason: failure === undefined ? "empty_stream" : "upstream_llm_error",
     message_id: ids.messageId,

@@ -13,9 +13,10 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
-import { AssistantMessageId, ConversationId, SessionId } from "./Ids.ts"
+import { AssistantMessageId, ConversationId, MessageId, SessionId } from "./Ids.ts"
 import { Part } from "./Part.ts"
 import { Prompt, PromptPart } from "./Prompt.ts"
+import { Subagent } from "./Subagent.ts"
 import * as Usage from "./Usage.ts"
 
 /**
@@ -45,12 +46,17 @@ export const StoredError = Schema.Struct({ tag: Schema.String, message: Schema.S
 export interface StoredError extends Schema.Schema.Type<typeof StoredError> {}
 
 /**
- * What was posted to which session, with the ids that every later attempt uses again.
+ * What was posted to which session, with the ids that every later attempt uses again. `earlier` are the prompts of the same turn
+ * before it, oldest first: those whose answers did not fit the schema that was asked for.
  *
  * @category models
  * @since 0.1.0
  */
-export const StoredRequest = Schema.Struct({ sessionId: SessionId, prompt: Prompt })
+export const StoredRequest = Schema.Struct({
+  sessionId: SessionId,
+  prompt: Prompt,
+  earlier: Schema.optionalKey(Schema.Array(MessageId))
+})
 /**
  * @category models
  * @since 0.1.0
@@ -62,8 +68,8 @@ export interface StoredRequest extends Schema.Schema.Type<typeof StoredRequest> 
  *
  * **Details**
  *
- * `model` is `provider/model`. `title` and `permission` are those of a session that has to be made. `policy` holds the
- * limits of the turn, in milliseconds, that differ from the defaults of `TurnPolicy`.
+ * `model` is `provider/model`. `outputSchema` is the JSON Schema of the value that is asked for. `title` and `permission` are those of a session that has to be made. `policy` holds the
+ * limits of the turn, times in milliseconds, that differ from the defaults of `TurnPolicy`.
  *
  * @category models
  * @since 0.1.0
@@ -79,12 +85,21 @@ export const Draft = Schema.Struct({
     pattern: Schema.String,
     action: Schema.Literals(["allow", "ask", "deny"])
   }))),
-  format: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
+  outputSchema: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
   policy: Schema.optionalKey(Schema.Struct({
     firstEventMillis: Schema.optionalKey(Schema.Finite),
     wholeStreamMillis: Schema.optionalKey(Schema.Finite),
     idleStreamMillis: Schema.optionalKey(Schema.Finite),
-    finalExchangeMillis: Schema.optionalKey(Schema.Finite)
+    finalExchangeMillis: Schema.optionalKey(Schema.Finite),
+    outputRepairs: Schema.optionalKey(Schema.Finite),
+    budget: Schema.optionalKey(Schema.Struct({
+      wallClockMillis: Schema.optionalKey(Schema.Finite),
+      cost: Schema.optionalKey(Schema.Finite),
+      tokens: Schema.optionalKey(Schema.Finite),
+      modelRetries: Schema.optionalKey(Schema.Finite),
+      steps: Schema.optionalKey(Schema.Finite),
+      stallMillis: Schema.optionalKey(Schema.Finite)
+    }))
   }))
 })
 /**
@@ -101,7 +116,9 @@ export interface Draft extends Schema.Schema.Type<typeof Draft> {}
  * - `prompt`: what the user said. `draft`: what the caller chose with it; null where it was claimed without.
  * - `request`: null until the prompt's ids were chosen; written before the first byte of the prompt is sent.
  * - `content`: the text for the reader: the answer, or the policy's words for a turn that failed or was stopped without
- *   any. While the turn runs, `content`, `parts` and `usage` are those of the last snapshot.
+ *   any; of a turn with an output, the value as JSON. While the turn runs, `content`, `parts`, `usage` and `subagents` are those of
+ *   the last snapshot.
+ * - `usage`: of the whole turn. `subagents`: their shares of it, and what they said.
  * - `epoch`: 1 for who claimed it first, raised for everyone who takes it over. A write with another epoch changes nothing.
  * - `owner`: who drives it, or did last. `leaseUntilMillis`: until when it is the owner's; null for one claimed without a
  *   lease, which is never an orphan.
@@ -125,6 +142,7 @@ export const StoredMessage = Schema.Struct({
   content: Schema.String,
   parts: Schema.Array(Part),
   usage: Usage.Usage,
+  subagents: Schema.Array(Subagent),
   error: Schema.NullOr(StoredError),
   createdMillis: Schema.Finite,
   finishedMillis: Schema.NullOr(Schema.Finite)
@@ -136,7 +154,7 @@ export const StoredMessage = Schema.Struct({
 export interface StoredMessage extends Schema.Schema.Type<typeof StoredMessage> {}
 
 /**
- * What a turn leaves behind of its reply.
+ * What a turn leaves behind of its reply. Without `subagents` there are none.
  *
  * @category models
  * @since 0.1.0
@@ -145,6 +163,7 @@ export interface Content {
   readonly content: string
   readonly parts: ReadonlyArray<Part>
   readonly usage: Usage.Usage
+  readonly subagents?: ReadonlyArray<Subagent>
 }
 
 /**

@@ -26,9 +26,12 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import * as Budget from "./Budget.ts"
 import { callback } from "./Callback.ts"
+import { checkAgents } from "./CheckAgents.ts"
 import { claim } from "./Claim.ts"
 import { Client } from "./Client.ts"
 import type { RunningTurn } from "./Conclude.ts"
@@ -42,7 +45,9 @@ import * as Exchange from "./Exchange.ts"
 import type { AssistantMessageId, ConversationId, SessionId } from "./Ids.ts"
 import { makeId, makePromptIds } from "./Ids.ts"
 import * as LiveReply from "./LiveReply.ts"
+import * as Output from "./Output.ts"
 import { confirm, hold, snapshots } from "./Ownership.ts"
+import type { PromptPart } from "./Prompt.ts"
 import * as Prompts from "./Prompt.ts"
 import { baseline, readExchange } from "./ReadExchange.ts"
 import * as Reply from "./Reply.ts"
@@ -52,7 +57,7 @@ import type { StoredMessage, StoredRequest, StoreError } from "./SessionStore.ts
 import { SessionStore } from "./SessionStore.ts"
 import { settle } from "./Settle.ts"
 import { Tracer } from "./Tracer.ts"
-import { InvalidInput, TurnCancelled, TurnDied, TurnTakenOver, TurnUnfinished } from "./TurnError.ts"
+import { InvalidInput, OutputInvalid, TurnCancelled, TurnDied, TurnTakenOver, TurnUnfinished } from "./TurnError.ts"
 import type { TurnInput } from "./TurnInput.ts"
 import { fromStored, identityOf, toDraft, toPrompt, withStoredPolicy } from "./TurnInput.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
@@ -70,9 +75,9 @@ import type { TurnResult } from "./TurnResult.ts"
  * @category running
  * @since 0.1.0
  */
-export const runTurn = Effect.fn("Turn.runTurn")(function*<E = never, R = never>(
-  input: TurnInput<E, R>
-): Effect.fn.Return<TurnResult, StoreError, Services | R> {
+export const runTurn = Effect.fn("Turn.runTurn")(function*<E = never, R = never, A = unknown>(
+  input: TurnInput<E, R, A>
+): Effect.fn.Return<TurnResult<A>, StoreError, Services | R> {
   return yield* run(input, yield* LiveReply.make)
 })
 
@@ -82,14 +87,14 @@ export const runTurn = Effect.fn("Turn.runTurn")(function*<E = never, R = never>
  * @category running
  * @since 0.1.0
  */
-export const streamTurn = <E = never, R = never>(
-  input: TurnInput<E, R>
-): Stream.Stream<TurnUpdate, StoreError, Services | R> =>
+export const streamTurn = <E = never, R = never, A = unknown>(
+  input: TurnInput<E, R, A>
+): Stream.Stream<TurnUpdate<A>, StoreError, Services | R> =>
   Stream.unwrap(Effect.gen(function*() {
     const live = yield* LiveReply.make
     const updates = yield* live.watch
     const turn = yield* Effect.forkScoped(Effect.withSpan(run(input, live), "Turn.streamTurn"))
-    const finished = Effect.map(Fiber.join(turn), (result): TurnUpdate => ({ _tag: "Finished", result }))
+    const finished = Effect.map(Fiber.join(turn), (result): TurnUpdate<A> => ({ _tag: "Finished", result }))
     return Stream.concat(Stream.fromQueue(updates), Stream.fromEffect(finished))
   }))
 
@@ -110,7 +115,12 @@ export const resumeTurn = Effect.fn("Turn.resumeTurn")(function*<E = never, R = 
   taken: StoredMessage,
   extras?: Partial<TurnInput<E, R>>
 ): Effect.fn.Return<TurnResult, StoreError, Services | R> {
-  const input: TurnInput<E, R> = { ...fromStored(taken), ...extras, ...identityOf(taken) }
+  const outputSchema = taken.draft?.outputSchema
+  // Where the schema itself is not at hand, its JSON Schema tells a value from what is none.
+  const output = outputSchema === undefined
+    ? undefined
+    : Option.getOrUndefined(yield* Effect.option(Output.fromJsonSchema(outputSchema)))
+  const input: TurnInput<E, R> = { ...fromStored(taken), output, ...extras, ...identityOf(taken) }
   return yield* withStoredPolicy(taken)(patiently(run(input, yield* LiveReply.make, taken)))
 })
 
@@ -120,17 +130,17 @@ export const resumeTurn = Effect.fn("Turn.resumeTurn")(function*<E = never, R = 
  * @category models
  * @since 0.1.0
  */
-export type TurnUpdate = ReplyUpdate | { readonly _tag: "Finished"; readonly result: TurnResult }
+export type TurnUpdate<A = unknown> = ReplyUpdate | { readonly _tag: "Finished"; readonly result: TurnResult<A> }
 
 // internal
 
 type Services = Client | SessionStore | Tracer
 
-const run = <E, R>(
-  input: TurnInput<E, R>,
+const run = <E, R, A>(
+  input: TurnInput<E, R, A>,
   live: LiveReply.LiveReply,
   taken?: StoredMessage
-): Effect.Effect<TurnResult, StoreError, Services | R> =>
+): Effect.Effect<TurnResult<A>, StoreError, Services | R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       const turn = yield* begin(input, live, taken)
@@ -154,12 +164,12 @@ const run = <E, R>(
     }).pipe(Effect.ensuring(live.end), Effect.scoped)
   )
 
-const begin = Effect.fnUntraced(function*<E, R>(
-  input: TurnInput<E, R>,
+const begin = Effect.fnUntraced(function*<E, R, A>(
+  input: TurnInput<E, R, A>,
   live: LiveReply.LiveReply,
   taken: StoredMessage | undefined
 ) {
-  const turn: RunningTurn<E, R> = {
+  const turn: RunningTurn<E, R, A> = {
     input,
     conversationId: toConversationId(input.conversationId),
     messageId: toMessageId(input.messageId ?? (yield* makeId("asm"))),
@@ -171,7 +181,9 @@ const begin = Effect.fnUntraced(function*<E, R>(
     message: taken?.status === "pending" ? taken : undefined,
     session: undefined,
     promptId: undefined,
-    isRecreated: false
+    isRecreated: false,
+    spentMillis: 0,
+    output: undefined
   }
   yield* Effect.forEach(input.observers ?? [], (observer) =>
     Effect.gen(function*() {
@@ -183,7 +195,7 @@ const begin = Effect.fnUntraced(function*<E, R>(
 })
 
 /** From the claim to an answer that is reconciled with the server's record. */
-const answer = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
+const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) {
   const { conversationId, input, live, messageId } = turn
   const tracer = yield* Tracer
   const message = turn.message ?? (yield* own(turn))
@@ -192,22 +204,33 @@ const answer = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
   }
   turn.message = message
   const options = sessionOptions(input)
+  const output = input.output === undefined ? undefined : Output.from(input.output)
+  const maxRepairs = yield* TurnPolicy.OutputRepairs
 
   const attempt = Effect.fnUntraced(function*(session: EnsuredSession) {
     const { sessionId } = session
     turn.session = session
     const recorded = recordedFor(message, sessionId)
-    if (recorded === undefined && !session.isNew) yield* untilIdle(sessionId)
-    const request = recorded ?? (yield* makeRequest(input, message, sessionId))
-    turn.promptId = request.prompt.ids.promptId
-    live.begin({ sessionId, promptId: turn.promptId })
-    // What was streamed before is shown until the server says more, and is not streamed again.
-    if (recorded !== undefined && message.parts.length > 0) live.update((reply) => Reply.restore(reply, message.parts))
-    const found = recorded === undefined ? undefined : yield* findAnswer(recorded, live)
-    if (found !== undefined) yield* tracer.emit("response.recovered_from_exchange", { message_id: messageId })
-    const exchange = found ??
-      (yield* drive(request, live, { messageId, confirm: confirm(message), onActivity: onActivity(turn) }))
-    return yield* settle(exchange, live, { messageId, conversationId })
+    const isBusy = recorded === undefined && !session.isNew && !(yield* untilIdle(sessionId))
+    if (recorded !== undefined) yield* recallEarlier(recorded, live)
+    let request = recorded ?? (yield* makeRequest(input, message, sessionId))
+    let reason: "recreated" | "repaired" = "recreated"
+    while (true) {
+      turn.promptId = request.prompt.ids.promptId
+      live.begin({ sessionId, promptId: turn.promptId }, reason)
+      const exchange = yield* answerTo(turn, message, request, { isRecorded: request === recorded, isBusy })
+      if (output === undefined) return exchange
+      const read = yield* Effect.result(Output.read(output, exchange))
+      if (Result.isSuccess(read)) {
+        turn.output = read.success
+        return exchange
+      }
+      const repairs = request.earlier?.length ?? 0
+      if (repairs >= maxRepairs) return yield* new OutputInvalid({ issues: read.failure, repairs })
+      request = yield* makeRepair(request, exchange, read.failure)
+      yield* record(message, request)
+      reason = "repaired"
+    }
   })
 
   return yield* Effect.raceFirst(
@@ -225,12 +248,44 @@ const answer = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
   )
 })
 
-/** Makes the message pending and this run its owner: one that is new, or one that was taken over while it waited. */
-const own = Effect.fnUntraced(function*<E, R>({ conversationId, input, messageId, owner, taken }: RunningTurn<E, R>) {
-  const prompt = taken?.prompt ?? (yield* validate(input))
-  const draft = yield* toDraft(input)
-  return yield* claim({ id: messageId, conversationId, prompt, draft, owner }, carryOrphan)
+/** One prompt, to an answer that is reconciled with the server's record. */
+const answerTo = Effect.fnUntraced(function*<E, R, A>(
+  turn: RunningTurn<E, R, A>,
+  message: StoredMessage,
+  request: IdentifiedRequest,
+  { isBusy, isRecorded }: { readonly isRecorded: boolean; readonly isBusy: boolean }
+) {
+  const { conversationId, live, messageId } = turn
+  const tracer = yield* Tracer
+  // What was streamed before is shown until the server says more, and is not streamed again.
+  if (isRecorded && message.parts.length > 0) {
+    live.update((reply) => Reply.restore(reply, message.parts, message.subagents))
+  }
+  const found = isRecorded ? yield* findAnswer(request, live) : { exchange: undefined, isBusy }
+  if (found.exchange !== undefined) yield* tracer.emit("response.recovered_from_exchange", { message_id: messageId })
+  const exchange = found.exchange ??
+    (yield* drive(request, live, {
+      conversationId,
+      messageId,
+      isBusy: found.isBusy,
+      confirm: confirm(message),
+      onActivity: onActivity(turn),
+      spentBefore: Budget.spentOn(live.earlier(), turn.spentMillis),
+      onEnd: (millis) => {
+        turn.spentMillis = millis
+      }
+    }))
+  return yield* settle(exchange, live, { messageId, conversationId })
 })
+
+/** Makes the message pending and this run its owner: one that is new, or one that was taken over while it waited. */
+const own = Effect.fnUntraced(
+  function*<E, R, A>({ conversationId, input, messageId, owner, taken }: RunningTurn<E, R, A>) {
+    const prompt = taken?.prompt ?? (yield* validate(input))
+    const draft = yield* toDraft(input)
+    return yield* claim({ id: messageId, conversationId, prompt, draft, owner }, carryOrphan)
+  }
+)
 
 /** Another turn, in the way of the one that carries it: who stops this one does not mean that one. */
 const carryOrphan = (orphan: StoredMessage): Effect.Effect<void, never, Services> =>
@@ -242,15 +297,16 @@ const carryOrphan = (orphan: StoredMessage): Effect.Effect<void, never, Services
 
 /**
  * Waits until the session works on nothing, for a while: a turn that was just cancelled may be stopping there, and its abort
- * would stop whatever runs. A server that cannot tell is prompted all the same.
+ * would stop whatever runs. `false`: it works on. A server that cannot tell is prompted all the same.
  */
-const untilIdle = Effect.fnUntraced(function*(sessionId: SessionId): Effect.fn.Return<void, never, Client> {
+const untilIdle = Effect.fnUntraced(function*(sessionId: SessionId): Effect.fn.Return<boolean, never, Client> {
   const client = yield* Client
-  const isBusy = Effect.map(client.statuses, (statuses) => statuses.has(sessionId))
-  yield* isBusy.pipe(
-    Effect.repeat({ while: (isBusy) => isBusy, schedule: Schedule.spaced("100 millis") }),
+  const isIdle = Effect.map(client.statuses, (statuses) => !statuses.has(sessionId))
+  return yield* isIdle.pipe(
+    Effect.repeat({ until: (isIdle) => isIdle, schedule: Schedule.spaced("100 millis") }),
     Effect.timeoutOption(yield* TurnPolicy.SessionIdle),
-    Effect.ignore
+    Effect.map(Option.isSome),
+    Effect.orElseSucceed(() => true)
   )
 })
 
@@ -259,11 +315,12 @@ const recordedFor = ({ request }: StoredMessage, sessionId: SessionId): Identifi
   const ids = request?.prompt.ids
   return request === null || ids === undefined || request.sessionId !== sessionId
     ? undefined
-    : { sessionId, prompt: { ...request.prompt, ids } }
+    : { ...request, prompt: { ...request.prompt, ids } }
 }
 
 /**
- * Looks for the answer to a prompt that may have been posted before. Ids whose answer has ended must not be posted again: the
+ * Looks for the answer to a prompt that may have been posted before. `isBusy`: it was not, and its session works on something
+ * else. Ids whose answer has ended must not be posted again: the
  * model would be asked anew if it ended with an error (1.18.33).
  */
 const findAnswer = Effect.fnUntraced(function*(
@@ -272,33 +329,59 @@ const findAnswer = Effect.fnUntraced(function*(
 ) {
   const client = yield* Client
   const statuses = yield* retrying(client.statuses)
-  const exchange = yield* readExchange({ sessionId, promptId }, [])
-  if (!exchange.isAccepted) {
-    yield* untilIdle(sessionId)
-    return undefined
-  }
+  const exchange = yield* readExchange({ sessionId, promptId })
+  if (!exchange.isAccepted) return { exchange: undefined, isBusy: !(yield* untilIdle(sessionId)) }
   live.update((reply) => Exchange.merge(exchange, Reply.markGap(reply)))
-  if (Exchange.isFinal(exchange)) return exchange
-  if (statuses.has(sessionId)) return undefined
-  if (Exchange.isRefused(exchange)) return exchange
-  return exchange.isCurrent ? undefined : yield* new TurnUnfinished({ sessionId, resumes: 0 })
+  if (Exchange.isFinal(exchange)) return { exchange, isBusy: false }
+  if (statuses.has(sessionId)) return { exchange: undefined, isBusy: false }
+  if (Exchange.isRefused(exchange)) return { exchange, isBusy: false }
+  if (exchange.isCurrent) return { exchange: undefined, isBusy: false }
+  return yield* new TurnUnfinished({ sessionId, resumes: 0 })
+})
+
+/** The answers to the prompts before the last one, as far as the server has them: they cost something. */
+const recallEarlier = Effect.fnUntraced(
+  function*({ earlier = [], sessionId }: IdentifiedRequest, live: LiveReply.LiveReply) {
+    for (const promptId of earlier) {
+      const { messages } = yield* readExchange({ sessionId, promptId })
+      live.addEarlier(Reply.fromMessages({ sessionId, promptId }, messages))
+    }
+  }
+)
+
+/** The next prompt of the same turn, which tells what is wrong with the answer to the last one. */
+const makeRepair = Effect.fnUntraced(function*(
+  { earlier = [], prompt: { ids: { promptId }, ...choices }, sessionId }: IdentifiedRequest,
+  { messages }: Exchange.Exchange,
+  issues: Output.Issues
+) {
+  const newestMessageId = messages.reduce((newest, { info }) => (info.id > newest ? info.id : newest), promptId)
+  const ids = yield* makePromptIds({ newestMessageId, sessionUpdatedMillis: 0 }, 1)
+  const parts: ReadonlyArray<PromptPart> = [{ type: "text", text: Output.repairPrompt(issues) }]
+  const repair: IdentifiedRequest = { sessionId, prompt: { ...choices, parts, ids }, earlier: [...earlier, promptId] }
+  return repair
 })
 
 /** Makes the prompt and its ids, and writes them before the first byte is sent. */
-const makeRequest = Effect.fnUntraced(function*<E, R>(
-  input: TurnInput<E, R>,
+const makeRequest = Effect.fnUntraced(function*<E, R, A>(
+  input: TurnInput<E, R, A>,
   message: StoredMessage,
   sessionId: SessionId
 ) {
-  const prompt = yield* toPrompt(input, message.prompt)
+  const prompt = { ...(yield* toPrompt(input, message.prompt)), ...formatOf(message) }
+  yield* checkAgents(prompt)
   const ids = yield* makePromptIds(yield* baseline(sessionId), prompt.parts.length)
   const request: IdentifiedRequest = { sessionId, prompt: { ...prompt, ids } }
   yield* record(message, request)
   return request
 })
 
+/** What the turn was claimed with, also where it is resumed by somebody who has only that. */
+const formatOf = ({ draft }: StoredMessage) =>
+  draft?.outputSchema === undefined ? {} : { format: Output.toFormat(draft.outputSchema) }
+
 /** Checks what can be checked before anything is stored. */
-const validate = Effect.fnUntraced(function*<E, R>(input: TurnInput<E, R>) {
+const validate = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, R, A>) {
   if (input.conversationId === "") {
     return yield* new InvalidInput({ field: "conversationId", reason: "it is empty" })
   }
@@ -310,7 +393,7 @@ const validate = Effect.fnUntraced(function*<E, R>(input: TurnInput<E, R>) {
 const toConversationId = Brand.nominal<ConversationId>()
 const toMessageId = Brand.nominal<AssistantMessageId>()
 
-const sessionOptions = <E, R>({ permission, title }: TurnInput<E, R>): SessionOptions => ({
+const sessionOptions = <E, R, A>({ permission, title }: TurnInput<E, R, A>): SessionOptions => ({
   ...(title !== undefined && { title }),
   ...(permission !== undefined && { permission })
 })
@@ -326,7 +409,7 @@ const record = Effect.fnUntraced(function*(message: StoredMessage, request: Stor
 })
 
 /** Beside the turn: a slow callback does not keep the stream waiting. */
-const onActivity = <E, R>(turn: RunningTurn<E, R>): Effect.Effect<void, never, R | Tracer> => {
+const onActivity = <E, R, A>(turn: RunningTurn<E, R, A>): Effect.Effect<void, never, R | Tracer> => {
   const { background, conversationId, input: { onActivityTick } } = turn
   if (onActivityTick === undefined) return Effect.void
   return Effect.asVoid(

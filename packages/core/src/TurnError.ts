@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
-import { AssistantMessageId, ConversationId, SessionId } from "./Ids.ts"
+import { AssistantMessageId, ConversationId, RequestId, SessionId } from "./Ids.ts"
 
 /**
  * The caller's input cannot be used. `reason` says what is wrong with the field and what it should be.
@@ -96,6 +96,71 @@ export class TurnTimeout extends Schema.TaggedError<TurnTimeout>()("TurnTimeout"
 }) {
   override get message() {
     return `the turn did not end within ${this.millis} ms (${this.limit})`
+  }
+}
+
+/**
+ * Nobody answered a request of the agent within the time that its gate gives (`HumanGate.within`). The session was aborted.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class HumanTimeout extends Schema.TaggedError<HumanTimeout>()("HumanTimeout", {
+  requestId: RequestId,
+  millis: Schema.Finite
+}) {
+  override get message() {
+    return `nobody answered ${this.requestId} within ${this.millis} ms`
+  }
+}
+
+/**
+ * The turn used more than its budget (`TurnPolicy.Budget`). The session was aborted, what was streamed is kept.
+ *
+ * **Details**
+ *
+ * `cost` is in US dollars, `wallClock` and `stall` in milliseconds, `tokens` counts all kinds, `modelRetries` and `steps` those of
+ * subagents too.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("BudgetExceeded", {
+  limit: Schema.Literals(["wallClock", "cost", "tokens", "modelRetries", "steps", "stall"]),
+  allowed: Schema.Finite,
+  value: Schema.Finite
+}) {
+  override get message() {
+    return `the turn is over its budget: ${this.limit} is ${this.value}, and ${this.allowed} is allowed`
+  }
+}
+
+/**
+ * Where a value does not fit its schema. `path` is like `items[0].price`; empty for the value as a whole.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const OutputIssue = Schema.Struct({ path: Schema.String, message: Schema.String })
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface OutputIssue extends Schema.Schema.Type<typeof OutputIssue> {}
+
+/**
+ * The answer is not a value of the schema that was asked for, also after `repairs` more prompts.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class OutputInvalid extends Schema.TaggedError<OutputInvalid>()("OutputInvalid", {
+  issues: Schema.Array(OutputIssue),
+  repairs: Schema.Finite
+}) {
+  override get message() {
+    const issues = this.issues.map(({ message, path }) => (path === "" ? message : `${path}: ${message}`))
+    return `the answer does not fit the schema: ${issues.join("; ")}`
   }
 }
 

@@ -9,9 +9,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import type { PermissionRule } from "./Dialect.ts"
 import type { Exchange } from "./Exchange.ts"
 import type { ConversationId } from "./Ids.ts"
+import * as Output from "./Output.ts"
 import type { Prompt, PromptPart } from "./Prompt.ts"
 import * as Prompts from "./Prompt.ts"
 import type { ReplyUpdate } from "./ReplyUpdate.ts"
@@ -38,6 +40,8 @@ export type Evaluated<A, E = never, R = never> = A | Effect.Effect<A | undefined
  * - `messageId`: the assistant message to fill, where the product made its id beforehand; otherwise one is made. A pending
  *   message is taken over: the prompt that its last owner recorded is followed to its end, and this one is not sent.
  * - `model`: `provider/model`. `variant`: one of the model's variants, for example of its reasoning effort.
+ * - `output`: what the answer is to be, where it is to be a value: a schema, or an `Output`. The decoded value is the result's
+ *   `output`.
  * - `onFinalized`: after the terminal write that this turn won, with the server's record where there is one.
  * - `onTurnFinished`: at the very end, with what `runTurn` gives.
  * - `onActivityTick`: at most every `TurnPolicy.ActivityTick` while the stream lives.
@@ -51,7 +55,7 @@ export type Evaluated<A, E = never, R = never> = A | Effect.Effect<A | undefined
  * @category models
  * @since 0.1.0
  */
-export interface TurnInput<E = never, R = never> {
+export interface TurnInput<E = never, R = never, A = unknown> {
   readonly conversationId: string
   readonly prompt: string | ReadonlyArray<PromptPart>
   readonly messageId?: string | undefined
@@ -59,12 +63,13 @@ export interface TurnInput<E = never, R = never> {
   readonly model?: Evaluated<string, E, R> | undefined
   readonly variant?: Evaluated<string, E, R> | undefined
   readonly system?: Evaluated<string, E, R> | undefined
+  readonly output?: Output.OutputInput<A> | undefined
   readonly title?: string | undefined
   readonly permission?: ReadonlyArray<PermissionRule> | undefined
   readonly onFinalized?:
     | ((message: StoredMessage, exchange: Exchange | undefined) => Effect.Effect<void, E, R>)
     | undefined
-  readonly onTurnFinished?: ((result: TurnResult) => Effect.Effect<void, E, R>) | undefined
+  readonly onTurnFinished?: ((result: TurnResult<A>) => Effect.Effect<void, E, R>) | undefined
   readonly onActivityTick?: ((conversationId: ConversationId) => Effect.Effect<void, E, R>) | undefined
   readonly observers?: ReadonlyArray<(update: ReplyUpdate) => Effect.Effect<void, E, R>> | undefined
 }
@@ -75,8 +80,8 @@ export interface TurnInput<E = never, R = never> {
  * @category steps
  * @since 0.1.0
  */
-export const toPrompt = Effect.fn("TurnInput.toPrompt")(function*<E, R>(
-  input: TurnInput<E, R>,
+export const toPrompt = Effect.fn("TurnInput.toPrompt")(function*<E, R, A>(
+  input: TurnInput<E, R, A>,
   parts: ReadonlyArray<PromptPart>
 ): Effect.fn.Return<Prompt, InvalidInput | InputFailed, R> {
   const agent = yield* evaluate("agent", input.agent)
@@ -99,19 +104,23 @@ export const toPrompt = Effect.fn("TurnInput.toPrompt")(function*<E, R>(
  * @category conversions
  * @since 0.1.0
  */
-export const toDraft = Effect.fnUntraced(function*<E, R>(input: TurnInput<E, R>): Effect.fn.Return<Draft> {
-  const { agent, model, permission, system, title, variant } = input
+export const toDraft = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, R, A>): Effect.fn.Return<Draft> {
+  const { agent, model, output, permission, system, title, variant } = input
   const firstEvent = yield* TurnPolicy.FirstEvent
   const wholeStream = yield* TurnPolicy.WholeStream
   const finalExchange = yield* TurnPolicy.FinalExchange
   const idleStream = yield* TurnPolicy.IdleStream
+  const outputRepairs = yield* TurnPolicy.OutputRepairs
+  const budget = storedBudget(yield* TurnPolicy.Budget)
   const policy: Draft["policy"] = {
     ...(isOverridden(TurnPolicy.FirstEvent, firstEvent) && { firstEventMillis: Duration.toMillis(firstEvent) }),
     ...(isOverridden(TurnPolicy.WholeStream, wholeStream) && { wholeStreamMillis: Duration.toMillis(wholeStream) }),
     ...(isOverridden(TurnPolicy.FinalExchange, finalExchange) && {
       finalExchangeMillis: Duration.toMillis(finalExchange)
     }),
-    ...(Option.isSome(idleStream) && { idleStreamMillis: Duration.toMillis(idleStream.value) })
+    ...(Option.isSome(idleStream) && { idleStreamMillis: Duration.toMillis(idleStream.value) }),
+    ...(outputRepairs !== TurnPolicy.OutputRepairs.defaultValue() && { outputRepairs }),
+    ...(Object.keys(budget).length > 0 && { budget })
   }
   return {
     ...(typeof agent === "string" && { agent }),
@@ -120,6 +129,7 @@ export const toDraft = Effect.fnUntraced(function*<E, R>(input: TurnInput<E, R>)
     ...(typeof system === "string" && { system }),
     ...(title !== undefined && { title }),
     ...(permission !== undefined && { permission }),
+    ...(output !== undefined && { outputSchema: Output.from(output).jsonSchema }),
     ...(Object.keys(policy).length > 0 && { policy })
   }
 })
@@ -131,7 +141,7 @@ export const toDraft = Effect.fnUntraced(function*<E, R>(input: TurnInput<E, R>)
  * @since 0.1.0
  */
 export const fromStored = (message: StoredMessage): TurnInput => {
-  const { format: _format, policy: _policy, ...fields } = message.draft ?? {}
+  const { outputSchema: _outputSchema, policy: _policy, ...fields } = message.draft ?? {}
   return { ...identityOf(message), ...fields }
 }
 
@@ -151,7 +161,8 @@ export const identityOf = ({ conversationId, id, prompt }: StoredMessage) => ({ 
  */
 export const withStoredPolicy = ({ draft }: StoredMessage) => <A, E, R>(effect: Effect.Effect<A, E, R>) => {
   if (draft === null) return effect
-  const { finalExchangeMillis, firstEventMillis, idleStreamMillis, wholeStreamMillis } = draft.policy ?? {}
+  const { budget, finalExchangeMillis, firstEventMillis, idleStreamMillis, outputRepairs, wholeStreamMillis } =
+    draft.policy ?? {}
   return effect.pipe(
     limited(TurnPolicy.FirstEvent, firstEventMillis),
     limited(TurnPolicy.WholeStream, wholeStreamMillis),
@@ -159,11 +170,41 @@ export const withStoredPolicy = ({ draft }: StoredMessage) => <A, E, R>(effect: 
     Effect.provideService(
       TurnPolicy.IdleStream,
       Option.map(Option.fromUndefinedOr(idleStreamMillis), Duration.millis)
-    )
+    ),
+    Effect.provideService(TurnPolicy.OutputRepairs, outputRepairs ?? TurnPolicy.OutputRepairs.defaultValue()),
+    Effect.provideService(TurnPolicy.Budget, budgetOf(budget))
   )
 }
 
 // internal
+
+type StoredBudget = NonNullable<NonNullable<Draft["policy"]>["budget"]>
+
+/** The limits that are given. One without an end is none. */
+const storedBudget = (budget: TurnPolicy.Budget): StoredBudget => {
+  const wallClockMillis = millisOf(budget.wallClock)
+  const stallMillis = millisOf(budget.stall)
+  const { cost, modelRetries, steps, tokens } = budget
+  return {
+    ...(isLimit(wallClockMillis) && { wallClockMillis }),
+    ...(isLimit(cost) && { cost }),
+    ...(isLimit(tokens) && { tokens }),
+    ...(isLimit(modelRetries) && { modelRetries }),
+    ...(isLimit(steps) && { steps }),
+    ...(isLimit(stallMillis) && { stallMillis })
+  }
+}
+
+const budgetOf = ({ stallMillis, wallClockMillis, ...counts }: StoredBudget = {}): TurnPolicy.Budget => ({
+  ...counts,
+  ...(wallClockMillis !== undefined && { wallClock: Duration.millis(wallClockMillis) }),
+  ...(stallMillis !== undefined && { stall: Duration.millis(stallMillis) })
+})
+
+const isLimit = Schema.is(Schema.Finite)
+
+const millisOf = (limit: Duration.Duration | undefined): number | undefined =>
+  limit === undefined ? undefined : Duration.toMillis(limit)
 
 const limited =
   (reference: Context.Reference<Duration.Duration>, millis: number | undefined) =>

@@ -123,6 +123,62 @@ export const FinalExchangePoll: Context.Reference<Duration.Duration> = duration(
 )
 
 /**
+ * What a turn may use. What is left out is not limited.
+ *
+ * **Details**
+ *
+ * - `wallClock`: how long it may take, from its first prompt to its end. `stall`: how long nothing at all may come from the session
+ *   and its subagents. Both stand still while a person is asked, and begin anew where another worker takes the turn over.
+ * - `cost`: US dollars. `tokens`: all kinds together. `steps`: calls of the model that were answered or begun. `modelRetries`: how
+ *   often a failed call may be made again; OpenCode itself never gives up (1.18.33). All of them count subagents and repairs too.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Budget {
+  readonly wallClock?: Duration.Duration | undefined
+  readonly cost?: number | undefined
+  readonly tokens?: number | undefined
+  readonly modelRetries?: number | undefined
+  readonly steps?: number | undefined
+  readonly stall?: Duration.Duration | undefined
+}
+
+/**
+ * What a turn may use: anything. Crossing a limit aborts the session and its subagents, keeps what was streamed, and ends the
+ * turn with `BudgetExceeded`.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const Budget: Context.Reference<Budget> = Context.Reference<Budget>("@opencode-turn/core/TurnPolicy/Budget", {
+  defaultValue: () => ({})
+})
+
+/**
+ * How often the agent is told what is wrong with an answer that does not fit its schema, and asked again: once.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const OutputRepairs: Context.Reference<number> = Context.Reference(
+  "@opencode-turn/core/TurnPolicy/OutputRepairs",
+  { defaultValue: () => 1 }
+)
+
+/**
+ * How many bytes the files of one prompt may have together, where they travel inside it: 10 MiB. They are stored with the turn,
+ * and models take little more.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const MaxAttachmentBytes: Context.Reference<number> = Context.Reference(
+  "@opencode-turn/core/TurnPolicy/MaxAttachmentBytes",
+  { defaultValue: () => 10 * 1024 * 1024 }
+)
+
+/**
  * How often an unfinished turn that the server lost is resumed: 3 times. Each costs a call of the model.
  *
  * @category references

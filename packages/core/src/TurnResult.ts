@@ -3,16 +3,21 @@
  *
  * @since 0.1.0
  */
+import type { Artifacts } from "./Artifact.ts"
 import type { ClientError } from "./ClientError.ts"
 import type { AssistantMessageId, ConversationId, MessageId, SessionId } from "./Ids.ts"
-import type { ReplyResult, Subagent } from "./Reply.ts"
+import type { ReplyResult } from "./Reply.ts"
 import type { StoredMessage, StoreError } from "./SessionStore.ts"
+import type { Subagent } from "./Subagent.ts"
 import type { TurnFinished } from "./Tracer.ts"
 import type {
   AlreadyFinished,
+  BudgetExceeded,
   EmptyStream,
+  HumanTimeout,
   InputFailed,
   InvalidInput,
+  OutputInvalid,
   StaleSession,
   TurnCancelled,
   TurnDied,
@@ -22,6 +27,7 @@ import type {
   TurnUnfinished,
   Upstream
 } from "./TurnError.ts"
+import type { TurnUsage } from "./Usage.ts"
 
 /**
  * Everything that a turn can end with besides an answer.
@@ -39,6 +45,9 @@ export type TurnError =
   | StaleSession
   | EmptyStream
   | Upstream
+  | OutputInvalid
+  | BudgetExceeded
+  | HumanTimeout
   | TurnTimeout
   | TurnUnfinished
   | TurnCancelled
@@ -48,8 +57,9 @@ export type TurnError =
 /**
  * - `completed`: an answer is stored.
  * - `cancelled`: somebody stopped it; what was streamed is kept.
- * - `error`: the model or its provider gave no usable answer (`Upstream`, `EmptyStream`).
- * - `failed`: the turn could not be driven to an answer: input, server, store, deadlines.
+ * - `error`: the model or its provider gave no usable answer (`Upstream`, `EmptyStream`, `OutputInvalid`), or the turn used more
+ *   than it may (`BudgetExceeded`).
+ * - `failed`: the turn could not be driven to an answer: input, server, store, deadlines, people.
  *
  * @category models
  * @since 0.1.0
@@ -61,15 +71,21 @@ export type TurnStatus = "completed" | "cancelled" | "error" | "failed"
  *
  * **Details**
  *
- * `message` is the stored message as it is now; absent only where none was claimed (invalid input, another turn in
- * progress). `reply.usage` is the sum over all steps of the session; `trace` the payload of `turn.finished`.
- * `isNewSession`: the session was made for this turn. `isRecreated`: it was lost and made anew, so the agent does not know
- * what was said before.
+ * - `message`: the stored message as it is now; absent only where none was claimed (invalid input, another turn in progress).
+ * - `content`: the text for a reader. Of a turn with an `output` it is the value as JSON.
+ * - `output`: the decoded value, where the turn was given an `output` and completed.
+ * - `reply`: what the turn's own session said; `reply.usage` is its share. After a repair it is the last answer.
+ * - `subagents`: what the sessions did that its tools opened, to any depth.
+ * - `usage`: cost and tokens over all steps, repairs and subagents; the two shares apart.
+ * - `artifacts`: the files that were changed.
+ * - `trace`: the payload of `turn.finished`.
+ * - `isNewSession`: the session was made for this turn. `isRecreated`: it was lost and made anew, so the agent does not know
+ *   what was said before.
  *
  * @category models
  * @since 0.1.0
  */
-export interface TurnResult {
+export interface TurnResult<A = unknown> {
   readonly status: TurnStatus
   readonly conversationId: ConversationId
   readonly messageId: AssistantMessageId
@@ -77,8 +93,11 @@ export interface TurnResult {
   readonly promptId: MessageId | undefined
   readonly message: StoredMessage | undefined
   readonly content: string
+  readonly output: A | undefined
   readonly reply: ReplyResult
   readonly subagents: ReadonlyArray<Subagent>
+  readonly usage: TurnUsage
+  readonly artifacts: Artifacts
   readonly error: TurnError | undefined
   readonly isNewSession: boolean
   readonly isRecreated: boolean

@@ -2,7 +2,7 @@
  * What the event stream tells a running turn: folded into its reply, and, where the turn must act, left as a signal.
  *
  * **Responsibilities**: the subscriber of the turn's session tree; the signals between two looks of the turn's loop, of which
- * the later takes back the earlier (`busy` after `idle`); when something was heard last.
+ * the later takes back the earlier (`busy` after `idle`); when something was heard last, and what a budget counts.
  *
  * **Not responsibilities**: what to make of a signal (`Drive`).
  *
@@ -54,7 +54,8 @@ export interface Signals {
 /**
  * **Details**
  *
- * `heard` waits until there is a signal, `take` gives those there are and forgets them. Times are the {@link TurnClock}'s.
+ * `heard` waits until there is a signal, `take` gives those there are and forgets them. `counted` waits until something came
+ * that a budget may count: a step, its usage, a retry of the model. Times are the {@link TurnClock}'s.
  *
  * @category models
  * @since 0.1.0
@@ -63,10 +64,15 @@ export interface TurnSignals {
   readonly subscriber: Subscriber
   readonly heard: Effect.Effect<void>
   readonly take: () => Signals
-  /** What is asked was changed by somebody else than the stream. */
+  readonly counted: Effect.Effect<void>
+  /** What is asked was changed by something else than the stream. */
   readonly onAsksChanged: () => void
+  /** It was changed by an answer that was given here. */
+  readonly onAnswered: () => void
   /** The prompt leaves now: failures that the session reported before were those of another turn. */
   readonly onPrompt: () => void
+  /** The server's record had something that the stream did not tell. */
+  readonly onCaughtUp: () => void
   /** The server has something of the answer: an `idle` from now on is not the end of the turn before. */
   readonly onAnswerSeen: () => void
   /** The stream brought something of the turn's own. */
@@ -74,6 +80,8 @@ export interface TurnSignals {
   /** The stream is lost and not back yet. */
   readonly isLost: () => boolean
   readonly lastEventMillis: () => number
+  /** When something was heard or read of the turn, or an answer given. */
+  readonly lastProgressMillis: () => number
   /** How long the first text took. */
   readonly firstTextMillis: () => number | undefined
 }
@@ -90,12 +98,15 @@ export const make = Effect.fnUntraced(function*(options: {
   const { clock, ids, live } = options
   const activityTickMillis = Duration.toMillis(yield* TurnPolicy.ActivityTick)
   const news = Latch.makeUnsafe(false)
+  const counts = Latch.makeUnsafe(false)
   let signals = none
   let isPrompting = false
   let hasStarted = false
   let hasAnswer = false
   let isLost = false
+  let hasCounted = false
   let lastEventMillis = clock.now()
+  let lastProgressMillis = lastEventMillis
   let lastTickMillis = clock.total()
   let firstTextMillis: number | undefined
 
@@ -158,14 +169,20 @@ export const make = Effect.fnUntraced(function*(options: {
         const { asks } = live.current().frame
         live.apply(event)
         if (event._tag === "PartDelta") return
+        hasCounted ||= mayCount(event)
         if (event.sessionId === ids.sessionId) onRootEvent(event)
         if (live.current().frame.asks !== asks) onAsksChanged()
       },
       onFlush: () => {
         lastEventMillis = clock.now()
+        lastProgressMillis = lastEventMillis
         noteFirstText()
         live.flush()
         tick()
+        if (hasCounted) {
+          hasCounted = false
+          counts.openUnsafe()
+        }
       },
       onHeartbeat: tick,
       onLost: (error) => {
@@ -187,10 +204,20 @@ export const make = Effect.fnUntraced(function*(options: {
       news.closeUnsafe()
       return taken
     },
+    counted: Effect.andThen(counts.await, Effect.sync(() => void counts.closeUnsafe())),
     onAsksChanged,
+    onAnswered: () => {
+      onAsksChanged()
+      lastProgressMillis = clock.now()
+    },
     onPrompt: () => {
       isPrompting = true
       lastEventMillis = clock.now()
+      lastProgressMillis = lastEventMillis
+    },
+    onCaughtUp: () => {
+      lastProgressMillis = clock.now()
+      counts.openUnsafe()
     },
     onAnswerSeen: () => {
       hasAnswer = true
@@ -198,6 +225,7 @@ export const make = Effect.fnUntraced(function*(options: {
     hasStarted: () => hasStarted,
     isLost: () => isLost,
     lastEventMillis: () => lastEventMillis,
+    lastProgressMillis: () => lastProgressMillis,
     firstTextMillis: () => {
       // The end may come with the first text, and before its flush.
       noteFirstText()
@@ -218,6 +246,20 @@ const none: Signals = {
   isActive: false,
   lost: undefined,
   closed: undefined
+}
+
+/** Whether a step may have begun or ended with it, or the model is to be asked again. */
+const mayCount = (event: TurnEvent): boolean => {
+  switch (event._tag) {
+    case "MessageUpdated":
+      return event.info.role === "assistant"
+    case "PartUpdated":
+      return event.part.type === "step-finish"
+    case "StatusChanged":
+      return event.status.type === "retry"
+    default:
+      return false
+  }
 }
 
 const isOwn = ({ frame }: Reply.Reply, id: MessageId): boolean =>

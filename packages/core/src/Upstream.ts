@@ -37,3 +37,11 @@ export interface UpstreamFailure extends Schema.Schema.Type<typeof UpstreamFailu
  * @since 0.1.0
  */
 export const isAborted = (failure: UpstreamFailure): boolean => failure.name === "MessageAbortedError"
+
+/**
+ * Whether the model answered, but not by the structured value that it was asked for.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isWithoutOutput = (failure: UpstreamFailure): boolean => failure.name === "StructuredOutputError"

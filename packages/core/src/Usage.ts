@@ -38,6 +38,18 @@ export const Usage = Schema.Struct({ cost: Schema.Finite, tokens: Tokens })
 export interface Usage extends Schema.Schema.Type<typeof Usage> {}
 
 /**
+ * What a turn used: its own session (`root`), all of its subagents, and both together.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TurnUsage {
+  readonly total: Usage
+  readonly root: Usage
+  readonly subagents: Usage
+}
+
+/**
  * Nothing used.
  *
  * @category constructors

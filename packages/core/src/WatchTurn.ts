@@ -16,6 +16,8 @@ import type { Client } from "./Client.ts"
 import * as Contained from "./Contained.ts"
 import * as Exchange from "./Exchange.ts"
 import type { AssistantMessageId } from "./Ids.ts"
+import * as LiveReply from "./LiveReply.ts"
+import { readSubagents } from "./ReadSubagents.ts"
 import * as Reply from "./Reply.ts"
 import { retrying } from "./Retrying.ts"
 import type { StoredMessage, StoredRequest, StoreError } from "./SessionStore.ts"
@@ -147,7 +149,7 @@ const mayGainText = (
 
 /** In place of an owner that is gone: stops what still runs for the message, and keeps what the server has of it. */
 const abortFor = Effect.fnUntraced(function*(
-  { content, epoch, id, parts, usage }: StoredMessage,
+  { content, epoch, id, parts, subagents, usage }: StoredMessage,
   { prompt: { ids }, sessionId }: StoredRequest
 ) {
   if (ids === undefined) return
@@ -157,15 +159,17 @@ const abortFor = Effect.fnUntraced(function*(
     yield* TurnPolicy.StopTimeout,
     Effect.gen(function*() {
       const store = yield* SessionStore
-      const stored = Reply.restore({ sessionId, promptId: ids.promptId }, parts)
-      const reply = Exchange.merge(yield* abortAnswer(stored), stored)
-      const text = Reply.text(reply)
-      const kept = {
-        content: text === "" ? content : text,
-        parts: Reply.parts(reply),
-        usage: Reply.usage(reply)
+      const live = yield* LiveReply.make
+      live.begin({ sessionId, promptId: ids.promptId })
+      live.update((reply) => Reply.restore(reply, parts, subagents))
+      const exchange = yield* abortAnswer(live.current())
+      live.update((reply) => Exchange.merge(exchange, reply))
+      yield* readSubagents(live)
+      const read = LiveReply.content(live)
+      const kept = { ...read, content: read.content === "" ? content : read.content }
+      if (!Equal.equals(kept, { content, parts, usage, subagents })) {
+        yield* retrying(store.keepPartial(id, epoch, kept))
       }
-      if (!Equal.equals(kept, { content, parts, usage })) yield* retrying(store.keepPartial(id, epoch, kept))
     })
   )
 })

@@ -1,17 +1,22 @@
 import { assert, it } from "@effect/vitest"
+import * as AnswerAsks from "@opencode-turn/core/AnswerAsks"
 import type { Answer } from "@opencode-turn/core/Ask"
 import { Client } from "@opencode-turn/core/Client"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
-import { AssistantMessageId, RequestId } from "@opencode-turn/core/Ids"
+import { AssistantMessageId, ConversationId, RequestId } from "@opencode-turn/core/Ids"
+import * as LiveReply from "@opencode-turn/core/LiveReply"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { HumanTimeout } from "@opencode-turn/core/TurnError"
 import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
 import * as Faults from "@opencode-turn/testing/Faults"
 import type { Step } from "@opencode-turn/testing/ModelScript"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as ErrorReporter from "effect/ErrorReporter"
 import * as TestClock from "effect/testing/TestClock"
 import type { Finished, Running } from "./driving.ts"
 import { asked, assertCompleted, finish, layer, rest, run, start } from "./driving.ts"
+import * as Make from "./make.ts"
 
 const permission = [{ permission: "bash", pattern: "*", action: "ask" } as const]
 const bash = (...commands: ReadonlyArray<string>): Step => ({
@@ -33,6 +38,15 @@ const answering = (...answers: ReadonlyArray<Answer>) => {
   )
 }
 const gated = (gate: HumanGate.Gate) => Effect.provideService(HumanGate.HumanGate, gate)
+
+/** What is reported while it runs. */
+const reporting = <A, E, R>(effect: Effect.Effect<A, E, R>) => {
+  const reported: Array<string> = []
+  const reporter = ErrorReporter.make(({ error }) => {
+    reported.push(error.message)
+  })
+  return Effect.map(Effect.provide(effect, ErrorReporter.layer([reporter])), (end) => ({ end, reported }))
+}
 
 /** The answers that reached the server. */
 const replies = ({ requests }: Finished) =>
@@ -125,6 +139,18 @@ it.effect("leaves to somebody else what the gate skips, and takes it there only 
     assert.strictEqual(calls, 2)
   }).pipe(Effect.provide(layer())))
 
+it.effect.each([
+  { name: "two labels where one is asked for", answer: { _tag: "Answers", answers: [["A", "B"]] } as const },
+  { name: "no answer at all", answer: { _tag: "Answers", answers: [] } as const }
+])("dismisses and reports where the answer makes no sense: $name", ({ answer }) =>
+  Effect.gen(function*() {
+    const { end, reported } = yield* reporting(run([{ ...question, text: "I ask" }, done]))
+    assertCompleted(end, { text: "I ask", modelCalls: 1 })
+    assert.strictEqual(replies(end).length, 1)
+    assert.deepStrictEqual(tools(end), ["The user dismissed this question"])
+    assert.include(reported.join(), "human gate")
+  }).pipe(answering(answer), Effect.provide(layer())))
+
 // Gates that misbehave
 
 it.effect.each([
@@ -138,15 +164,7 @@ it.effect.each([
   }
 ])("rejects and reports when the gate $name", ({ gate }) =>
   Effect.gen(function*() {
-    const reported: Array<string> = []
-    const end = yield* run([bash("ls"), done], 0, { permission }).pipe(
-      gated(gate),
-      Effect.provide(ErrorReporter.layer([
-        ErrorReporter.make(({ error }) => {
-          reported.push(error.message)
-        })
-      ]))
-    )
+    const { end, reported } = yield* reporting(run([bash("ls"), done], 0, { permission }).pipe(gated(gate)))
     assertCompleted(end, { text: "done", modelCalls: 2 })
     assert.include(tools(end).join(), "The request could not be answered.")
     assert.include(reported.join(), "human gate")
@@ -165,17 +183,25 @@ it.effect("lets the turn end although its gate cannot be interrupted", () =>
 
 // Others who answer
 
+/** Never answers, and notes what is asked, and once it is interrupted whether that is open still. */
 const hanging = () => {
   const interrupted: Array<string> = []
-  const gate: HumanGate.Gate = (ask) =>
-    Effect.onInterrupt(Effect.never, () => Effect.sync(() => void interrupted.push(ask.id)))
-  return { gate, interrupted }
+  const wasOpen: Array<boolean> = []
+  const gate: HumanGate.Gate = (ask, { isOpen }) => {
+    wasOpen.push(isOpen())
+    return Effect.onInterrupt(Effect.never, () =>
+      Effect.sync(() => {
+        interrupted.push(ask.id)
+        wasOpen.push(isOpen())
+      }))
+  }
+  return { gate, interrupted, wasOpen }
 }
 
 it.effect("interrupts the gate when somebody else answers first, and sends nothing", () =>
   Effect.gen(function*() {
     const client = yield* Client
-    const { gate, interrupted } = hanging()
+    const { gate, interrupted, wasOpen } = hanging()
     const running = yield* start([bash("ls"), done], { permission }).pipe(gated(gate))
     const [ask] = yield* client.permissions
     assert(ask !== undefined)
@@ -183,18 +209,32 @@ it.effect("interrupts the gate when somebody else answers first, and sends nothi
     const end = yield* finish(running, 1)
     assertCompleted(end, { text: "done", modelCalls: 2 })
     assert.deepStrictEqual(interrupted, [ask.id])
+    assert.deepStrictEqual(wasOpen, [true, false])
     assert.strictEqual(replies(end).length, 1)
   }).pipe(Effect.provide(layer())))
 
-it.effect("interrupts the gate when the turn is stopped", () =>
+it.effect("interrupts the gate when its request goes with the server", () =>
   Effect.gen(function*() {
-    const { gate, interrupted } = hanging()
+    const fake = yield* FakeOpencode.FakeOpencode
+    const { gate, interrupted, wasOpen } = hanging()
+    const running = yield* start([bash("ls"), done], { permission }).pipe(gated(gate))
+    yield* fake.restart
+    const end = yield* finish(running, 30)
+    assert.isUndefined(end.result.error, end.result.error?.message)
+    assert.strictEqual(interrupted.length, 1)
+    assert.deepStrictEqual(wasOpen, [true, false])
+  }).pipe(Effect.provide(layer())))
+
+it.effect("interrupts the gate when the turn is stopped: to it the request is open still", () =>
+  Effect.gen(function*() {
+    const { gate, interrupted, wasOpen } = hanging()
     const running = yield* start([bash("ls"), done], { permission }).pipe(gated(gate))
     yield* Effect.forkChild(Effect.sync(() => running.fiber.interruptUnsafe()))
     yield* TestClock.adjust("1 seconds")
     yield* rest
     assert.isTrue(running.isDone())
     assert.strictEqual(interrupted.length, 1)
+    assert.deepStrictEqual(wasOpen, [true, true])
   }).pipe(Effect.provide(layer())))
 
 it.effect("takes a request that the server does not know any more for answered", () =>
@@ -208,6 +248,60 @@ it.effect("takes a request that the server does not know any more for answered",
     yield* fake.release("reply")
     assertCompleted(yield* finish(running, 1), { text: "done", modelCalls: 2 })
   }).pipe(gated(HumanGate.allow), Effect.provide(layer())))
+
+// Nobody in time
+
+const isAbort = ({ method, path }: { readonly method: string; readonly path: string }): boolean =>
+  method === "POST" && path.endsWith("/abort")
+
+it.effect("ends the turn when nobody answers in time and the gate says so, and aborts the session", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode.FakeOpencode
+    const running = yield* start([{ text: "I try", ...bash("ls") }, done], { permission })
+    yield* TestClock.adjust("59 minutes")
+    yield* rest
+    assert.isFalse(running.isDone())
+    const end = yield* finish(running, 60)
+    assert.strictEqual(end.result.error?._tag, "HumanTimeout")
+    assert.strictEqual(end.result.message?.status, "error")
+    assert.strictEqual(end.result.content, "I try")
+    assert.strictEqual((yield* fake.requests).filter(isAbort).length, 1)
+    assert.strictEqual(end.connections, 0)
+  }).pipe(gated(HumanGate.within(() => Effect.never, "1 hour", "fail")), Effect.provide(layer())))
+
+it.effect("goes on when nobody answers in time and the gate refuses then", () =>
+  Effect.gen(function*() {
+    const running = yield* start([bash("ls"), done], { permission })
+    yield* TestClock.adjust("1 hour")
+    const end = yield* finish(running, 1)
+    assertCompleted(end, { text: "done", modelCalls: 2 })
+    assert.include(tools(end).join(), "Nobody answered within 1h.")
+  }).pipe(gated(HumanGate.within(() => Effect.never, "1 hour", "deny")), Effect.provide(layer())))
+
+it.effect.each([
+  { name: "fails where nobody answered in time", isAnswered: false },
+  { name: "does not fail where somebody else answered in the same moment", isAnswered: true }
+])("$name", ({ isAnswered }) =>
+  Effect.gen(function*() {
+    const isOver = yield* Deferred.make<void>()
+    const live = yield* LiveReply.make
+    live.begin({ sessionId: Make.root, promptId: Make.promptId })
+    live.apply(Make.asked("per_1"))
+    const turn = { conversationId: ConversationId.make("42"), messageId: AssistantMessageId.make("m") }
+    const asks = yield* AnswerAsks.make(live, turn, () => {}).pipe(
+      gated(({ id }) =>
+        Effect.andThen(Deferred.await(isOver), Effect.fail(new HumanTimeout({ requestId: id, millis: 1 })))
+      )
+    )
+    const failed = yield* Effect.forkChild(Effect.flip(asks.failed))
+    yield* asks.sync
+    yield* rest
+    // The turn's loop has not come to it yet.
+    if (isAnswered) live.apply(Make.resolved("per_1"))
+    yield* Deferred.succeed(isOver, undefined)
+    yield* rest
+    assert.strictEqual(failed.pollUnsafe() !== undefined, !isAnswered)
+  }).pipe(Effect.provide(layer())))
 
 // The answer's way
 
@@ -224,7 +318,7 @@ it.effect.each([
     yield* fake.fail(isReply, fault, times)
     let calls = 0
     const end = yield* run([bash("echo a"), done], 60, { permission }).pipe(
-      gated((ask) => Effect.andThen(Effect.sync(() => void calls++), HumanGate.allow(ask)))
+      gated((ask, asking) => Effect.andThen(Effect.sync(() => void calls++), HumanGate.allow(ask, asking)))
     )
     assertCompleted(end, { text: "done", modelCalls: 2 })
     assert.deepStrictEqual(tools(end), ["a\n"])

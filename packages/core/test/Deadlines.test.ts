@@ -7,25 +7,21 @@ import type { Step } from "@opencode-turn/testing/ModelScript"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as TestClock from "effect/testing/TestClock"
-import type { Running } from "./driving.ts"
-import { answered, asked, assertCompleted, finish, isPost, layer, rest, run, start, tape, tapeText } from "./driving.ts"
-
-/** Checks that the turn ends when exactly so many milliseconds have passed from now on. */
-const endsAfter = Effect.fnUntraced(function*(running: Running, millis: number) {
-  yield* TestClock.adjust(millis - 1)
-  yield* rest
-  assert.isFalse(running.isDone(), `it ended before ${millis} ms`)
-  yield* TestClock.adjust(1)
-  return yield* finish(running)
-})
-
-/** Checks that the turn still runs after all this time. */
-const lasts = Effect.fnUntraced(function*(running: Running, duration: Duration.Input) {
-  yield* TestClock.adjust(duration)
-  yield* rest
-  assert.isFalse(running.isDone())
-})
+import {
+  answered,
+  asked,
+  assertCompleted,
+  endsAfter,
+  finish,
+  isPost,
+  lasts,
+  layer,
+  rest,
+  run,
+  start,
+  tape,
+  tapeText
+} from "./driving.ts"
 
 const question: Step = {
   tool: "question",

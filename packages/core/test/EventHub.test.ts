@@ -211,6 +211,14 @@ it.effect("subagents and theirs are adopted; after the last subscriber left nobo
     assert.deepStrictEqual(other.heard, ["child", "flush"])
   }))
 
+it.effect("a session of an earlier turn that a tool goes on with is adopted", () =>
+  Effect.gen(function*() {
+    const { first, send } = yield* live
+    const task = Make.tool("prt_task", { status: "running", subagent: child })
+    yield* send([delta("not yet", child)], [Make.part(task)], [delta("child", child)])
+    assert.deepStrictEqual(first.heard, ["PartUpdated", "child", "flush"])
+  }))
+
 it.effect("heartbeats reach everybody", () =>
   Effect.gen(function*() {
     const { first, send } = yield* live

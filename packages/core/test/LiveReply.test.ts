@@ -67,7 +67,7 @@ describe("a watcher", () => {
         "ReasoningDelta",
         "PartChanged",
         "TodosChanged",
-        "SubagentOpened",
+        "SubagentChanged",
         "Asked",
         "AskResolved",
         "Retrying"

@@ -617,6 +617,26 @@ describe("recorded turns", () => {
     assert.strictEqual(full("child_ask").reply.frame.subagents.length, 1)
   })
 
+  it("a subagent has its own text, cost and end, and the tool part that opened it", () => {
+    const { final, ids } = full("subagent")
+    const [subagent, ...others] = Reply.subagents(final)
+    assert.lengthOf(others, 0)
+    const opener = Reply.result(final).tools.find(({ tool }) => tool === "task")
+    assert.strictEqual(subagent?.openedBy, opener?.id)
+    assert.deepInclude(subagent, {
+      parentId: ids.sessionId,
+      title: "sub (@general subagent)",
+      agent: "general",
+      status: "completed",
+      text: "child result 42"
+    })
+    assert.deepStrictEqual(
+      [Reply.turnUsage(final).root.cost, Reply.turnUsage(final).subagents.cost, Reply.turnUsage(final).total.cost],
+      [0.00016, 0.00016, 0.00032]
+    )
+    assert.strictEqual(Reply.steps(final), 4)
+  })
+
   it("a call that OpenCode renamed has the name that the model gave it, streamed and stored", () => {
     const { final, ids, messages, reply } = full("invalid_tool")
     for (const each of [reply, final, Reply.fromMessages(ids, messages)]) {
@@ -692,6 +712,26 @@ describe("properties over recorded turns", () => {
       places.some((place) => place % recorded.events.length === index) ? [event, ...strangers] : [event]
     )
     assert.deepStrictEqual(view(play(recorded, mixed)), view(play(recorded)))
+  }, options)
+
+  it.prop("a subagent says what it says, and the root too, in whatever order their events come", {
+    at: index,
+    delays: Schema.Array(index).check(Schema.isMinLength(1), Schema.isMaxLength(20))
+  }, ({ at, delays }) => {
+    const recorded = pick(tapes.filter(({ name }) => name === "subagent" || name === "child_ask"), at)
+    const isRoot = (event: TurnEvent) => event.sessionId === recorded.ids.sessionId
+    const events = recorded.events.filter(isTurnEvent)
+    const opening = events.findIndex((event) => event._tag === "SessionOpened" && !isRoot(event))
+    const [before, after] = [events.slice(0, opening + 1), events.slice(opening + 1)]
+    const left = [after.filter(isRoot), after.filter((event) => !isRoot(event))]
+    const mixed: Array<TurnEvent> = []
+    for (let step = 0; left.some((some) => some.length > 0); step++) {
+      const next = pick(left.filter((some) => some.length > 0), pick(delays, step)).shift()
+      if (next !== undefined) mixed.push(next)
+    }
+    assert.deepStrictEqual(view([...before, ...mixed].reduce(Reply.apply, empty(recorded))), view(play(recorded)))
+    const alone = events.filter(isRoot).reduce(Reply.apply, empty(recorded))
+    assert.deepStrictEqual(Reply.result(alone), Reply.result(play(recorded)))
   }, options)
 
   it.prop("any beginning of a turn, reconciled with what is stored, is what is stored", { at: index, cut: index }, ({

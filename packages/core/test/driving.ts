@@ -12,6 +12,7 @@ import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
 import type { Fault } from "@opencode-turn/testing/Faults"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
@@ -79,6 +80,22 @@ export const run = Effect.fnUntraced(
     return yield* finish(yield* start(steps, input), withinSeconds)
   }
 )
+
+/** Checks that the turn ends when exactly so many milliseconds have passed from now on. */
+export const endsAfter = Effect.fnUntraced(function*(running: Running, millis: number) {
+  yield* TestClock.adjust(millis - 1)
+  yield* rest
+  assert.isFalse(running.isDone(), `it ended before ${millis} ms`)
+  yield* TestClock.adjust(1)
+  return yield* finish(running)
+})
+
+/** Checks that the turn still runs after all this time. */
+export const lasts = Effect.fnUntraced(function*(running: Running, duration: Duration.Input) {
+  yield* TestClock.adjust(duration)
+  yield* rest
+  assert.isFalse(running.isDone())
+})
 
 /** What a turn left behind on the server, in the store and in the trace. */
 export const afterwards = Effect.fnUntraced(function*(result: TurnResult) {

@@ -1,10 +1,12 @@
 /** An OpenCode server of one function: an `HttpClient` that answers in memory and keeps what it was asked. */
 import { assert } from "@effect/vitest"
+import * as Client from "@opencode-turn/core/Client"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
 import * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as Layer from "effect/Layer"
 
 export interface Asked {
   readonly method: string
@@ -59,3 +61,12 @@ export const connect = (
   })
   return { asked, client, requests: () => asked.filter(({ path }) => !path.endsWith("/global/health")) }
 }
+
+/** Gives an effect a `Client` of such a server. */
+export const withClient = ({ client }: Pick<ReturnType<typeof connect>, "client">) =>
+  Effect.provide(
+    Layer.provide(
+      Client.layer({ baseUrl: "http://127.0.0.1:4096" }),
+      Layer.succeed(HttpClient.HttpClient, client)
+    )
+  )

@@ -41,6 +41,8 @@ export const assistant = (id: string = answerId, fields: Partial<AssistantMessag
   usage: Usage.zero,
   isSummary: false,
   structured: undefined,
+  directory: undefined,
+  worktree: undefined,
   ...fields
 })
 

@@ -39,7 +39,7 @@ import { Failure } from "./cli/Failure.ts"
 import * as OutputStreams from "./cli/Output.ts"
 import { Output } from "./cli/Output.ts"
 import { Stop } from "./cli/Stop.ts"
-import { line } from "./cli/TerminalText.ts"
+import { line } from "./internal/TerminalText.ts"
 
 /**
  * Runs the command line as the main program of this process, and ends it.
@@ -163,9 +163,10 @@ const presenter = (output: Output["Service"]): CliOutput.Presenter => ({
 const permissions = `PERMISSIONS
   ask     Shell commands, edits, web requests, subagents and the tools of MCP servers ask at the terminal:
           once, always, or reject. The agent's questions are asked there too.
+  store   The same ask, and wait in the database until somebody answers: see opencode-turn asks and answer.
   deny    The same ask, and are refused with a word to the agent that nobody is there. Reading stays allowed.
   allow   OpenCode's own rules decide; what they ask is allowed once. Questions are dismissed.
-  What a subagent does is under OpenCode's own rules: with ask and deny it is the subagent that is asked about.`
+  What a subagent does is under OpenCode's own rules: with ask, store and deny it is the subagent that is asked about.`
 
 const settings = `ENVIRONMENT
   OPENCODE_BASE_URL         The server's URL

@@ -28,7 +28,7 @@ import * as SqlFailure from "./internal/SqlFailure.ts"
  * @category constants
  * @since 0.1.0
  */
-export const version = 2
+export const version = 3
 
 /**
  * Brings the tables to {@link version}, and does nothing where they have it already.
@@ -212,9 +212,51 @@ const rebuildMessages = Effect.gen(function*() {
     ON opencode_turn_assistant_messages (conversation_id, position)`
 })
 
+/**
+ * What subagents did, and what an agent asks of a person.
+ *
+ * No foreign key holds a request to its message: SQLite would follow it when a later step makes the messages' table anew.
+ */
+const addSubagentsAndAsks = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  // The order in which requests were opened.
+  const position = sql.literal(sql.onDialectOrElse({
+    pg: () => "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    orElse: () => "INTEGER PRIMARY KEY"
+  }))
+  yield* sql`ALTER TABLE opencode_turn_assistant_messages ADD COLUMN subagents TEXT NOT NULL DEFAULT '[]'`
+  yield* sql`
+    CREATE TABLE opencode_turn_asks (
+      position ${position},
+      id TEXT NOT NULL UNIQUE,
+      message_id TEXT NOT NULL,
+      conversation_id TEXT NOT NULL,
+      ask TEXT NOT NULL,
+      status TEXT NOT NULL CHECK (status IN ('open', 'answered', 'withdrawn')),
+      answer TEXT,
+      created_millis DOUBLE PRECISION NOT NULL,
+      closed_millis DOUBLE PRECISION,
+      CHECK ((status = 'open') = (closed_millis IS NULL)),
+      CHECK ((status = 'answered') = (answer IS NOT NULL))
+    )`
+  yield* sql`
+    CREATE INDEX opencode_turn_asks_open
+    ON opencode_turn_asks (position)
+    WHERE status = 'open'`
+  yield* sql`
+    CREATE INDEX opencode_turn_asks_conversation
+    ON opencode_turn_asks (conversation_id, position)
+    WHERE status = 'open'`
+  // Of every status: with a message all its requests are deleted.
+  yield* sql`
+    CREATE INDEX opencode_turn_asks_message
+    ON opencode_turn_asks (message_id, position)`
+})
+
 const steps = {
   "0001_conversations_and_messages": createConversationsAndMessages,
-  "0002_leases_and_queue": addLeasesAndQueue
+  "0002_leases_and_queue": addLeasesAndQueue,
+  "0003_subagents_and_asks": addSubagentsAndAsks
 }
 
 const storedVersion = Effect.gen(function*() {

@@ -96,7 +96,7 @@ export const layerSqlite = (options: SqliteClient.Options): Layer.Layer<SessionS
  *
  * **Details**
  *
- * While somebody watches a message, one connection more listens for changes (`NOTIFY`), for all watchers together. It is
+ * While somebody watches a message or a request, one connection more listens for changes (`NOTIFY`), for all watchers together. It is
  * opened anew where it is lost, and a slow poll stands behind it.
  *
  * **Gotchas**

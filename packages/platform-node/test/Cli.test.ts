@@ -5,11 +5,12 @@ import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
 import { environment, opencodeConfig } from "@opencode-turn/testing/ScriptedProvider"
 import { Effect, FileSystem } from "effect"
-import { spawnSync } from "node:child_process"
 import {
   cli,
   errorLine,
   type Finished,
+  hasScript,
+  inTerminal,
   jsonLines,
   layer,
   live,
@@ -17,16 +18,6 @@ import {
   start,
   store
 } from "./support/CliProcess.ts"
-
-/** `script` gives a command a terminal of its own; not every system has the one of util-linux. */
-const hasScript = spawnSync("script", ["-qec", "true", "/dev/null"]).status === 0
-
-const inTerminal = (command: ReadonlyArray<string>): ReadonlyArray<string> => [
-  "script",
-  "-qec",
-  command.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(" "),
-  "/dev/null"
-]
 
 const echo = { tool: "bash", args: { command: "echo hi", description: "say hi" } }
 
@@ -52,7 +43,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "60 seconds" })("opencode-
       assert.strictEqual(finished.stdout, "I run it.\n\nIt said hi.\n")
       assert.match(
         finished.stderr,
-        /^thinking: let me think\n● bash echo hi\n✓ bash echo hi \d+\.\d s\ncompleted · [^\n]* · conversation human\n$/
+        /^thinking: let me think\n● bash echo hi\n✓ bash echo hi \d+\.\d s\nwhat bash changed [^\n]*\ncompleted · [^\n]* · conversation human\n$/
       )
       assert.strictEqual(finished.code, 0)
     }))
@@ -74,11 +65,17 @@ it.layer(layer, { excludeTestServices: true, timeout: "60 seconds" })("opencode-
         "type",
         "status",
         "text",
+        "output",
         "reasoning",
         "parts",
         "tools",
+        "todos",
         "cost",
         "tokens",
+        "usage",
+        "subagents",
+        "files",
+        "filesUnread",
         "durationMs",
         "conversationId",
         "sessionId",

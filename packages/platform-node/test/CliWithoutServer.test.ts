@@ -6,7 +6,10 @@ import * as Usage from "@opencode-turn/core/Usage"
 import { layerStore } from "@opencode-turn/platform-node/LiveLayer"
 import { Effect, FileSystem } from "effect"
 import { createServer, type RequestListener } from "node:http"
+import { fileURLToPath } from "node:url"
 import { cli, errorLine, jsonLines } from "./support/CliProcess.ts"
+
+const bin = fileURLToPath(new URL("../bin/opencode-turn.js", import.meta.url))
 
 /** A server that answers everything like this. */
 const served = (listener: RequestListener) =>
@@ -82,6 +85,22 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       /OPENCODE_TURN_DATABASE/
     ],
     ["what is done while busy that there is not", ["run", "--when-busy", "hurry", "hello"], /--when-busy.*hurry/],
+    [
+      "a file that there is not",
+      ["run", "--file", "/no/such/file.png", "hello"],
+      /"\/no\/such\/file\.png" does not exist/
+    ],
+    ["a folder for a file", ["run", "--file", "/", "hello"], /"\/" is a folder/],
+    [
+      "a schema that there is not",
+      ["run", "--schema", "/no/such.json", "hello"],
+      /--schema "\/no\/such\.json": it cannot/
+    ],
+    ["a schema that is no JSON", ["run", "--schema", bin, "hello"], /--schema "[^"]+": it is no JSON$/],
+    ["a request that is not named", ["answer"], /Missing required argument: request/],
+    ["an answer that allows nothing", ["answer", "per_1", "--allow", "never"], /--allow.*never/],
+    ["two answers", ["answer", "per_1", "--allow", "once", "--reject"], /only one of --allow, --reject and --answer/],
+    ["a resume that asks", ["resume", "--permission", "ask"], /--permission.*ask/],
     ["a status that there is not", ["list", "--status", "lost"], /--status.*lost/],
     ["a limit of nothing", ["list", "--limit", "0"], /--limit.*above zero/],
     ["a missing age", ["prune"], /--older-than/],
@@ -100,6 +119,19 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
         assert.notMatch(finished.stderr, /cana/)
       }))
   }
+
+  it.effect("ends with 2 for a schema whose values could not be checked", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const schema = `${yield* fs.makeTempDirectoryScoped()}/schema.json`
+      for (const text of ["[]", `{"type":"array","contains":{"type":"string"}}`]) {
+        yield* fs.writeFileString(schema, text)
+        const finished = yield* cli(["run", "--json", "--schema", schema, "hello"])
+        assert.strictEqual(finished.code, 2)
+        assert.match(errorLine(finished), /--schema "[^"]+": it is no JSON Schema that can be checked/)
+        assert.deepInclude(jsonLines(finished)[0] ?? {}, { status: "failed", output: null })
+      }
+    }))
 
   const early: ReadonlyArray<readonly [string, number, ReadonlyArray<string>, string]> = [
     ["an empty prompt", 2, ["run", "--json", "--conversation", "c1", ""], "InvalidUsage"],

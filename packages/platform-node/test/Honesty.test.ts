@@ -6,16 +6,43 @@ import * as FakeServer from "@opencode-turn/testing/FakeServer"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import { environment, opencodeConfig } from "@opencode-turn/testing/ScriptedProvider"
 import { Context, Effect, FileSystem, Layer, Predicate, Queue, Redacted, Schema, Stream } from "effect"
-import { HttpClient, HttpClientRequest } from "effect/http"
+import { HttpClient, HttpClientRequest, HttpClientResponse } from "effect/http"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 /** Something that speaks OpenCode's HTTP API, and the gates of its model. */
 interface Target {
   readonly url: string
+  /** Where its requests are about; by default the server's own directory. */
+  readonly directory?: string
   readonly password: Redacted.Redacted<string>
   readonly release: (gate: string) => Effect.Effect<void>
 }
 
-class Targets extends Context.Service<Targets, { readonly real: Target; readonly fake: Target }>()("test/Targets") {}
+interface Pair {
+  readonly real: Target
+  readonly fake: Target
+}
+
+/** The servers in a plain folder, and in a repository with one commit. */
+class Targets extends Context.Service<Targets, Pair & { readonly repository: Pair }>()("test/Targets") {}
+
+/** What the repository holds. */
+const files = {
+  "old.txt": "one\ntwo\nthree\n",
+  "long.txt": Array.from({ length: 30 }, (_, line) => `line ${line + 1}\n`).join(""),
+  "gone.txt": "bye\n"
+}
+
+const makeRepository = Effect.fnUntraced(function*(directory: string) {
+  const fs = yield* FileSystem.FileSystem
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  yield* fs.makeDirectory(directory)
+  for (const [name, content] of Object.entries(files)) yield* fs.writeFileString(`${directory}/${name}`, content)
+  const author = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
+  for (const args of [["init", "--quiet"], ["add", "."], [...author, "commit", "--quiet", "--message", "first"]]) {
+    yield* spawner.string(ChildProcess.make("git", args, { cwd: directory }))
+  }
+})
 
 const password = Redacted.make("honest")
 
@@ -27,24 +54,48 @@ const targets = Layer.effect(
     const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-honesty-" })
     const directory = `${folder}/project`
     yield* fs.makeDirectory(directory)
-    const config = { ...opencodeConfig(model), permission: { webfetch: "ask" } }
+    const config = {
+      ...opencodeConfig(model),
+      permission: { webfetch: "ask", bash: { "printf *": "ask" } },
+      subagent_depth: 2,
+      agent: { nester: { mode: "subagent", description: "nests", prompt: "you nest", permission: { task: "allow" } } }
+    }
     const server = yield* OpencodeServer.make({
       home: `${folder}/home`,
       directory,
       password,
       environment: environment(config)
     })
-    const fake = yield* FakeOpencode.make({
+    const repository = `${folder}/repository`
+    yield* makeRepository(repository)
+    const options: FakeOpencode.Options = {
       directory,
       password,
-      permission: [{ permission: "webfetch", pattern: "*", action: "ask" }]
+      git: false,
+      permission: [
+        { permission: "webfetch", pattern: "*", action: "ask" },
+        { permission: "bash", pattern: "printf *", action: "ask" }
+      ],
+      subagentDepth: 2,
+      agents: {
+        nester: { mode: "subagent", permission: [{ permission: "task", pattern: "*", action: "allow" }] }
+      }
+    }
+    const serve = Effect.fnUntraced(function*(options: FakeOpencode.Options) {
+      const fake = yield* FakeOpencode.make(options)
+      const served = yield* Layer.build(
+        FakeServer.layer().pipe(Layer.provide(Layer.succeed(FakeOpencode.FakeOpencode, fake)))
+      )
+      return { ...Context.get(served, FakeServer.FakeServer), password, release: fake.release }
     })
-    const served = yield* Layer.build(
-      FakeServer.layer().pipe(Layer.provide(Layer.succeed(FakeOpencode.FakeOpencode, fake)))
-    )
+    const real = { url: server.url, password, release: model.release }
     return {
-      real: { url: server.url, password, release: model.release },
-      fake: { ...Context.get(served, FakeServer.FakeServer), password, release: fake.release }
+      real,
+      fake: yield* serve(options),
+      repository: {
+        real: { ...real, directory: repository },
+        fake: { ...yield* serve({ ...options, directory: repository, git: true, files }), directory: repository }
+      }
     }
   })
 ).pipe(Layer.provide(ScriptedModel.layer()))
@@ -70,20 +121,28 @@ interface Talk {
 interface Scenario {
   readonly name: string
   readonly session?: object
-  readonly prompt: object
+  readonly prompt: object | ((directory: string) => object)
   readonly during?: (talk: Talk) => Effect.Effect<unknown>
   /** How the end is known: so many times the root session says that it is idle; or, without that, so many errors. */
   readonly idles?: number
   readonly errors?: number
+  /** The order of the events is a matter of chance: only what is stored is compared. */
+  readonly isRacy?: boolean
+  /** It takes place in the repository; where that is written to, it is over when the diff of the turn is there. */
+  readonly repository?: "read" | "written"
 }
 
 const run = Effect.fnUntraced(function*(target: Target, scenario: Scenario) {
   const client = yield* HttpClient.HttpClient
   const authorized = HttpClientRequest.basicAuth("opencode", target.password)
+  const about = target.directory === undefined
+    ? (request: HttpClientRequest.HttpClientRequest) => request
+    : HttpClientRequest.setUrlParam("directory", target.directory)
   const send: Talk["send"] = (method, path, body) =>
     client.execute(
       HttpClientRequest.make(method)(target.url + path).pipe(
         authorized,
+        about,
         body === undefined ? (request) => request : HttpClientRequest.bodyJsonUnsafe(body)
       )
     ).pipe(
@@ -95,6 +154,7 @@ const run = Effect.fnUntraced(function*(target: Target, scenario: Scenario) {
   const events: Array<Event> = []
   yield* HttpClientRequest.get(`${target.url}/event`).pipe(
     authorized,
+    about,
     client.execute,
     Effect.map((response) => response.stream),
     Stream.unwrap,
@@ -116,25 +176,68 @@ const run = Effect.fnUntraced(function*(target: Target, scenario: Scenario) {
   const session = yield* send("POST", "/session", { title: "honest", ...scenario.session })
   const sessionId = idOf(session)
   const talk = { sessionId, send, next, gate: target }
-  const accepted = yield* send("POST", `/session/${sessionId}/prompt_async`, scenario.prompt)
+  const body = typeof scenario.prompt === "function" ? scenario.prompt(target.directory ?? "") : scenario.prompt
+  const accepted = yield* send("POST", `/session/${sessionId}/prompt_async`, body)
   if (scenario.during !== undefined) yield* scenario.during(talk)
   const isOfRoot = (type: string) => (event: Event) =>
     event.type === type && event.properties["sessionID"] === sessionId
   for (let idle = 0; idle < (scenario.idles ?? 0); idle++) yield* next(isOfRoot("session.idle"))
   for (let error = 0; error < (scenario.errors ?? 0); error++) yield* next(isOfRoot("session.error"))
 
-  const children = yield* send("GET", `/session/${sessionId}/children`)
-  const sessions = [sessionId, ...Array.isArray(children) ? children.map(idOf) : []]
+  const promptId = messageIds(events, sessionId)[0] ?? ""
+  if (scenario.repository === "written" && !isComplete(promptId, events)) {
+    yield* next((event) => isComplete(promptId, [event]))
+  }
+
+  const childrenOf = (id: string) => Effect.map(send("GET", `/session/${id}/children`), asArray)
+  const children = yield* childrenOf(sessionId)
+  const grandchildren = (yield* Effect.forEach(children.map(idOf), childrenOf)).flat()
+  const sessions = [sessionId, ...[...children, ...grandchildren].map(idOf)]
   const normalise = makeNormaliser()
   return normalise({
     accepted,
-    events: sessions.map((id) => timeless(events, id)),
+    events: scenario.isRacy === true ? [] : sessions.map((id) => timeless(events, id)),
     messages: yield* Effect.forEach(sessions, (id) => send("GET", `/session/${id}/message`)),
+    singles: yield* Effect.forEach(
+      messageIds(events, sessionId),
+      (id) => send("GET", `/session/${sessionId}/message/${id}`)
+    ),
     status: yield* send("GET", "/session/status"),
     todos: yield* send("GET", `/session/${sessionId}/todo`),
-    children
+    asks: yield* Effect.forEach(
+      ["/permission", "/question"],
+      (path) =>
+        Effect.map(send("GET", path), (asks) => asArray(asks).filter((ask) => sessions.includes(sessionOf(ask))))
+    ),
+    children,
+    grandchildren,
+    diffs: yield* Effect.forEach(
+      [`?messageID=${promptId}`, ""],
+      (query) => send("GET", `/session/${sessionId}/diff${query}`)
+    )
   })
 }, Effect.scoped)
+
+/** Whether a prompt's message has said which files its turn has changed. */
+const isComplete = (promptId: string, events: ReadonlyArray<Event>): boolean =>
+  events.some(({ properties: { info }, type }) =>
+    type === "message.updated" && idOf(info) === promptId && Predicate.hasProperty(info, "summary") &&
+    JSON.stringify(info.summary).includes("last.txt")
+  )
+
+const asArray = (value: unknown): ReadonlyArray<unknown> => Array.isArray(value) ? value : []
+
+const sessionOf = (value: unknown): string =>
+  Predicate.hasProperty(value, "sessionID") && typeof value.sessionID === "string" ? value.sessionID : ""
+
+/** The messages of a session, each on its own: a list does not show all that there are. */
+const messageIds = (events: ReadonlyArray<Event>, sessionId: string): ReadonlyArray<string> => [
+  ...new Set(
+    events.flatMap(({ properties, type }) =>
+      type === "message.updated" && properties["sessionID"] === sessionId ? [idOf(properties["info"])] : []
+    )
+  )
+]
 
 const idOf = (value: unknown): string =>
   Predicate.hasProperty(value, "id") && typeof value.id === "string" ? value.id : ""
@@ -180,6 +283,8 @@ const makeNormaliser = () => {
   const text = (value: string) =>
     value
       .replaceAll(/\b(?:ses|msg|prt|per|que|call)_[0-9A-Za-z-]{8,}/g, name)
+      .replace(/^01[0-9A-Z]{24}$/, "call of a subtask")
+      .replace(/^[0-9a-f]{40}$/, "hash")
       .replace(/ Did you mean: .*$/s, "")
       .replace(/\n {4}at .*$/s, "")
   const visit = (key: string, value: unknown): unknown => {
@@ -212,6 +317,20 @@ const answer = (kind: "permission" | "question", action: "reply" | "reject", bod
     return yield* talk.send("POST", `/${kind}/${idOf(asked.properties)}/${action}`, body)
   })
 
+/** Waits until so many permissions were asked, then answers the first. */
+const answerFirst = (count: number, body: object) => (talk: Talk) =>
+  Effect.gen(function*() {
+    const asked = yield* Effect.replicateEffect(talk.next(({ type }) => type === "permission.asked"), count)
+    return yield* talk.send("POST", `/permission/${idOf(asked[0]?.properties)}/reply`, body)
+  })
+
+const task = (steps: ReadonlyArray<ScriptedModel.Step>, fields: object = {}) => ({
+  tool: "task",
+  args: { description: "look", prompt: ScriptedModel.prompt("look", steps), subagent_type: "general", ...fields }
+})
+
+const write = (filePath: string, content: string) => ({ tool: "write", args: { filePath, content } })
+
 const bash = (command: string) => ({ tool: "bash", args: { command, description: "run" } })
 const question = {
   tool: "question",
@@ -221,12 +340,40 @@ const question = {
 }
 const asksForBash = { permission: [{ permission: "bash", pattern: "*", action: "ask" }] }
 
+const schema = { type: "object", properties: { n: { type: "integer" } }, required: ["n"] }
+const format = { type: "json_schema", schema }
+const structured = (n: number | string) => ({ tool: "StructuredOutput", args: { n } })
+
+/** A prompt of these parts beside a text. The second step answers it where a subtask counts as the first. */
+const withParts = (...parts: ReadonlyArray<object>) => {
+  const text = ScriptedModel.prompt("go", [{ text: "first" }, { text: "second" }])
+  return { parts: [{ type: "text", text }, ...parts] }
+}
+
+const subtask = (steps: ReadonlyArray<ScriptedModel.Step>, fields: object = {}) => ({
+  type: "subtask",
+  prompt: ScriptedModel.prompt("look", steps),
+  description: "look",
+  agent: "general",
+  ...fields
+})
+
+/** An answer that an abort comes before. */
+const slow: ScriptedModel.Step = { text: "never said", delayMillis: 10_000 }
+
+/** A picture of one pixel. */
+const png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+const isIdle = (talk: Talk) =>
+  talk.next(({ properties, type }) => type === "session.idle" && properties["sessionID"] === talk.sessionId)
+
 /** A prompt with ids of our own, which sort before those of any server with a clock of today. */
 const identified = (digit: number, steps: ReadonlyArray<ScriptedModel.Step>) => ({
   messageID: `msg_00000000000${digit}00000000000000`,
   parts: [{ id: `prt_00000000000${digit}00000000000000`, type: "text", text: ScriptedModel.prompt("go", steps) }]
 })
 const again = identified(1, [{ text: "once" }])
+const structuredAgain = { ...identified(3, [structured(1), structured(2)]), format }
 const whileBusy = identified(2, [{ text: "a b", gate: "busy" }])
 
 /** Waits until so many deltas have come. */
@@ -446,6 +593,475 @@ const scenarios: ReadonlyArray<Scenario> = [
     idles: 1
   },
   {
+    name: "a subagent whose permission is granted for always, and then not asked any more",
+    prompt: prompt([
+      task([bash("printf a"), bash("printf b"), { text: "child done" }]),
+      { text: "root done" }
+    ]),
+    during: answer("permission", "reply", { reply: "always" }),
+    idles: 1
+  },
+  {
+    name: "a subagent of a subagent",
+    prompt: prompt([
+      task([task([bash("echo leaf"), { text: "leaf done" }]), { text: "middle done" }], { subagent_type: "nester" }),
+      { text: "root done" }
+    ]),
+    idles: 1
+  },
+  {
+    name: "subagents that are too deep",
+    prompt: prompt([
+      task([
+        task([task([{ text: "x" }]), { text: "leaf done" }], { subagent_type: "nester" }),
+        task([task([{ text: "x" }]), { text: "leaf done" }]),
+        { text: "middle done" }
+      ], { subagent_type: "nester" }),
+      { text: "root done" }
+    ]),
+    idles: 1
+  },
+  {
+    name: "a subagent whose model fails",
+    prompt: prompt([task([{ fail: 400, message: "bad child" }]), { text: "root done" }]),
+    idles: 1
+  },
+  {
+    name: "a subagent whose answer is filtered",
+    prompt: prompt([task([{ text: "half", finish: "content_filter" }]), { text: "root done" }]),
+    idles: 1
+  },
+  {
+    name: "a subagent that says nothing",
+    prompt: prompt([task([{}]), { text: "root done" }]),
+    idles: 1
+  },
+  {
+    name: "a subagent that does not exist",
+    prompt: prompt([task([{ text: "x" }], { subagent_type: "nope" }), { text: "root done" }]),
+    idles: 1
+  },
+  {
+    name: "a session of a subagent that does not exist",
+    prompt: prompt([task([{ text: "x" }], { task_id: "bogus" }), { text: "root done" }]),
+    idles: 1
+  },
+  {
+    name: "a session of a subagent that is unknown",
+    prompt: prompt([task([{ text: "x" }], { task_id: "ses_unknown000" }), { text: "root done" }]),
+    idles: 1
+  },
+  {
+    name: "a primary agent as a subagent that inherits rules",
+    session: {
+      permission: [
+        { permission: "bash", pattern: "rm *", action: "deny" },
+        { permission: "bash", pattern: "ls", action: "ask" },
+        { permission: "external_directory", pattern: "/x/*", action: "allow" }
+      ]
+    },
+    prompt: prompt([task([{ text: "x" }], { subagent_type: "plan" }), { text: "root done" }]),
+    idles: 1
+  },
+  {
+    name: "a subagent that is called again in its session",
+    prompt: prompt([task([{ text: "child done" }]), { text: "root done" }]),
+    during: (talk) =>
+      Effect.gen(function*() {
+        yield* isIdle(talk)
+        const [child] = asArray(yield* talk.send("GET", `/session/${talk.sessionId}/children`))
+        const again = task([{ text: "child again" }], { task_id: idOf(child), subagent_type: "nester" })
+        yield* talk.send("POST", `/session/${talk.sessionId}/prompt_async`, prompt([again, { text: "root again" }]))
+      }),
+    idles: 1
+  },
+  {
+    name: "a task that is asked for",
+    session: { permission: [{ permission: "task", pattern: "*", action: "ask" }] },
+    prompt: prompt([task([{ text: "child done" }]), { text: "root done" }]),
+    during: answer("permission", "reply", { reply: "once" }),
+    idles: 1
+  },
+  {
+    name: "a task that is rejected",
+    session: { permission: [{ permission: "task", pattern: "*", action: "ask" }] },
+    prompt: prompt([task([{ text: "never said" }]), { text: "never said" }]),
+    during: answer("permission", "reply", { reply: "reject" }),
+    idles: 1
+  },
+  {
+    name: "a tool call that a rule denies",
+    session: { permission: [{ permission: "task", pattern: "gen*", action: "deny" }] },
+    prompt: prompt([task([{ text: "x" }]), { text: "root done" }]),
+    idles: 1
+  },
+  {
+    name: "a script of several commands",
+    session: asksForBash,
+    prompt: prompt([bash("echo a && git status --short || echo b | head -1; echo a"), { text: "never said" }]),
+    during: answer("permission", "reply", { reply: "reject" }),
+    idles: 1
+  },
+  {
+    name: "two permissions of which one is rejected with a message",
+    session: asksForBash,
+    prompt: prompt([{ ...bash("echo a"), tools: [bash("echo b")] }, { text: "never said" }]),
+    during: answerFirst(2, { reply: "reject", message: "use ls" }),
+    idles: 1
+  },
+  {
+    name: "three permissions of which one is granted for always",
+    session: asksForBash,
+    prompt: prompt([{ ...bash("true a"), tools: [bash("true b"), bash("ls -a")] }, { text: "done" }]),
+    during: (talk) =>
+      Effect.gen(function*() {
+        const asked = yield* Effect.replicateEffect(talk.next(({ type }) => type === "permission.asked"), 3)
+        yield* talk.send("POST", `/permission/${idOf(asked[0]?.properties)}/reply`, { reply: "always" })
+        yield* talk.send("POST", `/permission/${idOf(asked[2]?.properties)}/reply`, { reply: "reject" })
+      }),
+    idles: 1,
+    isRacy: true
+  },
+  {
+    name: "a question with all kinds of answers",
+    prompt: prompt([
+      {
+        tool: "question",
+        args: {
+          questions: ["One?", "Many?", "None?", "Empty?"].map((question) => ({
+            question,
+            header: "Pick",
+            multiple: true,
+            options: []
+          }))
+        }
+      },
+      { text: "done" }
+    ]),
+    during: answer("question", "reply", { answers: [["A"], ["B", "C"], [], [""], ["surplus"]] }),
+    idles: 1
+  },
+  {
+    name: "an abort while a subagent runs a command",
+    // A quick answer of the model would sometimes be complete before the abort reaches the turn.
+    prompt: prompt([task([bash("echo up; sleep 60"), { text: "never said" }]), slow]),
+    during: (talk) =>
+      Effect.andThen(
+        talk.next(({ properties }) => JSON.stringify(properties).includes("\"output\":\"up\\n\"")),
+        talk.send("POST", `/session/${talk.sessionId}/abort`)
+      ),
+    idles: 1,
+    isRacy: true
+  },
+  {
+    name: "an abort while a subagent asks, after which the turn goes on",
+    prompt: prompt([
+      task([{ tool: "read", args: { filePath: "/etc/hostname" } }, { text: "never said" }]),
+      { text: "root done" }
+    ]),
+    during: (talk) =>
+      Effect.andThen(
+        talk.next(({ type }) => type === "permission.asked"),
+        talk.send("POST", `/session/${talk.sessionId}/abort`)
+      ),
+    idles: 2,
+    isRacy: true
+  },
+  {
+    name: "an abort while a subagent asks, and the answer to what is still asked",
+    prompt: prompt([
+      task([{ tool: "read", args: { filePath: "/etc/hostname" } }, { text: "never said" }]),
+      { text: "root done" }
+    ]),
+    during: (talk) =>
+      Effect.gen(function*() {
+        const asked = yield* talk.next(({ type }) => type === "permission.asked")
+        yield* talk.send("POST", `/session/${talk.sessionId}/abort`)
+        yield* talk.send("POST", `/permission/${idOf(asked.properties)}/reply`, { reply: "reject" })
+      }),
+    idles: 2,
+    isRacy: true
+  },
+  {
+    name: "an abort of a subagent",
+    prompt: prompt([task([{ text: "child hangs", ending: "hang" }]), { text: "root done" }]),
+    during: (talk) =>
+      Effect.gen(function*() {
+        yield* deltas(talk, 2)
+        const [child] = asArray(yield* talk.send("GET", `/session/${talk.sessionId}/children`))
+        yield* talk.send("POST", `/session/${idOf(child)}/abort`)
+      }),
+    idles: 1
+  },
+  {
+    name: "a text file as a part",
+    repository: "read",
+    prompt: (directory) =>
+      withParts(
+        { type: "file", mime: "text/plain", filename: "old.txt", url: `file://${directory}/old.txt` },
+        { type: "file", mime: "text/plain", url: `file://${directory}/long.txt?start=2&end=4` },
+        { id: "prt_000000000005000000000000000", type: "file", mime: "text/plain", url: `file://${directory}/gone.txt` }
+      ),
+    idles: 1
+  },
+  {
+    name: "a text as data",
+    prompt: withParts(
+      { type: "file", mime: "text/plain", filename: "d.txt", url: "data:text/plain;base64,aGVsbG8K" },
+      { type: "file", mime: "text/plain", url: "data:text/plain,hi%20there" }
+    ),
+    idles: 1
+  },
+  {
+    name: "a text file that is missing",
+    prompt: withParts({ type: "file", mime: "text/plain", filename: "n.txt", url: "file:///nonexistent/n.txt" }),
+    idles: 1
+  },
+  {
+    name: "a text that is not fetched",
+    prompt: withParts({ type: "file", mime: "text/plain", url: "http://127.0.0.1:9/n.txt" }),
+    idles: 1
+  },
+  {
+    name: "a picture and a document that the model does not take",
+    prompt: withParts(
+      { type: "file", mime: "image/png", filename: "p.png", url: `data:image/png;base64,${png}` },
+      { type: "file", mime: "application/pdf", filename: "p.pdf", url: "data:application/pdf;base64,JVBERi0xLjQK" }
+    ),
+    idles: 1
+  },
+  {
+    name: "a file of a kind that no model takes, and the prompt after it",
+    prompt: withParts({ type: "file", mime: "application/json", url: "data:application/json,{}" }),
+    during: (talk) =>
+      Effect.andThen(
+        Effect.replicateEffect(isIdle(talk), 2),
+        talk.send("POST", `/session/${talk.sessionId}/prompt_async`, prompt([{ text: "next" }]))
+      ),
+    idles: 1
+  },
+  ...Object.entries({
+    "a picture that is missing": "file:///nonexistent/n.png",
+    "a picture that is broken": "data:image/png;base64,AAAA",
+    "a picture elsewhere": "http://127.0.0.1:9/n.png",
+    "an address that is none": "not a url"
+  }).map(([name, url]): Scenario => ({
+    name,
+    prompt: withParts({ type: "file", mime: "image/png", filename: "n.png", url }),
+    errors: 1
+  })),
+  {
+    name: "a mention of an agent",
+    prompt: withParts({ type: "agent", name: "general" }, { type: "agent", name: "nobody" }),
+    idles: 1
+  },
+  {
+    name: "a subtask",
+    prompt: withParts(subtask([{ text: "child done" }])),
+    idles: 1
+  },
+  {
+    name: "a subtask without a text, of an agent that is no subagent",
+    prompt: { parts: [subtask([bash("echo a"), { text: "child done" }], { agent: "build" })] },
+    idles: 1
+  },
+  {
+    name: "a subtask with a command",
+    prompt: withParts(subtask([{ text: "child done" }], { command: "c" })),
+    idles: 1
+  },
+  {
+    name: "two subtasks",
+    prompt: withParts(subtask([{ text: "never said" }]), subtask([{ text: "child done" }])),
+    idles: 1
+  },
+  {
+    name: "a subtask that fails",
+    prompt: withParts(subtask([{ fail: 400, message: "childbad" }])),
+    idles: 1
+  },
+  {
+    name: "a subtask with a structured answer",
+    prompt: {
+      ...prompt([{ text: "skipped" }, structured(1)], { format }),
+      parts: [
+        { type: "text", text: ScriptedModel.prompt("go", [{ text: "skipped" }, structured(1)]) },
+        subtask([{ text: "child done" }])
+      ]
+    },
+    idles: 1
+  },
+  {
+    name: "a subtask whose permission is asked for",
+    prompt: withParts(subtask([{ tool: "read", args: { filePath: "/etc/hostname" } }, { text: "never said" }])),
+    during: answer("permission", "reply", { reply: "reject" }),
+    idles: 1
+  },
+  {
+    name: "a subtask of an agent that does not exist, and the prompt after it",
+    prompt: withParts(subtask([{ text: "never said" }], { agent: "nope" })),
+    during: (talk) =>
+      Effect.andThen(
+        Effect.replicateEffect(talk.next(({ type }) => type === "session.error"), 2),
+        talk.send("POST", `/session/${talk.sessionId}/prompt_async`, prompt([{ text: "never said" }]))
+      ),
+    idles: 1,
+    errors: 1
+  },
+  {
+    name: "an abort of a subtask",
+    prompt: {
+      parts: [
+        { type: "text", text: ScriptedModel.prompt("go", [{ text: "skipped" }, slow]) },
+        subtask([bash("echo up; sleep 60"), { text: "never said" }])
+      ]
+    },
+    during: (talk) =>
+      Effect.andThen(
+        talk.next(({ properties }) => JSON.stringify(properties).includes("\"output\":\"up\\n\"")),
+        talk.send("POST", `/session/${talk.sessionId}/abort`)
+      ),
+    idles: 1,
+    isRacy: true
+  },
+  {
+    name: "files that are written, edited, deleted and patched",
+    repository: "written",
+    prompt: prompt([
+      write("new.txt", "x\ny"),
+      write("old.txt", "one\n2\nthree\nfour\n"),
+      { tool: "edit", args: { filePath: "long.txt", oldString: "line 15\n", newString: "line xv\nand more\n" } },
+      { tool: "edit", args: { filePath: "old.txt", oldString: "nowhere", newString: "x" } },
+      { tool: "edit", args: { filePath: "old.txt", oldString: "e", newString: "x" } },
+      { tool: "edit", args: { filePath: "old.txt", oldString: "one", newString: "one" } },
+      { tool: "edit", args: { filePath: "edited.txt", oldString: "", newString: "made by an edit\n" } },
+      { tool: "write", args: { content: "nowhere" } },
+      write("last.txt", "the end\n"),
+      { text: "done" }
+    ]),
+    idles: 1
+  },
+  {
+    name: "a subagent that writes files",
+    repository: "written",
+    prompt: prompt([task([write("sub/deep/last.txt", "child\n"), { text: "child done" }]), { text: "done" }]),
+    idles: 1
+  },
+  {
+    name: "files that were written before a failure",
+    repository: "written",
+    prompt: prompt([write("before/last.txt", "a\n"), { fail: 400, message: "bad" }]),
+    idles: 2
+  },
+  {
+    name: "a write that is asked for",
+    repository: "written",
+    session: { permission: [{ permission: "edit", pattern: "*", action: "ask" }] },
+    prompt: prompt([write("asked/last.txt", "a\nb\n"), { text: "done" }]),
+    during: answer("permission", "reply", { reply: "once" }),
+    idles: 1
+  },
+  {
+    name: "files that are written where there is no repository",
+    prompt: prompt([write("plain.txt", "a\n"), write("plain.txt", "b\n"), { text: "done" }]),
+    idles: 1
+  },
+  {
+    name: "a to-do list that is not one",
+    prompt: prompt([{ tool: "todowrite", args: { todos: [{ content: "a", status: "weird" }] } }, { text: "done" }]),
+    idles: 1
+  },
+  {
+    name: "a structured answer",
+    prompt: prompt([{ reasoning: "hm", text: "thinking", ...structured(1) }, { text: "never said" }], { format }),
+    idles: 1
+  },
+  {
+    name: "a structured answer that follows a tool and does not fit",
+    prompt: prompt([bash("echo a"), structured("no"), { text: "x" }], { format }),
+    idles: 1
+  },
+  {
+    name: "two structured answers at once",
+    prompt: prompt([{ ...structured(1), tools: [structured(2), bash("echo a")] }, { text: "x" }], { format }),
+    idles: 1,
+    isRacy: true
+  },
+  {
+    name: "a structured answer that is asked for and not given",
+    prompt: prompt([bash("echo a"), { text: "{\"n\":1}" }, structured(1)], {
+      format: { ...format, retryCount: 0 }
+    }),
+    idles: 1
+  },
+  {
+    name: "a structured answer whose finish is another",
+    prompt: prompt([{ ...structured(1), finish: "stop" }, { text: "x" }], { format }),
+    idles: 1
+  },
+  {
+    name: "a structured answer that is too long",
+    prompt: prompt([{ text: "half", finish: "length" }, structured(1)], { format }),
+    idles: 1
+  },
+  {
+    name: "a structured answer that is filtered",
+    prompt: prompt([{ text: "half", finish: "content_filter" }, structured(1)], { format }),
+    idles: 1
+  },
+  {
+    name: "a structured answer whose model fails",
+    prompt: prompt([{ fail: 400, message: "bad" }], { format }),
+    idles: 2
+  },
+  {
+    name: "a structured answer of which a tool is rejected",
+    session: asksForBash,
+    prompt: prompt([bash("echo hi"), { text: "never said" }], { format }),
+    during: answer("permission", "reply", { reply: "reject" }),
+    idles: 1
+  },
+  {
+    name: "a structured answer whose context is full",
+    prompt: prompt([{ fail: 413, message: "prompt is too long" }, structured(1)], { format }),
+    idles: 1
+  },
+  {
+    name: "a structured prompt that is posted again when it is answered",
+    prompt: structuredAgain,
+    during: (talk) =>
+      Effect.andThen(
+        talk.next(({ type }) => type === "session.idle"),
+        talk.send("POST", `/session/${talk.sessionId}/prompt_async`, structuredAgain)
+      ),
+    idles: 1
+  },
+  {
+    name: "a structured prompt that is posted again without its format",
+    prompt: { ...identified(4, [structured(1)]), format },
+    during: (talk) =>
+      Effect.andThen(
+        talk.next(({ type }) => type === "session.idle"),
+        talk.send("POST", `/session/${talk.sessionId}/prompt_async`, identified(4, [structured(1), { text: "plain" }]))
+      ),
+    idles: 1
+  },
+  {
+    name: "a format that says text",
+    prompt: prompt([{ text: "as usual" }], { format: { type: "text" } }),
+    idles: 1
+  },
+  {
+    name: "a call of StructuredOutput that nobody asked for",
+    prompt: prompt([structured(1), { text: "done" }]),
+    idles: 1
+  },
+  {
+    name: "a tool call whose finish says that it is the end",
+    prompt: prompt([{ ...bash("echo a"), finish: "stop" }, { text: "done" }]),
+    idles: 1
+  },
+  {
     name: "an abort while a subagent works",
     prompt: prompt([
       {
@@ -465,6 +1081,16 @@ const scenarios: ReadonlyArray<Scenario> = [
       ),
     idles: 2
   }
+]
+
+/** Formats that no prompt may have. */
+const formats: ReadonlyArray<object> = [
+  { type: "json_schema" },
+  { type: "json_schema", schema: "x" },
+  { type: "json_schema", schema: [1] },
+  { ...format, retryCount: -1 },
+  { ...format, retryCount: 1.5 },
+  { type: "nope" }
 ]
 
 /** Requests by method, path (`*` is the session) and body, whose answers are compared as they are. */
@@ -490,6 +1116,15 @@ const requests: ReadonlyArray<readonly [method: "DELETE" | "GET" | "PATCH" | "PO
   ["POST", "/session/*/prompt_async", { parts: [{ type: "text" }] }],
   ["POST", "/session/*/prompt_async", { messageID: "nope", parts: [] }],
   ["POST", "/session/*/prompt_async", { parts: [{ id: "zzz", type: "text", text: "x" }] }],
+  ["POST", "/session/*/prompt_async", { parts: [{ type: "file", url: "data:," }] }],
+  ["POST", "/session/*/prompt_async", { parts: [{ type: "agent" }] }],
+  ["POST", "/session/*/prompt_async", { parts: [{ type: "subtask", prompt: "x", description: "y" }] }],
+  ["POST", "/session/*/prompt_async", { parts: [{ type: "nope" }] }],
+  ["GET", "/session/*/diff"],
+  ["GET", "/session/*/diff?messageID=x"],
+  ["GET", "/session/*/diff?messageID=msg_nope"],
+  ["GET", "/session/ses_unknown000/diff"],
+  ["GET", "/session/ses_unknown000/diff?messageID=msg_nope"],
   ["POST", "/session/*/abort"],
   ["POST", "/session", { title: 5 }],
   ["POST", "/session", { permission: { bash: "ask" } }],
@@ -504,6 +1139,12 @@ const requests: ReadonlyArray<readonly [method: "DELETE" | "GET" | "PATCH" | "PO
   ["POST", "/session/*/message", prompt([{ fail: 400, message: "no" }])],
   ["POST", "/session/*/message", { ...prompt([]), noReply: true }],
   ["POST", "/session/*/message", { ...prompt([]), model: { providerID: "a", modelID: "b" } }],
+  ...formats.map((format) => ["POST", "/session/*/prompt_async", { ...prompt([]), format }] as const),
+  ["POST", "/session/*/message", { ...prompt([structured(1)]), format }],
+  ["POST", "/session/*/message", { ...prompt([]), noReply: true, format }],
+  ["GET", "/session/*/message"],
+  ["GET", "/session/*/message?limit=2"],
+  ["GET", "/session/*/message?limit=3"],
   ["DELETE", "/session/*"],
   ["DELETE", "/session/*"]
 ]
@@ -544,17 +1185,51 @@ const answers = Effect.fnUntraced(function*(target: Target) {
   ]
 })
 
+/** The agents without their texts, and without the rules about folders of the server's own. */
+const agents = Effect.fnUntraced(function*({ password, url }: Target) {
+  const client = yield* HttpClient.HttpClient
+  const response = yield* HttpClientRequest.get(`${url}/agent`).pipe(
+    HttpClientRequest.basicAuth("opencode", password),
+    client.execute
+  )
+  const list = yield* HttpClientResponse.schemaBodyJson(Schema.Array(Agent))(response)
+  return list.map((agent) => ({
+    ...agent,
+    permission: agent.permission.filter(({ pattern }) => !/opencode\//.test(pattern))
+  }))
+})
+
+const Agent = Schema.Struct({
+  name: Schema.String,
+  mode: Schema.String,
+  native: Schema.Boolean,
+  hidden: Schema.optionalKey(Schema.NullOr(Schema.Boolean)),
+  permission: Schema.Array(Schema.Struct({
+    permission: Schema.String,
+    pattern: Schema.String,
+    action: Schema.String
+  })),
+  options: Schema.JsonObject
+})
+
 // Child processes keep real time, hence no test clock.
 it.layer(platform, { excludeTestServices: true, timeout: "60 seconds" })("The fake OpenCode and the real one", (it) => {
   for (const scenario of scenarios) {
     it.effect(`agree about ${scenario.name}`, () =>
       Effect.gen(function*() {
-        const { fake, real } = yield* Targets
+        const { repository, ...plain } = yield* Targets
+        const { fake, real } = scenario.repository === undefined ? plain : repository
         const fakeRun = yield* run(fake, scenario)
         const realRun = yield* run(real, scenario)
         assert.deepStrictEqual(fakeRun, realRun)
       }))
   }
+
+  it.effect("agree about the agents and what they may do", () =>
+    Effect.gen(function*() {
+      const { fake, real } = yield* Targets
+      assert.deepStrictEqual(yield* agents(fake), yield* agents(real))
+    }))
 
   it.effect("agree about the shapes of answers and errors", () =>
     Effect.gen(function*() {

@@ -2,31 +2,17 @@
  * The whole pipeline against a real OpenCode with a scripted model.
  */
 import { assert, it } from "@effect/vitest"
-import type { Answer, Ask } from "@opencode-turn/core/Ask"
 import * as Client from "@opencode-turn/core/Client"
-import * as HumanGate from "@opencode-turn/core/HumanGate"
 import type { SessionId } from "@opencode-turn/core/Ids"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import { runTurn, streamTurn } from "@opencode-turn/core/Turn"
-import type { TurnInput } from "@opencode-turn/core/TurnInput"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
 import * as FaultProxy from "@opencode-turn/testing/FaultProxy"
-import type { Step } from "@opencode-turn/testing/ScriptedModel"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
-import { Effect, Fiber, Redacted, Ref, Schedule, Stream } from "effect"
+import { Effect, Fiber, Redacted, Ref, Stream } from "effect"
 import * as RealServer from "./support/RealServer.ts"
-
-let conversations = 0
-
-const turn = (steps: ReadonlyArray<Step>, input: Partial<TurnInput> = {}): TurnInput => ({
-  conversationId: `conversation-${++conversations}`,
-  title: "a test",
-  prompt: ScriptedModel.prompt("Do it.", steps),
-  ...input
-})
-
-const bash = (command: string): Step => ({ tool: "bash", args: { command, description: "a command" } })
+import { bash, gate, isIdle, turn, until } from "./support/RealTurns.ts"
 
 const messagesOf = (sessionId: SessionId | undefined) =>
   Effect.gen(function*() {
@@ -59,24 +45,7 @@ const assertCompleted = Effect.fnUntraced(function*(result: TurnResult, text: st
   assert.lengthOf(yield* userMessages(result), 1)
 })
 
-/** A gate that gives the answers in turn and remembers what was asked. */
-const gate = Effect.fnUntraced(function*(...answers: ReadonlyArray<Answer>) {
-  const asked = yield* Ref.make<ReadonlyArray<Ask>>([])
-  return {
-    asked: Ref.get(asked),
-    provide: Effect.provideService(
-      HumanGate.HumanGate,
-      (ask) => Ref.modify(asked, (all) => [answers[all.length] ?? { _tag: "Skip" }, [...all, ask]])
-    )
-  }
-})
-
 const askBash = [{ permission: "bash", pattern: "*", action: "ask" }] as const
-
-const isIdle = Effect.flatMap(Client.Client, (client) => Effect.map(client.statuses, (statuses) => statuses.size === 0))
-
-const until = <E, R>(condition: Effect.Effect<boolean, E, R>) =>
-  Effect.repeat(condition, { schedule: Schedule.spaced("20 millis"), until: (holds) => holds })
 
 it.layer(RealServer.layer, { excludeTestServices: true, timeout: "60 seconds" })("a turn on the real server", (it) => {
   it.effect("streams plain text and stores it", () =>

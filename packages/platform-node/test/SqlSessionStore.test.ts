@@ -1,6 +1,15 @@
 import { NodeFileSystem } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
-import { AssistantMessageId, ConversationId, makeId, MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
+import type { Ask } from "@opencode-turn/core/Ask"
+import {
+  AssistantMessageId,
+  ConversationId,
+  makeId,
+  MessageId,
+  PartId,
+  RequestId,
+  SessionId
+} from "@opencode-turn/core/Ids"
 import type { Outcome, StoredRequest } from "@opencode-turn/core/SessionStore"
 import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import * as Usage from "@opencode-turn/core/Usage"
@@ -80,6 +89,18 @@ const request: StoredRequest = {
     parts: [{ type: "text", text: "canary-prompt" }]
   }
 }
+
+const newAsk = Effect.gen(function*() {
+  return {
+    _tag: "Permission",
+    id: RequestId.make(yield* makeId("per")),
+    sessionId: SessionId.make("ses_1"),
+    permission: "bash",
+    patterns: ["canary"],
+    always: [],
+    metadata: {}
+  } satisfies Ask
+})
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
 
@@ -204,12 +225,42 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
     }))
 
   it.effect.each([
+    {
+      what: "the open requests of all",
+      query: "WHERE status = 'open' ORDER BY position LIMIT 9",
+      plan: ["SCAN asks USING INDEX opencode_turn_asks_open"]
+    },
+    {
+      what: "the open requests of a conversation",
+      query: "WHERE status = 'open' AND conversation_id = 'a' ORDER BY position LIMIT 9",
+      plan: ["SEARCH asks USING INDEX opencode_turn_asks_conversation (conversation_id=?)"]
+    },
+    {
+      what: "the open requests of a message",
+      query: "WHERE status = 'open' AND message_id = 'a' ORDER BY position LIMIT 9",
+      plan: ["SEARCH asks USING INDEX opencode_turn_asks_message (message_id=?)"]
+    },
+    {
+      what: "the requests of pruned messages",
+      query: "WHERE message_id IN ('a', 'b')",
+      plan: ["SEARCH asks USING INDEX opencode_turn_asks_message (message_id=?)"]
+    }
+  ])("finds $what through an index", ({ plan, query }) =>
+    Effect.gen(function*() {
+      const { sql } = yield* openBoth({ filename: ":memory:" })
+      const steps = yield* sql<{ detail: string }>`EXPLAIN QUERY PLAN
+        SELECT * FROM opencode_turn_asks AS asks ${sql.literal(query)}`
+      assert.deepStrictEqual(steps.map((step) => step.detail), plan)
+    }))
+
+  it.effect.each([
     { column: "prompt", value: "not JSON canary" },
     { column: "request", value: "{\"sessionId\":\"canary\"}" },
     { column: "draft", value: "{\"permission\":\"canary\"}" },
     { column: "content", value: "canary" },
     { column: "parts", value: "[{\"type\":\"canary\"}]" },
     { column: "usage", value: "{}" },
+    { column: "subagents", value: "[{\"sessionId\":\"canary\"}]" },
     { column: "error", value: "[]" }
   ])(
     "names table, id and field of a row whose $column cannot be decoded",
@@ -239,6 +290,66 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         assert.isTrue(Option.isSome(yield* store.getMessage(sound.id)))
       })
   )
+
+  it.effect.each([
+    { column: "ask", value: "{\"_tag\":\"canary\"}" },
+    { column: "answer", value: "not JSON canary" }
+  ])(
+    "names table, id and field of a request whose $column cannot be decoded",
+    ({ column, value }) =>
+      Effect.gen(function*() {
+        const filename = yield* temporaryFile
+        const { sql, store } = yield* openBoth({ filename })
+        const turn = yield* newTurn
+        yield* store.claim(turn)
+        const asked = { messageId: turn.id, conversationId: turn.conversationId }
+        const [spoilt, sound] = [yield* newAsk, yield* newAsk]
+        for (const ask of [spoilt, sound]) yield* store.openAsk({ ...asked, ask })
+        yield* store.answerAsk(spoilt.id, { _tag: "Reject", message: "canary" })
+        yield* sql`UPDATE opencode_turn_asks SET ${sql(column)} = ${value} WHERE id = ${spoilt.id}`
+        const reads = [
+          Effect.asVoid(store.getAsk(spoilt.id)),
+          Effect.asVoid(store.openAsk({ ...asked, ask: spoilt }))
+        ]
+        for (const read of reads) {
+          const error = yield* failureOf(read)
+          assert.strictEqual(
+            error.reason,
+            `the SQLite database "${filename}": table opencode_turn_asks holds a row that cannot be decoded ` +
+              `(id "${spoilt.id}", field ${column}): correct it or delete it`
+          )
+          assert.isFalse(error.isRetryable)
+        }
+        assert.deepStrictEqual((yield* store.listAsks({ ...asked, limit: 9 })).map(({ id }) => id), [sound.id])
+      })
+  )
+
+  it.effect("fails for a request that JSON cannot hold, and opens none", () =>
+    Effect.gen(function*() {
+      const { store } = yield* openBoth({ filename: ":memory:" })
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      const ask = { ...(yield* newAsk), metadata: { canary: 1n } }
+      const error = yield* failureOf(store.openAsk({ messageId: turn.id, conversationId: turn.conversationId, ask }))
+      assert.strictEqual(error.reason, "the SQLite database in memory: ask is not a value that can be kept as JSON")
+      assert.deepStrictEqual(yield* store.getAsk(ask.id), Option.none())
+    }))
+
+  it.effect("refuses a request of an impossible state in the database itself", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: ":memory:" })
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      yield* store.openAsk({ messageId: turn.id, conversationId: turn.conversationId, ask: yield* newAsk })
+      for (
+        const change of [
+          sql`UPDATE opencode_turn_asks SET status = 'done', closed_millis = 1`,
+          sql`UPDATE opencode_turn_asks SET status = 'withdrawn'`,
+          sql`UPDATE opencode_turn_asks SET status = 'answered', closed_millis = 1`,
+          sql`UPDATE opencode_turn_asks SET answer = '{}'`
+        ]
+      ) assert.strictEqual((yield* Effect.flip(change)).reason._tag, "ConstraintError")
+    }))
 
   it.effect("fails for a reply that JSON cannot hold, and leaves the message pending", () =>
     Effect.gen(function*() {
@@ -271,7 +382,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.deepStrictEqual(yield* dump(sql), before)
       assert.deepStrictEqual(yield* sql`SELECT migration_id, name FROM opencode_turn_migrations`.values, [
         [1, "conversations_and_messages"],
-        [SqlMigrations.version, "leases_and_queue"]
+        [2, "leases_and_queue"],
+        [SqlMigrations.version, "subagents_and_asks"]
       ])
     }))
 
@@ -318,7 +430,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         assert.strictEqual(
           error.message,
           `the store failed (migrate): the SQLite database "${filename}" was written by a newer version of ` +
-            "opencode-turn (its tables have version 7, this program knows 2): update this program; nothing was changed"
+            "opencode-turn (its tables have version 7, this program knows 3): update this program; nothing was changed"
         )
         assert.isFalse(error.isRetryable)
       }
@@ -334,7 +446,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.strictEqual(
         error.reason,
         `the SQLite database "${filename}" lacks the tables of this version of opencode-turn (it has version 0, this ` +
-          "program needs 2): run the migrations first"
+          "program needs 3): run the migrations first"
       )
       const sql = yield* openClient({ filename })
       assert.deepStrictEqual(yield* sql`SELECT name FROM sqlite_master`.values, [])

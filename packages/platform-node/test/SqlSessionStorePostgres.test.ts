@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { AssistantMessageId, ConversationId, makeId } from "@opencode-turn/core/Ids"
+import type { Ask } from "@opencode-turn/core/Ask"
+import { AssistantMessageId, ConversationId, makeId, RequestId, SessionId } from "@opencode-turn/core/Ids"
 import type { Outcome } from "@opencode-turn/core/SessionStore"
 import { PollInterval, SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import * as Usage from "@opencode-turn/core/Usage"
@@ -49,6 +50,16 @@ const newTurn = Effect.gen(function*() {
 })
 
 const completed: Outcome = { status: "completed", content: "Done.", parts: [], usage: Usage.zero, error: null }
+
+const permissionOf = (id: string): Ask => ({
+  _tag: "Permission",
+  id: RequestId.make(id),
+  sessionId: SessionId.make("ses_1"),
+  permission: "bash",
+  patterns: ["ls"],
+  always: [],
+  metadata: {}
+})
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
 
@@ -220,6 +231,36 @@ describe("SqlSessionStore on a PostgreSQL server", () => {
       }
     }))
 
+  // answers in the same moment
+
+  it.effect("stores one answer when all come in the moment in which another message opens the request", () =>
+    Effect.gen(function*() {
+      const url = yield* makeDatabase
+      const stores = [yield* open({ url }), yield* open({ url })] as const
+      const [before, after] = [yield* newTurn, yield* newTurn]
+      for (const turn of [before, after]) yield* stores[0].claim(turn)
+      const asked = { messageId: before.id, conversationId: before.conversationId }
+      const moved = { messageId: after.id, conversationId: after.conversationId }
+      const atOnce = yield* inOneMoment(url, "opencode_turn_asks")
+      for (const round of numbers(5)) {
+        const ask = permissionOf(`per_${round}`)
+        yield* stores[0].openAsk({ ...asked, ask })
+        const answers = numbers(12).map((n) =>
+          Effect.map(
+            Effect.result(stores[n % 2 === 0 ? 0 : 1].answerAsk(ask.id, { _tag: "Reject", message: `${n}` })),
+            (result) => Option.getOrUndefined(Result.getSuccess(result))
+          )
+        )
+        const opening = Effect.as(stores[0].openAsk({ ...moved, ask }), undefined)
+        const winners = (yield* atOnce([...answers.slice(0, 6), opening, ...answers.slice(6)])).flatMap((won) =>
+          won ?? []
+        )
+        assert.lengthOf(winners, 1)
+        const found = yield* stores[1].getAsk(ask.id)
+        assert.deepStrictEqual(found, Option.some(winners[0]))
+      }
+    }))
+
   // changes
 
   it.effect("tells of a change without any time passing, once it listens", () =>
@@ -237,6 +278,25 @@ describe("SqlSessionStore on a PostgreSQL server", () => {
         yield* writer.snapshot(turn.id, 1, completed)
         yield* Queue.take(news)
         yield* writer.finalize(turn.id, 1, completed)
+        yield* Queue.take(news)
+      }
+    }).pipe(Effect.provideService(PollInterval, Duration.days(1))))
+
+  it.effect("tells of an answer without any time passing, once it listens", () =>
+    Effect.gen(function*() {
+      const url = yield* makeDatabase
+      const sql = yield* clientOf(url)
+      const [reader, writer] = [yield* open({ url }), yield* open({ url })]
+      const turn = yield* newTurn
+      yield* reader.claim(turn)
+      for (const prefix of ["per", "👩‍👧".repeat(100)]) {
+        const ask = permissionOf(`${prefix}${yield* makeId("per")}`)
+        const news = yield* watchAsk(reader, ask.id)
+        yield* Queue.take(news)
+        yield* until(listeners(sql), (count) => count === 1)
+        yield* reader.openAsk({ messageId: turn.id, conversationId: turn.conversationId, ask })
+        yield* Queue.take(news)
+        yield* writer.answerAsk(ask.id, { _tag: "Reject" })
         yield* Queue.take(news)
       }
     }).pipe(Effect.provideService(PollInterval, Duration.days(1))))
@@ -277,24 +337,28 @@ describe("SqlSessionStore on a PostgreSQL server", () => {
 })
 
 /** Holds the table until every effect waits for it in a session of its own, and then lets all of them go. */
-const inOneMoment = Effect.fnUntraced(function*(url: Redacted.Redacted) {
+const inOneMoment = Effect.fnUntraced(function*(url: Redacted.Redacted, table = "opencode_turn_assistant_messages") {
   const [holder, observer] = [yield* clientOf(url), yield* clientOf(url)]
   const waiting = observer`SELECT 1 FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'opencode-turn' AND wait_event_type = 'Lock'`
   return <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>) =>
     holder.withTransaction(Effect.gen(function*() {
-      yield* holder`LOCK TABLE opencode_turn_assistant_messages IN ACCESS EXCLUSIVE MODE`
+      yield* holder`LOCK TABLE ${holder(table)} IN ACCESS EXCLUSIVE MODE`
       const fibers = yield* Effect.forEach(effects, (effect) => Effect.forkScoped(effect))
       yield* until(waiting, (rows) => rows.length === effects.length)
       return fibers
     })).pipe(Effect.flatMap((fibers) => Effect.forEach(fibers, (fiber) => Fiber.join(fiber))))
 })
 
-const watch = Effect.fnUntraced(function*(store: SessionStore["Service"], id: AssistantMessageId) {
+const newsOf = Effect.fnUntraced(function*(changes: Stream.Stream<void, StoreError>) {
   const news = yield* Queue.unbounded<void>()
-  yield* Effect.forkScoped(Stream.runForEach(store.changes(id), () => Queue.offer(news, undefined)))
+  yield* Effect.forkScoped(Stream.runForEach(changes, () => Queue.offer(news, undefined)))
   return news
 })
+
+const watch = (store: SessionStore["Service"], id: AssistantMessageId) => newsOf(store.changes(id))
+
+const watchAsk = (store: SessionStore["Service"], id: RequestId) => newsOf(store.askChanges(id))
 
 const listening = Effect.acquireRelease(
   Effect.promise(async () => {

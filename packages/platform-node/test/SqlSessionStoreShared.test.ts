@@ -3,7 +3,8 @@
  */
 import { NodeFileSystem } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
-import { AssistantMessageId, ConversationId, makeId, SessionId } from "@opencode-turn/core/Ids"
+import type { Answer, Ask } from "@opencode-turn/core/Ask"
+import { AssistantMessageId, ConversationId, makeId, RequestId, SessionId } from "@opencode-turn/core/Ids"
 import type { Outcome, StoredRequest } from "@opencode-turn/core/SessionStore"
 import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import * as Usage from "@opencode-turn/core/Usage"
@@ -65,6 +66,17 @@ const request: StoredRequest = {
   sessionId: SessionId.make("ses_1"),
   prompt: { parts: [{ type: "text", text: "What is new?" }] }
 }
+
+const newAsk = Effect.gen(function*() {
+  return {
+    _tag: "Question",
+    id: RequestId.make(yield* makeId("que")),
+    sessionId: SessionId.make("ses_1"),
+    questions: [{ question: "Which one?", header: "One", options: [], multiple: false, custom: true }]
+  } satisfies Ask
+})
+
+const answer: Answer = { _tag: "Answers", answers: [["the first"]] }
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
 
@@ -219,6 +231,51 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
       })
   )
 
+  it.effect.each(databases)(
+    "stores one of 100 answers that come through two connections to $kind",
+    ({ make }) =>
+      Effect.gen(function*() {
+        const database = yield* make
+        const stores = [yield* open(database), yield* open(database)] as const
+        const turn = yield* newTurn
+        yield* stores[0].claim(turn)
+        const ask = yield* newAsk
+        yield* stores[0].openAsk({ messageId: turn.id, conversationId: turn.conversationId, ask })
+        const results = yield* Effect.forEach(
+          numbers(100),
+          (n) => Effect.result(stores[n % 2 === 0 ? 0 : 1].answerAsk(ask.id, { _tag: "Reject", message: `${n}` })),
+          { concurrency: "unbounded" }
+        )
+        const winners = results.filter(Result.isSuccess).map(({ success }) => success)
+        assert.lengthOf(winners, 1)
+        for (const { failure } of results.filter(Result.isFailure)) {
+          assert.deepInclude(failure, { _tag: "RequestClosed", status: "answered" })
+        }
+        for (const store of stores) assert.deepStrictEqual(yield* store.getAsk(ask.id), Option.some(winners[0]))
+      })
+  )
+
+  it.effect.each(databases)(
+    "tells who waits on one connection to $kind of an answer through another",
+    ({ make }) =>
+      Effect.gen(function*() {
+        const database = yield* make
+        const [asking, answering] = [yield* open(database), yield* open(database)]
+        const turn = yield* newTurn
+        yield* asking.claim(turn)
+        const ask = yield* newAsk
+        yield* asking.openAsk({ messageId: turn.id, conversationId: turn.conversationId, ask })
+        const seen = asking.askChanges(ask.id).pipe(
+          Stream.mapEffect(() => asking.getAsk(ask.id)),
+          Stream.takeUntil((found) => Option.isSome(found) && found.value.status === "answered"),
+          Stream.runLast
+        )
+        const writing = Effect.andThen(answering.answerAsk(ask.id, answer), Effect.never)
+        const last = yield* Effect.raceAllFirst([seen, timePasses, writing])
+        assert.deepStrictEqual(last, Option.some(yield* answering.getAsk(ask.id)))
+      })
+  )
+
   // migrations
 
   it.effect.each(databases)(
@@ -233,7 +290,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         })
         assert.deepStrictEqual(
           yield* sql`SELECT migration_id, name FROM opencode_turn_migrations ORDER BY migration_id`.values,
-          [[1, "conversations_and_messages"], [SqlMigrations.version, "leases_and_queue"]]
+          [[1, "conversations_and_messages"], [2, "leases_and_queue"], [SqlMigrations.version, "subagents_and_asks"]]
         )
 
         const conversationId = ConversationId.make("con_1")
@@ -251,6 +308,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           content: "",
           parts: [],
           usage: Usage.zero,
+          subagents: [],
           error: null,
           createdMillis: 1_754_000_000_000,
           finishedMillis: 1_754_000_001_000.5
@@ -301,6 +359,81 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
   )
 
   it.effect.each(databases)(
+    "brings $kind of version 2 up to date with all its rows, which have no subagents and no requests",
+    (kind) =>
+      Effect.gen(function*() {
+        const database = yield* kind.make
+        const { sql } = database
+        yield* writeVersion2(sql, kind.position)
+        const before = yield* sql`SELECT * FROM opencode_turn_assistant_messages ORDER BY position`
+        const [store] = yield* Effect.all([open(database), open(database)], { concurrency: "unbounded" })
+        assert.deepStrictEqual(
+          yield* sql`SELECT migration_id, name FROM opencode_turn_migrations ORDER BY migration_id`.values,
+          [[1, "conversations_and_messages"], [2, "leases_and_queue"], [SqlMigrations.version, "subagents_and_asks"]]
+        )
+        assert.deepStrictEqual(
+          yield* sql`SELECT * FROM opencode_turn_assistant_messages ORDER BY position`,
+          before.map((row) => ({ ...row, subagents: "[]" }))
+        )
+
+        const conversationId = ConversationId.make("con_1")
+        assert.deepStrictEqual(yield* store.getSession(conversationId), Option.some(SessionId.make("ses_1")))
+        const old = {
+          conversationId,
+          epoch: 1,
+          revision: 1,
+          owner: null,
+          leaseUntilMillis: null,
+          prompt: [{ type: "text", text: "Hi" }],
+          draft: null,
+          request: null,
+          content: "",
+          parts: [],
+          usage: Usage.zero,
+          subagents: [],
+          error: null,
+          createdMillis: 1_754_000_000_000,
+          finishedMillis: null
+        } as const
+        assert.deepStrictEqual(yield* store.listMessages(conversationId, 10), [
+          {
+            ...old,
+            id: AssistantMessageId.make("z_completed"),
+            status: "completed",
+            epoch: 2,
+            revision: 9,
+            owner: "gone",
+            content: "Hello.",
+            request,
+            finishedMillis: 1_754_000_001_000.5
+          },
+          {
+            ...old,
+            id: AssistantMessageId.make("y_pending"),
+            status: "pending",
+            revision: 4,
+            owner: "a",
+            leaseUntilMillis: 1_000,
+            draft: { agent: "plan" }
+          },
+          { ...old, id: AssistantMessageId.make("x_queued"), status: "queued" }
+        ])
+        assert.deepStrictEqual(yield* store.listAsks({ limit: Infinity }), [])
+
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual((yield* store.listOrphans(9)).map(({ id }) => id), ["y_pending"])
+        const ask = yield* newAsk
+        const messageId = AssistantMessageId.make("y_pending")
+        yield* store.openAsk({ messageId, conversationId, ask })
+        assert.deepInclude(yield* store.answerAsk(ask.id, answer), { status: "answered", answer })
+        assert.isTrue(yield* store.finalize(messageId, 1, completed))
+        assert.deepInclude(yield* store.claim({ ...old, id: AssistantMessageId.make("x_queued"), draft: undefined }), {
+          status: "pending"
+        })
+      })
+  )
+
+  it.effect.each(databases)(
     "makes its tables in $kind once, however many open it at once",
     ({ make }) =>
       Effect.gen(function*() {
@@ -310,7 +443,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           yield* database.sql`SELECT migration_id FROM opencode_turn_migrations ORDER BY 1`.values,
           [
             [1],
-            [2]
+            [2],
+            [3]
           ]
         )
       })
@@ -333,7 +467,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         assert.strictEqual(
           error.message,
           `the store failed (migrate): ${name} was written by a newer version of opencode-turn (its tables have version 7, ` +
-            "this program knows 2): update this program; nothing was changed"
+            "this program knows 3): update this program; nothing was changed"
         )
         assert.isFalse(error.isRetryable)
         assert.deepStrictEqual(yield* dump, before)
@@ -389,6 +523,86 @@ const writeVersion1 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, posi
         usage,
         created_millis: 1_754_000_000_000,
         finished_millis: 1_754_000_001_000.5,
+        ...row
+      })
+    }`
+  }
+})
+
+/** The tables of version 2 as they were released, with a message of every stage. */
+const writeVersion2 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, position: string) {
+  yield* sql`CREATE TABLE opencode_turn_migrations (
+    migration_id INTEGER PRIMARY KEY NOT NULL,
+    created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    name VARCHAR(255) NOT NULL
+  )`
+  yield* sql`INSERT INTO opencode_turn_migrations (migration_id, name)
+    VALUES (1, 'conversations_and_messages'), (2, 'leases_and_queue')`
+  yield* sql`CREATE TABLE opencode_turn_conversations (id TEXT NOT NULL PRIMARY KEY, session_id TEXT NOT NULL)`
+  yield* sql`CREATE TABLE opencode_turn_assistant_messages (
+    position ${sql.literal(position)},
+    id TEXT NOT NULL UNIQUE,
+    conversation_id TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('queued', 'pending', 'completed', 'cancelled', 'error')),
+    epoch INTEGER NOT NULL CHECK (epoch >= 1),
+    revision INTEGER NOT NULL DEFAULT 1 CHECK (revision >= 1),
+    owner TEXT,
+    lease_until_millis DOUBLE PRECISION,
+    prompt TEXT NOT NULL,
+    draft TEXT,
+    request TEXT,
+    content TEXT NOT NULL,
+    parts TEXT NOT NULL,
+    usage TEXT NOT NULL,
+    error TEXT,
+    created_millis DOUBLE PRECISION NOT NULL,
+    finished_millis DOUBLE PRECISION,
+    CHECK ((status IN ('queued', 'pending')) = (finished_millis IS NULL))
+  )`
+  yield* sql`CREATE UNIQUE INDEX opencode_turn_assistant_messages_pending
+    ON opencode_turn_assistant_messages (conversation_id) WHERE status = 'pending'`
+  yield* sql`CREATE INDEX opencode_turn_assistant_messages_history
+    ON opencode_turn_assistant_messages (conversation_id, position)`
+  yield* sql`CREATE INDEX opencode_turn_assistant_messages_queued
+    ON opencode_turn_assistant_messages (conversation_id, position) WHERE status = 'queued'`
+  yield* sql`CREATE INDEX opencode_turn_assistant_messages_leases
+    ON opencode_turn_assistant_messages (lease_until_millis) WHERE finished_millis IS NULL`
+  yield* sql`CREATE INDEX opencode_turn_assistant_messages_status
+    ON opencode_turn_assistant_messages (status, position)`
+  yield* sql`CREATE INDEX opencode_turn_assistant_messages_finished
+    ON opencode_turn_assistant_messages (finished_millis) WHERE finished_millis IS NOT NULL`
+  yield* sql`INSERT INTO opencode_turn_conversations (id, session_id) VALUES ('con_1', 'ses_1')`
+  const rows = [
+    {
+      id: "z_completed",
+      status: "completed",
+      epoch: 2,
+      revision: 9,
+      owner: "gone",
+      content: "\"Hello.\"",
+      request: JSON.stringify(request),
+      finished_millis: 1_754_000_001_000.5
+    },
+    {
+      id: "y_pending",
+      status: "pending",
+      revision: 4,
+      owner: "a",
+      lease_until_millis: 1_000,
+      draft: "{\"agent\":\"plan\"}"
+    },
+    { id: "x_queued", status: "queued" }
+  ]
+  for (const row of rows) {
+    yield* sql`INSERT INTO opencode_turn_assistant_messages ${
+      sql.insert({
+        conversation_id: "con_1",
+        epoch: 1,
+        prompt: "[{\"type\":\"text\",\"text\":\"Hi\"}]",
+        content: "\"\"",
+        parts: "[]",
+        usage: JSON.stringify(Usage.zero),
+        created_millis: 1_754_000_000_000,
         ...row
       })
     }`

@@ -7,14 +7,6 @@ import type { Failure, ModelRef } from "./FakeWire.ts"
 import type { Failure as ScriptedFailure } from "./ModelScript.ts"
 
 /**
- * The agents that a prompt may name.
- *
- * @category constants
- * @since 0.1.0
- */
-export const agents: ReadonlyArray<string> = ["build", "explore", "general", "plan"]
-
-/**
  * @category constants
  * @since 0.1.0
  */
@@ -27,6 +19,17 @@ export const aborted: Failure = { name: "MessageAbortedError", data: { message: 
 export const contentFilter: Failure = {
   name: "ContentFilterError",
   data: { message: "The response was blocked by the provider's content filter" }
+}
+
+/**
+ * An answer without the tool that a format asks for. The server does not ask again, whatever `retryCount` says.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const notStructured: Failure = {
+  name: "StructuredOutputError",
+  data: { message: "Model did not produce structured output", retries: 0 }
 }
 
 /**
@@ -46,17 +49,16 @@ export const unknownModel = ({ modelID, providerID }: ModelRef): Failure =>
  * @category constructors
  * @since 0.1.0
  */
-export const unknownAgent = (agent: string): Failure =>
-  unknownError(`Agent not found: "${agent}". Available agents: ${agents.join(", ")}`)
+export const unknownAgent = (agent: string, available: ReadonlyArray<string>): Failure =>
+  unknownError(`Agent not found: "${agent}". Available agents: ${available.join(", ")}`)
 
 /**
- * The second report of a failure that nobody handled: the same with a stack behind it.
+ * The report of a failure that nobody handled: its name and message, and a stack behind them.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const withStack = (name: string, { data }: Failure): Failure =>
-  unknownError(`${name}: ${data.message}\n    at <anonymous> (fake.js:1:1)`)
+export const unhandled = (report: string): Failure => unknownError(`${report}\n    at <anonymous> (fake.js:1:1)`)
 
 /**
  * @category constructors

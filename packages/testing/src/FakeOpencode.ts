@@ -34,7 +34,10 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
+import type { AgentOptions } from "./FakeAgent.ts"
+import { make as makeAgents } from "./FakeAgent.ts"
 import * as FakeEvents from "./FakeEvents.ts"
+import { make as makeFiles } from "./FakeFiles.ts"
 import type { FakeRequest, FakeResponse, RecordedRequest } from "./FakeHttp.ts"
 import { layerHttpClient } from "./FakeHttpClient.ts"
 import * as FakeRoutes from "./FakeRoutes.ts"
@@ -69,11 +72,30 @@ export interface Options {
   readonly script?: Script | undefined
   /** Permission rules of the server's configuration: unlike those of a session, they hold for subagents too. */
   readonly permission?: ReadonlyArray<PermissionRule> | undefined
+  /** Agents of the configuration besides the built-in ones, by name. */
+  readonly agents?: Readonly<Record<string, AgentOptions>> | undefined
+  /**
+   * `subagent_depth` of the configuration, 1 by default: subagents may not call subagents. An agent whose sessions are to call some
+   * needs a rule about `task` besides.
+   */
+  readonly subagentDepth?: number | undefined
+  /**
+   * Whether the directory is a repository, as by default: without one there are no diffs, no `patch` parts and no snapshots, and the
+   * worktree is `/`.
+   */
+  readonly git?: boolean | undefined
+  /** Files that are there from the start: contents by path, relative to the directory. */
+  readonly files?: Readonly<Record<string, string>> | undefined
   /**
    * How long a session that failed or was aborted is idle before its message says so. Some 2 ms on the real server; here zero by
    * default, so that nothing waits for the clock.
    */
   readonly raceDelay?: Duration.Input | undefined
+  /**
+   * How long after a step, and after the end of a turn, the user message has its summary, and so `GET /session/{id}/diff` its
+   * files: 20 to 400 ms on the real server; here zero by default.
+   */
+  readonly summaryDelay?: Duration.Input | undefined
 }
 
 /**
@@ -153,21 +175,26 @@ export const make = Effect.fnUntraced(function*(
   const now = () => clock.currentTimeMillisUnsafe()
   const ids = makeIds(now)
   const events = FakeEvents.make(ids)
-  const state = FakeState.make({ events, ids, now })
+  const directory = options.directory ?? "/project"
+  const files = makeFiles({ directory, isRepository: options.git ?? true, files: options.files ?? {} })
+  const state = FakeState.make({ events, ids, now, files })
   const faults = Faults.makePlan()
   const gates = makeGates()
   const scripts = makeScripts()
   const requests: Array<RecordedRequest> = []
+  const agents = makeAgents({ agents: options.agents ?? {}, permission: options.permission ?? [] })
   const turn = FakeTurn.make({
     state,
     script: options.script ?? fromPrompt,
     scriptOf: scripts.of,
-    permission: options.permission ?? [],
+    agents,
+    subagentDepth: options.subagentDepth ?? 1,
     gate: gates.pass,
     fork: (effect) => fork(effect),
-    raceDelay: Duration.fromInputUnsafe(options.raceDelay ?? Duration.zero)
+    raceDelay: Duration.fromInputUnsafe(options.raceDelay ?? Duration.zero),
+    summaryDelay: Duration.fromInputUnsafe(options.summaryDelay ?? Duration.zero)
   })
-  const services = { state, turn, events, directory: options.directory ?? "/project", onPrompt: scripts.bind }
+  const services = { state, turn, events, agents, directory, onPrompt: scripts.bind }
   const authorization = options.password &&
     `Basic ${btoa(`opencode:${Redacted.value(options.password)}`)}`
 

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -32,11 +33,20 @@ const SessionPatch = Schema.Struct({
 
 const partId = Schema.optionalKey(Schema.String.check(Schema.isStartingWith("prt")))
 
+const FormatText = Schema.Struct({ type: Schema.Literal("text") }).annotate({ identifier: "OutputFormatText" })
+const FormatJsonSchema = Schema.Struct({
+  type: Schema.Literal("json_schema"),
+  schema: Schema.Record(Schema.String, Schema.Unknown).annotate({ identifier: "JSONSchema" }),
+  retryCount: Schema.Natural.pipe(Schema.withDecodingDefaultKey(Effect.succeed(2)))
+}).annotate({ identifier: "OutputFormatJsonSchema" })
+const Format = Schema.Union([FormatText, FormatJsonSchema]).annotate({ identifier: "OutputFormat" })
+
 const Prompt = Schema.Struct({
   messageID: Schema.optionalKey(Schema.String.check(Schema.isStartingWith("msg"))),
   model: Schema.optionalKey(Schema.Struct({ providerID: Schema.String, modelID: Schema.String })),
   agent: Schema.optionalKey(Schema.String),
   noReply: Schema.optionalKey(Schema.Boolean),
+  format: Schema.optionalKey(Format),
   parts: Schema.Array(Schema.Union([
     Schema.Struct({ id: partId, type: Schema.Literal("text"), text: Schema.String }),
     Schema.Struct({
@@ -46,12 +56,21 @@ const Prompt = Schema.Struct({
       url: Schema.String,
       filename: Schema.optionalKey(Schema.String)
     }),
-    Schema.Struct({ id: partId, type: Schema.Literal("agent"), name: Schema.String })
+    Schema.Struct({ id: partId, type: Schema.Literal("agent"), name: Schema.String }),
+    Schema.Struct({
+      id: partId,
+      type: Schema.Literal("subtask"),
+      prompt: Schema.String,
+      description: Schema.String,
+      agent: Schema.String,
+      model: Schema.optionalKey(Schema.Struct({ providerID: Schema.String, modelID: Schema.String })),
+      command: Schema.optionalKey(Schema.String)
+    })
   ]))
 })
 
 /**
- * A prompt as it is posted. What the fake has no use for, as `system` or `format`, is taken and left out.
+ * A prompt as it is posted. What the fake has no use for, as `system` or `tools`, is taken and left out.
  *
  * @category models
  * @since 0.1.0

@@ -1,9 +1,10 @@
 /**
- * What the sessions of the fake OpenCode may do: the rules, and the tools that they leave.
+ * What the sessions of the fake OpenCode may do: which rule decides, and the tools that the rules leave (1.18.33).
+ *
+ * On purpose nothing of `core` is used here: the fake is what core's own matching of rules is compared with.
  *
  * @since 0.1.0
  */
-import * as RegExp_ from "effect/RegExp"
 import type { PermissionRule, Properties } from "./FakeWire.ts"
 
 /**
@@ -22,46 +23,96 @@ export interface PermissionRequest {
 }
 
 /**
- * The tools that a session may call: a rule that denies a tool as a whole takes it away, and subagents have fewer.
+ * The rules that hold for a session, weakest first: its agent's and its own, and then what a person allowed for always.
  *
- * @category getters
+ * @category models
  * @since 0.1.0
  */
-export const offered = (isSubagent: boolean, rules: ReadonlyArray<PermissionRule>): ReadonlyArray<string> =>
-  tools.filter((tool) =>
-    !(isSubagent && rootOnly.has(tool)) &&
-    rules.findLast((rule) => matches(rule.permission, tool))?.action !== "deny"
-  )
-
-/**
- * What the rules say to a request: the last rule that matches decides, for each pattern; the strictest answer counts.
- *
- * @category getters
- * @since 0.1.0
- */
-export const decide = (
-  rules: ReadonlyArray<PermissionRule>,
-  request: PermissionRequest
-): PermissionRule["action"] => {
-  const actions = request.patterns.map((pattern) =>
-    rules.findLast((rule) => matches(rule.permission, request.permission) && matches(rule.pattern, pattern))?.action ??
-      (request.isForced || request.permission === "external_directory" ? "ask" : "allow")
-  )
-  return actions.find((action) => action === "deny") ?? actions.find((action) => action === "ask") ?? "allow"
+export interface Ruleset {
+  readonly rules: ReadonlyArray<PermissionRule>
+  readonly approved: ReadonlyArray<PermissionRule>
 }
 
 /**
- * Whether a text fits one of OpenCode's patterns: `*` stands for any text.
+ * The tools that a session is offered: all but those that the last rule about them denies as a whole.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const offered = ({ rules }: Ruleset): ReadonlyArray<string> =>
+  tools.filter((tool) => {
+    const last = rules.findLast(({ permission }) => matches(permission, permissionOf(tool)))
+    return last?.action !== "deny" || last.pattern !== "*"
+  })
+
+/**
+ * The permission that a tool needs.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const permissionOf = (tool: string): string => (editing.has(tool) ? "edit" : tool)
+
+/**
+ * What the rules say to a request. The last rule that matches decides, for each pattern; one pattern that is denied denies it all,
+ * it is allowed where all are, and asked for where not.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const decide = ({ approved, rules }: Ruleset, request: PermissionRequest): PermissionRule["action"] => {
+  const all = request.isForced ? approved : [...rules, ...approved]
+  const actions = request.patterns.map((text) => evaluate(all, request.permission, text))
+  if (actions.includes("deny")) return "deny"
+  return actions.every((action) => action === "allow") ? "allow" : "ask"
+}
+
+/**
+ * What the rules say about one text.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const evaluate = (
+  rules: ReadonlyArray<PermissionRule>,
+  permission: string,
+  text: string
+): PermissionRule["action"] =>
+  rules.findLast((rule) => matches(rule.permission, permission) && matches(rule.pattern, text))?.action ?? "ask"
+
+/**
+ * What a call says that a rule has denied.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const denial = ({ rules }: Ruleset, { permission }: PermissionRequest): string => {
+  const relevant = JSON.stringify(rules.filter((rule) => matches(rule.permission, permission)))
+  return "The user has specified a rule which prevents you from using this specific tool call. " +
+    `Here are some of the relevant rules ${relevant}`
+}
+
+/**
+ * Whether a text fits one of OpenCode's patterns: built as the server builds it, into a regular expression.
  *
  * @category predicates
  * @since 0.1.0
  */
-export const matches = (pattern: string, text: string): boolean =>
-  pattern.split("*").length === 1
-    ? pattern === text
-    : new RegExp(`^${pattern.split("*").map(RegExp_.escape).join(".*")}$`, "s").test(text)
+export const matches = (pattern: string, text: string): boolean => {
+  const source = withSlashes(pattern)
+    .replace(/[.+^${}()|[\]]/g, "\\$&")
+    .replaceAll("*", ".*")
+    .replaceAll("?", ".")
+  return new RegExp(`^${source.endsWith(" .*") ? `${source.slice(0, -3)}( .*)?` : source}$`, "s").test(
+    withSlashes(text)
+  )
+}
 
 // internal
+
+const withSlashes = (text: string) => text.replaceAll("\\", "/")
+
+const editing = new Set(["apply_patch", "edit", "write"])
 
 const tools = [
   "bash",
@@ -76,4 +127,3 @@ const tools = [
   "webfetch",
   "write"
 ]
-const rootOnly = new Set(["question", "task", "todowrite"])

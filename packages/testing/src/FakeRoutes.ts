@@ -9,15 +9,16 @@ import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import type { FakeAgents } from "./FakeAgent.ts"
 import type { FakeEvents } from "./FakeEvents.ts"
 import type { FakeRequest, FakeResponse } from "./FakeHttp.ts"
 import { html, json, text, unknownError } from "./FakeHttp.ts"
 import * as FakePayload from "./FakePayload.ts"
-import { matches } from "./FakePermission.ts"
+import { evaluate } from "./FakePermission.ts"
 import type { AskResult, FakeState, StoredSession } from "./FakeState.ts"
 import { version } from "./FakeState.ts"
 import type { FakeTurn } from "./FakeTurn.ts"
-import type { Message, Properties } from "./FakeWire.ts"
+import type { AskInfo, Message, Properties } from "./FakeWire.ts"
 
 /**
  * @category models
@@ -27,6 +28,7 @@ export interface Services {
   readonly state: FakeState
   readonly turn: FakeTurn
   readonly events: FakeEvents
+  readonly agents: FakeAgents
   /** The server's own directory, the default of every request. */
   readonly directory: string
   /** A prompt was stored that had not been there before. */
@@ -119,7 +121,11 @@ const listMessages = (
   const cursor = before === undefined ? undefined : decodeCursor(before)
   if (cursor !== undefined && (Result.isFailure(cursor) || limit === 0)) return FakePayload.plainBadRequest
   const older = cursor === undefined ? messages : messages.filter(({ info }) => info.id < cursor.success.id)
-  if (limit <= 0 || older.length <= limit) return json(200, older)
+  if (limit <= 0 || older.length <= limit) {
+    // Only the last page is checked (1.18.33).
+    const unreadable = older.findIndex(isUnreadable)
+    return unreadable === -1 ? json(200, older) : unreadableFormat(older[unreadable], `[${unreadable}]`)
+  }
   const page = older.slice(-limit)
   const [first] = page
   if (first === undefined) return json(200, page)
@@ -129,6 +135,16 @@ const listMessages = (
     link: `<http://fake${path}?limit=${limit}&before=${next}>; rel="next"`,
     "x-next-cursor": next
   })
+}
+
+/** The server can store a format, and fails to write it down again (1.18.33). */
+const isUnreadable = ({ info }: Message): boolean => info.role === "user" && info.format !== undefined
+
+const unreadableFormat = (message: Message | undefined, at: string): FakeResponse => {
+  const format = message?.info.role === "user" ? message.info.format : undefined
+  const name = format?.type === "text" ? "OutputFormatText" : "OutputFormatJsonSchema"
+  const found = JSON.stringify(format)
+  return FakePayload.badRequest(`Expected ${name}, got ${found}\n  at ${at}["info"]["format"]`, "Body")
 }
 
 const events = (isGlobal: boolean): Run =>
@@ -142,42 +158,56 @@ const events = (isGlobal: boolean): Run =>
     stream: services.events.connect({ directory: directoryOf(services, request), isGlobal })
   }))
 
+/** Ends what was asked in the request's directory; an ask whose turn was aborted is still there. */
 const resolve = (
   services: Services,
+  request: FakeRequest,
   kind: "permission" | "question",
   id: string,
-  result: AskResult,
+  results: (asked: AskInfo, open: ReadonlyArray<AskInfo>) => ReadonlyMap<string, AskResult>,
   event: Properties
 ): FakeResponse => {
-  const ask = services.state.resolveAsk(kind, id, result, event)
-  if (ask !== undefined) return json(200, true)
+  const open = services.state.asks(kind, directoryOf(services, request))
+  const asked = open.find((info) => info.id === id)
+  if (asked !== undefined) {
+    services.state.resolveAsks(kind, results(asked, open), event)
+    return json(200, true)
+  }
   const name = kind === "permission" ? "Permission" : "Question"
   return json(404, { _tag: `${name}NotFoundError`, requestID: id, message: `${name} request not found: ${id}` })
 }
 
-/** Rejecting one permission rejects all that its session asks for; allowing one for always allows those that it covers. */
+/**
+ * Rejecting one permission rejects all that its session asks for, without the message. Allowing one for always allows what its
+ * session asks for and is allowed so now, and nothing that other sessions ask for.
+ */
 const replyPermission: Run = sync((services, request, id) => {
   const body = FakePayload.permissionReply(request)
   if (Result.isFailure(body)) return body.failure
   const { message, reply } = body.success
-  const open = services.state.asks("permission", directoryOf(services, request))
-  const asked = open.find((info) => info.id === id)
-  const always = strings(asked?.["always"])
-  const permission = String(asked?.["permission"])
-  // Before the answer: a turn goes on the moment that it is answered.
-  if (reply === "always") services.turn.allowAlways(permission, always)
-  const result: AskResult = reply === "reject"
-    ? { _tag: "Rejected", ...(message !== undefined && { message }) }
-    : { _tag: "Allowed" }
-  const response = resolve(services, "permission", id, result, { reply })
-  for (const other of open) {
-    if (other.id === id || other.sessionID !== asked?.sessionID) continue
-    const isCovered = other["permission"] === permission &&
-      strings(other["patterns"]).every((text) => always.some((pattern) => matches(pattern, text)))
-    if (reply === "reject") resolve(services, "permission", other.id, { _tag: "Rejected" }, { reply })
-    if (reply === "always" && isCovered) resolve(services, "permission", other.id, result, { reply })
+  const results = (asked: AskInfo, open: ReadonlyArray<AskInfo>): ReadonlyMap<string, AskResult> => {
+    const others = open.filter((other) => other.id !== id && other.sessionID === asked.sessionID)
+    if (reply === "reject") {
+      return new Map<string, AskResult>([
+        [id, { _tag: "Rejected", ...(message !== undefined && { message }) }],
+        ...others.map((other) => [other.id, { _tag: "Rejected" }] as const)
+      ])
+    }
+    const allowed = [asked]
+    if (reply === "always") {
+      const directory = directoryOf(services, request)
+      services.turn.allowAlways(directory, String(asked["permission"]), strings(asked["always"]))
+      const approved = services.turn.approved(directory)
+      const isAllowed = (text: string, permission: string) => evaluate(approved, permission, text) === "allow"
+      allowed.push(
+        ...others.filter((other) =>
+          strings(other["patterns"]).every((text) => isAllowed(text, String(other["permission"])))
+        )
+      )
+    }
+    return new Map(allowed.map((info) => [info.id, { _tag: "Allowed" }]))
   }
-  return response
+  return resolve(services, request, "permission", id, results, { reply })
 })
 
 const strings = (value: unknown): ReadonlyArray<string> => Array.isArray(value) ? value.filter(Predicate.isString) : []
@@ -202,6 +232,7 @@ const postPrompt = (isSync: boolean) =>
 
 const routes: ReadonlyArray<Route> = [
   route("GET", "/global/health", sync(() => json(200, { healthy: true, version }))),
+  route("GET", "/agent", sync(({ agents }) => json(200, agents.list))),
   route("GET", "/event", events(false)),
   route("GET", "/global/event", events(true)),
 
@@ -259,10 +290,32 @@ const routes: ReadonlyArray<Route> = [
     "GET",
     "/session/*/children",
     withSession(({ state }, { info }) =>
-      json(200, state.sessions().filter((child) => child.info.parentID === info.id).map((child) => child.info))
+      json(
+        200,
+        state.sessions().toReversed().filter((child) => child.info.parentID === info.id).map((child) => child.info)
+      )
     )
   ),
   route("GET", "/session/*/todo", withSession((_, { todos }) => json(200, todos))),
+  route(
+    "GET",
+    "/session/*/diff",
+    sync(({ state }, { query }, id) => {
+      const messageId = query["messageID"]
+      if (messageId !== undefined && !messageId.startsWith("msg")) {
+        const found = JSON.stringify(messageId)
+        return FakePayload.badRequest(
+          `Expected a string starting with "msg", got ${found}\n  at ["messageID"]`,
+          "Query"
+        )
+      }
+      if (messageId === undefined) return json(200, [])
+      const session = state.session(id)
+      if (session === undefined) return unknownError()
+      const info = session.messages.get(messageId)?.info
+      return json(200, info?.role === "user" ? info.summary?.diffs ?? [] : [])
+    })
+  ),
   route(
     "POST",
     "/session/*/abort",
@@ -289,7 +342,8 @@ const routes: ReadonlyArray<Route> = [
       }
       const session = state.session(id)
       const message = session && state.messages(session).find(({ info }) => info.id === messageId)
-      return message === undefined ? notFound(`Message not found: ${messageId}`) : json(200, message)
+      if (message === undefined) return notFound(`Message not found: ${messageId}`)
+      return isUnreadable(message) ? unreadableFormat(message, "") : json(200, message)
     })
   ),
 
@@ -311,12 +365,16 @@ const routes: ReadonlyArray<Route> = [
       const body = FakePayload.questionReply(request)
       if (Result.isFailure(body)) return body.failure
       const { answers } = body.success
-      return resolve(services, "question", id, { _tag: "Answered", answers }, { answers })
+      return resolve(services, request, "question", id, () => new Map([[id, { _tag: "Answered", answers }]]), {
+        answers
+      })
     })
   ),
   route(
     "POST",
     "/question/*/reject",
-    sync((services, _request, id) => resolve(services, "question", id, { _tag: "Rejected" }, {}))
+    sync((services, request, id) =>
+      resolve(services, request, "question", id, () => new Map([[id, { _tag: "Rejected" }]]), {})
+    )
   )
 ]

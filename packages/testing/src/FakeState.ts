@@ -11,7 +11,9 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import type { FileChange } from "./FakeEdit.ts"
 import type { FakeEvents } from "./FakeEvents.ts"
+import * as FakeFiles from "./FakeFiles.ts"
 import type {
   AskInfo,
   Assistant,
@@ -97,6 +99,7 @@ export interface SessionFields {
 export interface FakeState {
   readonly now: () => number
   readonly ids: IdGenerator
+  readonly files: FakeFiles.FakeFiles
   readonly session: (id: string) => StoredSession | undefined
   /** Newest first. */
   readonly sessions: () => ReadonlyArray<StoredSession>
@@ -113,8 +116,12 @@ export interface FakeState {
   readonly putPart: (session: StoredSession, part: Part) => void
   readonly delta: (session: StoredSession, part: Part, delta: string) => void
   readonly lastPosted: (session: StoredSession, role: "user" | "assistant") => MessageInfo | undefined
-  /** The session's sums, its diff and the user message's summary: what the server sends some time after each step. */
+  /** Adds up what the session's steps have cost so far. */
+  readonly sum: (session: StoredSession) => void
+  /** Says in the user message which files the steps of its turn have changed so far. */
   readonly summarize: (session: StoredSession, userId: string) => void
+  /** Writes files, and says so to the directory. */
+  readonly writeFiles: (session: StoredSession, changes: ReadonlyArray<FileChange>) => void
 
   readonly setStatus: (session: StoredSession, status: Status) => void
   readonly statuses: (directory: string) => Readonly<Record<string, Status>>
@@ -124,8 +131,8 @@ export interface FakeState {
 
   readonly ask: (kind: Ask["kind"], session: StoredSession, tool: AskInfo["tool"], fields: Properties) => Ask
   readonly asks: (kind: Ask["kind"], directory: string) => ReadonlyArray<AskInfo>
-  /** Ends an ask; `undefined` where there is none (any more). */
-  readonly resolveAsk: (kind: Ask["kind"], id: string, result: AskResult, event: Properties) => Ask | undefined
+  /** Ends asks, all of them before a turn goes on; those that are not there (any more) are passed over. */
+  readonly resolveAsks: (kind: Ask["kind"], results: ReadonlyMap<string, AskResult>, event: Properties) => void
   /** What a crash loses: statuses and open asks. */
   readonly forget: () => void
 }
@@ -138,8 +145,9 @@ export const make = (options: {
   readonly events: FakeEvents
   readonly ids: IdGenerator
   readonly now: () => number
+  readonly files: FakeFiles.FakeFiles
 }): FakeState => {
-  const { events, ids, now } = options
+  const { events, files, ids, now } = options
   const sessions = new Map<string, StoredSession>()
   const statuses = new Map<string, { readonly directory: string; readonly status: Status }>()
   const asks = new Map<string, Ask>()
@@ -175,6 +183,7 @@ export const make = (options: {
   return {
     now,
     ids,
+    files,
     session: (id) => sessions.get(id),
     sessions: () => [...sessions.values()].toReversed(),
     createSession: ({ agent, directory, metadata, model, parentID, permission, title }) => {
@@ -184,9 +193,9 @@ export const make = (options: {
         info: {
           id: ids.session(),
           slug: "fake-session",
-          projectID: "global",
+          projectID: files.isRepository ? repositoryId : "global",
           directory,
-          path: directory.replace(/^\//, ""),
+          path: FakeFiles.relative(files.worktree(directory), directory),
           ...(parentID !== undefined && { parentID }),
           title: title ?? `${kind} session - ${new Date(created).toISOString()}`,
           ...(agent !== undefined && { agent }),
@@ -224,9 +233,7 @@ export const make = (options: {
       }
       return last?.info
     },
-    summarize: (session, userId) => {
-      const user = session.messages.get(userId)
-      if (user === undefined || user.info.role !== "user") return
+    sum: (session) => {
       const steps = [...session.messages.values()].flatMap(({ info }) => (info.role === "assistant" ? [info] : []))
       updateSession(session, {
         summary: { additions: 0, deletions: 0, files: 0 },
@@ -234,8 +241,31 @@ export const make = (options: {
         tokens: steps.reduce((sum, { tokens }) => addTokens(sum, tokens), zeroTokens)
       })
       publish(session, "session.diff", { diff: [] })
-      user.info = { ...user.info, summary: { diffs: [] } }
+    },
+    summarize: (session, userId) => {
+      const user = session.messages.get(userId)
+      // A prompt with a format never gets a summary (1.18.33).
+      if (user?.info.role !== "user" || user.info.format !== undefined) return
+      const parts = [...session.messages.values()].flatMap(({ info, parts }) =>
+        info.role === "assistant" && info.parentID === userId ? [...parts.values()] : []
+      )
+      const [from] = parts.flatMap((part) => (part.type === "step-start" ? part.snapshot ?? [] : []))
+      const to = parts.flatMap((part) => (part.type === "step-finish" ? part.snapshot ?? [] : [])).at(-1)
+      const diffs = from === undefined || to === undefined ? [] : files.diffs(session.info.directory, from, to)
+      user.info = { ...user.info, summary: { diffs } }
       publish(session, "message.updated", { info: user.info })
+    },
+    writeFiles: (session, changes) => {
+      const announce = (type: string, properties: Properties) =>
+        events.publish(type, properties, session.info.directory)
+      for (const { after, isMoved, path } of changes) {
+        files.write(path, after, { isMoved })
+        if (after !== undefined) announce("file.edited", { file: path })
+      }
+      for (const { after, before, path } of changes) {
+        const event = before === undefined ? "add" : after === undefined ? "unlink" : "change"
+        announce("file.watcher.updated", { file: path, event })
+      }
     },
     setStatus: (session, status) => {
       const { directory, id } = session.info
@@ -268,15 +298,17 @@ export const make = (options: {
       [...asks.values()].flatMap((ask) =>
         ask.kind === kind && sessions.get(ask.info.sessionID)?.info.directory === directory ? [ask.info] : []
       ),
-    resolveAsk: (kind, id, result, event) => {
-      const ask = asks.get(id)
-      if (ask === undefined || ask.kind !== kind) return undefined
-      asks.delete(id)
-      const session = sessions.get(ask.info.sessionID)
-      const type = kind === "question" && result._tag === "Rejected" ? "question.rejected" : `${kind}.replied`
-      if (session !== undefined) publish(session, type, { requestID: id, ...event })
-      Deferred.doneUnsafe(ask.result, Effect.succeed(result))
-      return ask
+    resolveAsks: (kind, results, event) => {
+      const resolved = [...results].flatMap(([id, result]) => {
+        const ask = asks.get(id)
+        if (ask === undefined || ask.kind !== kind) return []
+        asks.delete(id)
+        const session = sessions.get(ask.info.sessionID)
+        const type = kind === "question" && result._tag === "Rejected" ? "question.rejected" : `${kind}.replied`
+        if (session !== undefined) publish(session, type, { requestID: id, ...event })
+        return [{ ask, result }]
+      })
+      for (const { ask, result } of resolved) Deferred.doneUnsafe(ask.result, Effect.succeed(result))
     },
     forget: () => {
       statuses.clear()
@@ -318,6 +350,9 @@ const messages: FakeState["messages"] = (session) =>
       info,
       parts: [...parts.values()].sort((left, right) => (left.id < right.id ? -1 : 1))
     }))
+
+/** OpenCode names a project after the first commit of its repository. */
+const repositoryId = "1".repeat(40)
 
 const addTokens = (left: Tokens, right: Tokens): Tokens => ({
   input: left.input + right.input,

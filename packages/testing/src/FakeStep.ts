@@ -7,13 +7,14 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as FakeCall from "./FakeCall.ts"
 import * as Failures from "./FakeFailure.ts"
 import * as FakePermission from "./FakePermission.ts"
 import type { StoredSession } from "./FakeState.ts"
 import { textOf } from "./FakeState.ts"
 import * as FakeTool from "./FakeTool.ts"
 import * as FakeToolRun from "./FakeToolRun.ts"
-import type { Assistant, Failure, Message, ModelRef, TextPart, Tokens } from "./FakeWire.ts"
+import type { Assistant, Failure, Format, Message, ModelRef, Properties, TextPart, Tokens } from "./FakeWire.ts"
 import type { Answer, ModelMessage, Step, Usage } from "./ModelScript.ts"
 import { toolCalls } from "./ModelScript.ts"
 import { modelId, providerId } from "./ScriptedProvider.ts"
@@ -42,6 +43,8 @@ export interface FakeStep {
   readonly close: (fields: Partial<Assistant>) => void
   /** Stores what had been streamed when the step was aborted, and that it was. */
   readonly abort: () => void
+  /** The tool calls that have not ended. */
+  readonly calls: () => ReadonlyArray<FakeCall.ToolRun>
 }
 
 /**
@@ -66,15 +69,19 @@ export const isKnownModel = ({ modelID, providerID }: ModelRef): boolean =>
  * @since 0.1.0
  */
 export const make = (
-  services: FakeToolRun.Services,
+  services: FakeCall.Services,
   session: StoredSession,
-  initial: Assistant
+  initial: Assistant,
+  format?: Format
 ): FakeStep => {
   const { state } = services
+  const isStructured = format?.type === "json_schema"
   const ids = { messageID: initial.id, sessionID: session.info.id }
   let info = initial
   let open: OpenPart | undefined
-  let tools: ReadonlyArray<FakeToolRun.ToolRun> = []
+  /** The files when the step began; `undefined` without a repository. */
+  let started: string | undefined
+  let tools: ReadonlyArray<FakeCall.ToolRun> = []
 
   const close: FakeStep["close"] = (fields) => {
     info = { ...info, ...fields, time: { ...info.time, completed: state.now() } }
@@ -100,7 +107,13 @@ export const make = (
   }
 
   const stream = Effect.fnUntraced(function*(answer: Answer): Effect.fn.Return<"cut" | StepEnd> {
-    state.putPart(session, { id: state.ids.ascending("prt"), ...ids, type: "step-start" })
+    started = state.files.isRepository ? state.files.snapshot() : undefined
+    state.putPart(session, {
+      id: state.ids.ascending("prt"),
+      ...ids,
+      type: "step-start",
+      ...(started !== undefined && { snapshot: started })
+    })
     const pieces = [
       ...split(answer.reasoning ?? "", answer.chunks).map((text) => ({ type: "reasoning" as const, text })),
       ...split(answer.text ?? "", answer.chunks).map((text) => ({ type: "text" as const, text }))
@@ -118,11 +131,12 @@ export const make = (
 
     const calls = toolCalls(answer)
     if (open?.part.type === "reasoning" && calls.length > 0) closePart()
-    const finishes: Array<Effect.Effect<FakeToolRun.ToolEnd>> = []
-    const { directory, parentID } = session.info
-    const offered = FakePermission.offered(parentID !== undefined, services.rules(session))
+    const finishes: Array<Effect.Effect<FakeCall.ToolEnd>> = []
+    const { directory } = session.info
+    const { files } = state
+    const available = offered()
     for (const call of calls) {
-      const plan = FakeTool.plan(call, { offered, directory })
+      const plan = FakeTool.plan(call, { offered: available, directory, files })
       const callID = `call_${state.ids.ascending("prt").slice("prt_".length)}`
       const { finish, run } = yield* FakeToolRun.start(services, session, info.id, callID, call.tool, plan)
       tools = [...tools, run]
@@ -133,17 +147,48 @@ export const make = (
 
     const reason = finishReason(answer)
     const used = { tokens: toTokens(answer.usage ?? defaultUsage), cost: toCost(answer.usage ?? defaultUsage) }
-    state.putPart(session, { id: state.ids.ascending("prt"), ...ids, type: "step-finish", reason, ...used })
+    state.putPart(session, {
+      id: state.ids.ascending("prt"),
+      ...ids,
+      type: "step-finish",
+      reason,
+      ...(started !== undefined && { snapshot: state.files.snapshot() }),
+      ...used
+    })
     info = { ...info, ...used }
-    const isFiltered = reason === "content-filter"
-    close({ finish: reason, ...(isFiltered && { error: Failures.contentFilter }) })
-    state.putAssistant(session, info)
-    if (isFiltered) {
+    const isCompared = started !== undefined
+    if (isCompared) {
+      // To see what has changed takes a while: the message is finished then, and not completed.
+      info = { ...info, finish: reason }
       state.putAssistant(session, info)
-      state.fail(session, Failures.contentFilter)
+      putPatch()
     }
-    return { _tag: isFiltered || ends.includes("refused") ? "Stopped" : "Finished" }
+    const isFiltered = reason === "content-filter"
+    const structured = structuredOf(tools)
+    const isMissing = isStructured && structured === undefined && reason !== "tool-calls"
+    const error = isFiltered ? Failures.contentFilter : isMissing ? Failures.notStructured : undefined
+    const isLast = structured !== undefined || error !== undefined
+    close({ finish: reason, ...(structured !== undefined && { structured }), ...(error !== undefined && { error }) })
+    if (!isCompared) state.putAssistant(session, info)
+    if (isLast) state.putAssistant(session, info)
+    if (isFiltered) state.fail(session, Failures.contentFilter)
+    return { _tag: isLast || ends.includes("refused") ? "Stopped" : "Finished" }
   })
+
+  /** The files that have changed since the step began, if any have. */
+  const putPatch = () => {
+    if (started === undefined) return
+    const files = state.files.changed(session.info.directory, started)
+    if (files.length === 0) return
+    state.putPart(session, { id: state.ids.ascending("prt"), ...ids, type: "patch", hash: started, files })
+  }
+
+  const calls = () => tools.filter((run) => !FakeCall.isEnded(run))
+
+  const offered = (): ReadonlyArray<string> => {
+    const tools = FakePermission.offered(services.ruleset(session))
+    return isStructured ? [...tools, FakeTool.structuredOutput].sort(alphabetically) : tools
+  }
 
   const retry = Effect.fnUntraced(function*(attempt: number, message: string, delayMillis: number) {
     state.setStatus(session, { type: "retry", attempt, message, next: state.now() + delayMillis })
@@ -154,7 +199,7 @@ export const make = (
     run: Effect.fnUntraced(function*(ask) {
       for (let attempt = 1;; attempt++) {
         state.setStatus(session, { type: "busy" })
-        const step = ask(FakePermission.offered(session.info.parentID !== undefined, services.rules(session)))
+        const step = ask(offered())
         if (step.delayMillis !== undefined) yield* Effect.sleep(step.delayMillis)
         if ("fail" in step) {
           const message = Failures.messageOf(step)
@@ -173,9 +218,11 @@ export const make = (
     close,
     abort: () => {
       closePart()
-      for (const run of tools) if (!FakeToolRun.isEnded(run)) FakeToolRun.abort(services, run)
+      for (const run of calls()) FakeCall.abort(services, run)
+      putPatch()
       close({ error: Failures.aborted })
-    }
+    },
+    calls
   }
 }
 
@@ -193,7 +240,10 @@ export const history = (
   return messages.slice(Math.max(0, summary - 1)).flatMap((message): ReadonlyArray<ModelMessage> => {
     if (message.info.role === "user") {
       const script = scriptOf(message.info.id)
-      const text = script === undefined ? textOf(message) : `${script} ${textOf(message)}`
+      const said = message.parts.some(({ type }) => type === "subtask")
+        ? `${textOf(message)}\nThe following tool was executed by the user`
+        : textOf(message)
+      const text = script === undefined ? said : `${script} ${said}`
       return [{ role: "user", text, toolCalls: [] }]
     }
     if (message.info.error !== undefined && message.info.error.name !== Failures.aborted.name) return []
@@ -211,13 +261,15 @@ export const history = (
 }
 
 /**
- * Why a turn ended whose last tool was refused; `undefined` for any other end.
+ * What a turn failed with that ended with this message: the message's error, or that of a tool with which it stopped.
  *
  * @category getters
  * @since 0.1.0
  */
-export const refusalOf = ({ info, parts }: Message): string | undefined => {
-  if (info.role !== "assistant" || info.finish !== "tool-calls") return undefined
+export const failureOf = ({ info, parts }: Message): string | undefined => {
+  if (info.role !== "assistant") return undefined
+  if (info.error !== undefined) return info.error.data.message
+  if (info.finish !== "tool-calls") return undefined
   const refused = parts.findLast((part) => part.type === "tool" && part.state.status === "error")
   return refused?.type === "tool" ? refused.state.error : undefined
 }
@@ -241,6 +293,12 @@ const split = (text: string, chunks: number | undefined): ReadonlyArray<string> 
     (_, index) => text.slice(index * size, (index + 1) * size)
   )
 }
+
+const alphabetically = (left: string, right: string) => left.toLowerCase() < right.toLowerCase() ? -1 : 1
+
+/** The last value counts. */
+const structuredOf = (tools: ReadonlyArray<FakeCall.ToolRun>): Properties | undefined =>
+  tools.flatMap(({ plan: { action } }) => (action._tag === "Structured" ? [action.value] : [])).at(-1)
 
 const finishReason = (answer: Answer): string =>
   answer.finish?.replaceAll("_", "-") ?? (toolCalls(answer).length > 0 ? "tool-calls" : "stop")

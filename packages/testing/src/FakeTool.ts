@@ -5,18 +5,23 @@
  *
  * **Details**
  *
- * - `bash` understands `echo`, `sleep` (seconds) and their sequences with `;` and `&&`.
+ * - `bash` understands `echo`, `printf` (without a format), `sleep` (seconds) and their sequences with `;` and `&&`.
  * - `read` gives one line for any file, and asks for `external_directory` outside of the session's directory.
+ * - `write`, `edit` and `apply_patch` write into files in memory.
  * - `question`, `todowrite` and `task` do what they do on the real server; a subagent's prompt may carry a script of its own.
  * - Any call can be given another outcome: {@link withOutcome}.
  *
  * @since 0.1.0
  */
-import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Struct from "effect/Struct"
+import * as FakeEdit from "./FakeEdit.ts"
+import * as FakeFiles from "./FakeFiles.ts"
 import type { PermissionRequest } from "./FakePermission.ts"
-import type { Properties, Todo } from "./FakeWire.ts"
+import { permissionOf } from "./FakePermission.ts"
+import type { ModelRef, Properties, Todo } from "./FakeWire.ts"
 import type { ToolCall } from "./ModelScript.ts"
 
 /**
@@ -44,6 +49,11 @@ export const Outcome = Schema.Struct({
   delayMillis: Schema.optionalKey(Schema.Natural),
   /** Name of a gate at which the running call waits. */
   gate: Schema.optionalKey(Schema.String),
+  /** Files that the call changes when it begins to run, named from the root of the repository. Only `file` is needed. */
+  files: Schema.optionalKey(Schema.Array(Schema.Struct({
+    ...FakeFiles.Change.mapFields(Struct.map(Schema.optionalKey)).fields,
+    file: Schema.String
+  }))),
   /** The call runs until it is aborted. */
   hang: Schema.optionalKey(Schema.Boolean)
 })
@@ -96,10 +106,30 @@ export interface Plan {
     | { readonly _tag: "Error"; readonly error: string }
     | { readonly _tag: "Question"; readonly questions: ReadonlyArray<Question> }
     | { readonly _tag: "Todos"; readonly todos: ReadonlyArray<Todo> }
-    | { readonly _tag: "Task"; readonly title: string; readonly prompt: string; readonly agent: string }
+    | { readonly _tag: "Structured"; readonly value: Properties }
+    | { readonly _tag: "Edit"; readonly edit: FakeEdit.Edit }
+    | ({ readonly _tag: "Task" } & Task)
   readonly progress: ReadonlyArray<Progress>
   readonly gate: string | undefined
   readonly hangs: boolean
+  /** Changes of files that the call makes without saying how. */
+  readonly files: ReadonlyArray<FakeFiles.Change>
+}
+
+/**
+ * What a subagent is to do.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Task {
+  readonly agent: string
+  readonly prompt: string
+  readonly title: string
+  /** The session to go on in. */
+  readonly taskId?: string | undefined
+  /** In place of the parent's. */
+  readonly model?: ModelRef | undefined
 }
 
 /**
@@ -108,7 +138,18 @@ export interface Plan {
  */
 export interface Question {
   readonly question: string
+  readonly header: string
+  readonly options: ReadonlyArray<{ readonly label: string; readonly description: string }>
+  readonly multiple?: boolean
 }
+
+/**
+ * The tool that takes the answer to a prompt with a format.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const structuredOutput = "StructuredOutput"
 
 /**
  * Understands a call.
@@ -118,14 +159,19 @@ export interface Question {
  */
 export const plan = (
   call: ToolCall,
-  context: { readonly offered: ReadonlyArray<string>; readonly directory: string }
+  context: Context & { readonly offered: ReadonlyArray<string> }
 ): Plan => {
   const { [outcomeKey]: scripted, ...input } = call.args ?? {}
-  if (!context.offered.includes(call.tool)) {
+  // OpenCode offers `apply_patch` to some models in place of `edit` and `write`; here it can be called beside them.
+  const isOffered = context.offered.includes(call.tool === "apply_patch" ? "edit" : call.tool)
+  if (!isOffered) {
     const available = [...context.offered, "invalid"].sort().join(", ")
     return invalid(call.tool, `Model tried to call unavailable tool '${call.tool}'. Available tools: ${available}.`)
   }
-  const planned = builtins[call.tool]?.(input, context.directory) ?? simple(call.tool, input)
+  if (call.tool === structuredOutput) {
+    return { ...nothingElse, tool: call.tool, input, action: { _tag: "Structured", value: input } }
+  }
+  const planned = builtins[call.tool]?.(input, context) ?? simple(call.tool, input)
   return scripted === undefined ? planned : override(planned, decodeOutcome(scripted))
 }
 
@@ -135,14 +181,14 @@ const outcomeKey = "fake:outcome"
 const encodeOutcome = Schema.encodeSync(Outcome)
 const decodeOutcome = Schema.decodeUnknownSync(Outcome, { onExcessProperty: "error" })
 
-const nothingElse = { permission: undefined, progress: [], gate: undefined, hangs: false } as const
+const nothingElse = { permission: undefined, progress: [], gate: undefined, hangs: false, files: [] } as const
 
 const simple = (tool: string, input: Properties): Plan => ({
   ...nothingElse,
   tool,
   input,
   permission: {
-    permission: tool === "write" ? "edit" : tool,
+    permission: permissionOf(tool),
     patterns: [Object.values(input).find(Predicate.isString) ?? "*"],
     always: ["*"],
     metadata: input,
@@ -191,48 +237,87 @@ const override = (plan: Plan, outcome: Outcome): Plan => {
       ? progress
       : [...progress, { afterMillis: outcome.delayMillis, output: progress.at(-1)?.output ?? "" }],
     gate: outcome.gate,
+    files: outcome.files?.map((change) => ({
+      ...{ status: "modified", additions: 0, deletions: 0, patch: "" } as const,
+      ...change
+    })) ?? [],
     hangs: outcome.hang ?? false
   }
 }
 
-type Builtin = (input: Properties, directory: string) => Plan
+interface Context {
+  readonly directory: string
+  readonly files: FakeFiles.FakeFiles
+}
+
+type Builtin = (input: Properties, context: Context) => Plan
 
 const builtin = <A>(
   tool: string,
   schema: Schema.Codec<A, unknown>,
-  toPlan: (args: A, directory: string) => Partial<Plan> & Pick<Plan, "action">
+  toPlan: (args: A, context: Context) => Partial<Plan> & Pick<Plan, "action">
 ): Builtin => {
-  const decode = Schema.decodeUnknownOption(schema)
-  return (input, directory) =>
-    Option.match(decode(input), {
-      onNone: () => invalid(tool, `Invalid input for tool ${tool}`),
-      onSome: (args) => ({ ...nothingElse, tool, input, ...toPlan(args, directory) })
+  const decode = Schema.decodeUnknownResult(schema)
+  return (input, context) =>
+    Result.match(decode(input), {
+      onFailure: ({ message }) => {
+        const error = `The ${tool} tool was called with invalid arguments: SchemaError(${message}).\n` +
+          "Please rewrite the input so it satisfies the expected schema."
+        return { ...nothingElse, tool, input, action: { _tag: "Error", error } }
+      },
+      onSuccess: (args) => ({ ...nothingElse, tool, input, ...toPlan(args, context) })
     })
 }
+
+/** A tool that writes files: it asks for `edit`, with what it is about to change. */
+const editing = <A>(
+  tool: FakeEdit.Edit["tool"],
+  schema: Schema.Codec<A, unknown>,
+  toEdit: (args: A) => FakeEdit.Edit
+): Builtin =>
+  builtin(tool, schema, (args, { directory, files }) => {
+    const edit = toEdit(args)
+    const edited = FakeEdit.plan(files, directory, edit)
+    if (typeof edited === "string") return { action: { _tag: "Error", error: edited } }
+    const worktree = files.worktree(directory)
+    const diff = edited.changes.map((change) => FakeEdit.diffOf(change)).join("\n")
+    return {
+      permission: {
+        permission: "edit",
+        patterns: edited.changes.map(({ path }) => FakeFiles.relative(worktree, path)),
+        always: ["*"],
+        metadata: { filepath: edited.changes[0]?.path, diff },
+        isForced: false
+      },
+      action: { _tag: "Edit", edit }
+    }
+  })
 
 const builtins: Readonly<Record<string, Builtin>> = {
   bash: builtin("bash", Schema.Struct({ command: Schema.String }), ({ command }) => {
     const progress = runShell(command)
-    const output = progress.at(-1)?.output ?? ""
+    const printed = progress.at(-1)?.output ?? ""
+    const output = printed === "" ? "(no output)" : printed
+    const commands = [...new Set(simpleCommands(command))]
     return {
       permission: {
         permission: "bash",
-        patterns: [command],
-        always: [`${command.split(" ", 1)[0] ?? ""} *`],
+        patterns: commands,
+        always: [...new Set(commands.map((simple) => `${prefixOf(simple)} *`))],
         metadata: { command },
         isForced: false
       },
       progress: [{ afterMillis: 0, output: "" }, ...progress],
       action: {
         _tag: "Result",
-        output: output === "" ? "(no output)" : output,
+        output,
         title: command,
         metadata: { output, exit: 0 }
       }
     }
   }),
 
-  read: builtin("read", Schema.Struct({ filePath: Schema.String }), ({ filePath }, directory) => {
+  read: builtin("read", Schema.Struct({ filePath: Schema.String }), ({ filePath }, { directory }) => {
     const parentDir = filePath.replace(/\/[^/]*$/, "")
     const isOutside = filePath.startsWith("/") && !filePath.startsWith(`${directory}/`)
     const pattern = `${parentDir}/*`
@@ -256,9 +341,39 @@ const builtins: Readonly<Record<string, Builtin>> = {
     }
   }),
 
+  write: editing(
+    "write",
+    Schema.Struct({ content: Schema.String, filePath: Schema.String }),
+    (args) => ({ tool: "write", ...args })
+  ),
+
+  edit: editing(
+    "edit",
+    Schema.Struct({
+      filePath: Schema.String,
+      oldString: Schema.String,
+      newString: Schema.String,
+      replaceAll: Schema.optionalKey(Schema.Boolean)
+    }),
+    (args) => ({ tool: "edit", ...args })
+  ),
+
+  apply_patch: editing(
+    "apply_patch",
+    Schema.Struct({ patchText: Schema.String }),
+    (args) => ({ tool: "apply_patch", ...args })
+  ),
+
   question: builtin(
     "question",
-    Schema.Struct({ questions: Schema.Array(Schema.Struct({ question: Schema.String })) }),
+    Schema.Struct({
+      questions: Schema.Array(Schema.Struct({
+        question: Schema.String,
+        header: Schema.String,
+        options: Schema.Array(Schema.Struct({ label: Schema.String, description: Schema.String })),
+        multiple: Schema.optionalKey(Schema.Boolean)
+      }))
+    }),
     ({ questions }) => ({ action: { _tag: "Question", questions } })
   ),
 
@@ -268,7 +383,7 @@ const builtins: Readonly<Record<string, Builtin>> = {
       todos: Schema.Array(Schema.Struct({
         content: Schema.String,
         status: Schema.String,
-        priority: Schema.optionalKey(Schema.String)
+        priority: Schema.String
       }))
     }),
     ({ todos }) => ({ action: { _tag: "Todos", todos } })
@@ -276,12 +391,36 @@ const builtins: Readonly<Record<string, Builtin>> = {
 
   task: builtin(
     "task",
-    Schema.Struct({ description: Schema.String, prompt: Schema.String, subagent_type: Schema.String }),
-    ({ description, prompt, subagent_type }) => ({
-      action: { _tag: "Task", title: description, prompt, agent: subagent_type }
+    Schema.Struct({
+      description: Schema.String,
+      prompt: Schema.String,
+      subagent_type: Schema.String,
+      task_id: Schema.optionalKey(Schema.String)
+    }),
+    ({ description, prompt, subagent_type, task_id }) => ({
+      permission: {
+        permission: "task",
+        patterns: [subagent_type],
+        always: ["*"],
+        metadata: { description, subagent_type },
+        isForced: false
+      },
+      action: { _tag: "Task", title: description, prompt, agent: subagent_type, taskId: task_id }
     })
   )
 }
+
+/** Cuts a script where one command ends and another begins: one permission each. No quoting, no substitution. */
+const simpleCommands = (script: string): ReadonlyArray<string> =>
+  script.split(/\s*(?:;|&&|\|\|?|\n)\s*/).filter((simple) => simple !== "" && !/^cd\b/.test(simple))
+
+/** What is allowed with `always`: the command, of some commands with their subcommand. */
+const prefixOf = (simple: string): string => {
+  const [name = "", subcommand] = simple.split(/\s+/)
+  return withSubcommand.has(name) && subcommand !== undefined ? `${name} ${subcommand}` : name
+}
+
+const withSubcommand = new Set(["bun", "cargo", "docker", "git", "go", "npm", "pip", "pnpm", "yarn"])
 
 const runShell = (command: string): ReadonlyArray<Progress> => {
   let output = ""
@@ -289,6 +428,7 @@ const runShell = (command: string): ReadonlyArray<Progress> => {
     const [name, ...words] = simple.split(" ")
     const text = words.join(" ").replace(/^(["'])(.*)\1$/, "$2")
     if (name === "echo") output += `${text}\n`
+    if (name === "printf") output += text
     return { afterMillis: name === "sleep" && Predicate.isTruthy(Number(text)) ? Number(text) * 1000 : 0, output }
   })
 }

@@ -1,68 +1,27 @@
 /**
- * One tool call of the fake OpenCode, from `pending` to its end, with what it asks and the subagent it opens.
+ * The tool calls of the fake OpenCode, from `pending` to their end, with what they ask and the subagents they open.
  *
- * Owns the states of a tool part and their order. What the call leads to is `FakeTool`'s, when it begins `FakeTurn`'s.
+ * Owns the order of a call's states. What the call leads to is `FakeTool`'s, when it begins `FakeStep`'s.
  *
  * @since 0.1.0
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import { decide } from "./FakePermission.ts"
-import type { AskResult, FakeState, StoredSession } from "./FakeState.ts"
-import type { Plan } from "./FakeTool.ts"
-
-import type { PermissionRule, Properties, ToolPart, ToolState } from "./FakeWire.ts"
-
-/**
- * What a call needs from the rest of the server.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Services {
-  readonly state: FakeState
-  /** Rules for all sessions, and what was allowed for always since. */
-  readonly rules: (session: StoredSession) => ReadonlyArray<PermissionRule>
-  readonly gate: (name: string) => Effect.Effect<void>
-  /** Opens a subagent's session. */
-  readonly openSubagent: (parent: StoredSession, title: string, agent: string) => StoredSession
-  /** Prompts a subagent and waits for the end of its turn. Interrupted, it aborts the subagent. */
-  readonly runSubagent: (
-    child: StoredSession,
-    prompt: string,
-    agent: string,
-    parent: StoredSession
-  ) => Effect.Effect<{ readonly text: string; readonly error: string | undefined }>
-}
-
-/**
- * A call under way. `part` is its last state.
- *
- * @category models
- * @since 0.1.0
- */
-export interface ToolRun {
-  part: ToolPart
-  readonly plan: Plan
-  readonly session: StoredSession
-  child: StoredSession | undefined
-}
-
-/**
- * How a call ended. After a refusal the turn does not go on.
- *
- * @category models
- * @since 0.1.0
- */
-export type ToolEnd = "ended" | "refused"
+import type { Services, ToolEnd, ToolRun } from "./FakeCall.ts"
+import { begin, complete, completeNow, fail, put, refuse } from "./FakeCall.ts"
+import * as FakeEdit from "./FakeEdit.ts"
+import { decide, denial } from "./FakePermission.ts"
+import type { Ask, AskResult, StoredSession } from "./FakeState.ts"
+import type { Plan, Task } from "./FakeTool.ts"
+import type { Properties } from "./FakeWire.ts"
 
 /**
  * Announces a call, and what it does before it runs.
  *
  * **Details**
  *
- * The order of 1.18.33: a to-do list is written, a question asked and a subagent's session opened before the part is `running`, a
- * permission is asked for after it.
+ * The order of 1.18.33: a to-do list is written, a person asked and a subagent's session opened before the part is `running`; a
+ * permission to leave the directory is asked for after it.
  *
  * @category constructors
  * @since 0.1.0
@@ -89,200 +48,175 @@ export const start = (
       },
       plan,
       session,
-      child: undefined
+      child: undefined,
+      isAsking: false
     }
     state.putPart(session, run.part)
-    const { action } = plan
-    const begin = (fields: Partial<ToolState> = {}) => {
-      run.part = { ...run.part, tool: plan.tool }
-      put(services, run, { status: "running", input: plan.input, ...fields, time: { start: state.now() } })
-    }
-    switch (action._tag) {
-      case "Question": {
-        const ask = state.ask("question", session, { messageID, callID }, plan.input)
-        begin()
-        return {
-          run,
-          finish: Effect.flatMap(Deferred.await(ask.result), (result) => {
-            if (result._tag === "Rejected") {
-              return refuse(services, run, "The user dismissed this question", result.message)
-            }
-            const answers = result._tag === "Answered" ? result.answers : []
-            const lines = action.questions.map(({ question }, index) =>
-              `"${question}"="${answers[index]?.join(", ") || "Unanswered"}"`
-            )
-            return complete(services, run, {
-              output: `User has answered your questions: ${lines.join(", ")}. ` +
-                "You can now continue with the user's answers in mind.",
-              title: `Asked ${lines.length} question${lines.length === 1 ? "" : "s"}`,
-              metadata: { answers }
-            })
-          })
-        }
-      }
-      case "Todos": {
-        state.setTodos(session, action.todos)
-        begin()
-        return {
-          run,
-          finish: complete(services, run, {
-            output: JSON.stringify(action.todos, null, 2),
-            title: `${action.todos.filter(({ status }) => status !== "completed").length} todos`,
-            metadata: { todos: action.todos }
-          })
-        }
-      }
-      case "Task": {
-        const child = services.openSubagent(session, action.title, action.agent)
-        run.child = child
-        const metadata = taskMetadata(run, child)
-        begin({ title: action.title, metadata })
-        return { run, finish: runTask(services, run, child, action, metadata) }
-      }
-      default: {
-        // A tool that looks at files first begins to run, and then asks.
-        const asksFirst = plan.permission?.permission !== "external_directory"
-        const asked = asksFirst ? askPermission(services, run) : undefined
-        begin()
-        return {
-          run,
-          finish: Effect.suspend(() => execute(services, run, asksFirst ? asked : askPermission(services, run)))
-        }
-      }
-    }
+    return { run, finish: announce(services, run) }
   })
 
 /**
- * What an abort leaves of a call: a shell command ends with what it had printed, everything else in an error.
+ * Opens the subagent's session, unless that cannot be; the effect prompts it. A subtask has something to do before the call has
+ * ended, and other words for its errors.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const abort = (services: Services, run: ToolRun): void => {
-  const { metadata, time } = run.part.state
-  const printed = metadata?.["output"]
-  const ended = { start: time?.start ?? services.state.now(), end: services.state.now() }
-  if (run.plan.tool === "bash" && typeof printed === "string") {
-    const output = `${printed}\n\n<shell_metadata>\nUser aborted the command\n</shell_metadata>`
-    put(services, run, {
-      status: "completed",
-      input: run.plan.input,
-      output,
-      metadata: { output: printed, exit: null, truncated: false },
-      title: run.plan.action._tag === "Result" ? run.plan.action.title : "",
-      time: ended
-    })
-  } else {
-    const { title } = run.part.state
-    put(services, run, {
-      status: "error",
-      input: run.plan.input,
-      ...(title !== undefined && { title }),
-      error: "Tool execution aborted",
-      metadata: { ...metadata, interrupted: true },
-      time: ended
-    })
+export const announceTask = (
+  services: Services,
+  run: ToolRun,
+  task: Task,
+  subtask: { readonly onEnd: () => void; readonly errorPrefix: string } = { onEnd: () => {}, errorPrefix: "" }
+): Effect.Effect<ToolEnd> => {
+  const child = services.openSubagent(run.session, task)
+  if (typeof child === "string") {
+    begin(services, run)
+    return fail(services, run, child)
   }
+  run.child = child
+  const metadata = taskMetadata(run, child)
+  begin(services, run, { title: task.title, metadata })
+  return Effect.flatMap(services.runSubagent(child, task, run.session), (end) => {
+    subtask.onEnd()
+    switch (end._tag) {
+      case "Answered":
+        return complete(services, run, {
+          output: `<task id="${child.info.id}" state="completed">\n<task_result>\n${end.text}\n</task_result>\n</task>`,
+          title: task.title,
+          metadata
+        })
+      case "Failed":
+        return fail(
+          services,
+          run,
+          `${subtask.errorPrefix}Subagent failed (task_id: ${child.info.id}): ${end.error}`
+        )
+      case "Cancelled":
+        return fail(services, run, `${subtask.errorPrefix}Task cancelled`)
+    }
+  })
 }
-
-/**
- * Whether the call has ended.
- *
- * @category predicates
- * @since 0.1.0
- */
-export const isEnded = ({ part }: ToolRun): boolean =>
-  part.state.status === "completed" || part.state.status === "error"
 
 // internal
 
-const put = ({ state }: Services, run: ToolRun, next: ToolState): void => {
-  run.part = { ...run.part, state: next }
-  state.putPart(run.session, run.part)
+/** What happens before the call runs; the effect is the rest. */
+const announce = (services: Services, run: ToolRun): Effect.Effect<ToolEnd> => {
+  const { state } = services
+  const { action, permission } = run.plan
+  switch (action._tag) {
+    case "Question": {
+      const { callID, messageID } = run.part
+      const ask = state.ask("question", run.session, { messageID, callID }, { questions: action.questions })
+      begin(services, run)
+      return Effect.flatMap(answerOf(run, ask), (result) => {
+        if (result._tag === "Rejected") {
+          return refuse(services, run, "The user dismissed this question", result.message)
+        }
+        const answers = result._tag === "Answered" ? result.answers : []
+        const lines = action.questions.map(({ question }, index) =>
+          `"${question}"="${answers[index]?.length ? answers[index].join(", ") : "Unanswered"}"`
+        )
+        return complete(services, run, {
+          output: `User has answered your questions: ${lines.join(", ")}. ` +
+            "You can now continue with the user's answers in mind.",
+          title: `Asked ${lines.length} question${lines.length === 1 ? "" : "s"}`,
+          metadata: { answers }
+        })
+      })
+    }
+    case "Todos": {
+      state.setTodos(run.session, action.todos)
+      begin(services, run)
+      return complete(services, run, {
+        output: JSON.stringify(action.todos, null, 2),
+        title: `${action.todos.filter(({ status }) => status !== "completed").length} todos`,
+        metadata: { todos: action.todos }
+      })
+    }
+    case "Structured": {
+      begin(services, run)
+      completeNow(services, run, {
+        output: "Structured output captured successfully.",
+        metadata: { valid: true },
+        title: "Structured Output"
+      })
+      return Effect.succeed("ended")
+    }
+    default: {
+      // A tool that looks at files first begins to run, and then asks.
+      if (action._tag === "Edit" || permission?.permission === "external_directory") {
+        begin(services, run)
+        return Effect.suspend(() => execute(services, run, askPermission(services, run)))
+      }
+      const permitted = askPermission(services, run)
+      if (action._tag === "Task" && permitted === undefined) return announceTask(services, run, action)
+      begin(services, run)
+      return execute(services, run, permitted)
+    }
+  }
 }
 
-const endTime = (services: Services, run: ToolRun) => ({
-  start: run.part.state.time?.start ?? services.state.now(),
-  end: services.state.now()
-})
-
-const complete = (
-  services: Services,
-  run: ToolRun,
-  result: { readonly output: string; readonly title: string; readonly metadata: Properties }
-): Effect.Effect<ToolEnd> =>
-  Effect.sync(() => {
-    put(services, run, {
-      status: "completed",
-      input: run.plan.input,
-      output: result.output,
-      metadata: { ...result.metadata, truncated: false },
-      title: result.title,
-      time: endTime(services, run)
-    })
-    return "ended"
-  })
-
-const fail = (services: Services, run: ToolRun, error: string): Effect.Effect<ToolEnd> =>
-  Effect.sync(() => {
-    const { metadata } = run.part.state
-    put(services, run, {
-      status: "error",
-      input: run.plan.input,
-      error,
-      ...(metadata !== undefined && { metadata }),
-      time: endTime(services, run)
-    })
-    return "ended"
-  })
-
-const refuse = (
-  services: Services,
-  run: ToolRun,
-  error: string,
-  message: string | undefined
-): Effect.Effect<ToolEnd> =>
-  message === undefined
-    ? Effect.as(fail(services, run, error), "refused")
-    : fail(services, run, `${error.replace(/\.$/, "")} with the following feedback: ${message}`)
-
 /** Asks for the permission that the call needs, if it needs one; `undefined` where it may run without. */
-const askPermission = (services: Services, run: ToolRun): Deferred.Deferred<AskResult> | "denied" | undefined => {
+const askPermission = (services: Services, run: ToolRun): Effect.Effect<ToolEnd | "allowed"> | undefined => {
   const { permission } = run.plan
-  const decision = permission === undefined ? "allow" : decide(services.rules(run.session), permission)
-  if (permission === undefined || decision === "allow") return undefined
-  if (decision === "deny") return "denied"
+  if (permission === undefined) return undefined
+  const ruleset = services.ruleset(run.session)
+  const decision = decide(ruleset, permission)
+  if (decision === "allow") return undefined
+  if (decision === "deny") return fail(services, run, denial(ruleset, permission))
   const { isForced: _isForced, ...fields } = permission
   const { callID, messageID } = run.part
-  return services.state.ask("permission", run.session, { messageID, callID }, fields).result
+  const ask = services.state.ask("permission", run.session, { messageID, callID }, fields)
+  return Effect.flatMap(answerOf(run, ask), (result): Effect.Effect<ToolEnd | "allowed"> =>
+    result._tag === "Rejected"
+      ? refuse(services, run, "The user rejected permission to use this specific tool call.", result.message)
+      : Effect.succeed("allowed"))
+}
+
+const answerOf = (run: ToolRun, ask: Ask): Effect.Effect<AskResult> => {
+  run.isAsking = true
+  return Effect.map(Deferred.await(ask.result), (result) => {
+    run.isAsking = false
+    return result
+  })
 }
 
 const execute = Effect.fnUntraced(function*(
   services: Services,
   run: ToolRun,
-  asked: ReturnType<typeof askPermission>
+  permitted: Effect.Effect<ToolEnd | "allowed"> | undefined
 ): Effect.fn.Return<ToolEnd> {
-  const { action, gate, hangs, progress } = run.plan
-  if (asked === "denied") {
-    return yield* fail(services, run, "The user has specified a rule which prevents you from using this tool call.")
-  }
-  if (asked !== undefined) {
-    const result = yield* Deferred.await(asked)
-    if (result._tag === "Rejected") {
-      const error = "The user rejected permission to use this specific tool call."
-      return yield* refuse(services, run, error, result.message)
-    }
-  }
+  const end = permitted === undefined ? "allowed" : yield* permitted
+  if (end !== "allowed") return end
+  const { action, files, gate, hangs, progress } = run.plan
+  const { state } = services
+  for (const change of files) state.files.tell(run.session.info.directory, change)
+  if (action._tag === "Task") return yield* announceTask(services, run, action)
   for (const { afterMillis, output } of progress) {
     if (afterMillis > 0) yield* Effect.sleep(afterMillis)
     put(services, run, { ...run.part.state, metadata: { ...run.part.state.metadata, output } })
   }
   if (gate !== undefined) yield* services.gate(gate)
   if (hangs) return yield* Effect.never
-  return action._tag === "Result"
-    ? yield* complete(services, run, action)
-    : yield* fail(services, run, action._tag === "Error" ? action.error : "")
+  switch (action._tag) {
+    case "Result":
+      return yield* complete(services, run, action)
+    case "Edit":
+      return yield* edit(services, run, action.edit)
+    default:
+      return yield* fail(services, run, action._tag === "Error" ? action.error : "")
+  }
 })
+
+const edit = (services: Services, run: ToolRun, wanted: FakeEdit.Edit): Effect.Effect<ToolEnd> =>
+  Effect.suspend(() => {
+    const { state } = services
+    const edited = FakeEdit.plan(state.files, run.session.info.directory, wanted)
+    if (typeof edited === "string") return fail(services, run, edited)
+    state.writeFiles(run.session, edited.changes)
+    if (edited.running !== undefined) begin(services, run, { metadata: edited.running })
+    return complete(services, run, edited)
+  })
 
 const taskMetadata = (run: ToolRun, child: StoredSession): Properties => ({
   parentSessionId: run.session.info.id,
@@ -290,21 +224,4 @@ const taskMetadata = (run: ToolRun, child: StoredSession): Properties => ({
   ...(run.session.info.model !== undefined && {
     model: { modelID: run.session.info.model.id, providerID: run.session.info.model.providerID }
   })
-})
-
-const runTask = Effect.fnUntraced(function*(
-  services: Services,
-  run: ToolRun,
-  child: StoredSession,
-  { agent, prompt, title }: { readonly agent: string; readonly prompt: string; readonly title: string },
-  metadata: Properties
-): Effect.fn.Return<ToolEnd> {
-  const { error, text } = yield* services.runSubagent(child, prompt, agent, run.session)
-  return yield* error === undefined
-    ? complete(services, run, {
-      output: `<task id="${child.info.id}" state="completed">\n<task_result>\n${text}\n</task_result>\n</task>`,
-      title,
-      metadata
-    })
-    : fail(services, run, `Subagent failed (task_id: ${child.info.id}): ${error}`)
 })

@@ -1,10 +1,11 @@
 /**
  * How the fake OpenCode answers prompts: the loop of a session, its steps, and what ends them.
  *
- * Responsibilities: accepting a prompt, asking the script for each step, the order of everything that happens in a turn, retries,
- * compaction, aborts and crashes.
+ * Responsibilities: accepting a prompt, asking the script for each step, the order of everything that happens in a turn, its
+ * subagents, compaction, what aborts and crashes leave.
  *
- * Not responsibilities: storing and announcing (`FakeState`), tools (`FakeToolRun`), HTTP (`FakeRoutes`).
+ * Not responsibilities: storing and announcing (`FakeState`), one step (`FakeStep`), whom an abort stops (`FakeAbort`), HTTP
+ * (`FakeRoutes`).
  *
  * ```
  *             prompt                      no step is due
@@ -23,13 +24,19 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import type { Run } from "./FakeAbort.ts"
+import { abort as abortRun } from "./FakeAbort.ts"
+import type { FakeAgents } from "./FakeAgent.ts"
+import * as FakeCall from "./FakeCall.ts"
 import * as Failures from "./FakeFailure.ts"
 import type * as FakePayload from "./FakePayload.ts"
+import * as FakePrompt from "./FakePrompt.ts"
 import type { FakeState, StoredSession } from "./FakeState.ts"
 import { modelOf } from "./FakeState.ts"
 import * as FakeStep from "./FakeStep.ts"
-import type * as FakeToolRun from "./FakeToolRun.ts"
-import type { Assistant, Failure, Message, ModelRef, PermissionRule, User } from "./FakeWire.ts"
+import { make as makeSubagents } from "./FakeSubagent.ts"
+import * as FakeSubtask from "./FakeSubtask.ts"
+import type { Assistant, Failure, ModelRef, PermissionRule, SubtaskPart, User } from "./FakeWire.ts"
 import { zeroTokens } from "./FakeWire.ts"
 import type { ModelRequest, Script } from "./ModelScript.ts"
 
@@ -48,8 +55,10 @@ export interface FakeTurn {
   readonly crash: Effect.Effect<void>
   /** The calls of the model so far. */
   readonly modelRequests: () => ReadonlyArray<ModelRequest>
-  /** Allows from now on, in every session, what a person allowed for always. */
-  readonly allowAlways: (permission: string, patterns: ReadonlyArray<string>) => void
+  /** Allows from now on, in every session of the directory, what a person allowed for always. A crash forgets it. */
+  readonly allowAlways: (directory: string, permission: string, patterns: ReadonlyArray<string>) => void
+  /** What was allowed so in a directory. */
+  readonly approved: (directory: string) => ReadonlyArray<PermissionRule>
 }
 
 /**
@@ -61,12 +70,15 @@ export interface Options {
   readonly script: Script
   /** A script that belongs to a user message without being in its text. */
   readonly scriptOf: (messageId: string) => string | undefined
-  /** Permission rules of the configuration, for every session. */
-  readonly permission: ReadonlyArray<PermissionRule>
+  readonly agents: FakeAgents
+  /** How deep subagents may call subagents: 1 is not at all. */
+  readonly subagentDepth: number
   readonly gate: (name: string) => Effect.Effect<void>
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** How long the session is idle before a message that failed or was aborted is stored: some 2 ms on the real server. */
   readonly raceDelay: Duration.Duration
+  /** How long after a step, and after the end, the user message says which files were changed: 20 to 400 ms on the real server. */
+  readonly summaryDelay: Duration.Duration
 }
 
 /**
@@ -74,10 +86,11 @@ export interface Options {
  * @since 0.1.0
  */
 export const make = (options: Options): FakeTurn => {
-  const { fork, script, state } = options
+  const { agents, fork, script, state } = options
   const runs = new Map<StoredSession, Run>()
   const modelRequests: Array<ModelRequest> = []
-  let approved: ReadonlyArray<PermissionRule> = []
+  const approvals = new Map<string, ReadonlyArray<PermissionRule>>()
+  const approved: FakeTurn["approved"] = (directory) => approvals.get(directory) ?? []
 
   const race = Duration.isZero(options.raceDelay) ? Effect.void : Effect.sleep(options.raceDelay)
 
@@ -95,27 +108,22 @@ export const make = (options: Options): FakeTurn => {
     return script(request, earlier)
   }
 
-  const services: FakeToolRun.Services = {
+  const services: FakeCall.Services = {
     state,
     gate: options.gate,
-    rules: (session) => [...options.permission, ...session.info.permission ?? [], ...approved],
-    openSubagent: (parent, title, agent) =>
-      state.createSession({
-        directory: parent.info.directory,
-        parentID: parent.info.id,
-        title: `${title} (@${agent} subagent)`,
-        agent,
-        permission: [{ permission: "task", pattern: "*", action: "deny" }]
-      }),
-    runSubagent: (child, text, agent, parent) =>
-      Effect.gen(function*() {
-        prompt(child, { parts: [{ type: "text", text }], agent, model: modelOf(parent) ?? FakeStep.defaultModel })
-        yield* settled(child)
-        const last = state.messages(child).at(-1)
-        return { text: last === undefined ? "" : lastText(last), error: last && FakeStep.refusalOf(last) }
-      }).pipe(Effect.onInterrupt(() =>
-        runs.get(child)?.isCrashed === true ? Effect.void : Effect.andThen(abort(child), settled(child))
-      ))
+    ruleset: ({ info }) => ({
+      rules: [...agents.find(info.agent ?? defaultAgent)?.permission ?? [], ...info.permission ?? []],
+      approved: approved(info.directory)
+    }),
+    ...makeSubagents({
+      state,
+      agents,
+      depth: options.subagentDepth,
+      defaultModel: FakeStep.defaultModel,
+      runs,
+      prompt: (session, body) => prompt(session, body),
+      abort: (session) => Effect.andThen(abort(session), settled(session))
+    })
   }
 
   const newAssistant = (session: StoredSession, user: User, fields: Partial<Assistant> = {}): Assistant => ({
@@ -124,7 +132,7 @@ export const make = (options: Options): FakeTurn => {
     role: "assistant",
     mode: user.agent,
     agent: user.agent,
-    path: { cwd: session.info.directory, root: "/" },
+    path: { cwd: session.info.directory, root: state.files.worktree(session.info.directory) },
     cost: 0,
     tokens: zeroTokens,
     modelID: user.model.modelID,
@@ -134,6 +142,13 @@ export const make = (options: Options): FakeTurn => {
     ...fields
   })
 
+  /** What the server does some time after each step. */
+  const summarize = (session: StoredSession, userId: string) => {
+    state.sum(session)
+    if (Duration.isZero(options.summaryDelay)) state.summarize(session, userId)
+    else fork(Effect.delay(Effect.sync(() => state.summarize(session, userId)), options.summaryDelay))
+  }
+
   /** Makes steps until none is due. The session is idle afterwards unless the failure is still to be stored. */
   const loop = Effect.fnUntraced(function*(session: StoredSession, run: Run) {
     while (true) {
@@ -141,27 +156,34 @@ export const make = (options: Options): FakeTurn => {
       const user = newestUser(session)
       if (user === undefined || isAnswered(session, user)) break
       if (!FakeStep.isKnownModel(user.model)) {
-        run.isRejected = true
         const unknown = Failures.unknownModel(user.model)
-        state.fail(session, unknown)
-        state.setStatus(session, { type: "idle" })
-        state.fail(session, Failures.withStack("ProviderModelNotFoundError", unknown))
-        return
+        return reject(session, run, unknown, `ProviderModelNotFoundError: ${unknown.data.message}`)
       }
       if (isCompaction(session, user)) {
         yield* compact(session, run, user)
         continue
       }
+      const messages = state.messages(session)
+      const subtask = FakeSubtask.due(messages)
+      if (subtask !== undefined) {
+        if (yield* runSubtask(session, run, user, subtask)) continue
+        return
+      }
       const info = newAssistant(session, user)
-      const step = FakeStep.make(services, session, info)
+      const step = FakeStep.make(services, session, info, user.format)
       run.step = step
       state.putAssistant(session, info)
-      state.summarize(session, user.id)
-      const end = yield* step.run((tools) => ask(session, user.model, tools))
+      summarize(session, user.id)
+      if (run.isAbortDue) return yield* aborted(session, run)
+      const unsupported = FakePrompt.unsupported(messages.flatMap(({ parts }) => parts))
+      if (unsupported !== undefined) state.setStatus(session, { type: "busy" })
+      const end: FakeStep.StepEnd = unsupported === undefined
+        ? yield* step.run((tools) => ask(session, user.model, tools))
+        : { _tag: "Failed", error: unsupported }
       run.step = undefined
       if (end._tag === "Failed") {
         yield* failed(session, step, end.error)
-        state.summarize(session, user.id)
+        summarize(session, user.id)
         return
       }
       if (end._tag === "Overflowed") {
@@ -172,7 +194,7 @@ export const make = (options: Options): FakeTurn => {
     }
     state.setStatus(session, { type: "idle" })
     const user = newestUser(session)
-    if (user !== undefined) state.summarize(session, user.id)
+    if (user !== undefined) summarize(session, user.id)
   })
 
   /** The session is idle before the message holds its error, and says so again afterwards (1.18.33). */
@@ -190,7 +212,9 @@ export const make = (options: Options): FakeTurn => {
 
   const aborted = Effect.fnUntraced(function*(session: StoredSession, run: Run) {
     run.isEnding = true
-    if (run.step !== undefined) state.fail(session, Failures.aborted)
+    run.isAborted = true
+    // Most of the time the server does not say so then (1.18.33).
+    if (run.step !== undefined && !run.isAbortDue) state.fail(session, Failures.aborted)
     state.setStatus(session, { type: "idle" })
     run.stopped.openUnsafe()
     if (run.step === undefined) return
@@ -199,10 +223,55 @@ export const make = (options: Options): FakeTurn => {
     state.setStatus(session, { type: "idle" })
   })
 
+  /** Gives a subtask to its agent; `false` for an agent that does not exist, which is the end of the turn. */
+  const runSubtask = Effect.fnUntraced(function*(
+    session: StoredSession,
+    run: Run,
+    user: User,
+    part: SubtaskPart
+  ): Effect.fn.Return<boolean> {
+    const info = newAssistant(session, user, {
+      mode: part.agent,
+      agent: part.agent,
+      ...(part.model ?? user.model)
+    })
+    state.putAssistant(session, info)
+    const { call, finish } = FakeSubtask.start(services, session, info, part)
+    if (agents.find(part.agent) === undefined) {
+      reject(session, run, Failures.unknownAgent(part.agent, agents.available), "UnknownError: UnknownError")
+      return false
+    }
+    run.isSubtask = true
+    run.step = { calls: () => FakeCall.isEnded(call) ? [] : [call], abort: () => {} }
+    yield* finish
+    run.isSubtask = false
+    run.step = undefined
+    if (part.command !== undefined) {
+      const next = postUser(session, withoutFormat(user))
+      state.putPart(session, {
+        id: state.ids.ascending("prt"),
+        messageID: next.id,
+        sessionID: session.info.id,
+        type: "text",
+        text: FakeSubtask.continuation,
+        synthetic: true
+      })
+    }
+    return true
+  })
+
+  /** Ends a turn that cannot go on: nobody handles the failure, so the server reports it once more. */
+  const reject = (session: StoredSession, run: Run, failure: Failure, report: string) => {
+    run.isRejected = true
+    state.fail(session, failure)
+    state.setStatus(session, { type: "idle" })
+    state.fail(session, Failures.unhandled(report))
+  }
+
   const overflow = (session: StoredSession, user: User, step: FakeStep.FakeStep, message: string) => {
     state.fail(session, Failures.contextOverflow(message))
     step.close({})
-    const order = postUser(session, user)
+    const order = postUser(session, withoutFormat(user))
     const ids = { id: state.ids.ascending("prt"), messageID: order.id, sessionID: session.info.id }
     state.putPart(session, { ...ids, type: "compaction", auto: true, overflow: true })
   }
@@ -214,7 +283,7 @@ export const make = (options: Options): FakeTurn => {
     state.putAssistant(session, info)
     yield* step.run(() => ({ text: "Scripted title" }))
     run.step = undefined
-    const order = postUser(session, user)
+    const order = postUser(session, withoutFormat(user))
     state.putPart(session, {
       id: state.ids.ascending("prt"),
       messageID: order.id,
@@ -228,14 +297,19 @@ export const make = (options: Options): FakeTurn => {
     state.compacted(session)
   })
 
-  const postUser = (session: StoredSession, { agent, model }: Pick<User, "agent" | "model">, id?: string): User => {
+  const postUser = (
+    session: StoredSession,
+    { agent, format, model }: Pick<User, "agent" | "format" | "model">,
+    id?: string
+  ): User => {
     const info: User = {
       id: id ?? state.ids.ascending("msg"),
       role: "user",
       sessionID: session.info.id,
       time: { created: state.now() },
       agent,
-      model
+      model,
+      ...(format !== undefined && { format })
     }
     state.postUser(session, info)
     return info
@@ -249,16 +323,22 @@ export const make = (options: Options): FakeTurn => {
   const isAnswered = (session: StoredSession, user: User): boolean => {
     const last = state.lastPosted(session, "assistant")
     return last?.role === "assistant" && last.parentID === user.id && last.finish !== undefined &&
-      last.finish !== "tool-calls"
+      last.finish !== "tool-calls" && !hasToolCall(session, last.id)
   }
 
   const begin = (session: StoredSession): void => {
     const run: Run = {
+      session,
       stopped: Latch.makeUnsafe(),
       ended: Deferred.makeUnsafe(),
+      cancelled: Latch.makeUnsafe(),
       step: undefined,
       fiber: undefined,
       isEnding: false,
+      isSubtask: false,
+      isAborted: false,
+      isCancelled: false,
+      isAbortDue: false,
       isCrashed: false,
       isRejected: false,
       isWanted: false
@@ -281,11 +361,18 @@ export const make = (options: Options): FakeTurn => {
   }
 
   const prompt: FakeTurn["prompt"] = (session, body) => {
-    const agent = body.agent ?? session.info.agent ?? "build"
-    if (!Failures.agents.includes(agent) && agent !== session.info.agent) {
-      const unknown = Failures.unknownAgent(agent)
+    const agent = body.agent ?? session.info.agent ?? defaultAgent
+    if (agents.find(agent) === undefined) {
+      const unknown = Failures.unknownAgent(agent, agents.available)
       state.fail(session, unknown)
-      state.fail(session, Failures.withStack("UnknownError", Failures.unknownError("UnknownError")))
+      state.fail(session, Failures.unhandled("UnknownError: UnknownError"))
+      return undefined
+    }
+    const messageID = body.messageID ?? state.ids.ascending("msg")
+    const owner = { messageID, sessionID: session.info.id }
+    const resolved = FakePrompt.resolve(state, owner, body.parts)
+    if ("name" in resolved) {
+      state.fail(session, resolved)
       return undefined
     }
     const model = body.model ?? modelOf(session) ?? FakeStep.defaultModel
@@ -295,15 +382,9 @@ export const make = (options: Options): FakeTurn => {
         model: { id: model.modelID, providerID: model.providerID, variant: "default" }
       })
     }
-    const user = postUser(session, { agent, model }, body.messageID)
-    for (const { id, ...part } of body.parts) {
-      state.putPart(session, {
-        id: id ?? state.ids.ascending("prt"),
-        ...part,
-        messageID: user.id,
-        sessionID: session.info.id
-      })
-    }
+    for (const failure of resolved.failures) state.fail(session, failure)
+    const user = postUser(session, { agent, model, ...(body.format && { format: body.format }) }, messageID)
+    for (const part of resolved.parts) state.putPart(session, part)
     state.updateSession(session, {})
     if (body.noReply !== true) {
       const run = runs.get(session)
@@ -319,48 +400,36 @@ export const make = (options: Options): FakeTurn => {
       return run === undefined ? Effect.succeed("answered") : Deferred.await(run.ended)
     })
 
-  const abort: FakeTurn["abort"] = (session) =>
-    Effect.suspend(() => {
-      const run = runs.get(session)
-      if (run === undefined) return Effect.void
-      run.fiber?.interruptUnsafe()
-      return run.stopped.await
-    })
+  const abort: FakeTurn["abort"] = (session) => abortRun(state, runs, session)
 
   return {
     prompt,
     settled,
     abort,
     crash: Effect.suspend(() => {
+      approvals.clear()
       for (const run of runs.values()) run.isCrashed = true
       return Fiber.interruptAll([...runs.values()].flatMap(({ fiber }) => fiber ?? []))
     }),
     modelRequests: () => modelRequests.slice(),
-    allowAlways: (permission, patterns) => {
-      approved = [...approved, ...patterns.map((pattern) => ({ permission, pattern, action: "allow" as const }))]
-    }
+    allowAlways: (directory, permission, patterns) => {
+      const allowed = patterns.map((pattern) => ({ permission, pattern, action: "allow" as const }))
+      approvals.set(directory, [...approved(directory), ...allowed])
+    },
+    approved
   }
 }
 
 // internal
 
-interface Run {
-  /** Opens when the session said that it is idle after an abort. */
-  readonly stopped: Latch.Latch
-  readonly ended: Deferred.Deferred<"answered" | "rejected">
-  step: FakeStep.FakeStep | undefined
-  fiber: Fiber.Fiber<void> | undefined
-  /** A prompt that arrives now is answered by a run of its own. */
-  isEnding: boolean
-  isCrashed: boolean
-  isRejected: boolean
-  isWanted: boolean
-}
+const defaultAgent = "build"
+
+/** A compaction loses the format: what follows is answered in plain text (1.18.33). */
+const withoutFormat = ({ agent, model }: User) => ({ agent, model })
+
+/** A message with a tool call is not the end, whatever its finish reason. */
+const hasToolCall = (session: StoredSession, id: string): boolean =>
+  [...session.messages.get(id)?.parts.values() ?? []].some(({ type }) => type === "tool")
 
 const isCompaction = (session: StoredSession, user: User): boolean =>
   [...session.messages.get(user.id)?.parts.values() ?? []].some((part) => part.type === "compaction")
-
-const lastText = ({ parts }: Message): string => {
-  const last = parts.findLast((part) => part.type === "text")
-  return last?.type === "text" ? last.text : ""
-}

@@ -6,6 +6,8 @@
  * @since 0.1.0
  */
 
+import type { Change } from "./FakeFiles.ts"
+
 /**
  * An event of `GET /event`.
  *
@@ -106,6 +108,16 @@ export interface ModelRef {
 }
 
 /**
+ * The form that a prompt wants its answer in. The server stores it with the prompt, and cannot list what it has stored (1.18.33).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Format =
+  | { readonly type: "text" }
+  | { readonly type: "json_schema"; readonly schema: Properties; readonly retryCount: number }
+
+/**
  * @category models
  * @since 0.1.0
  */
@@ -116,7 +128,8 @@ export interface User {
   readonly time: { readonly created: number }
   readonly agent: string
   readonly model: ModelRef
-  readonly summary?: { readonly diffs: ReadonlyArray<unknown> }
+  readonly format?: Format
+  readonly summary?: { readonly diffs: ReadonlyArray<Change> }
 }
 
 /**
@@ -138,6 +151,8 @@ export interface Assistant {
   readonly summary?: true
   readonly time: { readonly created: number; readonly completed?: number }
   readonly finish?: string
+  /** The arguments of the last call of `StructuredOutput`, whatever they are: the server checks nothing. */
+  readonly structured?: Properties
   readonly error?: Failure
 }
 
@@ -181,6 +196,30 @@ export interface ToolPart extends PartBase {
 }
 
 /**
+ * @category models
+ * @since 0.1.0
+ */
+export interface FilePart extends PartBase {
+  readonly type: "file"
+  readonly mime: string
+  readonly url: string
+  readonly filename?: string
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface SubtaskPart extends PartBase {
+  readonly type: "subtask"
+  readonly prompt: string
+  readonly description: string
+  readonly agent: string
+  readonly model?: ModelRef
+  readonly command?: string
+}
+
+/**
  * `title` and `metadata` appear while the tool runs.
  *
  * @category models
@@ -204,15 +243,18 @@ export interface ToolState {
 export type Part =
   | TextPart
   | ToolPart
-  | (PartBase & { readonly type: "step-start" })
+  | (PartBase & { readonly type: "step-start"; readonly snapshot?: string })
   | (PartBase & {
     readonly type: "step-finish"
     readonly reason: string
+    readonly snapshot?: string
     readonly tokens: Tokens
     readonly cost: number
   })
+  | (PartBase & { readonly type: "patch"; readonly hash: string; readonly files: ReadonlyArray<string> })
   | (PartBase & { readonly type: "compaction"; readonly auto: boolean; readonly overflow?: boolean })
-  | (PartBase & { readonly type: "file"; readonly mime: string; readonly url: string; readonly filename?: string })
+  | FilePart
+  | SubtaskPart
   | (PartBase & { readonly type: "agent"; readonly name: string })
 
 /**

@@ -24,6 +24,7 @@
 import { layer as sharing } from "@effect/vitest"
 import type { SessionStore } from "@opencode-turn/core/SessionStore"
 import type * as Layer from "effect/Layer"
+import { asks } from "./internal/contract/Asks.ts"
 import { cancels } from "./internal/contract/Cancels.ts"
 import { claims } from "./internal/contract/Claims.ts"
 import { housekeeping } from "./internal/contract/Housekeeping.ts"
@@ -75,6 +76,7 @@ export const describeSessionStore = <E>(
     races(it, options.rounds ?? 1_000)
     reading(it)
     watching(it)
+    asks(it)
     isolation(it)
     sequences(it)
   })

@@ -36,7 +36,7 @@ export const removeMessage = (self: Reply, messageId: MessageId): Reply => {
 export const continueTurn = (self: Reply, messageId: MessageId): Reply => {
   if (self.frame.continuations.includes(messageId)) return self
   const continuations = [...self.frame.continuations, messageId]
-  return withFrame(self, {
+  return withFrame(withoutEntriesOf(self, messageId), {
     continuations,
     // An answer that was seen before the message that it answers was not known to be one.
     messages: self.frame.messages.map((message) =>
@@ -61,6 +61,10 @@ export const continuationsIn = (promptId: MessageId, messages: ReadonlyArray<Mes
   }
   return continuations
 }
+
+/** Drops the parts of a message. */
+export const withoutEntriesOf = (self: Reply, messageId: MessageId): Reply =>
+  mapEntries(self, (entry) => (entry.kind !== "todos" && entry.messageId === messageId ? undefined : entry))
 
 /** What a message is to the turn. */
 export const ownershipOf = (
@@ -100,6 +104,3 @@ const attribute = (self: Reply, { id, ownership }: MessageState): Reply =>
       (ownership === "summary" && entry.kind === "part" && entry.part.type === "step-finish")
     return isKept ? { ...entry, isOurs: true } : undefined
   })
-
-const withoutEntriesOf = (self: Reply, messageId: MessageId): Reply =>
-  mapEntries(self, (entry) => (entry.kind !== "todos" && entry.messageId === messageId ? undefined : entry))

@@ -5,7 +5,8 @@
  * @since 0.1.0
  */
 import type { PartId } from "../Ids.ts"
-import type { AssistantMessage, Message, MessageInfo } from "../Message.ts"
+import type { Message, MessageInfo } from "../Message.ts"
+import { isLast } from "../Message.ts"
 import type { WirePart } from "../Part.ts"
 import type { Entry } from "./ReplyEntry.ts"
 import * as ReplyEntry from "./ReplyEntry.ts"
@@ -14,13 +15,7 @@ import { applyPart, insert, takeBackPart } from "./ReplyParts.ts"
 import type { MessageState, Reply } from "./ReplyState.ts"
 import { current, indexOf, withEntries } from "./ReplyState.ts"
 
-/**
- * Folds a reading of the turn's stored messages that may lag behind the stream: nothing that may still grow shrinks, and what
- * the stream missed takes its place between what it brought.
- *
- * @category folding
- * @since 0.1.0
- */
+/** Folds a reading of one session's messages that may lag behind the stream. */
 export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
   let merged = continuationsIn(self.promptId, messages).reduce(continueTurn, self)
   let before: PartId | undefined
@@ -39,13 +34,7 @@ export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
   return merged === self ? self : { ...merged, eventCount: self.eventCount }
 }
 
-/**
- * Makes the turn's stored messages the truth: their parts, their order and their text, also where it is shorter.
- * Stream-only parts keep their place behind the part that they followed.
- *
- * @category folding
- * @since 0.1.0
- */
+/** Makes the stored messages of one session the truth. */
 export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
   const streamed = current(self)
   const streamedById = new Map(streamed.map((entry) => [entry.id, entry]))
@@ -74,7 +63,7 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
       continuations,
       // A session can fail without any message that says so (an unknown model): the streamed failure stays, unless the
       // server has an answer that ended well.
-      failure: last?.error ?? (last !== undefined && isEnd(last) ? undefined : self.frame.failure),
+      failure: last?.error ?? (last !== undefined && isLast(last) ? undefined : self.frame.failure),
       retry: undefined
     }
   }
@@ -96,7 +85,3 @@ const withTodos = (entries: ReadonlyArray<Entry>, streamed: ReadonlyArray<Entry>
   const after = streamed.slice(0, place).map((entry) => positions.get(entry.id)).findLast((at) => at !== undefined)
   return entries.toSpliced((after ?? -1) + 1, 0, todos)
 }
-
-/** Whether the turn can end with this message: it did not end to call tools, or to make room in the context. */
-const isEnd = ({ finish, isSummary }: AssistantMessage): boolean =>
-  !isSummary && finish !== undefined && finish !== "tool-calls"

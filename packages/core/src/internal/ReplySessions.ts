@@ -1,12 +1,12 @@
 /**
- * What a reply knows of its sessions: subagents, what they ask, the root's status and its failure.
+ * What a reply knows of its sessions: what they ask, and the status and the failure of its own one.
  *
  * @since 0.1.0
  */
 import * as Equal from "effect/Equal"
 import type { Ask } from "../Ask.ts"
 import type { RequestId, SessionId } from "../Ids.ts"
-import type { Asked, AskResolved, SessionFailed, SessionOpened, StatusChanged } from "../TurnEvent.ts"
+import type { Asked, AskResolved, SessionFailed, StatusChanged } from "../TurnEvent.ts"
 import { isStale } from "./EventOrder.ts"
 import { takeBackTry } from "./ReplyParts.ts"
 import type { Reply } from "./ReplyState.ts"
@@ -41,30 +41,24 @@ export const syncAsks = (self: Reply, pending: ReadonlyArray<Ask>, asOf: Reply =
     : { ...resolved, frame: { ...resolved.frame, asks: [...resolved.frame.asks, ...added] } }
 }
 
-/** A session of the tree opened another one. */
-export const applySession = (self: Reply, { agent, parentId, sessionId, title }: SessionOpened): Reply =>
-  parentId !== undefined && isInTree(self, parentId) && !isInTree(self, sessionId)
-    ? withFrame(self, { subagents: [...self.frame.subagents, { sessionId, parentId, title, agent }] })
-    : self
+/** The asks of a session that is idle: it waits for nobody, they went with the run that made them (abort, server restart). */
+export const settleAsks = (self: Reply, { eventId, sessionId, status }: StatusChanged): Reply =>
+  status.type !== "idle" || self.frame.asks.length === 0 ? self : resolveAsks(
+    self,
+    (ask) => ask.sessionId === sessionId && !isStale(self.frame.askEventIds.get(ask.id), eventId)
+  )
 
-/** A session of the tree is busy or idle, or waits to ask its model again. */
-export const applyStatus = (self: Reply, { eventId, sessionId, status }: StatusChanged): Reply => {
-  if (!isInTree(self, sessionId)) return self
-  // A session that is idle waits for nobody: its asks went with the run that made them (abort, server restart).
-  const settled = status.type === "idle"
-    ? resolveAsks(
-      self,
-      (ask) => ask.sessionId === sessionId && !isStale(self.frame.askEventIds.get(ask.id), eventId)
-    )
-    : self
-  if (sessionId !== self.sessionId || isStale(self.frame.statusEventId, eventId)) return settled
+/** The session is busy or idle, or waits to ask its model again. */
+export const applyStatus = (self: Reply, { eventId, status }: StatusChanged): Reply => {
+  if (isStale(self.frame.statusEventId, eventId)) return self
   const retry = status.type === "retry"
     ? { attempt: status.attempt, message: status.message, nextMillis: status.nextMillis }
     : undefined
-  if (Equal.equals(settled.frame.retry, retry)) return settled
-  return withFrame(retry === undefined ? settled : takeBackTry(settled, eventId), {
+  if (Equal.equals(self.frame.retry, retry)) return self
+  return withFrame(retry === undefined ? self : takeBackTry(self, eventId), {
     retry,
-    statusEventId: eventId ?? settled.frame.statusEventId
+    retries: self.frame.retries + (retry === undefined ? 0 : 1),
+    statusEventId: eventId ?? self.frame.statusEventId
   })
 }
 
@@ -94,8 +88,8 @@ export const applyResolved = (self: Reply, { requestId, sessionId }: AskResolved
   })
 }
 
-/** A session is gone, and with it what it asked. */
-export const applyDeleted = (self: Reply, sessionId: SessionId): Reply =>
+/** The asks of a session that is gone went with it. */
+export const dropAsks = (self: Reply, sessionId: SessionId): Reply =>
   resolveAsks(self, (ask) => ask.sessionId === sessionId)
 
 // internal

@@ -8,6 +8,7 @@
 import type { Ask } from "../Ask.ts"
 import type { MessageId, PartId, RequestId, SessionId } from "../Ids.ts"
 import type { AssistantMessage } from "../Message.ts"
+import type { SubagentStatus } from "../Subagent.ts"
 import type { UpstreamFailure } from "../Upstream.ts"
 import type { Entry } from "./ReplyEntry.ts"
 import { isVisibleText } from "./ReplyEntry.ts"
@@ -40,9 +41,11 @@ export interface Reply {
  * **Details**
  *
  * `messages` are the assistant messages seen. `continuations` are the user messages that OpenCode wrote to go on with the
- * turn; what answers them answers the prompt. `userMessages` are the other messages of users, `removed` the messages and
- * parts that were taken away: neither comes back with a late event. `askEventIds`, `failureEventId` and `statusEventId` tell a
- * late copy of an event from a new one. `hasGap`: events may have been missed since the fold began.
+ * turn; what answers them answers the prompt. In the reply of a subagent they are all the prompts that it was given in the turn.
+ * `userMessages` are the other messages of users, `removed` the messages and parts that were taken away: neither comes back with
+ * a late event. `askEventIds`, `failureEventId` and `statusEventId` tell a late copy of an event from a new one. `asks` and
+ * `subagents` are those of the whole tree, and kept by its root. `retries` counts how often the session's model was to be asked
+ * again. `hasGap`: events may have been missed since the fold began.
  *
  * @category models
  * @since 0.1.0
@@ -55,8 +58,9 @@ export interface Frame {
   readonly asks: ReadonlyArray<Ask>
   readonly askEventIds: ReadonlyMap<RequestId, string>
   readonly resolvedAsks: ReadonlyArray<RequestId>
-  readonly subagents: ReadonlyArray<Subagent>
+  readonly subagents: ReadonlyArray<SubagentState>
   readonly retry: Retry | undefined
+  readonly retries: number
   readonly failure: UpstreamFailure | undefined
   readonly failureEventId: string | undefined
   readonly statusEventId: string | undefined
@@ -77,16 +81,24 @@ export interface MessageState {
 }
 
 /**
- * A session that a tool of the turn opened, directly or through another subagent.
+ * A session that a tool of the turn opened, directly or through another subagent, while it is folded.
+ *
+ * **Details**
+ *
+ * `reply` is what it says in this turn: every prompt that was given to it since the turn's own is one of its continuations.
+ * `openedBy` is the tool part that names it, once that is known.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Subagent {
+export interface SubagentState {
   readonly sessionId: SessionId
   readonly parentId: SessionId
+  readonly openedBy: PartId | undefined
   readonly title: string
   readonly agent: string | undefined
+  readonly status: SubagentStatus
+  readonly reply: Reply
 }
 
 /**
@@ -125,6 +137,7 @@ export const make = (ids: { readonly sessionId: SessionId; readonly promptId: Me
     resolvedAsks: [],
     subagents: [],
     retry: undefined,
+    retries: 0,
     failure: undefined,
     failureEventId: undefined,
     statusEventId: undefined,
@@ -190,6 +203,17 @@ export const mapEntries = (self: Reply, f: (entry: Entry) => Entry | undefined):
   const entries = before.map(f).filter((entry) => entry !== undefined)
   const isSameList = entries.length === before.length && entries.every((entry, index) => entry === before[index])
   return isSameList ? self : withEntries(self, entries)
+}
+
+/** Changes the subagents; that is no event of its own. `self` if none changed. */
+export const mapSubagents = (
+  self: Reply,
+  f: (subagent: SubagentState) => SubagentState | undefined
+): Reply => {
+  const before = self.frame.subagents
+  const subagents = before.map(f).filter((subagent) => subagent !== undefined)
+  const isSame = subagents.length === before.length && subagents.every((subagent, at) => subagent === before[at])
+  return isSame ? self : { ...self, frame: { ...self.frame, subagents } }
 }
 
 /** Changes the frame. */

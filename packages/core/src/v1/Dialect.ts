@@ -175,6 +175,10 @@ export const make = Effect.fnUntraced(function*(
     origin,
     health: withTimeout("health", probe),
 
+    agents: requestJson("list agents", Schema.Array(Wire.WireAgent), HttpClientRequest.get("/agent")).pipe(
+      Effect.map((agents) => agents.map(Wire.toAgent))
+    ),
+
     createSession: ({ parentId, permission, title }) =>
       requestJson(
         "create session",
@@ -295,6 +299,13 @@ export const make = Effect.fnUntraced(function*(
         Effect.map((todos) => todos.map(Wire.toTodo)),
         orSessionNotFound(id)
       ),
+
+    diff: (id, promptId) =>
+      requestJson(
+        "diff",
+        Schema.Array(Wire.WireDiff),
+        HttpClientRequest.get(session(id, "/diff"), { urlParams: { messageID: promptId } })
+      ).pipe(Effect.map((files) => files.map(Wire.toDiff))),
 
     events: Stream.unwrap(Effect.gen(function*() {
       yield* whenReady

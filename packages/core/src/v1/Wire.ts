@@ -8,13 +8,16 @@
  */
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import type { FileDiff } from "../Artifact.ts"
 import type { PermissionAsk, QuestionAsk } from "../Ask.ts"
+import type { Agent } from "../Dialect.ts"
 import { MessageId, PartId, RequestId, SessionId } from "../Ids.ts"
 import type { Message, MessageInfo, Session, SessionStatus } from "../Message.ts"
 import type { Todo, WirePart } from "../Part.ts"
-import type { Prompt } from "../Prompt.ts"
+import type { ModelRef, Prompt } from "../Prompt.ts"
 import type { UpstreamFailure } from "../Upstream.ts"
 import * as Usage from "../Usage.ts"
+import { changedFiles } from "./ToolFiles.ts"
 
 const Json = Schema.Record(Schema.String, Schema.Unknown)
 
@@ -72,7 +75,11 @@ const WireAssistant = Schema.Struct({
   cost: Schema.Finite,
   tokens: WireTokens,
   summary: Schema.optionalKey(Schema.Boolean),
-  structured: Schema.optionalKey(Schema.Unknown)
+  structured: Schema.optionalKey(Schema.Unknown),
+  path: Schema.optionalKey(Schema.Struct({
+    cwd: Schema.optionalKey(Schema.String),
+    root: Schema.optionalKey(Schema.String)
+  }))
 })
 
 /**
@@ -184,6 +191,27 @@ export const WireTodo = Schema.Struct({
 })
 
 /**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireAgent = Schema.Struct({
+  name: Schema.String,
+  mode: Schema.String,
+  hidden: Schema.optionalKey(Schema.Boolean)
+})
+
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireDiff = Schema.Struct({
+  file: Schema.String,
+  additions: Schema.Finite,
+  deletions: Schema.Finite,
+  status: Schema.optionalKey(Schema.String)
+})
+
+/**
  * **Gotchas**
  *
  * The last member takes any other status: one unknown status must not make the list of all unreadable.
@@ -270,7 +298,9 @@ export const toInfo = (wire: typeof WireInfo.Type, parts: ReadonlyArray<unknown>
       error: wire.error === undefined ? undefined : toFailure(wire.error),
       usage: toUsage(wire.cost, wire.tokens),
       isSummary: wire.summary ?? false,
-      structured: wire.structured
+      structured: wire.structured,
+      directory: wire.path?.cwd,
+      worktree: wire.path?.root
     }
 
 /**
@@ -324,6 +354,7 @@ export const fromAnyPart = (wire: AnyPart): Option.Option<WirePart> => {
     case "tool": {
       const { error, input, metadata, output, status, time, title } = wire.state
       const subagent = metadata?.["sessionId"]
+      const files = changedFiles(wire.tool, wire.state)
       return Option.some({
         ...ids,
         type: "tool",
@@ -337,6 +368,7 @@ export const fromAnyPart = (wire: AnyPart): Option.Option<WirePart> => {
         ...(error !== undefined && refusal.test(error) && { isRefused: true }),
         ...(metadata !== undefined && { metadata }),
         ...(typeof subagent === "string" && { subagent: SessionId.make(subagent) }),
+        ...(files !== undefined && { files }),
         ...(time?.start !== undefined && { startedMillis: time.start }),
         ...(time?.end !== undefined && { endedMillis: time.end })
       })
@@ -405,6 +437,31 @@ export const toTodo = (wire: typeof WireTodo.Type): Todo => ({
 })
 
 /**
+ * An agent.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toAgent = (wire: typeof WireAgent.Type): Agent => ({
+  name: wire.name,
+  mode: wire.mode,
+  isHidden: wire.hidden ?? false
+})
+
+/**
+ * A file of a diff.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toDiff = ({ additions, deletions, file, status }: typeof WireDiff.Type): FileDiff => ({
+  path: file,
+  change: status === "added" || status === "deleted" || status === "modified" ? status : "unknown",
+  additions,
+  deletions
+})
+
+/**
  * The body of a prompt.
  *
  * @category translations
@@ -428,11 +485,18 @@ export const fromPrompt = (prompt: Prompt): Record<string, unknown> => ({
         }
       case "agent":
         return { ...identity, type: "agent", name: part.name }
+      case "subtask":
+        return {
+          ...identity,
+          type: "subtask",
+          description: part.description,
+          prompt: part.prompt,
+          agent: part.agent,
+          ...fromModel(part.model)
+        }
     }
   }),
-  ...(prompt.model !== undefined && {
-    model: { providerID: prompt.model.providerId, modelID: prompt.model.modelId }
-  }),
+  ...fromModel(prompt.model),
   ...(prompt.agent !== undefined && { agent: prompt.agent }),
   ...(prompt.variant !== undefined && { variant: prompt.variant }),
   ...(prompt.system !== undefined && { system: prompt.system }),
@@ -440,6 +504,9 @@ export const fromPrompt = (prompt: Prompt): Record<string, unknown> => ({
 })
 
 // internal
+
+const fromModel = (model: ModelRef | undefined) =>
+  model === undefined ? {} : { model: { providerID: model.providerId, modelID: model.modelId } }
 
 /** The two texts of 1.18.33 for a refusal that ends the turn; one with feedback goes on, and reads otherwise. */
 const refusal = /^The user (?:rejected permission to use this specific tool call\.|dismissed this question)$/

@@ -50,6 +50,8 @@ const operations = (client: Dialect): Readonly<Record<string, Effect.Effect<unkn
   permissions: client.permissions,
   answerPermission: client.answerPermission(requestId, { reply: "once" }),
   todos: client.todos(sessionId),
+  agents: client.agents,
+  diff: client.diff(sessionId, messageId),
   events: Stream.runDrain(client.events)
 })
 
@@ -178,6 +180,76 @@ describe("requests", () => {
     (client) => client.answerPermission(requestId, { reply: "reject", message: "use ls" }),
     true,
     { method: "POST", path: "/permission/per_1/reply", body: { reply: "reject", message: "use ls" } }
+  )
+  request(
+    "agents",
+    (client) => Effect.map(client.agents, (all) => ({ all })),
+    [
+      { name: "general", description: "d", mode: "subagent", native: true, permission: [], options: {} },
+      { name: "title", mode: "primary", hidden: true }
+    ],
+    { method: "GET", path: "/agent" },
+    {
+      all: [
+        { name: "general", mode: "subagent", isHidden: false },
+        { name: "title", mode: "primary", isHidden: true }
+      ]
+    }
+  )
+  request(
+    "the changes of a prompt",
+    (client) => Effect.map(client.diff(sessionId, messageId), (all) => ({ all })),
+    [
+      { file: "sub/old.txt", patch: "@@ -1 +1 @@", additions: 1, deletions: 2, status: "modified" },
+      { file: "older server", before: "", after: "x", additions: 1, deletions: 0 }
+    ],
+    { method: "GET", path: "/session/ses_1/diff", query: { messageID: "msg_1" } },
+    {
+      all: [
+        { path: "sub/old.txt", change: "modified", additions: 1, deletions: 2 },
+        { path: "older server", change: "unknown", additions: 1, deletions: 0 }
+      ]
+    }
+  )
+  request(
+    "a prompt of every kind of part",
+    (client) =>
+      client.prompt(sessionId, {
+        ids: { promptId: messageId, partIds: ["a", "b", "c", "d"].map((id) => PartId.make(`prt_${id}`)) },
+        parts: [
+          { type: "file", mediaType: "image/png", url: "data:image/png;base64,AA==", filename: "a.png" },
+          { type: "agent", name: "general" },
+          { type: "subtask", description: "look", prompt: "look around", agent: "explore" },
+          {
+            type: "subtask",
+            description: "d",
+            prompt: "p",
+            agent: "general",
+            model: { providerId: "anthropic", modelId: "claude" }
+          }
+        ]
+      }),
+    undefined,
+    {
+      method: "POST",
+      path: "/session/ses_1/prompt_async",
+      body: {
+        messageID: "msg_1",
+        parts: [
+          { id: "prt_a", type: "file", mime: "image/png", url: "data:image/png;base64,AA==", filename: "a.png" },
+          { id: "prt_b", type: "agent", name: "general" },
+          { id: "prt_c", type: "subtask", description: "look", prompt: "look around", agent: "explore" },
+          {
+            id: "prt_d",
+            type: "subtask",
+            description: "d",
+            prompt: "p",
+            agent: "general",
+            model: { providerID: "anthropic", modelID: "claude" }
+          }
+        ]
+      }
+    }
   )
   request("to-dos", (client) => client.todos(sessionId), [{ content: "a", status: "done" }], {
     method: "GET",
@@ -365,6 +437,8 @@ describe("failures", () => {
         tags[name] = (yield* Effect.flip(operation))._tag
       }
       assert.deepStrictEqual(tags, {
+        agents: "StatusError",
+        diff: "StatusError",
         createSession: "StatusError",
         getSession: "SessionNotFound",
         updateSession: "SessionNotFound",

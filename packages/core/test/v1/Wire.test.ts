@@ -64,7 +64,8 @@ describe("parts", () => {
       ...base,
       status: "error",
       input: {},
-      error: "no"
+      error: "no",
+      files: []
     })
   })
 
@@ -160,9 +161,16 @@ describe("messages", () => {
       error: undefined,
       usage: { cost: 0.5, tokens },
       isSummary: false,
-      structured: undefined
+      structured: undefined,
+      directory: undefined,
+      worktree: undefined
     }
     assert.deepStrictEqual<unknown>(read({}), running)
+    assert.deepStrictEqual<unknown>(read({ path: { cwd: "/repo/sub", root: "/repo" } }), {
+      ...running,
+      directory: "/repo/sub",
+      worktree: "/repo"
+    })
     assert.deepStrictEqual<unknown>(
       read({ time: { created: 1, completed: 2 }, finish: "stop", summary: true, structured: { a: 1 } }),
       { ...running, completedMillis: 2, finish: "stop", isSummary: true, structured: { a: 1 } }

@@ -12,12 +12,12 @@ import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import { line } from "../internal/TerminalText.ts"
 import * as Connection from "./Connection.ts"
 import * as Database from "./Database.ts"
 import { type Failure, fromError } from "./Failure.ts"
 import * as JsonLines from "./JsonLines.ts"
 import { Output } from "./Output.ts"
-import { line } from "./TerminalText.ts"
 
 /** What the command line says. */
 export interface Options extends Connection.Flags {

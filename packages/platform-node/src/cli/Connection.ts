@@ -21,8 +21,8 @@ import type * as Scope from "effect/Scope"
 import { resolve } from "node:path"
 import * as LiveLayer from "../LiveLayer.ts"
 import * as OpencodeServer from "../OpencodeServer.ts"
+import { describeDuration } from "./Describe.ts"
 import { failed, type Failure, usage } from "./Failure.ts"
-import * as Screen from "./Screen.ts"
 import type { View } from "./TurnView.ts"
 
 /** What the command line says. */
@@ -81,7 +81,7 @@ export const start = Effect.fnUntraced(function*(
     Effect.mapError((error) => failed(error.message, error._tag))
   )
   yield* view.note(
-    `OpenCode is ready on ${server.url} (${Screen.describeDuration((yield* Clock.currentTimeMillis) - startedMillis)})`
+    `OpenCode is ready on ${server.url} (${describeDuration((yield* Clock.currentTimeMillis) - startedMillis)})`
   )
   const ended = Effect.flatMap(server.exited, (exitCode) =>
     Effect.fail(failed(

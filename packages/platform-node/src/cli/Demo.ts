@@ -44,7 +44,7 @@ export const demo: Effect.Effect<void, Failure, Services> = Effect.gen(function*
     )
   )
 
-  const view = yield* TurnView.human
+  const view = yield* TurnView.human()
   const server = yield* Connection.start({
     home: join(folder, "home"),
     directory,

@@ -34,10 +34,17 @@ export const fromError = (error: Told): Failure => failed(describe(error), error
 /** What an error says, and what to do about it where the error itself does not tell. */
 export const describe = (error: Told): string => {
   const advice = adviceFor(error)
-  return advice === undefined ? error.message : `${error.message.replace(/\.$/, "")}. ${advice}`
+  const message = error._tag === "TurnTimeout" ? error.message.replace(limitInMillis, toSeconds) : error.message
+  return advice === undefined ? message : `${message.replace(/\.$/, "")}. ${advice}`
 }
 
 // internal
+
+/** How `TurnTimeout` writes which limit was passed: nobody at a command line knows the limits by their names. */
+const limitInMillis = /(\d+) ms \(\w+\)/
+
+const toSeconds = (_: string, millis: string): string =>
+  Number(millis) < 1000 ? `${millis} ms` : `${Number((Number(millis) / 1000).toFixed(1))} s`
 
 const adviceFor = (error: Told): string | undefined => {
   switch (error._tag) {

@@ -7,48 +7,53 @@
  * | `part` | `part`: opened, changed or closed, the whole of it; takes the place of its deltas |
  * | `part.removed` | `partId` |
  * | `todos` | `todos` |
- * | `asked` | `ask`: a permission or a question |
- * | `answered` | `requestId` |
  * | `retrying` | `attempt`, `message`, `nextMillis` |
- * | `subagent` | `sessionId`, `parentId`, `title`, `agent` |
- * | `reset` | `reason`, `parts`: they take the place of all that came before |
+ * | `failed` | `failure`: what the model's provider reported; of a subagent it need not be the turn's failure |
+ * | `subagent` | `subagent`: opened, known to the tool that opened it, or ended; the whole of it |
+ * | `subagent.update` | `sessionId`, `openedBy` (the tool's part, or null), `update`: one of the objects above, of the subagent |
+ * | `asked` | `ask`: a permission or a question, with the `sessionId` that asks; `openedBy` as above |
+ * | `answered` | `requestId` |
+ * | `reset` | `reason`, `parts`, `subagents`: they take the place of all that came before |
  * | `queued` | `messageId`, `conversationId`, `behind`: the message that runs now, or null |
  * | `turn.finished` | see {@link fromEnding} |
  *
  * `watch` writes `snapshot` lines, with the fields of a stored message, before the last one.
  */
+import type { Artifact, Artifacts } from "@opencode-turn/core/Artifact"
 import * as Reply from "@opencode-turn/core/Reply"
-import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
+import type { ReplyUpdate, SessionUpdate } from "@opencode-turn/core/ReplyUpdate"
 import type { StoredMessage } from "@opencode-turn/core/SessionStore"
+import type { StoredAsk } from "@opencode-turn/core/StoredAsk"
+import type { Subagent } from "@opencode-turn/core/Subagent"
 import * as Usage from "@opencode-turn/core/Usage"
+import { escapeJson } from "../internal/TerminalText.ts"
 import type { Ending } from "./Ending.ts"
 import type { Failure } from "./Failure.ts"
 
 /** The line of an update. */
 export const fromUpdate = (update: ReplyUpdate): string => {
   switch (update._tag) {
-    case "TextDelta":
-      return encode({ type: "text.delta", partId: update.partId, delta: update.delta })
-    case "ReasoningDelta":
-      return encode({ type: "reasoning.delta", partId: update.partId, delta: update.delta })
-    case "PartChanged":
-      return encode({ type: "part", part: update.part })
-    case "PartRemoved":
-      return encode({ type: "part.removed", partId: update.partId })
-    case "TodosChanged":
-      return encode({ type: "todos", todos: update.todos })
+    case "SubagentUpdate": {
+      const { openedBy = null, sessionId } = update
+      return encode({ type: "subagent.update", sessionId, openedBy, update: fromSession(update.update) })
+    }
+    case "SubagentChanged":
+      return encode({ type: "subagent", subagent: fromSubagent(update.subagent) })
     case "Asked":
-      return encode({ type: "asked", ask: update.ask })
+      return encode({ type: "asked", ask: update.ask, openedBy: update.openedBy ?? null })
     case "AskResolved":
       return encode({ type: "answered", requestId: update.requestId })
-    case "Retrying":
-      return encode({ type: "retrying", ...update.retry })
-    case "SubagentOpened": {
-      const { agent, parentId, sessionId, title } = update.subagent
-      return encode({ type: "subagent", sessionId, parentId, title, agent: agent ?? null })
+    case "Reset": {
+      const { reason, reply } = update
+      return encode({
+        type: "reset",
+        reason,
+        parts: Reply.parts(reply),
+        subagents: Reply.subagents(reply).map(fromSubagent)
+      })
     }
-    case "Reset":
-      return encode({ type: "reset", reason: update.reason, parts: Reply.parts(update.reply) })
+    default:
+      return encode(fromSession(update))
   }
 }
 
@@ -61,18 +66,27 @@ export const fromWait = (waiting: StoredMessage, running: StoredMessage | undefi
     behind: running?.id ?? null
   })
 
-/** The last line of a turn. Every key is always there; what was not reached is `null`. */
+/**
+ * The last line of a turn. Every key is always there; what was not reached is `null`, and so are the changed files of a turn that
+ * is read from the store, which does not keep them. `cost` and `tokens` are the total of `usage`, `output` is the value of
+ * `--schema`.
+ */
 export const fromEnding = (ending: Ending): string => {
-  const { parts, reasoning, text, tools, usage } = ending.reply
+  const { parts, reasoning, text, todos, tools } = ending.reply
+  const { root, subagents, total } = ending.usage
   return encode({
     type: "turn.finished",
     status: ending.status,
     text,
+    output: ending.output ?? null,
     reasoning,
     parts,
     tools,
-    cost: usage.cost,
-    tokens: tokensOf(usage),
+    todos,
+    ...fromUsage(total),
+    usage: { total: fromUsage(total), root: fromUsage(root), subagents: fromUsage(subagents) },
+    subagents: ending.subagents.map(fromSubagent),
+    ...fromArtifacts(ending.artifacts),
     durationMs: ending.durationMillis,
     conversationId: ending.conversationId,
     sessionId: ending.sessionId ?? null,
@@ -83,16 +97,21 @@ export const fromEnding = (ending: Ending): string => {
 }
 
 /** The last line of a command that came to no turn, with the same keys. */
-export const fromFailure = (failure: Failure, conversation: string | undefined): string =>
-  encode({
+export const fromFailure = (failure: Failure, conversation: string | undefined): string => {
+  const nothing = fromUsage(Usage.zero)
+  return encode({
     type: "turn.finished",
     status: "failed",
     text: "",
+    output: null,
     reasoning: "",
     parts: [],
     tools: [],
-    cost: 0,
-    tokens: tokensOf(Usage.zero),
+    todos: [],
+    ...nothing,
+    usage: { total: nothing, root: nothing, subagents: nothing },
+    subagents: [],
+    ...fromArtifacts(undefined),
     durationMs: 0,
     conversationId: conversation ?? null,
     sessionId: null,
@@ -100,6 +119,7 @@ export const fromFailure = (failure: Failure, conversation: string | undefined):
     promptId: null,
     error: { tag: failure.tag, message: failure.message }
   })
+}
 
 /** The line of a stored message. */
 export const fromStored = (message: StoredMessage, type: "message" | "snapshot" = "message"): string =>
@@ -112,11 +132,25 @@ export const fromStored = (message: StoredMessage, type: "message" | "snapshot" 
     prompt: message.prompt,
     text: message.content,
     parts: message.parts,
-    cost: message.usage.cost,
-    tokens: tokensOf(message.usage),
+    ...fromUsage(message.usage),
+    subagents: message.subagents.map(fromSubagent),
     createdMillis: message.createdMillis,
     finishedMillis: message.finishedMillis,
     error: message.error
+  })
+
+/** The line of a stored request. */
+export const fromAsk = (stored: StoredAsk): string =>
+  encode({
+    type: "ask",
+    requestId: stored.id,
+    conversationId: stored.conversationId,
+    messageId: stored.messageId,
+    status: stored.status,
+    ask: stored.ask,
+    answer: stored.answer,
+    createdMillis: stored.createdMillis,
+    closedMillis: stored.closedMillis
   })
 
 /** The line of `prune`. */
@@ -124,19 +158,53 @@ export const fromPrune = (count: number): string => encode({ type: "pruned", cou
 
 // internal
 
-const tokensOf = ({ tokens: { cacheRead, cacheWrite, input, output, reasoning } }: Usage.Usage) => ({
-  input,
-  output,
-  reasoning,
-  cacheRead,
-  cacheWrite
+const fromSession = (update: SessionUpdate): object => {
+  switch (update._tag) {
+    case "TextDelta":
+      return { type: "text.delta", partId: update.partId, delta: update.delta }
+    case "ReasoningDelta":
+      return { type: "reasoning.delta", partId: update.partId, delta: update.delta }
+    case "PartChanged":
+      return { type: "part", part: update.part }
+    case "PartRemoved":
+      return { type: "part.removed", partId: update.partId }
+    case "TodosChanged":
+      return { type: "todos", todos: update.todos }
+    case "Retrying":
+      return { type: "retrying", ...update.retry }
+    case "Failed":
+      return { type: "failed", failure: update.failure }
+  }
+}
+
+const fromSubagent = ({ agent, openedBy, parentId, sessionId, status, text, title, usage }: Subagent) => ({
+  sessionId,
+  parentId,
+  openedBy: openedBy ?? null,
+  agent: agent ?? null,
+  title,
+  status,
+  text,
+  ...fromUsage(usage)
 })
 
-/** One line. What a terminal could take for an order is written as an escape of JSON, the value stays the same. */
-const encode = (value: object): string =>
-  `${
-    JSON.stringify(value).replaceAll(
-      /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu,
-      (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
-    )
-  }\n`
+const fromArtifacts = (artifacts: Artifacts | undefined) => ({
+  files: artifacts?.files.map(fromArtifact) ?? null,
+  filesUnread: artifacts?.unread ?? null
+})
+
+/** Without the contents, which may be large: the parts carry them. */
+const fromArtifact = ({ additions, change, deletions, path, sessionIds }: Artifact) => ({
+  path,
+  change,
+  additions: additions ?? null,
+  deletions: deletions ?? null,
+  sessionIds
+})
+
+const fromUsage = ({ cost, tokens: { cacheRead, cacheWrite, input, output, reasoning } }: Usage.Usage) => ({
+  cost,
+  tokens: { input, output, reasoning, cacheRead, cacheWrite }
+})
+
+const encode = (value: object): string => `${escapeJson(JSON.stringify(value))}\n`

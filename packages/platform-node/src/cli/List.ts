@@ -6,12 +6,12 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
 import type * as Scope from "effect/Scope"
+import { fit, line } from "../internal/TerminalText.ts"
 import * as Database from "./Database.ts"
+import { describeAge, describePrompt } from "./Describe.ts"
 import { type Failure, fromError } from "./Failure.ts"
 import * as JsonLines from "./JsonLines.ts"
 import { Output } from "./Output.ts"
-import { describePrompt } from "./Screen.ts"
-import { fit, line } from "./TerminalText.ts"
 
 /** What the command line says. */
 export interface Options {
@@ -65,12 +65,4 @@ const table = (rows: ReadonlyArray<ReadonlyArray<string>>, columns: number): str
     )
     .map((text) => `${text.trimEnd()}\n`)
     .join("")
-}
-
-const describeAge = (millis: number): string => {
-  const seconds = Math.max(0, Math.floor(millis / 1000))
-  if (seconds < 60) return `${seconds} s ago`
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`
-  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`
-  return `${Math.floor(seconds / 86_400)} d ago`
 }

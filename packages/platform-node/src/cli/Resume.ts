@@ -25,20 +25,23 @@ import * as Option from "effect/Option"
 import * as RcMap from "effect/RcMap"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import { line } from "../internal/TerminalText.ts"
 import * as Connection from "./Connection.ts"
 import * as Database from "./Database.ts"
+import { describeDuration } from "./Describe.ts"
 import { describe, failed, type Failure, fromError } from "./Failure.ts"
 import * as JsonLines from "./JsonLines.ts"
 import { Output } from "./Output.ts"
+import type { Mode } from "./Permissions.ts"
 import type { Services } from "./Run.ts"
-import { describeDuration, describeResult } from "./Screen.ts"
-import { line } from "./TerminalText.ts"
+import * as StoreGate from "./StoreGate.ts"
+import { describeResult } from "./Summary.ts"
 import * as TurnView from "./TurnView.ts"
 
 /** What the command line says. */
 export interface Options extends Connection.Flags {
   readonly database: string | undefined
-  readonly permission: "allow" | "deny"
+  readonly permission: Exclude<Mode, "ask">
   readonly worker: boolean
   readonly json: boolean
 }
@@ -48,7 +51,7 @@ export const resume = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<void, Failure, Services | Scope.Scope> {
     const flags = yield* Connection.settings(options)
     const { store } = yield* options.worker ? Database.open(options.database) : Database.openExisting(options.database)
-    const view = yield* options.json ? TurnView.json : TurnView.human
+    const view = yield* options.json ? TurnView.json : TurnView.human()
 
     yield* Effect.gen(function*() {
       const orphans = options.worker ? [] : yield* Effect.mapError(findOrphans(view), fromError)
@@ -57,10 +60,10 @@ export const resume = Effect.fnUntraced(
       const carry = yield* makeCarry(server, options)
       yield* Effect.raceFirst(options.worker ? work(carry, view) : once(orphans, carry), server.ended)
     }).pipe(
+      Effect.provideServiceEffect(HumanGate.HumanGate, gateOf(options.permission, view)),
       Effect.provideContext(store),
       Effect.provide(Tracer.layerNoop),
-      Effect.provideService(TurnPolicy.OnInterrupt, "release"),
-      Effect.provideService(HumanGate.HumanGate, options.permission === "allow" ? HumanGate.allow : HumanGate.deny)
+      Effect.provideService(TurnPolicy.OnInterrupt, "release")
     )
   },
   Effect.scoped
@@ -70,6 +73,22 @@ export const resume = Effect.fnUntraced(
 
 /** Takes a turn over, carries it to its end and prints that; nothing where another worker has it. */
 type Carry = (orphan: StoredMessage) => Effect.Effect<TurnResult | undefined, Failure, SessionStore | Tracer.Tracer>
+
+const gateOf = (
+  mode: Options["permission"],
+  view: TurnView.View
+): Effect.Effect<HumanGate.Gate, never, SessionStore> => {
+  switch (mode) {
+    case "store":
+      return StoreGate.make((ask, { messageId }) =>
+        view.note(`${messageId} waits for an answer: ${StoreGate.howTo(ask)}`)
+      )
+    case "allow":
+      return Effect.succeed(HumanGate.allow)
+    case "deny":
+      return Effect.succeed(HumanGate.deny)
+  }
+}
 
 /** How many turns are carried on at once. */
 const maxConcurrent = 16

@@ -1,9 +1,11 @@
 /**
  * `opencode-turn run`: one turn, on a server that runs or on one of its own.
  */
+import * as Attachment from "@opencode-turn/core/Attachment"
 import { Client } from "@opencode-turn/core/Client"
 import { AssistantMessageId, ConversationId, makeId } from "@opencode-turn/core/Ids"
-import { parseModel } from "@opencode-turn/core/Prompt"
+import * as TurnOutput from "@opencode-turn/core/Output"
+import { parseModel, type PromptPart } from "@opencode-turn/core/Prompt"
 import { retrying } from "@opencode-turn/core/Retrying"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { isOpen } from "@opencode-turn/core/StoredMessage"
@@ -14,12 +16,16 @@ import type * as Prompt from "effect/cli/Prompt"
 import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import type * as Path from "effect/Path"
 import type { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
+import { line } from "../internal/TerminalText.ts"
 import * as Connection from "./Connection.ts"
 import * as Database from "./Database.ts"
 import * as Ending from "./Ending.ts"
@@ -39,6 +45,8 @@ export interface Options extends Connection.Flags {
   readonly permission: Permissions.Mode | undefined
   readonly whenBusy: "queue" | "reject" | "replace" | undefined
   readonly timeout: Duration.Duration | undefined
+  readonly files: ReadonlyArray<string>
+  readonly schema: string | undefined
   readonly json: boolean
   readonly prompt: string | undefined
 }
@@ -49,7 +57,7 @@ export type Services = Output | Stop | Prompt.Environment | ChildProcessSpawner 
 /** Runs the turn; fails where it did not complete. */
 export const run = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<void, Failure, Services | Scope.Scope> {
-    const view = yield* options.json ? TurnView.json : TurnView.human
+    const view = yield* options.json ? TurnView.json : TurnView.human({ hasValue: options.schema !== undefined })
     const result = yield* Effect.tapError(attempt(options, view), (failure) => view.fail(failure, options.conversation))
     yield* Ending.toExit(result)
   },
@@ -63,7 +71,10 @@ const attempt = Effect.fnUntraced(function*(
   view: TurnView.View
 ): Effect.fn.Return<TurnResult, Failure, Services | Scope.Scope> {
   // All that can be wrong with the command line is found out before anything is started or stored.
-  const prompt = yield* readPrompt(options.prompt)
+  const text = yield* readPrompt(options.prompt)
+  const files = yield* Effect.forEach(options.files, readFile)
+  const prompt: ReadonlyArray<PromptPart> = [{ type: "text", text }, ...files]
+  const output = options.schema === undefined ? undefined : yield* readSchema(options.schema)
   if (options.model !== undefined) {
     yield* Effect.mapError(parseModel(options.model), (error) => usage(error.message))
   }
@@ -77,17 +88,17 @@ const attempt = Effect.fnUntraced(function*(
   const messageId = AssistantMessageId.make(yield* makeId("asm"))
   const rules = Permissions.rules(permission)
   const { now: onQuit, onStop } = yield* Stop
-  const output = yield* Output
+  const streams = yield* Output
   yield* onStop({
     slow: view.note("stopping … (Ctrl-C again leaves the turn unfinished, to opencode-turn resume)"),
-    second: letGo(messageId, view).pipe(Effect.provideContext(store), Effect.provideService(Output, output))
+    second: letGo(messageId, view).pipe(Effect.provideContext(store), Effect.provideService(Output, streams))
   })
 
   const turn = Effect.gen(function*() {
     const folder = yield* Effect.provide(
       prepareSession(conversationId, rules),
       Connection.client(server, server.directory)
-    )
+    ).pipe(TurnView.tellSilence(view.note(TurnView.silence)))
     return yield* TurnView.run(
       {
         conversationId,
@@ -96,6 +107,7 @@ const attempt = Effect.fnUntraced(function*(
         agent: options.agent,
         model: options.model,
         system: options.system,
+        output,
         ...(rules.length > 0 && { permission: rules })
       },
       { view, permission, onQuit }
@@ -151,11 +163,28 @@ const readPrompt = Effect.fnUntraced(function*(argument: string | undefined) {
     : text.trimEnd()
 })
 
+const readFile = (path: string): Effect.Effect<PromptPart, Failure, FileSystem.FileSystem | Path.Path> =>
+  Effect.mapError(Attachment.fromPath(path), (error) => usage(`--file: ${error.reason}`))
+
+const readSchema = Effect.fnUntraced(function*(path: string): Effect.fn.Return<
+  TurnOutput.Output<unknown>,
+  Failure,
+  FileSystem.FileSystem
+> {
+  const refuse = (reason: string) => usage(`--schema ${JSON.stringify(line(path))}: ${reason}`)
+  const fs = yield* FileSystem.FileSystem
+  const text = yield* Effect.mapError(fs.readFileString(path), (error) => refuse(`it cannot be read: ${error.message}`))
+  const json = yield* Effect.mapError(decodeJson(text), () => refuse("it is no JSON"))
+  return yield* Effect.mapError(TurnOutput.fromJsonSchema(json), (error) => refuse(error.reason))
+})
+
+const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Unknown))
+
 const permissionMode = Effect.fnUntraced(function*(mode: Permissions.Mode | undefined) {
   const stdio = yield* Stdio.Stdio
   const isTerminal = (yield* stdio.stdinIsTerminal) && (yield* stdio.stderrIsTerminal)
   if (mode === "ask" && !isTerminal) {
-    return yield* usage("--permission ask needs a terminal to ask at: choose allow or deny")
+    return yield* usage("--permission ask needs a terminal to ask at: choose store, allow or deny")
   }
   return mode ?? (isTerminal ? "ask" : "deny")
 })

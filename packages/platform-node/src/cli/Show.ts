@@ -7,12 +7,12 @@ import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import { line, sanitize } from "../internal/TerminalText.ts"
 import * as Database from "./Database.ts"
+import { describeCost, describeDuration, describePrompt, describeTokens } from "./Describe.ts"
 import { failed, type Failure, fromError, usage } from "./Failure.ts"
 import * as JsonLines from "./JsonLines.ts"
 import { Output } from "./Output.ts"
-import { describeCost, describeDuration, describePrompt, describeTokens } from "./Screen.ts"
-import { line, sanitize } from "./TerminalText.ts"
 
 /** What the command line says. */
 export interface Options {
@@ -57,13 +57,14 @@ export const show = Effect.fnUntraced(
 // internal
 
 const describe = (message: StoredMessage): string => {
-  const { content, createdMillis, error, finishedMillis, parts, status, usage } = message
+  const { content, createdMillis, error, finishedMillis, parts, status, subagents, usage } = message
   const toolCount = parts.filter((part) => part.type === "tool").length
   const facts = [
     status,
     new Date(createdMillis).toISOString(),
     ...(finishedMillis === null ? [] : [describeDuration(finishedMillis - createdMillis)]),
     `${toolCount} ${toolCount === 1 ? "tool" : "tools"}`,
+    ...(subagents.length === 0 ? [] : [`${subagents.length} ${subagents.length === 1 ? "subagent" : "subagents"}`]),
     describeTokens(usage),
     describeCost(usage.cost)
   ]

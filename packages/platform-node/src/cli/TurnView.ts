@@ -20,17 +20,19 @@ import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import type * as Prompt from "effect/cli/Prompt"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-import * as AskTerminal from "./AskTerminal.ts"
+import { line } from "../internal/TerminalText.ts"
+import * as TerminalGate from "../TerminalGate.ts"
 import type { Ending } from "./Ending.ts"
 import type { Failure } from "./Failure.ts"
 import * as JsonLines from "./JsonLines.ts"
 import { Output } from "./Output.ts"
 import type { Mode } from "./Permissions.ts"
 import * as Screen from "./Screen.ts"
-import { line } from "./TerminalText.ts"
+import * as StoreGate from "./StoreGate.ts"
 
 /** Shows a turn. */
 export interface View {
@@ -46,10 +48,12 @@ export interface View {
   readonly fail: (failure: Failure, conversation: string | undefined) => Effect.Effect<void>
 }
 
-/** For people, see `Screen`. */
-export const human: Effect.Effect<View, never, Output> = Effect.gen(function*() {
+/** For people, see `Screen`; `hasValue` where the answer is a value. */
+export const human = Effect.fnUntraced(function*(
+  { hasValue }: { readonly hasValue: boolean } = { hasValue: false }
+): Effect.fn.Return<View, never, Output> {
   const output = yield* Output
-  let screen = Screen.make({ ...output, columns: output.columns() })
+  let screen = Screen.make({ ...output, columns: output.columns(), hasValue })
   const show = (step: (screen: Screen.Screen) => Screen.Step) =>
     Effect.suspend(() => {
       const [next, writes] = step({ ...screen, options: { ...screen.options, columns: output.columns() } })
@@ -105,13 +109,17 @@ export const run = Effect.fnUntraced(function*(
     asked.set(id, known)
     return known
   }
-  const alone: AskTerminal.Options["alone"] = (ask, effect) =>
+  const alone: Alone = (ask, effect) =>
     // An ask that was found after a gap in the stream is not among the updates: the wait for its turn is bounded.
     Deferred.await(shownAsk(ask.id)).pipe(
       Effect.timeoutOption("250 millis"),
       Effect.andThen(terminal.withPermit(Effect.andThen(view.pause, effect)))
     )
   let result: TurnResult | undefined
+  let hasBegun = false
+  const begin = Effect.sync(() => {
+    hasBegun = true
+  })
 
   yield* streamTurn({
     ...input,
@@ -124,17 +132,37 @@ export const run = Effect.fnUntraced(function*(
       update._tag === "Finished" ? Effect.void : terminal.withPermit(view.update(update)).pipe(
         Effect.andThen(Effect.sync(() => {
           if (update._tag === "Asked") Deferred.doneUnsafe(shownAsk(update.ask.id), Effect.void)
-        }))
+        })),
+        Effect.andThen(begin)
       )
     ),
-    Effect.raceFirst(tellWait(input.messageId, (waiting, running) => terminal.withPermit(view.wait(waiting, running)))),
+    Effect.raceFirst(
+      tellWait(
+        input.messageId,
+        (waiting, running) => terminal.withPermit(Effect.andThen(begin, view.wait(waiting, running)))
+      )
+    ),
+    tellSilence(Effect.suspend(() => (hasBegun ? Effect.void : terminal.withPermit(view.note(silence))))),
     Effect.provideService(HumanGate.HumanGate, yield* gateOf(options.permission, view, alone, options.onQuit)),
     Effect.ensuring(Effect.suspend(() => (result === undefined ? Effect.void : view.finish(result))))
   )
   return result
 })
 
+/** Tells that the server says nothing, where it takes long to. */
+export const tellSilence =
+  (tell: Effect.Effect<void>) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.flatMap(
+      Effect.forkChild(Effect.delay(tell, "10 seconds")),
+      (telling) => Effect.ensuring(effect, Fiber.interrupt(telling))
+    )
+
+/** What is told then. */
+export const silence = "no word from the server yet; Ctrl-C gives up"
+
 // internal
+
+type Alone = NonNullable<TerminalGate.Options["alone"]>
 
 const describeWait = (waiting: StoredMessage, running: StoredMessage | undefined): string =>
   `conversation ${line(waiting.conversationId)} is busy${running === undefined ? "" : ` with ${running.id}`}: ` +
@@ -167,17 +195,22 @@ const tellWait = (
 const gateOf = Effect.fnUntraced(function*(
   mode: Mode,
   view: View,
-  alone: AskTerminal.Options["alone"],
+  alone: Alone,
   onQuit: Effect.Effect<void>
-): Effect.fn.Return<Gate, never, Output | Prompt.Environment> {
-  if (mode === "ask") {
-    const { progress } = yield* Output
-    return yield* AskTerminal.make({ alone, print: progress, onQuit })
+): Effect.fn.Return<Gate, never, SessionStore | Prompt.Environment> {
+  switch (mode) {
+    case "ask":
+      return yield* TerminalGate.make({ alone, onQuit })
+    case "store":
+      return yield* StoreGate.make((ask) => alone(ask, view.note(`waiting for an answer: ${StoreGate.howTo(ask)}`)))
+    case "allow":
+    case "deny": {
+      const gate = mode === "allow" ? HumanGate.allow : HumanGate.deny
+      return (ask, asking) =>
+        Effect.tap(
+          gate(ask, asking),
+          (answer) => alone(ask, view.note(answer._tag === "Permission" ? "allowed once" : "refused: nobody is asked"))
+        )
+    }
   }
-  const gate = mode === "allow" ? HumanGate.allow : HumanGate.deny
-  return (ask) =>
-    Effect.tap(
-      gate(ask),
-      (answer) => alone(ask, view.note(answer._tag === "Permission" ? "  allowed once" : "  refused: nobody is asked"))
-    )
 })

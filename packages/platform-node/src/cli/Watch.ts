@@ -1,10 +1,11 @@
 /**
  * `opencode-turn watch`: shows a turn that runs elsewhere, from what is stored of it.
  */
-import { AssistantMessageId, type PartId } from "@opencode-turn/core/Ids"
+import { AssistantMessageId, type PartId, type SessionId } from "@opencode-turn/core/Ids"
 import type { Part } from "@opencode-turn/core/Part"
-import type { StoredMessage } from "@opencode-turn/core/SessionStore"
+import { SessionStore, type StoredMessage } from "@opencode-turn/core/SessionStore"
 import { isLeaseOver } from "@opencode-turn/core/StoredMessage"
+import type { Subagent } from "@opencode-turn/core/Subagent"
 import { isFinished, watchTurn } from "@opencode-turn/core/WatchTurn"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -30,8 +31,11 @@ export interface Options {
 /** Shows the turn up to its end; fails as `run` does where it did not complete. */
 export const watch = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<void, Failure, Output | FileSystem.FileSystem | Scope.Scope> {
-    const view = yield* options.json ? TurnView.json : TurnView.human
-    const ending = yield* Effect.tapError(attempt(options, view), (failure) => view.fail(failure, undefined))
+    const json = options.json ? yield* TurnView.json : undefined
+    const ending = yield* Effect.tapError(
+      attempt(options, json),
+      (failure) => json?.fail(failure, undefined) ?? Effect.void
+    )
     yield* Ending.toExit(ending)
   },
   Effect.scoped
@@ -39,11 +43,16 @@ export const watch = Effect.fnUntraced(
 
 // internal
 
-const attempt = Effect.fnUntraced(function*(options: Options, view: TurnView.View) {
+const attempt = Effect.fnUntraced(function*(options: Options, json: TurnView.View | undefined) {
   const { store } = yield* Database.openExisting(options.database)
   const { answer, progress } = yield* Output
   const id = AssistantMessageId.make(options.message)
-  const show = options.json
+  const message = yield* Effect.flatMap(SessionStore, (store) => store.getMessage(id)).pipe(
+    Effect.provideContext(store),
+    Effect.mapError(fromError)
+  )
+  const view = json ?? (yield* TurnView.human({ hasValue: Option.exists(message, Ending.hasValue) }))
+  const show = json !== undefined
     ? (message: StoredMessage) => isFinished(message) ? Effect.void : answer(JsonLines.fromStored(message, "snapshot"))
     : showing(view)
 
@@ -65,9 +74,10 @@ const attempt = Effect.fnUntraced(function*(options: Options, view: TurnView.Vie
   return ending
 })
 
-/** From one snapshot to the next: the parts that changed, and once why nothing does. */
+/** From one snapshot to the next: the parts and subagents that changed, and once why nothing does. */
 const showing = (view: TurnView.View) => {
   let shown: ReadonlyMap<PartId, Part> = new Map()
+  let told: ReadonlyMap<SessionId, Subagent> = new Map()
   let hasTold = false
   return Effect.fnUntraced(function*(message: StoredMessage) {
     const reason = isLeaseOver(message, yield* Clock.currentTimeMillis)
@@ -89,5 +99,10 @@ const showing = (view: TurnView.View) => {
         ),
       { discard: true }
     )
+    const subagents = message.subagents.filter((subagent) => !Equal.equals(told.get(subagent.sessionId), subagent))
+    told = new Map(message.subagents.map((subagent) => [subagent.sessionId, subagent]))
+    yield* Effect.forEach(subagents, (subagent) => view.update({ _tag: "SubagentChanged", subagent }), {
+      discard: true
+    })
   })
 }

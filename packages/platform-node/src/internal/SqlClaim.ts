@@ -64,11 +64,11 @@ export const make = ({ columns, encoded, findMessage, messages, news, readMessag
         "claim",
         sql`INSERT INTO ${messages} (
             id, conversation_id, status, epoch, revision, owner, lease_until_millis, prompt, draft, content, parts, usage,
-            created_millis
+            subagents, created_millis
           )
           SELECT ${id}, ${conversationId}, ${status}, 1, 1, ${owner}, CAST(${leaseUntilMillis} AS DOUBLE PRECISION),
             ${claimed.prompt}, ${claimed.draft}, ${SqlRows.emptyReply.content}, ${SqlRows.emptyReply.parts},
-            ${SqlRows.emptyReply.usage}, CAST(${nowMillis} AS DOUBLE PRECISION)
+            ${SqlRows.emptyReply.usage}, ${SqlRows.emptyReply.subagents}, CAST(${nowMillis} AS DOUBLE PRECISION)
           WHERE ${mayJoin}
           ON CONFLICT DO NOTHING RETURNING ${columns}${news}`
       )

@@ -1,11 +1,12 @@
 /**
  * Between the rows of `SqlSessionStore` and the values of the domain.
  *
- * All texts but ids, owners and the status are JSON: PostgreSQL's text holds no NUL, and neither dialect's holds half a
+ * All texts but ids, owners and states are JSON: PostgreSQL's text holds no NUL, and neither dialect's holds half a
  * surrogate pair.
  */
 import { SessionId } from "@opencode-turn/core/Ids"
-import { StoredMessage, StoredRequest } from "@opencode-turn/core/SessionStore"
+import { type Content, type Outcome, StoredMessage, StoredRequest } from "@opencode-turn/core/SessionStore"
+import { StoredAsk } from "@opencode-turn/core/StoredAsk"
 import * as Usage from "@opencode-turn/core/Usage"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
@@ -13,14 +14,30 @@ import * as SchemaIssue from "effect/SchemaIssue"
 
 export const messagesTable = "opencode_turn_assistant_messages"
 export const conversationsTable = "opencode_turn_conversations"
+export const asksTable = "opencode_turn_asks"
 
 /** The columns of a message under the names of its fields. */
 export const messageColumns =
   `id, conversation_id AS "conversationId", status, epoch, revision, owner, lease_until_millis AS "leaseUntilMillis", ` +
-  `prompt, draft, request, content, parts, usage, error, created_millis AS "createdMillis", ` +
+  `prompt, draft, request, content, parts, usage, subagents, error, created_millis AS "createdMillis", ` +
   `finished_millis AS "finishedMillis"`
 
-/** PostgreSQL's channel for changes of messages. */
+/** An expression over a request: whether its message has not ended, so that somebody waits for the answer. */
+export const isAwaited =
+  `EXISTS (SELECT 1 FROM ${messagesTable} AS message WHERE message.id = message_id AND message.finished_millis IS NULL)`
+
+const isAbandoned = `status = 'open' AND NOT ${isAwaited}`
+
+/** The status of a request to its reader: an unanswered one of a message that has ended is withdrawn. */
+export const askStatus = `CASE WHEN ${isAbandoned} THEN 'withdrawn' ELSE status END`
+
+/** The columns of a request under the names of its fields, as they are to its reader. */
+export const askColumns =
+  `id, message_id AS "messageId", conversation_id AS "conversationId", ask, ${askStatus} AS status, answer, ` +
+  `created_millis AS "createdMillis", CASE WHEN ${isAbandoned} THEN COALESCE((SELECT message.finished_millis ` +
+  `FROM ${messagesTable} AS message WHERE message.id = message_id), created_millis) ELSE closed_millis END AS "closedMillis"`
+
+/** PostgreSQL's channel for changes of messages and requests. */
 export const changeChannel = "opencode_turn_changes"
 
 /** What a change says on the channel: enough of the id to tell most messages apart; a notification holds 8,000 bytes. */
@@ -31,12 +48,13 @@ const changeKeyLength = 256
 /** An expression for `RETURNING` that tells of the changed row once the statement is committed. */
 export const notifyChange = `pg_notify('${changeChannel}', left(id, ${changeKeyLength}))`
 
-const { content, draft, error, parts, prompt, usage } = StoredMessage.fields
+const { content, draft, error, parts, prompt, subagents, usage } = StoredMessage.fields
 
 const ContentColumns = Schema.Struct({
   content: Schema.fromJsonString(content),
   parts: Schema.fromJsonString(parts),
-  usage: Schema.fromJsonString(usage)
+  usage: Schema.fromJsonString(usage),
+  subagents: Schema.fromJsonString(subagents)
 })
 
 const OutcomeColumns = Schema.Struct({
@@ -57,17 +75,40 @@ const Row = Schema.Struct({
   request: Schema.NullOr(Schema.fromJsonString(StoredRequest))
 })
 
+const AskColumn = Schema.Struct({ ask: Schema.fromJsonString(StoredAsk.fields.ask) })
+
+const AnswerColumn = Schema.Struct({ answer: Schema.fromJsonString(StoredAsk.fields.answer.members[0]) })
+
+const AskRow = Schema.Struct({
+  ...StoredAsk.fields,
+  ...AskColumn.fields,
+  answer: Schema.NullOr(AnswerColumn.fields.answer)
+})
+
 export const decodeMessage = Schema.decodeUnknownEffect(Row)
-export const decodeRevision = Schema.decodeUnknownOption(Schema.Struct({ revision: StoredMessage.fields.revision }))
+export const decodeAsk = Schema.decodeUnknownEffect(AskRow)
+/** What tells a row that changed from one that did not. */
+export const decodeState = Schema.decodeUnknownOption(
+  Schema.Struct({ state: Schema.Union([Schema.Int, Schema.String]) })
+)
 export const decodeConversation = Schema.decodeUnknownEffect(Schema.Struct({ sessionId: SessionId }))
 export const encodeClaim = Schema.encodeEffect(ClaimColumns)
 export const encodeRequest = Schema.encodeEffect(Schema.Struct({ request: Schema.fromJsonString(StoredRequest) }))
 export const encodeText = Schema.encodeEffect(Schema.Struct({ content: ContentColumns.fields.content }))
-export const encodeContent = Schema.encodeEffect(ContentColumns)
-export const encodeOutcome = Schema.encodeEffect(OutcomeColumns)
+export const encodeContent = ({ subagents = [], ...content }: Content) =>
+  Schema.encodeEffect(ContentColumns)({ ...content, subagents })
+export const encodeOutcome = ({ subagents = [], ...outcome }: Outcome) =>
+  Schema.encodeEffect(OutcomeColumns)({ ...outcome, subagents })
+export const encodeAsk = Schema.encodeEffect(AskColumn)
+export const encodeAnswer = Schema.encodeEffect(AnswerColumn)
 
 /** The reply of a message that has none yet. */
-export const emptyReply = Schema.encodeSync(ContentColumns)({ content: "", parts: [], usage: Usage.zero })
+export const emptyReply = Schema.encodeSync(ContentColumns)({
+  content: "",
+  parts: [],
+  usage: Usage.zero,
+  subagents: []
+})
 
 /** Where a value does not fit its schema, by the top field alone: what lies deeper are the conversation's own words. */
 export const field = (error: Schema.SchemaError): string =>

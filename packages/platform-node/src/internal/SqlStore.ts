@@ -1,8 +1,7 @@
 /**
  * The operations of `SqlSessionStore`, each of them one guarded statement, or a few that need no transaction.
  */
-import type { AssistantMessageId } from "@opencode-turn/core/Ids"
-import { PollInterval, SessionStore, StoreError, UnknownMessage } from "@opencode-turn/core/SessionStore"
+import { PollInterval, SessionStore, type StoreError, UnknownMessage } from "@opencode-turn/core/SessionStore"
 import { isOpen } from "@opencode-turn/core/StoredMessage"
 import { AlreadyFinished } from "@opencode-turn/core/TurnError"
 import * as Clock from "effect/Clock"
@@ -13,38 +12,43 @@ import * as Schedule from "effect/Schedule"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import * as SqlMigrations from "../SqlMigrations.ts"
+import * as SqlAsks from "./SqlAsks.ts"
 import * as SqlClaim from "./SqlClaim.ts"
 import * as SqlRows from "./SqlRows.ts"
-import * as SqlTable from "./SqlTable.ts"
+import { atMost, make as makeTable, maxRounds, type Statement, tooBusy } from "./SqlTable.ts"
 
-/** When to look whether a watched message has changed; the first time at once. */
-export type Looks = (id: AssistantMessageId, interval: Duration.Duration) => Stream.Stream<void>
+/** When to look whether a watched message or request has changed; the first time at once. */
+export type Looks = (id: string, interval: Duration.Duration) => Stream.Stream<void>
 
 /** The store over tables that exist. */
 export const make = Effect.fnUntraced(function*(
   looks: Looks
 ): Effect.fn.Return<SessionStore["Service"], StoreError, SqlClient.SqlClient> {
   yield* SqlMigrations.check
-  const table = yield* SqlTable.make
-  const { columns, conversations, database, encoded, findMessage, isChanged, messages, news, query, readMessage } =
-    table
-  const { readMessages, sql } = table
+  const table = yield* makeTable
+  const { asks, columns, conversations, encoded, findMessage, isChanged, messages, news, query, sql } = table
+  const { readConversations, readMessage, readMessages } = table
+
+  /** Emits at once, and then whenever the one row of the statement has another `state`. */
+  const watch = (operation: string, id: string, statement: Statement): Stream.Stream<void, StoreError> =>
+    Stream.unwrap(Effect.map(PollInterval, (interval) => {
+      const look = query(operation, statement).pipe(
+        // A database that is away for a while has news when it is back.
+        Effect.retry({ while: (error) => error.isRetryable, schedule: Schedule.spaced(interval) }),
+        Effect.map((rows) => Option.getOrUndefined(SqlRows.decodeState(rows[0]))?.state)
+      )
+      return looks(id, interval).pipe(Stream.mapEffect(() => look), Stream.changes, Stream.map(() => undefined))
+    }))
 
   return SessionStore.of({
-    getSession: Effect.fnUntraced(function*(conversationId) {
-      const rows = yield* query(
-        "getSession",
-        sql`SELECT id, session_id AS "sessionId" FROM ${conversations} WHERE id = ${conversationId}`
-      )
-      if (rows[0] === undefined) return Option.none()
-      const { sessionId } = yield* Effect.mapError(SqlRows.decodeConversation(rows[0]), (error) =>
-        new StoreError({
-          operation: "getSession",
-          reason: `${database.name}: ${SqlRows.undecodable(SqlRows.conversationsTable, rows[0], error)}`,
-          isRetryable: false
-        }))
-      return Option.some(sessionId)
-    }),
+    getSession: (conversationId) =>
+      Effect.map(
+        readConversations(
+          "getSession",
+          sql`SELECT id, session_id AS "sessionId" FROM ${conversations} WHERE id = ${conversationId}`
+        ),
+        ([found]) => Option.fromUndefinedOr(found?.sessionId)
+      ),
 
     setSession: (conversationId, expected, next) =>
       isChanged(
@@ -133,7 +137,7 @@ export const make = Effect.fnUntraced(function*(
     cancel: Effect.fnUntraced(function*(id, content) {
       const finished_millis = yield* Clock.currentTimeMillis
       const changes = yield* encoded("cancel", SqlRows.encodeText({ content }))
-      for (let round = 0; round < SqlTable.maxRounds; round++) {
+      for (let round = 0; round < maxRounds; round++) {
         const cancelled = yield* readMessage(
           "cancel",
           sql`UPDATE ${messages} SET ${sql.update({ ...changes, status: "cancelled", finished_millis })},
@@ -150,7 +154,7 @@ export const make = Effect.fnUntraced(function*(
         }
         // Claimed between the two statements.
       }
-      return yield* SqlTable.tooBusy("cancel")
+      return yield* tooBusy("cancel")
     }),
 
     keepPartial: Effect.fnUntraced(function*(id, epoch, partial) {
@@ -189,26 +193,21 @@ export const make = Effect.fnUntraced(function*(
     prune: Effect.fnUntraced(function*(finishedBeforeMillis) {
       let pruned = 0
       for (;;) {
-        const rows = yield* query(
-          "prune",
-          sql`DELETE FROM ${messages} WHERE position IN (
-              SELECT position FROM ${messages} WHERE finished_millis < ${finishedBeforeMillis} LIMIT ${pruneBatch}
-            ) RETURNING position${news}`
-        )
-        pruned += rows.length
-        if (rows.length < pruneBatch) return pruned
+        const found = sql<{ id: string }>`
+          SELECT id FROM ${messages} WHERE finished_millis < ${finishedBeforeMillis} LIMIT ${pruneBatch}`
+        const old = (yield* query("prune", found)).map(({ id }) => id)
+        if (old.length === 0) return pruned
+        // What has ended stays so: these may be deleted later too. The requests first, so that a crash leaves none behind.
+        yield* query("prune", sql`DELETE FROM ${asks} WHERE ${sql.in("message_id", old)} RETURNING id${news}`)
+        const gone = yield* query("prune", sql`DELETE FROM ${messages} WHERE ${sql.in("id", old)} RETURNING id${news}`)
+        pruned += gone.length
+        if (old.length < pruneBatch) return pruned
       }
     }),
 
-    changes: (id) =>
-      Stream.unwrap(Effect.map(PollInterval, (interval) => {
-        const look = query("changes", sql`SELECT revision FROM ${messages} WHERE id = ${id}`).pipe(
-          // A database that is away for a while has news when it is back.
-          Effect.retry({ while: (error) => error.isRetryable, schedule: Schedule.spaced(interval) }),
-          Effect.map((rows) => Option.getOrUndefined(SqlRows.decodeRevision(rows[0]))?.revision)
-        )
-        return looks(id, interval).pipe(Stream.mapEffect(() => look), Stream.changes, Stream.map(() => undefined))
-      }))
+    ...SqlAsks.make(table, watch),
+
+    changes: (id) => watch("changes", id, sql`SELECT revision AS state FROM ${messages} WHERE id = ${id}`)
   })
 })
 
@@ -216,5 +215,3 @@ export const make = Effect.fnUntraced(function*(
 
 /** Deleting is done in bites: a statement over a million rows would hold SQLite's one lock, and the event loop, for seconds. */
 const pruneBatch = 1000
-
-const atMost = (limit: number): number => Math.min(Math.floor(limit), Number.MAX_SAFE_INTEGER)

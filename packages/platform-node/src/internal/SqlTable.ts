@@ -19,12 +19,15 @@ export type Statement = Effect.Effect<ReadonlyArray<object>, SqlError>
 /** {@link make}'s result. */
 export type SqlTable = Effect.Success<typeof make>
 
-/** How often a claim or a cancel looks again when the state changed under it: each time somebody else made progress. */
+/** How often an operation looks again when the state changed under it: each time somebody else made progress. */
 export const maxRounds = 10
 
 /** After {@link maxRounds}. */
-export const tooBusy = (operation: string) =>
-  new StoreError({ operation, reason: "the message changed too often meanwhile: try again", isRetryable: true })
+export const tooBusy = (operation: string, what = "the message") =>
+  new StoreError({ operation, reason: `${what} changed too often meanwhile: try again`, isRetryable: true })
+
+/** A caller's limit, at least 1, as one that a statement takes. */
+export const atMost = (limit: number): number => Math.min(Math.floor(limit), Number.MAX_SAFE_INTEGER)
 
 export const make = Effect.gen(function*() {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
@@ -32,30 +35,38 @@ export const make = Effect.gen(function*() {
 
   const messages = sql(SqlRows.messagesTable)
   const conversations = sql(SqlRows.conversationsTable)
+  const asks = sql(SqlRows.asksTable)
   const columns = sql.literal(SqlRows.messageColumns)
-  /** At the end of `RETURNING`: tells those who watch the message, where the database can. */
+  /** At the end of `RETURNING`: tells those who watch the row, where the database can. */
   const news = sql.onDialectOrElse({
     pg: () => sql.literal(`, ${SqlRows.notifyChange}`),
     orElse: () => sql.literal("")
   })
-  const query = (operation: string, statement: Statement) => Effect.mapError(statement, database.failure(operation))
+  const query = <A extends object>(operation: string, statement: Effect.Effect<ReadonlyArray<A>, SqlError>) =>
+    Effect.mapError(statement, database.failure(operation))
 
   /** For a guarded statement with `RETURNING`: whether it changed the row. */
   const isChanged = (operation: string, statement: Statement) =>
     Effect.map(query(operation, statement), (rows) => rows.length > 0)
 
-  const readMessages = (operation: string, statement: Statement) =>
-    Effect.flatMap(
-      query(operation, statement),
-      (rows) =>
-        Effect.forEach(rows, (row) =>
-          Effect.mapError(SqlRows.decodeMessage(row), (error) =>
-            new StoreError({
-              operation,
-              reason: `${database.name}: ${SqlRows.undecodable(SqlRows.messagesTable, row, error)}`,
-              isRetryable: false
-            })))
-    )
+  const reading =
+    <A>(table: string, decode: (row: unknown) => Effect.Effect<A, Schema.SchemaError>) =>
+    (operation: string, statement: Statement): Effect.Effect<ReadonlyArray<A>, StoreError> =>
+      Effect.flatMap(
+        query(operation, statement),
+        (rows) =>
+          Effect.forEach(rows, (row) =>
+            Effect.mapError(decode(row), (error) =>
+              new StoreError({
+                operation,
+                reason: `${database.name}: ${SqlRows.undecodable(table, row, error)}`,
+                isRetryable: false
+              })))
+      )
+
+  const readConversations = reading(SqlRows.conversationsTable, SqlRows.decodeConversation)
+  const readMessages = reading(SqlRows.messagesTable, SqlRows.decodeMessage)
+  const readAsks = reading(SqlRows.asksTable, SqlRows.decodeAsk)
 
   const readMessage = (operation: string, statement: Statement) =>
     Effect.map(readMessages(operation, statement), (found) => Option.fromUndefinedOr(found[0]))
@@ -76,10 +87,13 @@ export const make = Effect.gen(function*() {
     database,
     messages,
     conversations,
+    asks,
     columns,
     news,
     query,
     isChanged,
+    readConversations,
+    readAsks,
     readMessages,
     readMessage,
     findMessage,

@@ -1,124 +1,23 @@
-import * as Screen from "#cli/Screen"
+import * as Describe from "#cli/Describe"
 import { assert, it } from "@effect/vitest"
-import { AssistantMessageId, ConversationId, MessageId, PartId, RequestId, SessionId } from "@opencode-turn/core/Ids"
-import type { Part, ToolPart } from "@opencode-turn/core/Part"
-import * as Reply from "@opencode-turn/core/Reply"
+import { PartId, RequestId, SessionId } from "@opencode-turn/core/Ids"
 import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
-import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import { zero } from "@opencode-turn/core/Usage"
-
-const ids = { sessionId: SessionId.make("ses_1"), promptId: MessageId.make("msg_1") }
-const messageId = MessageId.make("msg_2")
-
-const textPart = (id: string, text: string, isComplete = true): Part => ({
-  type: "text",
-  id: PartId.make(id),
+import {
+  changed,
+  delta,
+  ids,
   messageId,
-  text,
-  isComplete
-})
-
-const tool = (fields: Partial<ToolPart>): Part => ({
-  type: "tool",
-  id: PartId.make("prt_tool"),
-  messageId,
-  callId: "call_1",
-  tool: "bash",
-  status: "running",
-  input: { command: "echo hi" },
-  ...fields
-})
-
-const delta = (id: string, text: string): ReplyUpdate => ({ _tag: "TextDelta", partId: PartId.make(id), delta: text })
-const thought = (id: string, text: string): ReplyUpdate => ({
-  _tag: "ReasoningDelta",
-  partId: PartId.make(id),
-  delta: text
-})
-const removed = (id: string): ReplyUpdate => ({ _tag: "PartRemoved", partId: PartId.make(id) })
-const changed = (part: Part): ReplyUpdate => ({ _tag: "PartChanged", part })
-
-const info = {
-  id: messageId,
-  role: "assistant",
-  sessionId: ids.sessionId,
-  parentId: ids.promptId
-} as const
-
-/** A reply with these parts. */
-const reply = (...parts: ReadonlyArray<Part>): Reply.Reply =>
-  parts.reduce(
-    (reply, part) =>
-      part.type === "todos"
-        ? reply
-        : Reply.apply(reply, { _tag: "PartUpdated", eventId: undefined, sessionId: ids.sessionId, part }),
-    Reply.apply(Reply.make(ids), {
-      _tag: "MessageUpdated",
-      eventId: undefined,
-      sessionId: ids.sessionId,
-      info: {
-        ...info,
-        isSummary: false,
-        createdMillis: 0,
-        completedMillis: undefined,
-        finish: undefined,
-        error: undefined,
-        usage: zero,
-        structured: undefined
-      }
-    })
-  )
-
-const reset = (...parts: ReadonlyArray<Part>): ReplyUpdate => ({
-  _tag: "Reset",
-  reason: "reconciled",
-  reply: reply(...parts)
-})
-
-const result = (status: TurnResult["status"], ...parts: ReadonlyArray<Part>): TurnResult => ({
-  status,
-  conversationId: ConversationId.make("c1"),
-  messageId: AssistantMessageId.make("asm_1"),
-  sessionId: ids.sessionId,
-  promptId: ids.promptId,
-  message: undefined,
-  content: "",
-  reply: Reply.result(reply(...parts)),
-  subagents: [],
-  error: undefined,
-  isNewSession: true,
-  isRecreated: false,
-  durationMillis: 1234,
-  trace: {
-    status,
-    duration_ms: 1234,
-    cost: 0,
-    input_tokens: 0,
-    output_tokens: 0,
-    tool_count: 0,
-    error: null,
-    error_message: null
-  }
-})
-
-const piped: Screen.Options = { isShared: false, isScreen: false, hasColor: false, columns: 80 }
-const terminal: Screen.Options = { isShared: true, isScreen: true, hasColor: false, columns: 80 }
-
-/** What both streams get, and what a screen that both share shows. */
-const play = (options: Screen.Options, updates: ReadonlyArray<ReplyUpdate>, end?: TurnResult) => {
-  let screen = Screen.make(options)
-  const written = { answer: "", progress: "", both: "" }
-  const take = ([next, writes]: Screen.Step) => {
-    screen = next
-    for (const { text, to } of writes) {
-      written[to] += text
-      written.both += text
-    }
-  }
-  for (const update of updates) take(Screen.update(screen, update))
-  if (end !== undefined) take(Screen.finish(screen, end))
-  return written
-}
+  piped,
+  play,
+  removed,
+  reset,
+  result,
+  terminal,
+  textPart,
+  thought,
+  tool
+} from "../support/ScreenPlay.ts"
 
 it("writes nothing but the text parts to the answer, joined by a blank line, with a newline at the end", () => {
   const first = textPart("prt_1", "I run it.")
@@ -226,7 +125,7 @@ it("leaves the answer empty where there is no text", () => {
   assert.deepStrictEqual(play(piped, [], result("failed")), { answer: "", progress: "", both: "" })
 })
 
-it("shows to-dos, retries, subagents and what is asked", () => {
+it("shows to-dos, retries and what is asked", () => {
   const { progress } = play(piped, [
     {
       _tag: "TodosChanged",
@@ -234,11 +133,8 @@ it("shows to-dos, retries, subagents and what is asked", () => {
     },
     { _tag: "Retrying", retry: { attempt: 2, message: "overloaded", nextMillis: 0 } },
     {
-      _tag: "SubagentOpened",
-      subagent: { sessionId: ids.sessionId, parentId: ids.sessionId, title: "look around", agent: "general" }
-    },
-    {
       _tag: "Asked",
+      openedBy: undefined,
       ask: {
         _tag: "Permission",
         id: RequestId.make("per_1"),
@@ -254,7 +150,6 @@ it("shows to-dos, retries, subagents and what is asked", () => {
     "  ☑ first",
     "  ◐ second",
     "↻ the model failed (attempt 2), it is asked again: overloaded",
-    "▸ subagent general: look around",
     "? permission bash: echo hi",
     ""
   ])
@@ -264,6 +159,7 @@ const escape = "\u001b]52;c;AAAA\u0007\u009b2J\r\u202e"
 
 it("neutralises what models and servers wrote, wherever it is shown", () => {
   const session = ids.sessionId
+  const child = SessionId.make("ses_2")
   const updates: ReadonlyArray<ReplyUpdate> = [
     delta("prt_1", escape),
     thought("prt_2", escape),
@@ -273,9 +169,21 @@ it("neutralises what models and servers wrote, wherever it is shown", () => {
     changed({ type: "patch", id: PartId.make("prt_4"), messageId, files: [escape] }),
     { _tag: "TodosChanged", todos: [{ content: escape, status: "pending" }] },
     { _tag: "Retrying", retry: { attempt: 1, message: escape, nextMillis: 0 } },
-    { _tag: "SubagentOpened", subagent: { sessionId: session, parentId: session, title: escape, agent: escape } },
+    {
+      _tag: "SubagentChanged",
+      subagent: {
+        sessionId: child,
+        parentId: session,
+        title: escape,
+        agent: escape,
+        status: "completed",
+        text: escape,
+        usage: zero
+      }
+    },
     {
       _tag: "Asked",
+      openedBy: PartId.make("prt_5"),
       ask: {
         _tag: "Permission",
         id: RequestId.make("per_1"),
@@ -287,7 +195,14 @@ it("neutralises what models and servers wrote, wherever it is shown", () => {
       }
     },
     {
+      _tag: "SubagentUpdate",
+      sessionId: child,
+      openedBy: undefined,
+      update: { _tag: "Failed", failure: { name: escape, message: escape, isRetryable: false } }
+    },
+    {
       _tag: "Asked",
+      openedBy: undefined,
       ask: {
         _tag: "Question",
         id: RequestId.make("que_1"),
@@ -308,18 +223,43 @@ it("uses colour codes only with colour", () => {
 })
 
 it("writes cost and duration in the units that fit", () => {
-  assert.deepStrictEqual([0, 0.000165, 0.0099, 0.5, 12.345].map(Screen.describeCost), [
+  assert.deepStrictEqual([0, 0.000165, 0.0099, 0.0123, 0.5, 12.345].map(Describe.describeCost), [
     "$0",
     "$0.000165",
     "$0.0099",
+    "$0.012",
     "$0.50",
     "$12.35"
   ])
-  assert.deepStrictEqual([0, 1234, 59_900, 61_000, 600_000].map(Screen.describeDuration), [
+  assert.deepStrictEqual([0, 1234, 59_900, 61_000, 600_000].map(Describe.describeDuration), [
     "0.0 s",
     "1.2 s",
     "59.9 s",
     "1 min 1 s",
     "10 min 0 s"
   ])
+})
+
+it("says that an answer did not fit, and that the session was lost", () => {
+  for (const [reason, words] of [["repaired", "did not fit the schema"], ["recreated", "session was lost"]] as const) {
+    const { progress } = play(piped, [delta("prt_1", "abc"), { ...reset(), reason }])
+    assert.include(progress, words)
+  }
+})
+
+it("gives a value alone to the answer, and what the agent says before to the progress", () => {
+  const options = { ...piped, hasValue: true }
+  const updates = [
+    thought("prt_0", "hm"),
+    delta("prt_1", "I look "),
+    delta("prt_1", "at it."),
+    changed(textPart("prt_1", "I look at it, twice.")),
+    reset(textPart("prt_1", "I looked at it.")),
+    delta("prt_2", "Done.")
+  ]
+  const completed = { ...result("completed", textPart("prt_2", "Done.")), content: `{\n  "text": "\u202e"\n}` }
+  const { answer, progress } = play(options, updates, completed)
+  assert.strictEqual(answer, `{\n  "text": "\\u202e"\n}\n`)
+  assert.match(progress, /^thinking: hm\nsaying: I look at it\.\nsaying: Done\.\ncompleted · [^\n]*\n$/)
+  assert.strictEqual(play(options, updates, { ...completed, status: "error" }).answer, "")
 })

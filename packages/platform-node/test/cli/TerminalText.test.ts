@@ -1,5 +1,5 @@
-import { fit, line, sanitize } from "#cli/TerminalText"
 import { assert, it } from "@effect/vitest"
+import { fit, line, sanitize } from "../../src/internal/TerminalText.ts"
 
 /** Everything that a terminal could take for an order, or that shows text in another order than it has. */
 const dangerous = /(?![\n\t])[\p{Cc}\p{Bidi_Control}\u2028\u2029]/u

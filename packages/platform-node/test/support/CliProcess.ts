@@ -7,7 +7,7 @@ import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import { environment, opencodeConfig } from "@opencode-turn/testing/ScriptedProvider"
 import { Context, Deferred, Effect, FileSystem, Layer, Redacted, type Scope } from "effect"
-import { spawn } from "node:child_process"
+import { spawn, spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
 
 const bin = fileURLToPath(new URL("../../bin/opencode-turn.js", import.meta.url))
@@ -98,6 +98,17 @@ export const start = (
         return running.finished
       })
   ).pipe(Effect.map(({ running }) => running))
+
+/** `script` gives a command a terminal of its own; not every system has the one of util-linux. */
+export const hasScript = spawnSync("script", ["-qec", "true", "/dev/null"]).status === 0
+
+/** A wrapper that runs the command in a terminal. */
+export const inTerminal = (command: ReadonlyArray<string>): ReadonlyArray<string> => [
+  "script",
+  "-qec",
+  command.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(" "),
+  "/dev/null"
+]
 
 /** Runs the command line to its end. */
 export const cli = (args: ReadonlyArray<string>, options?: Options): Effect.Effect<Finished> =>

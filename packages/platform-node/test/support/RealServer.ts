@@ -9,6 +9,8 @@ import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
 import { Context, Effect, FileSystem, Layer } from "effect"
+import { execFileSync } from "node:child_process"
+import { writeFileSync } from "node:fs"
 
 const platform = Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)
 
@@ -18,27 +20,62 @@ export class Workplace extends Context.Service<Workplace, {
   readonly options: OpencodeServer.Options
 }>()("test/Workplace") {}
 
-const workplace = Layer.effect(
-  Workplace,
-  Effect.gen(function*() {
-    const fs = yield* FileSystem.FileSystem
-    const model = yield* ScriptedModel.ScriptedModel
-    const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-real-" })
-    const directory = `${folder}/project`
-    yield* fs.makeDirectory(directory)
-    const config = ScriptedProvider.opencodeConfig(model)
-    return {
-      directory,
-      options: { home: `${folder}/home`, directory, environment: ScriptedProvider.environment(config) }
+/** What a server is to have besides the scripted model. */
+export interface Options {
+  /** Further configuration of OpenCode. */
+  readonly config?: Readonly<Record<string, unknown>>
+  /** The folder is a git repository with one commit, so that OpenCode knows what a turn changes in it. */
+  readonly isRepository?: boolean
+}
+
+/** Subagents may open subagents: an agent that calls `task` itself, and the depth for it. Shell commands ask, everywhere. */
+export const nested: Options = {
+  config: {
+    subagent_depth: 2,
+    permission: { bash: "ask" },
+    agent: {
+      nester: {
+        mode: "subagent",
+        description: "Opens a subagent of its own.",
+        prompt: "You nest.",
+        permission: { task: "allow" }
+      }
     }
+  }
+}
+
+const makeRepository = (directory: string) =>
+  Effect.sync(() => {
+    const git = (...args: ReadonlyArray<string>) => execFileSync("git", args, { cwd: directory, stdio: "ignore" })
+    writeFileSync(`${directory}/old.txt`, "one\ntwo\nthree\n")
+    git("init", "--quiet")
+    git("add", ".")
+    git("-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "--message", "first")
   })
-)
+
+const workplace = (options: Options) =>
+  Layer.effect(
+    Workplace,
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const model = yield* ScriptedModel.ScriptedModel
+      const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-real-" })
+      const directory = `${folder}/project`
+      yield* fs.makeDirectory(directory)
+      if (options.isRepository === true) yield* makeRepository(directory)
+      const config = { ...ScriptedProvider.opencodeConfig(model), ...options.config }
+      return {
+        directory,
+        options: { home: `${folder}/home`, directory, environment: ScriptedProvider.environment(config) }
+      }
+    })
+  )
+
+const layerWithoutServerOf = (options: Options) =>
+  workplace(options).pipe(Layer.provideMerge(ScriptedModel.layer()), Layer.provideMerge(platform))
 
 /** The scripted model and the folder, but no server yet. */
-export const layerWithoutServer = workplace.pipe(
-  Layer.provideMerge(ScriptedModel.layer()),
-  Layer.provideMerge(platform)
-)
+export const layerWithoutServer = layerWithoutServerOf({})
 
 /** A client of a running server, a store in memory, collected trace events. */
 export const layerClient = (server: OpencodeServer.OpencodeServer["Service"], url = server.url) =>
@@ -52,7 +89,11 @@ export const layerClient = (server: OpencodeServer.OpencodeServer["Service"], ur
 
 const layerServer = Layer.unwrap(Effect.map(Workplace, ({ options }) => OpencodeServer.layer(options)))
 
-export const layer = Layer.unwrap(Effect.map(OpencodeServer.OpencodeServer, (server) => layerClient(server))).pipe(
-  Layer.provideMerge(layerServer),
-  Layer.provideMerge(layerWithoutServer)
-)
+/** A server with these options, and all that a turn needs. */
+export const layerOf = (options: Options) =>
+  Layer.unwrap(Effect.map(OpencodeServer.OpencodeServer, (server) => layerClient(server))).pipe(
+    Layer.provideMerge(layerServer),
+    Layer.provideMerge(layerWithoutServerOf(options))
+  )
+
+export const layer = layerOf({})

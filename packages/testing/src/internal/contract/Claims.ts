@@ -43,6 +43,7 @@ export const claims = (it: StoreTests): void => {
         content: "",
         parts: [],
         usage: Usage.zero,
+        subagents: [],
         error: null,
         createdMillis,
         finishedMillis: null

@@ -36,7 +36,7 @@ export const leases = (it: StoreTests): void => {
           pattern: "src/**",
           action: "deny"
         }],
-        format: { type: "object", nested: [1, null, { deep: true }] },
+        outputSchema: { type: "object", nested: [1, null, { deep: true }] },
         policy: { firstEventMillis: 1, wholeStreamMillis: 2.5, idleStreamMillis: 0, finalExchangeMillis: 1e12 }
       } as const
       const message = yield* store.claim({ ...turn, draft, lease: { owner: "a", millis: 1_500 } })

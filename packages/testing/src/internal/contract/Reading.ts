@@ -19,7 +19,8 @@ import {
   requestOf,
   someUsage,
   stored,
-  type StoreTests
+  type StoreTests,
+  subagentsOf
 } from "./Samples.ts"
 
 export const reading = (it: StoreTests): void => {
@@ -85,6 +86,7 @@ export const reading = (it: StoreTests): void => {
         content: text,
         parts: partsOf(text),
         usage: someUsage,
+        subagents: subagentsOf(text),
         error: { tag: "Upstream", message: text }
       }
       const pending = yield* store.claim(turn)
@@ -109,8 +111,9 @@ export const reading = (it: StoreTests): void => {
         const turn = yield* newTurn
         yield* store.claim(turn)
         assert.strictEqual((yield* store.cancel(turn.id, text)).content, text)
-        assert.isTrue(yield* store.keepPartial(turn.id, 1, { content: text, parts: partsOf(text), usage: someUsage }))
-        assert.deepInclude(yield* stored(turn.id), { content: text, parts: partsOf(text), usage: someUsage })
+        const partial = { content: text, parts: partsOf(text), usage: someUsage, subagents: subagentsOf(text) }
+        assert.isTrue(yield* store.keepPartial(turn.id, 1, partial))
+        assert.deepInclude(yield* stored(turn.id), partial)
       }
     }))
 }

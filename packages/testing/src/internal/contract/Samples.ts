@@ -2,11 +2,21 @@
  * What the tests of the contract are made of: turns, replies, and texts that a store might spoil.
  */
 import type { Vitest } from "@effect/vitest"
-import { AssistantMessageId, ConversationId, makeId, MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
+import type { Answer, PermissionAsk, QuestionAsk } from "@opencode-turn/core/Ask"
+import {
+  AssistantMessageId,
+  ConversationId,
+  makeId,
+  MessageId,
+  PartId,
+  RequestId,
+  SessionId
+} from "@opencode-turn/core/Ids"
 import type { Part } from "@opencode-turn/core/Part"
 import type { PromptPart } from "@opencode-turn/core/Prompt"
 import type { Lease, Outcome, StoredRequest } from "@opencode-turn/core/SessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
+import type { Subagent } from "@opencode-turn/core/Subagent"
 import * as Usage from "@opencode-turn/core/Usage"
 import * as Effect from "effect/Effect"
 
@@ -58,7 +68,8 @@ export const requestOf = (parts: ReadonlyArray<PromptPart>, text = "plain"): Sto
     variant: "high",
     system: text,
     format: { type: "object", properties: { answer: { type: "string", description: text } }, required: ["answer"] }
-  }
+  },
+  earlier: [MessageId.make("msg_0123456789aaFirst"), MessageId.make("msg_0123456789aaSecond")]
 })
 
 export const someUsage: Usage.Usage = {
@@ -108,11 +119,34 @@ export const partsOf = (text: string): ReadonlyArray<Part> => {
   ]
 }
 
+/** A subagent of every status, with `text` wherever one holds text; one of them opened by another. */
+export const subagentsOf = (text: string): ReadonlyArray<Subagent> => [
+  {
+    sessionId: session("child"),
+    parentId: session("of the request"),
+    openedBy: partId("completed"),
+    title: text,
+    agent: text,
+    status: "completed",
+    text,
+    usage: someUsage
+  },
+  ...(["running", "error", "cancelled"] as const).map((status) => ({
+    sessionId: session(status),
+    parentId: session("child"),
+    title: text,
+    status,
+    text: "",
+    usage: Usage.zero
+  }))
+]
+
 export const completed: Outcome = {
   status: "completed",
   content: "It is a workspace.",
   parts: partsOf("It is a workspace."),
   usage: someUsage,
+  subagents: subagentsOf("It is a workspace."),
   error: null
 }
 
@@ -142,6 +176,43 @@ export const contents = [
   { name: "a byte order mark", text: "\ufeffmarked" },
   { name: "text that looks like JSON or SQL", text: "{\"status\":\"pending\"}'); DROP TABLE messages; --" },
   { name: "a megabyte of text", text: "0123456789abcdeé".repeat(65_536) }
+]
+
+const newRequestId = Effect.map(makeId("req"), (id) => RequestId.make(id))
+
+export const questionOf = (id: RequestId, text: string): QuestionAsk => ({
+  _tag: "Question",
+  id,
+  sessionId: session("child"),
+  questions: [
+    { question: text, header: text, options: [{ label: text, description: text }], multiple: true, custom: false },
+    { question: text, header: "", options: [], multiple: false, custom: true }
+  ],
+  tool: { messageId: MessageId.make("msg_0123456789abAnswer"), callId: text }
+})
+
+export const permissionOf = (id: RequestId, text: string): PermissionAsk => ({
+  _tag: "Permission",
+  id,
+  sessionId: session("of the request"),
+  permission: text,
+  patterns: [text, "*"],
+  always: [],
+  metadata: { command: text, [text]: [1, null, { deep: text }] }
+})
+
+export const newAsk = Effect.map(newRequestId, (id) => permissionOf(id, "git push"))
+
+export const once: Answer = { _tag: "Permission", reply: { reply: "once" } }
+
+/** An answer of every kind, with `text` wherever one holds text. */
+export const answersOf = (text: string): ReadonlyArray<Answer> => [
+  { _tag: "Answers", answers: [[text, "yes"], [], [text]] },
+  { _tag: "Permission", reply: { reply: "reject", message: text } },
+  { _tag: "Permission", reply: { reply: "always" } },
+  { _tag: "Reject", message: text },
+  { _tag: "Reject" },
+  { _tag: "Skip" }
 ]
 
 export const hostileIds = [

@@ -14,6 +14,7 @@ import {
   someUsage,
   stored,
   type StoreTests,
+  subagentsOf,
   terminals
 } from "./Samples.ts"
 
@@ -24,9 +25,10 @@ export const snapshots = (it: StoreTests): void => {
       const turn = yield* newTurn
       const pending = yield* store.claim(turn)
       yield* store.recordRequest(turn.id, 1, requestOf(turn.prompt))
-      // An outcome holds more than a snapshot takes.
-      for (const { content, parts, usage } of [failed, completed]) {
-        assert.isTrue(yield* store.snapshot(turn.id, 1, { ...failed, content, parts, usage }))
+      // An outcome holds more than a snapshot takes; a content without subagents has none.
+      for (const { content, parts, subagents, usage } of [failed, completed, failed]) {
+        const streamed = { content, parts, usage, ...(subagents !== undefined && { subagents }) }
+        assert.isTrue(yield* store.snapshot(turn.id, 1, { ...failed, ...streamed }))
         const message = yield* stored(turn.id)
         assert.deepStrictEqual(message, {
           ...pending,
@@ -34,6 +36,7 @@ export const snapshots = (it: StoreTests): void => {
           content,
           parts,
           usage,
+          subagents: subagents ?? [],
           revision: message.revision
         })
       }
@@ -45,8 +48,9 @@ export const snapshots = (it: StoreTests): void => {
       for (const { text } of contents) {
         const turn = yield* newTurn
         yield* store.claim(turn)
-        assert.isTrue(yield* store.snapshot(turn.id, 1, { content: text, parts: partsOf(text), usage: someUsage }))
-        assert.deepInclude(yield* stored(turn.id), { content: text, parts: partsOf(text), usage: someUsage })
+        const content = { content: text, parts: partsOf(text), usage: someUsage, subagents: subagentsOf(text) }
+        assert.isTrue(yield* store.snapshot(turn.id, 1, content))
+        assert.deepInclude(yield* stored(turn.id), content)
       }
     }))
 
@@ -67,13 +71,15 @@ export const snapshots = (it: StoreTests): void => {
       assert.isFalse(yield* store.snapshot((yield* newTurn).id, 1, completed))
     }))
 
-  it.effect("keeps the parts of the last snapshot when the message is cancelled", () =>
+  it.effect("keeps the reply of the last snapshot when the message is cancelled", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
       yield* store.claim(turn)
       yield* store.snapshot(turn.id, 1, completed)
       const cancelled = yield* store.cancel(turn.id, "Stopped.")
-      assert.deepInclude(cancelled, { content: "Stopped.", parts: completed.parts, usage: completed.usage })
+      const { parts, usage } = completed
+      const subagents = subagentsOf("It is a workspace.")
+      assert.deepInclude(cancelled, { content: "Stopped.", parts, usage, subagents })
     }))
 }

@@ -2,8 +2,7 @@
  * News of a message for those who watch it, and the revision that tells a change from none.
  */
 import { assert } from "@effect/vitest"
-import type { AssistantMessageId } from "@opencode-turn/core/Ids"
-import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { SessionStore, type StoreError } from "@opencode-turn/core/SessionStore"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
@@ -16,7 +15,7 @@ export const watching = (it: StoreTests): void => {
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
-      const news = yield* watch(turn.id)
+      const news = yield* watch(store.changes(turn.id))
       yield* news.next
       const changes = [
         store.claim({ ...turn, lease: leaseOf("a") }),
@@ -42,7 +41,11 @@ export const watching = (it: StoreTests): void => {
       const next = yield* newTurnOf(turn.conversationId)
       yield* store.claim(turn)
       yield* store.claim({ ...next, whenBusy: "queue" })
-      const watchers = [yield* watch(next.id), yield* watch(next.id), yield* watch(turn.id)]
+      const watchers = [
+        yield* watch(store.changes(next.id)),
+        yield* watch(store.changes(next.id)),
+        yield* watch(store.changes(turn.id))
+      ]
       for (const news of watchers) {
         yield* news.next
         yield* news.forget
@@ -85,10 +88,9 @@ const timePasses = Effect.forever(
 )
 
 /** Watches in the background. */
-const watch = Effect.fnUntraced(function*(id: AssistantMessageId) {
-  const store = yield* SessionStore
+export const watch = Effect.fnUntraced(function*(changes: Stream.Stream<void, StoreError>) {
   const news = yield* Queue.unbounded<void>()
-  yield* Effect.forkScoped(Stream.runForEach(store.changes(id), () => Queue.offer(news, undefined)))
+  yield* Effect.forkScoped(Stream.runForEach(changes, () => Queue.offer(news, undefined)))
   return {
     /** The next piece of news; time passes meanwhile, for a store that polls. */
     next: Effect.raceFirst(Queue.take(news), timePasses),

@@ -1,8 +1,9 @@
-import * as AskTerminal from "#cli/AskTerminal"
 import { NodeServices } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
 import type { Answer, Ask, PermissionAsk, QuestionAsk } from "@opencode-turn/core/Ask"
-import { RequestId, SessionId } from "@opencode-turn/core/Ids"
+import { type Asking, HumanGate } from "@opencode-turn/core/HumanGate"
+import { AssistantMessageId, ConversationId, RequestId, SessionId } from "@opencode-turn/core/Ids"
+import * as TerminalGate from "@opencode-turn/platform-node/TerminalGate"
 import { type Cause, Deferred, Effect, Fiber, Option, Queue, Ref, Terminal } from "effect"
 
 const permission: PermissionAsk = {
@@ -29,6 +30,14 @@ const question = (fields: Partial<QuestionAsk["questions"][number]> = {}): Quest
   }]
 })
 
+const asking: Asking = {
+  conversationId: ConversationId.make("c1"),
+  messageId: AssistantMessageId.make("asm_1"),
+  sessionId: SessionId.make("ses_1"),
+  openedBy: undefined,
+  isOpen: () => true
+}
+
 const key = (name: string): Terminal.UserInput => ({
   input: name.length === 1 ? Option.some(name) : Option.none(),
   key: { name, ctrl: false, meta: false, shift: false }
@@ -51,19 +60,17 @@ const ask = (request: Ask, keys: ReadonlyArray<string>) =>
     yield* Queue.offerAll(input, keys.map(key))
     yield* Queue.end(input)
     const quit = yield* Deferred.make<void>()
-    const gate = yield* AskTerminal.make({
-      alone: (_, effect) => effect,
-      print: display,
+    const gate = yield* TerminalGate.make({
       onQuit: Effect.asVoid(Deferred.succeed(quit, undefined))
     }).pipe(Effect.provideService(Terminal.Terminal, terminal))
     const answer = yield* Effect.raceFirst(
-      Effect.map(gate(request), Option.some<Answer>),
+      Effect.map(gate(request, asking), Option.some<Answer>),
       Effect.as(Deferred.await(quit), Option.none<Answer>())
     )
     return { answer: Option.getOrUndefined(answer), shown: yield* Ref.get(shown) }
   })
 
-it.layer(NodeServices.layer)("AskTerminal", (it) => {
+it.layer(NodeServices.layer)("TerminalGate", (it) => {
   const permissions = [
     ["once by its number", ["1"], { reply: "once" }],
     ["once with Enter", ["return"], { reply: "once" }],
@@ -124,6 +131,59 @@ it.layer(NodeServices.layer)("AskTerminal", (it) => {
       assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["A"], ["B"]] })
     }))
 
+  it.effect("says that it is a subagent that asks", () =>
+    Effect.gen(function*() {
+      const child = { sessionId: SessionId.make("ses_2") }
+      assert.include((yield* ask({ ...permission, ...child }, ["1"])).shown, "? a subagent asks: Allow bash?")
+      assert.include((yield* ask({ ...question(), ...child }, ["1"])).shown, "? a subagent asks: Which?")
+      assert.notInclude((yield* ask(permission, ["1"])).shown, "subagent")
+    }))
+
+  it.effect("asks one thing at a time", () =>
+    Effect.gen(function*() {
+      const shown = yield* Ref.make("")
+      const input = yield* Queue.unbounded<Terminal.UserInput, Cause.Done>()
+      const drawn = yield* Queue.unbounded<string>()
+      const terminal = Terminal.make({
+        columns: Effect.succeed(80),
+        rows: Effect.succeed(24),
+        size: Effect.die("unused"),
+        readInput: Effect.succeed(input),
+        readLine: Effect.die("unused"),
+        display: (text) =>
+          Effect.andThen(
+            Ref.update(shown, (all) => all + text),
+            text.includes("4. Reject and explain") ? Effect.asVoid(Queue.offer(drawn, text)) : Effect.void
+          )
+      })
+      const gate = yield* Effect.provideService(TerminalGate.make(), Terminal.Terminal, terminal)
+      const both = yield* Effect.forkChild(
+        Effect.all(
+          [gate(permission, asking), gate({ ...permission, patterns: ["second"] }, asking)],
+          { concurrency: "unbounded" }
+        )
+      )
+      yield* Queue.take(drawn)
+      assert.notInclude(yield* Ref.get(shown), "second")
+      yield* Queue.offer(input, key("1"))
+      yield* Queue.take(drawn)
+      assert.include(yield* Ref.get(shown), "second")
+      yield* Queue.offer(input, key("3"))
+      assert.deepStrictEqual(yield* Fiber.join(both), [
+        { _tag: "Permission", reply: { reply: "once" } },
+        { _tag: "Permission", reply: { reply: "reject" } }
+      ])
+    }))
+
+  it.effect("asks nobody where there is no terminal", () =>
+    Effect.gen(function*() {
+      assert.isNotTrue(process.stdout.isTTY)
+      const answer = yield* Effect.flatMap(HumanGate, (gate) => gate(permission, asking)).pipe(
+        Effect.provide(TerminalGate.layer)
+      )
+      assert.strictEqual(answer._tag, "Reject")
+    }))
+
   it.effect("stops the turn with Ctrl-C, and answers nothing", () =>
     Effect.gen(function*() {
       const { answer } = yield* ask(permission, ["down"])
@@ -141,16 +201,17 @@ it.layer(NodeServices.layer)("AskTerminal", (it) => {
         readInput: Queue.unbounded<Terminal.UserInput, Cause.Done>(),
         readLine: Effect.die("unused"),
         display: (text) =>
-          Effect.andThen(Ref.update(shown, (all) => all + text), Effect.asVoid(Deferred.succeed(drawn, undefined)))
+          Effect.andThen(
+            Ref.update(shown, (all) => all + text),
+            text.includes("4. Reject and explain") ? Effect.asVoid(Deferred.succeed(drawn, undefined)) : Effect.void
+          )
       })
-      const gate = yield* AskTerminal.make({
-        alone: (_, effect) => effect,
-        print: () => Effect.void,
-        onQuit: Effect.void
-      }).pipe(Effect.provideService(Terminal.Terminal, terminal))
-      const asking = yield* Effect.forkChild(gate(permission))
+      const gate = yield* TerminalGate.make({ onQuit: Effect.void }).pipe(
+        Effect.provideService(Terminal.Terminal, terminal)
+      )
+      const waiting = yield* Effect.forkChild(gate(permission, asking))
       yield* Deferred.await(drawn)
-      yield* Fiber.interrupt(asking)
+      yield* Fiber.interrupt(waiting)
       assert.isTrue((yield* Ref.get(shown)).endsWith("\u001b[?25h"))
     }))
 })

@@ -29,6 +29,10 @@ export const fit = (text: string, width: number): string => {
   return `${cut}…`
 }
 
+/** JSON of the same value in which a terminal takes nothing for an order: such characters become escapes of JSON. */
+export const escapeJson = (json: string): string =>
+  json.replaceAll(unsafe, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`)
+
 // internal
 
 const unsafe = /(?![\n\t])[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu

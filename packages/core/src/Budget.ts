@@ -1,0 +1,164 @@
+/**
+ * The budget of a turn: what it may use, measured while it runs.
+ *
+ * **Responsibilities**: when a limit of `TurnPolicy.Budget` is crossed, and by how much; what the tries of the same turn before
+ * this one used counts too.
+ *
+ * **Not responsibilities**: what becomes of a turn that is over it (`Conclude` aborts its tree and keeps what was streamed).
+ *
+ * Nothing is polled. What counts is looked at when an event brought something that may count, once for all the events of a
+ * flush; time is waited for by the {@link TurnClock}, which stands still while a person is asked.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { LiveReply } from "./LiveReply.ts"
+import * as Reply from "./Reply.ts"
+import type { TurnClock } from "./TurnClock.ts"
+import { BudgetExceeded } from "./TurnError.ts"
+import * as TurnPolicy from "./TurnPolicy.ts"
+import type { TurnSignals } from "./TurnSignals.ts"
+import * as Usage from "./Usage.ts"
+
+/**
+ * What a turn has used, in the units of `BudgetExceeded`. `stallMillis` is how long nothing has come.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Spent {
+  readonly cost: number
+  readonly tokens: number
+  readonly modelRetries: number
+  readonly steps: number
+  readonly wallClockMillis: number
+  readonly stallMillis: number
+}
+
+/**
+ * What the prompts of the same turn before this one used. `wallClockMillis` is without the time in which a person was asked.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SpentBefore {
+  readonly usage: Usage.Usage
+  readonly steps: number
+  readonly retries: number
+  readonly wallClockMillis: number
+}
+
+/**
+ * **Details**
+ *
+ * `watch` fails as soon as a limit is crossed, and never succeeds. `check` fails if the answer that the turn ended with is over
+ * the budget. Without any limit `isLimited` is false, and there is nothing to watch or to check. `wallClockMillis` is how long
+ * the turn has taken, with what it took before.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Budget {
+  readonly isLimited: boolean
+  readonly watch: Effect.Effect<never, BudgetExceeded>
+  readonly check: (reply: Reply.Reply) => Effect.Effect<void, BudgetExceeded>
+  readonly wallClockMillis: () => number
+}
+
+/**
+ * The budget of a turn whose prompt leaves now.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(options: {
+  readonly clock: TurnClock
+  readonly live: Pick<LiveReply, "current">
+  readonly signals: Pick<TurnSignals, "counted" | "lastProgressMillis">
+  readonly spentBefore?: SpentBefore | undefined
+}): Effect.fn.Return<Budget> {
+  const { clock, live, signals, spentBefore = spentOn([], 0) } = options
+  const limits = yield* TurnPolicy.Budget
+  const promptedMillis = clock.now()
+  const wallClockMillis = () => spentBefore.wallClockMillis + clock.now() - promptedMillis
+  const check = (reply: Reply.Reply, stallMillis: number) => {
+    const now = spentOn([reply], wallClockMillis())
+    const { cost, tokens } = Usage.sum([spentBefore.usage, now.usage])
+    const over = exceeded(limits, {
+      cost,
+      tokens: tokens.input + tokens.output + tokens.reasoning + tokens.cacheRead + tokens.cacheWrite,
+      modelRetries: spentBefore.retries + now.retries,
+      steps: spentBefore.steps + now.steps,
+      wallClockMillis: now.wallClockMillis,
+      stallMillis
+    })
+    return over === undefined ? Effect.void : Effect.fail(over)
+  }
+
+  /** When a limit of time will be crossed unless something comes before. */
+  const dueMillis = () =>
+    Math.min(
+      crossedAt(promptedMillis - spentBefore.wallClockMillis, limits.wallClock),
+      crossedAt(signals.lastProgressMillis(), limits.stall)
+    )
+  const isCounted = limits.cost !== undefined || limits.tokens !== undefined || limits.modelRetries !== undefined ||
+    limits.steps !== undefined
+  const isTimed = limits.wallClock !== undefined || limits.stall !== undefined
+  const due = Effect.suspend(() => clock.until(dueMillis()))
+  const changed = isCounted && isTimed ? Effect.raceFirst(signals.counted, due) : isCounted ? signals.counted : due
+
+  return {
+    isLimited: isCounted || isTimed,
+    watch: changed.pipe(
+      Effect.andThen(Effect.suspend(() => check(live.current(), clock.now() - signals.lastProgressMillis()))),
+      Effect.forever({ disableYield: true })
+    ),
+    // The answer has come: nobody waits for anything any more.
+    check: (reply) => Effect.suspend(() => check(reply, 0)),
+    wallClockMillis
+  }
+})
+
+/**
+ * What the replies to a turn's prompts used, their subagents included.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const spentOn = (replies: ReadonlyArray<Reply.Reply>, wallClockMillis: number): SpentBefore => ({
+  usage: Usage.sum(replies.map((reply) => Reply.turnUsage(reply).total)),
+  steps: replies.reduce((sum, reply) => sum + Reply.steps(reply), 0),
+  retries: replies.reduce((sum, reply) => sum + Reply.retries(reply), 0),
+  wallClockMillis
+})
+
+/**
+ * The first limit that is crossed: of which more was used than is allowed.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const exceeded = (limits: TurnPolicy.Budget, spent: Spent): BudgetExceeded | undefined =>
+  over("wallClock", millisOf(limits.wallClock), spent.wallClockMillis) ??
+    over("cost", limits.cost, spent.cost) ??
+    over("tokens", limits.tokens, spent.tokens) ??
+    over("modelRetries", limits.modelRetries, spent.modelRetries) ??
+    over("steps", limits.steps, spent.steps) ??
+    over("stall", millisOf(limits.stall), spent.stallMillis)
+
+// internal
+
+const over = (
+  limit: BudgetExceeded["limit"],
+  allowed: number | undefined,
+  value: number
+): BudgetExceeded | undefined =>
+  allowed !== undefined && value > allowed ? new BudgetExceeded({ limit, allowed, value }) : undefined
+
+const millisOf = (limit: Duration.Duration | undefined): number | undefined =>
+  limit === undefined ? undefined : Duration.toMillis(limit)
+
+/** A limit is crossed in the first whole millisecond past it: a turn clock counts whole ones. */
+const crossedAt = (sinceMillis: number, limit: Duration.Duration | undefined): number =>
+  sinceMillis + Math.floor(millisOf(limit) ?? Number.POSITIVE_INFINITY) + 1

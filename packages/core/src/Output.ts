@@ -1,0 +1,230 @@
+/**
+ * What a turn's answer is to be, where it is to be a value instead of a text.
+ *
+ * **Responsibilities**: the JSON Schema that is sent, the reading of what came back, the words in which the agent is told what is
+ * wrong with it.
+ *
+ * **Not responsibilities**: when it is told (`Turn`). OpenCode turns the schema into a tool that the model has to call, and gives
+ * the arguments of that call as the message's `structured` (1.18.33).
+ *
+ * @since 0.1.0
+ */
+import * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as JsonSchema from "effect/JsonSchema"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+import * as SchemaRepresentation from "effect/SchemaRepresentation"
+import * as Exchange from "./Exchange.ts"
+import type { WirePart } from "./Part.ts"
+import { InvalidInput, type OutputIssue } from "./TurnError.ts"
+
+/**
+ * Where an answer is no value of the output; never empty.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Issues = Arr.NonEmptyReadonlyArray<OutputIssue>
+
+/**
+ * An output of type `A`: its JSON Schema (draft 2020-12), and how an answer is read.
+ *
+ * **Details**
+ *
+ * Providers take objects only as the arguments of a tool, so a value of any other kind is sent as the field `value` of an object;
+ * `unwrap` takes it out.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Output<out A> {
+  readonly jsonSchema: JsonSchema.JsonSchema
+  readonly unwrap: (sent: unknown) => unknown
+  readonly decode: (sent: unknown) => Effect.Effect<A, Issues>
+}
+
+/**
+ * A schema, or an output that was made before, for example from a JSON Schema.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type OutputInput<A> = Schema.Codec<A, unknown> | Output<A>
+
+/**
+ * The output that a schema describes. A value is read from the schema's JSON form: a `Schema.Date` from a text, for example.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromSchema = <A>(schema: Schema.Codec<A, unknown>): Output<A> => {
+  const { definitions, schema: root } = Schema.toJsonSchemaDocument(schema)
+  // The schema of a class, and any other with an identifier, is nothing but a reference to its definition.
+  const name = /^#\/\$defs\/([^/]+)$/.exec(String(root["$ref"]))?.[1]
+  return make(
+    {
+      ...(name === undefined ? root : definitions[name]),
+      ...(Object.keys(definitions).length > 0 && { $defs: definitions })
+    },
+    Schema.toCodecJson(schema)
+  )
+}
+
+/**
+ * The output that a JSON Schema (draft 2020-12) describes. Fails for what is none, and for keywords that cannot be checked here
+ * (`if`, `contains`, references to other documents, …): an answer that nobody checked is not to pass for one that fits.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromJsonSchema = Effect.fnUntraced(function*(
+  jsonSchema: unknown
+): Effect.fn.Return<Output<unknown>, InvalidInput> {
+  if (!Predicate.isReadonlyObject(jsonSchema) || Array.isArray(jsonSchema)) {
+    return yield* notASchema("it is no JSON object")
+  }
+  const own: JsonSchema.JsonSchema = { ...jsonSchema }
+  const schema = yield* Effect.catch(
+    Effect.try({
+      try: () =>
+        SchemaRepresentation.fromJsonSchemaDocument(JsonSchema.fromSchemaDraft2020_12(own), {
+          patterns: "apply",
+          onEnter: knownTypes
+        }),
+      catch: (cause) => (Predicate.isError(cause) ? cause.message : "it is no JSON Schema")
+    }),
+    notASchema
+  )
+  // What is imported is made of built-in schemas, which need no services.
+  return make(own, Schema.make<Schema.Codec<unknown>>(schema.ast))
+})
+
+/**
+ * The output that a turn's input asks for.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const from = <A>(input: OutputInput<A>): Output<A> => (Schema.isSchema(input) ? fromSchema(input) : input)
+
+/**
+ * OpenCode's `format` of a prompt for values of a JSON Schema.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const toFormat = (jsonSchema: JsonSchema.JsonSchema): Readonly<Record<string, unknown>> => ({
+  type: "json_schema",
+  schema: isObjectSchema(jsonSchema) ? jsonSchema : wrapped(jsonSchema)
+})
+
+/**
+ * An answer that was read: the value, and its JSON, as a reader sees it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Answer<out A> {
+  readonly value: A
+  readonly json: string
+}
+
+/**
+ * Reads the answer of an exchange: the structured value of its last message, or, where the server has none, the JSON that its
+ * text is, alone or in one block of code.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const read = Effect.fnUntraced(function*<A>(
+  output: Output<A>,
+  exchange: Exchange.Exchange
+): Effect.fn.Return<Answer<A>, Issues> {
+  const last = Exchange.lastStep(exchange)
+  const found = last?.info.structured ?? (yield* fromText(last?.parts ?? []))
+  const value = yield* output.decode(found)
+  return { value, json: JSON.stringify(output.unwrap(found), undefined, 2) }
+})
+
+/**
+ * Tells the agent what is wrong with its answer.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const repairPrompt = (issues: ReadonlyArray<OutputIssue>): string =>
+  [
+    "Your last answer is not a value of the JSON Schema that was asked for:",
+    ...issues.map(({ message, path }) => (path === "" ? `- ${message}` : `- ${path}: ${message}`)),
+    "Give the whole answer again, as a value that fits the schema."
+  ].join("\n")
+
+/**
+ * The one issue of a value as a whole.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const issue = (message: string): Issues => [{ path: "", message }]
+
+// internal
+
+const make = <A>(jsonSchema: JsonSchema.JsonSchema, codec: Schema.Codec<A, unknown>): Output<A> => {
+  const decode = Schema.decodeUnknownEffect(codec, { errors: "all" })
+  const isWrapped = !isObjectSchema(jsonSchema)
+  const unwrap = (sent: unknown) => (isWrapped && Predicate.hasProperty(sent, "value") ? sent.value : sent)
+  return {
+    jsonSchema,
+    unwrap,
+    decode: (sent) => Effect.mapError(decode(unwrap(sent)), ({ issue }) => toIssues(issue))
+  }
+}
+
+/** What the import takes for "anything" would check nothing. */
+const knownTypes = (schema: JsonSchema.JsonSchema): JsonSchema.JsonSchema => {
+  const unknown = [schema["type"] ?? []].flat().find((type) => typeof type !== "string" || !types.has(type))
+  if (unknown !== undefined) throw new Error(`there is no type ${JSON.stringify(unknown)}`)
+  return schema
+}
+
+const types = new Set(["array", "boolean", "integer", "null", "number", "object", "string"])
+
+const isObjectSchema = (jsonSchema: JsonSchema.JsonSchema): boolean => jsonSchema["type"] === "object"
+
+const wrapped = ({ $defs, $schema, ...value }: JsonSchema.JsonSchema): JsonSchema.JsonSchema => ({
+  ...($schema !== undefined && { $schema }),
+  type: "object",
+  properties: { value },
+  required: ["value"],
+  additionalProperties: false,
+  ...($defs !== undefined && { $defs })
+})
+
+const fromText = (parts: ReadonlyArray<WirePart>): Effect.Effect<unknown, Issues> => {
+  const text = parts.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("\n\n").trim()
+  return text === ""
+    ? Effect.fail(issue("there is no value"))
+    : Effect.mapError(decodeJson(text.replace(fence, "$1")), () => issue("it is no JSON"))
+}
+
+const toIssues = (failed: SchemaIssue.Issue): Issues => {
+  const issues = format(failed).issues.map(({ message, path }): OutputIssue => ({
+    path: (path ?? []).reduce<string>((before, segment) => {
+      const key = Predicate.isObject(segment) && "key" in segment ? segment.key : segment
+      return typeof key === "number" ? `${before}[${key}]` : before === "" ? String(key) : `${before}.${String(key)}`
+    }, ""),
+    message
+  }))
+  return Arr.isReadonlyArrayNonEmpty(issues) ? issues : issue("it does not fit")
+}
+
+const format = SchemaIssue.makeFormatterStandardSchemaV1()
+
+const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Unknown))
+
+const fence = /^```(?:json)?\s*\n([\s\S]*)\n```$/
+
+const notASchema = (reason: string): Effect.Effect<never, InvalidInput> =>
+  Effect.fail(new InvalidInput({ field: "output", reason: `it is no JSON Schema that can be checked: ${reason}` }))

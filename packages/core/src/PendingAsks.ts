@@ -1,0 +1,108 @@
+/**
+ * What a session and its subagents ask already, before the stream of a turn tells of it.
+ *
+ * A run whose owner is gone goes on until it asks something; then it waits for ever, and every later prompt of its session
+ * behind it. So whoever comes to that session takes what it asks for its own.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type { Ask } from "./Ask.ts"
+import { Client } from "./Client.ts"
+import type { RequestError, SessionNotFound } from "./ClientError.ts"
+import type { Subscription } from "./EventHub.ts"
+import type { SessionId } from "./Ids.ts"
+import type { LiveReply } from "./LiveReply.ts"
+import type { SessionStatus } from "./Message.ts"
+import { adoptSubagents, orUnknown } from "./ReadSubagents.ts"
+import * as Reply from "./Reply.ts"
+import { rereading } from "./Retrying.ts"
+
+/**
+ * Which sessions work on something, as the server said.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Statuses = ReadonlyMap<SessionId, SessionStatus>
+
+/**
+ * Makes the turn's own what its session waits for, if it works on something: its subagents that run, and what they and it ask.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const takePending = Effect.fn("Turn.takePending")(function*(
+  live: LiveReply,
+  subscription: Subscription
+): Effect.fn.Return<void, RequestError | SessionNotFound, Client> {
+  const client = yield* Client
+  const statuses = yield* rereading(client.statuses)
+  if (!statuses.has(live.current().sessionId)) return
+  yield* adoptSubagents(live, subscription, statuses)
+  yield* syncPending(live, statuses)
+})
+
+/**
+ * Makes what the server says is asked the truth of the reply: what is missing was answered elsewhere.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const syncPending = Effect.fnUntraced(function*(
+  live: LiveReply,
+  statuses: Statuses
+): Effect.fn.Return<void, RequestError, Client> {
+  const asOf = live.current()
+  const pending = yield* findPending(asOf, statuses)
+  live.update((reply) => Reply.syncAsks(reply, pending, asOf))
+  live.flush()
+})
+
+/**
+ * What the sessions of the reply's tree wait for. Where the server cannot say, what the reply has.
+ *
+ * **Gotchas**
+ *
+ * What an aborted run asked is listed for ever (1.18.33): nobody waits for the answer once the message that asked has ended. A
+ * request without one counts while its session works on something.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const findPending = Effect.fn("Turn.findPending")(function*(
+  reply: Reply.Reply,
+  statuses: Statuses
+): Effect.fn.Return<ReadonlyArray<Ask>, RequestError, Client> {
+  const client = yield* Client
+  const listed = yield* orUnknown(
+    Effect.all([rereading(client.questions), rereading(client.permissions)], { concurrency: 2 })
+  )
+  if (listed === undefined) return reply.frame.asks
+  // A session that began to run after the statuses were read told what it asks itself.
+  const told = new Set(reply.frame.asks.map(({ id }) => id))
+  const candidates = listed.flat().filter((ask) =>
+    Reply.isInTree(reply, ask.sessionId) &&
+    (statuses.has(ask.sessionId) || (ask.tool !== undefined && told.has(ask.id)))
+  )
+  return yield* Effect.filter(candidates, isWaitedFor, { concurrency: 4 })
+})
+
+// internal
+
+const isWaitedFor = Effect.fnUntraced(function*({ sessionId, tool }: Ask): Effect.fn.Return<
+  boolean,
+  RequestError,
+  Client
+> {
+  if (tool === undefined) return true
+  const client = yield* Client
+  return yield* rereading(client.getMessage(sessionId, tool.messageId)).pipe(
+    Effect.map(({ info }) =>
+      info.role === "assistant" && info.completedMillis === undefined && info.error === undefined
+    ),
+    Effect.catchTag("MessageNotFound", () => Effect.succeed(false)),
+    // It cannot be read; its session works on something.
+    Effect.catchIf((error) => !error.isRetryable, () => Effect.succeed(true))
+  )
+})

@@ -1,0 +1,164 @@
+/**
+ * What the server has stored of a turn's subagents, to any depth.
+ *
+ * **Responsibilities**: finding those that the stream did not tell of, reading what each said in this turn, and their end.
+ *
+ * **Not responsibilities**: whose they are and what is made of a record (`Reply`), the exchange of the turn's own session
+ * (`ReadExchange`).
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import { Client } from "./Client.ts"
+import type { RequestError, SessionNotFound } from "./ClientError.ts"
+import * as Contained from "./Contained.ts"
+import type { Subscription } from "./EventHub.ts"
+import type { SessionId } from "./Ids.ts"
+import type { LiveReply } from "./LiveReply.ts"
+import type { Message, SessionStatus } from "./Message.ts"
+import { knownIds, readSince } from "./ReadExchange.ts"
+import * as Reply from "./Reply.ts"
+import { rereading } from "./Retrying.ts"
+import * as TurnPolicy from "./TurnPolicy.ts"
+
+/**
+ * Makes the server's record the truth of every subagent of a turn whose own session has ended, and ends them all.
+ *
+ * **Details**
+ *
+ * A turn without subagents makes no request. What cannot be read within `TurnPolicy.StopTimeout` is reported, and stays as it was
+ * streamed.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const readSubagents = Effect.fn("Turn.readSubagents")(function*(
+  live: LiveReply
+): Effect.fn.Return<void, never, Client> {
+  const { frame, sessionId } = live.current()
+  if (frame.subagents.length === 0) return
+  const context = { session: sessionId }
+  yield* Contained.attempt(
+    "subagents",
+    context,
+    yield* TurnPolicy.StopTimeout,
+    visitSubagents(live, {
+      candidates: () => [],
+      orUnknown: <A>(request: Effect.Effect<A, RequestError | SessionNotFound, Client>) =>
+        Effect.catch(
+          request,
+          (error) => Effect.as(Contained.report("subagents", context, Cause.fail(error)), undefined)
+        ),
+      onFound: () => {},
+      fold: Reply.reconcileSubagent
+    })
+  )
+  live.update(Reply.closeSubagents)
+  live.flush()
+})
+
+/**
+ * Brings the subagents of a running turn up to what the server has, and lets the subscription hear of each. Of the sessions that no
+ * tool of this turn names, those that run are its own: those of earlier turns are children too.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const adoptSubagents = (
+  live: LiveReply,
+  subscription: Subscription,
+  statuses: ReadonlyMap<SessionId, SessionStatus>
+): Effect.Effect<void, RequestError | SessionNotFound, Client> =>
+  visitSubagents(live, {
+    candidates: () => statuses.keys(),
+    orUnknown: <A>(request: Effect.Effect<A, RequestError | SessionNotFound, Client>) => orUnknown(request),
+    onFound: subscription.adopt,
+    fold: (reply, id, messages) => {
+      const merged = Reply.mergeSubagent(reply, id, messages)
+      return statuses.has(id) ? merged : Reply.endSubagent(merged, id)
+    }
+  })
+
+/**
+ * What a server refuses to tell, or has no route for, is unknown, and no reason to give the turn up.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const orUnknown = <A, E extends { readonly isRetryable: boolean }, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.catchIf(effect, (error) => !error.isRetryable, () => Effect.undefined)
+
+/**
+ * How the subagents of a turn are visited.
+ *
+ * **Details**
+ *
+ * - `candidates`: sessions that are the turn's own if they turn out to be children of one of its sessions, although no tool part
+ *   names them: those that run. The other children are those of earlier turns.
+ * - `orUnknown`: what to do about a request that fails. What gives `undefined` is left out.
+ * - `onFound` is called for each subagent, whether it was known or not, before it is read.
+ * - `fold`: what its messages since the turn's prompt make of the reply.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Visit<E, R> {
+  readonly candidates: () => Iterable<SessionId>
+  readonly orUnknown: <A>(
+    request: Effect.Effect<A, RequestError | SessionNotFound, Client>
+  ) => Effect.Effect<A | undefined, E, R>
+  readonly onFound: (id: SessionId) => void
+  readonly fold: (reply: Reply.Reply, id: SessionId, messages: ReadonlyArray<Message>) => Reply.Reply
+}
+
+/**
+ * Reads the subagents of a turn, level by level: who opened one is read before it, and names it.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const visitSubagents = Effect.fnUntraced(function*<E, R>(
+  live: LiveReply,
+  { candidates, fold, onFound, orUnknown }: Visit<E, R>
+): Effect.fn.Return<void, E, R> {
+  const findChildren = Effect.fnUntraced(function*(parentId: SessionId) {
+    const { frame, sessionId } = live.current()
+    const sought = new Set(candidates())
+    sought.delete(sessionId)
+    for (const subagent of frame.subagents) {
+      if (Reply.isTold(subagent)) sought.delete(subagent.sessionId)
+      else sought.add(subagent.sessionId)
+    }
+    if (sought.size === 0) return
+    for (const { agent, id, title } of (yield* orUnknown(listChildren(parentId))) ?? []) {
+      if (!sought.has(id)) continue
+      live.apply({ _tag: "SessionOpened", eventId: undefined, sessionId: id, parentId, title, agent })
+    }
+  })
+  const read = Effect.fnUntraced(function*({ reply, sessionId }: Reply.SubagentState) {
+    onFound(sessionId)
+    const messages = yield* orUnknown(readMessages(reply))
+    if (messages !== undefined) live.update((reply) => fold(reply, sessionId, messages))
+  })
+
+  let level: ReadonlyArray<SessionId> = [live.current().sessionId]
+  while (level.length > 0) {
+    yield* Effect.forEach(level, findChildren, { concurrency, discard: true })
+    const parents = new Set(level)
+    const children = live.current().frame.subagents.filter(({ parentId }) => parents.has(parentId))
+    yield* Effect.forEach(children, read, { concurrency, discard: true })
+    level = children.map(({ sessionId }) => sessionId)
+  }
+})
+
+// internal
+
+const concurrency = 4
+
+const listChildren = Effect.fnUntraced(function*(id: SessionId) {
+  const client = yield* Client
+  return yield* rereading(client.children(id))
+})
+
+const readMessages = (reply: Reply.Reply) => Effect.map(readSince(reply, knownIds(reply)), ({ messages }) => messages)

@@ -1,0 +1,142 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Exchange from "@opencode-turn/core/Exchange"
+import * as Output from "@opencode-turn/core/Output"
+import type { WirePart } from "@opencode-turn/core/Part"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Make from "./make.ts"
+
+const Person = Schema.Struct({
+  name: Schema.String,
+  age: Schema.Int.check(Schema.isGreaterThan(0)),
+  born: Schema.optionalKey(Schema.DateTimeUtc),
+  tags: Schema.Array(Schema.String)
+})
+
+const exchangeOf = (structured: unknown, ...parts: ReadonlyArray<WirePart>) =>
+  Exchange.fromMessages(Make.empty, [
+    Make.stored(Make.user()),
+    Make.stored(Make.ended(Make.answerId, { structured }), ...parts)
+  ])
+
+const readText = (text: string) =>
+  Output.read(Output.fromSchema(Person), exchangeOf(undefined, Make.text("prt_1", text)))
+
+describe("a schema", () => {
+  it("is sent as the JSON Schema of its JSON form", () => {
+    const { jsonSchema } = Output.fromSchema(Person)
+    assert.strictEqual(jsonSchema["type"], "object")
+    assert.deepStrictEqual(jsonSchema["required"], ["name", "age", "tags"])
+    assert.deepNestedPropertyVal(jsonSchema, "properties.born.type", "string")
+    assert.deepStrictEqual(Output.toFormat(jsonSchema), { type: "json_schema", schema: jsonSchema })
+  })
+
+  it("that is recursive brings its definitions", () => {
+    interface Tree {
+      readonly children: ReadonlyArray<Tree>
+    }
+    const Tree = Schema.Struct({ children: Schema.Array(Schema.suspend((): Schema.Codec<Tree> => Tree)) }).annotate({
+      identifier: "Tree"
+    })
+    const { jsonSchema } = Output.fromSchema(Tree)
+    assert.property(jsonSchema, "$defs")
+    assert.strictEqual(jsonSchema["type"], "object")
+  })
+
+  it.effect("decodes the structured value", () =>
+    Effect.gen(function*() {
+      const sent = { name: "Ada", age: 36, born: "1815-12-10T00:00:00.000Z", tags: [] }
+      const { json, value } = yield* Output.read(Output.fromSchema(Person), exchangeOf(sent))
+      assert.strictEqual(value.born?.epochMilliseconds, Date.UTC(1815, 11, 10))
+      assert.deepStrictEqual(JSON.parse(json), sent)
+    }))
+
+  it.effect("names every issue with its path", () =>
+    Effect.gen(function*() {
+      const issues = yield* Effect.flip(
+        Output.read(Output.fromSchema(Person), exchangeOf({ name: 1, age: -1, tags: ["a", 2] }))
+      )
+      assert.sameMembers(issues.map(({ path }) => path), ["name", "age", "tags[1]"])
+      assert.isTrue(issues.every(({ message }) => message !== ""))
+    }))
+
+  it.effect("of something else than an object travels in one", () =>
+    Effect.gen(function*() {
+      const output = Output.fromSchema(Schema.Array(Schema.Int))
+      const { schema } = Output.toFormat(output.jsonSchema)
+      assert.deepNestedPropertyVal(schema, "type", "object")
+      assert.deepNestedPropertyVal(schema, "properties.value", output.jsonSchema)
+      assert.deepNestedPropertyVal(schema, "required", ["value"])
+      const { json, value } = yield* Output.read(output, exchangeOf({ value: [1, 2] }))
+      assert.deepStrictEqual(value, [1, 2])
+      assert.deepStrictEqual(JSON.parse(json), [1, 2])
+      const issues = yield* Effect.flip(Output.read(output, exchangeOf({ value: [1, "2"] })))
+      assert.deepStrictEqual(issues.map(({ path }) => path), ["[1]"])
+    }))
+})
+
+describe("an answer without a structured value", () => {
+  for (
+    const [name, text] of [
+      ["alone", `{"name":"Ada","age":36,"tags":[]}`],
+      ["in a block of code", "```json\n{\"name\":\"Ada\",\"age\":36,\"tags\":[]}\n```"],
+      ["with space around it", `\n  {"name":"Ada","age":36,"tags":[]}\n`]
+    ] as const
+  ) {
+    it.effect(`is read from the JSON of its text, ${name}`, () =>
+      Effect.gen(function*() {
+        assert.strictEqual((yield* readText(text)).value.name, "Ada")
+      }))
+  }
+
+  it.effect("has one issue as a whole where its text is no JSON, or where there is none", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* Effect.flip(readText("Ada is 36.")), [{ path: "", message: "it is no JSON" }])
+      assert.deepStrictEqual(yield* Effect.flip(readText("  ")), [{ path: "", message: "there is no value" }])
+    }))
+})
+
+describe("a JSON Schema", () => {
+  const document = {
+    $schema: "https://json-schema.org/draft/2020-12/schema",
+    type: "object",
+    properties: { n: { type: "integer", minimum: 1 }, of: { $ref: "#/$defs/kind" } },
+    required: ["n"],
+    additionalProperties: false,
+    $defs: { kind: { enum: ["a", "b"] } }
+  }
+
+  it.effect("is sent as it is, and checks values", () =>
+    Effect.gen(function*() {
+      const output = yield* Output.fromJsonSchema(document)
+      assert.deepStrictEqual(output.jsonSchema, document)
+      assert.deepStrictEqual((yield* Output.read(output, exchangeOf({ n: 1, of: "b" }))).value, { n: 1, of: "b" })
+      const issues = yield* Effect.flip(Output.read(output, exchangeOf({ n: 0, of: "c" })))
+      assert.sameMembers(issues.map(({ path }) => path), ["n", "of"])
+    }))
+
+  for (
+    const [name, schema] of [
+      ["no object", "string"],
+      ["an array", []],
+      ["a keyword that cannot be checked", { type: "array", contains: { type: "string" } }],
+      ["of an unknown type", { type: "module" }],
+      ["of an unknown type within", { type: "object", properties: { a: { type: "text" } } }],
+      ["a reference to another document", { $ref: "https://example.com/schema.json" }]
+    ] as const
+  ) {
+    it.effect(`is refused where it is ${name}`, () =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(Output.fromJsonSchema(schema))
+        assert.strictEqual(error.field, "output")
+      }))
+  }
+})
+
+it("a repair tells what is wrong where", () => {
+  const prompt = Output.repairPrompt([{ path: "tags[1]", message: "Expected string" }, {
+    path: "",
+    message: "too few"
+  }])
+  assert.include(prompt, "- tags[1]: Expected string\n- too few\n")
+})

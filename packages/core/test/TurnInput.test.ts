@@ -1,0 +1,105 @@
+import { assert, it } from "@effect/vitest"
+import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
+import type { Draft, StoredMessage } from "@opencode-turn/core/StoredMessage"
+import { toDraft, withStoredPolicy } from "@opencode-turn/core/TurnInput"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
+import * as Usage from "@opencode-turn/core/Usage"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+
+const input = { conversationId: "42", prompt: "hello" }
+
+const stored = (draft: Draft | null): StoredMessage => ({
+  id: AssistantMessageId.make("asm_1"),
+  conversationId: ConversationId.make("42"),
+  status: "pending",
+  epoch: 2,
+  revision: 1,
+  owner: "run_1",
+  leaseUntilMillis: 1000,
+  prompt: [{ type: "text", text: "hello" }],
+  draft,
+  request: null,
+  content: "",
+  parts: [],
+  usage: Usage.zero,
+  subagents: [],
+  error: null,
+  createdMillis: 0,
+  finishedMillis: null
+})
+
+/** The limits in a context. */
+const policies = Effect.gen(function*() {
+  return { budget: yield* TurnPolicy.Budget, outputRepairs: yield* TurnPolicy.OutputRepairs }
+})
+
+const budget: TurnPolicy.Budget = {
+  wallClock: Duration.minutes(5),
+  cost: 0.5,
+  tokens: 100_000,
+  modelRetries: 0,
+  steps: 20,
+  stall: Duration.seconds(90)
+}
+
+it.effect("stores no policy where none differs from the defaults", () =>
+  Effect.gen(function*() {
+    assert.deepStrictEqual(yield* toDraft(input), {})
+  }))
+
+it.effect("stores the budget and the repairs that a turn was given, and gives them to whoever resumes it", () =>
+  Effect.gen(function*() {
+    const draft = yield* toDraft(input).pipe(
+      Effect.provideService(TurnPolicy.Budget, budget),
+      Effect.provideService(TurnPolicy.OutputRepairs, 0)
+    )
+    assert.deepStrictEqual(draft, {
+      policy: {
+        outputRepairs: 0,
+        budget: {
+          wallClockMillis: 300_000,
+          cost: 0.5,
+          tokens: 100_000,
+          modelRetries: 0,
+          steps: 20,
+          stallMillis: 90_000
+        }
+      }
+    })
+    assert.deepStrictEqual(yield* withStoredPolicy(stored(draft))(policies), { budget, outputRepairs: 0 })
+  }))
+
+it.effect("resumes a turn that had no budget without one, whatever its new owner's is", () =>
+  Effect.gen(function*() {
+    const resumed = withStoredPolicy(stored(yield* toDraft(input)))(policies)
+    const own = resumed.pipe(
+      Effect.provideService(TurnPolicy.Budget, budget),
+      Effect.provideService(TurnPolicy.OutputRepairs, 7)
+    )
+    assert.deepStrictEqual(yield* own, { budget: {}, outputRepairs: 1 })
+  }))
+
+it.effect("leaves the limits of the owner to a message that was claimed without a draft", () =>
+  Effect.gen(function*() {
+    const resumed = Effect.provideService(withStoredPolicy(stored(null))(policies), TurnPolicy.Budget, budget)
+    assert.deepStrictEqual((yield* resumed).budget, budget)
+  }))
+
+it.effect("stores no limit that has no end", () =>
+  Effect.gen(function*() {
+    const draft = yield* Effect.provideService(toDraft(input), TurnPolicy.Budget, {
+      wallClock: Duration.infinity,
+      cost: Number.POSITIVE_INFINITY,
+      steps: 3
+    })
+    assert.deepStrictEqual(draft.policy, { budget: { steps: 3 } })
+  }))
+
+it.effect("stores the JSON Schema of the output that is asked for", () =>
+  Effect.gen(function*() {
+    const { outputSchema } = yield* toDraft({ ...input, output: Schema.Struct({ price: Schema.Finite }) })
+    assert.strictEqual(outputSchema?.["type"], "object")
+    assert.nestedProperty(outputSchema, "properties.price")
+  }))

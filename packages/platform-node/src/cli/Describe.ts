@@ -1,0 +1,97 @@
+/**
+ * The words for what a turn consists of, each on one line and safe for a terminal.
+ */
+import type { Ask } from "@opencode-turn/core/Ask"
+import type { Todo, ToolPart } from "@opencode-turn/core/Part"
+import type { PromptPart } from "@opencode-turn/core/Prompt"
+import type { Usage } from "@opencode-turn/core/Usage"
+import * as Predicate from "effect/Predicate"
+import { fit, line } from "../internal/TerminalText.ts"
+
+/** Tokens by kind; the kinds that were not used are left out. */
+export const describeTokens = ({ tokens }: Usage): string =>
+  [
+    `${tokens.input} tokens in`,
+    `${tokens.output} out`,
+    ...(tokens.reasoning > 0 ? [`${tokens.reasoning} reasoning`] : []),
+    ...(tokens.cacheRead > 0 ? [`${tokens.cacheRead} from cache`] : []),
+    ...(tokens.cacheWrite > 0 ? [`${tokens.cacheWrite} to cache`] : [])
+  ].join(", ")
+
+/** US dollars with as many decimals as a cheap step needs. */
+export const describeCost = (cost: number): string => {
+  if (cost === 0) return "$0"
+  if (cost < 0.01) return `$${cost.toFixed(6).replace(/0+$/, "")}`
+  return cost < 1 ? `$${cost.toFixed(3).replace(/0$/, "")}` : `$${cost.toFixed(2)}`
+}
+
+/** Seconds below a minute, then minutes and seconds. */
+export const describeDuration = (millis: number): string =>
+  millis < 60_000
+    ? `${(millis / 1000).toFixed(1)} s`
+    : `${Math.floor(millis / 60_000)} min ${Math.round((millis % 60_000) / 1000)} s`
+
+/** How long ago something was, in its largest unit. */
+export const describeAge = (millis: number): string => {
+  const seconds = Math.max(0, Math.floor(millis / 1000))
+  if (seconds < 60) return `${seconds} s ago`
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`
+  return `${Math.floor(seconds / 86_400)} d ago`
+}
+
+/** What the user said, with a word for what is not text. A file without a name may carry its contents in its URL. */
+export const describePrompt = (prompt: ReadonlyArray<PromptPart>): string => prompt.map(describePromptPart).join("\n")
+
+/** What is asked, a line for each question. */
+export const describeAsk = (ask: Ask): ReadonlyArray<string> =>
+  ask._tag === "Permission"
+    ? [`permission ${line(ask.permission)}: ${line(ask.patterns.join(", "))}`]
+    : ask.questions.map(({ question }) => `question: ${line(question)}`)
+
+/** One row, so that it can be drawn over; only an error is told in full. */
+export const describeTool = (part: ToolPart, width: number): string => {
+  const what = `${part.tool} ${part.title ?? subjectOf(part.input)}`
+  const took = part.startedMillis === undefined || part.endedMillis === undefined
+    ? ""
+    : ` ${describeDuration(part.endedMillis - part.startedMillis)}`
+  switch (part.status) {
+    case "completed":
+      return `${fit(`✓ ${what}`, width - took.length)}${took}`
+    case "error":
+      return `${fit(`✗ ${what}`, width)}: ${line(part.error ?? "it failed")}`
+    default:
+      return fit(`● ${what}`, width)
+  }
+}
+
+/** An item of the to-do list, with a box that shows its status. */
+export const describeTodo = (todo: Todo): string => `${todoMarks[todo.status]} ${line(todo.content)}`
+
+// internal
+
+const describePromptPart = (part: PromptPart): string => {
+  switch (part.type) {
+    case "text":
+      return part.text
+    case "file":
+      return `[file ${part.filename ?? part.url.replace(/^(data:[^,]{0,60}).*$/s, "$1…")}]`
+    case "agent":
+      return `[@${part.name}]`
+    case "subtask":
+      return `[@${part.agent}: ${part.description}]`
+  }
+}
+
+/** What a call is about, until the tool gives it a title: the first of its arguments that says it. */
+const subjectOf = (input: ToolPart["input"]): string =>
+  subjects.map((name) => input[name]).find(Predicate.isString) ?? ""
+
+const subjects = ["command", "filePath", "path", "pattern", "url", "query", "description", "name"]
+
+const todoMarks: Record<Todo["status"], string> = {
+  pending: "☐",
+  in_progress: "◐",
+  completed: "☑",
+  cancelled: "☒"
+}

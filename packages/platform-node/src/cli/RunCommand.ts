@@ -1,0 +1,133 @@
+/**
+ * `opencode-turn run`, with its flags.
+ */
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { database, directory, duration, json, url } from "./CommandFlags.ts"
+
+const conversation = Flag.String("conversation").pipe(
+  Flag.withMetavar("ID"),
+  Flag.withDescription("The conversation to go on with, or to begin under this name (default: a new one)"),
+  Flag.optional
+)
+
+const agent = Flag.String("agent").pipe(
+  Flag.withMetavar("NAME"),
+  Flag.withDescription("OpenCode's agent, for example build or plan"),
+  Flag.optional
+)
+
+const model = Flag.String("model").pipe(
+  Flag.withMetavar("PROVIDER/MODEL"),
+  Flag.withDescription("The model, for example anthropic/claude-sonnet-4-5"),
+  Flag.optional
+)
+
+const system = Flag.String("system").pipe(
+  Flag.withMetavar("TEXT"),
+  Flag.withDescription("Further instructions for the model, for this turn"),
+  Flag.optional
+)
+
+const permission = Flag.Literals("permission", ["ask", "store", "allow", "deny"]).pipe(
+  Flag.withMetavar("ask|store|allow|deny"),
+  Flag.withDescription("Who decides on what the agent wants to do, see below (default: ask at a terminal, else deny)"),
+  Flag.optional
+)
+
+const whenBusy = Flag.Literals("when-busy", ["queue", "reject", "replace"]).pipe(
+  Flag.withMetavar("queue|reject|replace"),
+  Flag.withDescription(
+    "While another turn of the conversation runs: wait for its end, fail, or cancel it (default: queue)"
+  ),
+  Flag.optional
+)
+
+const timeout = duration("timeout").pipe(
+  Flag.withDescription(
+    "How long the turn may take, for example 90s or 10m (default: 10m); waiting for you does not count"
+  ),
+  Flag.optional
+)
+
+const file = Flag.String("file").pipe(
+  Flag.withMetavar("PATH"),
+  Flag.withDescription("A file that goes with the prompt: text, an image or a PDF; may be given several times"),
+  Flag.atLeast(0)
+)
+
+const schema = Flag.String("schema").pipe(
+  Flag.withMetavar("FILE"),
+  Flag.withDescription(
+    "A JSON Schema: the answer is a value that fits it, printed as JSON, and what the agent says before goes to standard error"
+  ),
+  Flag.optional
+)
+
+/** Runs one turn. */
+export const runCommand = Command.make(
+  "run",
+  {
+    url,
+    directory,
+    conversation,
+    database,
+    agent,
+    model,
+    system,
+    permission,
+    whenBusy,
+    timeout,
+    file,
+    schema,
+    json: json("Print one JSON object per line instead, the last one of type turn.finished"),
+    prompt: Argument.String("prompt").pipe(
+      Argument.withMetavar("PROMPT"),
+      Argument.withDescription("What the agent is to do; - or nothing reads standard input"),
+      Argument.optional
+    )
+  },
+  (input) =>
+    Effect.flatMap(Effect.promise(() => import("./Run.ts")), ({ run }) =>
+      run({
+        url: Option.getOrUndefined(input.url),
+        directory: Option.getOrUndefined(input.directory),
+        conversation: Option.getOrUndefined(input.conversation),
+        database: Option.getOrUndefined(input.database),
+        agent: Option.getOrUndefined(input.agent),
+        model: Option.getOrUndefined(input.model),
+        system: Option.getOrUndefined(input.system),
+        permission: Option.getOrUndefined(input.permission),
+        whenBusy: Option.getOrUndefined(input.whenBusy),
+        timeout: Option.getOrUndefined(input.timeout),
+        files: input.file,
+        schema: Option.getOrUndefined(input.schema),
+        json: input.json,
+        prompt: Option.getOrUndefined(input.prompt)
+      }))
+).pipe(
+  Command.withDescription(
+    "Runs one turn: sends the prompt, streams the answer to standard output and all else to standard error. Ctrl-C cancels " +
+      "the turn; a second one, while it still is stopping, leaves it to resume."
+  ),
+  Command.withShortDescription("Run one turn"),
+  Command.withExamples([
+    { command: `opencode-turn run "Explain this repository"`, description: "Ask in this folder" },
+    { command: `git diff | opencode-turn run --permission deny - > review.md`, description: "Keep just the answer" },
+    {
+      command: `opencode-turn run --conversation review "And now fix it"`,
+      description: "Go on with a conversation"
+    },
+    {
+      command: `opencode-turn run --file design.png --file page.html "Make the page look like the design"`,
+      description: "Show it files"
+    },
+    {
+      command: `opencode-turn run --schema issues.schema.json "List the open issues" | jq .issues`,
+      description: "Get a value instead of text"
+    }
+  ])
+)

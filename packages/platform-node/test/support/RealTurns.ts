@@ -1,0 +1,49 @@
+/**
+ * What the tests on the real server have in common: turns with a script, people who answer, and the server's own word.
+ */
+import type { Answer, Ask } from "@opencode-turn/core/Ask"
+import * as Client from "@opencode-turn/core/Client"
+import * as HumanGate from "@opencode-turn/core/HumanGate"
+import type { TurnInput } from "@opencode-turn/core/TurnInput"
+import type { Step } from "@opencode-turn/testing/ScriptedModel"
+import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
+import { Effect, Ref, Schedule } from "effect"
+
+let conversations = 0
+
+/** A turn of a conversation of its own whose model does these steps. */
+export const turn = (steps: ReadonlyArray<Step>, input: Partial<TurnInput> = {}): TurnInput => ({
+  ...base(steps),
+  ...input
+})
+
+/** The same, for a turn that is given an output. */
+export const base = (steps: ReadonlyArray<Step>) => ({
+  conversationId: `conversation-${++conversations}`,
+  title: "a test",
+  prompt: ScriptedModel.prompt("Do it.", steps)
+})
+
+export const bash = (command: string): Step => ({ tool: "bash", args: { command, description: "a command" } })
+
+/** A gate that gives the answers in turn and remembers what was asked. */
+export const gate = Effect.fnUntraced(function*(...answers: ReadonlyArray<Answer>) {
+  const asked = yield* Ref.make<ReadonlyArray<Ask>>([])
+  return {
+    asked: Ref.get(asked),
+    provide: Effect.provideService(
+      HumanGate.HumanGate,
+      (ask) => Ref.modify(asked, (all) => [answers[all.length] ?? { _tag: "Skip" }, [...all, ask]])
+    )
+  }
+})
+
+/** Whether no session of the server works on anything. */
+export const isIdle = Effect.flatMap(
+  Client.Client,
+  (client) => Effect.map(client.statuses, (statuses) => statuses.size === 0)
+)
+
+/** Asks again and again until it holds. */
+export const until = <E, R>(condition: Effect.Effect<boolean, E, R>) =>
+  Effect.repeat(condition, { schedule: Schedule.spaced("20 millis"), until: (holds) => holds })
