@@ -147,6 +147,19 @@ export const exceeded = (limits: TurnPolicy.Budget, spent: Spent): BudgetExceede
     over("steps", limits.steps, spent.steps) ??
     over("stall", millisOf(limits.stall), spent.stallMillis)
 
+/**
+ * What is wrong with the limits: a name, and what it should be. `undefined` for limits that can be kept to.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const flaw = (limits: TurnPolicy.Budget): string | undefined => {
+  const { cost, modelRetries, stall, steps, tokens, wallClock } = limits
+  const values = { cost, modelRetries, stall: millisOf(stall), steps, tokens, wallClock: millisOf(wallClock) }
+  const wrong = Object.entries(values).find(([, value]) => value !== undefined && !(value >= 0))
+  return wrong === undefined ? undefined : `${wrong[0]} is ${wrong[1]}, and has to be 0 or more`
+}
+
 // internal
 
 const over = (

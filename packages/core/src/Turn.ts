@@ -387,6 +387,8 @@ const validate = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, R, A>)
   }
   if (input.messageId === "") return yield* new InvalidInput({ field: "messageId", reason: "it is empty" })
   if (typeof input.model === "string") yield* Prompts.parseModel(input.model)
+  const flaw = Budget.flaw(yield* TurnPolicy.Budget)
+  if (flaw !== undefined) return yield* new InvalidInput({ field: "TurnPolicy.Budget", reason: flaw })
   return yield* Prompts.parts(input.prompt)
 })
 

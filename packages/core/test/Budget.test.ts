@@ -343,3 +343,15 @@ it.effect("has nothing to watch without a limit", () =>
     assert.isFalse(budget.isLimited)
     yield* budget.check(live.current())
   }))
+
+it.effect.each([{ cost: NaN }, { tokens: -1 }, { steps: NaN }])(
+  "refuses limits that nobody can keep to: %j",
+  (budget) =>
+    Effect.gen(function*() {
+      const { requests, result } = yield* run([says("never")])
+      assert.strictEqual(result.status, "failed")
+      assert(result.error?._tag === "InvalidInput")
+      assert.strictEqual(result.error.field, "TurnPolicy.Budget")
+      assert.deepStrictEqual(requests, [])
+    }).pipe(within(budget), Effect.provide(layer()))
+)
