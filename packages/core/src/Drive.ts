@@ -48,17 +48,17 @@ import { SessionNotFound } from "./ClientError.ts"
 import * as Deadlines from "./Deadlines.ts"
 import type { Subscription } from "./EventHub.ts"
 import * as Exchange from "./Exchange.ts"
-import type { AssistantMessageId, ConversationId, MessageId, PromptIds, SessionId } from "./Ids.ts"
+import type { AssistantMessageId, ConversationId, MessageId, SessionId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
 import { takePending } from "./PendingAsks.ts"
 import { knownIds, promptOnce, readExchange } from "./ReadExchange.ts"
 import * as Reply from "./Reply.ts"
-import type { StoredRequest } from "./SessionStore.ts"
 import { Tracer } from "./Tracer.ts"
 import * as TurnClock from "./TurnClock.ts"
 import type { BudgetExceeded, HumanTimeout } from "./TurnError.ts"
 import { StaleSession, TurnTimeout, TurnUnfinished } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
+import type { IdentifiedRequest } from "./TurnRequest.ts"
 import * as TurnSignals from "./TurnSignals.ts"
 
 /**
@@ -74,14 +74,6 @@ export type DriveError =
   | TurnUnfinished
   | BudgetExceeded
   | HumanTimeout
-
-/**
- * A request whose ids are known, so that it may be posted again.
- *
- * @category models
- * @since 0.1.0
- */
-export type IdentifiedRequest = StoredRequest & { readonly prompt: { readonly ids: PromptIds } }
 
 /**
  * Drives the request until its exchange is final, or is known to stay without an answer. The reply is folded into `live`;

@@ -27,40 +27,37 @@ import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as Budget from "./Budget.ts"
 import { callback } from "./Callback.ts"
-import { checkAgents } from "./CheckAgents.ts"
 import { claim } from "./Claim.ts"
-import { Client } from "./Client.ts"
+import type { Client } from "./Client.ts"
 import type { RunningTurn } from "./Conclude.ts"
 import { abortUpstream, conclude, contextOf, letGo } from "./Conclude.ts"
 import * as Contained from "./Contained.ts"
 import type { SessionOptions } from "./Dialect.ts"
-import { drive, type IdentifiedRequest } from "./Drive.ts"
+import { drive } from "./Drive.ts"
 import type { EnsuredSession } from "./EnsureSession.ts"
 import { ensureSession, recreateSession } from "./EnsureSession.ts"
-import * as Exchange from "./Exchange.ts"
-import type { AssistantMessageId, ConversationId, SessionId } from "./Ids.ts"
-import { makeId, makePromptIds } from "./Ids.ts"
+import type { AssistantMessageId, ConversationId } from "./Ids.ts"
+import { makeId } from "./Ids.ts"
 import * as LiveReply from "./LiveReply.ts"
 import * as Output from "./Output.ts"
 import { confirm, hold, snapshots } from "./Ownership.ts"
-import type { PromptPart } from "./Prompt.ts"
 import * as Prompts from "./Prompt.ts"
-import { baseline, readExchange } from "./ReadExchange.ts"
 import * as Reply from "./Reply.ts"
 import type { ReplyUpdate } from "./ReplyUpdate.ts"
-import { patiently, retrying } from "./Retrying.ts"
-import type { StoredMessage, StoredRequest, StoreError } from "./SessionStore.ts"
-import { SessionStore } from "./SessionStore.ts"
+import { patiently } from "./Retrying.ts"
+import type { StoredMessage, StoreError } from "./SessionStore.ts"
+import type { SessionStore } from "./SessionStore.ts"
 import { settle } from "./Settle.ts"
 import { Tracer } from "./Tracer.ts"
-import { InvalidInput, OutputInvalid, TurnCancelled, TurnDied, TurnTakenOver, TurnUnfinished } from "./TurnError.ts"
+import { InvalidInput, OutputInvalid, TurnCancelled, TurnDied } from "./TurnError.ts"
 import type { TurnInput } from "./TurnInput.ts"
-import { fromStored, identityOf, toDraft, toPrompt, withStoredPolicy } from "./TurnInput.ts"
+import { fromStored, identityOf, toDraft, withStoredPolicy } from "./TurnInput.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
+import type { IdentifiedRequest } from "./TurnRequest.ts"
+import { findAnswer, makeRepair, makeRequest, recallEarlier, recordedFor, untilIdle } from "./TurnRequest.ts"
 import type { TurnResult } from "./TurnResult.ts"
 
 /**
@@ -227,8 +224,7 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
       }
       const repairs = request.earlier?.length ?? 0
       if (repairs >= maxRepairs) return yield* new OutputInvalid({ issues: read.failure, repairs })
-      request = yield* makeRepair(request, exchange, read.failure)
-      yield* record(message, request)
+      request = yield* makeRepair(request, exchange, read.failure, message)
       reason = "repaired"
     }
   })
@@ -295,91 +291,6 @@ const carryOrphan = (orphan: StoredMessage): Effect.Effect<void, never, Services
     Effect.asVoid
   )
 
-/**
- * Waits until the session works on nothing, for a while: a turn that was just cancelled may be stopping there, and its abort
- * would stop whatever runs. `false`: it works on. A server that cannot tell is prompted all the same.
- */
-const untilIdle = Effect.fnUntraced(function*(sessionId: SessionId): Effect.fn.Return<boolean, never, Client> {
-  const client = yield* Client
-  const isIdle = Effect.map(client.statuses, (statuses) => !statuses.has(sessionId))
-  return yield* isIdle.pipe(
-    Effect.repeat({ until: (isIdle) => isIdle, schedule: Schedule.spaced("100 millis") }),
-    Effect.timeoutOption(yield* TurnPolicy.SessionIdle),
-    Effect.map(Option.isSome),
-    Effect.orElseSucceed(() => true)
-  )
-})
-
-/** What an earlier owner of the message recorded, and perhaps posted, before it went away. */
-const recordedFor = ({ request }: StoredMessage, sessionId: SessionId): IdentifiedRequest | undefined => {
-  const ids = request?.prompt.ids
-  return request === null || ids === undefined || request.sessionId !== sessionId
-    ? undefined
-    : { ...request, prompt: { ...request.prompt, ids } }
-}
-
-/**
- * Looks for the answer to a prompt that may have been posted before. `isBusy`: it was not, and its session works on something
- * else. Ids whose answer has ended must not be posted again: the
- * model would be asked anew if it ended with an error (1.18.33).
- */
-const findAnswer = Effect.fnUntraced(function*(
-  { prompt: { ids: { promptId } }, sessionId }: IdentifiedRequest,
-  live: LiveReply.LiveReply
-) {
-  const client = yield* Client
-  const statuses = yield* retrying(client.statuses)
-  const exchange = yield* readExchange({ sessionId, promptId })
-  if (!exchange.isAccepted) return { exchange: undefined, isBusy: !(yield* untilIdle(sessionId)) }
-  live.update((reply) => Exchange.merge(exchange, Reply.markGap(reply)))
-  if (Exchange.isFinal(exchange)) return { exchange, isBusy: false }
-  if (statuses.has(sessionId)) return { exchange: undefined, isBusy: false }
-  if (Exchange.isRefused(exchange)) return { exchange, isBusy: false }
-  if (exchange.isCurrent) return { exchange: undefined, isBusy: false }
-  return yield* new TurnUnfinished({ sessionId, resumes: 0 })
-})
-
-/** The answers to the prompts before the last one, as far as the server has them: they cost something. */
-const recallEarlier = Effect.fnUntraced(
-  function*({ earlier = [], sessionId }: IdentifiedRequest, live: LiveReply.LiveReply) {
-    for (const promptId of earlier) {
-      const { messages } = yield* readExchange({ sessionId, promptId })
-      live.addEarlier(Reply.fromMessages({ sessionId, promptId }, messages))
-    }
-  }
-)
-
-/** The next prompt of the same turn, which tells what is wrong with the answer to the last one. */
-const makeRepair = Effect.fnUntraced(function*(
-  { earlier = [], prompt: { ids: { promptId }, ...choices }, sessionId }: IdentifiedRequest,
-  { messages }: Exchange.Exchange,
-  issues: Output.Issues
-) {
-  const newestMessageId = messages.reduce((newest, { info }) => (info.id > newest ? info.id : newest), promptId)
-  const ids = yield* makePromptIds({ newestMessageId, sessionUpdatedMillis: 0 }, 1)
-  const parts: ReadonlyArray<PromptPart> = [{ type: "text", text: Output.repairPrompt(issues) }]
-  const repair: IdentifiedRequest = { sessionId, prompt: { ...choices, parts, ids }, earlier: [...earlier, promptId] }
-  return repair
-})
-
-/** Makes the prompt and its ids, and writes them before the first byte is sent. */
-const makeRequest = Effect.fnUntraced(function*<E, R, A>(
-  input: TurnInput<E, R, A>,
-  message: StoredMessage,
-  sessionId: SessionId
-) {
-  const prompt = { ...(yield* toPrompt(input, message.prompt)), ...formatOf(message) }
-  yield* checkAgents(prompt)
-  const ids = yield* makePromptIds(yield* baseline(sessionId), prompt.parts.length)
-  const request: IdentifiedRequest = { sessionId, prompt: { ...prompt, ids } }
-  yield* record(message, request)
-  return request
-})
-
-/** What the turn was claimed with, also where it is resumed by somebody who has only that. */
-const formatOf = ({ draft }: StoredMessage) =>
-  draft?.outputSchema === undefined ? {} : { format: Output.toFormat(draft.outputSchema) }
-
 /** Checks what can be checked before anything is stored. */
 const validate = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, R, A>) {
   if (input.conversationId === "") {
@@ -398,16 +309,6 @@ const toMessageId = Brand.nominal<AssistantMessageId>()
 const sessionOptions = <E, R, A>({ permission, title }: TurnInput<E, R, A>): SessionOptions => ({
   ...(title !== undefined && { title }),
   ...(permission !== undefined && { permission })
-})
-
-/** Writes the prompt's ids before the first byte of it is sent. */
-const record = Effect.fnUntraced(function*(message: StoredMessage, request: StoredRequest) {
-  const store = yield* SessionStore
-  if (yield* retrying(store.recordRequest(message.id, message.epoch, request))) return
-  const now = yield* retrying(store.getMessage(message.id))
-  return yield* Option.isSome(now) && now.value.status === "cancelled"
-    ? new TurnCancelled({ messageId: message.id })
-    : new TurnTakenOver({ messageId: message.id })
 })
 
 /** Beside the turn: a slow callback does not keep the stream waiting. */

@@ -1,0 +1,164 @@
+/**
+ * The requests of a turn: what an earlier owner of its message recorded, and perhaps posted; the prompt that is posted now; the one
+ * that asks again for a value that did not fit.
+ *
+ * Owns: the ids and the record, which is written before the first byte is sent. Does not own: posting (`Drive`).
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import { checkAgents } from "./CheckAgents.ts"
+import { Client } from "./Client.ts"
+import * as Exchange from "./Exchange.ts"
+import type { PromptIds, SessionId } from "./Ids.ts"
+import { makePromptIds } from "./Ids.ts"
+import type { LiveReply } from "./LiveReply.ts"
+import * as Output from "./Output.ts"
+import type { PromptPart } from "./Prompt.ts"
+import { baseline, readExchange } from "./ReadExchange.ts"
+import * as Reply from "./Reply.ts"
+import { retrying } from "./Retrying.ts"
+import type { StoredMessage, StoredRequest } from "./SessionStore.ts"
+import { SessionStore } from "./SessionStore.ts"
+import { TurnCancelled, TurnTakenOver, TurnUnfinished } from "./TurnError.ts"
+import type { TurnInput } from "./TurnInput.ts"
+import { toPrompt } from "./TurnInput.ts"
+import * as TurnPolicy from "./TurnPolicy.ts"
+
+/**
+ * A request whose ids are known, so that it may be posted again.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type IdentifiedRequest = StoredRequest & { readonly prompt: { readonly ids: PromptIds } }
+
+/**
+ * What an earlier owner of the message recorded, and perhaps posted, before it went away.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const recordedFor = ({ request }: StoredMessage, sessionId: SessionId): IdentifiedRequest | undefined => {
+  const ids = request?.prompt.ids
+  return request === null || ids === undefined || request.sessionId !== sessionId
+    ? undefined
+    : { ...request, prompt: { ...request.prompt, ids } }
+}
+
+/**
+ * Makes the prompt and its ids, and writes them before the first byte is sent.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const makeRequest = Effect.fnUntraced(function*<E, R, A>(
+  input: TurnInput<E, R, A>,
+  message: StoredMessage,
+  sessionId: SessionId
+) {
+  const outputSchema = message.draft?.outputSchema
+  const prompt = {
+    ...(yield* toPrompt(input, message.prompt)),
+    ...(outputSchema !== undefined && { format: Output.toFormat(outputSchema) })
+  }
+  yield* checkAgents(prompt)
+  const ids = yield* makePromptIds(yield* baseline(sessionId), prompt.parts.length)
+  const request: IdentifiedRequest = { sessionId, prompt: { ...prompt, ids } }
+  yield* record(message, request)
+  return request
+})
+
+/**
+ * Makes the next prompt of the same turn, which tells what is wrong with the answer to the last one, and writes its ids.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const makeRepair = Effect.fnUntraced(function*(
+  { earlier = [], prompt: { ids: { promptId }, ...choices }, sessionId }: IdentifiedRequest,
+  { messages }: Exchange.Exchange,
+  issues: Output.Issues,
+  message: StoredMessage
+) {
+  const newestMessageId = messages.reduce((newest, { info }) => (info.id > newest ? info.id : newest), promptId)
+  const ids = yield* makePromptIds({ newestMessageId, sessionUpdatedMillis: 0 }, 1)
+  const parts: ReadonlyArray<PromptPart> = [{ type: "text", text: Output.repairPrompt(issues) }]
+  const repair: IdentifiedRequest = { sessionId, prompt: { ...choices, parts, ids }, earlier: [...earlier, promptId] }
+  yield* record(message, repair)
+  return repair
+})
+
+/**
+ * Looks for the answer to a prompt that may have been posted before.
+ *
+ * **Details**
+ *
+ * Ids whose answer has ended must not be posted again: the model would be asked anew where it ended with an error, or is a
+ * structured one (1.18.33). `isBusy`: the prompt was not posted, and its session works on something else.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const findAnswer = Effect.fnUntraced(function*(
+  { prompt: { ids: { promptId } }, sessionId }: IdentifiedRequest,
+  live: LiveReply
+) {
+  const client = yield* Client
+  const statuses = yield* retrying(client.statuses)
+  const exchange = yield* readExchange({ sessionId, promptId })
+  if (!exchange.isAccepted) return { exchange: undefined, isBusy: !(yield* untilIdle(sessionId)) }
+  live.update((reply) => Exchange.merge(exchange, Reply.markGap(reply)))
+  if (Exchange.isFinal(exchange)) return { exchange, isBusy: false }
+  if (statuses.has(sessionId)) return { exchange: undefined, isBusy: false }
+  if (Exchange.isRefused(exchange)) return { exchange, isBusy: false }
+  if (exchange.isCurrent) return { exchange: undefined, isBusy: false }
+  return yield* new TurnUnfinished({ sessionId, resumes: 0 })
+})
+
+/**
+ * The answers to the prompts before the last one, as far as the server has them: they cost something.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const recallEarlier = Effect.fnUntraced(
+  function*({ earlier = [], sessionId }: IdentifiedRequest, live: LiveReply) {
+    for (const promptId of earlier) {
+      const { messages } = yield* readExchange({ sessionId, promptId })
+      live.addEarlier(Reply.fromMessages({ sessionId, promptId }, messages))
+    }
+  }
+)
+
+/**
+ * Waits until the session works on nothing, for a while: a turn that was just cancelled may be stopping there, and its abort
+ * would stop whatever runs. `false`: it works on. A server that cannot tell is prompted all the same.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const untilIdle = Effect.fnUntraced(function*(sessionId: SessionId): Effect.fn.Return<boolean, never, Client> {
+  const client = yield* Client
+  const isIdle = Effect.map(client.statuses, (statuses) => !statuses.has(sessionId))
+  return yield* isIdle.pipe(
+    Effect.repeat({ until: (isIdle) => isIdle, schedule: Schedule.spaced("100 millis") }),
+    Effect.timeoutOption(yield* TurnPolicy.SessionIdle),
+    Effect.map(Option.isSome),
+    Effect.orElseSucceed(() => true)
+  )
+})
+
+// internal
+
+/** Writes the prompt's ids before the first byte of it is sent. */
+const record = Effect.fnUntraced(function*(message: StoredMessage, request: StoredRequest) {
+  const store = yield* SessionStore
+  if (yield* retrying(store.recordRequest(message.id, message.epoch, request))) return
+  const now = yield* retrying(store.getMessage(message.id))
+  return yield* Option.isSome(now) && now.value.status === "cancelled"
+    ? new TurnCancelled({ messageId: message.id })
+    : new TurnTakenOver({ messageId: message.id })
+})
