@@ -9,7 +9,7 @@ import * as Client from "../../packages/core/src/Client.ts"
 import { drive } from "../../packages/core/src/Drive.ts"
 import { AssistantMessageId, ConversationId, MessageId, PartId, SessionId } from "../../packages/core/src/Ids.ts"
 import * as LiveReply from "../../packages/core/src/LiveReply.ts"
-import * as SessionStore from "../../packages/core/src/SessionStore.ts"
+import * as MemorySessionStore from "../../packages/core/src/MemorySessionStore.ts"
 import * as Tracer from "../../packages/core/src/Tracer.ts"
 import { runTurn } from "../../packages/core/src/Turn.ts"
 import { begin, flag, heapBytes, int, text } from "../Child.ts"
@@ -51,7 +51,7 @@ const Counting = Layer.effect(
 const Live = Counting.pipe(
   Layer.provide(Client.layer({ baseUrl: text("url") })),
   Layer.merge(Tracer.layerNoop),
-  Layer.merge(SessionStore.layerMemory),
+  Layer.merge(MemorySessionStore.layer),
   Layer.provide(NodeHttpClient.layerUndici)
 )
 

@@ -4,7 +4,7 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import * as Client from "../../packages/core/src/Client.ts"
-import * as SessionStore from "../../packages/core/src/SessionStore.ts"
+import * as MemorySessionStore from "../../packages/core/src/MemorySessionStore.ts"
 import * as Tracer from "../../packages/core/src/Tracer.ts"
 import { runTurn } from "../../packages/core/src/Turn.ts"
 import { text } from "../Child.ts"
@@ -16,7 +16,7 @@ const runtime = ManagedRuntime.make(
     password: Redacted.make(text("password")),
     directory: text("directory")
   }).pipe(
-    Layer.merge(SessionStore.layerMemory),
+    Layer.merge(MemorySessionStore.layer),
     Layer.merge(Tracer.layerSpan()),
     Layer.provide(NodeHttpClient.layerUndici)
   )

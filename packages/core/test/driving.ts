@@ -1,9 +1,10 @@
 /** Turns against the fake server, for the tests of what drives them. */
 import { assert } from "@effect/vitest"
 import type { Ask } from "@opencode-turn/core/Ask"
+import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
 import * as Reply from "@opencode-turn/core/Reply"
 import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
-import * as SessionStore from "@opencode-turn/core/SessionStore"
+import type { StoreError } from "@opencode-turn/core/SessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import { runTurn } from "@opencode-turn/core/Turn"
 import type { TurnInput } from "@opencode-turn/core/TurnInput"
@@ -21,7 +22,7 @@ import * as TestClock from "effect/testing/TestClock"
 
 /** All that a turn needs, over a fake of its own. */
 export const layer = (options?: FakeOpencode.Options) =>
-  Layer.mergeAll(FakeOpencode.layerTest(options), SessionStore.layerMemory, Tracer.layerCollect())
+  Layer.mergeAll(FakeOpencode.layerTest(options), MemorySessionStore.layer, Tracer.layerCollect())
 
 /** Lets everything run that can run without the clock: what wakes up wakes others up, a few times over. */
 export const rest = Effect.repeat(TestClock.adjust(0), { times: 50 })
@@ -44,7 +45,7 @@ export const answered = (status: number, body: string): Fault => () =>
 
 /** A turn that has been started and runs as far as it can. */
 export interface Running {
-  readonly fiber: Fiber.Fiber<TurnResult, SessionStore.StoreError>
+  readonly fiber: Fiber.Fiber<TurnResult, StoreError>
   readonly updates: ReadonlyArray<ReplyUpdate>
   readonly isDone: () => boolean
 }

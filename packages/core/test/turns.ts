@@ -2,9 +2,10 @@
 import { assert, it } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
 import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
+import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
 import * as Reply from "@opencode-turn/core/Reply"
 import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
-import { makeMemory, SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
+import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import type { TurnUpdate } from "@opencode-turn/core/Turn"
 import type { TurnInput } from "@opencode-turn/core/TurnInput"
@@ -85,7 +86,7 @@ export const layer = (options: Options = {}): Layer.Layer<Services> => {
   const client = Layer.effect(Client, Effect.map(Client, (client) => Client.of(replaced(client, options.client))))
   const store = Layer.effect(
     SessionStore,
-    Effect.map(makeMemory, (store) => SessionStore.of(replaced(store, options.store)))
+    Effect.map(MemorySessionStore.make, (store) => SessionStore.of(replaced(store, options.store)))
   )
   return Layer.mergeAll(
     Layer.provideMerge(Layer.provide(client, FakeOpencode.layerClient), FakeOpencode.layer(options.fake)),

@@ -23,6 +23,7 @@
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Client from "@opencode-turn/core/Client"
+import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
 import * as SessionStore from "@opencode-turn/core/SessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import * as Config from "effect/Config"
@@ -135,8 +136,8 @@ export const layerStore = (
     const given = database ?? (yield* databaseSetting)
     const place = yield* checkDatabase("database", Redacted.isRedacted(given) ? Redacted.value(given) : given)
     if (isPostgresUrl(place)) return SqlSessionStore.layerPostgres({ url: Redacted.make(place) })
-    // Not `layerMemory`: layers are built once per reference, and two live layers would share its conversations.
-    if (isMemory(place)) return Layer.effect(SessionStore.SessionStore, SessionStore.makeMemory)
+    // Not `MemorySessionStore.layer`: layers are built once per reference, and two live layers would share its conversations.
+    if (isMemory(place)) return Layer.effect(SessionStore.SessionStore, MemorySessionStore.make)
     yield* makeFolder(place)
     return SqlSessionStore.layerSqlite({ filename: place })
   }))

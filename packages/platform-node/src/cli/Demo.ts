@@ -1,8 +1,8 @@
 /**
  * `opencode-turn demo`: a whole turn on a real OpenCode server whose model is a script, without a key and without network.
  */
+import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
-import * as SessionStores from "@opencode-turn/core/SessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
@@ -68,7 +68,7 @@ export const demo: Effect.Effect<void, Failure, Services> = Effect.gen(function*
     Effect.provide(
       Layer.mergeAll(
         Layer.orDie(Connection.client(server, undefined)),
-        Layer.effect(SessionStore, SessionStores.makeMemory),
+        Layer.effect(SessionStore, MemorySessionStore.make),
         Tracer.layerNoop
       )
     )

@@ -3,7 +3,7 @@
  */
 import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import * as Client from "@opencode-turn/core/Client"
-import * as SessionStore from "@opencode-turn/core/SessionStore"
+import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
@@ -83,7 +83,7 @@ export const layerClient = (server: OpencodeServer.OpencodeServer["Service"], ur
     Layer.unwrap(
       Effect.map(Workplace, ({ directory }) => Client.layer({ baseUrl: url, password: server.password, directory }))
     ),
-    SessionStore.layerMemory,
+    MemorySessionStore.layer,
     Tracer.layerCollect()
   )
 
