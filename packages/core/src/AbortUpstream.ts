@@ -48,6 +48,8 @@ const abortTree = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Ret
     (sessionId) => client.abortSession(sessionId),
     { concurrency: 4, discard: true }
   )
+  // What was asked between the two would stay listed.
+  yield* rejectAsks(reply)
 })
 
 /**

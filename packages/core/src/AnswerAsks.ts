@@ -29,6 +29,7 @@ import type { Asking, Gate } from "./HumanGate.ts"
 import { HumanGate } from "./HumanGate.ts"
 import type { RequestId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
+import type { Reply } from "./Reply.ts"
 import type { HumanTimeout } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 
@@ -64,7 +65,7 @@ export const make = Effect.fnUntraced(function*(
   const askingOf = (ask: Ask): Asking => ({
     ...turn,
     sessionId: live.current().sessionId,
-    openedBy: live.current().frame.subagents.find(({ sessionId }) => sessionId === ask.sessionId)?.openedBy,
+    ...askerOf(live.current(), ask),
     isOpen: () => live.current().frame.asks.some(({ id }) => id === ask.id)
   })
 
@@ -130,6 +131,14 @@ const fitting = (ask: Ask, exit: Exit.Exit<Answer, HumanTimeout>): Effect.Effect
   }).pipe(
     Effect.catchCause((cause) => Effect.as(Contained.report("human gate", { request: ask.id }, cause), rejection))
   )
+
+const askerOf = ({ frame }: Reply, ask: Ask): Pick<Asking, "openedBy" | "subagent"> => {
+  const subagent = frame.subagents.find(({ sessionId }) => sessionId === ask.sessionId)
+  return {
+    openedBy: subagent?.openedBy,
+    subagent: subagent && { title: subagent.title, agent: subagent.agent }
+  }
+}
 
 /** In a fiber of its own: a gate can interrupt nobody but itself, and one that cannot be interrupted keeps nobody waiting. */
 const startGate = (gate: Gate, ask: Ask, asking: Asking) =>

@@ -157,7 +157,7 @@ export class InvalidAnswer extends Schema.TaggedError<InvalidAnswer>()("InvalidA
 }
 
 /**
- * What is wrong with an answer, if anything is.
+ * What is wrong with an answer, if anything is. It may come from a form or a message queue: its shape is looked at first.
  *
  * **Details**
  *
@@ -167,7 +167,8 @@ export class InvalidAnswer extends Schema.TaggedError<InvalidAnswer>()("InvalidA
  * @category getters
  * @since 0.1.0
  */
-export const checkAnswer = (ask: Ask, answer: Answer): string | undefined => {
+export const checkAnswer = (ask: Ask, answer: unknown): string | undefined => {
+  if (!isAnswer(answer)) return "it is none of Answers, Permission, Reject and Skip, or not whole"
   switch (answer._tag) {
     case "Reject":
     case "Skip":
@@ -181,9 +182,11 @@ export const checkAnswer = (ask: Ask, answer: Answer): string | undefined => {
 
 // internal
 
+const isAnswer = Schema.is(Answer)
+
 const checkAnswers = (questions: ReadonlyArray<Question>, answers: QuestionAnswers): string | undefined => {
   if (answers.length !== questions.length) {
-    return `there are ${questions.length} questions, and ${answers.length} answers`
+    return `questions and answers have to be as many: ${questions.length} of them were asked, ${answers.length} answered`
   }
   for (const [index, { custom, multiple, options }] of questions.entries()) {
     const chosen = answers[index] ?? []

@@ -11,7 +11,7 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { LiveReply } from "./LiveReply.ts"
 import * as Reply from "./Reply.ts"
@@ -52,8 +52,8 @@ export interface SpentBefore {
 /**
  * **Details**
  *
- * `watch` fails as soon as a limit is crossed, and never succeeds. `check` fails if the answer that the turn ended with is over
- * the budget. Without any limit `isLimited` is false, and there is nothing to watch or to check. `wallClockMillis` is how long
+ * `watch` fails as soon as a limit is crossed, and never succeeds. Without any limit `isLimited` is false, and there is nothing to
+ * watch. `wallClockMillis` is how long
  * the turn has taken, with what it took before.
  *
  * @category models
@@ -62,7 +62,6 @@ export interface SpentBefore {
 export interface Budget {
   readonly isLimited: boolean
   readonly watch: Effect.Effect<never, BudgetExceeded>
-  readonly check: (reply: Reply.Reply) => Effect.Effect<void, BudgetExceeded>
   readonly wallClockMillis: () => number
 }
 
@@ -82,19 +81,18 @@ export const make = Effect.fnUntraced(function*(options: {
   const limits = yield* TurnPolicy.Budget
   const promptedMillis = clock.now()
   const wallClockMillis = () => spentBefore.wallClockMillis + clock.now() - promptedMillis
-  const check = (reply: Reply.Reply, stallMillis: number) => {
-    const now = spentOn([reply], wallClockMillis())
-    const { cost, tokens } = Usage.sum([spentBefore.usage, now.usage])
-    const over = exceeded(limits, {
-      cost,
-      tokens: tokens.input + tokens.output + tokens.reasoning + tokens.cacheRead + tokens.cacheWrite,
-      modelRetries: spentBefore.retries + now.retries,
-      steps: spentBefore.steps + now.steps,
-      wallClockMillis: now.wallClockMillis,
-      stallMillis
-    })
-    return over === undefined ? Effect.void : Effect.fail(over)
-  }
+  const check = Effect.suspend(() => {
+    const now = spentOn([live.current()], wallClockMillis())
+    return orFail(exceeded(limits, {
+      ...countsOf({
+        usage: Usage.sum([spentBefore.usage, now.usage]),
+        steps: spentBefore.steps + now.steps,
+        retries: spentBefore.retries + now.retries,
+        wallClockMillis: now.wallClockMillis
+      }),
+      stallMillis: clock.now() - signals.lastProgressMillis()
+    }))
+  })
 
   /** When a limit of time will be crossed unless something comes before. */
   const dueMillis = () =>
@@ -111,11 +109,9 @@ export const make = Effect.fnUntraced(function*(options: {
   return {
     isLimited: isCounted || isTimed,
     watch: changed.pipe(
-      Effect.andThen(Effect.suspend(() => check(live.current(), clock.now() - signals.lastProgressMillis()))),
+      Effect.andThen(check),
       Effect.forever({ disableYield: true })
     ),
-    // The answer has come: nobody waits for anything any more.
-    check: (reply) => Effect.suspend(() => check(reply, 0)),
     wallClockMillis
   }
 })
@@ -134,18 +130,32 @@ export const spentOn = (replies: ReadonlyArray<Reply.Reply>, wallClockMillis: nu
 })
 
 /**
+ * Fails if what a turn used that has its answer is over the budget: what the last step used is known only then, and what subagents
+ * used only from their records.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const check = Effect.fnUntraced(function*(
+  spent: SpentBefore
+): Effect.fn.Return<void, BudgetExceeded> {
+  // The answer has come: nobody waits for anything any more.
+  yield* orFail(exceeded(yield* TurnPolicy.Budget, { ...countsOf(spent), stallMillis: 0 }))
+})
+
+/**
  * The first limit that is crossed: of which more was used than is allowed.
  *
  * @category predicates
  * @since 0.1.0
  */
 export const exceeded = (limits: TurnPolicy.Budget, spent: Spent): BudgetExceeded | undefined =>
-  over("wallClock", millisOf(limits.wallClock), spent.wallClockMillis) ??
+  over("wallClock", TurnPolicy.limitMillis(limits.wallClock), spent.wallClockMillis) ??
     over("cost", limits.cost, spent.cost) ??
     over("tokens", limits.tokens, spent.tokens) ??
     over("modelRetries", limits.modelRetries, spent.modelRetries) ??
     over("steps", limits.steps, spent.steps) ??
-    over("stall", millisOf(limits.stall), spent.stallMillis)
+    over("stall", TurnPolicy.limitMillis(limits.stall), spent.stallMillis)
 
 /**
  * What is wrong with the limits: a name, and what it should be. `undefined` for limits that can be kept to.
@@ -155,12 +165,30 @@ export const exceeded = (limits: TurnPolicy.Budget, spent: Spent): BudgetExceede
  */
 export const flaw = (limits: TurnPolicy.Budget): string | undefined => {
   const { cost, modelRetries, stall, steps, tokens, wallClock } = limits
-  const values = { cost, modelRetries, stall: millisOf(stall), steps, tokens, wallClock: millisOf(wallClock) }
+  const values = {
+    cost,
+    modelRetries,
+    stall: TurnPolicy.limitMillis(stall),
+    steps,
+    tokens,
+    wallClock: TurnPolicy.limitMillis(wallClock)
+  }
   const wrong = Object.entries(values).find(([, value]) => value !== undefined && !(value >= 0))
   return wrong === undefined ? undefined : `${wrong[0]} is ${wrong[1]}, and has to be 0 or more`
 }
 
 // internal
+
+const orFail = (over: BudgetExceeded | undefined): Effect.Effect<void, BudgetExceeded> =>
+  over === undefined ? Effect.void : Effect.fail(over)
+
+const countsOf = ({ retries, steps, usage: { cost, tokens }, wallClockMillis }: SpentBefore) => ({
+  cost,
+  tokens: tokens.input + tokens.output + tokens.reasoning + tokens.cacheRead + tokens.cacheWrite,
+  modelRetries: retries,
+  steps,
+  wallClockMillis
+})
 
 const over = (
   limit: BudgetExceeded["limit"],
@@ -169,9 +197,6 @@ const over = (
 ): BudgetExceeded | undefined =>
   allowed !== undefined && value > allowed ? new BudgetExceeded({ limit, allowed, value }) : undefined
 
-const millisOf = (limit: Duration.Duration | undefined): number | undefined =>
-  limit === undefined ? undefined : Duration.toMillis(limit)
-
 /** A limit is crossed in the first whole millisecond past it: a turn clock counts whole ones. */
-const crossedAt = (sinceMillis: number, limit: Duration.Duration | undefined): number =>
-  sinceMillis + Math.floor(millisOf(limit) ?? Number.POSITIVE_INFINITY) + 1
+const crossedAt = (sinceMillis: number, limit: Duration.Input | undefined): number =>
+  sinceMillis + Math.floor(TurnPolicy.limitMillis(limit) ?? Number.POSITIVE_INFINITY) + 1

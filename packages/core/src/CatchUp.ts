@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { Client } from "./Client.ts"
 import type { RequestError, SessionNotFound } from "./ClientError.ts"
 import type { Subscription } from "./EventHub.ts"
@@ -13,7 +14,7 @@ import type { LiveReply } from "./LiveReply.ts"
 import type { SessionStatus } from "./Message.ts"
 import { syncPending } from "./PendingAsks.ts"
 import { knownIds, readExchange } from "./ReadExchange.ts"
-import { adoptSubagents, orUnknown } from "./ReadSubagents.ts"
+import { adoptSubagents } from "./ReadSubagents.ts"
 import * as Reply from "./Reply.ts"
 import { rereading } from "./Retrying.ts"
 
@@ -71,7 +72,7 @@ const readTodos = Effect.fnUntraced(function*(live: LiveReply) {
   const replyOf = (id: SessionId) => Reply.replies(live.current()).find(({ sessionId }) => sessionId === id)
   const read = Effect.fnUntraced(function*(asOf: Reply.Reply) {
     const { sessionId } = asOf
-    const todos = yield* orUnknown(rereading(client.todos(sessionId)))
+    const todos = Option.getOrUndefined(yield* Effect.option(rereading(client.todos(sessionId))))
     const now = replyOf(sessionId)
     // What the stream told meanwhile is newer.
     if (todos === undefined || now === undefined || Reply.todos(now) !== Reply.todos(asOf)) return

@@ -2,7 +2,7 @@
  * The end of a turn: what still runs is stopped, the outcome stored, everybody told, and the result made.
  *
  * **Responsibilities**: that this takes a bounded time whatever hangs (server, store, callbacks), and its order: abort,
- * terminal write, observers, `onFinalized`, `onTurnFinished`, `turn.finished`.
+ * terminal write, observers, the files that were changed, `onFinalized`, `onTurnFinished`, `turn.finished`.
  *
  * A turn that was taken over has not ended: its owner that lost it stores, aborts and tells nothing.
  *
@@ -92,6 +92,8 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
   const context = contextOf(turn)
   const end = Effect.gen(function*() {
     if (error !== undefined && leavesWorkRunning(error)) yield* abortUpstream(turn)
+    // However far the abort came: nothing works for a turn that has ended.
+    live.update(Reply.closeSubagents)
     return yield* store(turn, error)
   })
   const stored = yield* turn.message === undefined ? end : keepingLease(turn.message)(end)
@@ -228,7 +230,7 @@ const artifactsOf = <E, R, A>(
 const isTakenOver = Effect.fnUntraced(function*<E, R, A>({ message }: RunningTurn<E, R, A>) {
   if (message === undefined) return false
   const store = yield* SessionStore
-  const now = yield* store.getMessage(message.id).pipe(
+  const now = yield* store.getState(message.id).pipe(
     Effect.timeoutOption(yield* TurnPolicy.LeaseRenewal),
     // A store that does not answer keeps nobody from stopping a turn.
     Effect.orElseSucceed(Option.none),

@@ -56,14 +56,13 @@ export interface MessagePage {
 }
 
 /**
- * An agent of the server. `mode` says what it may be used for: `primary`, `subagent`, or `all`. `isHidden`: for OpenCode's own use.
+ * An agent of the server. `isHidden`: for OpenCode's own use.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Agent {
   readonly name: string
-  readonly mode: string
   readonly isHidden: boolean
 }
 

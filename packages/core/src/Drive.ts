@@ -215,10 +215,6 @@ export const drive = Effect.fn("Turn.drive")(
       : prompt
     const ends = [Effect.andThen(begin, untilOver), timeLimit, asks.failed]
     const exchange = yield* Effect.raceAllFirst(budget.isLimited ? [...ends, budget.watch] : ends).pipe(
-      // What the last step used is known when the answer is there; it counts all the same.
-      Effect.tap((exchange) =>
-        budget.isLimited ? budget.check(Exchange.reconcile(exchange, live.current())) : Effect.void
-      ),
       Effect.ensuring(Effect.sync(() => options.onEnd?.(budget.wallClockMillis()))),
       Effect.tapError(interrupted)
     )
@@ -254,7 +250,7 @@ const lookAfterGap = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Look, RequestError | SessionNotFound, Client> {
   const schedule = Schedule.spaced(yield* TurnPolicy.FinalExchangePoll)
   return yield* CatchUp.look(ids, live).pipe(
-    Effect.tap((view) => CatchUp.catchUp(live, subscription, view)),
+    Effect.tap((view) => (isOver(view) ? Effect.void : CatchUp.catchUp(live, subscription, view))),
     Effect.retry({ schedule, while: isRetryable })
   )
 })

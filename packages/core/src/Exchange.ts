@@ -2,11 +2,13 @@
  * The exchange of a turn: the stored messages that are its prompt and the answer to it.
  *
  * An assistant message belongs to the turn if its `parentId` is the prompt's id, or that of a user message with which
- * OpenCode itself went on after the context had overflowed. Texts and positions are never compared.
+ * OpenCode itself went on after the context had overflowed. Texts are never compared; of those messages only the prompt posted
+ * anew is told by its place.
  *
  * @since 0.1.0
  */
 import type { MessageId, SessionId } from "./Ids.ts"
+import { followingOf } from "./internal/ReplyMessages.ts"
 import type { AssistantMessage, Message } from "./Message.ts"
 import { isLast } from "./Message.ts"
 import type { WirePart } from "./Part.ts"
@@ -26,8 +28,8 @@ export interface Step {
 }
 
 /**
- * `isAccepted`: the server has the prompt. `isCurrent`: no other prompt follows it. `steps` are in the order of the server;
- * `messages` are the prompt, the steps and the continuations between them.
+ * `isAccepted`: the server has the prompt, or an answer to it, which proves one that cannot be read. `isCurrent`: no other prompt
+ * follows it. `steps` are in the order of the server; `messages` are the prompt, the steps and the continuations between them.
  *
  * @category models
  * @since 0.1.0
@@ -51,28 +53,12 @@ export const fromMessages = (
   ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
   messages: ReadonlyArray<Message>
 ): Exchange => {
-  const own: Array<Message> = []
-  const answered = new Set<MessageId>([ids.promptId])
-  let isAccepted = false
-  let isCurrent = true
-  for (const message of messages) {
-    const { info } = message
-    if (info.role === "assistant") {
-      if (answered.has(info.parentId)) own.push(message)
-    } else if (info.id === ids.promptId) {
-      isAccepted = true
-      own.push(message)
-    } else if (isAccepted && isCurrent && info.isContinuation) {
-      answered.add(info.id)
-      own.push(message)
-    } else if (isAccepted) {
-      isCurrent = false
-    }
-  }
+  const { continuations, isAccepted, isCurrent } = followingOf(ids.promptId, messages)
+  const answered = new Set([ids.promptId, ...continuations])
+  const own = messages.filter(({ info }) => answered.has(info.role === "assistant" ? info.parentId : info.id))
   return {
     ...ids,
-    // An answer proves the prompt, where the prompt itself cannot be read.
-    isAccepted: isAccepted || own.length > 0,
+    isAccepted,
     isCurrent,
     messages: own,
     steps: own.flatMap(({ info, parts }) => (info.role === "assistant" ? [{ info, parts }] : []))

@@ -46,9 +46,9 @@ export const finalize = Effect.fn("Turn.finalize")(function*(
   if (message.epoch !== epoch || message.status === "pending") return yield* new TurnTakenOver({ messageId: id })
   if (message.status === outcome.status && message.error?.tag === outcome.error?.tag) return { message, isOurs: true }
   if (message.status !== "cancelled") return { message, isOurs: false }
-  const { content, parts, usage } = outcome
+  const { content, parts } = outcome
   const hasText = parts.some((part) => part.type === "text" && part.text !== "")
-  yield* retrying(store.keepPartial(id, epoch, { content: hasText ? content : message.content, parts, usage }))
+  yield* retrying(store.keepPartial(id, epoch, { ...outcome, content: hasText ? content : message.content }))
   return { message: yield* readMessage(id), isOurs: false }
 })
 

@@ -26,8 +26,8 @@ import { HumanTimeout } from "./TurnError.ts"
  *
  * **Details**
  *
- * `sessionId` is the turn's own session; `ask.sessionId` is the one that asks. `openedBy` is the tool part that opened the
- * subagent that asks, where one does. `isOpen` says whether the request still waits for an answer: once a gate is interrupted it
+ * `sessionId` is the turn's own session; `ask.sessionId` is the one that asks. `subagent` is what asks, where it is one, and
+ * `openedBy` the tool part that opened it. `isOpen` says whether the request still waits for an answer: once a gate is interrupted it
  * tells an answer from elsewhere (`false`) from a worker that goes away (`true`).
  *
  * @category models
@@ -38,6 +38,7 @@ export interface Asking {
   readonly messageId: AssistantMessageId
   readonly sessionId: SessionId
   readonly openedBy: PartId | undefined
+  readonly subagent: { readonly title: string; readonly agent: string | undefined } | undefined
   readonly isOpen: () => boolean
 }
 

@@ -86,7 +86,7 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
         reply = next
         return
       }
-      earlier.push(reply)
+      earlier.push(Reply.closeSubagents(reply))
       reset(reason, next)
     },
     current: () => reply,
@@ -145,6 +145,25 @@ export const usage = (self: LiveReply): Usage.TurnUsage => {
  */
 export const subagents = (self: LiveReply): ReadonlyArray<Subagent> =>
   [...self.earlier(), self.current()].flatMap(Reply.subagents)
+
+/**
+ * Shows what was stored of the turn before, until the server says more. What belongs to the prompts before the last one is left
+ * out: their record was read.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const restore = (self: LiveReply, stored: Required<Pick<Content, "parts" | "subagents">>): void => {
+  const earlier = self.earlier().flatMap((reply) => Reply.replies(reply))
+  const parts = stored.parts.filter(({ id }) => earlier.every((reply) => Reply.part(reply, id) === undefined))
+  const subagents = stored.subagents.filter(({ openedBy, sessionId }) =>
+    earlier.every((reply) =>
+      openedBy === undefined ? reply.sessionId !== sessionId : Reply.part(reply, openedBy) === undefined
+    )
+  )
+  if (parts.length === 0 && subagents.length === 0) return
+  self.update((reply) => Reply.restore(reply, parts, subagents))
+}
 
 /**
  * What there is to be stored of the turn.

@@ -224,6 +224,14 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
 
     getMessage: (id) => Effect.sync(() => Option.fromUndefinedOr(messages.get(id))),
 
+    getState: (id) =>
+      Effect.sync(() =>
+        Option.map(
+          Option.fromUndefinedOr(messages.get(id)),
+          ({ epoch, revision, status }) => ({ status, epoch, revision })
+        )
+      ),
+
     listMessages: (conversationId, limit) =>
       Effect.sync(() => {
         const history = histories.get(conversationId) ?? []

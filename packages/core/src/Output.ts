@@ -11,9 +11,12 @@
  */
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
+import * as JsonPointer from "effect/JsonPointer"
 import * as JsonSchema from "effect/JsonSchema"
 import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import type * as SchemaAST from "effect/SchemaAST"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaRepresentation from "effect/SchemaRepresentation"
 import * as Exchange from "./Exchange.ts"
@@ -29,20 +32,29 @@ import { InvalidInput, type OutputIssue } from "./TurnError.ts"
 export type Issues = Arr.NonEmptyReadonlyArray<OutputIssue>
 
 /**
- * An output of type `A`: its JSON Schema (draft 2020-12), and how an answer is read.
+ * An answer that was read: the value, and its JSON, which is what a reader sees. What the schema leaves out is in neither.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Answer<out A> {
+  readonly value: A
+  readonly json: string
+}
+
+/**
+ * An output of type `A`: its JSON Schema (draft 2020-12), and how the value that came back is read.
  *
  * **Details**
  *
- * Providers take objects only as the arguments of a tool, so a value of any other kind is sent as the field `value` of an object;
- * `unwrap` takes it out.
+ * Providers take objects only as the arguments of a tool, so a value of any other kind comes as the field `value` of an object.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Output<out A> {
   readonly jsonSchema: JsonSchema.JsonSchema
-  readonly unwrap: (sent: unknown) => unknown
-  readonly decode: (sent: unknown) => Effect.Effect<A, Issues>
+  readonly decode: (sent: unknown) => Effect.Effect<Answer<A>, Issues>
 }
 
 /**
@@ -62,10 +74,10 @@ export type OutputInput<A> = Schema.Codec<A, unknown> | Output<A>
 export const fromSchema = <A>(schema: Schema.Codec<A, unknown>): Output<A> => {
   const { definitions, schema: root } = Schema.toJsonSchemaDocument(schema)
   // The schema of a class, and any other with an identifier, is nothing but a reference to its definition.
-  const name = /^#\/\$defs\/([^/]+)$/.exec(String(root["$ref"]))?.[1]
+  const [folder, name = ""] = JsonPointer.parseUriFragment(String(root["$ref"])) ?? []
   return make(
     {
-      ...(name === undefined ? root : definitions[name]),
+      ...(folder === "$defs" ? definitions[name] : root),
       ...(Object.keys(definitions).length > 0 && { $defs: definitions })
     },
     Schema.toCodecJson(schema)
@@ -91,15 +103,24 @@ export const fromJsonSchema = Effect.fnUntraced(function*(
       try: () =>
         SchemaRepresentation.fromJsonSchemaDocument(JsonSchema.fromSchemaDraft2020_12(own), {
           patterns: "apply",
-          onEnter: knownTypes
+          onEnter: checkKeywords
         }),
       catch: (cause) => (Predicate.isError(cause) ? cause.message : "it is no JSON Schema")
     }),
     notASchema
   )
-  // What is imported is made of built-in schemas, which need no services.
-  return make(own, Schema.make<Schema.Codec<unknown>>(schema.ast))
+  // What is imported is made of built-in schemas, which need no services. It has an index signature wherever it allows further
+  // properties, so that any other one is too much.
+  return make(own, Schema.make<Schema.Codec<unknown>>(schema.ast), { onExcessProperty: "error" })
 })
+
+/**
+ * An output of which any value fits: for a schema that cannot be checked here.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const unchecked = (jsonSchema: JsonSchema.JsonSchema): Output<unknown> => make(jsonSchema, Schema.Unknown)
 
 /**
  * The output that a turn's input asks for.
@@ -121,17 +142,6 @@ export const toFormat = (jsonSchema: JsonSchema.JsonSchema): Readonly<Record<str
 })
 
 /**
- * An answer that was read: the value, and its JSON, as a reader sees it.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Answer<out A> {
-  readonly value: A
-  readonly json: string
-}
-
-/**
  * Reads the answer of an exchange: the structured value of its last message, or, where the server has none, the JSON that its
  * text is, alone or in one block of code.
  *
@@ -143,9 +153,7 @@ export const read = Effect.fnUntraced(function*<A>(
   exchange: Exchange.Exchange
 ): Effect.fn.Return<Answer<A>, Issues> {
   const last = Exchange.lastStep(exchange)
-  const found = last?.info.structured ?? (yield* fromText(last?.parts ?? []))
-  const value = yield* output.decode(found)
-  return { value, json: JSON.stringify(output.unwrap(found), undefined, 2) }
+  return yield* output.decode(last?.info.structured ?? (yield* fromText(last?.parts ?? [])))
 })
 
 /**
@@ -171,25 +179,70 @@ export const issue = (message: string): Issues => [{ path: "", message }]
 
 // internal
 
-const make = <A>(jsonSchema: JsonSchema.JsonSchema, codec: Schema.Codec<A, unknown>): Output<A> => {
-  const decode = Schema.decodeUnknownEffect(codec, { errors: "all" })
+const make = <A>(
+  jsonSchema: JsonSchema.JsonSchema,
+  codec: Schema.Codec<A, unknown>,
+  options?: Pick<SchemaAST.ParseOptions, "onExcessProperty">
+): Output<A> => {
+  const decode = Schema.decodeUnknownEffect(codec, { ...options, errors: "all" })
+  const encode = Schema.encodeEffect(codec)
   const isWrapped = !isObjectSchema(jsonSchema)
-  const unwrap = (sent: unknown) => (isWrapped && Predicate.hasProperty(sent, "value") ? sent.value : sent)
   return {
     jsonSchema,
-    unwrap,
-    decode: (sent) => Effect.mapError(decode(unwrap(sent)), ({ issue }) => toIssues(issue))
+    decode: Effect.fnUntraced(function*(sent) {
+      const given = isWrapped && isWrapper(sent) ? sent.value : sent
+      const value = yield* Effect.mapError(decode(given), ({ issue }) => toIssues(issue))
+      // A schema that cannot go back leaves the JSON as it came.
+      const json = yield* Effect.orElseSucceed(encode(value), () => given)
+      return { value, json: JSON.stringify(json, undefined, 2) }
+    })
   }
 }
 
-/** What the import takes for "anything" would check nothing. */
-const knownTypes = (schema: JsonSchema.JsonSchema): JsonSchema.JsonSchema => {
-  const unknown = [schema["type"] ?? []].flat().find((type) => typeof type !== "string" || !types.has(type))
-  if (unknown !== undefined) throw new Error(`there is no type ${JSON.stringify(unknown)}`)
+/** The import takes what it does not understand for "anything", which would check nothing. */
+const checkKeywords = (schema: JsonSchema.JsonSchema): JsonSchema.JsonSchema => {
+  const issue = Result.getOrUndefined(Result.flip(decodeKeywords(schema)))
+  if (issue !== undefined) {
+    throw new Error(toIssues(issue.issue).map(({ message, path }) => `${path}: ${message}`).join("; "))
+  }
   return schema
 }
 
-const types = new Set(["array", "boolean", "integer", "null", "number", "object", "string"])
+const TypeName = Schema.Literals(["array", "boolean", "integer", "null", "number", "object", "string"])
+const Subschema = Schema.Union([Schema.Boolean, Schema.Record(Schema.String, Schema.Unknown)])
+const Subschemas = Schema.Record(Schema.String, Subschema)
+const Count = Schema.optionalKey(Schema.Natural)
+const Limit = Schema.optionalKey(Schema.Finite)
+
+/** The keywords that decide what fits, as far as their shape goes. */
+const decodeKeywords = Schema.decodeUnknownResult(Schema.Struct({
+  type: Schema.optionalKey(Schema.Union([TypeName, Schema.Array(TypeName)])),
+  enum: Schema.optionalKey(Schema.Array(Schema.Unknown)),
+  properties: Schema.optionalKey(Subschemas),
+  patternProperties: Schema.optionalKey(Subschemas),
+  additionalProperties: Schema.optionalKey(Subschema),
+  required: Schema.optionalKey(Schema.Array(Schema.String)),
+  minProperties: Count,
+  maxProperties: Count,
+  items: Schema.optionalKey(Subschema),
+  prefixItems: Schema.optionalKey(Schema.Array(Subschema)),
+  minItems: Count,
+  maxItems: Count,
+  uniqueItems: Schema.optionalKey(Schema.Boolean),
+  minLength: Count,
+  maxLength: Count,
+  pattern: Schema.optionalKey(Schema.String),
+  minimum: Limit,
+  maximum: Limit,
+  exclusiveMinimum: Limit,
+  exclusiveMaximum: Limit,
+  multipleOf: Limit,
+  allOf: Schema.optionalKey(Schema.Array(Subschema)),
+  anyOf: Schema.optionalKey(Schema.Array(Subschema)),
+  oneOf: Schema.optionalKey(Schema.Array(Subschema)),
+  $defs: Schema.optionalKey(Subschemas),
+  $ref: Schema.optionalKey(Schema.String)
+}))
 
 const isObjectSchema = (jsonSchema: JsonSchema.JsonSchema): boolean => jsonSchema["type"] === "object"
 
@@ -201,6 +254,10 @@ const wrapped = ({ $defs, $schema, ...value }: JsonSchema.JsonSchema): JsonSchem
   additionalProperties: false,
   ...($defs !== undefined && { $defs })
 })
+
+/** The model may also give the value as it is, without the object around it. */
+const isWrapper = (sent: unknown): sent is { readonly value: unknown } =>
+  Predicate.hasProperty(sent, "value") && Object.keys(sent).length === 1
 
 const fromText = (parts: ReadonlyArray<WirePart>): Effect.Effect<unknown, Issues> => {
   const text = parts.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("\n\n").trim()

@@ -77,9 +77,9 @@ export const snapshots = Effect.fn("Turn.snapshots")(function*(
  */
 export const confirm = Effect.fnUntraced(function*({ epoch, id }: StoredMessage) {
   const store = yield* SessionStore
-  const message = Option.getOrUndefined(yield* Effect.orElseSucceed(retrying(store.getMessage(id)), Option.none))
-  if (message !== undefined && message.epoch !== epoch) return yield* new TurnTakenOver({ messageId: id })
-  if (message?.status === "cancelled") return yield* new TurnCancelled({ messageId: id })
+  const state = Option.getOrUndefined(yield* Effect.orElseSucceed(retrying(store.getState(id)), Option.none))
+  if (state !== undefined && state.epoch !== epoch) return yield* new TurnTakenOver({ messageId: id })
+  if (state?.status === "cancelled") return yield* new TurnCancelled({ messageId: id })
 })
 
 // internal

@@ -28,13 +28,14 @@ import * as TurnPolicy from "./TurnPolicy.ts"
  * **Details**
  *
  * A turn without subagents makes no request. What cannot be read within `TurnPolicy.StopTimeout` is reported, and stays as it was
- * streamed.
+ * streamed. `untilMillis`, by the server's clock, is when the next prompt of the same turn was given: what follows is not this one's.
  *
  * @category steps
  * @since 0.1.0
  */
 export const readSubagents = Effect.fn("Turn.readSubagents")(function*(
-  live: LiveReply
+  live: LiveReply,
+  untilMillis = Infinity
 ): Effect.fn.Return<void, never, Client> {
   const { frame, sessionId } = live.current()
   if (frame.subagents.length === 0) return
@@ -45,13 +46,10 @@ export const readSubagents = Effect.fn("Turn.readSubagents")(function*(
     yield* TurnPolicy.StopTimeout,
     visitSubagents(live, {
       candidates: () => [],
-      orUnknown: <A>(request: Effect.Effect<A, RequestError | SessionNotFound, Client>) =>
-        Effect.catch(
-          request,
-          (error) => Effect.as(Contained.report("subagents", context, Cause.fail(error)), undefined)
-        ),
+      orUnknown: <A>(request: Effect.Effect<A, RequestError | SessionNotFound, Client>) => orReported(live, request),
       onFound: () => {},
-      fold: Reply.reconcileSubagent
+      fold: (reply, id, messages) =>
+        Reply.reconcileSubagent(reply, id, messages.filter(({ info }) => info.createdMillis <= untilMillis))
     })
   )
   live.update(Reply.closeSubagents)
@@ -72,7 +70,7 @@ export const adoptSubagents = (
 ): Effect.Effect<void, RequestError | SessionNotFound, Client> =>
   visitSubagents(live, {
     candidates: () => statuses.keys(),
-    orUnknown: <A>(request: Effect.Effect<A, RequestError | SessionNotFound, Client>) => orUnknown(request),
+    orUnknown: <A>(request: Effect.Effect<A, RequestError | SessionNotFound, Client>) => orReported(live, request),
     onFound: subscription.adopt,
     fold: (reply, id, messages) => {
       const merged = Reply.mergeSubagent(reply, id, messages)
@@ -155,6 +153,14 @@ export const visitSubagents = Effect.fnUntraced(function*<E, R>(
 // internal
 
 const concurrency = 4
+
+/** What became of one subagent must not hold up the turn: it stays as it was streamed. */
+const orReported = <A>(live: LiveReply, request: Effect.Effect<A, RequestError | SessionNotFound, Client>) =>
+  Effect.catch(
+    request,
+    (error) =>
+      Effect.as(Contained.report("subagents", { session: live.current().sessionId }, Cause.fail(error)), undefined)
+  )
 
 const listChildren = Effect.fnUntraced(function*(id: SessionId) {
   const client = yield* Client

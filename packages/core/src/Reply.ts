@@ -46,7 +46,7 @@ import {
   deleteSubagent,
   nameSubagents,
   openSubagent,
-  replies,
+  ownReplies,
   restoreSubagent
 } from "./internal/ReplySubagents.ts"
 import * as ReplyText from "./internal/ReplyText.ts"
@@ -278,7 +278,7 @@ export const toSubagent = (
  */
 export const turnUsage = (self: Reply): Usage.TurnUsage => {
   const root = usage(self)
-  const subagents = Usage.sum(self.frame.subagents.map(({ reply }) => usage(reply)))
+  const subagents = Usage.sum(ownReplies(self).slice(1).map(usage))
   return { total: Usage.sum([root, subagents]), root, subagents }
 }
 
@@ -350,7 +350,7 @@ const applyInTree = (self: Reply, event: TurnEvent): Reply =>
   event.sessionId === self.sessionId ? applyOwn(self, event) : applyToSubagent(self, event)
 
 const sumOverTree = (self: Reply, count: (reply: Reply) => number): number =>
-  replies(self).reduce((sum, reply) => sum + count(reply), 0)
+  ownReplies(self).reduce((sum, reply) => sum + count(reply), 0)
 
 const joined = (self: Reply, type: "text" | "reasoning"): string =>
   current(self)

@@ -216,6 +216,12 @@ export class SessionStore extends Context.Service<SessionStore, {
 
   readonly getMessage: (id: AssistantMessageId) => Effect.Effect<Option.Option<StoredMessage>, StoreError>
 
+  /** For who only asks whether the message is still its own, or has changed: reads nothing that may be large. */
+  readonly getState: (id: AssistantMessageId) => Effect.Effect<
+    Option.Option<{ readonly status: MessageStatus; readonly epoch: number; readonly revision: number }>,
+    StoreError
+  >
+
   /**
    * The newest `limit` messages of the conversation, oldest first, in the order in which they were first claimed. A
    * limit below 1 lists none, `Infinity` all.

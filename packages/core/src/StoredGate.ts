@@ -21,6 +21,7 @@
  *
  * @since 0.1.0
  */
+import * as Brand from "effect/Brand"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -89,7 +90,8 @@ export const answerRequest = Effect.fn("StoredGate.answerRequest")(function*(
   const stored = Option.getOrUndefined(yield* retrying(store.getAsk(id)))
   if (stored === undefined) return yield* new UnknownRequest({ requestId: id })
   if (stored.status !== "open") return yield* new RequestClosed({ requestId: id, status: stored.status })
-  const reason = answer._tag === "Skip" ? "a stored request cannot be skipped" : checkAnswer(stored.ask, answer)
+  const reason = checkAnswer(stored.ask, answer) ??
+    (answer._tag === "Skip" ? "a stored request cannot be skipped" : undefined)
   if (reason !== undefined) return yield* new InvalidAnswer({ requestId: id, reason })
   return yield* store.answerAsk(id, answer)
 })
@@ -102,17 +104,25 @@ export const answerRequest = Effect.fn("StoredGate.answerRequest")(function*(
  * @since 0.1.0
  */
 export const pendingRequests = Effect.fn("StoredGate.pendingRequests")(function*(filter?: {
-  readonly conversationId?: ConversationId | undefined
-  readonly messageId?: AssistantMessageId | undefined
+  readonly conversationId?: string | undefined
+  readonly messageId?: string | undefined
   readonly limit?: number | undefined
 }): Effect.fn.Return<ReadonlyArray<StoredAsk>, StoreError, SessionStore> {
   const store = yield* SessionStore
-  return yield* retrying(store.listAsks({ ...filter, limit: filter?.limit ?? 100 }))
+  const { conversationId, limit = 100, messageId } = filter ?? {}
+  return yield* retrying(store.listAsks({
+    ...(conversationId !== undefined && { conversationId: toConversationId(conversationId) }),
+    ...(messageId !== undefined && { messageId: toMessageId(messageId) }),
+    limit
+  }))
 })
 
 // internal
 
 type Store = SessionStore["Service"]
+
+const toConversationId = Brand.nominal<ConversationId>()
+const toMessageId = Brand.nominal<AssistantMessageId>()
 
 const unstored: Answer = { _tag: "Reject", message: "The request could not be put to anybody. Go on without it." }
 

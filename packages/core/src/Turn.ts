@@ -25,7 +25,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
-import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as Budget from "./Budget.ts"
@@ -39,13 +38,13 @@ import type { SessionOptions } from "./Dialect.ts"
 import { drive } from "./Drive.ts"
 import type { EnsuredSession } from "./EnsureSession.ts"
 import { ensureSession, recreateSession } from "./EnsureSession.ts"
+import * as Exchange from "./Exchange.ts"
 import type { AssistantMessageId, ConversationId } from "./Ids.ts"
 import { makeId } from "./Ids.ts"
 import * as LiveReply from "./LiveReply.ts"
 import * as Output from "./Output.ts"
 import { confirm, hold, snapshots } from "./Ownership.ts"
 import * as Prompts from "./Prompt.ts"
-import * as Reply from "./Reply.ts"
 import type { ReplyUpdate } from "./ReplyUpdate.ts"
 import { patiently } from "./Retrying.ts"
 import type { SessionStore, StoredMessage, StoreError } from "./SessionStore.ts"
@@ -58,6 +57,7 @@ import * as TurnPolicy from "./TurnPolicy.ts"
 import type { IdentifiedRequest } from "./TurnRequest.ts"
 import { findAnswer, makeRepair, makeRequest, recallEarlier, recordedFor, untilIdle } from "./TurnRequest.ts"
 import type { TurnResult } from "./TurnResult.ts"
+import { withdrawAll, withdrawUnlisted } from "./WithdrawAsks.ts"
 
 /**
  * Runs a turn.
@@ -115,7 +115,7 @@ export const resumeTurn = Effect.fn("Turn.resumeTurn")(function*<E = never, R = 
   // Where the schema itself is not at hand, its JSON Schema tells a value from what is none.
   const output = outputSchema === undefined
     ? undefined
-    : Option.getOrUndefined(yield* Effect.option(Output.fromJsonSchema(outputSchema)))
+    : yield* Effect.orElseSucceed(Output.fromJsonSchema(outputSchema), () => Output.unchecked(outputSchema))
   const input: TurnInput<E, R> = { ...fromStored(taken), output, ...extras, ...identityOf(taken) }
   return yield* withStoredPolicy(taken)(patiently(run(input, yield* LiveReply.make, taken)))
 })
@@ -222,7 +222,10 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
         return exchange
       }
       const repairs = request.earlier?.length ?? 0
-      if (repairs >= maxRepairs) return yield* new OutputInvalid({ issues: read.failure, repairs })
+      // Who refused what the agent wanted has ended the turn: it is not told to go on.
+      if (repairs >= maxRepairs || Exchange.isRefused(exchange)) {
+        return yield* new OutputInvalid({ issues: read.failure, repairs })
+      }
       request = yield* makeRepair(request, exchange, read.failure, message)
       reason = "repaired"
     }
@@ -235,6 +238,7 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
         Effect.gen(function*() {
           if (error._tag === "StaleSession") yield* abortUpstream(turn)
           turn.isRecreated = true
+          yield* withdrawAll(messageId)
           turn.promptId = undefined
           return yield* attempt(yield* recreateSession(conversationId, error.sessionId, options))
         }))
@@ -253,10 +257,9 @@ const answerTo = Effect.fnUntraced(function*<E, R, A>(
   const { conversationId, live, messageId } = turn
   const tracer = yield* Tracer
   // What was streamed before is shown until the server says more, and is not streamed again.
-  if (isRecorded && message.parts.length > 0) {
-    live.update((reply) => Reply.restore(reply, message.parts, message.subagents))
-  }
+  if (isRecorded) LiveReply.restore(live, message)
   const found = isRecorded ? yield* findAnswer(request, live) : { exchange: undefined, isBusy }
+  if (isRecorded) yield* withdrawUnlisted(messageId)
   if (found.exchange !== undefined) yield* tracer.emit("response.recovered_from_exchange", { message_id: messageId })
   const exchange = found.exchange ??
     (yield* drive(request, live, {
@@ -270,7 +273,9 @@ const answerTo = Effect.fnUntraced(function*<E, R, A>(
         turn.spentMillis = millis
       }
     }))
-  return yield* settle(exchange, live, { messageId, conversationId })
+  const settled = yield* settle(exchange, live, { messageId, conversationId })
+  yield* Budget.check(Budget.spentOn([...live.earlier(), live.current()], turn.spentMillis))
+  return settled
 })
 
 /** Makes the message pending and this run its owner: one that is new, or one that was taken over while it waited. */

@@ -131,8 +131,18 @@ export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("Budget
   value: Schema.Finite
 }) {
   override get message() {
-    return `the turn is over its budget: ${this.limit} is ${this.value}, and ${this.allowed} is allowed`
+    const unit = budgetUnits[this.limit]
+    return `the turn is over its budget: ${unit(this.value)}, and ${unit(this.allowed)} is allowed (${this.limit})`
   }
+}
+
+const budgetUnits: Record<BudgetExceeded["limit"], (value: number) => string> = {
+  wallClock: (millis) => `${millis} ms`,
+  stall: (millis) => `${millis} ms without a sign of life`,
+  cost: (dollars) => `$${dollars}`,
+  tokens: (tokens) => `${tokens} tokens`,
+  modelRetries: (retries) => `asking the model again ${retries} times`,
+  steps: (steps) => `${steps} calls of the model`
 }
 
 /**

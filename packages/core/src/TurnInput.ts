@@ -182,8 +182,8 @@ type StoredBudget = NonNullable<NonNullable<Draft["policy"]>["budget"]>
 
 /** The limits that are given. One without an end is none. */
 const storedBudget = (budget: TurnPolicy.Budget): StoredBudget => {
-  const wallClockMillis = millisOf(budget.wallClock)
-  const stallMillis = millisOf(budget.stall)
+  const wallClockMillis = TurnPolicy.limitMillis(budget.wallClock)
+  const stallMillis = TurnPolicy.limitMillis(budget.stall)
   const { cost, modelRetries, steps, tokens } = budget
   return {
     ...(isLimit(wallClockMillis) && { wallClockMillis }),
@@ -202,9 +202,6 @@ const budgetOf = ({ stallMillis, wallClockMillis, ...counts }: StoredBudget = {}
 })
 
 const isLimit = Schema.is(Schema.Finite)
-
-const millisOf = (limit: Duration.Duration | undefined): number | undefined =>
-  limit === undefined ? undefined : Duration.toMillis(limit)
 
 const limited =
   (reference: Context.Reference<Duration.Duration>, millis: number | undefined) =>

@@ -128,7 +128,7 @@ export const FinalExchangePoll: Context.Reference<Duration.Duration> = duration(
  * **Details**
  *
  * - `wallClock`: how long it may take, from its first prompt to its end. `stall`: how long nothing at all may come from the session
- *   and its subagents. Both stand still while a person is asked, and begin anew where another worker takes the turn over.
+ *   and its subagents; a command that runs in silence brings nothing. Both stand still while a person is asked, and begin anew where another worker takes the turn over.
  * - `cost`: US dollars. `tokens`: all kinds together. `steps`: calls of the model that were answered or begun. `modelRetries`: how
  *   often a failed call may be made again; OpenCode itself never gives up (1.18.33). All of them count subagents and repairs too.
  *
@@ -136,12 +136,12 @@ export const FinalExchangePoll: Context.Reference<Duration.Duration> = duration(
  * @since 0.1.0
  */
 export interface Budget {
-  readonly wallClock?: Duration.Duration | undefined
+  readonly wallClock?: Duration.Input | undefined
   readonly cost?: number | undefined
   readonly tokens?: number | undefined
   readonly modelRetries?: number | undefined
   readonly steps?: number | undefined
-  readonly stall?: Duration.Duration | undefined
+  readonly stall?: Duration.Input | undefined
 }
 
 /**
@@ -345,6 +345,17 @@ export const CancelledContent: Context.Reference<string> = Context.Reference(
   "@opencode-turn/core/TurnPolicy/CancelledContent",
   { defaultValue: () => "Response was stopped." }
 )
+
+/**
+ * A time limit of a budget in milliseconds; `NaN` for what is no duration.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const limitMillis = (limit: Duration.Input | undefined): number | undefined =>
+  limit === undefined
+    ? undefined
+    : Option.match(Duration.fromInput(limit), { onNone: () => NaN, onSome: Duration.toMillis })
 
 // internal
 

@@ -14,10 +14,11 @@ import { Client } from "./Client.ts"
 import * as Exchange from "./Exchange.ts"
 import type { PromptIds, SessionId } from "./Ids.ts"
 import { makePromptIds } from "./Ids.ts"
-import type { LiveReply } from "./LiveReply.ts"
+import * as LiveReply from "./LiveReply.ts"
 import * as Output from "./Output.ts"
 import type { PromptPart } from "./Prompt.ts"
 import { baseline, readExchange } from "./ReadExchange.ts"
+import { readSubagents } from "./ReadSubagents.ts"
 import * as Reply from "./Reply.ts"
 import { retrying } from "./Retrying.ts"
 import type { StoredMessage, StoredRequest } from "./SessionStore.ts"
@@ -104,7 +105,7 @@ export const makeRepair = Effect.fnUntraced(function*(
  */
 export const findAnswer = Effect.fnUntraced(function*(
   { prompt: { ids: { promptId } }, sessionId }: IdentifiedRequest,
-  live: LiveReply
+  live: LiveReply.LiveReply
 ) {
   const client = yield* Client
   const statuses = yield* retrying(client.statuses)
@@ -119,16 +120,24 @@ export const findAnswer = Effect.fnUntraced(function*(
 })
 
 /**
- * The answers to the prompts before the last one, as far as the server has them: they cost something.
+ * The answers to the prompts before the last one, and what their subagents did, as far as the server has them: they cost something.
  *
  * @category steps
  * @since 0.1.0
  */
 export const recallEarlier = Effect.fnUntraced(
-  function*({ earlier = [], sessionId }: IdentifiedRequest, live: LiveReply) {
-    for (const promptId of earlier) {
-      const { messages } = yield* readExchange({ sessionId, promptId })
-      live.addEarlier(Reply.fromMessages({ sessionId, promptId }, messages))
+  function*({ earlier = [], prompt, sessionId }: IdentifiedRequest, live: LiveReply.LiveReply) {
+    if (earlier.length === 0) return
+    const exchanges = yield* Effect.forEach(
+      [...earlier, prompt.ids.promptId],
+      (promptId) => readExchange({ sessionId, promptId })
+    )
+    for (const [index, exchange] of exchanges.slice(0, -1).entries()) {
+      const recalled = yield* LiveReply.make
+      recalled.begin(exchange)
+      recalled.update((reply) => Exchange.reconcile(exchange, reply))
+      yield* readSubagents(recalled, begunMillis(exchanges[index + 1]))
+      live.addEarlier(recalled.current())
     }
   }
 )
@@ -152,6 +161,10 @@ export const untilIdle = Effect.fnUntraced(function*(sessionId: SessionId): Effe
 })
 
 // internal
+
+/** When the server got a prompt, by its own clock. One that was posted again is younger than its answer (1.18.33). */
+const begunMillis = (exchange: Exchange.Exchange | undefined): number =>
+  exchange?.messages.reduce((first, { info }) => Math.min(first, info.createdMillis), Infinity) ?? Infinity
 
 /** Writes the prompt's ids before the first byte of it is sent. */
 const record = Effect.fnUntraced(function*(message: StoredMessage, request: StoredRequest) {

@@ -76,8 +76,9 @@ export type TurnStatus = "completed" | "cancelled" | "error" | "failed"
  * - `output`: the decoded value, where the turn was given an `output` and completed.
  * - `reply`: what the turn's own session said; `reply.usage` is its share. After a repair it is the last answer.
  * - `subagents`: what the sessions did that its tools opened, to any depth.
- * - `usage`: cost and tokens over all steps, repairs and subagents; the two shares apart.
- * - `artifacts`: the files that were changed.
+ * - `usage`: cost and tokens over all steps, repairs and subagents; the two shares apart. A step that was stopped before its tools
+ *   were done counts nothing, as in the server's own account (1.18.33).
+ * - `artifacts`: the files that were changed. They are not stored: a turn that had ended before has none.
  * - `trace`: the payload of `turn.finished`.
  * - `isNewSession`: the session was made for this turn. `isRecreated`: it was lost and made anew, so the agent does not know
  *   what was said before.

@@ -24,6 +24,7 @@ import type { StoredMessage, StoredRequest, StoreError } from "./SessionStore.ts
 import { SessionStore, UnknownMessage } from "./SessionStore.ts"
 import type { AlreadyFinished } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
+import { recallEarlier } from "./TurnRequest.ts"
 
 /**
  * The stored message of a turn, each time it changes, and last as the turn left it. Works from any process; a store that
@@ -150,8 +151,9 @@ const mayGainText = (
 /** In place of an owner that is gone: stops what still runs for the message, and keeps what the server has of it. */
 const abortFor = Effect.fnUntraced(function*(
   { content, epoch, id, parts, subagents, usage }: StoredMessage,
-  { prompt: { ids }, sessionId }: StoredRequest
+  request: StoredRequest
 ) {
+  const { prompt: { ids }, sessionId } = request
   if (ids === undefined) return
   yield* Contained.attempt(
     "abort",
@@ -164,6 +166,7 @@ const abortFor = Effect.fnUntraced(function*(
       live.update((reply) => Reply.restore(reply, parts, subagents))
       const exchange = yield* abortAnswer(live.current())
       live.update((reply) => Exchange.merge(exchange, reply))
+      yield* recallEarlier({ ...request, prompt: { ...request.prompt, ids } }, live)
       yield* readSubagents(live)
       const read = LiveReply.content(live)
       const kept = { ...read, content: read.content === "" ? content : read.content }

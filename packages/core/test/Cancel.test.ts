@@ -356,6 +356,7 @@ describe("an interrupted turn", () => {
       assert.lengthOf(yield* fake.sessions, 2)
       yield* interrupt(fiber)
       assert.isTrue(yield* isIdle)
+      assert.deepStrictEqual((yield* row)?.subagents.map(({ status }) => status), ["cancelled"])
       const paths = (yield* Turns.aborts).map((request) => request.path.split("/")[2] ?? "")
       assert.sameMembers(paths, [...yield* fake.sessions])
     }))

@@ -45,6 +45,58 @@ it("continuations belong to the prompt before them, and only while it is the new
   assert.strictEqual(from(next, theirs, prompt, overflow).steps.length, 1)
 })
 
+/** What OpenCode 1.18.33 stores where the context of a turn overflows that is not the first of its session. */
+const replayId = "msg_42_replay"
+const summary = { parentId: MessageId.make("msg_40"), isSummary: true, completedMillis: 5 }
+const overflowed = [
+  Make.stored(Make.assistant(answerId, { completedMillis: 2 })),
+  Make.stored(Make.user("msg_40", { isContinuation: true, createdMillis: 3 }))
+]
+const replay = Make.stored(Make.user(replayId, { createdMillis: 5 }))
+const replayed = Make.stored(Make.ended("msg_43", { parentId: MessageId.make(replayId) }))
+const isCurrent = (...after: ReadonlyArray<Message>) => from(prompt, ...overflowed, ...after).isCurrent
+
+it("the prompt that the server posts anew behind a summary belongs to the turn", () => {
+  const record = [prompt, ...overflowed, Make.stored(Make.assistant("msg_41", summary)), replay, replayed]
+  const exchange = from(...record)
+  assert.deepStrictEqual(exchange.messages, record)
+  assert.isTrue(exchange.isCurrent)
+  assert.isTrue(Exchange.isFinal(exchange))
+  assert.strictEqual(Reply.fromMessages(ids, record).frame.messages.length, 3)
+  record.forEach((_, index) =>
+    assert.strictEqual(Exchange.isFinal(from(...record.slice(0, index + 1))), index === record.length - 1)
+  )
+})
+
+it("only one message belongs to the turn behind a summary, the first that was made after it ended well", () => {
+  const next = Make.stored(Make.user("msg_44", { createdMillis: 9 }))
+  const end = Make.stored(Make.assistant("msg_41", summary))
+  const goOn = Make.stored(Make.user(replayId, { isContinuation: true, createdMillis: 5 }))
+  const error = Make.failure("APIError")
+  assert.isTrue(isCurrent(end, replay))
+  assert.isTrue(isCurrent(end, goOn))
+  assert.isFalse(isCurrent(end, replay, next))
+  assert.isFalse(isCurrent(end, goOn, next))
+  assert.isFalse(isCurrent(end, replay, replayed, next))
+  assert.isFalse(isCurrent(Make.stored(Make.assistant("msg_41", { ...summary, completedMillis: undefined })), replay))
+  assert.isFalse(isCurrent(Make.stored(Make.assistant("msg_41", { ...summary, error })), replay))
+  assert.isFalse(isCurrent(end, Make.stored(Make.user("msg_42", { createdMillis: 4 })), replay))
+  assert.isFalse(isCurrent(replay))
+})
+
+it("a prompt that cannot be read is followed from its first answer on", () => {
+  const next = Make.stored(Make.user(replayId, { isContinuation: true }))
+  const record = [...overflowed, Make.stored(Make.assistant("msg_41", summary)), next, replayed]
+  const exchange = from(...record)
+  assert.isTrue(exchange.isAccepted)
+  assert.deepStrictEqual(exchange.messages, record)
+  assert.isTrue(Exchange.isFinal(exchange))
+  const reply = Exchange.reconcile(exchange, Make.empty)
+  assert.deepStrictEqual(reply.frame.messages.map(({ id }) => id), [answerId, "msg_41", "msg_43"])
+  assert.strictEqual(Exchange.merge(exchange, Make.empty).frame.messages.length, 3)
+  assert.isFalse(from(...record, Make.stored(Make.user("msg_44"))).isCurrent)
+})
+
 it("it is final when the last message failed, or completed for a reason that nothing follows", () => {
   const error = Make.failure("APIError")
   assert.isFalse(Exchange.isFinal(from(prompt)))

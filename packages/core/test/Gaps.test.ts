@@ -179,6 +179,32 @@ it.effect("tries again to read what a gap hid, until it can", () =>
     assertCompleted(yield* finish(running, 40), { text: "done", modelCalls: 2 })
   }).pipe(allow, Effect.provide(layer())))
 
+it.effect("is not held up by a subagent that the server cannot tell of", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode.FakeOpencode
+    const child = FakeOpencode.prompt("look", [{ text: "child done" }])
+    const running = yield* start([
+      { tool: "task", args: { description: "sub", prompt: child, subagent_type: "general" } },
+      { text: "words", gate: "words" }
+    ])
+    yield* fake.reached("words")
+    const [root = ""] = (yield* fake.requests).flatMap(({ path }) =>
+      path.endsWith("/prompt_async") ? [path.split("/")[2]] : []
+    )
+    yield* fake.fail(
+      ({ path }) => path.startsWith("/session/") && !path.startsWith(`/session/${root}`) && path !== "/session/status",
+      Faults.status(500),
+      Infinity
+    )
+    yield* fake.cutEvents
+    yield* TestClock.adjust("1 seconds")
+    yield* fake.release("words")
+    const { result } = yield* finish(running, 30)
+    assert.strictEqual(result.status, "completed", result.error?.message)
+    assert.strictEqual(result.content, "words")
+    assert.deepStrictEqual(result.subagents.map(({ text }) => text), ["child done"])
+  }).pipe(Effect.provide(layer())))
+
 it.effect("goes on when the server does not tell what a gap hid", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode

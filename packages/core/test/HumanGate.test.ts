@@ -37,6 +37,7 @@ const asking: HumanGate.Asking = {
   messageId: AssistantMessageId.make("m"),
   sessionId,
   openedBy: undefined,
+  subagent: undefined,
   isOpen: () => true
 }
 
@@ -254,10 +255,19 @@ describe("answers", () => {
   it.each([
     { name: "answers to a permission", ask: permission("ls"), answer: answers(["A"]), reason: "takes no answers" },
     { name: "a permission to a question", ask: question({}), answer: once, reason: "given to a question" },
-    { name: "too few", ask: question({}, {}), answer: answers(["A"]), reason: "2 questions, and 1 answers" },
-    { name: "too many", ask: question({}), answer: answers(["A"], ["A"]), reason: "1 questions, and 2 answers" },
+    { name: "too few", ask: question({}, {}), answer: answers(["A"]), reason: "2 of them were asked, 1 answered" },
+    { name: "too many", ask: question({}), answer: answers(["A"], ["A"]), reason: "1 of them were asked, 2 answered" },
     { name: "an empty text", ask: question({}, {}), answer: answers(["A"], [""]), reason: "question 2 is empty" },
     { name: "two where one is asked for", ask: question({}), answer: answers(["A", "B"]), reason: "takes one answer" },
+    { name: "a word", ask: permission("ls"), answer: "once", reason: "it is none of" },
+    { name: "nothing", ask: permission("ls"), answer: undefined, reason: "it is none of" },
+    { name: "an unknown tag", ask: permission("ls"), answer: { _tag: "reject" }, reason: "it is none of" },
+    {
+      name: "a permission without its reply",
+      ask: permission("ls"),
+      answer: { _tag: "Permission", reply: "once" },
+      reason: "it is none of"
+    },
     {
       name: "free text where there is none",
       ask: question({ custom: false, multiple: true }),

@@ -31,6 +31,23 @@ describe("a schema", () => {
     assert.deepStrictEqual(Output.toFormat(jsonSchema), { type: "json_schema", schema: jsonSchema })
   })
 
+  it("of a class is sent as that of its fields, whatever the class is called", () => {
+    class User extends Schema.Class<User>("app/User ~1")({ name: Schema.String }) {}
+    const { jsonSchema } = Output.fromSchema(User)
+    assert.strictEqual(jsonSchema["type"], "object")
+    assert.deepStrictEqual(jsonSchema["required"], ["name"])
+  })
+
+  it.effect("of a union takes a value with a field of that name as it is", () =>
+    Effect.gen(function*() {
+      const Kind = Schema.Union([
+        Schema.Struct({ k: Schema.Literal("a"), value: Schema.Int }),
+        Schema.Struct({ k: Schema.Literal("b") })
+      ])
+      const { value } = yield* Output.read(Output.fromSchema(Kind), exchangeOf({ k: "a", value: 1 }))
+      assert.deepStrictEqual(value, { k: "a", value: 1 })
+    }))
+
   it("that is recursive brings its definitions", () => {
     interface Tree {
       readonly children: ReadonlyArray<Tree>
@@ -49,6 +66,14 @@ describe("a schema", () => {
       const { json, value } = yield* Output.read(Output.fromSchema(Person), exchangeOf(sent))
       assert.strictEqual(value.born?.epochMilliseconds, Date.UTC(1815, 11, 10))
       assert.deepStrictEqual(JSON.parse(json), sent)
+    }))
+
+  it.effect("leaves out of both the value and its JSON what it does not know", () =>
+    Effect.gen(function*() {
+      const sent = { name: "Ada", age: 36, tags: [], evil: 1 }
+      const { json, value } = yield* Output.read(Output.fromSchema(Person), exchangeOf(sent))
+      assert.notProperty(value, "evil")
+      assert.deepStrictEqual(JSON.parse(json), { name: "Ada", age: 36, tags: [] })
     }))
 
   it.effect("names every issue with its path", () =>
@@ -115,6 +140,19 @@ describe("a JSON Schema", () => {
       assert.sameMembers(issues.map(({ path }) => path), ["n", "of"])
     }))
 
+  it.effect("refuses what it does not allow besides its properties, and only where it does not", () =>
+    Effect.gen(function*() {
+      const closed = yield* Output.fromJsonSchema({
+        type: "object",
+        properties: { a: { type: "object", properties: { x: { type: "string" } }, additionalProperties: false } }
+      })
+      const issues = yield* Effect.flip(Output.read(closed, exchangeOf({ a: { x: "1", y: 2 }, b: 3 })))
+      assert.deepStrictEqual(issues.map(({ path }) => path), ["a.y"])
+      const { json, value } = yield* Output.read(closed, exchangeOf({ a: { x: "1" }, b: 3 }))
+      assert.deepStrictEqual(value, { a: { x: "1" }, b: 3 })
+      assert.deepStrictEqual(JSON.parse(json), value)
+    }))
+
   for (
     const [name, schema] of [
       ["no object", "string"],
@@ -122,6 +160,8 @@ describe("a JSON Schema", () => {
       ["a keyword that cannot be checked", { type: "array", contains: { type: "string" } }],
       ["of an unknown type", { type: "module" }],
       ["of an unknown type within", { type: "object", properties: { a: { type: "text" } } }],
+      ["with keywords of another shape", { type: "object", required: "a" }],
+      ["with keywords of another shape within", { type: "object", properties: { a: { minimum: "x" } } }],
       ["a reference to another document", { $ref: "https://example.com/schema.json" }]
     ] as const
   ) {

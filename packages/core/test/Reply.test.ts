@@ -553,6 +553,45 @@ const full = (name: string) => {
   return { ...rest, events, messages, reply, final: Reply.reconcile(reply, messages) }
 }
 
+/** What answers that prompt; its text is its id. */
+const answering = (prompt: string, id: string) => [
+  Make.message(Make.assistant(id, { parentId: MessageId.make(prompt) })),
+  Make.part(Make.text(`prt_${id}`, "", false, id)),
+  Make.delta(`prt_${id}`, id, { messageId: id })
+]
+
+describe("a context that overflowed after the session's first turn", () => {
+  const order = "msg_40"
+  const summary = Make.assistant("msg_41", { parentId: MessageId.make(order), isSummary: true })
+  const summarized = [
+    Make.message(Make.user()),
+    Make.message(Make.assistant(Make.answerId)),
+    Make.message(Make.assistant(Make.answerId, { completedMillis: 2 })),
+    Make.message(Make.user(order, { createdMillis: 3 })),
+    Make.continued(order),
+    Make.message(summary),
+    Make.message({ ...summary, completedMillis: 5, finish: "stop" })
+  ]
+  const replay = Make.message(Make.user("msg_42", { createdMillis: 5 }))
+
+  it("what answers the prompt that was posted anew answers the turn's", () => {
+    const reply = Make.fold(...summarized, replay, Make.part(Make.text("p", "the prompt", true, "msg_42")))
+    assert.strictEqual(Reply.apply(reply, replay), reply)
+    assert.strictEqual(Reply.text(answering("msg_42", "msg_43").reduce(Reply.apply, reply)), "msg_43")
+  })
+
+  it("what answers the next prompt is not the turn's", () => {
+    const next = Make.message(Make.user("msg_44", { createdMillis: 9 }))
+    const reply = Make.fold(...summarized, replay, ...answering("msg_42", "msg_43"), next, ...answering("msg_44", "m"))
+    assert.strictEqual(Reply.text(reply), "msg_43")
+    const early = Make.message(Make.user("msg_411", { createdMillis: 4 }))
+    const queued = Make.fold(...summarized, early, replay, ...answering("msg_411", "x"), ...answering("msg_42", "y"))
+    assert.strictEqual(Reply.text(queued), "")
+    const late = Make.fold(...summarized, Make.message(Make.user("msg_01", { createdMillis: 9 })), replay)
+    assert.deepStrictEqual(late.frame.continuations, [order, "msg_42"].map((id) => MessageId.make(id)))
+  })
+})
+
 describe("recorded turns", () => {
   it("a kill and a resume: the broken message's text is gone from the end, and nothing is doubled", () => {
     const { final, reply } = full("resume")

@@ -11,7 +11,7 @@ import type { TurnInput } from "@opencode-turn/core/TurnInput"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import * as TurnWorker from "@opencode-turn/core/TurnWorker"
-import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
+import { FakeOpencode, prompt } from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -59,6 +59,7 @@ const put = Effect.fnUntraced(function*(ask: Ask, wrap: (gate: HumanGate.Gate) =
     messageId,
     sessionId: ask.sessionId,
     openedBy: undefined,
+    subagent: undefined,
     isOpen: () => server.isOpen
   }
   const fiber = yield* Effect.forkChild(gate(ask, asking))
@@ -263,8 +264,10 @@ describe("pendingRequests", () => {
     }))
 })
 
+const bash = (command: string) => ({ tool: "bash", args: { command } })
+
 describe("a turn", () => {
-  const steps: ReadonlyArray<Step> = [{ tool: "bash", args: { command: "echo a" } }, { text: "done" }]
+  const steps: ReadonlyArray<Step> = [bash("echo a"), { text: "done" }]
   const asks = [{ permission: "bash", pattern: "*", action: "ask" } as const]
 
   const launch = Effect.fnUntraced(function*(input: Partial<TurnInput> = {}) {
@@ -324,6 +327,25 @@ describe("a turn", () => {
       yield* StoredGate.answerRequest(id, once)
       const second = yield* Effect.forkChild(Effect.flatMap(takeOver(messageId), (taken) => resumeTurn(taken)))
       yield* assertAnswered((yield* ended(second, 10_000)).value)
+    }).pipe(gated))
+
+  test("whose worker went away while somebody else answered asks for that no more", () =>
+    Effect.gen(function*() {
+      const client = yield* Client
+      const two = [{ tools: [bash("echo a"), bash("echo b")] }, { text: "done" }]
+      const first = yield* launch({ prompt: prompt("Do it.", two) }).pipe(
+        Effect.provideService(TurnPolicy.OnInterrupt, "release")
+      )
+      const [gone, left] = yield* StoredGate.pendingRequests({ messageId })
+      assert(gone !== undefined && left !== undefined)
+      yield* Fiber.interrupt(first)
+      yield* client.answerPermission(gone.id, { reply: "once" })
+      const second = yield* Effect.forkChild(Effect.flatMap(takeOver(messageId), (taken) => resumeTurn(taken)))
+      yield* pass(1000)
+      assert.strictEqual(yield* onlyRequest, left.id)
+      assert.deepInclude(yield* refused(gone.id, once), { _tag: "RequestClosed", status: "withdrawn" })
+      yield* StoredGate.answerRequest(left.id, once)
+      assert.strictEqual((yield* ended(second, 10_000)).value.content, "done")
     }).pipe(gated))
 
   test("whose worker went away waits on under the same request, and a worker carries it to its end", () =>

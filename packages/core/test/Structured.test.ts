@@ -1,10 +1,11 @@
 /** Turns whose answer is a value: its repair, and workers that go away in the middle of one. */
 import { assert, describe } from "@effect/vitest"
+import * as HumanGate from "@opencode-turn/core/HumanGate"
 import * as Output from "@opencode-turn/core/Output"
 import { resumeTurn, runTurn, streamTurn } from "@opencode-turn/core/Turn"
 import type { TurnInput } from "@opencode-turn/core/TurnInput"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
-import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
+import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -91,6 +92,18 @@ describe("an answer", () => {
       })
     }))
 
+  test("that a person ended with a refusal is not asked for again", () =>
+    Effect.gen(function*() {
+      const permission = [{ permission: "bash", pattern: "*", action: "ask" }] as const
+      const steps = [{ tool: "bash", args: { command: "echo hi" } }, value(1)]
+      const result = yield* runTurn(structured(steps, Count, { permission })).pipe(
+        Effect.provideService(HumanGate.HumanGate, () => Effect.succeed({ _tag: "Reject" }))
+      )
+      assert(result.error?._tag === "OutputInvalid")
+      assert.strictEqual(result.error.repairs, 0)
+      assert.lengthOf(yield* Turns.prompts, 1)
+    }))
+
   test("is within one budget with its repair", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(structured([value("one"), value(1)], Count)).pipe(
@@ -108,7 +121,7 @@ describe("a worker that went away", () => {
 
   /** Runs the turn until the model waits at the gate, and lets it go. */
   const abandon = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
-    const fake = yield* FakeOpencode
+    const fake = yield* FakeOpencode.FakeOpencode
     const fiber = yield* Effect.forkChild(
       runTurn(structured(steps, output)).pipe(Effect.provideService(TurnPolicy.OnInterrupt, "release"))
     )
@@ -119,7 +132,7 @@ describe("a worker that went away", () => {
 
   test("before the value leaves a schema that tells what fits", () =>
     Effect.gen(function*() {
-      const fake = yield* FakeOpencode
+      const fake = yield* FakeOpencode.FakeOpencode
       const taken = yield* abandon([value("one", { gate: "here" }), value(1)])
       yield* fake.release("here")
       const result = yield* resumeTurn(taken)
@@ -130,7 +143,7 @@ describe("a worker that went away", () => {
 
   test("before the value leaves one that a schema of the next worker reads", () =>
     Effect.gen(function*() {
-      const fake = yield* FakeOpencode
+      const fake = yield* FakeOpencode.FakeOpencode
       const taken = yield* abandon([value(1, { gate: "here" })])
       yield* fake.release("here")
       const FromJson = Schema.Struct({
@@ -144,7 +157,7 @@ describe("a worker that went away", () => {
 
   test("during a repair leaves a turn that is asked for no other one, and what both answers cost", () =>
     Effect.gen(function*() {
-      const fake = yield* FakeOpencode
+      const fake = yield* FakeOpencode.FakeOpencode
       const taken = yield* abandon([value("one"), value("two", { gate: "here" }), value(3)])
       assert.lengthOf(taken.request?.earlier ?? [], 1)
       yield* fake.release("here")
@@ -154,4 +167,47 @@ describe("a worker that went away", () => {
       assert.lengthOf(new Set(yield* promptIds), 2)
       assert.strictEqual(inputTokens(result), 2000)
     }))
+
+  const task = (prompt: string, steps: ReadonlyArray<Step>): Step => ({
+    tool: "task",
+    args: { description: "look", prompt: FakeOpencode.prompt(prompt, steps), subagent_type: "general" },
+    usage: used
+  })
+  const child: ReadonlyArray<Step> = [{ text: "I looked.", usage: used }]
+
+  for (const [name, text] of [["before its text", {}], ["in its text", { text: "one two", gateAfter: 1 }]] as const) {
+    test(`during a repair, ${name}, leaves what the subagents of each prompt did, each once`, () =>
+      Effect.gen(function*() {
+        const fake = yield* FakeOpencode.FakeOpencode
+        const taken = yield* abandon([
+          task("Look.", child),
+          value("one"),
+          task("Look again.", child),
+          value(3, { gate: "here", ...text })
+        ])
+        assert.lengthOf(taken.subagents, 2)
+        yield* fake.release("here")
+        const result = yield* resumeTurn(taken)
+        assert.deepStrictEqual(result.output, { n: 3 })
+        const shares = result.subagents.map(({ status, text, usage }) => [status, text, usage.tokens.input])
+        assert.deepStrictEqual(shares, [["completed", "I looked.", 1000], ["completed", "I looked.", 1000]])
+        assert.strictEqual(inputTokens(result), 6000)
+        assert.lengthOf((yield* row)?.subagents ?? [], 2)
+      }))
+  }
+})
+
+describe("an answer before which the context overflowed", () => {
+  test("is found where it is the first message of its session, and is asked for again", () =>
+    Effect.gen(function*() {
+      const result = yield* runTurn(structured([], Count))
+      assert.strictEqual(result.error?.message, undefined)
+      assert.deepStrictEqual(result.output, { n: 1 })
+      assert.lengthOf(yield* Turns.prompts, 2)
+    }), {
+    fake: {
+      script: (_request, earlier) =>
+        [{ fail: 413, message: "prompt is too long" }, { text: "no value" }][earlier.length] ?? value(1)
+    }
+  })
 })

@@ -4,6 +4,7 @@ import * as ClientError from "@opencode-turn/core/ClientError"
 import { MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
 import * as LiveReply from "@opencode-turn/core/LiveReply"
 import type { AssistantMessage, Message, Session } from "@opencode-turn/core/Message"
+import type { ToolPart } from "@opencode-turn/core/Part"
 import { readSubagents } from "@opencode-turn/core/ReadSubagents"
 import * as Reply from "@opencode-turn/core/Reply"
 import * as ReplyUpdate from "@opencode-turn/core/ReplyUpdate"
@@ -121,7 +122,9 @@ describe("what a subagent says", () => {
 
   it("leaves out its prompt, and what it said for earlier turns", () => {
     const reply = fold(
+      Make.message(Make.assistant()),
       Make.opened(child, root),
+      Make.part(task("task", child)),
       Make.message(Make.user("msg_02_old", { sessionId: child })),
       Make.message(Make.assistant("msg_03_old", answering(child, "msg_02_old"))),
       ...said("old", "old words", child, "msg_03_old"),
@@ -134,7 +137,60 @@ describe("what a subagent says", () => {
     )
     assert.strictEqual(only(reply).text, "new words")
     assert.deepStrictEqual(reply.frame.subagents[0]?.reply.entries.map(({ id }) => id), ["c"])
-    assert.strictEqual(Reply.steps(reply), 1)
+    assert.strictEqual(Reply.steps(reply), 2)
+  })
+
+  describe("since it was called in this turn", () => {
+    const called = (id: string, startedMillis: number) => Make.part({ ...task(id, child), startedMillis })
+    const old = { sessionId: child, createdMillis: 60 }
+    const before = [
+      Make.message(Make.user("msg_30_old", old)),
+      Make.message(Make.ended("msg_31_old", { ...old, parentId: MessageId.make("msg_30_old") })),
+      ...said("old", "old words", child, "msg_31_old"),
+      Make.part(Make.finish("f_old", 5, "msg_31_old"), child)
+    ]
+    const fresh = { sessionId: child, createdMillis: 102 }
+    const after = [
+      Make.message(Make.user("msg_40", fresh)),
+      Make.message(Make.ended("msg_41", { ...fresh, parentId: MessageId.make("msg_40") })),
+      ...said("new", "new words", child, "msg_41"),
+      Make.part(Make.finish("f_new", 3, "msg_41"), child)
+    ]
+    const answer = Make.message(Make.assistant())
+
+    it("leaves out what it did for an earlier turn after the last message of the root", () => {
+      for (
+        const events of [
+          [called("task", 100), ...before, ...after],
+          [Make.opened(child, root), ...before, called("task", 100), ...after, ...before.slice(0, 2)],
+          [called("task", 200), called("again", 100), ...before, ...after]
+        ]
+      ) {
+        const reply = fold(answer, ...events)
+        assert.deepInclude(only(reply), { text: "new words", usage: Make.usage(3) })
+        assert.strictEqual(Reply.steps(reply), 2)
+      }
+    })
+
+    it("leaves it out of its record too", () => {
+      const record = [
+        Make.stored(Make.user("msg_30_old", old)),
+        Make.stored(
+          Make.ended("msg_31_old", { ...old, parentId: MessageId.make("msg_30_old") }),
+          Make.text("old", "old words", true, "msg_31_old")
+        ),
+        Make.stored(Make.user("msg_40", fresh)),
+        Make.stored(
+          Make.ended("msg_41", { ...fresh, parentId: MessageId.make("msg_40") }),
+          Make.text("new", "new words", true, "msg_41")
+        )
+      ]
+      const reply = fold(answer, called("task", 100))
+      assert.strictEqual(only(Reply.mergeSubagent(reply, child, record)).text, "new words")
+      assert.strictEqual(only(Reply.reconcileSubagent(reply, child, record)).text, "new words")
+      const unknown = fold(answer, Make.part(task("task", child)))
+      assert.strictEqual(only(Reply.reconcileSubagent(unknown, child, record)).text, "old words\n\nnew words")
+    })
   })
 
   it("is the turn's also where its prompt was missed, and where its parts come before their message", () => {
@@ -193,6 +249,29 @@ describe("the status of a subagent", () => {
     assert.strictEqual(statusOf(Make.idle(child), ...again()), "running")
     assert.strictEqual(statusOf(failed("APIError"), Make.idle(child), ...again()), "running")
     assert.strictEqual(statusOf(failed("APIError"), Make.idle(child), ...again(), Make.idle(child)), "completed")
+  })
+
+  it("is that of the tool that called it last, where its own record says nothing of a failure", () => {
+    const end = (id: string, fields: Partial<ToolPart>) => Make.part({ ...task(id, child), ...fields })
+    const error = end("task", { status: "error", error: "Subagent failed: The user rejected permission" })
+    assert.strictEqual(statusOf(Make.idle(child), error), "error")
+    assert.strictEqual(statusOf(Make.idle(child), error, Make.idle(child)), "error")
+    assert.strictEqual(
+      statusOf(Make.idle(child), end("task", { status: "error", error: "Task cancelled" })),
+      "cancelled"
+    )
+    const metadata = { interrupted: true }
+    assert.strictEqual(statusOf(Make.idle(child), end("task", { status: "error", metadata })), "cancelled")
+    const again = () => [Make.part(task("again", child)), prompted(child, "msg_40"), Make.busy(child)]
+    assert.strictEqual(statusOf(Make.idle(child), error, ...again()), "running")
+    assert.strictEqual(statusOf(Make.idle(child), error, ...again(), Make.idle(child)), "completed")
+    const reply = fold(...begun, error)
+    assert.strictEqual(only(Reply.endSubagent(more(reply, answered({ completedMillis: 2 })), child)).status, "error")
+    assert.strictEqual(
+      only(Reply.closeSubagents(more(reply, answered({ completedMillis: 2 })))).status,
+      "error"
+    )
+    assert.strictEqual(statusOf(error, failed("MessageAbortedError"), Make.idle(child)), "cancelled")
   })
 
   it("is not brought back by a late copy of an event", () => {
@@ -260,6 +339,13 @@ describe("the tool that opened a subagent", () => {
   })
 })
 
+const counted = (reply: Reply.Reply) => [
+  Reply.turnUsage(reply).total.cost,
+  Reply.turnUsage(reply).subagents.cost,
+  Reply.steps(reply),
+  Reply.retries(reply)
+]
+
 describe("what budgets count", () => {
   it("are the steps of the whole tree, summaries included, and no other turn's", () => {
     const reply = fold(
@@ -269,6 +355,25 @@ describe("what budgets count", () => {
       answered({}, child, "msg_32")
     )
     assert.strictEqual(Reply.steps(reply), 4)
+  })
+
+  it("are none of a session that no tool of the turn opened, to any depth, before the end decides", () => {
+    const events = [
+      Make.message(Make.assistant()),
+      Make.opened(child, root),
+      prompted(),
+      answered(),
+      Make.part(Make.finish("f", 2, childAnswer), child),
+      retry(1),
+      Make.part(task("inner", grandchild, childAnswer), child),
+      prompted(grandchild, "msg_40"),
+      answered({}, grandchild, "msg_41", "msg_40"),
+      Make.part(Make.finish("g", 3, "msg_41"), grandchild)
+    ]
+    const reply = fold(...events)
+    assert.deepStrictEqual(counted(reply), [0, 0, 1, 0])
+    assert.deepStrictEqual(counted(more(reply, Make.part(task("task", child)))), [5, 5, 3, 1])
+    assert.deepStrictEqual(counted(Reply.closeSubagents(reply)), [5, 5, 3, 1])
   })
 
   it("are the retries of each session, each once", () => {

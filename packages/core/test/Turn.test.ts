@@ -40,6 +40,22 @@ const serialized = (value: unknown): string => {
 const usage = (input: number, output: number) => ({ input, output })
 
 describe("a turn that completes", () => {
+  test("where its context overflows after an earlier turn, with what it did before and after", () =>
+    Effect.gen(function*() {
+      yield* runTurn(turn([{ text: "The first turn." }], { messageId: "first" }))
+      const fail = { fail: 413, message: "prompt is too long" }
+      const steps = [{ text: "I look.", tool: "bash", args: { command: "echo one" } }, fail, { text: "Done." }]
+      const result = yield* runTurn(turn(steps))
+      assert.strictEqual(result.error?.message, undefined)
+      assert.strictEqual(result.status, "completed")
+      // The server posts the prompt anew, and the model begins with it.
+      assert.strictEqual(result.content, "I look.\n\nI look.\n\nDone.")
+      assert.lengthOf(yield* Turns.prompts, 2)
+      assert.strictEqual((yield* row)?.content, result.content)
+      const next = yield* runTurn(turn([{ text: "The next turn." }], { messageId: "next" }))
+      assert.strictEqual(next.content, "The next turn.")
+    }))
+
   test("gives the answer, its usage over all steps, and the row that is stored", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode

@@ -36,6 +36,7 @@ import * as Predicate from "effect/Predicate"
 import * as Terminal from "effect/Terminal"
 import { root } from "./cli/Commands.ts"
 import { Failure } from "./cli/Failure.ts"
+import * as Help from "./cli/Help.ts"
 import * as OutputStreams from "./cli/Output.ts"
 import { Output } from "./cli/Output.ts"
 import { Stop } from "./cli/Stop.ts"
@@ -145,8 +146,8 @@ const presenter = (output: Output["Service"]): CliOutput.Presenter => ({
   present: (event) => {
     switch (event._tag) {
       case "Help": {
-        const more = event.commandPath.at(-1) === "run" ? `${permissions}\n\n${settings}` : settings
-        return output.answer(`${formatter.formatHelpDoc(event.helpDoc).trimEnd()}\n\n${more}\n`)
+        const [, command] = event.commandPath
+        return output.answer(`${formatter.formatHelpDoc(event.helpDoc).trimEnd()}\n\n${Help.below(command)}\n`)
       }
       case "Version":
         return output.answer(`${event.name} ${event.version}\n`)
@@ -159,27 +160,6 @@ const presenter = (output: Output["Service"]): CliOutput.Presenter => ({
     }
   }
 })
-
-const permissions = `PERMISSIONS
-  ask     Shell commands, edits, web requests, subagents and the tools of MCP servers ask at the terminal:
-          once, always, or reject. The agent's questions are asked there too.
-  store   The same ask, and wait in the database until somebody answers: see opencode-turn asks and answer.
-  deny    The same ask, and are refused with a word to the agent that nobody is there. Reading stays allowed.
-  allow   OpenCode's own rules decide; what they ask is allowed once. Questions are dismissed.
-  What a subagent does is under OpenCode's own rules: with ask, store and deny it is the subagent that is asked about.`
-
-const settings = `ENVIRONMENT
-  OPENCODE_BASE_URL         The server's URL
-  OPENCODE_SERVER_PASSWORD  Its password; there is no flag for it, because others can read a command line
-  OPENCODE_DIRECTORY        The project's folder
-  OPENCODE_TIMEOUT          How long one request may take, for example "30 seconds"
-  OPENCODE_TURN_DATABASE    The SQLite file, memory, or a postgres:// URL, which may hold a password here
-                            (default: opencode-turn/turns.db in XDG_DATA_HOME or ~/.local/share)
-  OPENCODE_BIN              The OpenCode program for a server of its own (default: the package opencode-ai, else opencode)
-  NO_COLOR                  Turns colour off
-
-EXIT STATUS
-  0 completed   1 error   2 invalid command line or setting   130 cancelled (143 by SIGTERM)`
 
 /** Prompts are drawn on standard error, so that standard output holds the answer alone. */
 const layerTerminal: Layer.Layer<Terminal.Terminal, never, Output> = Layer.effect(

@@ -213,9 +213,10 @@ const rebuildMessages = Effect.gen(function*() {
 })
 
 /**
- * What subagents did, and what an agent asks of a person.
+ * What subagents did, and what an agent asks of a person; and the prompts get a table of their own.
  *
- * No foreign key holds a request to its message: SQLite would follow it when a later step makes the messages' table anew.
+ * No foreign key holds a request or a prompt to its message: SQLite would follow it when a later step makes the messages' table
+ * anew.
  */
 const addSubagentsAndAsks = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
@@ -225,6 +226,16 @@ const addSubagentsAndAsks = Effect.gen(function*() {
     orElse: () => "INTEGER PRIMARY KEY"
   }))
   yield* sql`ALTER TABLE opencode_turn_assistant_messages ADD COLUMN subagents TEXT NOT NULL DEFAULT '[]'`
+  // A prompt is written once and may hold files of many megabytes. SQLite writes the whole row with every change of it: renewing
+  // the lease of a message with a file of 10 MiB took 60 ms.
+  yield* sql`
+    CREATE TABLE opencode_turn_prompts (
+      message_id TEXT NOT NULL PRIMARY KEY,
+      prompt TEXT NOT NULL
+    )`
+  yield* sql`
+    INSERT INTO opencode_turn_prompts (message_id, prompt) SELECT id, prompt FROM opencode_turn_assistant_messages`
+  yield* sql`ALTER TABLE opencode_turn_assistant_messages DROP COLUMN prompt`
   yield* sql`
     CREATE TABLE opencode_turn_asks (
       position ${position},

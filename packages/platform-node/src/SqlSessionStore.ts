@@ -3,8 +3,10 @@
  *
  * **Responsibilities**
  * - Every change is one statement that names the state it expects, and the row it gives back tells who won. No operation
- *   reads first and writes unguarded later, so none needs a transaction or holds a connection, and any number of processes
- *   may share a database.
+ *   reads first and writes unguarded later, so any number of processes may share a database. Only a new message, which comes with
+ *   its prompt, and deleting what is old are short transactions.
+ * - A prompt, which may hold files of many megabytes, is stored once and written once. A renewal, a snapshot and a look for news
+ *   do not touch it.
  * - At most one pending message per conversation is a unique index, not a convention.
  * - A row that cannot be decoded is a `StoreError` with its table and id.
  *

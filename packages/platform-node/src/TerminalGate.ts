@@ -1,8 +1,8 @@
 /**
  * A human gate that asks the person at the terminal, with the arrow keys or by number.
  *
- * **Responsibilities**: one prompt at a time, in the order in which is asked; what is asked in full and made safe for a terminal;
- * the answers. A prompt goes away when somebody else answers first.
+ * **Responsibilities**: one prompt at a time, in the order in which is asked; what is asked in full and made safe for a terminal,
+ * and by which subagent; the answers. A prompt ends when somebody else answers first.
  *
  * **Not responsibilities**: what is asked at all (`TurnInput.permission`, and OpenCode's own rules), the turn's other output, which
  * should not be written while a prompt is open ({@link Options.alone}).
@@ -27,8 +27,9 @@ import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Semaphore from "effect/Semaphore"
 import * as Terminal from "effect/Terminal"
+import { describeAlways, describeAsker, describePermission, unknownSubagent } from "./internal/AskText.ts"
 import * as ChoicePrompt from "./internal/ChoicePrompt.ts"
-import { line, sanitize } from "./internal/TerminalText.ts"
+import { line } from "./internal/TerminalText.ts"
 
 /**
  * What a gate at the terminal may be given.
@@ -60,7 +61,7 @@ export const make = (options: Options = {}): Effect.Effect<HumanGate.Gate, never
     const terminal = yield* Semaphore.make(1)
     const { alone = (_: Ask, effect) => terminal.withPermit(effect), onQuit = interruptProcess } = options
     return (ask, asking) =>
-      alone(ask, prompt(ask, { isSubagent: ask.sessionId !== asking.sessionId })).pipe(
+      alone(ask, prompt(ask, { subagent: subagentOf(ask, asking) })).pipe(
         Effect.catchTag("QuitError", () => Effect.andThen(onQuit, Effect.never)),
         Effect.provideContext(context)
       )
@@ -83,22 +84,36 @@ export const layer: Layer.Layer<never> = Layer.unwrap(
 )
 
 /**
- * Asks the person at the terminal once. Ctrl-C fails with `QuitError`.
+ * Asks the person at the terminal once; `subagent` is what asks, where it is one. Ctrl-C fails with `QuitError`.
+ *
+ * **Details**
+ *
+ * However it ends, the cursor stands at the beginning of a line afterwards.
  *
  * @category asking
  * @since 0.1.0
  */
 export const prompt = (
   ask: Ask,
-  options?: { readonly isSubagent?: boolean | undefined }
+  options?: { readonly subagent?: HumanGate.Asking["subagent"] }
 ): Effect.Effect<Answer, Terminal.QuitError, Prompt.Environment> => {
-  const who = options?.isSubagent === true ? "a subagent asks: " : ""
+  const who = options?.subagent === undefined ? "" : `${describeAsker(options.subagent)} asks: `
   return ask._tag === "Permission" ? askPermission(ask, who) : askQuestions(ask, who)
 }
 
 // internal
 
 type Asking<A = Answer> = Effect.Effect<A, Terminal.QuitError, Prompt.Environment>
+
+const subagentOf = (ask: Ask, { sessionId, subagent }: HumanGate.Asking): HumanGate.Asking["subagent"] =>
+  ask.sessionId === sessionId ? undefined : subagent ?? unknownSubagent
+
+/** A prompt that is left leaves its cursor behind the last choice, where the next output would go on. */
+const run = <A>(prompt: Prompt.Prompt<A>): Asking<A> =>
+  Effect.onError(
+    Prompt.run(prompt),
+    () => Effect.flatMap(Terminal.Terminal, (terminal) => Effect.orDie(terminal.display("\n")))
+  )
 
 /** Escape is no way to stop a turn: it is too near to what a person presses to leave a list. */
 const layerTerminal: Layer.Layer<Terminal.Terminal> = Layer.effect(
@@ -113,13 +128,12 @@ const interruptProcess = Effect.sync(() => {
 const askPermission = (ask: PermissionAsk, who: string): Asking =>
   Effect.gen(function*() {
     const terminal = yield* Terminal.Terminal
-    yield* Effect.orDie(terminal.display(describe(ask)))
-    const always = ask.always.map(line).join(", ")
-    const reply = yield* Prompt.run(ChoicePrompt.one<"once" | "always" | "reject" | "explain">(
+    yield* Effect.orDie(terminal.display(describePermission(ask)))
+    const reply = yield* run(ChoicePrompt.one<"once" | "always" | "reject" | "explain">(
       `${who}Allow ${line(ask.permission)}?`,
       [
         { title: "Once", value: "once" },
-        { title: "Always", description: always === "" ? "for this server" : `from now on: ${always}`, value: "always" },
+        { title: "Always", description: describeAlways(ask), value: "always" },
         {
           title: "Reject",
           description: who === "" ? "the turn ends here" : "the subagent ends here",
@@ -129,17 +143,9 @@ const askPermission = (ask: PermissionAsk, who: string): Asking =>
       ]
     ))
     if (reply !== "explain") return { _tag: "Permission", reply: { reply } }
-    const message = yield* Prompt.run(Prompt.String({ message: "What should it do instead?" }))
+    const message = yield* askText("What should it do instead?")
     return { _tag: "Permission", reply: message === "" ? { reply: "reject" } : { reply: "reject", message } }
   })
-
-/** The whole of what would be allowed: a line that is cut hides what stands behind the cut. */
-const describe = ({ metadata, patterns }: PermissionAsk): string => {
-  const { diff } = metadata
-  return [...patterns, ...(Predicate.isString(diff) ? [diff] : [])]
-    .map((text) => `${sanitize(text).trimEnd().replaceAll(/^/gm, "  ")}\n`)
-    .join("")
-}
 
 const askQuestions = (ask: QuestionAsk, who: string): Asking =>
   Effect.gen(function*() {
@@ -162,27 +168,20 @@ const askQuestion = (question: Question, who: string): Asking<ReadonlyArray<stri
       value: label
     }))
     const freeText = question.custom || options.length === 0
-    if (question.multiple) {
-      const labels = yield* Prompt.run(ChoicePrompt.several<string | typeof other>(message, [
-        ...options,
-        ...(freeText ? [{ title: "Something else…", value: other } as const] : [])
-      ]))
-      const own = labels.includes(other) ? yield* askText(message) : ""
-      const chosen = [...labels.filter(Predicate.isString), ...(own === "" ? [] : [own])]
-      return chosen.length === 0 ? undefined : chosen
-    }
-    const label = yield* Prompt.run(ChoicePrompt.one<string | typeof other | typeof dismiss>(message, [
+    const choices: ReadonlyArray<ChoicePrompt.Choice<string | typeof other | typeof dismiss>> = [
       ...options,
       ...(freeText ? [{ title: "Something else…", value: other } as const] : []),
-      { title: "Do not answer", description: "the turn ends here", value: dismiss }
-    ]))
-    if (label === dismiss) return undefined
-    if (label !== other) return [label]
-    const own = yield* askText(message)
-    return own === "" ? undefined : [own]
+      { title: "Do not answer", description: "the turn ends here", value: dismiss, isExclusive: true }
+    ]
+    const chosen = question.multiple
+      ? yield* run(ChoicePrompt.several(message, choices))
+      : [yield* run(ChoicePrompt.one(message, choices))]
+    const own = chosen.includes(other) ? yield* askText(message) : ""
+    const answer = [...chosen.filter(Predicate.isString), ...(own === "" ? [] : [own])]
+    return answer.length === 0 ? undefined : answer
   })
 
-const askText = (message: string) => Prompt.run(Prompt.String({ message }))
+const askText = (message: string) => run(Prompt.String({ message }))
 
 const other: unique symbol = Symbol("other")
 const dismiss: unique symbol = Symbol("dismiss")

@@ -188,14 +188,16 @@ it.layer(layer, { excludeTestServices: true, timeout: "60 seconds" })("opencode-
       const { start } = yield* Playground
       const running = yield* start(["run", "--conversation", "asked", saysHi], {
         wrapper: inTerminal,
-        input: { open: true }
+        input: { open: true },
+        env: { NO_COLOR: "1" }
       })
       yield* running.printed("4. Reject and explain")
       yield* running.type("1")
       yield* running.printed("conversation asked")
       const { code, stdout } = yield* running.finished
       assert.strictEqual(code, 0)
-      assert.include(stdout, "permission bash: echo hi")
+      assert.include(stdout, "? permission bash\r\n  echo hi\r\n")
+      assert.strictEqual(stdout.split("  echo hi\r\n").length, 2)
       assert.include(stdout, "✓ bash echo hi")
       assert.include(stdout, "It said hi.")
     }))
@@ -205,13 +207,28 @@ it.layer(layer, { excludeTestServices: true, timeout: "60 seconds" })("opencode-
       const { start } = yield* Playground
       const running = yield* start(["run", "--conversation", "quit", saysHi], {
         wrapper: inTerminal,
-        input: { open: true }
+        input: { open: true },
+        env: { NO_COLOR: "1" }
       })
       yield* running.printed("4. Reject and explain")
       yield* running.type("\u0003")
-      assert.strictEqual((yield* running.finished).code, 130)
+      const { code, stdout } = yield* running.finished
+      assert.strictEqual(code, 130)
+      assert.match(stdout, /\ncancelled · /)
       assert.deepStrictEqual((yield* messagesOf("quit")).map(({ status }) => status), ["cancelled"])
       assert.deepStrictEqual(yield* busySessions, [])
+    }))
+
+  it.effect("keeps lines apart where standard output and standard error are one pipe", () =>
+    Effect.gen(function*() {
+      const { run } = yield* Playground
+      const finished = yield* run(["run", "--permission", "allow", saysHi], {
+        wrapper: (command) => ["sh", "-c", `"$0" "$@" 2>&1`, ...command]
+      })
+      assert.match(
+        finished.stdout,
+        /^thinking: let me think\n\nI run it\.\n● bash echo hi\n✓ bash echo hi \d+\.\d s\n\nIt said hi\.\n/
+      )
     }))
 
   it.effect.runIf(hasScript)("uses colour at a terminal only, and never with NO_COLOR", () =>

@@ -181,7 +181,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "60 seconds" })("what a tu
 
       const wrong = yield* run("answer", id, "--answer", "Red")
       assert.strictEqual(wrong.code, 2)
-      assert.match(errorLine(wrong), /does not fit request/)
+      assert.match(errorLine(wrong), /asks for a permission: answer with --allow once/)
       const allowed = yield* run("answer", id, "--allow", "once")
       assert.deepStrictEqual([allowed.code, allowed.stdout], [0, `answered ${id} · conversation stored\n`])
       const late = yield* run("answer", id, "--reject")
@@ -193,6 +193,14 @@ it.layer(layer, { excludeTestServices: true, timeout: "60 seconds" })("what a tu
       const missing = yield* run("answer", String(requestId))
       assert.strictEqual(missing.code, 2)
       assert.match(errorLine(missing), /the answer is missing/)
+      const lost = yield* run("answer", String(requestId), "--reject=Neither, use green")
+      assert.strictEqual(lost.code, 2)
+      assert.match(errorLine(lost), /is a question, which can only be dismissed.*--answer/)
+      const questions = yield* run("asks")
+      assert.match(
+        questions.stdout,
+        /^que_\w+ {2}stored {2}\d+ s ago {2}question: Which colour\? \(several of: Red \| Blue; or any text\)\n$/
+      )
       const answered = yield* run("answer", "--json", String(requestId), "--answer", "Red, Blue")
       assert.deepInclude(lastLine(answered), {
         status: "answered",
@@ -201,6 +209,11 @@ it.layer(layer, { excludeTestServices: true, timeout: "60 seconds" })("what a tu
       const { code, stderr, stdout } = yield* running.finished
       assert.deepStrictEqual([code, stdout], [0, "Answered.\n"])
       assert.match(stderr, /\n✓ bash echo hi /)
+      assert.match(
+        stderr,
+        /^\? permission bash\nwaiting for an answer: opencode-turn answer per_\w+ · permission bash: echo hi\n/
+      )
+      assert.match(stderr, /answer que_\w+ · question: Which colour\? \(several of: Red \| Blue; or any text\)\n/)
     }))
 
   it.effect.runIf(hasScript)(
@@ -219,7 +232,9 @@ it.layer(layer, { excludeTestServices: true, timeout: "60 seconds" })("what a tu
         const left = yield* startInTerminal("answer", id)
         yield* left.printed("3. Something else")
         yield* left.type("\u0003")
-        assert.strictEqual((yield* left.finished).code, 130)
+        const quit = yield* left.finished
+        assert.strictEqual(quit.code, 130)
+        assert.isTrue(quit.stdout.endsWith("\n"), JSON.stringify(quit.stdout))
         assert.deepInclude(yield* firstAsk, { requestId: id, status: "open" })
 
         const answering = yield* startInTerminal("answer", id)

@@ -5,9 +5,12 @@ import { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as Usage from "@opencode-turn/core/Usage"
 import { layerStore } from "@opencode-turn/platform-node/LiveLayer"
 import { Effect, FileSystem } from "effect"
+import { spawnSync } from "node:child_process"
 import { createServer, type RequestListener } from "node:http"
 import { fileURLToPath } from "node:url"
 import { cli, errorLine, jsonLines } from "./support/CliProcess.ts"
+
+const hasGit = spawnSync("git", ["--version"]).status === 0
 
 const bin = fileURLToPath(new URL("../bin/opencode-turn.js", import.meta.url))
 
@@ -94,9 +97,22 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
     [
       "a schema that there is not",
       ["run", "--schema", "/no/such.json", "hello"],
-      /--schema "\/no\/such\.json": it cannot/
+      /--schema: "\/no\/such\.json" does not exist: check the path/
     ],
-    ["a schema that is no JSON", ["run", "--schema", bin, "hello"], /--schema "[^"]+": it is no JSON$/],
+    ["a folder for a schema", ["run", "--schema", "/", "hello"], /--schema: "\/" is a folder/],
+    ["an empty file for a schema", ["run", "--schema", "/dev/null", "hello"], /--schema: "\/dev\/null" is empty/],
+    ["a schema without a name", ["run", "--schema", "", "hello"], /--schema is empty/],
+    ["a schema that is no JSON", ["run", "--schema", bin, "hello"], /--schema: "[^"]+" is no JSON$/],
+    [
+      "requests in a database that nobody else can open",
+      ["run", "--permission", "store", "hello"],
+      /--permission store .* database "memory".* --database/
+    ],
+    [
+      "a worker's requests in a database that nobody else can open",
+      ["resume", "--worker", "--permission", "store", "--database", ":memory:"],
+      /--permission store .* database ":memory:"/
+    ],
     ["a request that is not named", ["answer"], /Missing required argument: request/],
     ["an answer that allows nothing", ["answer", "per_1", "--allow", "never"], /--allow.*never/],
     ["two answers", ["answer", "per_1", "--allow", "once", "--reject"], /only one of --allow, --reject and --answer/],
@@ -128,7 +144,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
         yield* fs.writeFileString(schema, text)
         const finished = yield* cli(["run", "--json", "--schema", schema, "hello"])
         assert.strictEqual(finished.code, 2)
-        assert.match(errorLine(finished), /--schema "[^"]+": it is no JSON Schema that can be checked/)
+        assert.match(errorLine(finished), /--schema: "[^"]+" cannot be used: it is no JSON Schema that can be checked/)
         assert.deepInclude(jsonLines(finished)[0] ?? {}, { status: "failed", output: null })
       }
     }))
@@ -327,6 +343,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       assert.match(stdout, /☑ Count the lines/)
       assert.match(stdout, /✓ bash .*notes\.txt/)
       assert.match(stdout, /\nDone: notes\.txt holds 3 lines\./)
+      if (hasGit) assert.match(stdout, /\n(added|modified|changed) notes\.txt/)
       assert.match(stdout, /\ncompleted · \d+ tokens in, \d+ out.* · \$0\.\d+ · \d+\.\d s/)
       assert.include(stdout, "Where to go next:")
       // Node keeps compiled code there, for the next start.

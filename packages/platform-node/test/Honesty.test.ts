@@ -324,6 +324,13 @@ const answerFirst = (count: number, body: object) => (talk: Talk) =>
     return yield* talk.send("POST", `/permission/${idOf(asked[0]?.properties)}/reply`, body)
   })
 
+/** Waits until the first prompt is answered, then prompts again. */
+const thenPrompt = (body: object) => (talk: Talk) =>
+  Effect.andThen(
+    talk.next(({ type }) => type === "session.idle"),
+    talk.send("POST", `/session/${talk.sessionId}/prompt_async`, body)
+  )
+
 const task = (steps: ReadonlyArray<ScriptedModel.Step>, fields: object = {}) => ({
   tool: "task",
   args: { description: "look", prompt: ScriptedModel.prompt("look", steps), subagent_type: "general", ...fields }
@@ -458,6 +465,22 @@ const scenarios: ReadonlyArray<Scenario> = [
   {
     name: "a context that is full",
     prompt: prompt([{ fail: 413, message: "prompt is too long" }, { text: "done" }]),
+    idles: 1
+  },
+  {
+    name: "a context that is full after an earlier prompt, twice",
+    prompt: prompt([{ text: "one" }]),
+    during: thenPrompt(prompt([
+      bash("echo hi"),
+      { fail: 413, message: "prompt is too long", times: 2 },
+      { text: "two" }
+    ])),
+    idles: 1
+  },
+  {
+    name: "a context that is full after an earlier prompt, with a format",
+    prompt: prompt([{ text: "one" }]),
+    during: thenPrompt(prompt([{ fail: 413, message: "prompt is too long" }, structured(1)], { format })),
     idles: 1
   },
   {

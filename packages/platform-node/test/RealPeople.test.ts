@@ -189,6 +189,17 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.include(yield* historyOf("Nobody there."), "Nobody is here to answer.")
       }))
 
+    it.effect("a refusal without a message fails the subagent that asked, and its turn goes on", () =>
+      Effect.gen(function*() {
+        const person = yield* gate({ _tag: "Permission", reply: { reply: "reject" } })
+        const result = yield* runTurn(turn([
+          task("general", "is refused", [bash("echo refused"), { text: "never" }]),
+          { text: "It was refused." }
+        ])).pipe(person.provide)
+        assert.strictEqual(result.content, "It was refused.", result.error?.message)
+        assert.deepEqual(result.subagents.map(({ status, text }) => [status, text]), [["error", ""]])
+      }))
+
     it.effect("what is allowed always is not asked again, by subagents either", () =>
       Effect.gen(function*() {
         const person = yield* gate({ _tag: "Permission", reply: { reply: "always" } })

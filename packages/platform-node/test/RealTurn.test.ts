@@ -10,9 +10,9 @@ import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
 import * as FaultProxy from "@opencode-turn/testing/FaultProxy"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
-import { Effect, Fiber, Redacted, Ref, Stream } from "effect"
+import { Effect, Fiber, Redacted, Ref, Schema, Stream } from "effect"
 import * as RealServer from "./support/RealServer.ts"
-import { bash, gate, isIdle, turn, until } from "./support/RealTurns.ts"
+import { base, bash, gate, isIdle, turn, until } from "./support/RealTurns.ts"
 
 const messagesOf = (sessionId: SessionId | undefined) =>
   Effect.gen(function*() {
@@ -45,6 +45,17 @@ const assertCompleted = Effect.fnUntraced(function*(result: TurnResult, text: st
   assert.lengthOf(yield* userMessages(result), 1)
 })
 
+/** Calls a subagent that says the text. */
+const look = (text: string, fields: object = {}): ScriptedModel.Step => ({
+  tool: "task",
+  args: {
+    description: "look",
+    prompt: ScriptedModel.prompt("Look.", [{ text, usage: { input: 1000, output: 100 } }]),
+    subagent_type: "general",
+    ...fields
+  }
+})
+
 const askBash = [{ permission: "bash", pattern: "*", action: "ask" }] as const
 
 it.layer(RealServer.layer, { excludeTestServices: true, timeout: "60 seconds" })("a turn on the real server", (it) => {
@@ -58,6 +69,40 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "60 seconds" })
       assert.strictEqual(streamed.join(""), "Hello from the model.")
       assert.isTrue(last.result.isNewSession)
       assert.isFalse(updates.some((update) => update._tag === "Reset"))
+    }))
+
+  it.effect("finds the answer where the context overflows after an earlier turn", () =>
+    Effect.gen(function*() {
+      const first = turn([{ text: "hello" }])
+      const { reply, sessionId } = yield* runTurn(first)
+      const overflow = { fail: 400, message: "prompt is too long: context_length_exceeded" }
+      const result = yield* runTurn({
+        ...turn([overflow, { text: "The answer." }]),
+        conversationId: first.conversationId
+      })
+      assert.strictEqual(result.status, "completed", String(result.error?.message))
+      assert.strictEqual(result.content, "The answer.")
+      assert.lengthOf(yield* userMessages(result), 4)
+      assert.isDefined(sessionId)
+      const client = yield* Client.Client
+      const { cost } = (yield* client.getSession(sessionId)).usage
+      assert.closeTo(result.usage.root.cost, cost - reply.usage.cost, 1e-12)
+    }))
+
+  it.effect("counts what a session of a subagent does since it is called again, whatever it did last", () =>
+    Effect.gen(function*() {
+      // The first turn ends in the message that calls the subagent: all that it said is newer.
+      const first = base([{ ...look("one"), tools: [{ tool: "StructuredOutput", args: { n: 1 } }] }])
+      const { sessionId, subagents } = yield* runTurn({ ...first, output: Schema.Struct({ n: Schema.Int }) })
+      const child = subagents[0]?.sessionId
+      assert.isDefined(child)
+      const second = turn([look("two", { task_id: child }), { text: "Done." }])
+      const result = yield* runTurn({ ...second, conversationId: first.conversationId })
+      assert.strictEqual(result.sessionId, sessionId)
+      assert.deepStrictEqual(
+        result.subagents.map(({ sessionId, status, text, usage }) => [sessionId, status, text, usage.tokens.input]),
+        [[child, "completed", "two", 1000]]
+      )
     }))
 
   it.effect("runs a loop of reasoning and tools, and sums the usage of all steps", () =>

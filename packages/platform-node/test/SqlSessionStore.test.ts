@@ -117,6 +117,7 @@ const dump = (sql: SqlClient.SqlClient) =>
     sql`SELECT * FROM sqlite_master ORDER BY name`.values,
     sql`SELECT * FROM opencode_turn_migrations`.values,
     sql`SELECT * FROM opencode_turn_assistant_messages`.values,
+    sql`SELECT * FROM opencode_turn_prompts`.values,
     sql`PRAGMA data_version`.values
   ])
 
@@ -170,8 +171,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       yield* store.claim(turn)
       const copy = sql`
         INSERT INTO opencode_turn_assistant_messages
-          (id, conversation_id, status, epoch, prompt, content, parts, usage, created_millis, finished_millis)
-        SELECT 'copy', conversation_id, status, epoch, prompt, content, parts, usage, created_millis, finished_millis
+          (id, conversation_id, status, epoch, content, parts, usage, created_millis, finished_millis)
+        SELECT 'copy', conversation_id, status, epoch, content, parts, usage, created_millis, finished_millis
         FROM opencode_turn_assistant_messages`
       assert.strictEqual((yield* Effect.flip(copy)).reason._tag, "UniqueViolation")
       yield* store.finalize(turn.id, 1, completed)
@@ -272,7 +273,9 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         const sound = yield* newTurn
         yield* store.claim(turn)
         yield* store.claim(sound)
-        yield* sql`UPDATE opencode_turn_assistant_messages SET ${sql(column)} = ${value} WHERE id = ${turn.id}`
+        yield* column === "prompt"
+          ? sql`UPDATE opencode_turn_prompts SET prompt = ${value} WHERE message_id = ${turn.id}`
+          : sql`UPDATE opencode_turn_assistant_messages SET ${sql(column)} = ${value} WHERE id = ${turn.id}`
         const reads = [
           store.getMessage(turn.id),
           Effect.asVoid(store.listMessages(turn.conversationId, 10)),
@@ -290,6 +293,32 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         assert.isTrue(Option.isSome(yield* store.getMessage(sound.id)))
       })
   )
+
+  it.effect("names table, id and field of a message whose prompt is gone, and of one whose state cannot be", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: ":memory:" })
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      const reasonOf = (field: string) =>
+        "the SQLite database in memory: table opencode_turn_assistant_messages holds a row that cannot be decoded " +
+        `(id "${turn.id}", field ${field}): correct it or delete it`
+      yield* sql`DELETE FROM opencode_turn_prompts`
+      assert.strictEqual((yield* failureOf(store.getMessage(turn.id))).reason, reasonOf("prompt"))
+      assert.deepStrictEqual(yield* store.getState(turn.id), Option.some({ status: "pending", epoch: 1, revision: 1 }))
+      yield* sql`UPDATE opencode_turn_assistant_messages SET revision = 'canary'`
+      assert.strictEqual((yield* failureOf(store.getState(turn.id))).reason, reasonOf("revision"))
+    }))
+
+  it.effect("makes a message anew that somebody deleted by hand, with its new prompt", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: ":memory:" })
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      yield* sql`DELETE FROM opencode_turn_assistant_messages`
+      const prompt = [{ type: "text", text: "again" }] as const
+      assert.deepInclude(yield* store.claim({ ...turn, prompt }), { epoch: 1, prompt })
+      assert.deepInclude(Option.getOrThrow(yield* store.getMessage(turn.id)), { epoch: 1, prompt })
+    }))
 
   it.effect.each([
     { column: "ask", value: "{\"_tag\":\"canary\"}" },

@@ -11,7 +11,7 @@ import * as Usage from "@opencode-turn/core/Usage"
 import * as SqliteClient from "@opencode-turn/platform-node/SqliteClient"
 import * as SqlMigrations from "@opencode-turn/platform-node/SqlMigrations"
 import * as SqlSessionStore from "@opencode-turn/platform-node/SqlSessionStore"
-import { Context, Effect, FileSystem, Layer, Option, Redacted, Result, Stream } from "effect"
+import { Clock, Context, Effect, FileSystem, Layer, Option, Redacted, Result, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
 import { clientOf, makeDatabase } from "./support/PostgresDatabase.ts"
@@ -276,6 +276,50 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
       })
   )
 
+  // prompts
+
+  it.effect.each(databases)(
+    "stores a prompt once in $kind, in no row that is written again, however it is posted",
+    ({ make }) =>
+      Effect.gen(function*() {
+        const database = yield* make
+        const store = yield* open(database)
+        const turn = yield* newTurn
+        yield* store.claim(turn)
+        yield* store.recordRequest(turn.id, 1, request)
+        yield* store.snapshot(turn.id, 1, completed)
+        const rows = yield* database.sql`SELECT * FROM opencode_turn_assistant_messages`
+        assert.lengthOf(rows, 1)
+        for (const value of rows.flatMap((row) => Object.values(row))) assert.notInclude(String(value), "What is new?")
+        assert.deepStrictEqual(
+          yield* database.sql`SELECT message_id, prompt FROM opencode_turn_prompts`.values,
+          [[turn.id, JSON.stringify(turn.prompt)]]
+        )
+        assert.deepInclude(Option.getOrThrow(yield* store.getMessage(turn.id)), { prompt: turn.prompt, request })
+      })
+  )
+
+  it.effect.each(databases)(
+    "leaves no prompt in $kind of a claim that was refused, or of a message that was pruned",
+    ({ make }) =>
+      Effect.gen(function*() {
+        const database = yield* make
+        const store = yield* open(database)
+        const turn = yield* newTurn
+        yield* store.claim(turn)
+        const refused = { ...(yield* newTurn), conversationId: turn.conversationId }
+        yield* Effect.flip(store.claim(refused))
+        yield* store.cancel(turn.id, "")
+        const kept = yield* newTurn
+        yield* store.claim(kept)
+        const prompts = database.sql`SELECT message_id FROM opencode_turn_prompts ORDER BY message_id`.values
+        assert.deepStrictEqual(yield* prompts, [[turn.id], [kept.id]].toSorted())
+        yield* TestClock.adjust("1 milli")
+        assert.strictEqual(yield* store.prune(yield* Clock.currentTimeMillis), 1)
+        assert.deepStrictEqual(yield* prompts, [[kept.id]])
+      })
+  )
+
   // migrations
 
   it.effect.each(databases)(
@@ -351,8 +395,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         assert.deepInclude(yield* store.claim(next), { status: "pending" })
         const copy = sql`
         INSERT INTO opencode_turn_assistant_messages
-          (id, conversation_id, status, epoch, prompt, content, parts, usage, created_millis)
-        SELECT 'copy', conversation_id, status, epoch, prompt, content, parts, usage, created_millis
+          (id, conversation_id, status, epoch, content, parts, usage, created_millis)
+        SELECT 'copy', conversation_id, status, epoch, content, parts, usage, created_millis
         FROM opencode_turn_assistant_messages WHERE status = 'pending'`
         assert.strictEqual((yield* Effect.flip(copy)).reason._tag, "UniqueViolation")
       })
@@ -372,7 +416,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           [[1, "conversations_and_messages"], [2, "leases_and_queue"], [SqlMigrations.version, "subagents_and_asks"]]
         )
         assert.deepStrictEqual(
-          yield* sql`SELECT * FROM opencode_turn_assistant_messages ORDER BY position`,
+          yield* sql`SELECT messages.*, prompt FROM opencode_turn_assistant_messages AS messages
+            JOIN opencode_turn_prompts ON message_id = id ORDER BY position`,
           before.map((row) => ({ ...row, subagents: "[]" }))
         )
 

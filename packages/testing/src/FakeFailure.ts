@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { Failure, ModelRef } from "./FakeWire.ts"
+import type { Failure, Format, ModelRef } from "./FakeWire.ts"
 import type { Failure as ScriptedFailure } from "./ModelScript.ts"
 
 /**
@@ -59,6 +59,17 @@ export const unknownAgent = (agent: string, available: ReadonlyArray<string>): F
  * @since 0.1.0
  */
 export const unhandled = (report: string): Failure => unknownError(`${report}\n    at <anonymous> (fake.js:1:1)`)
+
+/**
+ * What the server says of a format that it stored and cannot read again. `at` is where the message is.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const unreadableFormat = (format: Format | undefined, at = ""): string => {
+  const name = format?.type === "text" ? "OutputFormatText" : "OutputFormatJsonSchema"
+  return `Expected ${name}, got ${JSON.stringify(format)}\n  at ${at}["info"]["format"]`
+}
 
 /**
  * @category constructors

@@ -11,6 +11,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { FakeAgents } from "./FakeAgent.ts"
 import type { FakeEvents } from "./FakeEvents.ts"
+import * as Failures from "./FakeFailure.ts"
 import type { FakeRequest, FakeResponse } from "./FakeHttp.ts"
 import { html, json, text, unknownError } from "./FakeHttp.ts"
 import * as FakePayload from "./FakePayload.ts"
@@ -142,9 +143,7 @@ const isUnreadable = ({ info }: Message): boolean => info.role === "user" && inf
 
 const unreadableFormat = (message: Message | undefined, at: string): FakeResponse => {
   const format = message?.info.role === "user" ? message.info.format : undefined
-  const name = format?.type === "text" ? "OutputFormatText" : "OutputFormatJsonSchema"
-  const found = JSON.stringify(format)
-  return FakePayload.badRequest(`Expected ${name}, got ${found}\n  at ${at}["info"]["format"]`, "Body")
+  return FakePayload.badRequest(Failures.unreadableFormat(format, at), "Body")
 }
 
 const events = (isGlobal: boolean): Run =>

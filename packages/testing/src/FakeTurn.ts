@@ -36,7 +36,7 @@ import { modelOf } from "./FakeState.ts"
 import * as FakeStep from "./FakeStep.ts"
 import { make as makeSubagents } from "./FakeSubagent.ts"
 import * as FakeSubtask from "./FakeSubtask.ts"
-import type { Assistant, Failure, ModelRef, PermissionRule, SubtaskPart, User } from "./FakeWire.ts"
+import type { Assistant, Failure, Message, ModelRef, Part, PermissionRule, SubtaskPart, User } from "./FakeWire.ts"
 import { zeroTokens } from "./FakeWire.ts"
 import type { ModelRequest, Script } from "./ModelScript.ts"
 
@@ -160,8 +160,8 @@ export const make = (options: Options): FakeTurn => {
         return reject(session, run, unknown, `ProviderModelNotFoundError: ${unknown.data.message}`)
       }
       if (isCompaction(session, user)) {
-        yield* compact(session, run, user)
-        continue
+        if (yield* compact(session, run, user)) continue
+        return
       }
       const messages = state.messages(session)
       const subtask = FakeSubtask.due(messages)
@@ -276,6 +276,7 @@ export const make = (options: Options): FakeTurn => {
     state.putPart(session, { ...ids, type: "compaction", auto: true, overflow: true })
   }
 
+  /** Sums up and goes on; `false` where that ends the turn: a prompt with a format cannot be posted anew (1.18.33). */
   const compact = Effect.fnUntraced(function*(session: StoredSession, run: Run, user: User) {
     const info = newAssistant(session, user, { mode: "compaction", agent: "compaction", summary: true })
     const step = FakeStep.make(services, session, info)
@@ -283,6 +284,20 @@ export const make = (options: Options): FakeTurn => {
     state.putAssistant(session, info)
     yield* step.run(() => ({ text: "Scripted title" }))
     run.step = undefined
+    const overflowed = replayed(state.messages(session), user.id)
+    if (overflowed?.info.format !== undefined) {
+      state.setStatus(session, { type: "idle" })
+      state.fail(session, Failures.unknownError(`SchemaError: ${Failures.unreadableFormat(overflowed.info.format)}`))
+      return false
+    }
+    if (overflowed === undefined) goOn(session, user)
+    else replay(session, overflowed)
+    state.compacted(session)
+    return true
+  })
+
+  /** Goes on behind a summary with a message that says so. */
+  const goOn = (session: StoredSession, user: User) => {
     const order = postUser(session, withoutFormat(user))
     state.putPart(session, {
       id: state.ids.ascending("prt"),
@@ -294,8 +309,15 @@ export const make = (options: Options): FakeTurn => {
       metadata: { compaction_continue: true },
       time: { start: state.now(), end: state.now() }
     })
-    state.compacted(session)
-  })
+  }
+
+  /** Goes on behind a summary with the prompt that was too much, as if it were posted again. */
+  const replay = (session: StoredSession, { info, parts }: UserMessage) => {
+    const order = postUser(session, info)
+    for (const part of parts) {
+      state.putPart(session, { ...part, id: state.ids.ascending("prt"), messageID: order.id })
+    }
+  }
 
   const postUser = (
     session: StoredSession,
@@ -432,4 +454,21 @@ const hasToolCall = (session: StoredSession, id: string): boolean =>
   [...session.messages.get(id)?.parts.values() ?? []].some(({ type }) => type === "tool")
 
 const isCompaction = (session: StoredSession, user: User): boolean =>
-  [...session.messages.get(user.id)?.parts.values() ?? []].some((part) => part.type === "compaction")
+  isOrder([...session.messages.get(user.id)?.parts.values() ?? []])
+
+const isOrder = (parts: ReadonlyArray<Part>): boolean => parts.some((part) => part.type === "compaction")
+
+interface UserMessage {
+  readonly info: User
+  readonly parts: ReadonlyArray<Part>
+}
+
+/** The prompt before an order to sum up, if something else was said since the order before: only then it is posted anew (1.18.33). */
+const replayed = (messages: ReadonlyArray<Message>, orderId: string): UserMessage | undefined => {
+  const order = messages.findIndex(({ info }) => info.id === orderId)
+  const since = messages.slice(0, order).findLastIndex(({ parts }) => isOrder(parts))
+  const prompts = messages.slice(since + 1, order).flatMap(({ info, parts }) =>
+    info.role === "user" ? [{ info, parts }] : []
+  )
+  return prompts.length > 1 ? prompts.at(-1) : undefined
+}

@@ -4,14 +4,14 @@
  * @since 0.1.0
  */
 import type { MessageId } from "../Ids.ts"
-import type { AssistantMessage, Message } from "../Message.ts"
+import type { AssistantMessage, Message, UserMessage } from "../Message.ts"
 import type { MessageUpdated } from "../TurnEvent.ts"
 import type { MessageState, Reply } from "./ReplyState.ts"
 import { mapEntries, withFrame } from "./ReplyState.ts"
 
 /** Takes a new message, or the end of one that is known. */
 export const applyMessage = (self: Reply, { info }: MessageUpdated): Reply => {
-  if (info.role === "user") return applyUserMessage(self, info.id)
+  if (info.role === "user") return applyUserMessage(self, info)
   const index = self.frame.messages.findIndex((message) => message.id === info.id)
   const before = self.frame.messages[index]
   if (before === undefined ? self.frame.removed.includes(info.id) : endings(info) <= endings(before.info)) return self
@@ -49,17 +49,40 @@ export const continueTurn = (self: Reply, messageId: MessageId): Reply => {
   })
 }
 
-/** The user messages with which OpenCode went on after the prompt: they follow it, before anybody's next one. */
-export const continuationsIn = (promptId: MessageId, messages: ReadonlyArray<Message>): ReadonlyArray<MessageId> => {
+/**
+ * What follows a prompt in a session: the user messages with which OpenCode itself went on, up to anybody's next prompt.
+ *
+ * `isAccepted`: the prompt is there, or an answer that proves it: a prompt with a format cannot always be read (1.18.33).
+ * `isCurrent`: nobody's prompt follows it.
+ */
+export interface Following {
+  readonly isAccepted: boolean
+  readonly isCurrent: boolean
+  readonly continuations: ReadonlyArray<MessageId>
+}
+
+/** Finds what follows the prompt in messages that are in their order. */
+export const followingOf = (promptId: MessageId, messages: ReadonlyArray<Message>): Following => {
   const continuations: Array<MessageId> = []
-  let isCurrent = false
+  let isAccepted = false
+  let isCurrent = true
+  let last: AssistantMessage | undefined
   for (const { info } of messages) {
-    if (info.role === "assistant") continue
-    if (info.id === promptId) isCurrent = true
-    else if (!info.isContinuation) isCurrent = false
-    else if (isCurrent) continuations.push(info.id)
+    if (info.role === "assistant") {
+      if (info.parentId === promptId) isAccepted = true
+      if (info.parentId === promptId || continuations.includes(info.parentId)) last = info
+    } else if (info.id === promptId) {
+      isAccepted = true
+    } else if (isAccepted && isCurrent) {
+      if (info.isContinuation || isReplay(last, info)) {
+        continuations.push(info.id)
+        last = undefined
+      } else {
+        isCurrent = false
+      }
+    }
   }
-  return continuations
+  return { isAccepted, isCurrent, continuations }
 }
 
 /** Drops the parts of a message. */
@@ -90,11 +113,31 @@ export const hasEnded = (info: AssistantMessage): boolean => endings(info) > 0
 const endings = ({ completedMillis, error, finish }: AssistantMessage): number =>
   Number(completedMillis !== undefined) + Number(error !== undefined) + Number(finish !== undefined)
 
+/**
+ * Whether a user message is the prompt once more. When the context overflowed and more was said before than the prompt, OpenCode
+ * posts the prompt anew behind the summary, and nothing marks it (1.18.33): it is the first message that was made after the summary.
+ */
+const isReplay = (last: AssistantMessage | undefined, { createdMillis }: UserMessage): boolean =>
+  last?.isSummary === true && last.error === undefined && last.completedMillis !== undefined &&
+  createdMillis >= last.completedMillis
+
 /** The parts of another prompt are neither shown nor kept. */
-const applyUserMessage = (self: Reply, id: MessageId): Reply =>
-  id === self.promptId || self.frame.userMessages.includes(id)
-    ? self
-    : withFrame(withoutEntriesOf(self, id), { userMessages: [...self.frame.userMessages, id] })
+const applyUserMessage = (self: Reply, info: UserMessage): Reply => {
+  const { continuations, userMessages } = self.frame
+  const { id } = info
+  if (id === self.promptId || userMessages.includes(id) || continuations.includes(id)) return self
+  const seen = withFrame(withoutEntriesOf(self, id), { userMessages: [...userMessages, id] })
+  return followsSummary(self, info) ? { ...continueTurn(seen, id), eventCount: seen.eventCount } : seen
+}
+
+/** Whether the turn is current, and its newest message the summary that the prompt is posted anew behind. */
+const followsSummary = ({ frame: { continuations, messages, userMessages }, promptId }: Reply, info: UserMessage) => {
+  const own = messages.filter(({ ownership }) => ownership !== "foreign")
+  const isNewest = (id: MessageId) => own.every((other) => other.id <= id) && continuations.every((other) => other < id)
+  const last = own.find(({ id }) => isNewest(id))?.info
+  return isReplay(last, info) && info.id > promptId &&
+    userMessages.every((id) => id < promptId || continuations.includes(id))
+}
 
 /** Shows the parts that came before their message, or drops them if they are not the turn's. */
 const attribute = (self: Reply, { id, ownership }: MessageState): Reply =>

@@ -10,14 +10,14 @@ import { isLast } from "../Message.ts"
 import type { WirePart } from "../Part.ts"
 import type { Entry } from "./ReplyEntry.ts"
 import * as ReplyEntry from "./ReplyEntry.ts"
-import { applyMessage, continuationsIn, continueTurn, hasEnded, ownershipOf } from "./ReplyMessages.ts"
+import { applyMessage, continueTurn, followingOf, hasEnded, ownershipOf } from "./ReplyMessages.ts"
 import { applyPart, insert, takeBackPart } from "./ReplyParts.ts"
 import type { MessageState, Reply } from "./ReplyState.ts"
 import { current, indexOf, withEntries } from "./ReplyState.ts"
 
 /** Folds a reading of one session's messages that may lag behind the stream. */
 export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
-  let merged = continuationsIn(self.promptId, messages).reduce(continueTurn, self)
+  let merged = followingOf(self.promptId, messages).continuations.reduce(continueTurn, self)
   let before: PartId | undefined
   for (const { info, parts } of messages) {
     if (info.sessionId !== self.sessionId) continue
@@ -38,9 +38,8 @@ export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
 export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
   const streamed = current(self)
   const streamedById = new Map(streamed.map((entry) => [entry.id, entry]))
-  const continuations = messages.some(({ info }) => info.id === self.promptId)
-    ? continuationsIn(self.promptId, messages)
-    : self.frame.continuations
+  const following = followingOf(self.promptId, messages)
+  const continuations = following.isAccepted ? following.continuations : self.frame.continuations
   const entries: Array<Entry> = []
   const states: Array<MessageState> = []
   for (const { info, parts } of messages) {

@@ -45,7 +45,8 @@ export interface Reply {
  * `userMessages` are the other messages of users, `removed` the messages and parts that were taken away: neither comes back with
  * a late event. `askEventIds`, `failureEventId` and `statusEventId` tell a late copy of an event from a new one. `asks` and
  * `subagents` are those of the whole tree, and kept by its root. `retries` counts how often the session's model was to be asked
- * again. `hasGap`: events may have been missed since the fold began.
+ * again. `hasGap`: events may have been missed since the fold began. `isClosed`: the turn has ended, and whose its subagents are is
+ * decided.
  *
  * @category models
  * @since 0.1.0
@@ -65,6 +66,7 @@ export interface Frame {
   readonly failureEventId: string | undefined
   readonly statusEventId: string | undefined
   readonly hasGap: boolean
+  readonly isClosed: boolean
 }
 
 /**
@@ -86,7 +88,8 @@ export interface MessageState {
  * **Details**
  *
  * `reply` is what it says in this turn: every prompt that was given to it since the turn's own is one of its continuations.
- * `openedBy` is the tool part that names it, once that is known.
+ * `openedBy` is the tool part that names it, once that is known, and `sinceMillis` when that began, by the server's clock: a session
+ * that earlier turns used as well may have got their prompts after the last message of the root.
  *
  * @category models
  * @since 0.1.0
@@ -95,6 +98,7 @@ export interface SubagentState {
   readonly sessionId: SessionId
   readonly parentId: SessionId
   readonly openedBy: PartId | undefined
+  readonly sinceMillis: number | undefined
   readonly title: string
   readonly agent: string | undefined
   readonly status: SubagentStatus
@@ -141,7 +145,8 @@ export const make = (ids: { readonly sessionId: SessionId; readonly promptId: Me
     failure: undefined,
     failureEventId: undefined,
     statusEventId: undefined,
-    hasGap: false
+    hasGap: false,
+    isClosed: false
   }
 })
 

@@ -3,19 +3,21 @@
  *
  * A subagent's reply is folded as the turn's own, but for one thing: it has no prompt of ours. Its prompts are written by the
  * tools that call it, and a session may be called again, by this turn or a later one. So each of its user messages that sorts
- * after the turn's prompt goes on with it, and what answers those is the turn's; what came before is not. Ids sort by time.
+ * after the turn's prompt, and was made since the first call of this turn, goes on with it, and what answers those is the turn's;
+ * what came before is not. Ids sort by time.
  *
  * @since 0.1.0
  */
 import { MessageId, PartId, type SessionId } from "../Ids.ts"
 import type { Message, MessageInfo } from "../Message.ts"
+import type { ToolPart } from "../Part.ts"
 import type { Subagent, SubagentStatus } from "../Subagent.ts"
 import type { SessionDeleted, SessionOpened, StatusChanged, TurnEvent } from "../TurnEvent.ts"
 import { isAborted } from "../Upstream.ts"
 import { isStale } from "./EventOrder.ts"
 import type { Entry } from "./ReplyEntry.ts"
 import { applyOwn } from "./ReplyEvents.ts"
-import { continueTurn, hasEnded, withoutEntriesOf } from "./ReplyMessages.ts"
+import { continueTurn, hasEnded, removeMessage, withoutEntriesOf } from "./ReplyMessages.ts"
 import { merge, reconcile } from "./ReplyReconcile.ts"
 import { applyStatus, isInTree } from "./ReplySessions.ts"
 import type { Reply, SubagentState } from "./ReplyState.ts"
@@ -55,15 +57,15 @@ export const nameSubagents = (self: Reply): Reply => {
   const named = namedSessions(self)
   if (named.size === 0) return self
   const told = mapSubagents(self, (subagent) => {
-    const openedBy = subagent.openedBy ?? named.get(subagent.sessionId)?.openedBy
-    return openedBy === subagent.openedBy ? subagent : { ...subagent, openedBy }
+    const naming = named.get(subagent.sessionId)
+    return naming === undefined ? subagent : call(subagent, naming)
   })
   const untold = [...named.values()].filter(({ sessionId }) => !isInTree(told, sessionId))
   return untold.length === 0 ? told : {
     ...told,
     frame: {
       ...told.frame,
-      subagents: [...told.frame.subagents, ...untold.map((opening) => begin(told, { ...opening, agent: undefined }))]
+      subagents: [...told.frame.subagents, ...untold.map((naming) => begin(told, { ...naming, agent: undefined }))]
     }
   }
 }
@@ -86,6 +88,21 @@ export const replies = (self: Reply): ReadonlyArray<Reply> => [
   self,
   ...self.frame.subagents.map((subagent) => subagent.reply)
 ]
+
+/**
+ * The replies that the turn is charged for: of those sessions that its tools opened. Another turn's may run in the same tree, while
+ * this one waits for it; at the end they are no longer there ({@link closeSubagents}).
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const ownReplies = (self: Reply): ReadonlyArray<Reply> => {
+  const { isClosed, subagents } = self.frame
+  const isOwn = ({ openedBy, parentId }: SubagentState): boolean =>
+    openedBy !== undefined &&
+    (parentId === self.sessionId || subagents.some((parent) => parent.sessionId === parentId && isOwn(parent)))
+  return [self, ...subagents.filter((subagent) => isClosed || isOwn(subagent)).map(({ reply }) => reply)]
+}
 
 /**
  * Folds a reading of a subagent's stored messages that may lag behind the stream: nothing that may still grow shrinks.
@@ -118,7 +135,7 @@ export const reconcileSubagent = (self: Reply, sessionId: SessionId, messages: R
  * @since 0.1.0
  */
 export const endSubagent = (self: Reply, sessionId: SessionId): Reply =>
-  mapSubagents(self, (subagent) => (subagent.sessionId === sessionId ? ended(subagent) : subagent))
+  nameSubagents(mapSubagents(self, (subagent) => (subagent.sessionId === sessionId ? ended(subagent) : subagent)))
 
 /**
  * Ends the subagents of a turn that has ended: what runs and has no end was cut off. Those that no tool of the turn names are
@@ -128,12 +145,14 @@ export const endSubagent = (self: Reply, sessionId: SessionId): Reply =>
  * @category folding
  * @since 0.1.0
  */
-export const closeSubagents = (self: Reply): Reply =>
-  mapSubagents(self, (subagent) => {
+export const closeSubagents = (self: Reply): Reply => {
+  const closed = mapSubagents(self, (subagent) => {
     const isOwn = subagent.openedBy !== undefined ||
       (!isSilent(subagent.reply) && isUnfinished(self, subagent.parentId))
     return isOwn ? ended(subagent) : undefined
   })
+  return nameSubagents(closed.frame.isClosed ? closed : { ...closed, frame: { ...closed.frame, isClosed: true } })
+}
 
 /** A subagent as far as it was stored: what it said and used, until its record takes their place. */
 export const restoreSubagent = (promptId: MessageId, stored: Subagent): SubagentState => {
@@ -159,7 +178,7 @@ export const restoreSubagent = (promptId: MessageId, stored: Subagent): Subagent
     }
   ]
   const reply = withEntries(make({ sessionId, promptId }), entries)
-  return { sessionId, parentId, openedBy, title, agent, status, reply }
+  return { sessionId, parentId, openedBy, sinceMillis: undefined, title, agent, status, reply }
 }
 
 /** A subagent that was opened is gone: it ends without saying so. */
@@ -171,26 +190,80 @@ export const deleteSubagent = (self: Reply, { eventId, sessionId }: SessionDelet
 
 // internal
 
-type Opening = Pick<SubagentState, "sessionId" | "parentId" | "title" | "agent"> & { readonly openedBy?: PartId }
+type Opening = Pick<SubagentState, "sessionId" | "parentId" | "title" | "agent"> & Partial<Naming>
 
 const begin = ({ frame: { hasGap }, promptId }: Reply, opening: Opening): SubagentState => {
-  const reply = make({ sessionId: opening.sessionId, promptId })
-  // What it said before it was found may have been missed.
-  return { openedBy: undefined, ...opening, status: "running", reply: { ...reply, frame: { ...reply.frame, hasGap } } }
+  const { agent, openedBy, parentId, sessionId, sinceMillis, title } = opening
+  const reply = make({ sessionId, promptId })
+  return {
+    sessionId,
+    parentId,
+    openedBy,
+    sinceMillis,
+    title,
+    agent,
+    status: "running",
+    // What it said before it was found may have been missed.
+    reply: { ...reply, frame: { ...reply.frame, hasGap } }
+  }
 }
 
-/** What the tool parts of the turn say of the sessions that they name, the first part of each. */
+/** What tool parts say of the session that they name: `openedBy` is the first of them, `end` how the last one ended, if it failed. */
+interface Naming {
+  readonly sessionId: SessionId
+  readonly parentId: SessionId
+  readonly title: string
+  readonly openedBy: PartId
+  readonly sinceMillis: number | undefined
+  readonly end: "error" | "cancelled" | undefined
+}
+
+/** What the tool parts of the turn say of the sessions that they name. */
 const namedSessions = (self: Reply) => {
-  const named = new Map<SessionId, Omit<Opening, "agent"> & { readonly openedBy: PartId }>()
+  const named = new Map<SessionId, Naming>()
   for (const reply of replies(self)) {
     for (const entry of current(reply)) {
       if (!entry.isOurs || entry.kind !== "part" || entry.part.type !== "tool") continue
-      const { subagent, title = "" } = entry.part
-      if (subagent === undefined || named.has(subagent)) continue
-      named.set(subagent, { sessionId: subagent, parentId: reply.sessionId, openedBy: entry.id, title })
+      const { startedMillis, subagent, title = "" } = entry.part
+      if (subagent === undefined) continue
+      const first = named.get(subagent) ??
+        { sessionId: subagent, parentId: reply.sessionId, title, openedBy: entry.id, sinceMillis: startedMillis }
+      const isTimed = first.sinceMillis !== undefined && startedMillis !== undefined
+      named.set(subagent, {
+        ...first,
+        sinceMillis: isTimed ? Math.min(first.sinceMillis, startedMillis) : undefined,
+        end: endOfTool(entry.part)
+      })
     }
   }
   return named
+}
+
+/** How a subagent ended whose tool failed: its own record need not say that, as after an ask that was refused (1.18.33). */
+const endOfTool = ({ error, metadata, status }: ToolPart): Naming["end"] => {
+  if (status !== "error") return undefined
+  return error === "Task cancelled" || metadata?.["interrupted"] === true ? "cancelled" : "error"
+}
+
+/** Notes what the tools that call a subagent say of it. */
+const call = (self: SubagentState, naming: Naming): SubagentState => {
+  const openedBy = self.openedBy ?? naming.openedBy
+  // A tool that goes on telling of itself may say each time that it began just now.
+  const isEarlier = naming.sinceMillis !== undefined && naming.sinceMillis < (self.sinceMillis ?? Infinity)
+  const sinceMillis = isEarlier ? naming.sinceMillis : self.sinceMillis
+  const status = self.status === "completed" ? naming.end ?? "completed" : self.status
+  const reply = isEarlier ? withoutBefore(self.reply, naming.sinceMillis) : self.reply
+  return openedBy === self.openedBy && sinceMillis === self.sinceMillis && status === self.status
+    ? self
+    : { ...self, openedBy, sinceMillis, status, reply }
+}
+
+/** Forgets what was taken for the turn's before it was known when its first call began. */
+const withoutBefore = (self: Reply, sinceMillis: number): Reply => {
+  const old = self.frame.messages.filter(({ info }) => info.createdMillis < sinceMillis)
+  return old.length === 0
+    ? self
+    : { ...old.reduce((reply, { id }) => removeMessage(reply, id), self), eventCount: self.eventCount }
 }
 
 const change = (self: SubagentState, event: TurnEvent): SubagentState => {
@@ -199,12 +272,12 @@ const change = (self: SubagentState, event: TurnEvent): SubagentState => {
       return changeStatus(self, event)
     case "MessageUpdated": {
       const prompt = promptOf(event.info)
-      if (!isNew(self.reply, prompt)) return changed(self, applyOwn(self.reply, event))
+      if (!isNew(self, event.info)) return changed(self, applyOwn(self.reply, event))
       const prompted = continueTurn(self.reply, prompt)
       return changed(self, event.info.role === "user" ? prompted : applyOwn(prompted, event))
     }
     case "TurnContinued":
-      return isNew(self.reply, event.messageId) ? changed(self, applyOwn(self.reply, event)) : self
+      return isAfter(self.reply, event.messageId) ? changed(self, applyOwn(self.reply, event)) : self
     default:
       return changed(self, applyOwn(self.reply, event))
   }
@@ -252,8 +325,11 @@ const endOf = ({ frame: { failure, messages } }: Reply): SubagentStatus => {
 /** The prompt that a message is, or answers. */
 const promptOf = (info: MessageInfo): MessageId => (info.role === "user" ? info.id : info.parentId)
 
-/** Whether a prompt was given to the subagent in this turn. */
-const isNew = (self: Reply, prompt: MessageId): boolean => prompt > self.promptId
+/** Whether a message is, or answers, a prompt that was given to the subagent in this turn. */
+const isNew = ({ reply, sinceMillis = 0 }: SubagentState, info: MessageInfo): boolean =>
+  isAfter(reply, promptOf(info)) && info.createdMillis >= sinceMillis
+
+const isAfter = (self: Reply, prompt: MessageId): boolean => prompt > self.promptId
 
 /** Whether a step of the session was begun whose end is not known. */
 const isUnfinished = (self: Reply, sessionId: SessionId): boolean => {
@@ -273,11 +349,12 @@ const withRecord = (
   messages: ReadonlyArray<Message>,
   fold: (subagent: SubagentState, recorded: ReadonlyArray<Message>) => SubagentState
 ): Reply => {
-  const recorded = messages.filter(({ info }) => isNew(self, promptOf(info)))
-  if (recorded.length === 0) return self
-  return nameSubagents(
-    mapSubagents(self, (subagent) => (subagent.sessionId === sessionId ? fold(subagent, recorded) : subagent))
-  )
+  const folded = mapSubagents(self, (subagent) => {
+    if (subagent.sessionId !== sessionId) return subagent
+    const recorded = messages.filter(({ info }) => isNew(subagent, info))
+    return recorded.length === 0 ? subagent : fold(subagent, recorded)
+  })
+  return folded === self ? self : nameSubagents(folded)
 }
 
 /** Takes the prompts of a record for the turn's. They are no news: whether what followed them failed is known or told. */

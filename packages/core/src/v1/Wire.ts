@@ -196,8 +196,8 @@ export const WireTodo = Schema.Struct({
  */
 export const WireAgent = Schema.Struct({
   name: Schema.String,
-  mode: Schema.String,
-  hidden: Schema.optionalKey(Schema.Boolean)
+  // `null` for agents of the configuration (1.18.33).
+  hidden: Schema.optionalKey(Schema.NullOr(Schema.Boolean))
 })
 
 /**
@@ -353,7 +353,7 @@ export const fromAnyPart = (wire: AnyPart): Option.Option<WirePart> => {
       return Option.some({ ...ids, type: wire.type, text: wire.text, isComplete: wire.time?.end !== undefined })
     case "tool": {
       const { error, input, metadata, output, status, time, title } = wire.state
-      const subagent = metadata?.["sessionId"]
+      const subagent = wire.tool === "task" ? metadata?.["sessionId"] : undefined
       const files = changedFiles(wire.tool, wire.state)
       return Option.some({
         ...ids,
@@ -367,7 +367,7 @@ export const fromAnyPart = (wire: AnyPart): Option.Option<WirePart> => {
         ...(error !== undefined && { error }),
         ...(error !== undefined && refusal.test(error) && { isRefused: true }),
         ...(metadata !== undefined && { metadata }),
-        ...(typeof subagent === "string" && { subagent: SessionId.make(subagent) }),
+        ...(typeof subagent === "string" && subagent.startsWith("ses") && { subagent: SessionId.make(subagent) }),
         ...(files !== undefined && { files }),
         ...(time?.start !== undefined && { startedMillis: time.start }),
         ...(time?.end !== undefined && { endedMillis: time.end })
@@ -444,7 +444,6 @@ export const toTodo = (wire: typeof WireTodo.Type): Todo => ({
  */
 export const toAgent = (wire: typeof WireAgent.Type): Agent => ({
   name: wire.name,
-  mode: wire.mode,
   isHidden: wire.hidden ?? false
 })
 

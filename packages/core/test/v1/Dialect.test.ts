@@ -186,13 +186,15 @@ describe("requests", () => {
     (client) => Effect.map(client.agents, (all) => ({ all })),
     [
       { name: "general", description: "d", mode: "subagent", native: true, permission: [], options: {} },
-      { name: "title", mode: "primary", hidden: true }
+      { name: "title", mode: "primary", hidden: true },
+      { name: "mine", mode: "subagent", hidden: null }
     ],
     { method: "GET", path: "/agent" },
     {
       all: [
-        { name: "general", mode: "subagent", isHidden: false },
-        { name: "title", mode: "primary", isHidden: true }
+        { name: "general", isHidden: false },
+        { name: "title", isHidden: true },
+        { name: "mine", isHidden: false }
       ]
     }
   )

@@ -5,29 +5,34 @@ import type { Answer, Ask, Question } from "@opencode-turn/core/Ask"
 import { RequestId } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
-import { RequestClosed, UnknownRequest } from "@opencode-turn/core/StoredAsk"
+import { RequestClosed, type StoredAsk, UnknownRequest } from "@opencode-turn/core/StoredAsk"
 import * as StoredGate from "@opencode-turn/core/StoredGate"
 import type * as Prompt from "effect/cli/Prompt"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Stdio from "effect/Stdio"
 import { line } from "../internal/TerminalText.ts"
 import * as TerminalGate from "../TerminalGate.ts"
+import * as AskedBy from "./AskedBy.ts"
 import * as Database from "./Database.ts"
-import { describeAsk } from "./Describe.ts"
 import { type Failure, fromError, usage } from "./Failure.ts"
 import * as JsonLines from "./JsonLines.ts"
 import { Output } from "./Output.ts"
 import { Stop } from "./Stop.ts"
 
-/** What the command line says. */
-export interface Options {
-  readonly database: string | undefined
+/** The answer that the command line gives, if it does. */
+export interface Given {
   readonly allow: "once" | "always" | undefined
   /** Empty for a rejection without a message. */
   readonly reject: string | undefined
   readonly answers: ReadonlyArray<string>
+}
+
+/** What the command line says. */
+export interface Options extends Given {
+  readonly database: string | undefined
   readonly json: boolean
   readonly request: string
 }
@@ -37,16 +42,16 @@ export const answer = Effect.fnUntraced(
   function*(
     options: Options
   ): Effect.fn.Return<void, Failure, Output | Stop | Stdio.Stdio | Prompt.Environment | Scope.Scope> {
-    const given = [options.allow, options.reject, options.answers[0]].filter((value) => value !== undefined)
-    if (given.length > 1) return yield* usage("only one of --allow, --reject and --answer can be the answer")
+    const givenCount = [options.allow, options.reject, options.answers[0]].filter((value) => value !== undefined).length
+    if (givenCount > 1) return yield* usage("only one of --allow, --reject and --answer can be the answer")
     const { store } = yield* Database.openExisting(options.database)
     const output = yield* Output
     const answered = yield* Effect.gen(function*() {
-      const ask = yield* findOpen(RequestId.make(options.request))
-      return yield* StoredGate.answerRequest(
-        ask.id,
-        given.length === 0 ? yield* askPerson(ask) : answerOf(ask, options)
-      )
+      const stored = yield* findOpen(RequestId.make(options.request))
+      const answer = givenCount === 0
+        ? yield* askPerson(stored)
+        : yield* Effect.mapError(Effect.fromResult(toAnswer(stored.ask, options)), usage)
+      return yield* StoredGate.answerRequest(stored.id, answer)
     }).pipe(
       Effect.provideContext(store),
       Effect.mapError((error) => {
@@ -63,6 +68,35 @@ export const answer = Effect.fnUntraced(
   Effect.scoped
 )
 
+/** What was given, as the answer to this request; or what is wrong with it and what to say instead. */
+export const toAnswer = (ask: Ask, { allow, answers, reject }: Given): Result.Result<Answer, string> => {
+  const id = line(ask.id)
+  if (ask._tag === "Permission") {
+    if (allow !== undefined) return Result.succeed({ _tag: "Permission", reply: { reply: allow } })
+    if (reject === undefined) {
+      return Result.fail(
+        `${id} asks for a permission: answer with --allow once, --allow always or --reject; --reject=MESSAGE tells the agent why`
+      )
+    }
+    return Result.succeed(reject === "" ? { _tag: "Reject" } : { _tag: "Reject", message: reject })
+  }
+  if (allow !== undefined) return Result.fail(`${id} is a question: answer with --answer, or dismiss it with --reject`)
+  if (reject !== undefined) {
+    return reject === "" ? Result.succeed({ _tag: "Reject" }) : Result.fail(
+      `${id} is a question, which can only be dismissed, and the message would be lost: ` +
+        "say it to the agent with --answer, or dismiss the question with --reject alone"
+    )
+  }
+  const { length } = ask.questions
+  return answers.length === length
+    ? Result.succeed({ _tag: "Answers", answers: answers.map((text, index) => choose(ask.questions[index], text)) })
+    : Result.fail(
+      `${id} has ${length === 1 ? "1 question" : `${length} questions`}, and ` +
+        `${answers.length === 1 ? "1 answer was" : `${answers.length} answers were`} given: ` +
+        "give --answer once for each question, in their order; several labels go into one, with commas between"
+    )
+}
+
 // internal
 
 /** Before anybody is asked: an answer that nobody waits for is not to be thought about. */
@@ -71,28 +105,20 @@ const findOpen = Effect.fnUntraced(function*(requestId: RequestId) {
   const stored = Option.getOrUndefined(yield* retrying(store.getAsk(requestId)))
   if (stored === undefined) return yield* new UnknownRequest({ requestId })
   if (stored.status !== "open") return yield* new RequestClosed({ requestId, status: stored.status })
-  return stored.ask
+  return stored
 })
 
-const askPerson = Effect.fnUntraced(function*(ask: Ask) {
+const askPerson = Effect.fnUntraced(function*(stored: StoredAsk) {
   const stdio = yield* Stdio.Stdio
   if (!((yield* stdio.stdinIsTerminal) && (yield* stdio.stderrIsTerminal))) {
     return yield* usage("the answer is missing: --allow, --reject or --answer (at a terminal you are asked)")
   }
-  const { progress } = yield* Output
-  if (ask._tag === "Permission") yield* progress(describeAsk(ask).map((text) => `? ${text}\n`).join(""))
   const { now } = yield* Stop
-  return yield* TerminalGate.prompt(ask).pipe(
+  const [[, subagent] = []] = yield* AskedBy.withAskers([stored])
+  return yield* TerminalGate.prompt(stored.ask, { subagent }).pipe(
     Effect.catchTag("QuitError", () => Effect.andThen(now, Effect.never))
   )
 })
-
-const answerOf = (ask: Ask, { allow, answers, reject }: Options): Answer => {
-  if (allow !== undefined) return { _tag: "Permission", reply: { reply: allow } }
-  if (reject !== undefined) return reject === "" ? { _tag: "Reject" } : { _tag: "Reject", message: reject }
-  const questions = ask._tag === "Question" ? ask.questions : []
-  return { _tag: "Answers", answers: answers.map((text, index) => choose(questions[index], text)) }
-}
 
 /** An empty text leaves a question unanswered. Commas separate labels only where all of it is labels: text may hold commas. */
 const choose = (question: Question | undefined, text: string): ReadonlyArray<string> => {

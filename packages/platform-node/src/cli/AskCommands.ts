@@ -29,7 +29,8 @@ export const asksCommand = Command.make(
       }))
 ).pipe(
   Command.withDescription(
-    "Lists what agents ask in turns that run with --permission store, oldest first: request, conversation, age, what is asked."
+    "Lists what agents ask in turns that run with --permission store, oldest first, a line for each question: request, " +
+      "conversation, age, who asks where it is a subagent, what is asked."
   ),
   Command.withShortDescription("List what waits for an answer")
 )
@@ -48,7 +49,7 @@ export const answerCommand = Command.make(
       Flag.withOptionalValue(""),
       Flag.withMetavar("MESSAGE"),
       Flag.withDescription(
-        "Refuse a permission, or dismiss a question; with --reject=MESSAGE the agent goes on with that"
+        "Refuse a permission; with --reject=MESSAGE the agent goes on with that. Or dismiss a question, without a message"
       ),
       Flag.optional
     ),

@@ -8,9 +8,11 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
 import type * as Scope from "effect/Scope"
+import { type Asker, describeAsk } from "../internal/AskText.ts"
 import { fit, line } from "../internal/TerminalText.ts"
+import * as AskedBy from "./AskedBy.ts"
 import * as Database from "./Database.ts"
-import { describeAge, describeAsk } from "./Describe.ts"
+import { describeAge } from "./Describe.ts"
 import { type Failure, fromError } from "./Failure.ts"
 import * as JsonLines from "./JsonLines.ts"
 import { Output } from "./Output.ts"
@@ -22,32 +24,39 @@ export interface Options {
   readonly json: boolean
 }
 
-/** Prints the open requests, oldest first: a line for each, and one more for each further question. */
+/** Prints the open requests, oldest first, see {@link describe}. */
 export const asks = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<void, Failure, Output | FileSystem.FileSystem | Scope.Scope> {
     const { store } = yield* Database.openExisting(options.database)
     const output = yield* Output
     const conversationId = options.conversation === undefined ? undefined : ConversationId.make(options.conversation)
     const open = yield* StoredGate.pendingRequests({ conversationId, limit: maxListed }).pipe(
+      Effect.flatMap(AskedBy.withAskers),
       Effect.provideContext(store),
       Effect.mapError(fromError)
     )
     if (open.length === 0) return yield* options.json ? Effect.void : output.progress("nothing waits for an answer\n")
     const nowMillis = yield* Clock.currentTimeMillis
     yield* output.answer(
-      open.map((stored) => (options.json ? JsonLines.fromAsk(stored) : describe(stored, nowMillis))).join("")
+      open.map(([stored, asker]) => options.json ? JsonLines.fromAsk(stored) : describe(stored, asker, nowMillis)).join(
+        ""
+      )
     )
   },
   Effect.scoped
 )
 
+/** A line for each question, each with the id of its request. What is asked is never cut: a person decides on it. */
+export const describe = (
+  { ask, conversationId, createdMillis, id }: Pick<StoredAsk, "ask" | "conversationId" | "createdMillis" | "id">,
+  asker: Asker,
+  nowMillis: number
+): string =>
+  describeAsk(ask, asker)
+    .map((text) => [line(id), fit(conversationId, 30), describeAge(nowMillis - createdMillis), text].join("  "))
+    .map((row) => `${row}\n`)
+    .join("")
+
 // internal
 
 const maxListed = 1000
-
-/** What is asked is never cut: a person decides on it. */
-const describe = ({ ask, conversationId, createdMillis, id }: StoredAsk, nowMillis: number): string => {
-  const [first = "", ...more] = describeAsk(ask)
-  const row = [line(id), fit(conversationId, 30), describeAge(nowMillis - createdMillis), first].join("  ")
-  return [row, ...more.map((text) => `  ${text}`)].map((text) => `${text}\n`).join("")
-}

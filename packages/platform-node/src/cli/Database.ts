@@ -19,6 +19,8 @@ import { failed, type Failure, fromError, usage } from "./Failure.ts"
 /** An open store, and its name for people, without a secret. */
 export interface Opened {
   readonly name: string
+  /** Whether other processes can open it too. */
+  readonly isShared: boolean
   readonly store: Context.Context<SessionStore>
 }
 
@@ -27,7 +29,7 @@ export const open = Effect.fnUntraced(
   function*(flag: string | undefined): Effect.fn.Return<Opened, Failure, Scope.Scope> {
     const database = yield* find(flag)
     const store = yield* Effect.mapError(Layer.build(LiveLayer.layerStore(database)), fromError)
-    return { name: nameOf(database), store }
+    return { name: nameOf(database), isShared: database !== "memory" && database !== ":memory:", store }
   }
 )
 
@@ -43,6 +45,13 @@ export const openExisting = Effect.fnUntraced(
     return yield* open(flag)
   }
 )
+
+/** What waits in a store that is this process's own waits for ever. */
+export const mustBeShared = ({ isShared, name }: Opened): Effect.Effect<void, Failure> =>
+  isShared ? Effect.void : Effect.fail(usage(
+    `--permission store keeps what is asked for other processes to answer, and none of them can open the database ${name}: ` +
+      "name a file or a postgres:// URL with --database"
+  ))
 
 // internal
 

@@ -7,6 +7,8 @@ import * as Tracer from "@opencode-turn/core/Tracer"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
+import * as ChildProcess from "effect/process/ChildProcess"
+import { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
 import { join } from "node:path"
 import * as Connection from "./Connection.ts"
 import * as Ending from "./Ending.ts"
@@ -35,6 +37,7 @@ export const demo: Effect.Effect<void, Failure, Services> = Effect.gen(function*
     Effect.forEach([directory, temporary], (path) => fs.makeDirectory(path), { discard: true }),
     (error) => failed(error.message)
   )
+  yield* makeRepository(directory)
   const model = yield* ScriptedModel.ScriptedModel.pipe(
     Effect.provide(
       yield* Effect.mapError(
@@ -86,6 +89,15 @@ const loadKit = Effect.tryPromise({
   }),
   catch: () => failed("the demo needs @opencode-turn/testing: install it beside @opencode-turn/platform-node")
 })
+
+/** OpenCode tells what a shell command changed in a repository only (1.18). Without git the demo goes on, and says so. */
+const makeRepository = (directory: string) =>
+  Effect.flatMap(ChildProcessSpawner, (spawner) =>
+    // In a hook of git its environment names another repository.
+    spawner.exitCode(ChildProcess.make("git", ["init", "--quiet", "--template=", directory], {
+      env: { GIT_DIR: undefined, GIT_WORK_TREE: undefined },
+      extendEnv: true
+    }))).pipe(Effect.ignore)
 
 const prompt = "Write three lines into notes.txt and count them."
 

@@ -1,7 +1,6 @@
 /**
  * The words for what a turn consists of, each on one line and safe for a terminal.
  */
-import type { Ask } from "@opencode-turn/core/Ask"
 import type { Todo, ToolPart } from "@opencode-turn/core/Part"
 import type { PromptPart } from "@opencode-turn/core/Prompt"
 import type { Usage } from "@opencode-turn/core/Usage"
@@ -21,7 +20,7 @@ export const describeTokens = ({ tokens }: Usage): string =>
 /** US dollars with as many decimals as a cheap step needs. */
 export const describeCost = (cost: number): string => {
   if (cost === 0) return "$0"
-  if (cost < 0.01) return `$${cost.toFixed(6).replace(/0+$/, "")}`
+  if (cost < 0.01) return `$${cost.toFixed(6).replace(/\.?0+$/, "")}`
   return cost < 1 ? `$${cost.toFixed(3).replace(/0$/, "")}` : `$${cost.toFixed(2)}`
 }
 
@@ -42,12 +41,6 @@ export const describeAge = (millis: number): string => {
 
 /** What the user said, with a word for what is not text. A file without a name may carry its contents in its URL. */
 export const describePrompt = (prompt: ReadonlyArray<PromptPart>): string => prompt.map(describePromptPart).join("\n")
-
-/** What is asked, a line for each question. */
-export const describeAsk = (ask: Ask): ReadonlyArray<string> =>
-  ask._tag === "Permission"
-    ? [`permission ${line(ask.permission)}: ${line(ask.patterns.join(", "))}`]
-    : ask.questions.map(({ question }) => `question: ${line(question)}`)
 
 /** One row, so that it can be drawn over; only an error is told in full. */
 export const describeTool = (part: ToolPart, width: number): string => {

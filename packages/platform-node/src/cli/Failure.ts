@@ -3,6 +3,7 @@
  */
 import { Upstream } from "@opencode-turn/core/TurnError"
 import * as Schema from "effect/Schema"
+import { describeCost } from "./Describe.ts"
 
 /** The codes: 1 an error, 2 the command line, 130 a cancelled turn. Without a `reason` nothing is printed. */
 export class Failure extends Schema.TaggedError<Failure>()("CliFailure", {
@@ -34,17 +35,28 @@ export const fromError = (error: Told): Failure => failed(describe(error), error
 /** What an error says, and what to do about it where the error itself does not tell. */
 export const describe = (error: Told): string => {
   const advice = adviceFor(error)
-  const message = error._tag === "TurnTimeout" ? error.message.replace(limitInMillis, toSeconds) : error.message
+  const message = limited.has(error._tag)
+    ? error.message.replace(limitName, "").replaceAll(millis, toSeconds).replaceAll(dollars, toCost)
+    : error.message
   return advice === undefined ? message : `${message.replace(/\.$/, "")}. ${advice}`
 }
 
 // internal
 
-/** How `TurnTimeout` writes which limit was passed: nobody at a command line knows the limits by their names. */
-const limitInMillis = /(\d+) ms \(\w+\)/
+/** The errors that tell of a limit and what it was passed by. Stored ones have only their message. */
+const limited = new Set(["TurnTimeout", "HumanTimeout", "BudgetExceeded", "StaleSession"])
 
-const toSeconds = (_: string, millis: string): string =>
-  Number(millis) < 1000 ? `${millis} ms` : `${Number((Number(millis) / 1000).toFixed(1))} s`
+/** Nobody at a command line knows the limits by their names. */
+const limitName = / \((?:wholeStream|finalExchange|wallClock|cost|tokens|modelRetries|steps|stall)\)$/
+
+const millis = /(\d+(?:\.\d+)?) ms\b/g
+
+const toSeconds = (text: string, millis: string): string =>
+  Number(millis) < 1000 ? text : `${Number((Number(millis) / 1000).toFixed(1))} s`
+
+const dollars = /\$(\d+(?:\.\d+)?(?:e[-+]?\d+)?)/g
+
+const toCost = (_: string, dollars: string): string => describeCost(Number(dollars))
 
 const adviceFor = (error: Told): string | undefined => {
   switch (error._tag) {
@@ -61,6 +73,8 @@ const adviceFor = (error: Told): string | undefined => {
       return error instanceof Upstream && isRefusal(error)
         ? "Check the credentials of the model's provider (opencode auth login)"
         : undefined
+    case "UnknownRequest":
+      return "opencode-turn asks lists those that wait for an answer"
     case "EmptyStream":
     case "StaleSession":
     case "TurnUnfinished":

@@ -50,7 +50,9 @@ export interface Options extends Connection.Flags {
 export const resume = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<void, Failure, Services | Scope.Scope> {
     const flags = yield* Connection.settings(options)
-    const { store } = yield* options.worker ? Database.open(options.database) : Database.openExisting(options.database)
+    const database = yield* options.worker ? Database.open(options.database) : Database.openExisting(options.database)
+    if (options.permission === "store") yield* Database.mustBeShared(database)
+    const { store } = database
     const view = yield* options.json ? TurnView.json : TurnView.human()
 
     yield* Effect.gen(function*() {
@@ -80,8 +82,10 @@ const gateOf = (
 ): Effect.Effect<HumanGate.Gate, never, SessionStore> => {
   switch (mode) {
     case "store":
-      return StoreGate.make((ask, { messageId }) =>
-        view.note(`${messageId} waits for an answer: ${StoreGate.howTo(ask)}`)
+      return StoreGate.make((ask, asking) =>
+        Effect.forEach(StoreGate.describe(ask, asking), (text) => view.note(`${asking.messageId} · ${text}`), {
+          discard: true
+        })
       )
     case "allow":
       return Effect.succeed(HumanGate.allow)
@@ -110,8 +114,8 @@ const findOrphans = Effect.fnUntraced(function*(view: TurnView.View) {
     .filter((millis) => millis > 0)
   if (leftMillis.length > 0) {
     const longest = Math.max(...leftMillis)
-    const count = `${leftMillis.length} ${leftMillis.length === 1 ? "turn" : "turns"}`
-    yield* view.note(`waiting ${describeDuration(longest)}: ${count} may have lost their owner just now`)
+    const who = leftMillis.length === 1 ? "1 turn may have lost its" : `${leftMillis.length} turns may have lost their`
+    yield* view.note(`waiting ${describeDuration(longest)}: ${who} owner just now`)
     // A living owner renews its lease before it runs out.
     yield* Effect.sleep(longest)
   }

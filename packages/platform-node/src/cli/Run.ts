@@ -20,6 +20,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
+import type { PlatformError } from "effect/PlatformError"
 import type { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -57,8 +58,14 @@ export type Services = Output | Stop | Prompt.Environment | ChildProcessSpawner 
 /** Runs the turn; fails where it did not complete. */
 export const run = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<void, Failure, Services | Scope.Scope> {
-    const view = yield* options.json ? TurnView.json : TurnView.human({ hasValue: options.schema !== undefined })
-    const result = yield* Effect.tapError(attempt(options, view), (failure) => view.fail(failure, options.conversation))
+    const permission = options.permission ?? ((yield* canAsk) ? "ask" : "deny")
+    const view = yield* options.json
+      ? TurnView.json
+      : TurnView.human({ hasValue: options.schema !== undefined, permission })
+    const result = yield* Effect.tapError(
+      attempt({ ...options, permission }, view),
+      (failure) => view.fail(failure, options.conversation)
+    )
     yield* Ending.toExit(result)
   },
   Effect.scoped
@@ -67,7 +74,7 @@ export const run = Effect.fnUntraced(
 // internal
 
 const attempt = Effect.fnUntraced(function*(
-  options: Options,
+  options: Options & { readonly permission: Permissions.Mode },
   view: TurnView.View
 ): Effect.fn.Return<TurnResult, Failure, Services | Scope.Scope> {
   // All that can be wrong with the command line is found out before anything is started or stored.
@@ -78,10 +85,15 @@ const attempt = Effect.fnUntraced(function*(
   if (options.model !== undefined) {
     yield* Effect.mapError(parseModel(options.model), (error) => usage(error.message))
   }
-  const permission = yield* permissionMode(options.permission)
+  const { permission } = options
+  if (permission === "ask" && !(yield* canAsk)) {
+    return yield* usage("--permission ask needs a terminal to ask at: choose store, allow or deny")
+  }
   if (options.conversation === "") return yield* usage("--conversation is empty: leave it out, or name one")
   const flags = yield* Connection.settings(options)
-  const { store } = yield* Database.open(options.database)
+  const database = yield* Database.open(options.database)
+  if (permission === "store") yield* Database.mustBeShared(database)
+  const { store } = database
 
   const server = yield* Connection.connect(flags, view)
   const conversationId = ConversationId.make(options.conversation ?? (yield* makeId("conv")))
@@ -171,22 +183,35 @@ const readSchema = Effect.fnUntraced(function*(path: string): Effect.fn.Return<
   Failure,
   FileSystem.FileSystem
 > {
-  const refuse = (reason: string) => usage(`--schema ${JSON.stringify(line(path))}: ${reason}`)
+  if (path === "") return yield* usage("--schema is empty: name a file with a JSON Schema")
+  const refuse = (reason: string) => usage(`--schema: ${JSON.stringify(line(path))} ${reason}`)
   const fs = yield* FileSystem.FileSystem
-  const text = yield* Effect.mapError(fs.readFileString(path), (error) => refuse(`it cannot be read: ${error.message}`))
-  const json = yield* Effect.mapError(decodeJson(text), () => refuse("it is no JSON"))
-  return yield* Effect.mapError(TurnOutput.fromJsonSchema(json), (error) => refuse(error.reason))
+  const unreadable = (error: PlatformError) => refuse(whyUnreadable(error))
+  const { type } = yield* Effect.mapError(fs.stat(path), unreadable)
+  if (type === "Directory") return yield* refuse("is a folder: name a file with a JSON Schema")
+  const text = yield* Effect.mapError(fs.readFileString(path), unreadable)
+  if (text.trim() === "") return yield* refuse("is empty: a JSON Schema is what it should hold")
+  const json = yield* Effect.mapError(decodeJson(text), () => refuse("is no JSON"))
+  return yield* Effect.mapError(TurnOutput.fromJsonSchema(json), (error) => refuse(`cannot be used: ${error.reason}`))
 })
+
+const whyUnreadable = ({ reason }: PlatformError): string => {
+  switch (reason._tag) {
+    case "NotFound":
+      return "does not exist: check the path, relative ones begin at the working directory"
+    case "PermissionDenied":
+      return "may not be read: check its permissions"
+    default:
+      return `cannot be read (${reason._tag})`
+  }
+}
 
 const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Unknown))
 
-const permissionMode = Effect.fnUntraced(function*(mode: Permissions.Mode | undefined) {
+/** Whether somebody is there who can be asked. */
+const canAsk: Effect.Effect<boolean, never, Stdio.Stdio> = Effect.gen(function*() {
   const stdio = yield* Stdio.Stdio
-  const isTerminal = (yield* stdio.stdinIsTerminal) && (yield* stdio.stderrIsTerminal)
-  if (mode === "ask" && !isTerminal) {
-    return yield* usage("--permission ask needs a terminal to ask at: choose store, allow or deny")
-  }
-  return mode ?? (isTerminal ? "ask" : "deny")
+  return (yield* stdio.stdinIsTerminal) && (yield* stdio.stderrIsTerminal)
 })
 
 /**

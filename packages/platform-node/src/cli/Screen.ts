@@ -13,7 +13,7 @@ import type { Part } from "@opencode-turn/core/Part"
 import * as Reply from "@opencode-turn/core/Reply"
 import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
 import { escapeJson, line } from "../internal/TerminalText.ts"
-import { describeAsk, describeTodo, describeTool } from "./Describe.ts"
+import { describeTodo, describeTool } from "./Describe.ts"
 import type { Ending } from "./Ending.ts"
 import * as ScreenAnswer from "./ScreenAnswer.ts"
 import { aside, chain, closeAnswer, closeLine, lines, row, type Screen, type Step } from "./ScreenState.ts"
@@ -42,7 +42,7 @@ export const update = (self: Screen, update: ReplyUpdate): Step => {
       return lines(self, update.todos.map((todo) => `  ${describeTodo(todo)}`))
     case "Asked":
       return update.openedBy === undefined && !self.subagents.has(update.ask.sessionId)
-        ? lines(self, describeAsk(update.ask).map((text) => `? ${text}`))
+        ? lines(self, ScreenSubagents.linesOfAsk(self, update.ask))
         : ScreenSubagents.showAsk(self, update.ask)
     case "AskResolved":
     // It is the turn's end, which says so.

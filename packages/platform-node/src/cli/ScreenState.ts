@@ -19,6 +19,8 @@ export interface Options {
   readonly columns: number
   /** Whether the answer is a value, which is known at the end: what the agent says until then is progress. */
   readonly hasValue: boolean
+  /** Whether what is asked is told by somebody else in full: here it only gets a name then. */
+  readonly areAsksNamed: boolean
 }
 
 /** What has been shown so far. */

@@ -23,8 +23,9 @@ import type { SessionUpdate } from "@opencode-turn/core/ReplyUpdate"
 import type { Subagent, SubagentStatus } from "@opencode-turn/core/Subagent"
 import { isAborted } from "@opencode-turn/core/Upstream"
 import { zero } from "@opencode-turn/core/Usage"
+import { describeAsk, nameAsk, titleOf } from "../internal/AskText.ts"
 import { fit, line } from "../internal/TerminalText.ts"
-import { describeAsk, describeCost, describeTodo, describeTool } from "./Describe.ts"
+import { describeCost, describeTodo, describeTool } from "./Describe.ts"
 import { chain, lines, type Place, row, type Screen, type ShownSubagent, type Step, widthAt } from "./ScreenState.ts"
 
 /** A subagent was opened, became known to its tool, or ended. */
@@ -82,12 +83,16 @@ export const showAsk = (self: Screen, ask: Ask): Step => {
     self,
     (screen) => open(screen, known),
     (screen) =>
-      lines(screen, describeAsk(ask).map((text) => `? ${text}`), {
+      lines(screen, linesOfAsk(screen, ask), {
         before: `${indentOf(screen, known)}${known.name} | `,
         speaker: ask.sessionId
       })
   )
 }
+
+/** What is asked, whoever asks. */
+export const linesOfAsk = ({ options }: Screen, ask: Ask): ReadonlyArray<string> =>
+  (options.areAsksNamed ? [nameAsk(ask)] : describeAsk(ask)).map((text) => `? ${text}`)
 
 /** Takes these for all that there are, and shows which of them have begun or ended. */
 export const restore = (self: Screen, subagents: ReadonlyArray<Subagent>): Step => {
@@ -204,9 +209,6 @@ const lineageOf = (self: Screen, id: SessionId): ReadonlyArray<SessionId> => {
 
 const indentOf = (self: Screen, { subagent }: ShownSubagent): string =>
   "  ".repeat(lineageOf(self, subagent.sessionId).length)
-
-/** OpenCode adds the agent to the title, which the line tells already. */
-const titleOf = (title: string): string => line(title.replace(/ \(@[^()]* subagent\)$/, ""))
 
 const nameOf = (self: Screen, subagent: Subagent): string => {
   const name = shortNameOf(subagent)

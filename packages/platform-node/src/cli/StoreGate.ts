@@ -8,6 +8,7 @@ import * as StoredGate from "@opencode-turn/core/StoredGate"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { describeAsk, unknownSubagent } from "../internal/AskText.ts"
 
 /** The gate. `tell` is called once a request can be answered. */
 export const make = Effect.fnUntraced(function*(
@@ -29,5 +30,8 @@ export const make = Effect.fnUntraced(function*(
   }
 })
 
-/** How a request is answered. */
-export const howTo = (ask: Ask): string => `opencode-turn answer ${ask.id}`
+/** What waits and how it is answered, a line for each question. */
+export const describe = (ask: Ask, { sessionId, subagent }: Asking): ReadonlyArray<string> =>
+  describeAsk(ask, ask.sessionId === sessionId ? undefined : subagent ?? unknownSubagent).map((text) =>
+    `waiting for an answer: opencode-turn answer ${ask.id} · ${text}`
+  )

@@ -50,10 +50,16 @@ export interface View {
 
 /** For people, see `Screen`; `hasValue` where the answer is a value. */
 export const human = Effect.fnUntraced(function*(
-  { hasValue }: { readonly hasValue: boolean } = { hasValue: false }
+  options: { readonly hasValue?: boolean; readonly permission?: Mode } = {}
 ): Effect.fn.Return<View, never, Output> {
   const output = yield* Output
-  let screen = Screen.make({ ...output, columns: output.columns(), hasValue })
+  let screen = Screen.make({
+    ...output,
+    columns: output.columns(),
+    hasValue: options.hasValue === true,
+    // The prompt tells all of it, and so does the note on how it is answered.
+    areAsksNamed: options.permission === "ask" || options.permission === "store"
+  })
   const show = (step: (screen: Screen.Screen) => Screen.Step) =>
     Effect.suspend(() => {
       const [next, writes] = step({ ...screen, options: { ...screen.options, columns: output.columns() } })
@@ -202,7 +208,9 @@ const gateOf = Effect.fnUntraced(function*(
     case "ask":
       return yield* TerminalGate.make({ alone, onQuit })
     case "store":
-      return yield* StoreGate.make((ask) => alone(ask, view.note(`waiting for an answer: ${StoreGate.howTo(ask)}`)))
+      return yield* StoreGate.make((ask, asking) =>
+        alone(ask, Effect.forEach(StoreGate.describe(ask, asking), view.note, { discard: true }))
+      )
     case "allow":
     case "deny": {
       const gate = mode === "allow" ? HumanGate.allow : HumanGate.deny

@@ -13,19 +13,21 @@ export interface Choice<A> {
   readonly title: string
   readonly description?: string
   readonly value: A
+  /** Cannot be marked together with others. */
+  readonly isExclusive?: boolean
 }
 
 /** One of the choices: its number, or the arrow keys and Enter. */
 export const one = <A>(message: string, choices: ReadonlyArray<Choice<A>>): Prompt.Prompt<A> =>
   Prompt.map(
-    prompt(message, choices.map(describe), "one"),
+    prompt(message, choices, "one"),
     (chosen) => choices.flatMap(({ value }, index) => (chosen.has(index) ? [value] : []))
   ).pipe(Prompt.flatMap(([value]) => value === undefined ? one(message, choices) : Prompt.succeed(value)))
 
-/** Any number of the choices: numbers or the space bar mark them, Enter takes them. */
+/** At least one of the choices: numbers or the space bar mark them, Enter takes them, or the one at the cursor if none is. */
 export const several = <A>(message: string, choices: ReadonlyArray<Choice<A>>): Prompt.Prompt<ReadonlyArray<A>> =>
   Prompt.map(
-    prompt(message, choices.map(describe), "several"),
+    prompt(message, choices, "several"),
     (chosen) => choices.flatMap(({ value }, index) => (chosen.has(index) ? [value] : []))
   )
 
@@ -41,9 +43,10 @@ const describe = ({ description, title }: Choice<unknown>): string =>
 
 const prompt = (
   message: string,
-  titles: ReadonlyArray<string>,
+  choices: ReadonlyArray<Choice<unknown>>,
   mode: "one" | "several"
 ): Prompt.Prompt<ReadonlySet<number>> => {
+  const titles = choices.map(describe)
   const frame = (state: State): string =>
     [
       `? ${message}`,
@@ -63,16 +66,16 @@ const prompt = (
       case "tab":
         return { _tag: "NextFrame", state: { ...state, at: (state.at + 1) % titles.length } }
       case "space":
-        return mode === "one" ? { _tag: "Beep" } : { _tag: "NextFrame", state: toggle(state, state.at) }
+        return mode === "one" ? { _tag: "Beep" } : { _tag: "NextFrame", state: toggle(state, state.at, choices) }
       case "enter":
       case "return":
-        return { _tag: "Submit", value: mode === "one" ? new Set([state.at]) : state.chosen }
+        return { _tag: "Submit", value: state.chosen.size === 0 ? new Set([state.at]) : state.chosen }
       default: {
         const index = Number(key) - 1
         if (!/^[1-9]$/.test(key) || index >= titles.length) return { _tag: "Beep" }
         return mode === "one"
           ? { _tag: "Submit", value: new Set([index]) }
-          : { _tag: "NextFrame", state: { ...toggle(state, index), at: index } }
+          : { _tag: "NextFrame", state: { ...toggle(state, index, choices), at: index } }
       }
     }
   }
@@ -97,12 +100,12 @@ const prompt = (
   })
 }
 
-const toggle = (state: State, index: number): State => ({
-  ...state,
-  chosen: state.chosen.has(index)
-    ? new Set([...state.chosen].filter((chosen) => chosen !== index))
-    : new Set([...state.chosen, index])
-})
+const toggle = (state: State, index: number, choices: ReadonlyArray<Choice<unknown>>): State => {
+  const others = [...state.chosen].filter((chosen) => chosen !== index)
+  if (state.chosen.has(index)) return { ...state, chosen: new Set(others) }
+  const isExclusive = (at: number) => choices[at]?.isExclusive === true
+  return { ...state, chosen: new Set([...others.filter((at) => !isExclusive(at) && !isExclusive(index)), index]) }
+}
 
 /** To the beginning of the frame that the cursor stands at the end of, and everything from there erased. */
 const eraseFrame = (frame: string, columns: number): string => {

@@ -13,7 +13,21 @@ import type { SqlTable, Statement } from "./SqlTable.ts"
 import { maxRounds, tooBusy } from "./SqlTable.ts"
 
 /** `SessionStore.claim` over the table. */
-export const make = ({ columns, encoded, findMessage, messages, news, readMessage, sql }: SqlTable) => {
+export const make = (
+  {
+    encoded,
+    findMessage,
+    messages,
+    news,
+    ownColumns,
+    prompts,
+    readChanged,
+    readMessage,
+    readState,
+    sql,
+    stateColumns
+  }: SqlTable
+) => {
   const queueLength = (conversationId: string) =>
     sql.onDialectOrElse({
       pg: () => sql`opencode_turn_queue_length(${conversationId})`,
@@ -36,7 +50,6 @@ export const make = ({ columns, encoded, findMessage, messages, news, readMessag
     { conversationId, draft, id, lease, maxQueued, prompt, whenBusy }: Claim
   ): Effect.fn.Return<StoredMessage, TurnInProgress | StoreError> {
     const nowMillis = yield* Clock.currentTimeMillis
-    const claimed = yield* encoded("claim", SqlRows.encodeClaim({ prompt, draft: draft ?? null }))
     const owner = lease?.owner ?? null
     const leaseUntilMillis = lease === undefined ? null : nowMillis + lease.millis
     const isLimited = maxQueued !== undefined && maxQueued !== Infinity
@@ -57,28 +70,45 @@ export const make = ({ columns, encoded, findMessage, messages, news, readMessag
       ? sql`${queueLength(conversationId)} >= ${maxQueued}`
       : sql.literal("1 = 0")
 
+    // Conflicts with the message itself, and with the pending one through the partial unique index.
+    const insert = ({ draft }: ClaimColumns) =>
+      sql`INSERT INTO ${messages} (
+          id, conversation_id, status, epoch, revision, owner, lease_until_millis, draft, content, parts, usage, subagents,
+          created_millis
+        )
+        SELECT ${id}, ${conversationId}, ${status}, 1, 1, ${owner}, CAST(${leaseUntilMillis} AS DOUBLE PRECISION),
+          ${draft}, ${SqlRows.emptyReply.content}, ${SqlRows.emptyReply.parts}, ${SqlRows.emptyReply.usage},
+          ${SqlRows.emptyReply.subagents}, CAST(${nowMillis} AS DOUBLE PRECISION)
+        WHERE ${mayJoin}
+        ON CONFLICT DO NOTHING RETURNING ${ownColumns}${news}`
+    // One that is there already is of a message that somebody deleted by hand.
+    const insertPrompt = ({ prompt }: ClaimColumns) =>
+      sql`INSERT INTO ${prompts} ${sql.insert({ message_id: id, prompt })}
+        ON CONFLICT (message_id) DO UPDATE SET prompt = excluded.prompt`
+    // Nobody sees the message without its prompt.
+    const insertBoth = (claimed: ClaimColumns) =>
+      sql.withTransaction(Effect.flatMap(insert(claimed), (made) =>
+        made.length === 0
+          ? Effect.succeed([])
+          : Effect.as(insertPrompt(claimed), made.map((row) => ({ ...row, prompt: claimed.prompt })))))
+
+    const findState = readState("claim", sql`SELECT ${stateColumns} FROM ${messages} WHERE id = ${id}`)
+
     // Each step is atomic, and the state may change between two of them: then none applies, and the round is lost.
     for (let round = 0; round < maxRounds; round++) {
-      // Conflicts with the message itself, and with the pending one through the partial unique index.
-      const made = yield* readMessage(
-        "claim",
-        sql`INSERT INTO ${messages} (
-            id, conversation_id, status, epoch, revision, owner, lease_until_millis, prompt, draft, content, parts, usage,
-            subagents, created_millis
-          )
-          SELECT ${id}, ${conversationId}, ${status}, 1, 1, ${owner}, CAST(${leaseUntilMillis} AS DOUBLE PRECISION),
-            ${claimed.prompt}, ${claimed.draft}, ${SqlRows.emptyReply.content}, ${SqlRows.emptyReply.parts},
-            ${SqlRows.emptyReply.usage}, ${SqlRows.emptyReply.subagents}, CAST(${nowMillis} AS DOUBLE PRECISION)
-          WHERE ${mayJoin}
-          ON CONFLICT DO NOTHING RETURNING ${columns}${news}`
-      )
-      if (Option.isSome(made)) return made.value
+      // Who waits in the queue claims again and again: its prompt, which may be large, is neither encoded nor sent for that.
+      const before = yield* findState
+      if (Option.isNone(before)) {
+        const claimed = yield* encoded("claim", SqlRows.encodeClaim({ prompt, draft: draft ?? null }))
+        const made = yield* readMessage("claim", insertBoth(claimed))
+        if (Option.isSome(made)) return made.value
+      }
 
-      const existing = Option.getOrUndefined(yield* findMessage("claim", id))
+      const existing = Option.getOrUndefined(Option.isSome(before) ? before : yield* findState)
       if (existing === undefined) {
-        const other = yield* readMessage(
+        const other = yield* readState(
           "claim",
-          sql`SELECT ${columns} FROM ${messages} WHERE conversation_id = ${conversationId} AND finished_millis IS NULL
+          sql`SELECT ${stateColumns} FROM ${messages} WHERE conversation_id = ${conversationId} AND finished_millis IS NULL
               AND (status = 'pending' OR lease_until_millis IS NULL OR lease_until_millis > ${nowMillis}) AND ${isRefused}
             ORDER BY CASE status WHEN 'pending' THEN 0 ELSE 1 END, position LIMIT 1`
         )
@@ -92,45 +122,51 @@ export const make = ({ columns, encoded, findMessage, messages, news, readMessag
           isRetryable: false
         })
       }
-      if (!isOpen(existing.status)) return existing
-      if (isHeldByOther(existing, lease?.owner, nowMillis)) {
-        return yield* new TurnInProgress({ conversationId, messageId: id })
-      }
 
       const isFree = sql`(
         lease_until_millis IS NULL OR lease_until_millis <= ${nowMillis} OR owner IS NOT DISTINCT FROM ${owner}
       )`
-      const taken = yield* readMessage(
+      const taken = yield* readChanged(
         "claim",
+        id,
         existing.status === "pending"
           ? sql`UPDATE ${messages}
             SET ${
             sql.update({ owner, lease_until_millis: leaseUntilMillis })
           }, epoch = epoch + 1, revision = revision + 1
-            WHERE id = ${id} AND status = 'pending' AND ${isFree} RETURNING ${columns}${news}`
+            WHERE id = ${id} AND status = 'pending' AND ${isFree} RETURNING ${ownColumns}${news}`
           : unlessDoubled(sql`UPDATE ${messages} AS waiting
             SET ${sql.update({ owner, lease_until_millis: leaseUntilMillis })}, status = 'pending',
               epoch = CASE WHEN owner IS NOT DISTINCT FROM ${owner} THEN epoch ELSE epoch + 1 END, revision = revision + 1
             WHERE id = ${id} AND status = 'queued' AND ${isFree}
               AND NOT ${inTheWay(conversationId, nowMillis, sql.literal("other.position < waiting.position"))}
-            RETURNING ${columns}${news}`)
+            RETURNING ${ownColumns}${news}`)
       )
       if (Option.isSome(taken)) return taken.value
 
-      const waits = yield* readMessage(
+      const waits = yield* readChanged(
         "claim",
+        id,
         sql`UPDATE ${messages} SET ${sql.update({ owner, lease_until_millis: leaseUntilMillis })},
             epoch = CASE WHEN owner IS NOT DISTINCT FROM ${owner} THEN epoch ELSE epoch + 1 END,
             revision = CASE WHEN owner IS NOT DISTINCT FROM ${owner} THEN revision ELSE revision + 1 END
-          WHERE id = ${id} AND status = 'queued' AND ${isFree} RETURNING ${columns}`
+          WHERE id = ${id} AND status = 'queued' AND ${isFree} RETURNING ${ownColumns}`
       )
       if (Option.isSome(waits)) return waits.value
+
+      const found = Option.getOrUndefined(yield* findMessage("claim", id))
+      if (found !== undefined && !isOpen(found.status)) return found
+      if (found !== undefined && isHeldByOther(found, lease?.owner, nowMillis)) {
+        return yield* new TurnInProgress({ conversationId, messageId: id })
+      }
     }
     return yield* tooBusy("claim")
   })
 }
 
 // internal
+
+type ClaimColumns = Effect.Success<ReturnType<typeof SqlRows.encodeClaim>>
 
 /** Another message of the conversation became pending at the same time: this one changes nothing. */
 const unlessDoubled = (statement: Statement): Statement =>

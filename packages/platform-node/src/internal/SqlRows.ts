@@ -5,22 +5,34 @@
  * surrogate pair.
  */
 import { SessionId } from "@opencode-turn/core/Ids"
+import { Prompt } from "@opencode-turn/core/Prompt"
 import { type Content, type Outcome, StoredMessage, StoredRequest } from "@opencode-turn/core/SessionStore"
 import { StoredAsk } from "@opencode-turn/core/StoredAsk"
 import * as Usage from "@opencode-turn/core/Usage"
+import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 
 export const messagesTable = "opencode_turn_assistant_messages"
 export const conversationsTable = "opencode_turn_conversations"
+export const promptsTable = "opencode_turn_prompts"
 export const asksTable = "opencode_turn_asks"
 
-/** The columns of a message under the names of its fields. */
-export const messageColumns =
+/** An expression over a message: its prompt. It never changes, so that a later look at it is as good as one at the same time. */
+export const promptOfMessage = `(SELECT prompt FROM ${promptsTable} WHERE message_id = id)`
+
+/** What may be read of a message at any time: it is small. */
+export const stateColumns = `id, conversation_id AS "conversationId", status, epoch, revision`
+
+/** The columns of a message's own table under the names of its fields: all but the prompt. */
+export const ownColumns =
   `id, conversation_id AS "conversationId", status, epoch, revision, owner, lease_until_millis AS "leaseUntilMillis", ` +
-  `prompt, draft, request, content, parts, usage, subagents, error, created_millis AS "createdMillis", ` +
+  `draft, request, content, parts, usage, subagents, error, created_millis AS "createdMillis", ` +
   `finished_millis AS "finishedMillis"`
+
+/** The columns of a message under the names of its fields. */
+export const messageColumns = `${ownColumns}, ${promptOfMessage} AS prompt`
 
 /** An expression over a request: whether its message has not ended, so that somebody waits for the answer. */
 export const isAwaited =
@@ -63,6 +75,18 @@ const OutcomeColumns = Schema.Struct({
   error: Schema.NullOr(Schema.fromJsonString(error.members[0]))
 })
 
+/** Without the parts where they are the message's own prompt, which may be large and is stored already. */
+const RequestColumn = Schema.fromJsonString(Schema.Struct({
+  ...StoredRequest.fields,
+  prompt: Schema.Struct({ ...Prompt.fields, parts: Schema.optionalKey(Prompt.fields.parts) })
+}))
+
+const RequestColumns = Schema.Struct({
+  request: RequestColumn,
+  requestWithoutParts: RequestColumn,
+  prompt: Schema.fromJsonString(prompt)
+})
+
 const ClaimColumns = Schema.Struct({
   prompt: Schema.fromJsonString(prompt),
   draft: Schema.NullOr(Schema.fromJsonString(draft.members[0]))
@@ -72,7 +96,7 @@ const Row = Schema.Struct({
   ...StoredMessage.fields,
   ...OutcomeColumns.fields,
   ...ClaimColumns.fields,
-  request: Schema.NullOr(Schema.fromJsonString(StoredRequest))
+  request: Schema.NullOr(RequestColumn)
 })
 
 const AskColumn = Schema.Struct({ ask: Schema.fromJsonString(StoredAsk.fields.ask) })
@@ -85,15 +109,37 @@ const AskRow = Schema.Struct({
   answer: Schema.NullOr(AnswerColumn.fields.answer)
 })
 
-export const decodeMessage = Schema.decodeUnknownEffect(Row)
+const decodeRow = Schema.decodeUnknownEffect(Row)
+
+export const decodeMessage = (row: unknown): Effect.Effect<StoredMessage, Schema.SchemaError> =>
+  Effect.map(decodeRow(row), ({ request, ...message }) => ({
+    ...message,
+    request: request === null ? null : { ...request, prompt: { parts: message.prompt, ...request.prompt } }
+  }))
 export const decodeAsk = Schema.decodeUnknownEffect(AskRow)
+export const decodeMessageState = Schema.decodeUnknownEffect(
+  Schema.Struct({
+    id: StoredMessage.fields.id,
+    conversationId: StoredMessage.fields.conversationId,
+    status: StoredMessage.fields.status,
+    epoch: StoredMessage.fields.epoch,
+    revision: StoredMessage.fields.revision
+  })
+)
 /** What tells a row that changed from one that did not. */
 export const decodeState = Schema.decodeUnknownOption(
   Schema.Struct({ state: Schema.Union([Schema.Int, Schema.String]) })
 )
 export const decodeConversation = Schema.decodeUnknownEffect(Schema.Struct({ sessionId: SessionId }))
 export const encodeClaim = Schema.encodeEffect(ClaimColumns)
-export const encodeRequest = Schema.encodeEffect(Schema.Struct({ request: Schema.fromJsonString(StoredRequest) }))
+export const encodeRequest = (request: StoredRequest) => {
+  const { parts, ...choices } = request.prompt
+  return Schema.encodeEffect(RequestColumns)({
+    request,
+    requestWithoutParts: { ...request, prompt: choices },
+    prompt: parts
+  })
+}
 export const encodeText = Schema.encodeEffect(Schema.Struct({ content: ContentColumns.fields.content }))
 export const encodeContent = ({ subagents = [], ...content }: Content) =>
   Schema.encodeEffect(ContentColumns)({ ...content, subagents })

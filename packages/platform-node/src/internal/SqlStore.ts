@@ -1,5 +1,6 @@
 /**
- * The operations of `SqlSessionStore`, each of them one guarded statement, or a few that need no transaction.
+ * The operations of `SqlSessionStore`, each of them one guarded statement, or a few that need no transaction; making a message
+ * and deleting it, which change two tables, are all that have one.
  */
 import { PollInterval, SessionStore, type StoreError, UnknownMessage } from "@opencode-turn/core/SessionStore"
 import { isOpen } from "@opencode-turn/core/StoredMessage"
@@ -26,8 +27,10 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<SessionStore["Service"], StoreError, SqlClient.SqlClient> {
   yield* SqlMigrations.check
   const table = yield* makeTable
-  const { asks, columns, conversations, encoded, findMessage, isChanged, messages, news, query, sql } = table
-  const { readConversations, readMessage, readMessages } = table
+  const { asks, columns, conversations, encoded, findMessage, isChanged, messages, news, prompts, query, sql } = table
+  const { ownColumns, readChanged, readConversations, readMessages, readState, stateColumns } = table
+
+  const promptOfMessage = sql.literal(SqlRows.promptOfMessage)
 
   /** Emits at once, and then whenever the one row of the statement has another `state`. */
   const watch = (operation: string, id: string, statement: Statement): Stream.Stream<void, StoreError> =>
@@ -86,12 +89,13 @@ export const make = Effect.fnUntraced(function*(
 
     takeOver: Effect.fnUntraced(function*(id, { millis, owner }) {
       const nowMillis = yield* Clock.currentTimeMillis
-      return yield* readMessage(
+      return yield* readChanged(
         "takeOver",
+        id,
         sql`UPDATE ${messages} SET ${sql.update({ owner, lease_until_millis: nowMillis + millis })},
             epoch = epoch + 1, revision = revision + 1
           WHERE id = ${id} AND finished_millis IS NULL AND lease_until_millis <= ${nowMillis}
-          RETURNING ${columns}${news}`
+          RETURNING ${ownColumns}${news}`
       )
     }),
 
@@ -100,17 +104,22 @@ export const make = Effect.fnUntraced(function*(
       return limit >= 1
         ? yield* readMessages(
           "listOrphans",
-          sql`SELECT ${columns} FROM ${messages} WHERE finished_millis IS NULL AND lease_until_millis <= ${nowMillis}
-            ORDER BY position LIMIT ${atMost(limit)}`
+          // Sorted and cut before the prompts are read: SQLite would read those of all orphans first.
+          sql`SELECT ${columns} FROM ${messages} WHERE position IN (
+              SELECT position FROM ${messages} WHERE finished_millis IS NULL AND lease_until_millis <= ${nowMillis}
+              ORDER BY position LIMIT ${atMost(limit)}
+            ) ORDER BY position`
         )
         : []
     }),
 
     recordRequest: Effect.fnUntraced(function*(id, epoch, request) {
-      const changes = yield* encoded("recordRequest", SqlRows.encodeRequest({ request }))
+      const changes = yield* encoded("recordRequest", SqlRows.encodeRequest(request))
       return yield* isChanged(
         "recordRequest",
-        sql`UPDATE ${messages} SET ${sql.update(changes)}, revision = revision + 1
+        sql`UPDATE ${messages} SET revision = revision + 1, request = CASE
+            WHEN ${promptOfMessage} = ${changes.prompt} THEN ${changes.requestWithoutParts} ELSE ${changes.request}
+          END
           WHERE id = ${id} AND status = 'pending' AND epoch = ${epoch} RETURNING id${news}`
       )
     }),
@@ -138,11 +147,12 @@ export const make = Effect.fnUntraced(function*(
       const finished_millis = yield* Clock.currentTimeMillis
       const changes = yield* encoded("cancel", SqlRows.encodeText({ content }))
       for (let round = 0; round < maxRounds; round++) {
-        const cancelled = yield* readMessage(
+        const cancelled = yield* readChanged(
           "cancel",
+          id,
           sql`UPDATE ${messages} SET ${sql.update({ ...changes, status: "cancelled", finished_millis })},
               revision = revision + 1
-            WHERE id = ${id} AND finished_millis IS NULL RETURNING ${columns}${news}`
+            WHERE id = ${id} AND finished_millis IS NULL RETURNING ${ownColumns}${news}`
         )
         if (Option.isSome(cancelled)) return cancelled.value
 
@@ -167,6 +177,12 @@ export const make = Effect.fnUntraced(function*(
     }),
 
     getMessage: (id) => findMessage("getMessage", id),
+
+    getState: (id) =>
+      Effect.map(
+        readState("getState", sql`SELECT ${stateColumns} FROM ${messages} WHERE id = ${id}`),
+        Option.map(({ epoch, revision, status }) => ({ status, epoch, revision }))
+      ),
 
     listMessages: (conversationId, limit) =>
       limit >= 1
@@ -197,9 +213,16 @@ export const make = Effect.fnUntraced(function*(
           SELECT id FROM ${messages} WHERE finished_millis < ${finishedBeforeMillis} LIMIT ${pruneBatch}`
         const old = (yield* query("prune", found)).map(({ id }) => id)
         if (old.length === 0) return pruned
-        // What has ended stays so: these may be deleted later too. The requests first, so that a crash leaves none behind.
-        yield* query("prune", sql`DELETE FROM ${asks} WHERE ${sql.in("message_id", old)} RETURNING id${news}`)
-        const gone = yield* query("prune", sql`DELETE FROM ${messages} WHERE ${sql.in("id", old)} RETURNING id${news}`)
+        // What has ended stays so: these may be deleted later too. In one transaction, so that nobody reads a message without its
+        // prompt, and a crash leaves nothing behind.
+        const gone = yield* query(
+          "prune",
+          sql.withTransaction(Effect.gen(function*() {
+            yield* sql`DELETE FROM ${asks} WHERE ${sql.in("message_id", old)} RETURNING id${news}`
+            yield* sql`DELETE FROM ${prompts} WHERE ${sql.in("message_id", old)}`
+            return yield* sql`DELETE FROM ${messages} WHERE ${sql.in("id", old)} RETURNING id${news}`
+          }))
+        )
         pruned += gone.length
         if (old.length < pruneBatch) return pruned
       }

@@ -35,8 +35,11 @@ export const make = Effect.gen(function*() {
 
   const messages = sql(SqlRows.messagesTable)
   const conversations = sql(SqlRows.conversationsTable)
+  const prompts = sql(SqlRows.promptsTable)
   const asks = sql(SqlRows.asksTable)
   const columns = sql.literal(SqlRows.messageColumns)
+  const ownColumns = sql.literal(SqlRows.ownColumns)
+  const stateColumns = sql.literal(SqlRows.stateColumns)
   /** At the end of `RETURNING`: tells those who watch the row, where the database can. */
   const news = sql.onDialectOrElse({
     pg: () => sql.literal(`, ${SqlRows.notifyChange}`),
@@ -66,10 +69,30 @@ export const make = Effect.gen(function*() {
 
   const readConversations = reading(SqlRows.conversationsTable, SqlRows.decodeConversation)
   const readMessages = reading(SqlRows.messagesTable, SqlRows.decodeMessage)
+  const readStates = reading(SqlRows.messagesTable, SqlRows.decodeMessageState)
   const readAsks = reading(SqlRows.asksTable, SqlRows.decodeAsk)
+
+  const readState = (operation: string, statement: Statement) =>
+    Effect.map(readStates(operation, statement), (found) => Option.fromUndefinedOr(found[0]))
 
   const readMessage = (operation: string, statement: Statement) =>
     Effect.map(readMessages(operation, statement), (found) => Option.fromUndefinedOr(found[0]))
+
+  /**
+   * For a statement with `RETURNING` the message's own columns. Its prompt never changes, so that it may be read afterwards: SQLite
+   * copies what `RETURNING` gives back, which took 60 ms for a prompt with a file of 10 MiB.
+   */
+  const readChanged = (operation: string, id: AssistantMessageId, statement: Statement) =>
+    readMessage(
+      operation,
+      Effect.flatMap(statement, (changed) =>
+        changed.length === 0
+          ? Effect.succeed([])
+          : Effect.map(
+            sql`SELECT prompt FROM ${prompts} WHERE message_id = ${id}`,
+            ([found]) => changed.map((row) => ({ ...row, ...found }))
+          ))
+    )
 
   const findMessage = (operation: string, id: AssistantMessageId) =>
     readMessage(operation, sql`SELECT ${columns} FROM ${messages} WHERE id = ${id}`)
@@ -87,15 +110,20 @@ export const make = Effect.gen(function*() {
     database,
     messages,
     conversations,
+    prompts,
     asks,
     columns,
+    ownColumns,
+    stateColumns,
     news,
     query,
     isChanged,
     readConversations,
     readAsks,
     readMessages,
+    readState,
     readMessage,
+    readChanged,
     findMessage,
     encoded
   }

@@ -1,6 +1,19 @@
+import { below } from "#cli/Help"
 import { assert, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { cli } from "../support/CliProcess.ts"
+
+const names = (command: string | undefined) => below(command).match(/^ {2}[A-Z_]{5,}/gm)?.map((name) => name.trim())
+
+it("tells the settings that a command uses, and the codes that it ends with", () => {
+  assert.deepStrictEqual(names("asks"), ["OPENCODE_TURN_DATABASE"])
+  assert.deepStrictEqual(names("answer"), ["OPENCODE_TURN_DATABASE", "NO_COLOR"])
+  assert.deepStrictEqual(names("run"), names(undefined))
+  assert.include(names("run") ?? [], "OPENCODE_BIN")
+  assert.include(below("list"), "129 by SIGHUP")
+  assert.include(below("run"), "PERMISSIONS")
+  assert.notInclude(below("list"), "PERMISSIONS")
+})
 
 // After a change of the command line: vitest -u packages/platform-node/test/cli/Help.test.ts
 it.live("keeps the help of the executable equal to that of the command line", () =>

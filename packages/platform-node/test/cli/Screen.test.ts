@@ -155,6 +155,23 @@ it("shows to-dos, retries and what is asked", () => {
   ])
 })
 
+it("only names what a prompt tells in full", () => {
+  const asked: ReplyUpdate = {
+    _tag: "Asked",
+    openedBy: undefined,
+    ask: {
+      _tag: "Permission",
+      id: RequestId.make("per_1"),
+      sessionId: ids.sessionId,
+      permission: "bash",
+      patterns: ["echo hi"],
+      always: [],
+      metadata: {}
+    }
+  }
+  assert.strictEqual(play({ ...piped, areAsksNamed: true }, [asked]).progress, "? permission bash\n")
+})
+
 const escape = "\u001b]52;c;AAAA\u0007\u009b2J\r\u202e"
 
 it("neutralises what models and servers wrote, wherever it is shown", () => {

@@ -6,6 +6,8 @@ import { AssistantMessageId, ConversationId, RequestId, SessionId } from "@openc
 import * as TerminalGate from "@opencode-turn/platform-node/TerminalGate"
 import { type Cause, Deferred, Effect, Fiber, Option, Queue, Ref, Terminal } from "effect"
 
+const showCursor = "\u001b[?25h"
+
 const permission: PermissionAsk = {
   _tag: "Permission",
   id: RequestId.make("per_1"),
@@ -35,6 +37,7 @@ const asking: Asking = {
   messageId: AssistantMessageId.make("asm_1"),
   sessionId: SessionId.make("ses_1"),
   openedBy: undefined,
+  subagent: undefined,
   isOpen: () => true
 }
 
@@ -44,7 +47,7 @@ const key = (name: string): Terminal.UserInput => ({
 })
 
 /** A person who presses these keys, and then Ctrl-C if they are asked on. */
-const ask = (request: Ask, keys: ReadonlyArray<string>) =>
+const ask = (request: Ask, keys: ReadonlyArray<string>, subagent?: Asking["subagent"]) =>
   Effect.gen(function*() {
     const shown = yield* Ref.make("")
     const display = (text: string) => Ref.update(shown, (all) => all + text)
@@ -64,7 +67,7 @@ const ask = (request: Ask, keys: ReadonlyArray<string>) =>
       onQuit: Effect.asVoid(Deferred.succeed(quit, undefined))
     }).pipe(Effect.provideService(Terminal.Terminal, terminal))
     const answer = yield* Effect.raceFirst(
-      Effect.map(gate(request, asking), Option.some<Answer>),
+      Effect.map(gate(request, { ...asking, subagent }), Option.some<Answer>),
       Effect.as(Deferred.await(quit), Option.none<Answer>())
     )
     return { answer: Option.getOrUndefined(answer), shown: yield* Ref.get(shown) }
@@ -118,6 +121,23 @@ it.layer(NodeServices.layer)("TerminalGate", (it) => {
       assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["A", "B"]] })
     }))
 
+  it.effect("takes the option at the cursor where none of several is marked", () =>
+    Effect.gen(function*() {
+      const { answer } = yield* ask(question({ multiple: true }), ["down", "return"])
+      assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["B"]] })
+    }))
+
+  it.effect("dismisses a question with several options, whatever was marked before", () =>
+    Effect.gen(function*() {
+      for (const keys of [["up", "return"], ["4", "return"], ["1", "4", "return"]]) {
+        const { answer, shown } = yield* ask(question({ multiple: true }), keys)
+        assert.include(shown, "4. Do not answer - the turn ends here")
+        assert.deepStrictEqual(answer, { _tag: "Reject" })
+      }
+      const { answer } = yield* ask(question({ multiple: true }), ["4", "2", "return"])
+      assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["B"]] })
+    }))
+
   it.effect("dismisses a question that is not to be answered", () =>
     Effect.gen(function*() {
       const { answer } = yield* ask(question(), ["up", "return"])
@@ -131,12 +151,17 @@ it.layer(NodeServices.layer)("TerminalGate", (it) => {
       assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["A"], ["B"]] })
     }))
 
-  it.effect("says that it is a subagent that asks", () =>
+  it.effect("says which subagent it is that asks", () =>
     Effect.gen(function*() {
       const child = { sessionId: SessionId.make("ses_2") }
+      const named = { title: "look\u001b around (@general subagent)", agent: "general" }
+      assert.include(
+        (yield* ask({ ...permission, ...child }, ["1"], named)).shown,
+        "? look␛ around (general) asks: Allow bash?"
+      )
+      assert.include((yield* ask({ ...question(), ...child }, ["1"], named)).shown, "(general) asks: Which?")
       assert.include((yield* ask({ ...permission, ...child }, ["1"])).shown, "? a subagent asks: Allow bash?")
-      assert.include((yield* ask({ ...question(), ...child }, ["1"])).shown, "? a subagent asks: Which?")
-      assert.notInclude((yield* ask(permission, ["1"])).shown, "subagent")
+      assert.include((yield* ask(permission, ["1"])).shown, "? Allow bash?")
     }))
 
   it.effect("asks one thing at a time", () =>
@@ -190,7 +215,18 @@ it.layer(NodeServices.layer)("TerminalGate", (it) => {
       assert.isUndefined(answer)
     }))
 
-  it.effect("shows the cursor again when somebody else answers first", () =>
+  it.effect("ends the line of what is left with Ctrl-C, so that the next output begins one", () =>
+    Effect.gen(function*() {
+      const left = [
+        yield* ask(permission, []),
+        yield* ask(permission, ["4", "n", "o"]),
+        yield* ask(question(), []),
+        yield* ask(question({ multiple: true }), ["1"])
+      ]
+      for (const { shown } of left) assert.isTrue(shown.endsWith(`${showCursor}\n`), JSON.stringify(shown))
+    }))
+
+  it.effect("shows the cursor again and ends the line when somebody else answers first", () =>
     Effect.gen(function*() {
       const shown = yield* Ref.make("")
       const drawn = yield* Deferred.make<void>()
@@ -212,6 +248,6 @@ it.layer(NodeServices.layer)("TerminalGate", (it) => {
       const waiting = yield* Effect.forkChild(gate(permission, asking))
       yield* Deferred.await(drawn)
       yield* Fiber.interrupt(waiting)
-      assert.isTrue((yield* Ref.get(shown)).endsWith("\u001b[?25h"))
+      assert.isTrue((yield* Ref.get(shown)).endsWith(`${showCursor}\n`))
     }))
 })

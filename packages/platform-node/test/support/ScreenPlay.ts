@@ -113,13 +113,21 @@ export const result = (status: TurnResult["status"], ...parts: ReadonlyArray<Par
   }
 })
 
-export const piped: Screen.Options = { isShared: false, isScreen: false, hasColor: false, columns: 80, hasValue: false }
+export const piped: Screen.Options = {
+  isShared: false,
+  isScreen: false,
+  hasColor: false,
+  columns: 80,
+  hasValue: false,
+  areAsksNamed: false
+}
 export const terminal: Screen.Options = {
   isShared: true,
   isScreen: true,
   hasColor: false,
   columns: 80,
-  hasValue: false
+  hasValue: false,
+  areAsksNamed: false
 }
 
 /** What both streams get, and what a screen that both share shows. */

@@ -6,10 +6,12 @@ import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import type { Outcome } from "@opencode-turn/core/SessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
 import {
   completed,
   contents,
+  leaseOf,
   newConversation,
   newTurn,
   newTurnOf,
@@ -102,6 +104,33 @@ export const reading = (it: StoreTests): void => {
         finishedMillis: message.finishedMillis
       })
       assert.deepStrictEqual(yield* store.listMessages(turn.conversationId, 1), [message])
+    }))
+
+  it.effect("tells the state of a message after every change, as the whole message does", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = { ...(yield* newTurn), whenBusy: "queue", lease: leaseOf("first") } as const
+      assert.deepStrictEqual(yield* store.getState(turn.id), Option.none())
+      const before = yield* newTurnOf(turn.conversationId)
+      yield* store.claim(before)
+      const changes: ReadonlyArray<readonly [Effect.Effect<unknown, unknown>, object]> = [
+        [store.claim(turn), { status: "queued", epoch: 1, revision: 1 }],
+        [store.cancel(before.id, ""), { status: "queued", epoch: 1, revision: 1 }],
+        [store.claim(turn), { status: "pending", epoch: 1, revision: 2 }],
+        [store.renew(turn.id, 1, { millis: 1_000 }), { status: "pending", epoch: 1, revision: 2 }],
+        [store.recordRequest(turn.id, 1, requestOf(turn.prompt)), { status: "pending", epoch: 1, revision: 3 }],
+        [store.snapshot(turn.id, 1, completed), { status: "pending", epoch: 1, revision: 4 }],
+        [store.release(turn.id, 1), { status: "pending", epoch: 1, revision: 4 }],
+        [store.takeOver(turn.id, leaseOf("second")), { status: "pending", epoch: 2, revision: 5 }],
+        [store.snapshot(turn.id, 1, completed), { status: "pending", epoch: 2, revision: 5 }],
+        [store.cancel(turn.id, "Stopped."), { status: "cancelled", epoch: 2, revision: 6 }],
+        [store.keepPartial(turn.id, 2, completed), { status: "cancelled", epoch: 2, revision: 7 }]
+      ]
+      for (const [change, state] of changes) {
+        yield* change
+        assert.deepStrictEqual<unknown>(yield* store.getState(turn.id), Option.some(state))
+        assert.deepInclude(yield* stored(turn.id), state)
+      }
     }))
 
   it.effect("gives back a cancel's content and a partial reply of any characters", () =>

@@ -23,6 +23,20 @@ export const writes = (it: StoreTests): void => {
       assert.deepStrictEqual(yield* stored(turn.id), { ...pending, request: other, revision: 3 })
     }))
 
+  it.effect("records a request whose parts are others than the prompt of the message, or none", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* newTurn
+      const pending = yield* store.claim(turn)
+      const own = requestOf(turn.prompt)
+      const again: StoredRequest = requestOf([{ type: "text", text: "Once more, please." }])
+      const nothing: StoredRequest = requestOf([])
+      for (const [n, request] of [own, again, nothing, own].entries()) {
+        assert.isTrue(yield* store.recordRequest(turn.id, 1, request))
+        assert.deepStrictEqual(yield* stored(turn.id), { ...pending, request, revision: n + 2 })
+      }
+    }))
+
   it.effect.each(terminals)(
     "ends a message as $status, once, at the time of the clock",
     (outcome) =>
