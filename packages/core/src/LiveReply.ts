@@ -25,8 +25,8 @@ import * as Usage from "./Usage.ts"
  * **Details**
  *
  * Until `begin` it is the reply to no prompt; a second `begin` makes the watchers forget what they showed, and the reply one of
- * the `earlier` ones, whose cost is the turn's as well. `apply` folds an
- * event; what changed reaches them with the next `flush`. `update` changes the reply otherwise; where a reader would see the
+ * the `earlier` ones, whose cost is the turn's as well (`addEarlier` adds one that was read back). `apply` folds an event; what
+ * changed reaches them with the next `flush`. `update` changes the reply otherwise; where a reader would see the
  * difference, they get the whole of it at once. After `end` a watcher's queue ends once it is read.
  *
  * @category models

@@ -14,7 +14,8 @@ import type { Usage } from "./Usage.ts"
  * **Details**
  *
  * When the context overflows, OpenCode writes user messages of its own: one that asks for a summary, and one that goes on
- * after it. `isContinuation` marks both: what answers them belongs to the prompt before (1.18.33).
+ * after it. `isContinuation` marks both: what answers them belongs to the prompt before. In a session that had something before the
+ * prompt, it posts the prompt anew instead of going on, without any mark: that is told by its place (1.18.33).
  *
  * @category models
  * @since 0.1.0
