@@ -136,6 +136,23 @@ export const fromUrl = Effect.fn("Attachment.fromUrl")(function*(
  */
 export const downloadTimeout: Duration.Duration = Duration.seconds(30)
 
+/**
+ * Why a file cannot be read, in words that follow its name.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const whyUnreadable = ({ reason }: PlatformError.PlatformError): string => {
+  switch (reason._tag) {
+    case "NotFound":
+      return "does not exist: check the path, relative ones begin at the working directory"
+    case "PermissionDenied":
+      return "may not be read: check its permissions"
+    default:
+      return `cannot be read (${reason._tag})`
+  }
+}
+
 // internal
 
 const invalid = (reason: string) => new InvalidInput({ field: "file", reason })
@@ -193,17 +210,6 @@ const typeByName = (filename: string): string | undefined => Option.getOrUndefin
 
 /** A media type without its parameters. */
 const essence = (mediaType: string): string => (mediaType.split(";", 1)[0] ?? "").trim().toLowerCase()
-
-const whyUnreadable = ({ reason }: PlatformError.PlatformError): string => {
-  switch (reason._tag) {
-    case "NotFound":
-      return "does not exist: check the path, relative ones begin at the working directory"
-    case "PermissionDenied":
-      return "may not be read: check its permissions"
-    default:
-      return `cannot be read (${reason._tag})`
-  }
-}
 
 /** All bytes of a stream, or `undefined` once there are more than `limit`; the rest is not read then. */
 const atMost = <E, R>(

@@ -186,7 +186,7 @@ const readSchema = Effect.fnUntraced(function*(path: string): Effect.fn.Return<
   if (path === "") return yield* usage("--schema is empty: name a file with a JSON Schema")
   const refuse = (reason: string) => usage(`--schema: ${JSON.stringify(line(path))} ${reason}`)
   const fs = yield* FileSystem.FileSystem
-  const unreadable = (error: PlatformError) => refuse(whyUnreadable(error))
+  const unreadable = (error: PlatformError) => refuse(Attachment.whyUnreadable(error))
   const { type } = yield* Effect.mapError(fs.stat(path), unreadable)
   if (type === "Directory") return yield* refuse("is a folder: name a file with a JSON Schema")
   const text = yield* Effect.mapError(fs.readFileString(path), unreadable)
@@ -194,17 +194,6 @@ const readSchema = Effect.fnUntraced(function*(path: string): Effect.fn.Return<
   const json = yield* Effect.mapError(decodeJson(text), () => refuse("is no JSON"))
   return yield* Effect.mapError(TurnOutput.fromJsonSchema(json), (error) => refuse(`cannot be used: ${error.reason}`))
 })
-
-const whyUnreadable = ({ reason }: PlatformError): string => {
-  switch (reason._tag) {
-    case "NotFound":
-      return "does not exist: check the path, relative ones begin at the working directory"
-    case "PermissionDenied":
-      return "may not be read: check its permissions"
-    default:
-      return `cannot be read (${reason._tag})`
-  }
-}
 
 const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Unknown))
 
