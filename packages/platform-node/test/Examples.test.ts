@@ -17,6 +17,8 @@ const printed: ReadonlyMap<string, ReadonlyArray<string>> = new Map([
     `bash: ${refused}Nobody is here to answer. Go on without it, or say what you would need.`,
     "I may not remove the build: somebody has to allow it."
   ]],
+  ["allow.ts", ["bash: allowed", "Nobody had to answer."]],
+  ["wait.ts", ["the other client allows echo elsewhere", "It was answered elsewhere."]],
   ["rules.ts", [
     "bash: hello",
     "",
