@@ -6,6 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { sendAnswer } from "./AnswerAsks.ts"
 import type { Ask } from "./Ask.ts"
 import { Client } from "./Client.ts"
 import type { RequestError, SessionNotFound } from "./ClientError.ts"
@@ -62,11 +63,8 @@ const rejectAsks = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Re
   const questions = yield* Effect.orElseSucceed(client.questions, () => [])
   const permissions = yield* Effect.orElseSucceed(client.permissions, () => [])
   yield* Effect.forEach(
-    [
-      ...questions.filter(isOurs).map(({ id }) => client.rejectQuestion(id)),
-      ...permissions.filter(isOurs).map(({ id }) => client.answerPermission(id, { reply: "reject" }))
-    ],
-    (answer) => Effect.ignore(answer),
+    [...questions, ...permissions].filter(isOurs),
+    (ask) => Effect.ignore(sendAnswer(client, ask, { _tag: "Reject" })),
     { concurrency: 4, discard: true }
   )
 })

@@ -25,8 +25,8 @@ import { checkAnswer, InvalidAnswer } from "./Ask.ts"
 import { Client } from "./Client.ts"
 import type { RequestError, RequestNotFound } from "./ClientError.ts"
 import * as Contained from "./Contained.ts"
-import type { Asking, Gate } from "./HumanGate.ts"
-import { HumanGate } from "./HumanGate.ts"
+import type { Asking } from "./HumanGate.ts"
+import { HumanGate, start } from "./HumanGate.ts"
 import type { RequestId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
 import type { Reply } from "./Reply.ts"
@@ -74,7 +74,7 @@ export const make = Effect.fnUntraced(function*(
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
         const asking = askingOf(ask)
-        const answering = yield* startGate(gate, ask, asking)
+        const answering = yield* start(gate, ask, asking)
         const exit = yield* restore(Fiber.await(answering)).pipe(
           Effect.onInterrupt(() => Effect.sync(() => answering.interruptUnsafe()))
         )
@@ -111,9 +111,42 @@ export const make = Effect.fnUntraced(function*(
   }
 })
 
-// internal
+/**
+ * An answer that is sent to the server.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type GivenAnswer = Exclude<Answer, { _tag: "Skip" }>
 
-type GivenAnswer = Exclude<Answer, { _tag: "Skip" }>
+/**
+ * Sends an answer once. One that is none to such a request becomes a rejection.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const sendAnswer = (
+  client: Client["Service"],
+  ask: Ask,
+  answer: GivenAnswer
+): Effect.Effect<void, RequestError | RequestNotFound> => {
+  if (ask._tag === "Question") {
+    return answer._tag === "Answers" ? client.answerQuestion(ask.id, answer.answers) : client.rejectQuestion(ask.id)
+  }
+  switch (answer._tag) {
+    case "Permission":
+      return client.answerPermission(ask.id, answer.reply)
+    case "Reject":
+      return client.answerPermission(ask.id, {
+        reply: "reject",
+        ...(answer.message !== undefined && { message: answer.message })
+      })
+    case "Answers":
+      return sendAnswer(client, ask, rejection)
+  }
+}
+
+// internal
 
 /** In place of an answer that there is none of, or none that fits. */
 const rejection: GivenAnswer = { _tag: "Reject", message: "The request could not be answered." }
@@ -140,15 +173,11 @@ const askerOf = ({ frame }: Reply, ask: Ask): Pick<Asking, "openedBy" | "subagen
   }
 }
 
-/** In a fiber of its own: a gate can interrupt nobody but itself, and one that cannot be interrupted keeps nobody waiting. */
-const startGate = (gate: Gate, ask: Ask, asking: Asking) =>
-  Effect.forkDetach(Effect.interruptible(Effect.suspend(() => gate(ask, asking))), { startImmediately: true })
-
 /** Sends the answer until the server has it. One that the server does not take becomes a rejection: the turn goes on. */
 const deliver = Effect.fnUntraced(function*(client: Client["Service"], ask: Ask, answer: GivenAnswer) {
   const schedule = yield* TurnPolicy.ReconnectBackoff
   const deliverOnce = (answer: GivenAnswer) =>
-    Effect.retry(send(client, ask, answer), { schedule, while: (error) => error.isRetryable }).pipe(
+    Effect.retry(sendAnswer(client, ask, answer), { schedule, while: (error) => error.isRetryable }).pipe(
       // Answered elsewhere, or its session was aborted.
       Effect.catchTag("RequestNotFound", () => Effect.void)
     )
@@ -162,24 +191,3 @@ const deliver = Effect.fnUntraced(function*(client: Client["Service"], ask: Ask,
     Effect.catch((error) => Contained.report("answer", { request: ask.id }, Cause.fail(error)))
   )
 })
-
-const send = (
-  client: Client["Service"],
-  ask: Ask,
-  answer: GivenAnswer
-): Effect.Effect<void, RequestError | RequestNotFound> => {
-  if (ask._tag === "Question") {
-    return answer._tag === "Answers" ? client.answerQuestion(ask.id, answer.answers) : client.rejectQuestion(ask.id)
-  }
-  switch (answer._tag) {
-    case "Permission":
-      return client.answerPermission(ask.id, answer.reply)
-    case "Reject":
-      return client.answerPermission(ask.id, {
-        reply: "reject",
-        ...(answer.message !== undefined && { message: answer.message })
-      })
-    case "Answers":
-      return send(client, ask, rejection)
-  }
-}

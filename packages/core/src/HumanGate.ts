@@ -177,10 +177,7 @@ export const within = (gate: Gate, duration: Duration.Input, fallback: "deny" | 
     Effect.gen(function*() {
       let isOver = false
       const limited: Asking = { ...asking, isOpen: () => !isOver && asking.isOpen() }
-      // A gate that cannot be interrupted is not waited for.
-      const fiber = yield* Effect.forkDetach(Effect.interruptible(Effect.suspend(() => gate(ask, limited))), {
-        startImmediately: true
-      })
+      const fiber = yield* start(gate, ask, limited)
       const exit = yield* restore(Effect.timeoutOption(Fiber.await(fiber), duration)).pipe(
         Effect.onInterrupt(() => Effect.sync(() => fiber.interruptUnsafe()))
       )
@@ -194,6 +191,15 @@ export const within = (gate: Gate, duration: Duration.Input, fallback: "deny" | 
       return { _tag: "Reject", message: `Nobody answered within ${Duration.format(limit)}. ${goOn}` }
     })
   )
+
+/**
+ * Asks a gate in a fiber of its own: it can interrupt nobody but itself, and one that cannot be interrupted keeps nobody waiting.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const start = (gate: Gate, ask: Ask, asking: Asking): Effect.Effect<Fiber.Fiber<Answer, HumanTimeout>> =>
+  Effect.forkDetach(Effect.interruptible(Effect.suspend(() => gate(ask, asking))), { startImmediately: true })
 
 /**
  * A gate as a layer.

@@ -14,7 +14,7 @@ import type { Subscription } from "./EventHub.ts"
 import type { SessionId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
 import type { SessionStatus } from "./Message.ts"
-import { adoptSubagents, orUnknown } from "./ReadSubagents.ts"
+import { adoptSubagents } from "./ReadSubagents.ts"
 import * as Reply from "./Reply.ts"
 import { rereading } from "./Retrying.ts"
 
@@ -89,6 +89,10 @@ export const findPending = Effect.fn("Turn.findPending")(function*(
 })
 
 // internal
+
+/** What a server refuses to tell, or has no route for, is unknown, and no reason to give the turn up. */
+const orUnknown = <A, E extends { readonly isRetryable: boolean }, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.catchIf(effect, (error) => !error.isRetryable, () => Effect.undefined)
 
 const isWaitedFor = Effect.fnUntraced(function*({ sessionId, tool }: Ask): Effect.fn.Return<
   boolean,

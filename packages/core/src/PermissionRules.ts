@@ -8,6 +8,7 @@
  *
  * @since 0.1.0
  */
+import * as Schema from "effect/Schema"
 import type { PermissionAsk } from "./Ask.ts"
 
 /**
@@ -17,11 +18,16 @@ import type { PermissionAsk } from "./Ask.ts"
  * @category models
  * @since 0.1.0
  */
-export interface PermissionRule {
-  readonly permission: string
-  readonly pattern: string
-  readonly action: "allow" | "ask" | "deny"
-}
+export const PermissionRule = Schema.Struct({
+  permission: Schema.String,
+  pattern: Schema.String,
+  action: Schema.Literals(["allow", "ask", "deny"])
+})
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface PermissionRule extends Schema.Schema.Type<typeof PermissionRule> {}
 
 /**
  * Which of several rules that match decides.

@@ -46,7 +46,6 @@ export const readSubagents = Effect.fn("Turn.readSubagents")(function*(
     yield* TurnPolicy.StopTimeout,
     visitSubagents(live, {
       candidates: () => [],
-      orUnknown: <A>(request: Effect.Effect<A, RequestError | SessionNotFound, Client>) => orReported(live, request),
       onFound: () => {},
       fold: (reply, id, messages) =>
         Reply.reconcileSubagent(reply, id, messages.filter(({ info }) => info.createdMillis <= untilMillis))
@@ -67,10 +66,9 @@ export const adoptSubagents = (
   live: LiveReply,
   subscription: Subscription,
   statuses: ReadonlyMap<SessionId, SessionStatus>
-): Effect.Effect<void, RequestError | SessionNotFound, Client> =>
+): Effect.Effect<void, never, Client> =>
   visitSubagents(live, {
     candidates: () => statuses.keys(),
-    orUnknown: <A>(request: Effect.Effect<A, RequestError | SessionNotFound, Client>) => orReported(live, request),
     onFound: subscription.adopt,
     fold: (reply, id, messages) => {
       const merged = Reply.mergeSubagent(reply, id, messages)
@@ -79,47 +77,34 @@ export const adoptSubagents = (
   })
 
 /**
- * What a server refuses to tell, or has no route for, is unknown, and no reason to give the turn up.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const orUnknown = <A, E extends { readonly isRetryable: boolean }, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.catchIf(effect, (error) => !error.isRetryable, () => Effect.undefined)
-
-/**
  * How the subagents of a turn are visited.
  *
  * **Details**
  *
  * - `candidates`: sessions that are the turn's own if they turn out to be children of one of its sessions, although no tool part
  *   names them: those that run. The other children are those of earlier turns.
- * - `orUnknown`: what to do about a request that fails. What gives `undefined` is left out.
  * - `onFound` is called for each subagent, whether it was known or not, before it is read.
  * - `fold`: what its messages since the turn's prompt make of the reply.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Visit<E, R> {
+export interface Visit {
   readonly candidates: () => Iterable<SessionId>
-  readonly orUnknown: <A>(
-    request: Effect.Effect<A, RequestError | SessionNotFound, Client>
-  ) => Effect.Effect<A | undefined, E, R>
   readonly onFound: (id: SessionId) => void
   readonly fold: (reply: Reply.Reply, id: SessionId, messages: ReadonlyArray<Message>) => Reply.Reply
 }
 
 /**
- * Reads the subagents of a turn, level by level: who opened one is read before it, and names it.
+ * Reads the subagents of a turn, level by level: who opened one is read before it, and names it. What cannot be read is reported and left out.
  *
  * @category steps
  * @since 0.1.0
  */
-export const visitSubagents = Effect.fnUntraced(function*<E, R>(
+export const visitSubagents = Effect.fnUntraced(function*(
   live: LiveReply,
-  { candidates, fold, onFound, orUnknown }: Visit<E, R>
-): Effect.fn.Return<void, E, R> {
+  { candidates, fold, onFound }: Visit
+): Effect.fn.Return<void, never, Client> {
   const findChildren = Effect.fnUntraced(function*(parentId: SessionId) {
     const { frame, sessionId } = live.current()
     const sought = new Set(candidates())
@@ -129,14 +114,14 @@ export const visitSubagents = Effect.fnUntraced(function*<E, R>(
       else sought.add(subagent.sessionId)
     }
     if (sought.size === 0) return
-    for (const { agent, id, title } of (yield* orUnknown(listChildren(parentId))) ?? []) {
+    for (const { agent, id, title } of (yield* orReported(live, listChildren(parentId))) ?? []) {
       if (!sought.has(id)) continue
       live.apply({ _tag: "SessionOpened", eventId: undefined, sessionId: id, parentId, title, agent })
     }
   })
   const read = Effect.fnUntraced(function*({ reply, sessionId }: Reply.SubagentState) {
     onFound(sessionId)
-    const messages = yield* orUnknown(readMessages(reply))
+    const messages = yield* orReported(live, readMessages(reply))
     if (messages !== undefined) live.update((reply) => fold(reply, sessionId, messages))
   })
 

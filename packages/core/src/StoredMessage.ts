@@ -15,6 +15,7 @@
 import * as Schema from "effect/Schema"
 import { AssistantMessageId, ConversationId, MessageId, SessionId } from "./Ids.ts"
 import { Part } from "./Part.ts"
+import { PermissionRule } from "./PermissionRules.ts"
 import { Prompt, PromptPart } from "./Prompt.ts"
 import { Subagent } from "./Subagent.ts"
 import * as Usage from "./Usage.ts"
@@ -80,11 +81,7 @@ export const Draft = Schema.Struct({
   variant: Schema.optionalKey(Schema.String),
   system: Schema.optionalKey(Schema.String),
   title: Schema.optionalKey(Schema.String),
-  permission: Schema.optionalKey(Schema.Array(Schema.Struct({
-    permission: Schema.String,
-    pattern: Schema.String,
-    action: Schema.Literals(["allow", "ask", "deny"])
-  }))),
+  permission: Schema.optionalKey(Schema.Array(PermissionRule)),
   outputSchema: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
   policy: Schema.optionalKey(Schema.Struct({
     firstEventMillis: Schema.optionalKey(Schema.Finite),

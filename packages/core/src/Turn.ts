@@ -207,7 +207,7 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
     const { sessionId } = session
     turn.session = session
     const recorded = recordedFor(message, sessionId)
-    const isBusy = recorded === undefined && !session.isNew && !(yield* untilIdle(sessionId))
+    let isBusy = recorded === undefined && !session.isNew && !(yield* untilIdle(sessionId))
     if (recorded !== undefined) yield* recallEarlier(recorded, live)
     let request = recorded ?? (yield* makeRequest(input, message, sessionId))
     let reason: "recreated" | "repaired" = "recreated"
@@ -228,6 +228,7 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
       }
       request = yield* makeRepair(request, exchange, read.failure, message)
       reason = "repaired"
+      isBusy = false
     }
   })
 

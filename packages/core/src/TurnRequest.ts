@@ -170,7 +170,7 @@ const begunMillis = (exchange: Exchange.Exchange | undefined): number =>
 const record = Effect.fnUntraced(function*(message: StoredMessage, request: StoredRequest) {
   const store = yield* SessionStore
   if (yield* retrying(store.recordRequest(message.id, message.epoch, request))) return
-  const now = yield* retrying(store.getMessage(message.id))
+  const now = yield* retrying(store.getState(message.id))
   return yield* Option.isSome(now) && now.value.status === "cancelled"
     ? new TurnCancelled({ messageId: message.id })
     : new TurnTakenOver({ messageId: message.id })

@@ -2,8 +2,9 @@
  * The operations of `SqlSessionStore`, each of them one guarded statement, or a few that need no transaction; making a message
  * and deleting it, which change two tables, are all that have one.
  */
+import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import { PollInterval, SessionStore, type StoreError, UnknownMessage } from "@opencode-turn/core/SessionStore"
-import { isOpen } from "@opencode-turn/core/StoredMessage"
+import { type Content, isOpen, type MessageStatus } from "@opencode-turn/core/StoredMessage"
 import { AlreadyFinished } from "@opencode-turn/core/TurnError"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
@@ -42,6 +43,17 @@ export const make = Effect.fnUntraced(function*(
       )
       return looks(id, interval).pipe(Stream.mapEffect(() => look), Stream.changes, Stream.map(() => undefined))
     }))
+
+  /** Writes what was streamed, to a message that has the status and the epoch. */
+  const writeContent = (operation: "snapshot" | "keepPartial", status: MessageStatus) =>
+    Effect.fnUntraced(function*(id: AssistantMessageId, epoch: number, content: Content) {
+      const changes = yield* encoded(operation, SqlRows.encodeContent(content))
+      return yield* isChanged(
+        operation,
+        sql`UPDATE ${messages} SET ${sql.update(changes)}, revision = revision + 1
+          WHERE id = ${id} AND status = ${status} AND epoch = ${epoch} RETURNING id${news}`
+      )
+    })
 
   return SessionStore.of({
     getSession: (conversationId) =>
@@ -124,14 +136,7 @@ export const make = Effect.fnUntraced(function*(
       )
     }),
 
-    snapshot: Effect.fnUntraced(function*(id, epoch, content) {
-      const changes = yield* encoded("snapshot", SqlRows.encodeContent(content))
-      return yield* isChanged(
-        "snapshot",
-        sql`UPDATE ${messages} SET ${sql.update(changes)}, revision = revision + 1
-          WHERE id = ${id} AND status = 'pending' AND epoch = ${epoch} RETURNING id${news}`
-      )
-    }),
+    snapshot: writeContent("snapshot", "pending"),
 
     finalize: Effect.fnUntraced(function*(id, epoch, outcome) {
       const finished_millis = yield* Clock.currentTimeMillis
@@ -167,14 +172,7 @@ export const make = Effect.fnUntraced(function*(
       return yield* tooBusy("cancel")
     }),
 
-    keepPartial: Effect.fnUntraced(function*(id, epoch, partial) {
-      const changes = yield* encoded("keepPartial", SqlRows.encodeContent(partial))
-      return yield* isChanged(
-        "keepPartial",
-        sql`UPDATE ${messages} SET ${sql.update(changes)}, revision = revision + 1
-          WHERE id = ${id} AND status = 'cancelled' AND epoch = ${epoch} RETURNING id${news}`
-      )
-    }),
+    keepPartial: writeContent("keepPartial", "cancelled"),
 
     getMessage: (id) => findMessage("getMessage", id),
 
