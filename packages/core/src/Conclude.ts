@@ -124,6 +124,8 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
     promptId: turn.promptId,
     message: stored.message,
     content: stored.message?.content ?? "",
+    isFallback: stored.message?.isFallback ?? false,
+    finish: stored.message?.finish ?? undefined,
     output: status === "completed" ? turn.output?.value : undefined,
     reply,
     subagents: LiveReply.subagents(live),
@@ -248,15 +250,14 @@ const store = Effect.fnUntraced(function*<E, R, A>(
   if (message === undefined) return { message: yield* unclaimed(turn, error), isOurs: false, takenOver: undefined }
   const streamed = LiveReply.content(turn.live)
   const status = error === undefined ? "completed" : error._tag === "TurnCancelled" ? "cancelled" : "error"
-  const words = status === "completed"
-    ? ""
-    : status === "cancelled"
-    ? yield* TurnPolicy.CancelledContent
-    : yield* TurnPolicy.FallbackContent
+  const words = status === "cancelled" ? yield* TurnPolicy.CancelledContent : yield* TurnPolicy.FallbackContent
+  const isFallback = status !== "completed" && streamed.content === ""
   return yield* finalize(messageId, message.epoch, {
     ...streamed,
     status,
-    content: turn.output?.json ?? (streamed.content === "" ? words : streamed.content),
+    content: turn.output?.json ?? (isFallback ? words : streamed.content),
+    isFallback,
+    finish: status === "cancelled" ? null : streamed.finish,
     error: error === undefined ? null : { tag: error._tag, message: error.message }
   }).pipe(
     bounded("finalize"),

@@ -46,9 +46,9 @@ export const finalize = Effect.fn("Turn.finalize")(function*(
   if (message.epoch !== epoch || message.status === "pending") return yield* new TurnTakenOver({ messageId: id })
   if (message.status === outcome.status && message.error?.tag === outcome.error?.tag) return { message, isOurs: true }
   if (message.status !== "cancelled") return { message, isOurs: false }
-  const { content, parts } = outcome
-  const hasText = parts.some((part) => part.type === "text" && part.text !== "")
-  yield* retrying(store.keepPartial(id, epoch, { ...outcome, content: hasText ? content : message.content }))
+  const isSaid = outcome.isFallback !== true && outcome.content !== ""
+  const words = isSaid ? {} : { content: message.content, isFallback: message.isFallback }
+  yield* retrying(store.keepPartial(id, epoch, { ...outcome, ...words, finish: null }))
   return { message: yield* readMessage(id), isOurs: false }
 })
 

@@ -175,6 +175,8 @@ export const content = (self: LiveReply): Required<Content> => {
   const reply = self.current()
   return {
     content: Reply.text(reply),
+    isFallback: false,
+    finish: Reply.finish(reply) ?? null,
     parts: Reply.parts(reply),
     usage: usage(self).total,
     subagents: subagents(self)

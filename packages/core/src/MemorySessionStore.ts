@@ -13,7 +13,7 @@ import { SessionStore, StoreError, UnknownMessage } from "./SessionStore.ts"
 import type { StoredAsk } from "./StoredAsk.ts"
 import { RequestClosed, UnknownRequest } from "./StoredAsk.ts"
 import type { Content, StoredMessage } from "./StoredMessage.ts"
-import { isHeldByOther, isLeaseOver, isOpen } from "./StoredMessage.ts"
+import { isAbandoned, isHeldByOther, isLeaseOver, isOpen } from "./StoredMessage.ts"
 import { AlreadyFinished, TurnInProgress } from "./TurnError.ts"
 import * as Usage from "./Usage.ts"
 
@@ -76,12 +76,13 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
   const updateLease = (
     id: AssistantMessageId,
     isAllowed: (message: StoredMessage) => boolean,
-    millis: number
+    millis: number,
+    changes?: { readonly owner: null }
   ) =>
     Effect.map(Clock.currentTimeMillis, (nowMillis) => {
       const message = messages.get(id)
       if (message === undefined || !isOpen(message.status) || !isAllowed(message)) return false
-      messages.set(id, { ...message, leaseUntilMillis: nowMillis + millis })
+      messages.set(id, { ...message, ...changes, leaseUntilMillis: nowMillis + millis })
       return true
     })
 
@@ -154,8 +155,12 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
         })
       }
       const revision = existing.revision + 1
-      if (existing.status === "pending") return write({ ...existing, ...held, epoch: existing.epoch + 1, revision })
-      const isSameOwner = existing.owner === held.owner
+      const hasLetGo = existing.owner === null && existing.leaseUntilMillis !== null
+      const isSameOwner = existing.owner === held.owner && !hasLetGo
+      if (existing.status === "pending") {
+        const takeovers = existing.takeovers + Number(!isSameOwner && isAbandoned(existing, nowMillis))
+        return write({ ...existing, ...held, epoch: existing.epoch + 1, takeovers, revision })
+      }
       const taken = { ...existing, ...held, epoch: isSameOwner ? existing.epoch : existing.epoch + 1 }
       if (busy === undefined) return write({ ...taken, status: "pending", revision })
       if (!isSameOwner) return write({ ...taken, revision })
@@ -170,7 +175,7 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
         millis
       ),
 
-    release: (id, epoch) => updateLease(id, (message) => message.epoch === epoch, 0),
+    release: (id, epoch) => updateLease(id, (message) => message.epoch === epoch, 0, { owner: null }),
 
     takeOver: Effect.fnUntraced(function*(id, { millis, owner }) {
       const nowMillis = yield* Clock.currentTimeMillis
@@ -180,6 +185,7 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
         ...message,
         epoch: message.epoch + 1,
         revision: message.revision + 1,
+        takeovers: message.takeovers + Number(isAbandoned(message, nowMillis)),
         owner,
         leaseUntilMillis: nowMillis + millis
       }))
@@ -212,7 +218,15 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
         return yield* new AlreadyFinished({ messageId: id, status: message.status })
       }
       if (message.status === "cancelled") return message
-      return write({ ...message, status: "cancelled", content, finishedMillis, revision: message.revision + 1 })
+      return write({
+        ...message,
+        status: "cancelled",
+        content,
+        isFallback: true,
+        finish: null,
+        finishedMillis,
+        revision: message.revision + 1
+      })
     }),
 
     keepPartial: (id, epoch, partial) =>
@@ -335,8 +349,11 @@ const otherConversation = "the message belongs to another conversation: choose a
 const blank = {
   epoch: 1,
   revision: 1,
+  takeovers: 0,
   request: null,
   content: "",
+  isFallback: false,
+  finish: null,
   parts: [],
   usage: Usage.zero,
   subagents: [],
@@ -345,8 +362,12 @@ const blank = {
 } satisfies Partial<StoredMessage>
 
 /** Only the fields of `Content`: the caller may hold more, an `Outcome` for example, whose status must not leak in. */
-const contentOf = ({ content, parts, subagents = [], usage }: Content): Required<Content> => ({
+const contentOf = (
+  { content, finish = null, isFallback = false, parts, subagents = [], usage }: Content
+): Required<Content> => ({
   content,
+  isFallback,
+  finish,
   parts,
   usage,
   subagents

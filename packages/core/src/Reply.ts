@@ -36,6 +36,7 @@ import type { MessageId, PartId, SessionId } from "./Ids.ts"
 import type { Entry } from "./internal/ReplyEntry.ts"
 import * as ReplyEntry from "./internal/ReplyEntry.ts"
 import { applyOwn, markOwnGap } from "./internal/ReplyEvents.ts"
+import { newestMessage } from "./internal/ReplyMessages.ts"
 import { applyDelta } from "./internal/ReplyParts.ts"
 import * as ReplyReconcile from "./internal/ReplyReconcile.ts"
 import { applyAsked, applyResolved, dropAsks, settleAsks } from "./internal/ReplySessions.ts"
@@ -316,6 +317,15 @@ export const result = (self: Reply): ReplyResult => {
     usage: usage(self)
   }
 }
+
+/**
+ * Why the newest step of the turn's own session ended, in the server's word: `stop`, `length`, `tool-calls`, … Undefined while
+ * it goes on, and where it was stopped.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const finish = (self: Reply): string | undefined => newestMessage(self)?.finish
 
 /**
  * Whether a person is being waited for; deadlines stand still then.

@@ -133,7 +133,7 @@ export class SessionStore extends Context.Service<SessionStore, {
    * Makes the message, or takes the one that has this id already.
    *
    * - A new message is pending where no other one is pending, and none that still has its claimant is queued.
-   * - A pending one is taken and gets the next epoch.
+   * - A pending one is taken and gets the next epoch; from another owner whose lease ran out, that counts as a takeover.
    * - A queued one becomes pending where no other one is pending, and no older one that still has its claimant is queued; else
    *   it stays queued with the new lease: ask again later. Its epoch is raised only where the owner changes.
    * - A terminal one is given back as it is.
@@ -156,12 +156,13 @@ export class SessionStore extends Context.Service<SessionStore, {
     lease: { readonly owner?: string | undefined; readonly millis: number }
   ) => Effect.Effect<boolean, StoreError>
 
-  /** Lets the lease end now, so that others may take the message over at once. `false`: it was lost already. */
+  /** Lets the message go: it has no owner any more, and others may take it at once. `false`: it was lost already. */
   readonly release: (id: AssistantMessageId, epoch: number) => Effect.Effect<boolean, StoreError>
 
   /**
    * Takes a pending or queued message whose lease ran out, with the next epoch; its status stays. None: somebody holds it,
-   * it has no lease, it ended, or there is none. One of those who ask at once gets it.
+   * it has no lease, it ended, or there is none. One of those who ask at once gets it. `takeovers` is raised where the message
+   * was pending and still has an owner.
    */
   readonly takeOver: (
     id: AssistantMessageId,
@@ -196,8 +197,8 @@ export class SessionStore extends Context.Service<SessionStore, {
   ) => Effect.Effect<boolean, StoreError>
 
   /**
-   * Cancels a pending or queued message, whoever owns it, and gives back the cancelled message; cancelling again changes
-   * nothing.
+   * Cancels a pending or queued message, whoever owns it, and gives back the cancelled message, whose `content` is the words that
+   * are given here; cancelling again changes nothing.
    */
   readonly cancel: (
     id: AssistantMessageId,

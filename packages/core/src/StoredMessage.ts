@@ -115,11 +115,17 @@ export interface Draft extends Schema.Schema.Type<typeof Draft> {}
  * - `content`: the text for the reader: the answer, or the policy's words for a turn that failed or was stopped without
  *   any; of a turn with an output, the value as JSON. While the turn runs, `content`, `parts`, `usage` and `subagents` are those of
  *   the last snapshot.
+ * - `finish`: why the last step of the answer ended, in the server's word (`stop`, `length`, `content-filter`, …); null where no
+ *   step ended, and of a turn that was cancelled.
+ * - `isFallback`: `content` is the policy's words, not the agent's.
  * - `usage`: of the whole turn. `subagents`: their shares of it, and what they said.
  * - `epoch`: 1 for who claimed it first, raised for everyone who takes it over. A write with another epoch changes nothing.
- * - `owner`: who drives it, or did last. `leaseUntilMillis`: until when it is the owner's; null for one claimed without a
- *   lease, which is never an orphan.
- * - `revision`: raised by every change but that of the lease alone; two reads with one revision read the same.
+ * - `owner`: who drives it, or did last; null where nobody does. `leaseUntilMillis`: until when it is the owner's; null for one claimed without a
+ *   lease, which is never an orphan. An owner that lets the message go is its owner no more.
+ * - `takeovers`: how often the message was taken from an owner whose lease ran out while it was pending. An owner that let it
+ *   go does not count, nor does one that only waited in the queue.
+ * - `revision`: raised by every change but that of the lease alone (its owner where it is let go, and its end); two reads with one
+ *   revision read the same.
  * - Times are milliseconds since the epoch.
  *
  * @category models
@@ -133,10 +139,13 @@ export const StoredMessage = Schema.Struct({
   revision: Schema.Int,
   owner: Schema.NullOr(Schema.String),
   leaseUntilMillis: Schema.NullOr(Schema.Finite),
+  takeovers: Schema.Int,
   prompt: Schema.Array(PromptPart),
   draft: Schema.NullOr(Draft),
   request: Schema.NullOr(StoredRequest),
   content: Schema.String,
+  isFallback: Schema.Boolean,
+  finish: Schema.NullOr(Schema.String),
   parts: Schema.Array(Part),
   usage: Usage.Usage,
   subagents: Schema.Array(Subagent),
@@ -151,13 +160,16 @@ export const StoredMessage = Schema.Struct({
 export interface StoredMessage extends Schema.Schema.Type<typeof StoredMessage> {}
 
 /**
- * What a turn leaves behind of its reply. Without `subagents` there are none.
+ * What a turn leaves behind of its reply. Without `subagents` there are none; without `isFallback` the content is the agent's; without
+ * `finish` no step has ended.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Content {
   readonly content: string
+  readonly isFallback?: boolean
+  readonly finish?: string | null
   readonly parts: ReadonlyArray<Part>
   readonly usage: Usage.Usage
   readonly subagents?: ReadonlyArray<Subagent>
@@ -203,6 +215,15 @@ export const isOpen = (status: MessageStatus): status is "queued" | "pending" =>
  */
 export const isLeaseOver = ({ leaseUntilMillis }: StoredMessage, nowMillis: number): boolean =>
   leaseUntilMillis !== null && leaseUntilMillis <= nowMillis
+
+/**
+ * Whether the message is pending and its owner is gone without having let it go: who takes it now takes it over.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isAbandoned = (message: StoredMessage, nowMillis: number): boolean =>
+  message.status === "pending" && message.owner !== null && isLeaseOver(message, nowMillis)
 
 /**
  * Whether somebody else holds the message: its lease lives, and is not `owner`'s.

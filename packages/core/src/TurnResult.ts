@@ -72,7 +72,10 @@ export type TurnStatus = "completed" | "cancelled" | "error" | "failed"
  * **Details**
  *
  * - `message`: the stored message as it is now; absent only where none was claimed (invalid input, another turn in progress).
- * - `content`: the text for a reader. Of a turn with an `output` it is the value as JSON.
+ * - `content`: the text for a reader. Of a turn with an `output` it is the value as JSON. `isFallback`: it is the policy's words
+ *   (`TurnPolicy.FallbackContent`, `CancelledContent`), and nothing that the agent said.
+ * - `finish`: why the last step of the answer ended, in the server's word (`stop`, `length`, `content-filter`, …). Undefined where
+ *   no step ended, and where the turn was cancelled.
  * - `output`: the decoded value, where the turn was given an `output` and completed.
  * - `reply`: what the turn's own session said; `reply.usage` is its share. After a repair it is the last answer.
  * - `subagents`: what the sessions did that its tools opened, to any depth.
@@ -94,6 +97,8 @@ export interface TurnResult<A = unknown> {
   readonly promptId: MessageId | undefined
   readonly message: StoredMessage | undefined
   readonly content: string
+  readonly isFallback: boolean
+  readonly finish: string | undefined
   readonly output: A | undefined
   readonly reply: ReplyResult
   readonly subagents: ReadonlyArray<Subagent>

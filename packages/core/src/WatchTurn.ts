@@ -141,16 +141,15 @@ export const isFinished = ({ status }: StoredMessage): boolean => status !== "pe
  * its place.
  */
 const mayGainText = (
-  { content, error, finishedMillis, parts, request, status }: StoredMessage,
+  { error, finishedMillis, isFallback, request, status }: StoredMessage,
   sinceMillis: number
 ): boolean =>
-  status === "cancelled" && error === null && request !== null && finishedMillis !== null &&
-  finishedMillis > sinceMillis &&
-  !parts.some((part) => part.type === "text" && part.text !== "" && content.startsWith(part.text))
+  status === "cancelled" && isFallback && error === null && request !== null && finishedMillis !== null &&
+  finishedMillis > sinceMillis
 
 /** In place of an owner that is gone: stops what still runs for the message, and keeps what the server has of it. */
 const abortFor = Effect.fnUntraced(function*(
-  { content, epoch, id, parts, subagents, usage }: StoredMessage,
+  { content, epoch, finish, id, isFallback, parts, subagents, usage }: StoredMessage,
   request: StoredRequest
 ) {
   const { prompt: { ids }, sessionId } = request
@@ -169,8 +168,8 @@ const abortFor = Effect.fnUntraced(function*(
       yield* recallEarlier({ ...request, prompt: { ...request.prompt, ids } }, live)
       yield* readSubagents(live)
       const read = LiveReply.content(live)
-      const kept = { ...read, content: read.content === "" ? content : read.content }
-      if (!Equal.equals(kept, { content, parts, usage, subagents })) {
+      const kept = { ...read, ...(read.content === "" && { content, isFallback }), finish }
+      if (!Equal.equals(kept, { content, isFallback, finish, parts, usage, subagents })) {
         yield* retrying(store.keepPartial(id, epoch, kept))
       }
     })

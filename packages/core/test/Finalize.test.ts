@@ -78,15 +78,17 @@ describe("the terminal write", () => {
       yield* Turns.cancel
       const lost = yield* finalize(messageId, 1, outcome)
       assert.isFalse(lost.isOurs)
-      assert.deepInclude(lost.message, { status: "cancelled", content: "Hi.", parts: outcome.parts })
+      assert.deepInclude(lost.message, { status: "cancelled", content: "Hi.", isFallback: false, parts: outcome.parts })
     }))
 
-  test("that loses without any text leaves the words of the cancel", () =>
+  test("that loses without the agent's words leaves those of the cancel", () =>
     Effect.gen(function*() {
       yield* claim
       yield* Turns.cancel
-      const lost = yield* finalize(messageId, 1, { ...outcome, content: "Sorry.", parts: [] })
-      assert.strictEqual(lost.message.content, "Stopped.")
+      for (const words of [{ content: "Sorry.", isFallback: true }, { content: "" }]) {
+        const lost = yield* finalize(messageId, 1, { ...outcome, ...words, finish: "stop" })
+        assert.deepInclude(lost.message, { content: "Stopped.", isFallback: true, finish: null, parts: outcome.parts })
+      }
     }))
 
   test("is found to be ours where the answer to it was lost", () =>

@@ -28,7 +28,7 @@ import * as SqlFailure from "./internal/SqlFailure.ts"
  * @category constants
  * @since 0.1.0
  */
-export const version = 3
+export const version = 4
 
 /**
  * Brings the tables to {@link version}, and does nothing where they have it already.
@@ -264,10 +264,27 @@ const addSubagentsAndAsks = Effect.gen(function*() {
     ON opencode_turn_asks (message_id, position)`
 })
 
+/**
+ * How an answer ended, whose words the content is, and how often a turn was taken from a worker that was gone.
+ *
+ * Of what was written before nobody knows: it reads as the agent's words, which ended for no known reason.
+ */
+const addEndsAndTakeovers = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`ALTER TABLE opencode_turn_assistant_messages ADD COLUMN finish TEXT`
+  yield* sql`
+    ALTER TABLE opencode_turn_assistant_messages
+    ADD COLUMN is_fallback INTEGER NOT NULL DEFAULT 0 CHECK (is_fallback IN (0, 1))`
+  yield* sql`
+    ALTER TABLE opencode_turn_assistant_messages
+    ADD COLUMN takeovers INTEGER NOT NULL DEFAULT 0 CHECK (takeovers >= 0)`
+})
+
 const steps = {
   "0001_conversations_and_messages": createConversationsAndMessages,
   "0002_leases_and_queue": addLeasesAndQueue,
-  "0003_subagents_and_asks": addSubagentsAndAsks
+  "0003_subagents_and_asks": addSubagentsAndAsks,
+  "0004_ends_and_takeovers": addEndsAndTakeovers
 }
 
 const storedVersion = Effect.gen(function*() {

@@ -412,7 +412,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.deepStrictEqual(yield* sql`SELECT migration_id, name FROM opencode_turn_migrations`.values, [
         [1, "conversations_and_messages"],
         [2, "leases_and_queue"],
-        [SqlMigrations.version, "subagents_and_asks"]
+        [3, "subagents_and_asks"],
+        [SqlMigrations.version, "ends_and_takeovers"]
       ])
     }))
 
@@ -459,7 +460,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         assert.strictEqual(
           error.message,
           `the store failed (migrate): the SQLite database "${filename}" was written by a newer version of ` +
-            "opencode-turn (its tables have version 7, this program knows 3): update this program; nothing was changed"
+            "opencode-turn (its tables have version 7, this program knows 4): update this program; nothing was changed"
         )
         assert.isFalse(error.isRetryable)
       }

@@ -78,6 +78,13 @@ const newAsk = Effect.gen(function*() {
 
 const answer: Answer = { _tag: "Answers", answers: [["the first"]] }
 
+const steps = [
+  [1, "conversations_and_messages"],
+  [2, "leases_and_queue"],
+  [3, "subagents_and_asks"],
+  [SqlMigrations.version, "ends_and_takeovers"]
+]
+
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
 
 /** Ten times as fast as the real one, so that it does not outrun the database. */
@@ -334,7 +341,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         })
         assert.deepStrictEqual(
           yield* sql`SELECT migration_id, name FROM opencode_turn_migrations ORDER BY migration_id`.values,
-          [[1, "conversations_and_messages"], [2, "leases_and_queue"], [SqlMigrations.version, "subagents_and_asks"]]
+          steps
         )
 
         const conversationId = ConversationId.make("con_1")
@@ -346,10 +353,13 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           revision: 1,
           owner: null,
           leaseUntilMillis: null,
+          takeovers: 0,
           prompt: [{ type: "text", text: "Hi" }],
           draft: null,
           request: null,
           content: "",
+          isFallback: false,
+          finish: null,
           parts: [],
           usage: Usage.zero,
           subagents: [],
@@ -413,12 +423,12 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         const [store] = yield* Effect.all([open(database), open(database)], { concurrency: "unbounded" })
         assert.deepStrictEqual(
           yield* sql`SELECT migration_id, name FROM opencode_turn_migrations ORDER BY migration_id`.values,
-          [[1, "conversations_and_messages"], [2, "leases_and_queue"], [SqlMigrations.version, "subagents_and_asks"]]
+          steps
         )
         assert.deepStrictEqual(
           yield* sql`SELECT messages.*, prompt FROM opencode_turn_assistant_messages AS messages
             JOIN opencode_turn_prompts ON message_id = id ORDER BY position`,
-          before.map((row) => ({ ...row, subagents: "[]" }))
+          before.map((row) => ({ ...row, subagents: "[]", finish: null, is_fallback: 0, takeovers: 0 }))
         )
 
         const conversationId = ConversationId.make("con_1")
@@ -429,10 +439,13 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           revision: 1,
           owner: null,
           leaseUntilMillis: null,
+          takeovers: 0,
           prompt: [{ type: "text", text: "Hi" }],
           draft: null,
           request: null,
           content: "",
+          isFallback: false,
+          finish: null,
           parts: [],
           usage: Usage.zero,
           subagents: [],
@@ -479,6 +492,63 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
   )
 
   it.effect.each(databases)(
+    "brings $kind of version 3 up to date with all its rows, whose content reads as the agent's",
+    (kind) =>
+      Effect.gen(function*() {
+        const database = yield* kind.make
+        const { sql } = database
+        yield* writeVersion3(sql, kind.position)
+        const table = (name: string) => sql`SELECT * FROM ${sql(name)} ORDER BY 1`
+        const before = {
+          messages: yield* table("opencode_turn_assistant_messages"),
+          prompts: yield* table("opencode_turn_prompts"),
+          asks: yield* table("opencode_turn_asks")
+        }
+        const [store] = yield* Effect.all([open(database), open(database)], { concurrency: "unbounded" })
+        assert.deepStrictEqual(
+          yield* sql`SELECT migration_id, name FROM opencode_turn_migrations ORDER BY migration_id`.values,
+          steps
+        )
+        assert.deepStrictEqual({
+          messages: yield* table("opencode_turn_assistant_messages"),
+          prompts: yield* table("opencode_turn_prompts"),
+          asks: yield* table("opencode_turn_asks")
+        }, {
+          ...before,
+          messages: before.messages.map((row) => ({ ...row, finish: null, is_fallback: 0, takeovers: 0 }))
+        })
+
+        const conversationId = ConversationId.make("con_1")
+        const [ended, pending, queued] = yield* store.listMessages(conversationId, 10)
+        for (const message of [ended, pending, queued]) {
+          assert.deepInclude(message, { isFallback: false, finish: null, takeovers: 0 })
+        }
+        assert.deepInclude(ended, {
+          id: AssistantMessageId.make("z_completed"),
+          status: "completed",
+          epoch: 2,
+          content: "Hello.",
+          request,
+          finishedMillis: 1_754_000_001_000.5
+        })
+        assert.deepStrictEqual((yield* store.listAsks({ limit: 9 })).map(({ id }) => id), ["per_1"])
+
+        yield* TestClock.adjust("1 second")
+        const taken = yield* Effect.fromOption(
+          yield* store.takeOver(AssistantMessageId.make("y_pending"), { owner: "b", millis: 1_000 })
+        )
+        assert.deepInclude(taken, { epoch: 2, owner: "b", takeovers: 1, draft: { agent: "plan" } })
+        assert.isTrue(yield* store.finalize(taken.id, 2, { ...completed, isFallback: true, finish: "length" }))
+        const stored = Option.getOrUndefined(yield* store.getMessage(taken.id))
+        assert.deepInclude(stored, { content: "Nothing.", isFallback: true, finish: "length", takeovers: 1 })
+        assert.deepInclude(yield* store.cancel(AssistantMessageId.make("x_queued"), "Stopped."), {
+          content: "Stopped.",
+          isFallback: true
+        })
+      })
+  )
+
+  it.effect.each(databases)(
     "makes its tables in $kind once, however many open it at once",
     ({ make }) =>
       Effect.gen(function*() {
@@ -489,7 +559,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           [
             [1],
             [2],
-            [3]
+            [3],
+            [4]
           ]
         )
       })
@@ -512,7 +583,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         assert.strictEqual(
           error.message,
           `the store failed (migrate): ${name} was written by a newer version of opencode-turn (its tables have version 7, ` +
-            "this program knows 3): update this program; nothing was changed"
+            "this program knows 4): update this program; nothing was changed"
         )
         assert.isFalse(error.isRetryable)
         assert.deepStrictEqual(yield* dump, before)
@@ -652,4 +723,113 @@ const writeVersion2 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, posi
       })
     }`
   }
+})
+
+/** The tables of version 3 as they were released, with a message of every stage and an open request. */
+const writeVersion3 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, position: string) {
+  yield* sql`CREATE TABLE opencode_turn_migrations (
+    migration_id INTEGER PRIMARY KEY NOT NULL,
+    created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    name VARCHAR(255) NOT NULL
+  )`
+  yield* sql`INSERT INTO opencode_turn_migrations (migration_id, name)
+    VALUES (1, 'conversations_and_messages'), (2, 'leases_and_queue'), (3, 'subagents_and_asks')`
+  yield* sql`CREATE TABLE opencode_turn_conversations (id TEXT NOT NULL PRIMARY KEY, session_id TEXT NOT NULL)`
+  yield* sql`CREATE TABLE opencode_turn_assistant_messages (
+    position ${sql.literal(position)},
+    id TEXT NOT NULL UNIQUE,
+    conversation_id TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('queued', 'pending', 'completed', 'cancelled', 'error')),
+    epoch INTEGER NOT NULL CHECK (epoch >= 1),
+    revision INTEGER NOT NULL DEFAULT 1 CHECK (revision >= 1),
+    owner TEXT,
+    lease_until_millis DOUBLE PRECISION,
+    draft TEXT,
+    request TEXT,
+    content TEXT NOT NULL,
+    parts TEXT NOT NULL,
+    usage TEXT NOT NULL,
+    error TEXT,
+    created_millis DOUBLE PRECISION NOT NULL,
+    finished_millis DOUBLE PRECISION,
+    subagents TEXT NOT NULL DEFAULT '[]',
+    CHECK ((status IN ('queued', 'pending')) = (finished_millis IS NULL))
+  )`
+  yield* sql`CREATE UNIQUE INDEX opencode_turn_assistant_messages_pending
+    ON opencode_turn_assistant_messages (conversation_id) WHERE status = 'pending'`
+  yield* sql`CREATE INDEX opencode_turn_assistant_messages_history
+    ON opencode_turn_assistant_messages (conversation_id, position)`
+  yield* sql`CREATE INDEX opencode_turn_assistant_messages_queued
+    ON opencode_turn_assistant_messages (conversation_id, position) WHERE status = 'queued'`
+  yield* sql`CREATE INDEX opencode_turn_assistant_messages_leases
+    ON opencode_turn_assistant_messages (lease_until_millis) WHERE finished_millis IS NULL`
+  yield* sql`CREATE INDEX opencode_turn_assistant_messages_status
+    ON opencode_turn_assistant_messages (status, position)`
+  yield* sql`CREATE INDEX opencode_turn_assistant_messages_finished
+    ON opencode_turn_assistant_messages (finished_millis) WHERE finished_millis IS NOT NULL`
+  yield* sql`CREATE TABLE opencode_turn_prompts (message_id TEXT NOT NULL PRIMARY KEY, prompt TEXT NOT NULL)`
+  yield* sql`CREATE TABLE opencode_turn_asks (
+    position ${sql.literal(position)},
+    id TEXT NOT NULL UNIQUE,
+    message_id TEXT NOT NULL,
+    conversation_id TEXT NOT NULL,
+    ask TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('open', 'answered', 'withdrawn')),
+    answer TEXT,
+    created_millis DOUBLE PRECISION NOT NULL,
+    closed_millis DOUBLE PRECISION,
+    CHECK ((status = 'open') = (closed_millis IS NULL)),
+    CHECK ((status = 'answered') = (answer IS NOT NULL))
+  )`
+  yield* sql`CREATE INDEX opencode_turn_asks_open ON opencode_turn_asks (position) WHERE status = 'open'`
+  yield* sql`CREATE INDEX opencode_turn_asks_conversation
+    ON opencode_turn_asks (conversation_id, position) WHERE status = 'open'`
+  yield* sql`CREATE INDEX opencode_turn_asks_message ON opencode_turn_asks (message_id, position)`
+  yield* sql`INSERT INTO opencode_turn_conversations (id, session_id) VALUES ('con_1', 'ses_1')`
+  const rows = [
+    {
+      id: "z_completed",
+      status: "completed",
+      epoch: 2,
+      revision: 9,
+      owner: "gone",
+      content: "\"Hello.\"",
+      request: JSON.stringify(request),
+      finished_millis: 1_754_000_001_000.5
+    },
+    {
+      id: "y_pending",
+      status: "pending",
+      revision: 4,
+      owner: "a",
+      lease_until_millis: 1_000,
+      draft: "{\"agent\":\"plan\"}"
+    },
+    { id: "x_queued", status: "queued" }
+  ]
+  for (const row of rows) {
+    yield* sql`INSERT INTO opencode_turn_assistant_messages ${
+      sql.insert({
+        conversation_id: "con_1",
+        epoch: 1,
+        content: "\"\"",
+        parts: "[]",
+        usage: JSON.stringify(Usage.zero),
+        created_millis: 1_754_000_000_000,
+        ...row
+      })
+    }`
+    yield* sql`INSERT INTO opencode_turn_prompts (message_id, prompt)
+      VALUES (${row.id}, '[{"type":"text","text":"Hi"}]')`
+  }
+  yield* sql`INSERT INTO opencode_turn_asks ${
+    sql.insert({
+      id: "per_1",
+      message_id: "y_pending",
+      conversation_id: "con_1",
+      ask: JSON.stringify({ ...(yield* newAsk), id: "per_1" }),
+      status: "open",
+      created_millis: 1_754_000_000_000
+    })
+  }`
 })

@@ -104,6 +104,15 @@ export const ownerOf = (self: Reply, messageId: MessageId): MessageState["owners
     ? "foreign"
     : (self.frame.messages.find((message) => message.id === messageId)?.ownership ?? "unknown")
 
+/** The newest message of the turn's own. By the ids, which sort by time: a reading may bring one after that which followed it. */
+export const newestMessage = ({ frame }: Reply): AssistantMessage | undefined => {
+  let newest: AssistantMessage | undefined
+  for (const { info, ownership } of frame.messages) {
+    if (ownership === "ours" && (newest === undefined || info.id > newest.id)) newest = info
+  }
+  return newest
+}
+
 /** Whether nothing follows in this message. */
 export const hasEnded = (info: AssistantMessage): boolean => endings(info) > 0
 

@@ -10,7 +10,7 @@ import type { PartDelta, PartUpdated, TodosUpdated } from "../TurnEvent.ts"
 import { isStale } from "./EventOrder.ts"
 import type { Entry, TodosEntry } from "./ReplyEntry.ts"
 import * as ReplyEntry from "./ReplyEntry.ts"
-import { ownerOf } from "./ReplyMessages.ts"
+import { newestMessage, ownerOf } from "./ReplyMessages.ts"
 import type { Reply } from "./ReplyState.ts"
 import { at, current, indexOf, mapEntries, push, replaceAt, withEntries, withFrame } from "./ReplyState.ts"
 import * as ReplyText from "./ReplyText.ts"
@@ -83,9 +83,7 @@ export const takeBackPart = (self: Reply, partId: PartId): Reply =>
  * the next one, should they have come before this event, is told by their event ids.
  */
 export const takeBackTry = (self: Reply, eventId: string | undefined): Reply => {
-  // By the ids, which sort by time: a reading may bring a message after the one that followed it.
-  const ours = self.frame.messages.filter(({ ownership }) => ownership === "ours")
-  const newest = ours.map(({ id }) => id).toSorted().at(-1)
+  const newest = newestMessage(self)?.id
   return mapEntries(
     self,
     (entry) =>

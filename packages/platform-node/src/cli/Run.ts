@@ -147,7 +147,8 @@ const letGo = (id: AssistantMessageId, view: TurnView.View): Effect.Effect<void,
     const message = Option.getOrUndefined(yield* store.getMessage(id))
     if (message === undefined || !isOpen(message.status)) return
     if (!(yield* store.release(id, message.epoch))) return
-    yield* store.takeOver(id, { owner: yield* makeId("run"), millis: 0 })
+    const taken = yield* store.takeOver(id, { owner: yield* makeId("run"), millis: 0 })
+    if (Option.isSome(taken)) yield* store.release(id, taken.value.epoch)
     yield* view.pause
     const { progress } = yield* Output
     yield* progress(

@@ -126,18 +126,24 @@ export const make = (
       const isFree = sql`(
         lease_until_millis IS NULL OR lease_until_millis <= ${nowMillis} OR owner IS NOT DISTINCT FROM ${owner}
       )`
+      // One that was let go has no owner, and a claimant without a lease is not the one that it had.
+      const isSameOwner = sql`(
+        owner IS NOT DISTINCT FROM ${owner} AND (owner IS NOT NULL OR lease_until_millis IS NULL)
+      )`
       const taken = yield* readChanged(
         "claim",
         id,
         existing.status === "pending"
-          ? sql`UPDATE ${messages}
-            SET ${
-            sql.update({ owner, lease_until_millis: leaseUntilMillis })
-          }, epoch = epoch + 1, revision = revision + 1
+          ? sql`UPDATE ${messages} SET ${sql.update({ owner, lease_until_millis: leaseUntilMillis })},
+              takeovers = CASE
+                WHEN owner IS NOT NULL AND lease_until_millis <= ${nowMillis} AND NOT ${isSameOwner} THEN takeovers + 1
+                ELSE takeovers
+              END,
+              epoch = epoch + 1, revision = revision + 1
             WHERE id = ${id} AND status = 'pending' AND ${isFree} RETURNING ${ownColumns}${news}`
           : unlessDoubled(sql`UPDATE ${messages} AS waiting
             SET ${sql.update({ owner, lease_until_millis: leaseUntilMillis })}, status = 'pending',
-              epoch = CASE WHEN owner IS NOT DISTINCT FROM ${owner} THEN epoch ELSE epoch + 1 END, revision = revision + 1
+              epoch = CASE WHEN ${isSameOwner} THEN epoch ELSE epoch + 1 END, revision = revision + 1
             WHERE id = ${id} AND status = 'queued' AND ${isFree}
               AND NOT ${inTheWay(conversationId, nowMillis, sql.literal("other.position < waiting.position"))}
             RETURNING ${ownColumns}${news}`)
@@ -148,8 +154,8 @@ export const make = (
         "claim",
         id,
         sql`UPDATE ${messages} SET ${sql.update({ owner, lease_until_millis: leaseUntilMillis })},
-            epoch = CASE WHEN owner IS NOT DISTINCT FROM ${owner} THEN epoch ELSE epoch + 1 END,
-            revision = CASE WHEN owner IS NOT DISTINCT FROM ${owner} THEN revision ELSE revision + 1 END
+            epoch = CASE WHEN ${isSameOwner} THEN epoch ELSE epoch + 1 END,
+            revision = CASE WHEN ${isSameOwner} THEN revision ELSE revision + 1 END
           WHERE id = ${id} AND status = 'queued' AND ${isFree} RETURNING ${ownColumns}`
       )
       if (Option.isSome(waits)) return waits.value

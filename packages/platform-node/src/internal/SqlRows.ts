@@ -28,7 +28,7 @@ export const stateColumns = `id, conversation_id AS "conversationId", status, ep
 /** The columns of a message's own table under the names of its fields: all but the prompt. */
 export const ownColumns =
   `id, conversation_id AS "conversationId", status, epoch, revision, owner, lease_until_millis AS "leaseUntilMillis", ` +
-  `draft, request, content, parts, usage, subagents, error, created_millis AS "createdMillis", ` +
+  `takeovers, draft, request, content, is_fallback AS "isFallback", finish, parts, usage, subagents, error, created_millis AS "createdMillis", ` +
   `finished_millis AS "finishedMillis"`
 
 /** The columns of a message under the names of its fields. */
@@ -60,10 +60,17 @@ const changeKeyLength = 256
 /** An expression for `RETURNING` that tells of the changed row once the statement is committed. */
 export const notifyChange = `pg_notify('${changeChannel}', left(id, ${changeKeyLength}))`
 
-const { content, draft, error, parts, prompt, subagents, usage } = StoredMessage.fields
+const { content, draft, error, finish, parts, prompt, subagents, usage } = StoredMessage.fields
+
+/** The columns of the words that are shown, by their own names. */
+const TextColumns = Schema.Struct({
+  content: Schema.fromJsonString(content),
+  is_fallback: Schema.BooleanFromBit,
+  finish: Schema.NullOr(Schema.fromJsonString(finish.members[0]))
+})
 
 const ContentColumns = Schema.Struct({
-  content: Schema.fromJsonString(content),
+  ...TextColumns.fields,
   parts: Schema.fromJsonString(parts),
   usage: Schema.fromJsonString(usage),
   subagents: Schema.fromJsonString(subagents)
@@ -92,9 +99,12 @@ const ClaimColumns = Schema.Struct({
   draft: Schema.NullOr(Schema.fromJsonString(draft.members[0]))
 })
 
+const { is_fallback: isFallback, ...outcomeFields } = OutcomeColumns.fields
+
 const Row = Schema.Struct({
   ...StoredMessage.fields,
-  ...OutcomeColumns.fields,
+  ...outcomeFields,
+  isFallback,
   ...ClaimColumns.fields,
   request: Schema.NullOr(RequestColumn)
 })
@@ -140,21 +150,26 @@ export const encodeRequest = (request: StoredRequest) => {
     prompt: parts
   })
 }
-export const encodeText = Schema.encodeEffect(Schema.Struct({ content: ContentColumns.fields.content }))
-export const encodeContent = ({ subagents = [], ...content }: Content) =>
-  Schema.encodeEffect(ContentColumns)({ ...content, subagents })
-export const encodeOutcome = ({ subagents = [], ...outcome }: Outcome) =>
-  Schema.encodeEffect(OutcomeColumns)({ ...outcome, subagents })
+/** Only the fields of `Content`, with their defaults: the caller may hold more, an `Outcome` for example. */
+const columnsOf = ({ content, finish = null, isFallback = false, parts, subagents = [], usage }: Content) => ({
+  content,
+  is_fallback: isFallback,
+  finish,
+  parts,
+  usage,
+  subagents
+})
+/** The words of a cancel, in place of what the agent said. */
+export const encodeFallback = (content: string) =>
+  Schema.encodeEffect(TextColumns)({ content, is_fallback: true, finish: null })
+export const encodeContent = (content: Content) => Schema.encodeEffect(ContentColumns)(columnsOf(content))
+export const encodeOutcome = (outcome: Outcome) =>
+  Schema.encodeEffect(OutcomeColumns)({ ...columnsOf(outcome), status: outcome.status, error: outcome.error })
 export const encodeAsk = Schema.encodeEffect(AskColumn)
 export const encodeAnswer = Schema.encodeEffect(AnswerColumn)
 
 /** The reply of a message that has none yet. */
-export const emptyReply = Schema.encodeSync(ContentColumns)({
-  content: "",
-  parts: [],
-  usage: Usage.zero,
-  subagents: []
-})
+export const emptyReply = Schema.encodeSync(ContentColumns)(columnsOf({ content: "", parts: [], usage: Usage.zero }))
 
 /** Where a value does not fit its schema, by the top field alone: what lies deeper are the conversation's own words. */
 export const field = (error: Schema.SchemaError): string =>

@@ -94,7 +94,7 @@ export const make = Effect.fnUntraced(function*(
       const nowMillis = yield* Clock.currentTimeMillis
       return yield* isChanged(
         "release",
-        sql`UPDATE ${messages} SET lease_until_millis = ${nowMillis}
+        sql`UPDATE ${messages} SET lease_until_millis = ${nowMillis}, owner = NULL
           WHERE id = ${id} AND finished_millis IS NULL AND epoch = ${epoch} RETURNING id`
       )
     }),
@@ -105,6 +105,7 @@ export const make = Effect.fnUntraced(function*(
         "takeOver",
         id,
         sql`UPDATE ${messages} SET ${sql.update({ owner, lease_until_millis: nowMillis + millis })},
+            takeovers = CASE WHEN status = 'pending' AND owner IS NOT NULL THEN takeovers + 1 ELSE takeovers END,
             epoch = epoch + 1, revision = revision + 1
           WHERE id = ${id} AND finished_millis IS NULL AND lease_until_millis <= ${nowMillis}
           RETURNING ${ownColumns}${news}`
@@ -150,7 +151,7 @@ export const make = Effect.fnUntraced(function*(
 
     cancel: Effect.fnUntraced(function*(id, content) {
       const finished_millis = yield* Clock.currentTimeMillis
-      const changes = yield* encoded("cancel", SqlRows.encodeText({ content }))
+      const changes = yield* encoded("cancel", SqlRows.encodeFallback(content))
       for (let round = 0; round < maxRounds; round++) {
         const cancelled = yield* readChanged(
           "cancel",

@@ -92,6 +92,8 @@ export const result = (status: TurnResult["status"], ...parts: ReadonlyArray<Par
   promptId: ids.promptId,
   message: undefined,
   content: "",
+  isFallback: false,
+  finish: undefined,
   output: undefined,
   reply: Reply.result(reply(...parts)),
   subagents: [],

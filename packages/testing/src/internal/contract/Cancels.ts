@@ -26,6 +26,7 @@ export const cancels = (it: StoreTests): void => {
         ...owned,
         status: "cancelled",
         content: "Stopped by you.",
+        isFallback: true,
         revision: owned.revision + 1,
         finishedMillis
       })
@@ -79,7 +80,12 @@ export const cancels = (it: StoreTests): void => {
       yield* TestClock.adjust("1 second")
       const partial: Content = { content: "as far as it", parts: partsOf("as far as it"), usage: someUsage }
       assert.isTrue(yield* store.keepPartial(turn.id, 2, partial))
-      assert.deepStrictEqual(yield* stored(turn.id), { ...cancelled, ...partial, revision: cancelled.revision + 1 })
+      assert.deepStrictEqual(yield* stored(turn.id), {
+        ...cancelled,
+        ...partial,
+        isFallback: false,
+        revision: cancelled.revision + 1
+      })
     }))
 
   it.effect("takes nothing but the content from what was streamed, also when it is given more", () =>

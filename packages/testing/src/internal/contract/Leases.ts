@@ -107,7 +107,14 @@ export const leases = (it: StoreTests): void => {
       const taken = yield* store.takeOver(turn.id, { owner: "b", millis: 5_000 })
       assert.deepStrictEqual(
         taken,
-        Option.some({ ...held, epoch: 2, revision: 2, owner: "b", leaseUntilMillis: nowMillis + 5_000 })
+        Option.some({
+          ...held,
+          epoch: 2,
+          revision: 2,
+          takeovers: 1,
+          owner: "b",
+          leaseUntilMillis: nowMillis + 5_000
+        })
       )
       assert.deepStrictEqual(yield* store.getMessage(turn.id), taken)
       assert.deepStrictEqual(yield* store.takeOver(turn.id, leaseOf("c")), Option.none())
@@ -175,14 +182,80 @@ export const leases = (it: StoreTests): void => {
       assert.isFalse(yield* store.release(id, 1))
     }))
 
-  it.effect("makes an orphan of a released message at once", () =>
+  it.effect("counts how often a pending message was taken from an owner whose lease ran out", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* newTurn
+      yield* store.claim({ ...turn, lease: leaseOf("a") })
+      for (const owner of ["b", "c", "d"]) {
+        yield* TestClock.adjust("1 second")
+        yield* store.takeOver(turn.id, leaseOf(owner))
+      }
+      const taken = yield* stored(turn.id)
+      assert.deepInclude(taken, { epoch: 4, takeovers: 3, owner: "d" })
+      yield* TestClock.adjust("1 second")
+      assert.deepInclude(yield* store.claim({ ...turn, lease: leaseOf("e") }), { epoch: 5, takeovers: 4, owner: "e" })
+      yield* store.finalize(turn.id, 5, completed)
+      assert.deepInclude(yield* stored(turn.id), { takeovers: 4 })
+    }))
+
+  it.effect("counts no takeover where the owner let the message go, claims it again, or had no lease", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      yield* store.claim(turn)
+      yield* store.claim({ ...turn, lease: leaseOf("a") })
+      yield* TestClock.adjust("1 second")
+      assert.deepInclude(yield* store.claim({ ...turn, lease: leaseOf("a") }), { epoch: 4, takeovers: 0 })
+      yield* store.release(turn.id, 4)
+      assert.deepInclude(yield* store.claim({ ...turn, lease: leaseOf("b") }), { epoch: 5, takeovers: 0 })
+      yield* store.release(turn.id, 5)
+      yield* TestClock.adjust("1 second")
+      const taken = Option.getOrUndefined(yield* store.takeOver(turn.id, leaseOf("c")))
+      assert.deepInclude(taken, { epoch: 6, takeovers: 0, owner: "c" })
+    }))
+
+  it.effect("counts no takeover of a message that only waited", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* newTurn
+      const next = yield* newTurnOf(turn.conversationId)
+      yield* store.claim(turn)
+      yield* store.claim({ ...next, whenBusy: "queue", lease: leaseOf("a") })
+      yield* TestClock.adjust("1 second")
+      assert.deepInclude(yield* store.claim({ ...next, lease: leaseOf("b") }), { status: "queued", takeovers: 0 })
+      yield* TestClock.adjust("1 second")
+      const taken = Option.getOrUndefined(yield* store.takeOver(next.id, leaseOf("c")))
+      assert.deepInclude(taken, { status: "queued", epoch: 3, takeovers: 0 })
+      yield* store.cancel(turn.id, "")
+      yield* TestClock.adjust("1 second")
+      const comes = yield* store.claim({ ...next, lease: leaseOf("d") })
+      assert.deepInclude(comes, { status: "pending", epoch: 4, takeovers: 0 })
+    }))
+
+  it.effect("knows a claimant without a lease from the owner that let the message go", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* newTurn
+      const next = yield* newTurnOf(turn.conversationId)
+      yield* store.claim(turn)
+      yield* store.claim({ ...next, whenBusy: "queue", lease: leaseOf("a") })
+      yield* store.release(next.id, 1)
+      assert.deepInclude(yield* store.claim(next), { status: "queued", epoch: 2, owner: null, leaseUntilMillis: null })
+      assert.deepInclude(yield* store.claim(next), { status: "queued", epoch: 2 })
+      assert.isFalse(yield* store.renew(next.id, 1, leaseOf("a")))
+    }))
+
+  it.effect("makes an orphan of a released message at once, which nobody owns", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
       const held = yield* store.claim({ ...turn, lease: { owner: "a", millis: 3_600_000 } })
       const nowMillis = yield* Clock.currentTimeMillis
       assert.isTrue(yield* store.release(turn.id, 1))
-      assert.deepStrictEqual(yield* stored(turn.id), { ...held, leaseUntilMillis: nowMillis })
+      assert.deepStrictEqual(yield* stored(turn.id), { ...held, owner: null, leaseUntilMillis: nowMillis })
+      assert.isFalse(yield* store.renew(turn.id, 1, leaseOf("a")))
       assert.include((yield* store.listOrphans(Infinity)).map(({ id }) => id), turn.id)
       assert.isTrue(Option.isSome(yield* store.takeOver(turn.id, leaseOf("b"))))
     }))

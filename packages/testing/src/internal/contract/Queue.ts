@@ -259,6 +259,7 @@ export const queue = (it: StoreTests): void => {
         ...queued,
         status: "cancelled",
         content: "Never mind.",
+        isFallback: true,
         revision: 2,
         finishedMillis
       })

@@ -86,6 +86,8 @@ export const reading = (it: StoreTests): void => {
       const outcome: Outcome = {
         status: "error",
         content: text,
+        isFallback: true,
+        finish: text,
         parts: partsOf(text),
         usage: someUsage,
         subagents: subagentsOf(text),
@@ -140,7 +142,14 @@ export const reading = (it: StoreTests): void => {
         const turn = yield* newTurn
         yield* store.claim(turn)
         assert.strictEqual((yield* store.cancel(turn.id, text)).content, text)
-        const partial = { content: text, parts: partsOf(text), usage: someUsage, subagents: subagentsOf(text) }
+        const partial = {
+          content: text,
+          isFallback: false,
+          finish: text,
+          parts: partsOf(text),
+          usage: someUsage,
+          subagents: subagentsOf(text)
+        }
         assert.isTrue(yield* store.keepPartial(turn.id, 1, partial))
         assert.deepInclude(yield* stored(turn.id), partial)
       }

@@ -144,6 +144,8 @@ export const subagentsOf = (text: string): ReadonlyArray<Subagent> => [
 export const completed: Outcome = {
   status: "completed",
   content: "It is a workspace.",
+  isFallback: false,
+  finish: "stop",
   parts: partsOf("It is a workspace."),
   usage: someUsage,
   subagents: subagentsOf("It is a workspace."),
@@ -153,6 +155,8 @@ export const completed: Outcome = {
 export const failed: Outcome = {
   status: "error",
   content: "The model could not be reached.",
+  isFallback: true,
+  finish: null,
   parts: [],
   usage: Usage.zero,
   error: { tag: "Upstream", message: "the provider said 529" }

@@ -30,8 +30,9 @@ export const sequences = (it: StoreTests): void => {
             if (now === undefined) return assert.fail("a message is gone")
             assert.isAtLeast(now.epoch, old.epoch)
             assert.isAtLeast(now.revision, old.revision)
+            assert.include([0, now.epoch - old.epoch], now.takeovers - old.takeovers)
             if (now.revision === old.revision) {
-              assert.deepStrictEqual(now, { ...old, leaseUntilMillis: now.leaseUntilMillis })
+              assert.deepStrictEqual(now, { ...old, owner: now.owner, leaseUntilMillis: now.leaseUntilMillis })
             }
             if (old.status === "pending") assert.notStrictEqual(now.status, "queued")
             if (!isOpen(old.status)) {
@@ -53,6 +54,8 @@ const steps = [
   "queue the second",
   "take over the first",
   "take over the second",
+  "release the first",
+  "release the second",
   "let a second pass",
   "finalize the first",
   "finalize the second",
@@ -86,6 +89,9 @@ const ask = Effect.fnUntraced(function*(
     case "take over the first":
     case "take over the second":
       return yield* store.takeOver(turn.id, leaseOf("c"))
+    case "release the first":
+    case "release the second":
+      return yield* store.release(turn.id, epoch)
     case "let a second pass":
       return yield* TestClock.adjust("1 second")
     case "finalize the first":

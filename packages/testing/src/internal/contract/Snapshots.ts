@@ -26,20 +26,35 @@ export const snapshots = (it: StoreTests): void => {
       const pending = yield* store.claim(turn)
       yield* store.recordRequest(turn.id, 1, requestOf(turn.prompt))
       // An outcome holds more than a snapshot takes; a content without subagents has none.
-      for (const { content, parts, subagents, usage } of [failed, completed, failed]) {
-        const streamed = { content, parts, usage, ...(subagents !== undefined && { subagents }) }
+      for (
+        const { content, finish = null, isFallback = false, parts, subagents, usage } of [failed, completed, failed]
+      ) {
+        const streamed = { content, isFallback, finish, parts, usage, ...(subagents !== undefined && { subagents }) }
         assert.isTrue(yield* store.snapshot(turn.id, 1, { ...failed, ...streamed }))
         const message = yield* stored(turn.id)
         assert.deepStrictEqual(message, {
           ...pending,
           request: requestOf(turn.prompt),
           content,
+          isFallback,
+          finish,
           parts,
           usage,
           subagents: subagents ?? [],
           revision: message.revision
         })
       }
+    }))
+
+  it.effect("takes a snapshot that says nothing of its end for the agent's words, of which no step has ended", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      assert.isTrue(yield* store.snapshot(turn.id, 1, { ...failed, finish: "length" }))
+      assert.deepInclude(yield* stored(turn.id), { isFallback: true, finish: "length" })
+      assert.isTrue(yield* store.snapshot(turn.id, 1, { content: "I", parts: [], usage: someUsage }))
+      assert.deepInclude(yield* stored(turn.id), { content: "I", isFallback: false, finish: null })
     }))
 
   it.effect("gives a snapshot of any characters back", () =>
@@ -80,6 +95,6 @@ export const snapshots = (it: StoreTests): void => {
       const cancelled = yield* store.cancel(turn.id, "Stopped.")
       const { parts, usage } = completed
       const subagents = subagentsOf("It is a workspace.")
-      assert.deepInclude(cancelled, { content: "Stopped.", parts, usage, subagents })
+      assert.deepInclude(cancelled, { content: "Stopped.", isFallback: true, finish: null, parts, usage, subagents })
     }))
 }
