@@ -21,7 +21,7 @@ let rope = ""
 const decoder = makeDecoder()
 const read = (events: ReadonlyArray<string>) => {
   for (const event of decoder.push(Buffer.from(events.map(Wire.frame).join("")))) {
-    if (event._tag === "Connected" || event._tag === "Heartbeat") continue
+    if (event._tag === "Connected" || event._tag === "Heartbeat" || event._tag === "Unread") continue
     if (!isRope) reply = Reply.apply(reply, event)
     else if (event._tag === "PartDelta") rope += event.delta
   }

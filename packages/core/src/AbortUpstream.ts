@@ -11,7 +11,7 @@ import type { Ask } from "./Ask.ts"
 import { Client } from "./Client.ts"
 import type { RequestError, SessionNotFound } from "./ClientError.ts"
 import * as Exchange from "./Exchange.ts"
-import { knownIds, readExchange } from "./ReadExchange.ts"
+import { readExchange } from "./ReadExchange.ts"
 import * as Reply from "./Reply.ts"
 import { retrying } from "./Retrying.ts"
 
@@ -30,7 +30,7 @@ import { retrying } from "./Retrying.ts"
 export const abortAnswer = Effect.fn("Turn.abortAnswer")(function*(
   reply: Reply.Reply
 ): Effect.fn.Return<Exchange.Exchange, RequestError | SessionNotFound, Client> {
-  const read = readExchange(reply, knownIds(reply))
+  const read = readExchange(reply, reply)
   const before = Option.getOrUndefined(yield* Effect.option(read))
   if (before !== undefined && (Exchange.isFinal(before) || !before.isCurrent)) return before
   yield* retrying(abortTree(reply))

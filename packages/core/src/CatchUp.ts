@@ -13,7 +13,7 @@ import type { MessageId, SessionId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
 import type { SessionStatus } from "./Message.ts"
 import { syncPending } from "./PendingAsks.ts"
-import { knownIds, readExchange } from "./ReadExchange.ts"
+import { readExchange } from "./ReadExchange.ts"
 import { adoptSubagents } from "./ReadSubagents.ts"
 import * as Reply from "./Reply.ts"
 import { rereading } from "./Retrying.ts"
@@ -42,7 +42,7 @@ export const look = Effect.fn("Turn.look")(function*(
 ): Effect.fn.Return<Look, RequestError | SessionNotFound, Client> {
   const client = yield* Client
   const statuses = yield* rereading(client.statuses)
-  const exchange = yield* readExchange(ids, knownIds(live.current()))
+  const exchange = yield* readExchange(ids, live.current())
   return { exchange, statuses, isIdle: !statuses.has(ids.sessionId) }
 })
 

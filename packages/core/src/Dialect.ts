@@ -45,13 +45,27 @@ export interface SessionPatch {
 }
 
 /**
- * Messages, oldest first. `before` is the cursor of the page with older ones; absent on the last page.
+ * A message in a list whose id cannot be read; it stands behind the message `after`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface UnreadMessage {
+  readonly field: string
+  readonly after: MessageId | undefined
+  readonly createdMillis: number | undefined
+}
+
+/**
+ * Messages, oldest first. `before` is the cursor of the page with older ones; absent on the last page. `unread` are those whose
+ * id cannot be read.
  *
  * @category models
  * @since 0.1.0
  */
 export interface MessagePage {
   readonly messages: ReadonlyArray<Message>
+  readonly unread?: ReadonlyArray<UnreadMessage>
   readonly before: Option.Option<string>
 }
 

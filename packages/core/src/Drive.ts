@@ -51,7 +51,7 @@ import * as Exchange from "./Exchange.ts"
 import type { AssistantMessageId, ConversationId, MessageId, SessionId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
 import { takePending } from "./PendingAsks.ts"
-import { knownIds, promptOnce, readExchange } from "./ReadExchange.ts"
+import { promptOnce, readExchange, unreadAnswer } from "./ReadExchange.ts"
 import * as Reply from "./Reply.ts"
 import { Tracer } from "./Tracer.ts"
 import * as TurnClock from "./TurnClock.ts"
@@ -173,6 +173,8 @@ export const drive = Effect.fn("Turn.drive")(
           return yield* new StaleSession({ sessionId, silentMillis: deadlines.silentMillis() })
         } else if (!deadlines.isIdleForSure() || signals.isLost()) {
           deadlines.lookAgain({ sinceMillis, isIdle: true })
+        } else if (view.exchange.unread.hidden[0] !== undefined && live.current().frame.failure === undefined) {
+          return yield* unreadAnswer(view.exchange.unread.hidden[0])
         } else if (isWithoutAnswer(view, live.current(), hadGap)) {
           return view.exchange
         } else if (resumes >= maxResumes || (view.exchange.isAccepted && !view.exchange.isCurrent)) {
@@ -238,7 +240,7 @@ const lookForEnd = Effect.fnUntraced(function*(
   ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
   live: LiveReply
 ): Effect.fn.Return<View, RequestError | SessionNotFound, Client> {
-  const exchange = yield* readExchange(ids, knownIds(live.current()))
+  const exchange = yield* readExchange(ids, live.current())
   return Exchange.isFinal(exchange) ? { exchange, isIdle: true } : yield* CatchUp.look(ids, live)
 })
 
@@ -262,7 +264,7 @@ const ifPossible = <A, E extends { readonly isRetryable: boolean }, R>(look: Eff
 const isRetryable = (error: { readonly isRetryable: boolean }): boolean => error.isRetryable
 
 const isOver = ({ exchange, isIdle }: View): boolean =>
-  Exchange.isFinal(exchange) || (isIdle && Exchange.isRefused(exchange))
+  isIdle ? Exchange.isFinalWhenIdle(exchange) : Exchange.isFinal(exchange)
 
 /** The server is idle and will say no more: it failed the turn, or ended it, on an unbroken stream, without a message. */
 const isWithoutAnswer = ({ exchange }: View, reply: Reply.Reply, hadGap: boolean): boolean =>

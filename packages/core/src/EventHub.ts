@@ -261,11 +261,19 @@ const openConnection = Effect.fnUntraced(function*(
     }
   }
 
+  /** What an unreadable event said is read from the server, as after any other gap. */
+  const missed = (sessionId: SessionId | undefined): void => {
+    for (const { isLive, subscriber } of sessionId === undefined ? members : routes.get(sessionId) ?? []) {
+      if (isLive) subscriber.onGap()
+    }
+  }
+
   const onRead = (events: ReadonlyArray<ServerEvent>): void => {
     lastReadMillis = clock.currentTimeMillisUnsafe()
     for (const event of events) {
       if (event._tag === "Connected") onConnected()
       else if (event._tag === "Heartbeat") { for (const { subscriber } of members) subscriber.onHeartbeat() }
+      else if (event._tag === "Unread") missed(event.sessionId)
       else dispatch(event)
     }
     if (dirty.length > 0) isFlushDue.openUnsafe()

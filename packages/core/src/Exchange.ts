@@ -7,6 +7,7 @@
  *
  * @since 0.1.0
  */
+import type { UnreadMessage } from "./Dialect.ts"
 import type { MessageId, SessionId } from "./Ids.ts"
 import { followingOf } from "./internal/ReplyMessages.ts"
 import type { AssistantMessage, Message } from "./Message.ts"
@@ -41,27 +42,48 @@ export interface Exchange {
   readonly isCurrent: boolean
   readonly messages: ReadonlyArray<Message>
   readonly steps: ReadonlyArray<Step>
+  readonly unread: UnreadFields
 }
 
 /**
- * Picks the turn's messages, oldest first.
+ * The fields that nobody could read, behind the prompt.
+ *
+ * **Details**
+ *
+ * `lost`: without them the text of the answer is not whole. `hidden`: of messages that may be steps of the answer, behind all
+ * those that are known to be. `other`: of further parts of the steps.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface UnreadFields {
+  readonly lost: ReadonlyArray<string>
+  readonly hidden: ReadonlyArray<string>
+  readonly other: ReadonlyArray<string>
+}
+
+/**
+ * Picks the turn's messages, oldest first. `unread` are the messages without a readable id.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const fromMessages = (
   ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
-  messages: ReadonlyArray<Message>
+  messages: ReadonlyArray<Message>,
+  unread: ReadonlyArray<UnreadMessage> = []
 ): Exchange => {
   const { continuations, isAccepted, isCurrent } = followingOf(ids.promptId, messages)
   const answered = new Set([ids.promptId, ...continuations])
   const own = messages.filter(({ info }) => answered.has(info.role === "assistant" ? info.parentId : info.id))
+  const steps = own.flatMap(({ info, parts }) => (info.role === "assistant" ? [{ info, parts }] : []))
   return {
     ...ids,
     isAccepted,
     isCurrent,
     messages: own,
-    steps: own.flatMap(({ info, parts }) => (info.role === "assistant" ? [{ info, parts }] : []))
+    steps,
+    unread: unreadFields(ids.promptId, steps.at(-1)?.info.id, messages, own, unread)
   }
 }
 
@@ -93,6 +115,20 @@ export const isFinal = (self: Exchange): boolean => {
   // Some providers say `stop` where tools are called: the model is called again all the same (1.18.33).
   const goesOn = finish === "stop" && structured === undefined && last.parts.some(({ type }) => type === "tool")
   return !goesOn && isLast(last.info)
+}
+
+/**
+ * Whether nothing more is to come from a session that is idle: the answer has ended, was refused, or has an end although its time
+ * cannot be read.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isFinalWhenIdle = (self: Exchange): boolean => {
+  if (isFinal(self) || isRefused(self)) return true
+  const last = self.messages.at(-1)?.info
+  return last?.role === "assistant" && last.finish !== undefined &&
+    isFinal({ ...self, messages: self.messages.map(ended) })
 }
 
 /**
@@ -147,3 +183,47 @@ export const reconcile = (self: Exchange, reply: Reply.Reply): Reply.Reply => Re
  * @since 0.1.0
  */
 export const merge = (self: Exchange, reply: Reply.Reply): Reply.Reply => Reply.merge(reply, self.messages)
+
+// internal
+
+const ended = (message: Message): Message =>
+  message.info.role === "assistant"
+    ? { ...message, info: { ...message.info, completedMillis: message.info.completedMillis ?? 0 } }
+    : message
+
+const fieldsOf = (all: ReadonlyArray<{ readonly field: string }>) => all.map(({ field }) => field)
+
+const unreadFields = (
+  promptId: MessageId,
+  lastId: MessageId | undefined,
+  messages: ReadonlyArray<Message>,
+  own: ReadonlyArray<Message>,
+  unread: ReadonlyArray<UnreadMessage>
+): UnreadFields => {
+  const parts = own.flatMap(({ info, unread = [] }) =>
+    info.role === "assistant" && !info.isSummary
+      ? unread.map(({ field, isText }) => ({ field: `${field} of ${info.id}`, isText }))
+      : []
+  )
+  const opaque = messages.flatMap(({ info, parts }) =>
+    info.role === "opaque" && info.id > promptId
+      ? [{
+        field: `${info.field} of ${info.id}`,
+        isBehind: lastId === undefined || info.id > lastId,
+        isText: parts.some(({ type }) => type === "text")
+      }]
+      : []
+  )
+  const nameless = unread.flatMap(({ after, field }) =>
+    after !== undefined && after >= promptId
+      ? [{ field: `${field} behind ${after}`, isBehind: lastId === undefined || after >= lastId, isText: true }]
+      : []
+  )
+  const unknown = [...opaque, ...nameless]
+  const between = unknown.filter(({ isBehind, isText }) => !isBehind && isText)
+  return {
+    lost: fieldsOf([...parts.filter(({ isText }) => isText), ...between]),
+    hidden: fieldsOf(unknown.filter(({ isBehind }) => isBehind)),
+    other: fieldsOf(parts.filter(({ isText }) => !isText))
+  }
+}

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { MessageId, SessionId } from "./Ids.ts"
+import type { MessageId, PartId, SessionId } from "./Ids.ts"
 import type { WirePart } from "./Part.ts"
 import type { UpstreamFailure } from "./Upstream.ts"
 import type { Usage } from "./Usage.ts"
@@ -77,14 +77,55 @@ export const isLast = ({ completedMillis, finish, isSummary, structured }: Assis
 export type MessageInfo = UserMessage | AssistantMessage
 
 /**
- * A message with its parts, as the server stores it.
+ * A stored message of which not enough can be read to know whose it is. It counts as nobody's. `field` is what is missing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface OpaqueMessage {
+  readonly role: "opaque"
+  readonly id: MessageId
+  readonly sessionId: SessionId
+  readonly createdMillis: number
+  readonly field: string
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type StoredInfo = MessageInfo | OpaqueMessage
+
+/**
+ * A stored part that cannot be read.
+ *
+ * **Details**
+ *
+ * `at` is the number of readable parts before it, and `field` the path of what is missing. `isText`: it is, or may be, text of an
+ * answer. `part` is the rest of it where only its id is missing. `isList`: it stands for all parts of the message.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface UnreadPart {
+  readonly at: number
+  readonly field: string
+  readonly id: PartId | undefined
+  readonly isText: boolean
+  readonly part: WirePart | undefined
+  readonly isList?: boolean
+}
+
+/**
+ * A message with its parts, as the server stores it. `unread` are the parts that cannot be read.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Message {
-  readonly info: MessageInfo
+  readonly info: StoredInfo
   readonly parts: ReadonlyArray<WirePart>
+  readonly unread?: ReadonlyArray<UnreadPart>
 }
 
 /**

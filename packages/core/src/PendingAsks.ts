@@ -103,7 +103,8 @@ const isWaitedFor = Effect.fnUntraced(function*({ sessionId, tool }: Ask): Effec
   const client = yield* Client
   return yield* rereading(client.getMessage(sessionId, tool.messageId)).pipe(
     Effect.map(({ info }) =>
-      info.role === "assistant" && info.completedMillis === undefined && info.error === undefined
+      info.role === "opaque" ||
+      (info.role === "assistant" && info.completedMillis === undefined && info.error === undefined)
     ),
     Effect.catchTag("MessageNotFound", () => Effect.succeed(false)),
     // It cannot be read; its session works on something.

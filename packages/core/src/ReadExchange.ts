@@ -7,10 +7,12 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { Client } from "./Client.ts"
 import type { RequestError, SessionNotFound } from "./ClientError.ts"
+import { DecodeError } from "./ClientError.ts"
+import type { UnreadMessage } from "./Dialect.ts"
 import * as Exchange from "./Exchange.ts"
 import type { IdFloor, MessageId, SessionId } from "./Ids.ts"
 import type { Message } from "./Message.ts"
-import type * as Reply from "./Reply.ts"
+import * as Reply from "./Reply.ts"
 import { rereading } from "./Retrying.ts"
 import type { StoredRequest } from "./SessionStore.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
@@ -26,14 +28,16 @@ export const baseline = Effect.fn("Turn.baseline")(function*(
   sessionId: SessionId
 ): Effect.fn.Return<IdFloor, RequestError | SessionNotFound, Client> {
   const client = yield* Client
-  const newest = yield* rereading(client.listMessages(sessionId, { limit: 1 })).pipe(
-    Effect.map(({ messages }) => messages.at(-1)?.info),
+  const page = yield* rereading(client.listMessages(sessionId, { limit: 1 })).pipe(
     // After a prompt with a `format`, 1.18.33 answers 400 to every list: the time of the last change serves as well.
     Effect.catchIf(isUnlistable, () => Effect.undefined)
   )
+  const newest = page?.messages.at(-1)?.info
   if (newest !== undefined) return { newestMessageId: newest.id, sessionUpdatedMillis: newest.createdMillis }
   const session = yield* rereading(client.getSession(sessionId))
-  return { newestMessageId: undefined, sessionUpdatedMillis: session.updatedMillis }
+  // Where the id of the newest message cannot be read, the millisecond after it sorts behind it.
+  const unreadMillis = page?.unread?.map(({ createdMillis = 0 }) => createdMillis + 1) ?? []
+  return { newestMessageId: undefined, sessionUpdatedMillis: Math.max(session.updatedMillis, ...unreadMillis) }
 })
 
 /**
@@ -76,46 +80,56 @@ export const promptOnce = Effect.fn("Turn.promptOnce")(function*(
  *
  * **Details**
  *
- * `known` are the ids of the turn's own messages, as the stream told them. What no page gives of them is read by its id.
+ * `reply` is what the stream told of the turn. Messages of it that no page gives are read by their ids, and what cannot be read
+ * of one is taken from it.
  *
  * @category steps
  * @since 0.1.0
  */
 export const readExchange = Effect.fn("Turn.readExchange")(function*(
   ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
-  known: ReadonlyArray<MessageId> = []
+  reply: Reply.Reply = Reply.make(ids)
 ): Effect.fn.Return<Exchange.Exchange, RequestError | SessionNotFound, Client> {
-  const { isWhole, messages } = yield* readSince(ids, known)
-  const exchange = Exchange.fromMessages(ids, messages)
+  const { isWhole, messages, unread } = yield* readSince(ids, reply)
+  const exchange = Exchange.fromMessages(ids, messages, unread)
   return isWhole || exchange.isAccepted
     ? exchange
     : { ...exchange, isAccepted: yield* hasMessage(ids.sessionId, ids.promptId) }
 })
 
 /**
- * Reads what a session has since the prompt, as {@link readBackTo} does; of the `known` ids, what no page gives is read by its id.
+ * The failure of a turn whose answer has an unreadable field.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const unreadAnswer = (field: string): DecodeError =>
+  new DecodeError({ operation: "read the answer", reason: `${field} is missing or odd` })
+
+/**
+ * Reads what a session has since the prompt, as {@link readBackTo} does; messages of the reply that no page gives are read by their
+ * ids. What cannot be read is filled in from the reply.
  *
  * @category steps
  * @since 0.1.0
  */
 export const readSince = Effect.fnUntraced(function*(
   { promptId, sessionId }: { readonly sessionId: SessionId; readonly promptId: MessageId },
-  known: ReadonlyArray<MessageId>
+  reply: Reply.Reply
 ) {
-  const page = yield* readBackTo(sessionId, promptId)
-  if (page.isWhole) return page
-  const read = new Set(page.messages.map(({ info }) => info.id))
-  const others = yield* readOneByOne(sessionId, known.filter((id) => !read.has(id)))
-  return { messages: [...others, ...page.messages].toSorted(byId), isWhole: false }
+  const { isWhole, messages, unread } = yield* readBackTo(sessionId, promptId)
+  const read = new Set(messages.map(({ info }) => info.id))
+  const missing = isWhole && unread.length === 0
+    ? []
+    : reply.frame.messages.flatMap(({ id }) => (read.has(id) ? [] : [id]))
+  const others = yield* readOneByOne(sessionId, missing)
+  return {
+    messages: [...others, ...messages].toSorted(byId).map((message) => Reply.fillIn(reply, message)),
+    isWhole,
+    // A message that was read by its id is no longer missing from the list.
+    unread: unread.slice(others.length)
+  }
 })
-
-/**
- * The ids of the messages that a reply knows of.
- *
- * @category getters
- * @since 0.1.0
- */
-export const knownIds = ({ frame }: Reply.Reply): ReadonlyArray<MessageId> => frame.messages.map(({ id }) => id)
 
 /**
  * Reads the newest messages of a session, back to the one with that id or the first that is older. `isWhole` is `false` where the
@@ -133,12 +147,17 @@ export const readBackTo = Effect.fnUntraced(function*(
   sessionId: SessionId,
   oldestId: MessageId
 ): Effect.fn.Return<
-  { readonly messages: ReadonlyArray<Message>; readonly isWhole: boolean },
+  {
+    readonly messages: ReadonlyArray<Message>
+    readonly unread: ReadonlyArray<UnreadMessage>
+    readonly isWhole: boolean
+  },
   RequestError | SessionNotFound,
   Client
 > {
   const client = yield* Client
   const pages: Array<ReadonlyArray<Message>> = []
+  const unread: Array<UnreadMessage> = []
   let limit = pageSize
   let before: string | undefined
   while (true) {
@@ -146,18 +165,19 @@ export const readBackTo = Effect.fnUntraced(function*(
       .pipe(
         Effect.catchIf(isUnlistable, () => Effect.undefined)
       )
-    if (page === undefined && limit === 1) return { messages: pages.flat(), isWhole: false }
+    if (page === undefined && limit === 1) return { messages: pages.flat(), unread, isWhole: false }
     if (page === undefined) {
       limit = 1
       continue
     }
     pages.unshift(page.messages)
+    unread.unshift(...page.unread ?? [])
     // Ids sort by time: past a page with an older message nothing is looked for.
     if (page.messages.some(({ info }) => info.id <= oldestId)) break
     before = Option.getOrUndefined(page.before)
     if (before === undefined) break
   }
-  return { messages: pages.flat(), isWhole: true }
+  return { messages: pages.flat(), unread, isWhole: true }
 })
 
 // internal
@@ -171,7 +191,7 @@ const hasMessage = Effect.fnUntraced(function*(sessionId: SessionId, id: Message
     Effect.as(true),
     Effect.catchTag("MessageNotFound", () => Effect.succeed(false)),
     // It is there, and cannot be read: 1.18.33 answers like this for a prompt with a `format`.
-    Effect.catchIf(isUnlistable, () => Effect.succeed(true))
+    Effect.catchIf((error) => isUnlistable(error) || error._tag === "DecodeError", () => Effect.succeed(true))
   )
 })
 
@@ -184,7 +204,7 @@ const readOneByOne = Effect.fnUntraced(function*(sessionId: SessionId, ids: Read
     ids,
     (id) =>
       rereading(client.getMessage(sessionId, id)).pipe(
-        Effect.catchTag("MessageNotFound", () => Effect.undefined),
+        Effect.catchTag(["MessageNotFound", "DecodeError"], () => Effect.undefined),
         Effect.catchIf(isUnlistable, () => Effect.undefined)
       ),
     { concurrency: 4 }

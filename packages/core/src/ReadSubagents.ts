@@ -17,7 +17,7 @@ import type { Subscription } from "./EventHub.ts"
 import type { SessionId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
 import type { Message, SessionStatus } from "./Message.ts"
-import { knownIds, readSince } from "./ReadExchange.ts"
+import { readSince } from "./ReadExchange.ts"
 import * as Reply from "./Reply.ts"
 import { rereading } from "./Retrying.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
@@ -152,4 +152,4 @@ const listChildren = Effect.fnUntraced(function*(id: SessionId) {
   return yield* rereading(client.children(id))
 })
 
-const readMessages = (reply: Reply.Reply) => Effect.map(readSince(reply, knownIds(reply)), ({ messages }) => messages)
+const readMessages = (reply: Reply.Reply) => Effect.map(readSince(reply, reply), ({ messages }) => messages)

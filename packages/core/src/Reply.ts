@@ -59,6 +59,7 @@ import type { TurnEvent } from "./TurnEvent.ts"
 import * as Usage from "./Usage.ts"
 
 export type { Entry, PartEntry, TodosEntry } from "./internal/ReplyEntry.ts"
+export { fillIn } from "./internal/ReplyReconcile.ts"
 export { isInTree, syncAsks } from "./internal/ReplySessions.ts"
 export type { Frame, MessageState, Reply, Retry, SubagentState } from "./internal/ReplyState.ts"
 export { make } from "./internal/ReplyState.ts"

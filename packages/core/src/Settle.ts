@@ -9,7 +9,7 @@ import type { RequestError, SessionNotFound } from "./ClientError.ts"
 import * as Exchange from "./Exchange.ts"
 import type { AssistantMessageId, ConversationId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
-import { knownIds, readExchange } from "./ReadExchange.ts"
+import { readExchange, unreadAnswer } from "./ReadExchange.ts"
 import { readSubagents } from "./ReadSubagents.ts"
 import * as Reply from "./Reply.ts"
 import { Tracer } from "./Tracer.ts"
@@ -42,7 +42,7 @@ export const settle = Effect.fn("Turn.settle")(function*(
   let settled = exchange
   if (isEmpty(settled, live)) {
     yield* Effect.sleep(yield* TurnPolicy.EmptyStreamRetry)
-    settled = yield* readExchange(exchange, knownIds(live.current()))
+    settled = yield* readExchange(exchange, live.current())
     reconcile(settled, live)
     if (!isEmpty(settled, live)) {
       yield* tracer.emit("response.recovered_from_exchange", { message_id: ids.messageId })
@@ -53,6 +53,9 @@ export const settle = Effect.fn("Turn.settle")(function*(
   if (failure !== undefined && UpstreamFailures.isAborted(failure)) {
     return yield* new TurnCancelled({ messageId: ids.messageId })
   }
+  const { hidden, lost, other } = settled.unread
+  const field = lost[0] ?? (isEmpty(settled, live) ? hidden[0] ?? other[0] : undefined)
+  if (failure === undefined && field !== undefined) return yield* unreadAnswer(field)
   if (failure === undefined ? !isEmpty(settled, live) : UpstreamFailures.isWithoutOutput(failure)) return settled
   yield* tracer.emit("response.error", {
     reason: failure === undefined ? "empty_stream" : "upstream_llm_error",

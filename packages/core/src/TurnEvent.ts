@@ -128,9 +128,21 @@ export type TurnEvent =
   | AskResolved
 
 /**
+ * An event that the server must be asked about, because it cannot be read and no later event repeats it: somebody asks
+ * something, or was answered. Without a session it may be anybody's.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Unread {
+  readonly _tag: "Unread"
+  readonly sessionId: SessionId | undefined
+}
+
+/**
  * One item of a server's event stream: an event of a session, or a sign of life.
  *
  * @category models
  * @since 0.1.0
  */
-export type ServerEvent = TurnEvent | { readonly _tag: "Connected" } | { readonly _tag: "Heartbeat" }
+export type ServerEvent = TurnEvent | Unread | { readonly _tag: "Connected" } | { readonly _tag: "Heartbeat" }

@@ -1,8 +1,9 @@
 import { assert, it } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
-import type { MessageId, SessionId } from "@opencode-turn/core/Ids"
+import type { SessionId } from "@opencode-turn/core/Ids"
 import { makePromptIds } from "@opencode-turn/core/Ids"
 import { baseline, promptOnce, readExchange } from "@opencode-turn/core/ReadExchange"
+import * as Reply from "@opencode-turn/core/Reply"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import * as Faults from "@opencode-turn/testing/Faults"
 import type { Step } from "@opencode-turn/testing/ModelScript"
@@ -75,7 +76,7 @@ it.effect("pages back over what came after the prompt", () =>
     const { id } = yield* client.createSession({})
     const ids = yield* post(id, [{ text: "mine" }])
     yield* fill(id, 130)
-    const exchange = yield* readExchange(ids, [])
+    const exchange = yield* readExchange(ids)
     assert.isTrue(exchange.isAccepted)
     assert.isFalse(exchange.isCurrent)
     assert.strictEqual(exchange.steps.length, 1)
@@ -87,7 +88,7 @@ it.effect("finds nothing of a prompt that the server has not got", () =>
     const client = yield* Client
     const { id } = yield* client.createSession({})
     const ids = yield* makePromptIds(yield* baseline(id), 1)
-    const exchange = yield* readExchange({ sessionId: id, promptId: ids.promptId }, [])
+    const exchange = yield* readExchange({ sessionId: id, promptId: ids.promptId })
     assert.isFalse(exchange.isAccepted)
     assert.deepStrictEqual(exchange.steps, [])
   }).pipe(Effect.provide(layer())))
@@ -125,16 +126,15 @@ it.effect("reads message by message where a session cannot be listed, also witho
     const fake = yield* FakeOpencode
     const { id } = yield* client.createSession({})
     const ids = yield* post(id, tape)
-    const known = (yield* client.listMessages(id, { limit: 9 })).messages.flatMap((
-      { info }
-    ): ReadonlyArray<MessageId> => info.role === "assistant" ? [info.id] : [])
+    const { messages } = yield* client.listMessages(id, { limit: 9 })
+    const known = Reply.fromMessages(ids, messages)
     yield* fake.fail(isList, Faults.status(400), Infinity)
     yield* fake.fail({ path: new RegExp(`/message/${ids.promptId}$`) }, Faults.status(400), Infinity)
     const exchange = yield* readExchange(ids, known)
     assert.isTrue(exchange.isAccepted)
     assert.deepStrictEqual(exchange.steps.map(({ info }) => info.finish), ["tool-calls", "stop"])
     // One of them is gone: then it is not part of the exchange.
-    yield* fake.fail({ path: new RegExp(`/message/${known[0]}$`) }, Faults.status(404))
+    yield* fake.fail({ path: new RegExp(`/message/${known.frame.messages[0]?.id}$`) }, Faults.status(404))
     assert.strictEqual((yield* readExchange(ids, known)).steps.length, 1)
   }).pipe(Effect.provide(layer())))
 
@@ -154,12 +154,12 @@ it.effect("reads again what arrived cut short, a few times", () =>
     const { id } = yield* client.createSession({})
     const ids = yield* post(id, tape)
     yield* fake.fail(isList, Faults.malformed, 2)
-    const reading = yield* Effect.forkChild(readExchange(ids, []))
+    const reading = yield* Effect.forkChild(readExchange(ids))
     yield* TestClock.adjust("2 seconds")
     assert.strictEqual((yield* Fiber.join(reading)).steps.length, 2)
 
     yield* fake.fail(isList, Faults.malformed, Infinity)
-    const failing = yield* Effect.forkChild(Effect.flip(readExchange(ids, [])))
+    const failing = yield* Effect.forkChild(Effect.flip(readExchange(ids)))
     yield* TestClock.adjust("10 seconds")
     assert.strictEqual((yield* Fiber.join(failing))._tag, "DecodeError")
   }).pipe(Effect.provide(layer())))

@@ -26,10 +26,10 @@ export interface Tape {
 const directory = new URL("./fixtures/", import.meta.url)
 
 const decode = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Struct({
-  sessionId: Wire.WireSession.fields.id,
-  promptId: Wire.WireMessage.fields.info.members[0].fields.id,
+  sessionId: Wire.SessionId,
+  promptId: Wire.MessageId,
   events: Schema.Array(Schema.Unknown),
-  messages: Schema.Array(Wire.WireMessage)
+  messages: Schema.Array(Schema.Unknown)
 })))
 
 const load = (name: string): Tape => {
@@ -40,7 +40,7 @@ const load = (name: string): Tape => {
     ids: { sessionId, promptId },
     wire,
     events: wire.flatMap((json) => Events.decodeEvent(json) ?? []),
-    messages: messages.map(Wire.toMessage)
+    messages: Wire.toMessages(messages, sessionId).messages
   }
 }
 
@@ -60,11 +60,11 @@ export const empty = (tape: Tape): Reply.Reply => Reply.make(tape.ids)
 export const step = (reply: Reply.Reply, event: ServerEvent): Reply.Reply => {
   if (event._tag === "Heartbeat") return reply
   if (event._tag === "Connected") return reply.eventCount === 0 ? reply : Reply.markGap(reply)
-  return Reply.apply(reply, event)
+  return event._tag === "Unread" ? Reply.markGap(reply) : Reply.apply(reply, event)
 }
 
 export const play = (tape: Tape, events: ReadonlyArray<ServerEvent> = tape.events): Reply.Reply =>
   events.reduce(step, empty(tape))
 
 export const isTurnEvent = (event: ServerEvent): event is TurnEvent =>
-  event._tag !== "Connected" && event._tag !== "Heartbeat"
+  event._tag !== "Connected" && event._tag !== "Heartbeat" && event._tag !== "Unread"

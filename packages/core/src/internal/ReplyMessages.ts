@@ -73,7 +73,7 @@ export const followingOf = (promptId: MessageId, messages: ReadonlyArray<Message
       if (info.parentId === promptId || continuations.includes(info.parentId)) last = info
     } else if (info.id === promptId) {
       isAccepted = true
-    } else if (isAccepted && isCurrent) {
+    } else if (info.role === "user" && isAccepted && isCurrent) {
       if (info.isContinuation || isReplay(last, info)) {
         continuations.push(info.id)
         last = undefined

@@ -4,8 +4,8 @@
  *
  * @since 0.1.0
  */
-import type { PartId } from "../Ids.ts"
-import type { Message, MessageInfo } from "../Message.ts"
+import { PartId } from "../Ids.ts"
+import type { Message, StoredInfo, UnreadPart } from "../Message.ts"
 import { isLast } from "../Message.ts"
 import type { WirePart } from "../Part.ts"
 import type { Entry } from "./ReplyEntry.ts"
@@ -20,7 +20,7 @@ export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
   let merged = followingOf(self.promptId, messages).continuations.reduce(continueTurn, self)
   let before: PartId | undefined
   for (const { info, parts } of messages) {
-    if (info.sessionId !== self.sessionId) continue
+    if (info.sessionId !== self.sessionId || info.role === "opaque") continue
     const base = { eventId: undefined, sessionId: info.sessionId }
     merged = applyMessage(merged, { _tag: "MessageUpdated", ...base, info })
     for (const part of parts) {
@@ -43,7 +43,7 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
   const entries: Array<Entry> = []
   const states: Array<MessageState> = []
   for (const { info, parts } of messages) {
-    if (info.role === "user") continue
+    if (info.role !== "assistant") continue
     const ownership = ownershipOf(self.promptId, continuations, info)
     if (ownership === "foreign") continue
     states.push({ id: info.id, ownership, info })
@@ -68,10 +68,91 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
   }
 }
 
+/**
+ * A stored message with what the stream told of it in place of what cannot be read.
+ *
+ * **Details**
+ *
+ * A message stays with the prompt that it answers, and one that has ended has ended, unless a gap may hide why that changed. A part
+ * that cannot be read is the streamed one of its id, or, without an id, the next one that the record lacks. A text counts only once
+ * it is closed. Of a message whose end was streamed without a gap, every part is known: what the stream did not bring is no text.
+ *
+ * @category folding
+ * @since 0.1.0
+ */
+export const fillIn = (self: Reply, message: Message): Message => {
+  const info = withStreamed(self, message.info)
+  if (message.unread === undefined) return info === message.info ? message : { ...message, info }
+  const streamed = current(self).flatMap((entry) => {
+    const part = ReplyEntry.toPart(entry)
+    return part.type !== "todos" && part.messageId === info.id ? [part] : []
+  })
+  const ids = new Set([...message.parts, ...message.unread].map(({ id }) => id))
+  const spare = streamed.filter(({ id }) => !ids.has(id))
+  const state = self.frame.messages.find(({ id }) => id === info.id)
+  const isTold = !self.frame.hasGap && state !== undefined && hasEnded(state.info)
+  const parts: Array<WirePart> = []
+  const unread: Array<UnreadPart> = []
+  const unreadAt = (at: number) => message.unread?.filter((part) => part.at === at) ?? []
+  for (let at = 0; at <= message.parts.length; at++) {
+    for (const flaw of unreadAt(at)) {
+      if (flaw.isList === true) {
+        parts.push(...spare.splice(0))
+        if (!isTold || parts.some((part) => !isClosed(part))) unread.push(flaw)
+        continue
+      }
+      const place = flaw.id === undefined
+        ? spare.findIndex(({ type }) => flaw.part === undefined || type === flaw.part.type)
+        : -1
+      const known = flaw.id === undefined
+        ? spare.splice(place, place === -1 ? 0 : 1)[0]
+        : streamed.find(({ id }) => id === flaw.id)
+      if (flaw.part !== undefined) {
+        parts.push({ ...flaw.part, id: known?.id ?? PartId.make(`${info.id}_${at}_${parts.length}`) })
+      } else if (known !== undefined && isClosed(known)) parts.push(known)
+      else if (known !== undefined || !isTold) unread.push({ ...flaw, at: parts.length })
+    }
+    const part = message.parts[at]
+    if (part !== undefined) parts.push(part)
+  }
+  return { info, parts, ...(unread.length > 0 && { unread }) }
+}
+
 // internal
 
+const isClosed = (part: WirePart): boolean => (part.type !== "text" && part.type !== "reasoning") || part.isComplete
+
+const withStreamed = (self: Reply, info: StoredInfo): StoredInfo => {
+  const { continuations, hasGap, messages, userMessages } = self.frame
+  const { id } = info
+  if (info.role === "user") return info
+  const state = messages.find((message) => message.id === id)
+  if (state === undefined) {
+    const isContinuation = continuations.includes(id)
+    return info.role === "opaque" && (isContinuation || userMessages.includes(id))
+      ? { role: "user", id, sessionId: info.sessionId, createdMillis: info.createdMillis, isContinuation }
+      : info
+  }
+  const streamed = state.info
+  if (info.role === "opaque") return streamed
+  if (state.ownership === "foreign") return info
+  return {
+    ...info,
+    parentId: streamed.parentId,
+    isSummary: info.isSummary || streamed.isSummary,
+    structured: info.structured ?? streamed.structured,
+    directory: info.directory ?? streamed.directory,
+    worktree: info.worktree ?? streamed.worktree,
+    ...(!hasGap && {
+      completedMillis: info.completedMillis ?? streamed.completedMillis,
+      finish: info.finish ?? streamed.finish,
+      error: info.error ?? streamed.error
+    })
+  }
+}
+
 /** A text that its message left open and empty is that of a try of the model that failed (1.18.33), and grows no more. */
-const isTakenBack = (info: MessageInfo, part: WirePart): boolean =>
+const isTakenBack = (info: StoredInfo, part: WirePart): boolean =>
   info.role === "assistant" && hasEnded(info) &&
   (part.type === "text" || part.type === "reasoning") && !part.isComplete && part.text === ""
 

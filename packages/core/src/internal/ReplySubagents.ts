@@ -342,23 +342,27 @@ const isSilent = ({ entries, frame }: Reply): boolean =>
   entries.every(({ isOurs }) => !isOurs) && frame.failure === undefined &&
   frame.messages.every(({ ownership }) => ownership === "foreign")
 
+type ReadableMessage = Message & { readonly info: MessageInfo }
+
+const isReadable = (message: Message): message is ReadableMessage => message.info.role !== "opaque"
+
 /** Folds what of a record is this turn's. A record without anything of it has nothing to say of what was streamed. */
 const withRecord = (
   self: Reply,
   sessionId: SessionId,
   messages: ReadonlyArray<Message>,
-  fold: (subagent: SubagentState, recorded: ReadonlyArray<Message>) => SubagentState
+  fold: (subagent: SubagentState, recorded: ReadonlyArray<ReadableMessage>) => SubagentState
 ): Reply => {
   const folded = mapSubagents(self, (subagent) => {
     if (subagent.sessionId !== sessionId) return subagent
-    const recorded = messages.filter(({ info }) => isNew(subagent, info))
+    const recorded = messages.filter(isReadable).filter(({ info }) => isNew(subagent, info))
     return recorded.length === 0 ? subagent : fold(subagent, recorded)
   })
   return folded === self ? self : nameSubagents(folded)
 }
 
 /** Takes the prompts of a record for the turn's. They are no news: whether what followed them failed is known or told. */
-const promptedBy = (self: Reply, recorded: ReadonlyArray<Message>): Reply => {
+const promptedBy = (self: Reply, recorded: ReadonlyArray<ReadableMessage>): Reply => {
   const prompted = recorded.reduce((reply, { info }) => continueTurn(reply, promptOf(info)), self)
   return prompted === self
     ? self

@@ -10,6 +10,7 @@
  * @since 0.1.0
  */
 import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -38,9 +39,12 @@ import {
   Unauthorized,
   UnsupportedServer
 } from "../ClientError.ts"
-import type { Dialect, Health } from "../Dialect.ts"
+import * as Contained from "../Contained.ts"
+import type { Dialect, Health, MessagePage } from "../Dialect.ts"
 import { SessionId } from "../Ids.ts"
+import type { Message } from "../Message.ts"
 import { makeDecoder } from "./Events.ts"
+import { each } from "./Lenient.ts"
 import * as Wire from "./Wire.ts"
 
 /**
@@ -171,11 +175,37 @@ export const make = Effect.fnUntraced(function*(
   ): Effect.Effect<S["Type"], RequestError> =>
     Effect.flatMap(request(operation, httpRequest), (body) => json(operation, schema, body))
 
+  /** One message that was asked for; what is known of it need not be read. */
+  const oneMessage = Effect.fnUntraced(function*(operation: string, body: string, within: Wire.Within) {
+    const message = Wire.toMessage(yield* json(operation, Schema.Record(Schema.String, Schema.Unknown), body), within)
+    if (Option.isNone(message)) return yield* new DecodeError({ operation, reason: "info.id is missing" })
+    return message.value
+  })
+
+  /** A session that was reported as hard to read is not reported again with every page. */
+  const reported = new Set<SessionId>()
+  const reportUnread = (
+    sessionId: SessionId,
+    operation: string,
+    { messages, unread = [] }: Pick<MessagePage, "messages" | "unread">
+  ): Effect.Effect<void> => {
+    const fields = [...unread.map(({ field }) => field), ...messages.flatMap(unreadFields)]
+    const [first] = fields
+    if (first === undefined || reported.has(sessionId)) return Effect.void
+    reported.add(sessionId)
+    for (const oldest of reported) if (reported.size > maxReported) reported.delete(oldest)
+    return Contained.report(
+      "unreadable messages",
+      { session: sessionId, count: String(fields.length) },
+      Cause.fail(new DecodeError({ operation, reason: `${first} is missing or odd` }))
+    )
+  }
+
   return {
     origin,
     health: withTimeout("health", probe),
 
-    agents: requestJson("list agents", Schema.Array(Wire.WireAgent), HttpClientRequest.get("/agent")).pipe(
+    agents: requestJson("list agents", each(Wire.WireAgent), HttpClientRequest.get("/agent")).pipe(
       Effect.map((agents) => agents.map(Wire.toAgent))
     ),
 
@@ -191,17 +221,17 @@ export const make = Effect.fnUntraced(function*(
       ).pipe(Effect.map(Wire.toSession)),
 
     getSession: (id) =>
-      requestJson("get session", Wire.WireSession, HttpClientRequest.get(session(id))).pipe(
-        Effect.map(Wire.toSession),
+      requestJson("get session", Wire.WireKnownSession, HttpClientRequest.get(session(id))).pipe(
+        Effect.map((wire) => Wire.toSession({ id, ...wire })),
         orSessionNotFound(id)
       ),
 
     updateSession: (id, patch) =>
       requestJson(
         "update session",
-        Wire.WireSession,
+        Wire.WireKnownSession,
         HttpClientRequest.patch(session(id)).pipe(HttpClientRequest.bodyJsonUnsafe(patch))
-      ).pipe(Effect.map(Wire.toSession), orSessionNotFound(id)),
+      ).pipe(Effect.map((wire) => Wire.toSession({ id, ...wire })), orSessionNotFound(id)),
 
     deleteSession: (id) =>
       request("delete session", HttpClientRequest.delete(session(id))).pipe(Effect.asVoid, orSessionNotFound(id)),
@@ -209,12 +239,12 @@ export const make = Effect.fnUntraced(function*(
     abortSession: (id) => Effect.asVoid(request("abort session", HttpClientRequest.post(session(id, "/abort")))),
 
     children: (id) =>
-      requestJson("list children", Schema.Array(Wire.WireSession), HttpClientRequest.get(session(id, "/children")))
+      requestJson("list children", each(Wire.WireSession), HttpClientRequest.get(session(id, "/children")))
         .pipe(Effect.map((children) => children.map(Wire.toSession)), orSessionNotFound(id)),
 
     statuses: requestJson(
       "session status",
-      Schema.Record(SessionId, Wire.WireStatus),
+      Wire.WireStatuses,
       HttpClientRequest.get("/session/status")
     ).pipe(
       Effect.map((statuses) =>
@@ -236,19 +266,19 @@ export const make = Effect.fnUntraced(function*(
             return [yield* read(operation, response), response.headers["x-next-cursor"]] as const
           })
         )
-        const messages = yield* json(operation, Schema.Array(Wire.WireMessage), body)
-        return { messages: messages.map(Wire.toMessage), before: Option.fromUndefinedOr(cursor) }
+        const page = Wire.toMessages(yield* json(operation, Schema.Array(Schema.Unknown), body), id)
+        yield* reportUnread(id, operation, page)
+        return { ...page, before: Option.fromUndefinedOr(cursor) }
       },
       (effect, id) => orSessionNotFound(id)(effect)
     ),
 
     getMessage: (sessionId, messageId) =>
-      requestJson(
+      request(
         "get message",
-        Wire.WireMessage,
         HttpClientRequest.get(session(sessionId, `/message/${encodeURIComponent(messageId)}`))
       ).pipe(
-        Effect.map(Wire.toMessage),
+        Effect.flatMap((body) => oneMessage("get message", body, { sessionId, messageId })),
         Effect.catchIf(isNotFound, () => Effect.fail(new MessageNotFound({ sessionId, messageId })))
       ),
 
@@ -261,12 +291,11 @@ export const make = Effect.fnUntraced(function*(
     promptAndWait: (id, prompt) =>
       whenReady.pipe(
         Effect.andThen(requestText("send message", post(session(id, "/message"), Wire.fromPrompt(prompt)))),
-        Effect.flatMap((body) => json("send message", Wire.WireMessage, body)),
-        Effect.map(Wire.toMessage),
+        Effect.flatMap((body) => oneMessage("send message", body, { sessionId: id })),
         orSessionNotFound(id)
       ),
 
-    questions: requestJson("list questions", Schema.Array(Wire.WireQuestion), HttpClientRequest.get("/question")).pipe(
+    questions: requestJson("list questions", each(Wire.WireQuestion), HttpClientRequest.get("/question")).pipe(
       Effect.map((questions) => questions.map(Wire.toQuestion))
     ),
 
@@ -284,7 +313,7 @@ export const make = Effect.fnUntraced(function*(
 
     permissions: requestJson(
       "list permissions",
-      Schema.Array(Wire.WirePermission),
+      each(Wire.WirePermission),
       HttpClientRequest.get("/permission")
     ).pipe(Effect.map((permissions) => permissions.map(Wire.toPermission))),
 
@@ -295,7 +324,7 @@ export const make = Effect.fnUntraced(function*(
       ),
 
     todos: (id) =>
-      requestJson("list todos", Schema.Array(Wire.WireTodo), HttpClientRequest.get(session(id, "/todo"))).pipe(
+      requestJson("list todos", each(Wire.WireTodo), HttpClientRequest.get(session(id, "/todo"))).pipe(
         Effect.map((todos) => todos.map(Wire.toTodo)),
         orSessionNotFound(id)
       ),
@@ -303,7 +332,7 @@ export const make = Effect.fnUntraced(function*(
     diff: (id, promptId) =>
       requestJson(
         "diff",
-        Schema.Array(Wire.WireDiff),
+        each(Wire.WireDiff),
         HttpClientRequest.get(session(id, "/diff"), { urlParams: { messageID: promptId } })
       ).pipe(Effect.map((files) => files.map(Wire.toDiff))),
 
@@ -339,6 +368,15 @@ export const make = Effect.fnUntraced(function*(
 })
 
 // internal
+
+/** So many sessions are remembered as reported. */
+const maxReported = 1000
+
+/** What could not be read of a message, each with the message that it is in. */
+const unreadFields = ({ info, unread = [] }: Message): ReadonlyArray<string> => [
+  ...(info.role === "opaque" ? [`${info.field} of ${info.id}`] : []),
+  ...unread.map(({ field }) => `${field} of ${info.id}`)
+]
 
 const probeMillis = 2000
 

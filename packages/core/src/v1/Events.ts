@@ -3,8 +3,8 @@
  *
  * **Contract**
  *
- * Each event is one or more `data:` lines and a blank line; the data is JSON `{id, type, properties}`. There is no SSE `id:`,
- * no `retry:`, no replay. A read may hold many events, or a piece of one. The decoder keeps what is incomplete as a list of
+ * Each event is one or more `data:` lines and a blank line; the data is JSON `{id, type, properties}`. Lines end with LF, CRLF or CR,
+ * as WHATWG has it. There is no SSE `id:`, no `retry:`, no replay. A read may hold many events, or a piece of one. The decoder keeps what is incomplete as a list of
  * chunks and joins them once, so that a large event costs linear time; a block of complete events is decoded from UTF-8 once.
  *
  * Deltas, nearly all of the traffic, are checked by a hand-written guard (as fast as none); everything else by the schemas
@@ -17,8 +17,10 @@ import * as Bytes from "effect/Bytes"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
-import { MessageId, PartId, RequestId, SessionId } from "../Ids.ts"
+import type { MessageId, PartId, SessionId } from "../Ids.ts"
+import { RequestId } from "../Ids.ts"
 import type { ServerEvent } from "../TurnEvent.ts"
+import { each, maybe } from "./Lenient.ts"
 import * as Wire from "./Wire.ts"
 
 /**
@@ -27,7 +29,7 @@ import * as Wire from "./Wire.ts"
  * **Details**
  *
  * `push` takes one read and gives the events that it completed. `dropped` counts the events that were not understood: of an
- * unknown type, of a session that they do not name, or not JSON. `push` throws a `RangeError` for an event of more than
+ * unknown type, of a session or a message that they do not name, or not JSON. `push` throws a `RangeError` for an event of more than
  * `maxEventBytes`.
  *
  * @category models
@@ -43,7 +45,9 @@ export interface Decoder {
  * @since 0.1.0
  */
 export const makeDecoder = (maxEventBytes = defaultMaxEventBytes): Decoder => {
-  const utf8 = new TextDecoder()
+  // A byte order mark counts at the start of the stream only, so it is taken off by hand.
+  const utf8 = new TextDecoder("utf-8", { ignoreBOM: true })
+  let isFirst = true
   let pending: Array<Uint8Array> = []
   let pendingBytes = 0
   // The last two bytes of the reads before: a blank line may begin in one and end in another.
@@ -68,12 +72,21 @@ export const makeDecoder = (maxEventBytes = defaultMaxEventBytes): Decoder => {
     return events
   }
 
-  /** The index behind the last blank line in `bytes`, or -1. */
+  /**
+   * The index behind the last blank line in `bytes`, or -1. A line ends with LF, CR, or both; a CR ends it at once, and the LF that
+   * may follow it, perhaps in the next read, ends no other line.
+   */
   const behindBlankLine = (bytes: Uint8Array): number => {
     const byteAt = (index: number) => (index >= 0 ? bytes[index] : index === -1 ? last : lastButOne)
-    for (let at = bytes.lastIndexOf(newline); at !== -1; at = at === 0 ? -1 : bytes.lastIndexOf(newline, at - 1)) {
-      const before = byteAt(at - 1)
-      if (before === newline || (before === carriageReturn && byteAt(at - 2) === newline)) return at + 1
+    const before = (byte: number, at: number) => (at <= 0 ? -1 : bytes.lastIndexOf(byte, at - 1))
+    let lf = before(newline, bytes.length)
+    let cr = before(carriageReturn, bytes.length)
+    while (lf !== -1 || cr !== -1) {
+      const at = Math.max(lf, cr)
+      const isPair = at === lf && byteAt(at - 1) === carriageReturn
+      if (isLineEnd(byteAt(isPair ? at - 2 : at - 1))) return at + 1
+      if (at === lf) lf = before(newline, at)
+      else cr = before(carriageReturn, at)
     }
     return -1
   }
@@ -96,8 +109,10 @@ export const makeDecoder = (maxEventBytes = defaultMaxEventBytes): Decoder => {
       // A read belongs to the socket's buffer: what stays is copied, or one event would keep 64 KB alive.
       pending = end === bytes.length ? [] : [bytes.slice(end)]
       pendingBytes = bytes.length - end
-      const text = utf8.decode(block)
-      return decodeBlock(text.includes("\r") ? text.replaceAll("\r\n", "\n") : text)
+      const decoded = utf8.decode(block)
+      const text = isFirst && decoded.startsWith(byteOrderMark) ? decoded.slice(1) : decoded
+      isFirst = false
+      return decodeBlock(text.includes("\r") ? text.replaceAll(/\r\n?/g, "\n") : text)
     }
   }
 }
@@ -157,13 +172,16 @@ const parse = (data: string): unknown => {
 
 const newline = 10
 const carriageReturn = 13
+const byteOrderMark = "\uFEFF"
+
+const isLineEnd = (byte: number | undefined): boolean => byte === newline || byte === carriageReturn
 
 /** The data of the event in `block` from `start` to the blank line at `end`. */
 const dataOf = (block: string, start: number, end: number): string =>
   // What OpenCode sends is one line; it is cut out of the block and copied nowhere.
   block.startsWith("data: ", start) && block.indexOf("\n", start) === end
     ? block.slice(start + 6, end)
-    : block.slice(start, end).split("\n").filter((line) => line.startsWith("data:"))
+    : block.slice(start, end).split("\n").filter((line) => line === "data" || line.startsWith("data:"))
       .map((line) => line.slice(line.startsWith("data: ") ? 6 : 5))
       .join("\n")
 
@@ -178,21 +196,32 @@ const on = <S extends Schema.Top & { readonly DecodingServices: never }>(
     Option.getOrUndefined(Option.flatMapNullishOr(decode(properties), (decoded) => translate(decoded, eventId)))
 }
 
-const bySession = { sessionID: SessionId }
+const bySession = { sessionID: Wire.SessionId }
+
+/** Events whose loss nothing but the server's lists can make good. */
+const orUnread = (decode: Decode): Decode => {
+  const sessionOf = Schema.decodeUnknownOption(Schema.Struct(bySession))
+  return (properties, eventId) =>
+    decode(properties, eventId) ??
+      { _tag: "Unread", sessionId: Option.getOrUndefined(sessionOf(properties))?.sessionID }
+}
 
 const sessionOpened = on(
-  Schema.Struct({ info: Wire.WireSession }),
-  ({ info }, eventId) => ({
-    _tag: "SessionOpened",
-    eventId,
-    sessionId: info.id,
-    parentId: info.parentID,
-    title: info.title,
-    agent: info.agent
-  })
+  Schema.Struct({ sessionID: maybe(Wire.SessionId), info: Wire.WireKnownSession }),
+  ({ info, sessionID }, eventId) => {
+    const id = info.id ?? sessionID
+    return id === undefined ? undefined : {
+      _tag: "SessionOpened",
+      eventId,
+      sessionId: id,
+      parentId: info.parentID,
+      title: info.title ?? "",
+      agent: info.agent
+    }
+  }
 )
 
-const askResolved = on(
+const askResolved = orUnread(on(
   Schema.Struct({ ...bySession, requestID: RequestId }),
   ({ requestID, sessionID }, eventId) => ({
     _tag: "AskResolved",
@@ -200,7 +229,7 @@ const askResolved = on(
     sessionId: sessionID,
     requestId: requestID
   })
-)
+))
 
 const decoders = new Map<string, Decode>([
   ["server.connected", () => ({ _tag: "Connected" })],
@@ -237,27 +266,31 @@ const decoders = new Map<string, Decode>([
     // An error without a session belongs to nobody's turn.
     "session.error",
     on(
-      Schema.Struct({ ...bySession, error: Schema.optionalKey(Wire.WireFailure) }),
+      Schema.Struct({ ...bySession, error: Schema.optionalKey(Schema.Unknown) }),
       ({ error, sessionID }, eventId) => ({
         _tag: "SessionFailed",
         eventId,
         sessionId: sessionID,
-        failure: Wire.toFailure(error ?? { name: "UnknownError" })
+        failure: Wire.toFailure(error)
       })
     )
   ],
   [
     "message.updated",
-    on(Schema.Struct({ info: Wire.WireInfo }), ({ info }, eventId) => ({
-      _tag: "MessageUpdated",
-      eventId,
-      sessionId: info.sessionID,
-      info: Wire.toInfo(info, [])
-    }))
+    on(
+      Schema.Struct({ sessionID: maybe(Wire.SessionId), info: Wire.WireInfo }),
+      ({ info: wire, sessionID }, eventId) => {
+        const info = Option.getOrUndefined(Wire.toInfo(wire, [], { sessionId: sessionID }))
+        // Whose it is may be told by a later event or by the record: its parts are neither shown nor dropped until then.
+        return info === undefined || info.role === "opaque"
+          ? undefined
+          : { _tag: "MessageUpdated", eventId, sessionId: info.sessionId, info }
+      }
+    )
   ],
   [
     "message.removed",
-    on(Schema.Struct({ ...bySession, messageID: MessageId }), ({ messageID, sessionID }, eventId) => ({
+    on(Schema.Struct({ ...bySession, messageID: Wire.MessageId }), ({ messageID, sessionID }, eventId) => ({
       _tag: "MessageRemoved",
       eventId,
       sessionId: sessionID,
@@ -267,10 +300,12 @@ const decoders = new Map<string, Decode>([
   [
     "message.part.updated",
     on(
-      Schema.Struct({ part: Schema.Unknown }),
-      ({ part }, eventId) =>
+      Schema.Struct({ sessionID: maybe(Wire.SessionId), part: Schema.Unknown }),
+      ({ part, sessionID }, eventId) =>
         Option.getOrUndefined(Option.flatMap(Wire.decodePart(part), (wire): Option.Option<ServerEvent> => {
-          const base = { eventId, sessionId: wire.sessionID }
+          const sessionId = wire.sessionID ?? sessionID
+          if (sessionId === undefined) return Option.none()
+          const base = { eventId, sessionId }
           return Wire.isContinuation(wire)
             ? Option.some({ _tag: "TurnContinued", ...base, messageId: wire.messageID })
             : Option.map(Wire.fromAnyPart(wire), (part) => ({ _tag: "PartUpdated", ...base, part }))
@@ -280,7 +315,7 @@ const decoders = new Map<string, Decode>([
   [
     "message.part.removed",
     on(
-      Schema.Struct({ ...bySession, messageID: MessageId, partID: PartId }),
+      Schema.Struct({ ...bySession, messageID: Wire.MessageId, partID: Wire.PartId }),
       ({ messageID, partID, sessionID }, eventId) => ({
         _tag: "PartRemoved",
         eventId,
@@ -292,7 +327,7 @@ const decoders = new Map<string, Decode>([
   ],
   [
     "todo.updated",
-    on(Schema.Struct({ ...bySession, todos: Schema.Array(Wire.WireTodo) }), ({ sessionID, todos }, eventId) => ({
+    on(Schema.Struct({ ...bySession, todos: each(Wire.WireTodo) }), ({ sessionID, todos }, eventId) => ({
       _tag: "TodosUpdated",
       eventId,
       sessionId: sessionID,
@@ -301,21 +336,21 @@ const decoders = new Map<string, Decode>([
   ],
   [
     "permission.asked",
-    on(Wire.WirePermission, (wire, eventId) => ({
+    orUnread(on(Wire.WirePermission, (wire, eventId) => ({
       _tag: "Asked",
       eventId,
       sessionId: wire.sessionID,
       ask: Wire.toPermission(wire)
-    }))
+    })))
   ],
   [
     "question.asked",
-    on(Wire.WireQuestion, (wire, eventId) => ({
+    orUnread(on(Wire.WireQuestion, (wire, eventId) => ({
       _tag: "Asked",
       eventId,
       sessionId: wire.sessionID,
       ask: Wire.toQuestion(wire)
-    }))
+    })))
   ],
   ["permission.replied", askResolved],
   ["question.replied", askResolved],

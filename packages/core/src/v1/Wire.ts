@@ -2,150 +2,162 @@
  * The JSON of OpenCode 1.x and its translation to the domain.
  *
  * The shapes are those of `GET /doc` and of the events of opencode 1.18.33. They name only what the domain needs, so that a
- * field more does no harm; a part or an event of an unknown type is dropped and counted by the caller.
+ * field more does no harm. A field that is absent, `null` or of another shape costs itself alone (`Lenient`), and the
+ * translation puts the domain's default in its place. Required is only that without which nothing can be done with the
+ * whole: the id of a session or a request, the text of a text.
  *
  * @since 0.1.0
  */
+import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { FileDiff } from "../Artifact.ts"
 import type { PermissionAsk, QuestionAsk } from "../Ask.ts"
-import type { Agent } from "../Dialect.ts"
-import { MessageId, PartId, RequestId, SessionId } from "../Ids.ts"
-import type { Message, MessageInfo, Session, SessionStatus } from "../Message.ts"
+import type { Agent, MessagePage, UnreadMessage } from "../Dialect.ts"
+import { MessageId as AnyMessageId, PartId as AnyPartId, RequestId, SessionId as AnySessionId } from "../Ids.ts"
+import type { Message, Session, SessionStatus, StoredInfo, UnreadPart } from "../Message.ts"
 import type { Todo, WirePart } from "../Part.ts"
 import type { ModelRef, Prompt } from "../Prompt.ts"
 import type { UpstreamFailure } from "../Upstream.ts"
-import * as Usage from "../Usage.ts"
+import type * as Usage from "../Usage.ts"
+import { each, eachOr, maybe } from "./Lenient.ts"
 import { changedFiles } from "./ToolFiles.ts"
+
+/**
+ * The id of a message. The server checks the first letters of these ids itself (1.18.33), so what begins otherwise is no id.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const MessageId = AnyMessageId.check(Schema.isStartingWith("msg"))
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const SessionId = AnySessionId.check(Schema.isStartingWith("ses"))
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const PartId = AnyPartId.check(Schema.isStartingWith("prt"))
+
+type MessageId = AnyMessageId
+type SessionId = AnySessionId
+type PartId = AnyPartId
 
 const Json = Schema.Record(Schema.String, Schema.Unknown)
 
 const WireTokens = Schema.Struct({
-  input: Schema.Finite,
-  output: Schema.Finite,
-  reasoning: Schema.Finite,
-  cache: Schema.Struct({ read: Schema.Finite, write: Schema.Finite })
+  input: maybe(Schema.Finite),
+  output: maybe(Schema.Finite),
+  reasoning: maybe(Schema.Finite),
+  cache: maybe(Schema.Struct({ read: maybe(Schema.Finite), write: maybe(Schema.Finite) }))
 })
 
-/**
- * @category schemas
- * @since 0.1.0
- */
-export const WireFailure = Schema.Struct({
-  name: Schema.String,
-  data: Schema.optionalKey(Schema.Struct({
-    message: Schema.optionalKey(Schema.String),
-    statusCode: Schema.optionalKey(Schema.Finite),
-    isRetryable: Schema.optionalKey(Schema.Boolean),
-    metadata: Schema.optionalKey(Schema.Struct({ url: Schema.optionalKey(Schema.String) }))
+const WireFailure = Schema.Struct({
+  name: maybe(Schema.String),
+  message: maybe(Schema.String),
+  data: maybe(Schema.Struct({
+    message: maybe(Schema.String),
+    statusCode: maybe(Schema.Finite),
+    isRetryable: maybe(Schema.Boolean),
+    metadata: maybe(Schema.Struct({ url: maybe(Schema.String) }))
   }))
 })
 
+const sessionFields = {
+  parentID: maybe(SessionId),
+  title: maybe(Schema.String),
+  agent: maybe(Schema.String),
+  directory: maybe(Schema.String),
+  cost: maybe(Schema.Finite),
+  tokens: maybe(WireTokens),
+  time: maybe(Schema.Struct({ created: maybe(Schema.Finite), updated: maybe(Schema.Finite) }))
+}
+
 /**
  * @category schemas
  * @since 0.1.0
  */
-export const WireSession = Schema.Struct({
-  id: SessionId,
-  parentID: Schema.optionalKey(SessionId),
-  title: Schema.String,
-  agent: Schema.optionalKey(Schema.String),
-  directory: Schema.String,
-  cost: Schema.optionalKey(Schema.Finite),
-  tokens: Schema.optionalKey(WireTokens),
-  time: Schema.Struct({ created: Schema.Finite, updated: Schema.optionalKey(Schema.Finite) })
-})
+export const WireSession = Schema.Struct({ id: SessionId, ...sessionFields })
 
-const WireUser = Schema.Struct({
-  role: Schema.Literal("user"),
-  id: MessageId,
-  sessionID: SessionId,
-  time: Schema.Struct({ created: Schema.Finite })
-})
+/**
+ * A session that was asked for by its id.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireKnownSession = Schema.Struct({ id: maybe(SessionId), ...sessionFields })
 
-const WireAssistant = Schema.Struct({
-  role: Schema.Literal("assistant"),
-  id: MessageId,
-  sessionID: SessionId,
-  parentID: MessageId,
-  time: Schema.Struct({ created: Schema.Finite, completed: Schema.optionalKey(Schema.Finite) }),
-  finish: Schema.optionalKey(Schema.String),
-  error: Schema.optionalKey(WireFailure),
-  cost: Schema.Finite,
-  tokens: WireTokens,
-  summary: Schema.optionalKey(Schema.Boolean),
+/**
+ * **Details**
+ *
+ * No field is required, so that a message is never lost with one of them. What the message is without it, `toInfo` says.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireInfo = Schema.Struct({
+  role: maybe(Schema.String),
+  id: maybe(MessageId),
+  sessionID: maybe(SessionId),
+  parentID: maybe(MessageId),
+  time: maybe(Schema.Struct({ created: maybe(Schema.Finite), completed: Schema.optionalKey(Schema.Unknown) })),
+  finish: maybe(Schema.String),
+  error: Schema.optionalKey(Schema.Unknown),
+  cost: maybe(Schema.Finite),
+  tokens: maybe(WireTokens),
+  summary: maybe(Schema.Boolean),
+  mode: maybe(Schema.String),
   structured: Schema.optionalKey(Schema.Unknown),
-  path: Schema.optionalKey(Schema.Struct({
-    cwd: Schema.optionalKey(Schema.String),
-    root: Schema.optionalKey(Schema.String)
-  }))
+  path: maybe(Schema.Struct({ cwd: maybe(Schema.String), root: maybe(Schema.String) }))
 })
+type WireInfo = typeof WireInfo.Type
 
-/**
- * @category schemas
- * @since 0.1.0
- */
-export const WireInfo = Schema.Union([WireUser, WireAssistant])
-
-const partFields = { id: PartId, messageID: MessageId, sessionID: SessionId }
+const WirePartIds = Schema.Struct({
+  id: maybe(PartId),
+  messageID: maybe(MessageId),
+  sessionID: maybe(SessionId),
+  type: maybe(Schema.String)
+})
 
 const WireText = Schema.Struct({
-  ...partFields,
-  type: Schema.Literals(["text", "reasoning"]),
   text: Schema.String,
-  synthetic: Schema.optionalKey(Schema.Boolean),
-  metadata: Schema.optionalKey(Json),
-  time: Schema.optionalKey(Schema.Struct({ end: Schema.optionalKey(Schema.Finite) }))
+  synthetic: maybe(Schema.Boolean),
+  metadata: maybe(Json),
+  time: maybe(Schema.Struct({ end: Schema.optionalKey(Schema.Unknown) }))
+})
+
+const WireToolState = Schema.Struct({
+  status: maybe(Schema.Literals(["pending", "running", "completed", "error"])),
+  input: maybe(Json),
+  title: maybe(Schema.String),
+  output: maybe(Schema.String),
+  error: maybe(Schema.String),
+  metadata: maybe(Json),
+  time: maybe(Schema.Struct({ start: maybe(Schema.Finite), end: maybe(Schema.Finite) }))
 })
 
 const WireTool = Schema.Struct({
-  ...partFields,
-  type: Schema.Literal("tool"),
-  callID: Schema.String,
-  tool: Schema.String,
-  state: Schema.Struct({
-    status: Schema.Literals(["pending", "running", "completed", "error"]),
-    input: Schema.optionalKey(Json),
-    title: Schema.optionalKey(Schema.String),
-    output: Schema.optionalKey(Schema.String),
-    error: Schema.optionalKey(Schema.String),
-    metadata: Schema.optionalKey(Json),
-    time: Schema.optionalKey(Schema.Struct({
-      start: Schema.optionalKey(Schema.Finite),
-      end: Schema.optionalKey(Schema.Finite)
-    }))
-  })
+  callID: maybe(Schema.String),
+  tool: maybe(Schema.String),
+  state: maybe(WireToolState)
 })
 
-const WireFile = Schema.Struct({
-  ...partFields,
-  type: Schema.Literal("file"),
-  mime: Schema.String,
-  url: Schema.String,
-  filename: Schema.optionalKey(Schema.String)
-})
+const WireFile = Schema.Struct({ mime: maybe(Schema.String), url: Schema.String, filename: maybe(Schema.String) })
 
 const WireStepFinish = Schema.Struct({
-  ...partFields,
-  type: Schema.Literal("step-finish"),
-  reason: Schema.String,
-  cost: Schema.Finite,
-  tokens: WireTokens
+  reason: maybe(Schema.String),
+  cost: maybe(Schema.Finite),
+  tokens: maybe(WireTokens)
 })
 
-const WirePatch = Schema.Struct({ ...partFields, type: Schema.Literal("patch"), files: Schema.Array(Schema.String) })
+const WirePatch = Schema.Struct({ files: maybe(each(Schema.String)) })
 
-const WireCompaction = Schema.Struct({ ...partFields, type: Schema.Literal("compaction"), auto: Schema.Boolean })
+const WireCompaction = Schema.Struct({ auto: maybe(Schema.Boolean) })
 
-const AnyPart = Schema.Union([WireText, WireTool, WireFile, WireStepFinish, WirePatch, WireCompaction])
-type AnyPart = typeof AnyPart.Type
-
-/**
- * @category schemas
- * @since 0.1.0
- */
-export const WireMessage = Schema.Struct({ info: WireInfo, parts: Schema.Array(Schema.Unknown) })
+const WireMessage = Schema.Struct({ info: maybe(WireInfo), parts: maybe(Schema.Array(Schema.Unknown)) })
 
 const AskTool = Schema.Struct({ messageID: MessageId, callID: Schema.String })
 
@@ -156,11 +168,19 @@ const AskTool = Schema.Struct({ messageID: MessageId, callID: Schema.String })
 export const WirePermission = Schema.Struct({
   id: RequestId,
   sessionID: SessionId,
-  permission: Schema.String,
-  patterns: Schema.Array(Schema.String),
-  always: Schema.optionalKey(Schema.Array(Schema.String)),
-  metadata: Schema.optionalKey(Json),
-  tool: Schema.optionalKey(AskTool)
+  permission: maybe(Schema.String),
+  patterns: maybe(Schema.Array(Schema.String)),
+  always: maybe(each(Schema.String)),
+  metadata: maybe(Json),
+  tool: maybe(AskTool)
+})
+
+const WireQuestionItem = Schema.Struct({
+  question: maybe(Schema.String),
+  header: maybe(Schema.String),
+  options: maybe(each(Schema.Struct({ label: Schema.String, description: maybe(Schema.String) }))),
+  multiple: maybe(Schema.Boolean),
+  custom: maybe(Schema.Boolean)
 })
 
 /**
@@ -170,14 +190,9 @@ export const WirePermission = Schema.Struct({
 export const WireQuestion = Schema.Struct({
   id: RequestId,
   sessionID: SessionId,
-  questions: Schema.Array(Schema.Struct({
-    question: Schema.String,
-    header: Schema.String,
-    options: Schema.Array(Schema.Struct({ label: Schema.String, description: Schema.optionalKey(Schema.String) })),
-    multiple: Schema.optionalKey(Schema.Boolean),
-    custom: Schema.optionalKey(Schema.Boolean)
-  })),
-  tool: Schema.optionalKey(AskTool)
+  // The answers go by place, so an odd question keeps its own.
+  questions: maybe(eachOr(WireQuestionItem, {})),
+  tool: maybe(AskTool)
 })
 
 /**
@@ -186,19 +201,15 @@ export const WireQuestion = Schema.Struct({
  */
 export const WireTodo = Schema.Struct({
   content: Schema.String,
-  status: Schema.String,
-  priority: Schema.optionalKey(Schema.String)
+  status: maybe(Schema.String),
+  priority: maybe(Schema.String)
 })
 
 /**
  * @category schemas
  * @since 0.1.0
  */
-export const WireAgent = Schema.Struct({
-  name: Schema.String,
-  // `null` for agents of the configuration (1.18.33).
-  hidden: Schema.optionalKey(Schema.NullOr(Schema.Boolean))
-})
+export const WireAgent = Schema.Struct({ name: Schema.String, hidden: maybe(Schema.Boolean) })
 
 /**
  * @category schemas
@@ -206,28 +217,32 @@ export const WireAgent = Schema.Struct({
  */
 export const WireDiff = Schema.Struct({
   file: Schema.String,
-  additions: Schema.Finite,
-  deletions: Schema.Finite,
-  status: Schema.optionalKey(Schema.String)
+  additions: maybe(Schema.Finite),
+  deletions: maybe(Schema.Finite),
+  status: maybe(Schema.String)
 })
 
 /**
- * **Gotchas**
- *
- * The last member takes any other status: one unknown status must not make the list of all unreadable.
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireStatus = Schema.Struct({
+  type: Schema.String,
+  attempt: maybe(Schema.Finite),
+  message: maybe(Schema.String),
+  next: maybe(Schema.Finite)
+})
+
+/**
+ * The status of each session in the list of those that are not idle: an odd one is work.
  *
  * @category schemas
  * @since 0.1.0
  */
-export const WireStatus = Schema.Union([
-  Schema.Struct({
-    type: Schema.Literal("retry"),
-    attempt: Schema.Finite,
-    message: Schema.String,
-    next: Schema.Finite
-  }),
-  Schema.Struct({ type: Schema.String })
-])
+export const WireStatuses = Schema.Record(
+  SessionId,
+  WireStatus.pipe(Schema.catchDecoding(() => Effect.succeedSome({ type: "busy" })))
+)
 
 /**
  * A session.
@@ -238,12 +253,12 @@ export const WireStatus = Schema.Union([
 export const toSession = (wire: typeof WireSession.Type): Session => ({
   id: wire.id,
   parentId: wire.parentID,
-  title: wire.title,
+  title: wire.title ?? "",
   agent: wire.agent,
-  directory: wire.directory,
-  createdMillis: wire.time.created,
-  updatedMillis: wire.time.updated ?? wire.time.created,
-  usage: wire.tokens === undefined ? Usage.zero : toUsage(wire.cost ?? 0, wire.tokens)
+  directory: wire.directory ?? "",
+  createdMillis: wire.time?.created ?? 0,
+  updatedMillis: wire.time?.updated ?? wire.time?.created ?? 0,
+  usage: toUsage(wire.cost, wire.tokens)
 })
 
 /**
@@ -252,75 +267,174 @@ export const toSession = (wire: typeof WireSession.Type): Session => ({
  * @category translations
  * @since 0.1.0
  */
-export const toStatus = (wire: typeof WireStatus.Type): SessionStatus =>
-  "attempt" in wire
-    ? { type: "retry", attempt: wire.attempt, message: wire.message, nextMillis: wire.next }
-    : { type: wire.type === "idle" ? "idle" : "busy" }
+export const toStatus = ({ attempt, message, next, type }: typeof WireStatus.Type): SessionStatus =>
+  type === "retry"
+    ? { type, attempt: attempt ?? 1, message: message ?? "", nextMillis: next ?? 0 }
+    : { type: type === "idle" ? "idle" : "busy" }
 
 /**
- * An upstream error, without its headers and bodies, and its URL without a query.
+ * An upstream error, without its headers and bodies, and its URL without a query. Anything that stands where an error is
+ * expected is one.
  *
  * @category translations
  * @since 0.1.0
  */
-export const toFailure = ({ data, name }: typeof WireFailure.Type): UpstreamFailure => ({
-  name,
-  // OpenCode may put a stack trace behind the first line (1.18.33).
-  message: (data?.message ?? name).split("\n", 1)[0] ?? name,
-  ...(data?.statusCode !== undefined && { statusCode: data.statusCode }),
-  isRetryable: data?.isRetryable ?? false,
-  ...(data?.metadata?.url !== undefined && { url: withoutQuery(data.metadata.url) })
-})
+export const toFailure = (wire: unknown): UpstreamFailure => {
+  const { data, message, name = "UnknownError" }: typeof WireFailure.Type = Option.getOrElse(
+    decodeFailure(wire),
+    () => (typeof wire === "string" ? { message: wire } : {})
+  )
+  return {
+    name,
+    // OpenCode may put a stack trace behind the first line (1.18.33).
+    message: (data?.message ?? message ?? name).split("\n", 1)[0] ?? name,
+    ...(data?.statusCode !== undefined && { statusCode: data.statusCode }),
+    isRetryable: data?.isRetryable ?? false,
+    ...(data?.metadata?.url !== undefined && { url: withoutQuery(data.metadata.url) })
+  }
+}
 
 /**
- * A message's info. `parts` tell whether a user message is one with which OpenCode goes on by itself.
+ * What is known of a message from elsewhere: from the request that asked for it, or from the event around it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Within {
+  readonly sessionId?: SessionId | undefined
+  readonly messageId?: MessageId | undefined
+}
+
+/**
+ * A message's info; none for one whose id cannot be read. `parts` tell whether a user message is one with which OpenCode goes on
+ * by itself, and why a step ended whose info does not say so.
+ *
+ * **Details**
+ *
+ * Without a role, a message that has a parent is an answer. An answer whose parent cannot be read is opaque: whose it is cannot be
+ * told, so it is nobody's. `completed` is written at the end of a message and not before (1.18.33), so whatever stands there marks
+ * the end.
  *
  * @category translations
  * @since 0.1.0
  */
-export const toInfo = (wire: typeof WireInfo.Type, parts: ReadonlyArray<unknown>): MessageInfo =>
-  wire.role === "user"
-    ? {
-      role: "user",
-      id: wire.id,
-      sessionId: wire.sessionID,
-      createdMillis: wire.time.created,
-      isContinuation: parts.some((part) => Option.exists(decodePart(part), isContinuation))
+export const toInfo = (
+  wire: WireInfo,
+  parts: ReadonlyArray<WirePart> = [],
+  within: Within = {},
+  isContinued = false
+): Option.Option<StoredInfo> => {
+  const id = wire.id ?? within.messageId ?? parts[0]?.messageId
+  const sessionId = wire.sessionID ?? within.sessionId
+  if (id === undefined || sessionId === undefined) return Option.none()
+  const completed = wire.time?.completed ?? undefined
+  const known = typeof completed === "number" ? completed : undefined
+  const createdMillis = wire.time?.created ?? known ?? 0
+  const base = { id, sessionId, createdMillis }
+  const { parentID: parentId, role } = wire
+  if (role === "user") return Option.some({ role, ...base, isContinuation: isContinued })
+  if (parentId === undefined) {
+    return Option.some({ role: "opaque", ...base, field: role === "assistant" ? "info.parentID" : "info.role" })
+  }
+  const error = wire.error ?? undefined
+  return Option.some({
+    role: "assistant",
+    ...base,
+    parentId,
+    completedMillis: completed === undefined ? undefined : known ?? createdMillis,
+    finish: wire.finish ?? finishOf(parts),
+    error: error === undefined ? undefined : toFailure(error),
+    usage: toUsage(wire.cost, wire.tokens),
+    isSummary: wire.summary ?? wire.mode === "compaction",
+    structured: wire.structured ?? undefined,
+    directory: wire.path?.cwd,
+    worktree: wire.path?.root
+  })
+}
+
+/**
+ * A stored message, read part by part; none for one that is not an object or whose id cannot be read.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toMessage = (wire: unknown, within: Within = {}): Option.Option<Message> =>
+  Option.flatMap(decodeMessage(wire), ({ info: wireInfo = {}, parts: wireParts }) => {
+    const around = { sessionId: wireInfo.sessionID ?? within.sessionId, messageId: wireInfo.id ?? within.messageId }
+    const parts: Array<WirePart> = []
+    const unread: Array<UnreadPart> = []
+    let isContinued = false
+    for (const [index, part] of (wireParts ?? []).entries()) {
+      const read = readPart(part, around)
+      const at = parts.length
+      if (read._tag === "Unread") {
+        unread.push({ at, field: `parts.${index}${read.field}`, id: read.id, isText: read.isText, part: read.part })
+      } else if (read._tag === "Part") {
+        isContinued ||= isContinuation(read.part)
+        Option.map(fromAnyPart(read.part), (part) => parts.push(part))
+      }
     }
-    : {
-      role: "assistant",
-      id: wire.id,
-      sessionId: wire.sessionID,
-      parentId: wire.parentID,
-      createdMillis: wire.time.created,
-      completedMillis: wire.time.completed,
-      finish: wire.finish,
-      error: wire.error === undefined ? undefined : toFailure(wire.error),
-      usage: toUsage(wire.cost, wire.tokens),
-      isSummary: wire.summary ?? false,
-      structured: wire.structured,
-      directory: wire.path?.cwd,
-      worktree: wire.path?.root
-    }
+    if (wireParts === undefined) unread.push(unreadList)
+    return Option.map(
+      toInfo(wireInfo, parts, around, isContinued),
+      (info) => info.role === "user" ? { info, parts: [] } : { info, parts, ...(unread.length > 0 && { unread }) }
+    )
+  })
 
 /**
- * A stored message; parts of unknown types are left out.
+ * The messages of a session, each read by itself.
  *
  * @category translations
  * @since 0.1.0
  */
-export const toMessage = (wire: typeof WireMessage.Type): Message => ({
-  info: toInfo(wire.info, wire.parts),
-  parts: wire.info.role === "user" ? [] : wire.parts.flatMap((part) => Option.toArray(toPart(part)))
-})
+export const toMessages = (
+  wire: ReadonlyArray<unknown>,
+  sessionId: SessionId
+): Pick<MessagePage, "messages" | "unread"> => {
+  const messages: Array<Message> = []
+  const unread: Array<UnreadMessage> = []
+  for (const entry of wire) {
+    const message = toMessage(entry, { sessionId })
+    if (Option.isSome(message)) messages.push(message.value)
+    else unread.push({ field: "info.id", after: messages.at(-1)?.info.id, createdMillis: createdOf(entry) })
+  }
+  return { messages, ...(unread.length > 0 && { unread }) }
+}
 
 /**
- * Reads a part; none for a part of an unknown type.
+ * A part as it was sent, with its ids.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AnyPart =
+  & { readonly id: PartId; readonly messageID: MessageId; readonly sessionID: SessionId | undefined }
+  & PartBody
+
+/**
+ * What a part says besides its ids.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type PartBody =
+  | ({ readonly type: "text" | "reasoning" } & typeof WireText.Type)
+  | ({ readonly type: "tool" } & typeof WireTool.Type)
+  | ({ readonly type: "file" } & typeof WireFile.Type)
+  | ({ readonly type: "step-finish" } & typeof WireStepFinish.Type)
+  | ({ readonly type: "patch" } & typeof WirePatch.Type)
+  | ({ readonly type: "compaction" } & typeof WireCompaction.Type)
+
+/**
+ * Reads a part; none for a part of an unknown type, and for one that cannot be read.
  *
  * @category translations
  * @since 0.1.0
  */
-export const decodePart: (part: unknown) => Option.Option<AnyPart> = Schema.decodeUnknownOption(AnyPart)
+export const decodePart = (part: unknown, within?: Within): Option.Option<AnyPart> => {
+  const read = readPart(part, within)
+  return read._tag === "Part" ? Option.some(read.part) : Option.none()
+}
 
 /**
  * Whether a part makes its user message one that OpenCode wrote to go on with the turn: the order to sum up, or the order
@@ -330,7 +444,7 @@ export const decodePart: (part: unknown) => Option.Option<AnyPart> = Schema.deco
  * @since 0.1.0
  */
 export const isContinuation = (part: AnyPart): boolean =>
-  (part.type === "compaction" && part.auto) ||
+  (part.type === "compaction" && part.auto !== false) ||
   (part.type === "text" && part.synthetic === true && part.metadata?.["compaction_continue"] === true)
 
 /**
@@ -339,7 +453,8 @@ export const isContinuation = (part: AnyPart): boolean =>
  * @category translations
  * @since 0.1.0
  */
-export const toPart = (wire: unknown): Option.Option<WirePart> => Option.flatMap(decodePart(wire), fromAnyPart)
+export const toPart = (wire: unknown, within?: Within): Option.Option<WirePart> =>
+  Option.flatMap(decodePart(wire, within), fromAnyPart)
 
 /**
  * @category translations
@@ -350,16 +465,19 @@ export const fromAnyPart = (wire: AnyPart): Option.Option<WirePart> => {
   switch (wire.type) {
     case "text":
     case "reasoning":
-      return Option.some({ ...ids, type: wire.type, text: wire.text, isComplete: wire.time?.end !== undefined })
+      return Option.some({ ...ids, type: wire.type, text: wire.text, isComplete: isPresent(wire.time?.end) })
     case "tool": {
-      const { error, input, metadata, output, status, time, title } = wire.state
-      const subagent = wire.tool === "task" ? metadata?.["sessionId"] : undefined
-      const files = changedFiles(wire.tool, wire.state)
+      const { error, input, metadata, output, time, title } = wire.state ?? {}
+      const tool = wire.tool ?? "unknown"
+      const status = wire.state?.status ??
+        (output !== undefined ? "completed" : error !== undefined ? "error" : "pending")
+      const subagent = tool === "task" ? metadata?.["sessionId"] : undefined
+      const files = changedFiles(tool, { ...wire.state, status })
       return Option.some({
         ...ids,
         type: "tool",
-        callId: wire.callID,
-        tool: firstName(wire.tool, input),
+        callId: wire.callID ?? wire.id,
+        tool: firstName(tool, input),
         status,
         input: input ?? {},
         ...(title !== undefined && { title }),
@@ -377,20 +495,29 @@ export const fromAnyPart = (wire: AnyPart): Option.Option<WirePart> => {
       return Option.some({
         ...ids,
         type: "file",
-        mediaType: wire.mime,
+        mediaType: wire.mime ?? "application/octet-stream",
         url: wire.url,
         ...(wire.filename !== undefined && { filename: wire.filename })
       })
     case "step-finish":
-      return Option.some({ ...ids, type: "step-finish", reason: wire.reason, ...toUsage(wire.cost, wire.tokens) })
+      return Option.some({
+        ...ids,
+        type: "step-finish",
+        reason: wire.reason ?? unknownReason,
+        ...toUsage(wire.cost, wire.tokens)
+      })
     case "patch":
-      return Option.some({ ...ids, type: "patch", files: wire.files })
+      return Option.some({ ...ids, type: "patch", files: wire.files ?? [] })
     case "compaction":
       return Option.none()
   }
 }
 
 /**
+ * **Details**
+ *
+ * Where one pattern cannot be read there are none, so that no rule allows what nobody can see: it is asked.
+ *
  * @category translations
  * @since 0.1.0
  */
@@ -398,8 +525,8 @@ export const toPermission = (wire: typeof WirePermission.Type): PermissionAsk =>
   _tag: "Permission",
   id: wire.id,
   sessionId: wire.sessionID,
-  permission: wire.permission,
-  patterns: wire.patterns,
+  permission: wire.permission ?? "unknown",
+  patterns: wire.patterns ?? [],
   always: wire.always ?? [],
   metadata: wire.metadata ?? {},
   ...(wire.tool !== undefined && { tool: { messageId: wire.tool.messageID, callId: wire.tool.callID } })
@@ -413,10 +540,10 @@ export const toQuestion = (wire: typeof WireQuestion.Type): QuestionAsk => ({
   _tag: "Question",
   id: wire.id,
   sessionId: wire.sessionID,
-  questions: wire.questions.map((question) => ({
-    question: question.question,
-    header: question.header,
-    options: question.options.map(({ description, label }) => ({ label, description: description ?? "" })),
+  questions: (wire.questions ?? []).map((question) => ({
+    question: question.question ?? question.header ?? "",
+    header: question.header ?? "",
+    options: (question.options ?? []).map(({ description, label }) => ({ label, description: description ?? "" })),
     multiple: question.multiple ?? false,
     // Free text is allowed unless the model says otherwise (1.18.33).
     custom: question.custom ?? true
@@ -432,12 +559,12 @@ export const toQuestion = (wire: typeof WireQuestion.Type): QuestionAsk => ({
  */
 export const toTodo = (wire: typeof WireTodo.Type): Todo => ({
   content: wire.content,
-  status: todoStatuses.get(wire.status.toLowerCase().replaceAll(/[-\s]/g, "_")) ?? "pending",
+  status: todoStatuses.get(wire.status?.toLowerCase().replaceAll(/[-\s]/g, "_") ?? "") ?? "pending",
   ...(wire.priority !== undefined && { priority: wire.priority })
 })
 
 /**
- * An agent.
+ * An agent. `hidden` is `null` for agents of the configuration (1.18.33).
  *
  * @category translations
  * @since 0.1.0
@@ -456,8 +583,8 @@ export const toAgent = (wire: typeof WireAgent.Type): Agent => ({
 export const toDiff = ({ additions, deletions, file, status }: typeof WireDiff.Type): FileDiff => ({
   path: file,
   change: status === "added" || status === "deleted" || status === "modified" ? status : "unknown",
-  additions,
-  deletions
+  additions: additions ?? 0,
+  deletions: deletions ?? 0
 })
 
 /**
@@ -527,15 +654,96 @@ const todoStatuses = new Map<string, Todo["status"]>([
   ["canceled", "cancelled"]
 ])
 
-const toUsage = (cost: number, tokens: typeof WireTokens.Type): Usage.Usage => ({
+const toUsage = (cost = 0, tokens: typeof WireTokens.Type = {}): Usage.Usage => ({
   cost,
   tokens: {
-    input: tokens.input,
-    output: tokens.output,
-    reasoning: tokens.reasoning,
-    cacheRead: tokens.cache.read,
-    cacheWrite: tokens.cache.write
+    input: tokens.input ?? 0,
+    output: tokens.output ?? 0,
+    reasoning: tokens.reasoning ?? 0,
+    cacheRead: tokens.cache?.read ?? 0,
+    cacheWrite: tokens.cache?.write ?? 0
   }
 })
+
+const decodeFailure = Schema.decodeUnknownOption(WireFailure)
+const decodeMessage = Schema.decodeUnknownOption(WireMessage)
+const decodeIds = Schema.decodeUnknownOption(WirePartIds)
+
+const decodeText = Schema.decodeUnknownOption(WireText)
+const decodeTool = Schema.decodeUnknownOption(WireTool)
+const decodeFile = Schema.decodeUnknownOption(WireFile)
+const decodeStepFinish = Schema.decodeUnknownOption(WireStepFinish)
+const decodePatch = Schema.decodeUnknownOption(WirePatch)
+const decodeCompaction = Schema.decodeUnknownOption(WireCompaction)
+const decodeTime = Schema.decodeUnknownOption(
+  Schema.Struct({ info: Schema.Struct({ time: Schema.Struct({ created: Schema.Finite }) }) })
+)
+
+/** A part, a part of a type that the domain does not know, or one that cannot be read; `field` is the reason for that. */
+type ReadPart =
+  | { readonly _tag: "Part"; readonly part: AnyPart }
+  | { readonly _tag: "Unknown" }
+  | ({ readonly _tag: "Unread" } & Omit<UnreadPart, "at">)
+
+/** Where the message around the part is known, its ids count, and those in the part do not. */
+const readPart = (wire: unknown, within: Within = {}): ReadPart => {
+  const ids: typeof WirePartIds.Type = Option.getOrElse(decodeIds(wire), () => ({}))
+  const { id, type } = ids
+  const hasText = Predicate.hasProperty(wire, "text")
+  const unread = (field: string, isText: boolean, part?: WirePart): ReadPart => ({
+    _tag: "Unread",
+    field,
+    id,
+    isText,
+    part
+  })
+  if (type === undefined) return unread(".type", hasText || !Predicate.isObject(wire))
+  const body = readBody(type, wire)
+  // A later server may know more types. Only one with a text can be a text whose type is odd.
+  if (body === undefined) return hasText ? unread(".type", false) : { _tag: "Unknown" }
+  if (Option.isNone(body)) return unread(type === "file" ? ".url" : ".text", type === "text")
+  const messageID = within.messageId ?? ids.messageID
+  const sessionID = within.sessionId ?? ids.sessionID
+  if (messageID === undefined) return unread(".messageID", type === "text")
+  if (id !== undefined) return { _tag: "Part", part: { ...body.value, id, messageID, sessionID } }
+  const nameless = fromAnyPart({ ...body.value, id: AnyPartId.make(""), messageID, sessionID })
+  return unread(".id", type === "text", Option.getOrUndefined(nameless))
+}
+
+/** What a part says besides its ids; `undefined` for one of an unknown type. */
+const readBody = (type: string, wire: unknown): Option.Option<PartBody> | undefined => {
+  switch (type) {
+    case "text":
+    case "reasoning":
+      return Option.map(decodeText(wire), (body) => ({ type, ...body }))
+    case "tool":
+      return Option.map(decodeTool(wire), (body) => ({ type, ...body }))
+    case "file":
+      return Option.map(decodeFile(wire), (body) => ({ type, ...body }))
+    case "step-finish":
+      return Option.map(decodeStepFinish(wire), (body) => ({ type, ...body }))
+    case "patch":
+      return Option.map(decodePatch(wire), (body) => ({ type, ...body }))
+    case "compaction":
+      return Option.map(decodeCompaction(wire), (body) => ({ type, ...body }))
+    default:
+      return undefined
+  }
+}
+
+/** The reason of a step that does not say why it ended: the word that OpenCode has for it. */
+const unknownReason = "unknown"
+
+const finishOf = (parts: ReadonlyArray<WirePart>): string | undefined => {
+  const reason = parts.findLast((part) => part.type === "step-finish")?.reason
+  return reason === unknownReason ? undefined : reason
+}
+
+const createdOf = (wire: unknown): number | undefined =>
+  Option.getOrUndefined(Option.map(decodeTime(wire), ({ info }) => info.time.created))
+
+const unreadList = { at: 0, field: "parts", id: undefined, isText: true, part: undefined, isList: true }
+
+const isPresent = (value: unknown): boolean => value !== undefined && value !== null
 
 const withoutQuery = (url: string): string => url.split(/[?#]/, 1)[0] ?? ""

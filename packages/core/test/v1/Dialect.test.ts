@@ -365,9 +365,10 @@ describe("failures", () => {
 
   it.effect("an answer of another shape says what is missing and where, and not what was there", () =>
     Effect.gen(function*() {
-      const wrong = yield* failing(() => json({ ...wireSession, title: [canary] }))
+      const client = yield* dialect(connect(() => json({ ...wireSession, id: [canary] })))
+      const wrong = yield* Effect.flip(client.createSession({}))
       assert.strictEqual(wrong._tag, "DecodeError")
-      assert.include(wrong.message, "title")
+      assert.include(wrong.message, `at ["id"]`)
       const broken = yield* failing(() => new Response(`{"id": ${canary}`))
       assertFields(broken, { _tag: "DecodeError", reason: "it is not JSON" })
       for (const error of [wrong, broken]) assert.notInclude(inspect(error), canary)

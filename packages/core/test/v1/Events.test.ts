@@ -44,7 +44,7 @@ describe("framing", () => {
     assert.deepStrictEqual(decoder.push(bytesOf("\n")), [{ _tag: "Heartbeat" }])
   })
 
-  for (const [name, newline] of [["LF", "\n"], ["CRLF", "\r\n"]] as const) {
+  for (const [name, newline] of [["LF", "\n"], ["CRLF", "\r\n"], ["CR", "\r"]] as const) {
     const bytes = bytesOf(sample.replaceAll("\n", newline))
 
     it(`cut at any byte, also within a character, lines end with ${name}: the same events`, () => {
@@ -60,9 +60,35 @@ describe("framing", () => {
         if (decoder.push(Uint8Array.of(byte)).length > 0) at.push(index)
       }
       assert.lengthOf(at, expected.length)
-      assert.strictEqual(at.at(-1), bytes.length - 1)
+      // A CR ends the line; the LF that may follow it need not be waited for.
+      assert.strictEqual(at.at(-1), bytes.length - (name === "CRLF" ? 2 : 1))
     })
   }
+
+  it.prop("lines that end differently, cut anywhere, are the same lines", {
+    ends: Schema.Array(Schema.Literals(["\n", "\r", "\r\n"])).check(Schema.isMinLength(1)),
+    cuts: Schema.Array(Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 }))).check(Schema.isMaxLength(40))
+  }, ({ cuts, ends }) => {
+    // A CR right before the LF of the next, empty line would be one line end with it.
+    let before = ""
+    let line = 0
+    const text = sample.replaceAll("\n", () => {
+      const end = ends[line++ % ends.length] ?? "\n"
+      before = before === "\r" && end === "\n" ? "\r" : end
+      return before
+    })
+    const bytes = bytesOf(text)
+    const reads = cutAt(bytes, cuts.map((cut) => Math.floor(cut * bytes.length)))
+    assert.deepStrictEqual(said(read(...reads).events), expected)
+  })
+
+  it("a byte order mark counts at the start of the stream only", () => {
+    const [first, second] = [frame(heartbeat), frame(delta("a"))]
+    assert.deepStrictEqual(said(readText(`\uFEFF${first}`, second).events), ["Heartbeat", "a"])
+    assert.deepStrictEqual(said(readText(`\uFEFF${first}`, `\uFEFF${second}`, second).events), ["Heartbeat", "a"])
+    const bytes = bytesOf(`\uFEFF${first}`)
+    assert.deepStrictEqual(said(read(...cutAt(bytes, [1, 2])).events), ["Heartbeat"])
+  })
 
   it.prop("a recorded turn cut anywhere gives the same events", {
     at: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 1000 })),
