@@ -35,9 +35,9 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
-import { createRequire } from "node:module"
 import { createServer } from "node:net"
 import { stripVTControlCharacters } from "node:util"
+import * as Locate from "./internal/Locate.ts"
 import * as ProcessTree from "./internal/ProcessTree.ts"
 import * as Watchdog from "./internal/Watchdog.ts"
 
@@ -78,7 +78,10 @@ export interface Options {
   readonly home?: string | undefined
   /** OpenCode's configuration, handed over in `OPENCODE_CONFIG_CONTENT`. */
   readonly config?: Readonly<Record<string, unknown>> | undefined
-  /** Further environment variables; `undefined` removes an inherited one. */
+  /**
+   * Further environment variables; `undefined` removes an inherited one. The settings of this library (`OPENCODE_TURN_*`,
+   * `OPENCODE_BASE_URL` and the like) are not inherited.
+   */
   readonly environment?: Readonly<Record<string, string | Redacted.Redacted<string> | undefined>> | undefined
   /** Default: 192 random bits. */
   readonly password?: Redacted.Redacted<string> | undefined
@@ -147,8 +150,11 @@ export type OpencodeServerError = OpencodeNotFound | OpencodeStartFailed | Confi
  * The first of these that is given or found:
  *
  * 1. the `command` option, then `OPENCODE_BIN`: if one of them names nothing, the search ends there;
- * 2. the npm package `opencode-ai`, seen from the working directory, then from here;
+ * 2. the npm package `opencode-ai`, as this package sees it;
  * 3. `opencode` on `PATH`.
+ *
+ * The project's own `node_modules` are not searched: whoever wrote the project would choose the program that starts before
+ * anything was allowed. Name its binary in `OPENCODE_BIN` to run it.
  *
  * The binary itself is spawned, never a wrapper. The install script of `opencode-ai` (1.18) links it to
  * `bin/opencode.exe` on every platform; where a package manager did not run the script, that file is a short text, and
@@ -162,19 +168,18 @@ export const locate = Effect.fn("OpencodeServer.locate")(function*(
 ): Effect.fn.Return<string, OpencodeNotFound | Config.ConfigError, FileSystem.FileSystem | Path.Path> {
   const configured = options.command ?? (yield* Config.String("OPENCODE_BIN").pipe(Config.withDefault("")))
   if (configured !== "") {
-    return yield* Effect.fromOption(yield* findCommand(configured), () => notFound(configured))
+    return yield* Effect.fromOption(yield* Locate.findCommand(configured, yield* Locate.searchPath), () => notFound(configured))
   }
+
+  const installed = yield* Locate.findInstalled(import.meta.url)
+  if (Option.isSome(installed)) return installed.value
 
   const path = yield* Path.Path
-  const origins = [path.resolve(options.directory ?? ".", "package.json"), import.meta.url]
-  for (const origin of origins) {
-    const installed = yield* findInstalled(origin)
-    if (Option.isSome(installed)) {
-      return installed.value
-    }
-  }
-
-  const onPath = yield* findCommand("opencode")
+  const project = path.resolve(options.directory ?? ".") + path.sep
+  // `npm run` puts these folders in front of `PATH`.
+  const isOfProject = (folder: string) =>
+    path.normalize(folder).startsWith(project) && path.normalize(folder).split(path.sep).includes("node_modules")
+  const onPath = yield* Locate.findCommand("opencode", (yield* Locate.searchPath).filter((folder) => !isOfProject(folder)))
   return yield* Effect.fromOption(onPath, () => notFound("the package opencode-ai", "opencode on PATH"))
 })
 
@@ -272,65 +277,16 @@ const describeFailure = (error: OpencodeStartFailed): string => {
 
 const notFound = (...searched: ReadonlyArray<string>) => new OpencodeNotFound({ searched })
 
-/** A stub of `opencode-ai` is half a kilobyte, a binary more than a hundred megabytes. */
-const smallestBinaryBytes = 1_000_000
-
-const isBinary = Effect.fnUntraced(function*(file: string) {
-  const fs = yield* FileSystem.FileSystem
-  return yield* fs.stat(file).pipe(
-    Effect.map((info) => info.type === "File" && info.size >= smallestBinaryBytes),
-    Effect.orElseSucceed(() => false)
-  )
-})
-
-const findCommand = Effect.fnUntraced(function*(command: string) {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const isWindows = process.platform === "win32"
-  const hasFolder = command.includes("/") || (isWindows && command.includes("\\"))
-  const folders = hasFolder
-    ? [""]
-    : (yield* Config.String("PATH").pipe(Config.withDefault(""))).split(isWindows ? ";" : ":")
-      // An empty entry means the working directory to a shell; a program that is found there by chance is not meant.
-      .filter((folder) => folder !== "")
-  const names = isWindows && !command.endsWith(".exe") ? [`${command}.exe`, command] : [command]
-  const candidates = folders.flatMap((folder) => names.map((name) => path.resolve(folder, name)))
-  return yield* Effect.findFirst(candidates, (file) =>
-    fs.stat(file).pipe(
-      Effect.map((info) => info.type === "File"),
-      Effect.orElseSucceed(() => false)
-    ))
-})
-
-const findInstalled = Effect.fnUntraced(function*(origin: string) {
-  const path = yield* Path.Path
-  const launcher = resolveManifest(origin, "opencode-ai")
-  if (Option.isNone(launcher)) {
-    return Option.none()
-  }
-  const name = `opencode-${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`
-  const candidates = [
-    path.join(path.dirname(launcher.value), "bin", "opencode.exe"),
-    // The baseline build runs on every CPU; the other one needs AVX2 and would die of an illegal instruction without.
-    ...["-baseline", "", "-baseline-musl", "-musl"].flatMap((suffix) =>
-      Option.match(resolveManifest(launcher.value, name + suffix), {
-        onNone: () => [],
-        onSome: (manifest) => [
-          path.join(path.dirname(manifest), "bin", process.platform === "win32" ? "opencode.exe" : "opencode")
-        ]
-      })
-    )
-  ]
-  return yield* Effect.findFirst(candidates, isBinary)
-})
-
-const resolveManifest = (origin: string, name: string): Option.Option<string> =>
-  Option.liftThrowable(() => createRequire(origin).resolve(`${name}/package.json`))()
-
 // internal: the child process
+
+/** The settings of this library, which the server and the commands of its tools have no use for; some hold a password. */
+const isOurs = (name: string): boolean => /^OPENCODE_(?:TURN_.*|BASE_URL|DIRECTORY|TIMEOUT|BIN)$/i.test(name)
 
 const prepareEnvironment = Effect.fnUntraced(function*(options: Options, password: Redacted.Redacted<string>) {
   const home: Record<string, string | undefined> = {}
+  for (const name of Object.keys(process.env)) {
+    if (isOurs(name)) home[name] = undefined
+  }
   if (options.home !== undefined) {
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path

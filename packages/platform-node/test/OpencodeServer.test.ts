@@ -1,9 +1,10 @@
 import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
 import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
-import { ConfigProvider, Effect, Exit, FileSystem, Layer, Redacted, Schedule, Scope, Stream } from "effect"
+import { ConfigProvider, Effect, Exit, FileSystem, Layer, Option, Redacted, Schedule, Scope, Stream } from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import * as Locate from "../src/internal/Locate.ts"
 
 const platform = Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)
 
@@ -226,9 +227,76 @@ it.layer(platform, { excludeTestServices: true })("OpencodeServer", (it) => {
       yield* fs.writeFileString(`${launcher}/bin/opencode.exe`, "echo 'the install script was not run'")
       yield* fs.writeFile(`${own}/bin/opencode`, new Uint8Array(2_000_000))
       assert.strictEqual(
-        yield* fs.realPath(yield* locate({ directory: folder }, {})),
+        yield* fs.realPath(Option.getOrThrow(yield* Locate.findInstalled(`${folder}/package.json`))),
         yield* fs.realPath(`${own}/bin/opencode`)
       )
+    }))
+
+  it.effect("runs no binary that the project brings along, not even over PATH, unless it is named", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const project = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-planted-" })
+      const planted = `${project}/node_modules/opencode-ai`
+      const trap = `#!/bin/sh\ntouch ${project}/trapped\nexit 9\n`.padEnd(2_000_000, "#")
+      yield* fs.makeDirectory(`${planted}/bin`, { recursive: true })
+      yield* fs.makeDirectory(`${project}/node_modules/.bin`)
+      yield* fs.writeFileString(`${planted}/package.json`, "{}")
+      for (const file of [`${planted}/bin/opencode.exe`, `${project}/node_modules/.bin/opencode`, `${project}/opencode`]) {
+        yield* fs.writeFileString(file, trap, { mode: 0o755 })
+      }
+      const paths = [`${project}/node_modules/.bin`, ".", "", "node_modules/.bin"].join(":")
+      const found = yield* locate({ directory: project }, { PATH: paths })
+      assert.isFalse(found.startsWith(project))
+      yield* OpencodeServer.make({ ...yield* isolated, directory: project }).pipe(
+        Effect.provide(configuration({ PATH: paths }))
+      )
+      assert.isFalse(yield* fs.exists(`${project}/trapped`))
+      const named = `${planted}/bin/opencode.exe`
+      assert.strictEqual(yield* locate({ directory: project }, { OPENCODE_BIN: named }), named)
+    }))
+
+  it.effect("looks for a bare name in the absolute folders of PATH only", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-bare-" })
+      yield* fs.writeFileString(`${folder}/planted`, "#!/bin/sh\n", { mode: 0o755 })
+      const relative = `../../../../../../../../../..${folder}`
+      const error = yield* Effect.flip(locate({ command: "planted" }, { PATH: `${relative}::.` }))
+      assert.deepInclude(error, { _tag: "OpencodeNotFound", searched: ["planted"] })
+      assert.strictEqual(yield* locate({ command: "planted" }, { PATH: folder }), `${folder}/planted`)
+    }))
+
+  it.effect("hands none of this library's settings to the server, nor to the commands of its tools", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const options = yield* isolated
+      const settings: Record<string, string> = {
+        OPENCODE_TURN_DATABASE: "postgres://me:canary-1@host/turns",
+        OPENCODE_TURN_ANYTHING: "canary-2",
+        OPENCODE_BASE_URL: "http://opencode:canary-3@host",
+        OPENCODE_DIRECTORY: "/canary-4",
+        OPENCODE_TIMEOUT: "canary-5",
+        OPENCODE_SERVER_PASSWORD: "canary-6"
+      }
+      yield* Effect.acquireRelease(
+        Effect.sync(() => Object.assign(process.env, settings)),
+        () =>
+          Effect.sync(() => {
+            for (const name of Object.keys(settings)) delete process.env[name]
+          })
+      )
+      for (const home of [options.home, undefined]) {
+        const environment = { ...options.environment, HOME: options.home, XDG_DATA_HOME: `${options.home}/data` }
+        const server = yield* OpencodeServer.make({ ...options, home, environment })
+        const session = yield* post(server, "/session", {})
+        yield* post(server, `/session/${Object(session).id}/shell`, {
+          agent: "build",
+          command: `env > "${options.directory}/environment"`
+        })
+        const seen = yield* fs.readFileString(`${options.directory}/environment`)
+        assert.include(seen, "OPENCODE_DISABLE_AUTOUPDATE=1")
+        assert.notMatch(seen, /canary-\d|OPENCODE_TURN_/)
+      }
     }))
 
   it.effect("is ended by a process that exits without closing the scope", () =>

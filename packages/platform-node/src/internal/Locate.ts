@@ -1,0 +1,70 @@
+/**
+ * Where OpenCode's binary is: the folders of `PATH`, the npm package, and what is no binary.
+ */
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import * as Path from "effect/Path"
+import { createRequire } from "node:module"
+
+/** A stub of `opencode-ai` is half a kilobyte, a binary more than a hundred megabytes. */
+const smallestBinaryBytes = 1_000_000
+
+const isBinary = Effect.fnUntraced(function*(file: string) {
+  const fs = yield* FileSystem.FileSystem
+  return yield* fs.stat(file).pipe(
+    Effect.map((info) => info.type === "File" && info.size >= smallestBinaryBytes),
+    Effect.orElseSucceed(() => false)
+  )
+})
+
+const isWindows = process.platform === "win32"
+
+/** The folders of `PATH`. Relative ones, the empty one too, lead to whatever the working directory holds, and are left out. */
+export const searchPath = Effect.gen(function*() {
+  const path = yield* Path.Path
+  const folders = (yield* Config.String("PATH").pipe(Config.withDefault(""))).split(isWindows ? ";" : ":")
+  return folders.filter((folder) => path.isAbsolute(folder))
+})
+
+/** A program by its path, or by its name in the folders. */
+export const findCommand = Effect.fnUntraced(function*(command: string, searched: ReadonlyArray<string>) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const hasFolder = command.includes("/") || (isWindows && command.includes("\\"))
+  const folders = hasFolder ? [""] : searched
+  const names = isWindows && !command.endsWith(".exe") ? [`${command}.exe`, command] : [command]
+  const candidates = folders.flatMap((folder) => names.map((name) => path.resolve(folder, name)))
+  return yield* Effect.findFirst(candidates, (file) =>
+    fs.stat(file).pipe(
+      Effect.map((info) => info.type === "File"),
+      Effect.orElseSucceed(() => false)
+    ))
+})
+
+/** The binary of the npm package `opencode-ai`, as the file `origin` would see the package. */
+export const findInstalled = Effect.fnUntraced(function*(origin: string) {
+  const path = yield* Path.Path
+  const launcher = resolveManifest(origin, "opencode-ai")
+  if (Option.isNone(launcher)) {
+    return Option.none()
+  }
+  const name = `opencode-${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`
+  const candidates = [
+    path.join(path.dirname(launcher.value), "bin", "opencode.exe"),
+    // The baseline build runs on every CPU; the other one needs AVX2 and would die of an illegal instruction without.
+    ...["-baseline", "", "-baseline-musl", "-musl"].flatMap((suffix) =>
+      Option.match(resolveManifest(launcher.value, name + suffix), {
+        onNone: () => [],
+        onSome: (manifest) => [
+          path.join(path.dirname(manifest), "bin", process.platform === "win32" ? "opencode.exe" : "opencode")
+        ]
+      })
+    )
+  ]
+  return yield* Effect.findFirst(candidates, isBinary)
+})
+
+const resolveManifest = (origin: string, name: string): Option.Option<string> =>
+  Option.liftThrowable(() => createRequire(origin).resolve(`${name}/package.json`))()
