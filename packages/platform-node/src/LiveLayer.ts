@@ -175,17 +175,10 @@ export const isPostgresUrl = (database: string): boolean => /^postgres(ql)?:/i.t
  * @category settings
  * @since 0.1.0
  */
-export const checkDatabase = (name: string, database: string): Effect.Effect<string, InvalidConfig> =>
-  database.trim() !== "" && (isPostgresUrl(database) || !/^[a-z][a-z0-9+.-]*:\/\//i.test(database))
-    ? Effect.succeed(database)
-    : Effect.fail(
-      new InvalidConfig({
-        setting: name,
-        reason: database.trim() === ""
-          ? "is empty: name a file, memory, or a postgres:// URL"
-          : "is a URL of another kind of database: name a file, memory, or a postgres:// URL"
-      })
-    )
+export const checkDatabase = (name: string, database: string): Effect.Effect<string, InvalidConfig> => {
+  const reason = isPostgresUrl(database) ? whyNoPostgresUrl(database) : whyNoFile(database)
+  return reason === undefined ? Effect.succeed(database) : Effect.fail(new InvalidConfig({ setting: name, reason }))
+}
 
 /**
  * A setting of the configuration; `undefined` where it is missing or empty.
@@ -205,13 +198,10 @@ export const setting = (name: string): Effect.Effect<string | undefined, Invalid
  * @category settings
  * @since 0.1.0
  */
-export const checkUrl = (name: string, url: string): Effect.Effect<string, InvalidConfig> =>
-  URL.canParse(url) && /^https?:$/.test(new URL(url).protocol)
-    ? Effect.succeed(url)
-    // What it is instead is not repeated: it may hold a password.
-    : Effect.fail(
-      new InvalidConfig({ setting: name, reason: "is not an http or https URL, for example http://127.0.0.1:4096" })
-    )
+export const checkUrl = (name: string, url: string): Effect.Effect<string, InvalidConfig> => {
+  const reason = whyNoServerUrl(url)
+  return reason === undefined ? Effect.succeed(url) : Effect.fail(new InvalidConfig({ setting: name, reason }))
+}
 
 // internal
 
@@ -249,6 +239,59 @@ const timeoutSetting = Effect.gen(function*() {
 })
 
 const isMemory = (path: string): boolean => path === "memory" || path === ":memory:"
+
+// No reason repeats what it is about: the text may hold a password.
+
+const whyNoServerUrl = (text: string): string | undefined => {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (url === undefined || !/^https?:$/.test(url.protocol)) {
+    return "is not an http or https URL, for example http://127.0.0.1:4096"
+  }
+  if (!isDecodable(url.username) || !isDecodable(url.password)) return malformedEscape
+  if (/[?#]/.test(text)) {
+    return "is not the address of a server alone: leave out what follows the ? or the #, which is not sent"
+  }
+  return undefined
+}
+
+const whyNoPostgresUrl = (text: string): string | undefined => {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  // What stands behind a special character of a password that is not encoded is taken for a path, which messages name.
+  if (
+    url === undefined || !/^postgres(?:ql)?:\/\//i.test(text) || url.hash !== "" ||
+    url.pathname.includes("@") || url.search.includes("@")
+  ) {
+    return "is not a URL that can be read: write postgres://user:password@host:5432/database, with special characters percent-encoded"
+  }
+  return [url.hostname, url.username, url.password, url.pathname].every(isDecodable) ? undefined : malformedEscape
+}
+
+/** What is meant for another database, or for another driver, would become the name of a file, which messages repeat. */
+const whyNoFile = (text: string): string | undefined => {
+  if (text.trim() === "") return "is empty: name a file, memory, or a postgres:// URL"
+  if (isMemory(text)) return undefined
+  if (text !== text.trim()) return "begins or ends with a blank: name a file, memory, or a postgres:// URL"
+  if (/^file:/i.test(text)) return "is a file: URI: name the path of the file alone, or memory"
+  // A letter and a colon are a drive of Windows.
+  if (/^(?:[a-z][a-z0-9+.-]+:|\/\/|:)/i.test(text)) {
+    return "is a URL of another kind of database: name a file (./NAME where its name holds a colon), memory, or a postgres:// URL"
+  }
+  if (connectionWord.test(text) || (/:[^@/]*@/.test(text) && !/^\.{0,2}\//.test(text))) {
+    return "looks like what a database server is reached with: write it as postgres://user:password@host:5432/database"
+  }
+  return undefined
+}
+
+/** A word of a connection string of libpq (`host=h password=x`) or ADO (`Server=h;Pwd=x`), or of a query. */
+const connectionWord =
+  /(?:^|[\s;?&,])(?:host|hostaddr|server|data source|port|dbname|database|user|username|user id|uid|password|passwd|pwd|service)\s?=/i
+
+const malformedEscape =
+  "holds a % that begins no escape: write special characters of user and password percent-encoded, a % as %25"
+
+const isDecodable = (text: string): boolean => Option.isSome(decode(text))
+
+const decode = Option.liftThrowable(decodeURIComponent)
 
 /** Conversations are nobody else's business: a folder made here is the user's alone. */
 const makeFolder = (path: string) =>

@@ -168,7 +168,10 @@ export const locate = Effect.fn("OpencodeServer.locate")(function*(
 ): Effect.fn.Return<string, OpencodeNotFound | Config.ConfigError, FileSystem.FileSystem | Path.Path> {
   const configured = options.command ?? (yield* Config.String("OPENCODE_BIN").pipe(Config.withDefault("")))
   if (configured !== "") {
-    return yield* Effect.fromOption(yield* Locate.findCommand(configured, yield* Locate.searchPath), () => notFound(configured))
+    return yield* Effect.fromOption(
+      yield* Locate.findCommand(configured, yield* Locate.searchPath),
+      () => notFound(configured)
+    )
   }
 
   const installed = yield* Locate.findInstalled(import.meta.url)
@@ -179,7 +182,10 @@ export const locate = Effect.fn("OpencodeServer.locate")(function*(
   // `npm run` puts these folders in front of `PATH`.
   const isOfProject = (folder: string) =>
     path.normalize(folder).startsWith(project) && path.normalize(folder).split(path.sep).includes("node_modules")
-  const onPath = yield* Locate.findCommand("opencode", (yield* Locate.searchPath).filter((folder) => !isOfProject(folder)))
+  const onPath = yield* Locate.findCommand(
+    "opencode",
+    (yield* Locate.searchPath).filter((folder) => !isOfProject(folder))
+  )
   return yield* Effect.fromOption(onPath, () => notFound("the package opencode-ai", "opencode on PATH"))
 })
 

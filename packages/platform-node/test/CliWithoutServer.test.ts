@@ -87,6 +87,24 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       ["list", "--database", "postgres://me:cana#ry@host/turns"],
       /OPENCODE_TURN_DATABASE/
     ],
+    ["a password in words", ["list", "--database", "host=h password=canary"], /--database looks like/],
+    [
+      "a database that would keep nothing",
+      ["list", "--database", "file:canary.db?mode=memory"],
+      /--database is a file: URI/
+    ],
+    [
+      "a token on the command line",
+      ["run", "--url", "http://canary@host", "hello"],
+      /--url holds.*OPENCODE_SERVER_PASSWORD/
+    ],
+    [
+      "a password in the URL",
+      ["run", "--url", "http://u:canary@host", "hello"],
+      /--url holds.*OPENCODE_SERVER_PASSWORD/
+    ],
+    ["a broken escape in the URL", ["run", "--url", "http://u:canary%zz@host", "hello"], /--url holds a %/],
+    ["a token in the URL's query", ["run", "--url", "http://host/?token=canary", "hello"], /--url is not the address/],
     ["what is done while busy that there is not", ["run", "--when-busy", "hurry", "hello"], /--when-busy.*hurry/],
     [
       "a file that there is not",

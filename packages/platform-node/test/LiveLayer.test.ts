@@ -5,7 +5,7 @@ import { ConversationId, SessionId } from "@opencode-turn/core/Ids"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { TraceLog, Tracer } from "@opencode-turn/core/Tracer"
 import * as Tracers from "@opencode-turn/core/Tracer"
-import { LiveLayer } from "@opencode-turn/platform-node/LiveLayer"
+import { checkDatabase, LiveLayer } from "@opencode-turn/platform-node/LiveLayer"
 import { ConfigProvider, Effect, FileSystem, Layer, Option, Redacted } from "effect"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -117,7 +117,32 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("LiveLayer", (it) =>
     ["OPENCODE_TIMEOUT", "0"],
     ["OPENCODE_TIMEOUT", "-5 seconds"],
     ["OPENCODE_BASE_URL", "localhost:4096"],
-    ["OPENCODE_BASE_URL", "ftp://user:canary@host"]
+    ["OPENCODE_BASE_URL", "ftp://user:canary@host"],
+    ["OPENCODE_BASE_URL", "http://u:canary%zz@h"],
+    ["OPENCODE_BASE_URL", "http://canary%@h"],
+    ["OPENCODE_BASE_URL", "http://h/?token=canary"],
+    ["OPENCODE_BASE_URL", "http://h/#canary"],
+    ["OPENCODE_TURN_DATABASE", " "],
+    ["OPENCODE_TURN_DATABASE", " postgres://u:canary@h/d"],
+    ["OPENCODE_TURN_DATABASE", "host=h password=canary"],
+    ["OPENCODE_TURN_DATABASE", "HOST = h PASSWORD = canary"],
+    ["OPENCODE_TURN_DATABASE", "Server=h;Pwd=canary"],
+    ["OPENCODE_TURN_DATABASE", "turns.db?password=canary"],
+    ["OPENCODE_TURN_DATABASE", "u:canary@h/d"],
+    ["OPENCODE_TURN_DATABASE", "u_1:canary@h/d"],
+    ["OPENCODE_TURN_DATABASE", "//u:canary@h/d"],
+    ["OPENCODE_TURN_DATABASE", "file:canary.db?mode=memory"],
+    ["OPENCODE_TURN_DATABASE", "FILE:///canary.db"],
+    ["OPENCODE_TURN_DATABASE", ":memory:?cache=shared"],
+    ["OPENCODE_TURN_DATABASE", "sqlite:canary.db"],
+    ["OPENCODE_TURN_DATABASE", "jdbc:postgresql://h/d?password=canary"],
+    ["OPENCODE_TURN_DATABASE", "mysql://u:canary@h/d"],
+    ["OPENCODE_TURN_DATABASE", "postgres:canary"],
+    ["OPENCODE_TURN_DATABASE", "postgresql://u:canary%zz@h/d"],
+    ["OPENCODE_TURN_DATABASE", "postgres://u:1/canary@h/d"],
+    ["OPENCODE_TURN_DATABASE", "postgres://u:1#canary@h/d"],
+    ["OPENCODE_TURN_DATABASE", "postgres://u:1?canary@h/d"],
+    ["OPENCODE_TURN_DATABASE", "postgres://u:can/ary@h/d"]
   ] as const
   for (const [name, value] of invalid) {
     it.effect(`says in one line that ${name}=${value} cannot be used`, () =>
@@ -126,9 +151,16 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("LiveLayer", (it) =>
           Effect.provide(Effect.void, configured({ OPENCODE_TURN_DATABASE: "memory", [name]: value }))
         )
         assert.strictEqual(error._tag, "InvalidConfig")
-        assert.match(error.message, new RegExp(`^${name} is not [^\n]*$`))
+        assert.match(error.message, new RegExp(`^${name} (?:is|holds|looks|begins) [^\n]*$`))
         assert.notInclude(error.message, "canary")
       }))
+  }
+
+  for (
+    const value of ["turns.db", "./a:b@c.db", "a folder/my turns.db", "C:\\turns.db", "/srv/u:b@h/turns.db", ":memory:"]
+  ) {
+    it.effect(`takes OPENCODE_TURN_DATABASE=${value} for a database`, () =>
+      Effect.map(checkDatabase("database", value), (checked) => assert.strictEqual(checked, value)))
   }
 
   for (const value of ["30 seconds", "90s", "1m", "1500", "500ms"]) {

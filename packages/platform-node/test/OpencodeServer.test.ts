@@ -241,7 +241,9 @@ it.layer(platform, { excludeTestServices: true })("OpencodeServer", (it) => {
       yield* fs.makeDirectory(`${planted}/bin`, { recursive: true })
       yield* fs.makeDirectory(`${project}/node_modules/.bin`)
       yield* fs.writeFileString(`${planted}/package.json`, "{}")
-      for (const file of [`${planted}/bin/opencode.exe`, `${project}/node_modules/.bin/opencode`, `${project}/opencode`]) {
+      for (
+        const file of [`${planted}/bin/opencode.exe`, `${project}/node_modules/.bin/opencode`, `${project}/opencode`]
+      ) {
         yield* fs.writeFileString(file, trap, { mode: 0o755 })
       }
       const paths = [`${project}/node_modules/.bin`, ".", "", "node_modules/.bin"].join(":")

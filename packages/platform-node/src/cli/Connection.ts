@@ -44,9 +44,10 @@ export const settings = Effect.fnUntraced(function*(flags: Flags): Effect.fn.Ret
   const name = flags.url === undefined ? "OPENCODE_BASE_URL" : "--url"
   const given = flags.url ?? (yield* orUsage(LiveLayer.setting("OPENCODE_BASE_URL")))
   const url = given === undefined ? undefined : yield* orUsage(LiveLayer.checkUrl(name, given))
-  if (flags.url !== undefined && new URL(flags.url).password !== "") {
+  if (flags.url !== undefined && hasUserInfo(new URL(flags.url))) {
     return yield* usage(
-      "--url holds a password, which others can read on a command line: set OPENCODE_SERVER_PASSWORD to it instead"
+      "--url holds a user name or a password, which others can read on a command line: set OPENCODE_SERVER_PASSWORD to the " +
+        "password instead"
     )
   }
   const directory = flags.directory ?? (yield* orUsage(LiveLayer.setting("OPENCODE_DIRECTORY")))
@@ -109,6 +110,8 @@ export const folderOf = (sessionId: SessionId): Effect.Effect<string | undefined
   )
 
 // internal
+
+const hasUserInfo = ({ password, username }: URL): boolean => username !== "" || password !== ""
 
 type Spawning = ChildProcessSpawner | FileSystem.FileSystem | Path.Path
 

@@ -57,23 +57,25 @@ export const mustBeShared = ({ isShared, name }: Opened): Effect.Effect<void, Fa
 
 const find = (flag: string | undefined): Effect.Effect<LiveLayer.Database, Failure> => {
   if (flag === undefined) return Effect.mapError(LiveLayer.databaseSetting, (error) => usage(error.message))
-  if (!LiveLayer.isPostgresUrl(flag)) {
-    return Effect.mapError(LiveLayer.checkDatabase("--database", flag), (error) => usage(error.message))
-  }
-  return mayHoldPassword(flag)
-    ? Effect.fail(usage(
+  // Before anything else: what cannot be read as a URL may hold a password all the same.
+  if (LiveLayer.isPostgresUrl(flag) && mayHoldPassword(flag)) {
+    return Effect.fail(usage(
       "--database is a URL with a password, which others can read on a command line: " +
         "set OPENCODE_TURN_DATABASE to it instead"
     ))
-    : Effect.succeed(Redacted.make(flag))
+  }
+  return LiveLayer.checkDatabase("--database", flag).pipe(
+    Effect.map((checked) => LiveLayer.isPostgresUrl(checked) ? Redacted.make(checked) : checked),
+    Effect.mapError((error) => usage(error.message))
+  )
 }
 
 /** What cannot be read as a URL may hold anything, and a password with a `/` or `#` in it moves the `@` elsewhere. */
 const mayHoldPassword = (text: string): boolean => {
   if (!URL.canParse(text)) return true
   const { password, searchParams } = new URL(text)
-  return password !== "" || /:[^@]*@/.test(text.replace(/^\w+:/, "")) ||
-    [...searchParams.keys()].some((name) => name.includes("password"))
+  return password !== "" || /:[^:@]*@/.test(text.replace(/^\w+:/, "")) ||
+    [...searchParams.keys()].some((name) => /pass(?!file)|pwd|secret|token/i.test(name))
 }
 
 const nameOf = (database: LiveLayer.Database): string =>
