@@ -26,6 +26,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Reactivity from "effect/reactivity/Reactivity"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Client from "effect/sql/SqlClient"
@@ -33,6 +34,7 @@ import type { Connection } from "effect/sql/SqlConnection"
 import { classifySqliteError, SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
+import { closeSync, constants, existsSync, openSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import type { SQLInputValue, StatementSync } from "node:sqlite"
 
@@ -43,7 +45,10 @@ import type { SQLInputValue, StatementSync } from "node:sqlite"
  * @since 0.1.0
  */
 export interface Options {
-  /** Path of the database file, created if it is missing (its folder is not), or `:memory:`. */
+  /**
+   * Path of the database file, or `:memory:`. A missing file is created for its owner alone (mode 0600, whatever the umask);
+   * one that exists keeps its mode. SQLite gives its journals the mode of the file. A missing folder is not created.
+   */
   readonly filename: string
   /** Opens the file without the right to write. Default: `false`. */
   readonly readonly?: boolean | undefined
@@ -150,20 +155,38 @@ const open = (options: Options): Effect.Effect<DatabaseSync, SqlError, Scope.Sco
   }
   const failed = (cause: unknown) => sqlError(cause, `cannot open the SQLite database "${options.filename}"`, "open")
 
+  if (options.filename.startsWith("file:")) {
+    // As a URI it could ask for a database in memory, or for one without locks.
+    return Effect.fail(failed(new TypeError("it is a file: URI; name the path of the file alone")))
+  }
+
   return Effect.acquireRelease(
     Effect.try({
-      try: () =>
-        new DatabaseSync(options.filename, {
+      try: () => {
+        if (options.readonly !== true && options.filename !== ":memory:") createPrivate(options.filename)
+        return new DatabaseSync(options.filename, {
           readOnly: options.readonly === true,
           enableForeignKeyConstraints: true,
           timeout: Duration.toMillis(Duration.fromInputUnsafe(options.busyTimeout ?? "1 second"))
-        }),
+        })
+      },
       catch: failed
     }),
     (database) => Effect.sync(() => database.close())
   ).pipe(
     Effect.flatMap((database) => Effect.try({ try: () => inspect(database), catch: failed }))
   )
+}
+
+/**
+ * Creates the file before SQLite does, which lets others read it. One that exists is not even opened: closing it again would drop
+ * the locks that another connection of this process holds (POSIX). What cannot be created is left to SQLite to complain about.
+ */
+const createPrivate = (filename: string): void => {
+  if (filename === "" || existsSync(filename)) return
+  const { O_CREAT, O_NONBLOCK, O_RDONLY } = constants
+  const file = Result.try(() => openSync(filename, O_RDONLY | O_CREAT | O_NONBLOCK, 0o600))
+  if (Result.isSuccess(file)) closeSync(file.success)
 }
 
 const makeConnection = Effect.fnUntraced(function*(

@@ -237,6 +237,59 @@ it.layer(NodeFileSystem.layer)("SqliteClient", (it) => {
       assert.strictEqual(error._tag, "SqlError")
     }))
 
+  for (const mask of [0o022, 0o000]) {
+    it.effect(`creates a database and its journals for their owner alone under umask ${mask.toString(8)}`, () =>
+      Effect.gen(function*() {
+        const fs = yield* FileSystem.FileSystem
+        yield* Effect.acquireRelease(
+          Effect.sync(() => process.umask(mask)),
+          (before) => Effect.sync(() => process.umask(before))
+        )
+        const modes = Effect.fnUntraced(function*(filename: string) {
+          const folder = filename.slice(0, filename.lastIndexOf("/"))
+          const names = (yield* fs.readDirectory(folder)).filter((name) => name !== "link.db").sort()
+          const infos = yield* Effect.forEach(names, (name) => fs.stat(`${folder}/${name}`))
+          return names.map((name, index) => `${name} ${((infos[index]?.mode ?? 0) & 0o777).toString(8)}`)
+        })
+        const write = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
+          yield* sql`CREATE TABLE notes (title TEXT)`
+        })
+
+        const logged = yield* temporaryFile
+        yield* Effect.flatMap(open({ filename: logged }), write)
+        assert.deepStrictEqual(yield* modes(logged), ["turn.db 600", "turn.db-shm 600", "turn.db-wal 600"])
+
+        const rolledBack = yield* temporaryFile
+        const sql = yield* open({ filename: rolledBack, disableWAL: true })
+        yield* sql.withTransaction(Effect.gen(function*() {
+          yield* write(sql)
+          assert.deepStrictEqual(yield* modes(rolledBack), ["turn.db 600", "turn.db-journal 600"])
+        }))
+
+        const target = yield* temporaryFile
+        const link = target.replace("turn.db", "link.db")
+        yield* fs.symlink(target, link)
+        yield* Effect.flatMap(open({ filename: link }), write)
+        assert.deepStrictEqual((yield* modes(target))[0], "turn.db 600")
+      }))
+  }
+
+  it.effect("leaves a database that exists the mode that somebody gave it", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const filename = yield* temporaryFile
+      yield* Effect.scoped(open({ filename }))
+      yield* fs.chmod(filename, 0o660)
+      yield* Effect.scoped(open({ filename }))
+      assert.strictEqual((yield* fs.stat(filename)).mode & 0o777, 0o660)
+    }))
+
+  it.effect("takes no file: URI, which could name a database that keeps nothing", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(open({ filename: "file:turn.db?mode=memory" }))
+      assert.include(error.message, "name the path of the file alone")
+    }))
+
   it.effect("reads its options from the configuration", () =>
     Effect.gen(function*() {
       const filename = yield* temporaryFile
