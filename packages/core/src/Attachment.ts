@@ -73,22 +73,16 @@ export const fromPath = Effect.fn("Attachment.fromPath")(function*(
   path: string,
   options: Options = {}
 ): Effect.fn.Return<PromptFile, InvalidInput, FileSystem.FileSystem | Path.Path> {
-  const fs = yield* FileSystem.FileSystem
   const limit = yield* TurnPolicy.MaxAttachmentBytes
   const name = JSON.stringify(path)
-  const unreadable = (error: PlatformError.PlatformError) => Effect.fail(invalid(`${name} ${whyUnreadable(error)}`))
-
-  const { size, type } = yield* Effect.catch(fs.stat(path), unreadable)
-  if (type === "Directory") {
-    return yield* invalid(
-      `${name} is a folder: name its files, or, if the server has it too, send its file: URL as application/x-directory`
-    )
-  }
-  if (type !== "File") return yield* invalid(`${name} is no regular file`)
-  if (size > limit) return yield* tooLarge(name, `${size} bytes`, limit)
-  // A file may grow meanwhile, and some of the system's have no size: no more than this is read.
-  const bytes = yield* Effect.catchTag(atMost(fs.stream(path), limit), "PlatformError", unreadable)
-  if (bytes === undefined) return yield* tooLarge(name, "more", limit)
+  const bytes = yield* Effect.mapError(
+    readRegularFile(path, {
+      maxBytes: limit,
+      folder: "name its files, or, if the server has it too, send its file: URL as application/x-directory",
+      tooLarge: tooLargeAdvice
+    }),
+    (why) => invalid(`${name} ${why}`)
+  )
   const { basename } = yield* Path.Path
   return yield* toPart(name, bytes, { ...options, filename: options.filename ?? basename(path) })
 })
@@ -137,6 +131,52 @@ export const fromUrl = Effect.fn("Attachment.fromUrl")(function*(
 export const downloadTimeout: Duration.Duration = Duration.seconds(30)
 
 /**
+ * All bytes of a regular file, if there are no more than `maxBytes`. Fails with words that follow the file's name.
+ *
+ * **Details**
+ *
+ * A device, a pipe and a socket are refused, also behind a link: they may have no end. `folder` and `tooLarge` say what to do instead.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const readRegularFile = Effect.fnUntraced(function*(
+  path: string,
+  options: { readonly maxBytes: number; readonly folder: string; readonly tooLarge: string }
+): Effect.fn.Return<Uint8Array, string, FileSystem.FileSystem> {
+  const { folder, maxBytes, tooLarge } = options
+  const fs = yield* FileSystem.FileSystem
+  const { size, type } = yield* Effect.mapError(fs.stat(path), whyUnreadable)
+  if (type === "Directory") return yield* Effect.fail(`is a folder: ${folder}`)
+  if (type !== "File") return yield* Effect.fail("is no regular file")
+  if (size > maxBytes) return yield* Effect.fail(`has ${size} bytes, and the limit is ${maxBytes} bytes${tooLarge}`)
+  // A file may grow meanwhile, and some of the system's have no size: no more than this is read.
+  const bytes = yield* Effect.mapError(atMost(fs.stream(path), maxBytes), whyUnreadable)
+  return bytes ?? (yield* Effect.fail(`has more, and the limit is ${maxBytes} bytes${tooLarge}`))
+})
+
+/**
+ * All bytes of a stream, or `undefined` once there are more than `maxBytes`; the rest is not read then.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const atMost = <E, R>(
+  stream: Stream.Stream<Uint8Array, E, R>,
+  maxBytes: number
+): Effect.Effect<Uint8Array | undefined, E, R> =>
+  Effect.suspend(() => {
+    const chunks: Array<Uint8Array> = []
+    let size = 0
+    return Stream.runForEachWhile(stream, (chunk) =>
+      Effect.sync(() => {
+        size += chunk.length
+        if (size <= maxBytes) chunks.push(chunk)
+        return size <= maxBytes
+      })).pipe(Effect.map(() => (size <= maxBytes ? Bytes.concat(chunks) : undefined)))
+  })
+
+/**
  * Why a file cannot be read, in words that follow its name.
  *
  * @category getters
@@ -157,11 +197,10 @@ export const whyUnreadable = ({ reason }: PlatformError.PlatformError): string =
 
 const invalid = (reason: string) => new InvalidInput({ field: "file", reason })
 
+const tooLargeAdvice = " (TurnPolicy.MaxAttachmentBytes): send a part of it, or put it where the agent can read it"
+
 const tooLarge = (name: string, size: string, limit: number) =>
-  invalid(
-    `${name} has ${size}, and the limit is ${limit} bytes (TurnPolicy.MaxAttachmentBytes): send a part of it, or put it where the ` +
-      "agent can read it"
-  )
+  invalid(`${name} has ${size}, and the limit is ${limit} bytes${tooLargeAdvice}`)
 
 const toPart = Effect.fnUntraced(function*(
   name: string,
@@ -210,22 +249,6 @@ const typeByName = (filename: string): string | undefined => Option.getOrUndefin
 
 /** A media type without its parameters. */
 const essence = (mediaType: string): string => (mediaType.split(";", 1)[0] ?? "").trim().toLowerCase()
-
-/** All bytes of a stream, or `undefined` once there are more than `limit`; the rest is not read then. */
-const atMost = <E, R>(
-  stream: Stream.Stream<Uint8Array, E, R>,
-  limit: number
-): Effect.Effect<Uint8Array | undefined, E, R> =>
-  Effect.suspend(() => {
-    const chunks: Array<Uint8Array> = []
-    let size = 0
-    return Stream.runForEachWhile(stream, (chunk) =>
-      Effect.sync(() => {
-        size += chunk.length
-        if (size <= limit) chunks.push(chunk)
-        return size <= limit
-      })).pipe(Effect.map(() => (size <= limit ? Bytes.concat(chunks) : undefined)))
-  })
 
 const fromDataUrl = Effect.fnUntraced(function*(url: string, options: Options) {
   const limit = yield* TurnPolicy.MaxAttachmentBytes

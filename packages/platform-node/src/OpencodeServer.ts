@@ -409,19 +409,23 @@ const awaitHealthy = Effect.fnUntraced(function*(url: string, password: Redacted
 const keptLines = 20
 const keptLineLength = 500
 
+/** Room for the lines that are kept, and for one long one; what a child writes before that is forgotten. */
+const keptLength = 64 * 1024
+
 /** Reads all that the child writes, since a full pipe would block it, and keeps the end. */
 const keepLastLines = Effect.fnUntraced(function*(
   handle: ChildProcessSpawner.ChildProcessHandle,
   secrets: ReadonlyArray<string>
 ) {
-  const lines: Array<string> = []
+  let tail = ""
+  let isCut = false
   const reader = yield* handle.all.pipe(
     Stream.decodeText(),
-    Stream.splitLines,
-    Stream.runForEach((line) =>
+    Stream.runForEach((text) =>
       Effect.sync(() => {
-        lines.push(line)
-        lines.splice(0, lines.length - keptLines)
+        const all = tail + text
+        isCut = isCut || all.length > keptLength
+        tail = all.slice(-keptLength)
       })
     ),
     Effect.ignore,
@@ -430,7 +434,14 @@ const keepLastLines = Effect.fnUntraced(function*(
   const lastOutput = Fiber.await(reader).pipe(
     // What a dead child wrote is still in the pipe; a grandchild that holds the pipe open must not keep us.
     Effect.timeoutOption("200 millis"),
-    Effect.map(() => lines.map((line) => redact(line, secrets)).filter((line) => line.trim() !== ""))
+    Effect.map(() =>
+      tail.split("\n")
+        // The rest of a line may begin in the middle of a secret.
+        .slice(isCut ? 1 : 0)
+        .map((line) => redact(line, secrets))
+        .filter((line) => line.trim() !== "")
+        .slice(-keptLines)
+    )
   )
   return { lastOutput }
 })

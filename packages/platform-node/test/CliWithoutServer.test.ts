@@ -118,7 +118,8 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       /--schema: "\/no\/such\.json" does not exist: check the path/
     ],
     ["a folder for a schema", ["run", "--schema", "/", "hello"], /--schema: "\/" is a folder/],
-    ["an empty file for a schema", ["run", "--schema", "/dev/null", "hello"], /--schema: "\/dev\/null" is empty/],
+    ["a device for a schema", ["run", "--schema", "/dev/zero", "hello"], /--schema: "\/dev\/zero" is no regular file/],
+    ["a device for a file", ["run", "--file", "/dev/zero", "hello"], /--file: "\/dev\/zero" is no regular file/],
     ["a schema without a name", ["run", "--schema", "", "hello"], /--schema is empty/],
     ["a schema that is no JSON", ["run", "--schema", bin, "hello"], /--schema: "[^"]+" is no JSON$/],
     [
@@ -153,6 +154,37 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
         assert.notMatch(finished.stderr, /cana/)
       }))
   }
+
+  it.effect("ends with 2 for a schema or a file that may have no end, or is too large, or is empty", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const folder = yield* fs.makeTempDirectoryScoped()
+      yield* fs.symlink("/dev/zero", `${folder}/link`)
+      spawnSync("mkfifo", [`${folder}/pipe`])
+      yield* fs.writeFileString(`${folder}/empty`, "")
+      yield* fs.writeFileString(`${folder}/large`, " ".repeat(11 * 1024 * 1024))
+      const cases: ReadonlyArray<readonly [string, RegExp]> = [
+        ["link", /is no regular file/],
+        ["pipe", /is no regular file/],
+        ["large", /has 11534336 bytes, and the limit is \d+ bytes/]
+      ]
+      for (const [name, expected] of cases) {
+        for (const flag of ["--schema", "--file"]) {
+          const finished = yield* cli(["run", flag, `${folder}/${name}`, "hello"])
+          assert.strictEqual(finished.code, 2)
+          assert.match(errorLine(finished), expected)
+        }
+      }
+      const empty = yield* cli(["run", "--schema", `${folder}/empty`, "hello"])
+      assert.match(errorLine(empty), /is empty: a JSON Schema is what it should hold/)
+    }))
+
+  it.effect("ends with 2 for standard input without an end", () =>
+    Effect.gen(function*() {
+      const finished = yield* cli(["run", "-"], { wrapper: (command) => ["sh", "-c", `yes | "$@"`, "sh", ...command] })
+      assert.strictEqual(finished.code, 2)
+      assert.match(errorLine(finished), /standard input has more than 10485760 bytes/)
+    }))
 
   it.effect("ends with 2 for a schema whose values could not be checked", () =>
     Effect.gen(function*() {
@@ -324,7 +356,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       const wrong: ReadonlyArray<readonly [ReadonlyArray<string>, Record<string, string>, RegExp]> = [
         [["list", "--database", "mysql://u:canary@h/x"], {}, /^opencode-turn: --database is a URL of another kind/],
         [["list", "--database", ""], {}, /^opencode-turn: --database is empty/],
-        [["run", "--url", "http://u:canary@h", "hi"], {}, /^opencode-turn: --url holds a password/],
+        [["run", "--url", "http://u:canary@h", "hi"], {}, /^opencode-turn: --url holds a user name or a password/],
         [["run", "hi"], { OPENCODE_BASE_URL: "nonsense" }, /^opencode-turn: OPENCODE_BASE_URL is not an http/],
         [
           ["list"],

@@ -171,6 +171,17 @@ it.layer(platform, { excludeTestServices: true })("OpencodeServer", (it) => {
       assert.notInclude(error.message, "canary-api-key")
     }))
 
+  it.effect("keeps a bounded part of what the binary writes, and no piece of a line whose beginning is lost", () =>
+    Effect.gen(function*() {
+      const command = yield* script(
+        `printf "$OPENCODE_SERVER_PASSWORD" >&2\nhead -c 20000000 /dev/zero | tr '\\0' x >&2\n` +
+          `printf '\\nlast words\\n' >&2\nexit 7`
+      )
+      const error = yield* Effect.flip(OpencodeServer.make({ command }))
+      assert.instanceOf(error, OpencodeServer.OpencodeStartFailed)
+      assert.deepInclude(error, { reason: "Exited", output: ["last words"] })
+    }))
+
   it.effect("fails when the binary never answers, and ends it", () =>
     Effect.gen(function*() {
       const command = yield* script("echo listening soon\nexec sleep 91831")

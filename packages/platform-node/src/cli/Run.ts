@@ -16,16 +16,14 @@ import type * as Prompt from "effect/cli/Prompt"
 import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
+import type * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
-import type { PlatformError } from "effect/PlatformError"
 import type { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stdio from "effect/Stdio"
-import * as Stream from "effect/Stream"
 import { line } from "../internal/TerminalText.ts"
 import * as Connection from "./Connection.ts"
 import * as Database from "./Database.ts"
@@ -166,11 +164,16 @@ const readPrompt = Effect.fnUntraced(function*(argument: string | undefined) {
       `the prompt is missing: opencode-turn run "what the agent is to do", or send it to standard input`
     )
   }
-  const text = yield* stdio.stdin.pipe(
-    Stream.decodeText(),
-    Stream.mkString,
-    Effect.mapError((error) => failed(`standard input cannot be read: ${error.message}`))
+  const bytes = yield* Effect.mapError(
+    Attachment.atMost(stdio.stdin, maxPromptBytes),
+    (error) => failed(`standard input cannot be read: ${error.message}`)
   )
+  if (bytes === undefined) {
+    return yield* usage(
+      `standard input has more than ${maxPromptBytes} bytes: put it into a file that the agent can read, and name the file`
+    )
+  }
+  const text = new TextDecoder().decode(bytes)
   return text.trim() === ""
     ? yield* usage("the prompt on standard input is empty: say what the agent is to do")
     : text.trimEnd()
@@ -186,15 +189,25 @@ const readSchema = Effect.fnUntraced(function*(path: string): Effect.fn.Return<
 > {
   if (path === "") return yield* usage("--schema is empty: name a file with a JSON Schema")
   const refuse = (reason: string) => usage(`--schema: ${JSON.stringify(line(path))} ${reason}`)
-  const fs = yield* FileSystem.FileSystem
-  const unreadable = (error: PlatformError) => refuse(Attachment.whyUnreadable(error))
-  const { type } = yield* Effect.mapError(fs.stat(path), unreadable)
-  if (type === "Directory") return yield* refuse("is a folder: name a file with a JSON Schema")
-  const text = yield* Effect.mapError(fs.readFileString(path), unreadable)
+  const bytes = yield* Effect.mapError(
+    Attachment.readRegularFile(path, {
+      maxBytes: maxSchemaBytes,
+      folder: "name a file with a JSON Schema",
+      tooLarge: ""
+    }),
+    refuse
+  )
+  const text = new TextDecoder().decode(bytes)
   if (text.trim() === "") return yield* refuse("is empty: a JSON Schema is what it should hold")
   const json = yield* Effect.mapError(decodeJson(text), () => refuse("is no JSON"))
   return yield* Effect.mapError(TurnOutput.fromJsonSchema(json), (error) => refuse(`cannot be used: ${error.reason}`))
 })
+
+/** More than any model reads; what is larger is no prompt but a file that goes with one. */
+const maxPromptBytes = 10 * 1024 * 1024
+
+/** The model reads the schema with every call. */
+const maxSchemaBytes = 1024 * 1024
 
 const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Unknown))
 
