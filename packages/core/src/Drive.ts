@@ -77,7 +77,8 @@ export type DriveError =
 
 /**
  * Drives the request until its exchange is final, or is known to stay without an answer. The reply is folded into `live`;
- * `onActivity` is run at most every `TurnPolicy.ActivityTick`. `confirm` is run right before each time the prompt is posted:
+ * `onActivity` is run at most every `TurnPolicy.ActivityTick`, and again at the next sign of life where it calls its argument,
+ * because it failed. `confirm` is run right before each time the prompt is posted:
  * its failure is the end of the drive.
  *
  * **Details**
@@ -98,7 +99,7 @@ export const drive = Effect.fn("Turn.drive")(
       readonly conversationId: ConversationId
       readonly messageId: AssistantMessageId
       readonly confirm: Effect.Effect<void, E, R1>
-      readonly onActivity: Effect.Effect<void, never, R2>
+      readonly onActivity: (again: () => void) => Effect.Effect<void, never, R2>
       readonly isBusy?: boolean | undefined
       readonly spentBefore?: Budget.SpentBefore | undefined
       readonly onEnd?: ((wallClockMillis: number) => void) | undefined
@@ -144,7 +145,7 @@ export const drive = Effect.fn("Turn.drive")(
         if (news.closed !== undefined) return yield* news.closed
         if (news.isDeleted) return yield* new SessionNotFound({ sessionId })
         if (news.lost !== undefined) yield* interrupted(news.lost)
-        if (news.isActive) yield* options.onActivity
+        if (news.isActive) yield* options.onActivity(signals.onTickFailed)
         if (news.hasAsks) yield* asks.sync
         if (news.isBusy) deadlines.goOn()
         const sinceMillis = clock.now()
@@ -192,7 +193,10 @@ export const drive = Effect.fn("Turn.drive")(
         }
         if (deadlines.isEnding() && !hasWaited && live.current().frame.failure === undefined) {
           hasWaited = true
-          yield* tracer.emit("response.waiting_for_final_text", { message_id: options.messageId })
+          yield* tracer.emit("response.waiting_for_final_text", {
+            message_id: options.messageId,
+            subject_id: options.conversationId
+          })
         }
       }
     })

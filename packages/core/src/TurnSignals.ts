@@ -75,6 +75,8 @@ export interface TurnSignals {
   readonly onCaughtUp: () => void
   /** The server has something of the answer: an `idle` from now on is not the end of the turn before. */
   readonly onAnswerSeen: () => void
+  /** The activity tick is due again with the next sign of life. */
+  readonly onTickFailed: () => void
   /** The stream brought something of the turn's own. */
   readonly hasStarted: () => boolean
   /** The stream is lost and not back yet. */
@@ -221,6 +223,9 @@ export const make = Effect.fnUntraced(function*(options: {
     },
     onAnswerSeen: () => {
       hasAnswer = true
+    },
+    onTickFailed: () => {
+      lastTickMillis = -Infinity
     },
     hasStarted: () => hasStarted,
     isLost: () => isLost,
