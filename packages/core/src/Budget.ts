@@ -19,6 +19,7 @@ import type { TurnClock } from "./TurnClock.ts"
 import { BudgetExceeded } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 import type { TurnSignals } from "./TurnSignals.ts"
+import type { UpstreamFailure } from "./Upstream.ts"
 import * as Usage from "./Usage.ts"
 
 /**
@@ -52,17 +53,17 @@ export interface SpentBefore {
 /**
  * **Details**
  *
- * `watch` fails as soon as a limit is crossed, and never succeeds. Without any limit `isLimited` is false, and there is nothing to
- * watch. `wallClockMillis` is how long
- * the turn has taken, with what it took before.
+ * - `watch` fails as soon as a limit is crossed, and never succeeds.
+ * - `wallClockMillis` is how long the turn has taken, with what it took before.
+ * - `leftMillis` is how long it may still wait while nothing comes; `Infinity` without a limit of time.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Budget {
-  readonly isLimited: boolean
   readonly watch: Effect.Effect<never, BudgetExceeded>
   readonly wallClockMillis: () => number
+  readonly leftMillis: () => number
 }
 
 /**
@@ -91,28 +92,26 @@ export const make = Effect.fnUntraced(function*(options: {
         wallClockMillis: now.wallClockMillis
       }),
       stallMillis: clock.now() - signals.lastProgressMillis()
-    }))
+    }, Reply.trouble(live.current())))
   })
 
   /** When a limit of time will be crossed unless something comes before. */
   const dueMillis = () =>
     Math.min(
       crossedAt(promptedMillis - spentBefore.wallClockMillis, limits.wallClock),
-      crossedAt(signals.lastProgressMillis(), limits.stall)
+      crossedAt(signals.lastProgressMillis(), stallOf(limits))
     )
   const isCounted = limits.cost !== undefined || limits.tokens !== undefined || limits.modelRetries !== undefined ||
     limits.steps !== undefined
-  const isTimed = limits.wallClock !== undefined || limits.stall !== undefined
   const due = Effect.suspend(() => clock.until(dueMillis()))
-  const changed = isCounted && isTimed ? Effect.raceFirst(signals.counted, due) : isCounted ? signals.counted : due
 
   return {
-    isLimited: isCounted || isTimed,
-    watch: changed.pipe(
+    watch: (isCounted ? Effect.raceFirst(signals.counted, due) : due).pipe(
       Effect.andThen(check),
       Effect.forever({ disableYield: true })
     ),
-    wallClockMillis
+    wallClockMillis,
+    leftMillis: () => dueMillis() - clock.now()
   }
 })
 
@@ -140,7 +139,7 @@ export const check = Effect.fnUntraced(function*(
   spent: SpentBefore
 ): Effect.fn.Return<void, BudgetExceeded> {
   // The answer has come: nobody waits for anything any more.
-  yield* orFail(exceeded(yield* TurnPolicy.Budget, { ...countsOf(spent), stallMillis: 0 }))
+  yield* orFail(exceeded(yield* TurnPolicy.Budget, { ...countsOf(spent), wallClockMillis: 0, stallMillis: 0 }))
 })
 
 /**
@@ -149,13 +148,26 @@ export const check = Effect.fnUntraced(function*(
  * @category predicates
  * @since 0.1.0
  */
-export const exceeded = (limits: TurnPolicy.Budget, spent: Spent): BudgetExceeded | undefined =>
-  over("wallClock", TurnPolicy.limitMillis(limits.wallClock), spent.wallClockMillis) ??
+export const exceeded = (
+  limits: TurnPolicy.Budget,
+  spent: Spent,
+  last?: UpstreamFailure | undefined
+): BudgetExceeded | undefined => {
+  const over = (
+    limit: BudgetExceeded["limit"],
+    allowed: number | undefined,
+    value: number
+  ): BudgetExceeded | undefined =>
+    allowed !== undefined && value > allowed
+      ? new BudgetExceeded({ limit, allowed, value, ...(last !== undefined && { last }) })
+      : undefined
+  return over("wallClock", TurnPolicy.limitMillis(limits.wallClock), spent.wallClockMillis) ??
     over("cost", limits.cost, spent.cost) ??
     over("tokens", limits.tokens, spent.tokens) ??
     over("modelRetries", limits.modelRetries, spent.modelRetries) ??
     over("steps", limits.steps, spent.steps) ??
-    over("stall", TurnPolicy.limitMillis(limits.stall), spent.stallMillis)
+    over("stall", TurnPolicy.limitMillis(stallOf(limits)), spent.stallMillis)
+}
 
 /**
  * What is wrong with the limits: a name, and what it should be. `undefined` for limits that can be kept to.
@@ -190,12 +202,7 @@ const countsOf = ({ retries, steps, usage: { cost, tokens }, wallClockMillis }: 
   wallClockMillis
 })
 
-const over = (
-  limit: BudgetExceeded["limit"],
-  allowed: number | undefined,
-  value: number
-): BudgetExceeded | undefined =>
-  allowed !== undefined && value > allowed ? new BudgetExceeded({ limit, allowed, value }) : undefined
+const stallOf = ({ stall }: TurnPolicy.Budget): Duration.Input => stall ?? TurnPolicy.defaultStall
 
 /** A limit is crossed in the first whole millisecond past it: a turn clock counts whole ones. */
 const crossedAt = (sinceMillis: number, limit: Duration.Input | undefined): number =>

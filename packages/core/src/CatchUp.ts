@@ -69,11 +69,10 @@ export const catchUp = Effect.fn("Turn.catchUp")(function*(
 /** To-do lists are in no record of a message, and what the stream told last may have been missed. */
 const readTodos = Effect.fnUntraced(function*(live: LiveReply) {
   const client = yield* Client
-  const replyOf = (id: SessionId) => Reply.replies(live.current()).find(({ sessionId }) => sessionId === id)
   const read = Effect.fnUntraced(function*(asOf: Reply.Reply) {
     const { sessionId } = asOf
     const todos = Option.getOrUndefined(yield* Effect.option(rereading(client.todos(sessionId))))
-    const now = replyOf(sessionId)
+    const now = Reply.replyOf(live.current(), sessionId)
     // What the stream told meanwhile is newer.
     if (todos === undefined || now === undefined || Reply.todos(now) !== Reply.todos(asOf)) return
     live.apply({ _tag: "TodosUpdated", eventId: undefined, sessionId, todos })

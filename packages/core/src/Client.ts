@@ -11,7 +11,6 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
@@ -137,21 +136,14 @@ const toPrompt = (input: PromptInput): Prompt =>
 /** Waiting events are dropped past this number, and a gap takes their place: memory stays bounded. */
 const maxQueued = 4096
 
-const reconnect: StreamEvent = { _tag: "Gap", reason: "reconnect" }
-
 const intoQueue = (queue: Queue.Queue<StreamEvent, EventsError | Cause.Done>, id: SessionId) => {
   let hasBegun = false
   let isOver = false
 
-  const offer = (event: StreamEvent) => {
+  const offer = (event: TurnEvent) => {
     if (Queue.sizeUnsafe(queue) >= maxQueued) {
-      let hasReconnected = false
-      for (let dropped = Queue.takeUnsafe(queue); dropped !== undefined; dropped = Queue.takeUnsafe(queue)) {
-        hasReconnected ||= Exit.isSuccess(dropped) && dropped.value === reconnect
-      }
+      while (Queue.takeUnsafe(queue) !== undefined) { /* dropped */ }
       Queue.offerUnsafe(queue, { _tag: "Gap", reason: "overflow" })
-      // The reader asks the server what a reconnect hid. It still has to.
-      if (hasReconnected) Queue.offerUnsafe(queue, reconnect)
     }
     Queue.offerUnsafe(queue, event)
   }
@@ -184,7 +176,7 @@ const intoQueue = (queue: Queue.Queue<StreamEvent, EventsError | Cause.Done>, id
     onHeartbeat: () => {},
     onLost: () => {},
     onGap: () => {
-      if (!isOver) offer(reconnect)
+      if (!isOver) Queue.offerUnsafe(queue, { _tag: "Gap", reason: "reconnect" })
     },
     onClosed: (error) => {
       Queue.failCauseUnsafe(queue, Cause.fail(error))

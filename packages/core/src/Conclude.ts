@@ -43,8 +43,7 @@ import type { TurnError, TurnResult, TurnStatus } from "./TurnResult.ts"
 /**
  * A turn while it runs. What is still undefined was not reached. `owner` names this run in the store, `taken` is the message
  * where it was taken over from another one, `background` are the observers and the ticks. `spentMillis` is how long its prompts took
- * so far, without the time in which a person was asked. `isHurried`: the turn has ended, and an observer that is behind is shown
- * only the last state of the reply.
+ * so far, without the time in which a person was asked.
  *
  * @category models
  * @since 0.1.0
@@ -62,7 +61,6 @@ export interface RunningTurn<E, R, A> {
   session: EnsuredSession | undefined
   promptId: MessageId | undefined
   isRecreated: boolean
-  isHurried: boolean
   spentMillis: number
   output: Output.Answer<A> | undefined
 }
@@ -89,7 +87,7 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
   exchange: Exchange.Exchange | undefined,
   error: TurnError | undefined
 ): Effect.fn.Return<TurnResult<A>, StoreError, Client | SessionStore | Tracer | R> {
-  const { conversationId, input, live, messageId } = turn
+  const { background, conversationId, input, live, messageId } = turn
   const tracer = yield* Tracer
   const context = contextOf(turn)
   const end = Effect.gen(function*() {
@@ -101,7 +99,8 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
   const stored = yield* turn.message === undefined ? end : keepingLease(turn.message)(end)
   const durationMillis = (yield* Clock.currentTimeMillis) - turn.startedMillis
   yield* live.end
-  yield* untilObserved(turn)
+  yield* callback("observer", context, () => FiberSet.awaitEmpty(background))
+  yield* FiberSet.clear(background)
 
   const status = statusOf(stored, error)
   const shown = stored.takenOver ?? (status === "cancelled" ? new TurnCancelled({ messageId }) : error)
@@ -211,22 +210,8 @@ interface Stored {
   readonly takenOver: TurnTakenOver | undefined
 }
 
-/**
- * Waits for the observers, which may be behind. After `TurnPolicy.CallbackTimeout` they leave out what waits for them; each then
- * ends the call that it is at and is shown the last state, which takes at most twice as long.
- */
-const untilObserved = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) {
-  const { background } = turn
-  const limit = yield* TurnPolicy.CallbackTimeout
-  yield* Effect.timeoutOption(FiberSet.awaitEmpty(background), limit)
-  turn.isHurried = true
-  yield* Effect.timeoutOption(FiberSet.awaitEmpty(background), Duration.times(limit, 2))
-  yield* FiberSet.clear(background)
-})
-
-/** Whether the server may still be at work on a turn that ends like this. Whose work another worker does is left alone. */
-const leavesWorkRunning = (error: TurnError): boolean =>
-  error._tag !== "Upstream" && error._tag !== "EmptyStream" && error._tag !== "TurnTakenOver"
+/** Whether the server may still be at work on a turn that ends like this. After a takeover the new owner drives the session. */
+const leavesWorkRunning = (error: TurnError): boolean => error._tag !== "EmptyStream" && error._tag !== "TurnTakenOver"
 
 /** The files that the turn changed; none where it is another owner's, or was never prompted. */
 const artifactsOf = <E, R, A>(
@@ -239,7 +224,11 @@ const artifactsOf = <E, R, A>(
     ? Effect.succeed(Artifact.none)
     : readArtifacts(fromReplies(live.earlier(), live.current(), {
       isStructured: message?.draft?.outputSchema !== undefined,
-      end: status === "completed" ? "completed" : error !== undefined && leavesWorkRunning(error) ? "stopped" : "failed"
+      end: status === "completed"
+        ? "completed"
+        : error?._tag === "Upstream" || error?._tag === "EmptyStream"
+        ? "failed"
+        : "stopped"
     }))
 
 /** A process that was frozen may find a deadline over before it finds out that it lost the turn. */
@@ -341,4 +330,5 @@ const statusOf = ({ message, takenOver }: Stored, error: TurnError | undefined):
 
 /** Whether the turn was driven to its end, and there is no answer to use. */
 const isUnusable = ({ _tag }: TurnError): boolean =>
-  _tag === "Upstream" || _tag === "EmptyStream" || _tag === "OutputInvalid" || _tag === "BudgetExceeded"
+  _tag === "Upstream" || _tag === "EmptyStream" || _tag === "OutputInvalid" || _tag === "BudgetExceeded" ||
+  _tag === "NoProgress"

@@ -2,8 +2,7 @@
  * What a running turn waits for, and how long: the deadlines of `TurnPolicy`, and the looks at the server's record while the
  * turn may have ended.
  *
- * **Not responsibilities**: the limit of the whole stream, which holds whatever the turn is at (`Drive`); what is done when a
- * deadline passes.
+ * **Not responsibilities**: the limits that hold whatever the turn is at (`Budget`); what is done when a deadline passes.
  *
  * ```
  *              lookAgain (idle was heard)          lookAgain (the record says idle)
@@ -19,10 +18,6 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
-import type { LiveReply } from "./LiveReply.ts"
-import { isLast } from "./Message.ts"
-import type * as Reply from "./Reply.ts"
 import type { TurnClock } from "./TurnClock.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 import type { TurnSignals } from "./TurnSignals.ts"
@@ -33,7 +28,7 @@ import type { TurnSignals } from "./TurnSignals.ts"
  * **Details**
  *
  * - `firstEvent`: nothing of the turn has been heard.
- * - `quiet`: nothing at all has been heard for long enough to ask.
+ * - `ended`: the last message has ended, and no `idle` has followed it.
  * - `nextLook`: the record is to be looked at again, because the turn may have ended.
  * - `finalExchange`: it has been looked at for long enough.
  * - `next`: the soonest of them.
@@ -43,7 +38,7 @@ import type { TurnSignals } from "./TurnSignals.ts"
  */
 export interface Due {
   readonly firstEvent: number
-  readonly quiet: number
+  readonly ended: number
   readonly nextLook: number
   readonly finalExchange: number
   readonly next: number
@@ -86,30 +81,30 @@ export interface Deadlines {
 export const make = Effect.fnUntraced(function*(options: {
   readonly clock: TurnClock
   readonly signals: TurnSignals
-  readonly live: LiveReply
 }): Effect.fn.Return<Deadlines> {
-  const { clock, live, signals } = options
+  const { clock, signals } = options
   const firstEventMillis = Duration.toMillis(yield* TurnPolicy.FirstEvent)
   const finalExchangeMillis = Duration.toMillis(yield* TurnPolicy.FinalExchange)
   const pollMillis = Duration.toMillis(yield* TurnPolicy.FinalExchangePoll)
-  const idleStreamMillis = Option.match(yield* TurnPolicy.IdleStream, {
-    onNone: () => never,
-    onSome: Duration.toMillis
-  })
   let waitingMillis = clock.now()
   let ending: Ending | undefined
 
   const due = (): Due => {
     const heardMillis = signals.lastEventMillis()
-    // After the last message's end only an `idle` is to come: when it does not, it was lost.
-    const quietLimit = hasEnded(live.current()) ? Math.min(pollMillis, idleStreamMillis) : idleStreamMillis
     const firstEvent = signals.hasStarted() ? never : waitingMillis + firstEventMillis
-    const quiet = ending === undefined ? Math.max(waitingMillis, heardMillis) + quietLimit : never
+    // After the last message's end an `idle` is to come. It does not come where it was lost, nor where somebody else's prompt follows
+    // in the session: what is heard then is the other one's.
+    const endedMillis = signals.endedMillis()
+    const ended = endedMillis === undefined || ending !== undefined
+      ? never
+      : waitingMillis > endedMillis
+      ? waitingMillis + pollMillis
+      : endedMillis + endLookMillis
     const nextLook = ending?.nextLookMillis ?? never
     const finalExchange = ending === undefined
       ? never
       : Math.max(ending.sinceMillis, heardMillis) + finalExchangeMillis
-    return { firstEvent, quiet, nextLook, finalExchange, next: Math.min(firstEvent, quiet, nextLook, finalExchange) }
+    return { firstEvent, ended, nextLook, finalExchange, next: Math.min(firstEvent, ended, nextLook, finalExchange) }
   }
 
   return {
@@ -153,7 +148,5 @@ const never = Number.POSITIVE_INFINITY
 /** A failed turn's end is stored some 2 ms after its `idle` (1.18.33); a hundred times that is still soon. */
 const secondLookMillis = 250
 
-const hasEnded = ({ frame }: Reply.Reply): boolean => {
-  const last = frame.messages.findLast(({ ownership }) => ownership === "ours")?.info
-  return last !== undefined && isLast(last)
-}
+/** The `idle` follows some 10 ms after the end of the last message (1.18.33). */
+const endLookMillis = 500

@@ -8,8 +8,8 @@
  * - The end is the server's word: `idle` from the stream starts the question, the stored exchange decides it.
  * - A turn that the server left unfinished (killed and restarted) is resumed under the same ids.
  * - What a session that is busy already waits for is taken to the gate (`PendingAsks`): the prompt waits behind it.
- * - The limit of the whole stream and the budget (`Budget`), whatever the turn is at. The other deadlines are `Deadlines`'; all of
- *   them stand still while a person is asked.
+ * - The budget (`Budget`), a server that is gone, and a model that is called without an end (`IdleSteps`), whatever the turn is at.
+ *   The other deadlines are `Deadlines`'; all of them stand still while a person is asked.
  *
  * **Not responsibilities**: which session (`EnsureSession`), what to make of an empty or failed answer (`Settle`), storing.
  *
@@ -28,6 +28,8 @@
  *
  * - A server that fails or aborts a turn says `idle` some milliseconds before it stores the end, and says it twice
  *   (1.18.33): hence the second look, and hence an `idle` before anything of this turn was seen counts for nothing.
+ * - Where somebody else's prompt follows in the session, no `idle` comes between the two answers (1.18.33): some time after the end
+ *   of the last message the record is looked at all the same.
  * - Ids whose answer ended with an error are never posted again, and neither are those that a later prompt has followed:
  *   both would ask the model anew (1.18.33).
  *
@@ -55,11 +57,12 @@ import { promptOnce, readExchange, unreadAnswer } from "./ReadExchange.ts"
 import * as Reply from "./Reply.ts"
 import { Tracer } from "./Tracer.ts"
 import * as TurnClock from "./TurnClock.ts"
-import type { BudgetExceeded, HumanTimeout } from "./TurnError.ts"
-import { StaleSession, TurnTimeout, TurnUnfinished } from "./TurnError.ts"
+import type { HumanTimeout, NoProgress } from "./TurnError.ts"
+import { BudgetExceeded, StaleSession, TurnTimeout, TurnUnfinished, Upstream } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 import type { IdentifiedRequest } from "./TurnRequest.ts"
 import * as TurnSignals from "./TurnSignals.ts"
+import type { UpstreamFailure } from "./Upstream.ts"
 
 /**
  * @category errors
@@ -72,13 +75,14 @@ export type DriveError =
   | StaleSession
   | TurnTimeout
   | TurnUnfinished
+  | NoProgress
+  | Upstream
   | BudgetExceeded
   | HumanTimeout
 
 /**
  * Drives the request until its exchange is final, or is known to stay without an answer. The reply is folded into `live`;
- * `onActivity` is run at most every `TurnPolicy.ActivityTick`, and again at the next sign of life where it calls its argument,
- * because it failed. `confirm` is run right before each time the prompt is posted:
+ * `onActivity` is run at most every `TurnPolicy.ActivityTick`. `confirm` is run right before each time the prompt is posted:
  * its failure is the end of the drive.
  *
  * **Details**
@@ -99,7 +103,7 @@ export const drive = Effect.fn("Turn.drive")(
       readonly conversationId: ConversationId
       readonly messageId: AssistantMessageId
       readonly confirm: Effect.Effect<void, E, R1>
-      readonly onActivity: (again: () => void) => Effect.Effect<void, never, R2>
+      readonly onActivity: Effect.Effect<void, never, R2>
       readonly isBusy?: boolean | undefined
       readonly spentBefore?: Budget.SpentBefore | undefined
       readonly onEnd?: ((wallClockMillis: number) => void) | undefined
@@ -127,16 +131,39 @@ export const drive = Effect.fn("Turn.drive")(
 
     /** What breaks off with the server may still be done when it is back: the loop finds out. */
     const prompt = Effect.suspend(() =>
-      Effect.catchIf(promptOnce(request), (error) => error.isRetryable && signals.isLost(), () => Effect.void)
+      Effect.catchIf(
+        promptOnce(request),
+        (error) => error.isRetryable && signals.lost() !== undefined,
+        () => Effect.void
+      )
     ).pipe((post) => Effect.andThen(options.confirm, post))
 
     signals.onPrompt()
-    const promptedMillis = clock.now()
-    const deadlines = yield* Deadlines.make({ clock, signals, live })
+    const deadlines = yield* Deadlines.make({ clock, signals })
     const budget = yield* Budget.make({ clock, signals, live, spentBefore: options.spentBefore })
+    let lastRefusal: UpstreamFailure | undefined
     let hadGap = false
     let hasWaited = false
     let resumes = 0
+
+    /** Undefined while the server cannot be asked. */
+    const ifPossible = <A, E extends RequestError | SessionNotFound, R>(look: Effect.Effect<A, E, R>) =>
+      Effect.catchIf(look, isRetryable, ({ _tag, message }) =>
+        Effect.sync(() => {
+          lastRefusal = { name: _tag, message, isRetryable: true }
+          return undefined
+        }))
+    const lastOf = (): { readonly last?: UpstreamFailure } => {
+      const last = Reply.trouble(live.current()) ?? lastRefusal
+      return last === undefined ? {} : { last }
+    }
+    /** Nobody waits longer than the turn may for the model's next try. While a person is asked, the turn may wait for any time. */
+    const tooLate = ({ message, nextMillis, waitMillis }: TurnSignals.AnnouncedRetry) =>
+      waitMillis > budget.leftMillis() && !Reply.isBlocked(live.current())
+        ? Effect.fail(
+          new Upstream({ name: "RetryTooLate", reason: message, isRetryable: true, retryAtMillis: nextMillis })
+        )
+        : Effect.void
 
     const untilOver = Effect.gen(function*() {
       while (true) {
@@ -144,8 +171,10 @@ export const drive = Effect.fn("Turn.drive")(
         const news = signals.take()
         if (news.closed !== undefined) return yield* news.closed
         if (news.isDeleted) return yield* new SessionNotFound({ sessionId })
+        if (news.stuck !== undefined) return yield* news.stuck
+        if (news.retry !== undefined) yield* tooLate(news.retry)
         if (news.lost !== undefined) yield* interrupted(news.lost)
-        if (news.isActive) yield* options.onActivity(signals.onTickFailed)
+        if (news.isActive) yield* options.onActivity
         if (news.hasAsks) yield* asks.sync
         if (news.isBusy) deadlines.goOn()
         const sinceMillis = clock.now()
@@ -155,7 +184,7 @@ export const drive = Effect.fn("Turn.drive")(
         hadGap ||= news.hasGap
         const before = live.current()
         const view = news.hasGap
-          ? yield* lookAfterGap(ids, live, subscription)
+          ? yield* lookAfterGap(ids, live, subscription, tooLate)
           : yield* Effect.raceFirst(
             ifPossible(news.isIdle ? lookForEnd(ids, live) : CatchUp.look(ids, live)),
             Effect.as(clock.until(deadlines.patience()), undefined)
@@ -171,15 +200,15 @@ export const drive = Effect.fn("Turn.drive")(
           const isInDoubt = news.isIdle || (news.hasFailed && view === undefined)
           if (isInDoubt || deadlines.isEnding()) deadlines.lookAgain({ sinceMillis, isIdle: false })
         } else if (sinceMillis >= due.firstEvent) {
-          return yield* new StaleSession({ sessionId, silentMillis: deadlines.silentMillis() })
-        } else if (!deadlines.isIdleForSure() || signals.isLost()) {
+          return yield* new StaleSession({ sessionId, silentMillis: deadlines.silentMillis(), ...lastOf() })
+        } else if (!deadlines.isIdleForSure() || signals.lost() !== undefined) {
           deadlines.lookAgain({ sinceMillis, isIdle: true })
         } else if (view.exchange.unread.hidden[0] !== undefined && live.current().frame.failure === undefined) {
           return yield* unreadAnswer(view.exchange.unread.hidden[0])
         } else if (isWithoutAnswer(view, live.current(), hadGap)) {
           return view.exchange
         } else if (resumes >= maxResumes || (view.exchange.isAccepted && !view.exchange.isCurrent)) {
-          return yield* new TurnUnfinished({ sessionId, resumes })
+          return yield* new TurnUnfinished({ sessionId, resumes, ...lastOf() })
         } else {
           resumes++
           live.update(Reply.markGap)
@@ -189,27 +218,45 @@ export const drive = Effect.fn("Turn.drive")(
         }
         if (sinceMillis >= due.finalExchange) {
           const limit = yield* TurnPolicy.FinalExchange
-          return yield* new TurnTimeout({ limit: "finalExchange", millis: Duration.toMillis(limit) })
+          return yield* new TurnTimeout({ millis: Duration.toMillis(limit), ...lastOf() })
         }
         if (deadlines.isEnding() && !hasWaited && live.current().frame.failure === undefined) {
           hasWaited = true
-          yield* tracer.emit("response.waiting_for_final_text", {
-            message_id: options.messageId,
-            subject_id: options.conversationId
-          })
+          yield* tracer.emit("response.waiting_for_final_text", { message_id: options.messageId })
         }
       }
     })
 
-    /** Holds whatever the loop is at. The answer may be there all the same. */
-    const timeLimit = Effect.gen(function*() {
-      const millis = Duration.toMillis(yield* TurnPolicy.WholeStream)
-      yield* clock.until(promptedMillis + millis)
-      const view = Option.getOrUndefined(
-        yield* Effect.timeoutOption(ifPossible(CatchUp.look(ids, live)), yield* TurnPolicy.StopTimeout)
-      )
-      if (view !== undefined && isOver(view)) return view.exchange
-      return yield* new TurnTimeout({ limit: "wholeStream", millis })
+    const lookBriefly = Effect.gen(function*() {
+      const look = ifPossible(CatchUp.look(ids, live))
+      return Option.getOrUndefined(yield* Effect.timeoutOption(look, yield* TurnPolicy.StopTimeout))
+    })
+
+    /** Holds whatever the loop is at. After a limit of time the answer may be there all the same. */
+    const overBudget = Effect.catchTag(budget.watch, "BudgetExceeded", (exceeded) =>
+      Effect.gen(function*() {
+        if (exceeded.limit !== "wallClock" && exceeded.limit !== "stall") return yield* exceeded
+        const view = yield* lookBriefly
+        if (view !== undefined && isOver(view)) return view.exchange
+        const { allowed, limit, value } = exceeded
+        return yield* new BudgetExceeded({ limit, allowed, value, ...lastOf() })
+      }))
+
+    /**
+     * Fails once the server was gone for too long: neither did its stream come back, nor does it answer. One that answers although its
+     * stream is lost is asked from time to time.
+     */
+    const gone = Effect.gen(function*() {
+      const absence = yield* TurnPolicy.ServerAbsence
+      while (true) {
+        yield* signals.untilLost
+        yield* Effect.timeoutOption(signals.untilBack, absence)
+        const error = signals.lost()
+        if (error === undefined) continue
+        const view = yield* lookBriefly
+        if (view === undefined) return yield* error
+        if (isOver(view)) return view.exchange
+      }
     })
 
     const takeOpen = Effect.andThen(takePending(live, subscription), Effect.sync(signals.onAsksChanged))
@@ -219,8 +266,8 @@ export const drive = Effect.fn("Turn.drive")(
       : options.isBusy === true
       ? Effect.andThen(takeOpen, prompt)
       : prompt
-    const ends = [Effect.andThen(begin, untilOver), timeLimit, asks.failed]
-    const exchange = yield* Effect.raceAllFirst(budget.isLimited ? [...ends, budget.watch] : ends).pipe(
+    const ends = [Effect.andThen(begin, untilOver), overBudget, gone, asks.failed]
+    const exchange = yield* Effect.raceAllFirst(ends).pipe(
       Effect.ensuring(Effect.sync(() => options.onEnd?.(budget.wallClockMillis()))),
       Effect.tapError(interrupted)
     )
@@ -252,18 +299,22 @@ const lookForEnd = Effect.fnUntraced(function*(
 const lookAfterGap = Effect.fnUntraced(function*(
   ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
   live: LiveReply,
-  subscription: Subscription
-): Effect.fn.Return<Look, RequestError | SessionNotFound, Client> {
+  subscription: Subscription,
+  tooLate: (retry: TurnSignals.AnnouncedRetry) => Effect.Effect<void, Upstream>
+): Effect.fn.Return<Look, RequestError | SessionNotFound | Upstream, Client> {
   const schedule = Schedule.spaced(yield* TurnPolicy.FinalExchangePoll)
-  return yield* CatchUp.look(ids, live).pipe(
+  const view = yield* CatchUp.look(ids, live).pipe(
     Effect.tap((view) => (isOver(view) ? Effect.void : CatchUp.catchUp(live, subscription, view))),
     Effect.retry({ schedule, while: isRetryable })
   )
+  const nowMillis = yield* Clock.currentTimeMillis
+  for (const [id, status] of view.statuses) {
+    if (status.type !== "retry" || !Reply.isInTree(live.current(), id)) continue
+    const { message, nextMillis } = status
+    yield* tooLate({ message, nextMillis, waitMillis: TurnSignals.waitByOurClock(nextMillis, nowMillis) })
+  }
+  return view
 })
-
-/** Undefined while the server cannot be asked. */
-const ifPossible = <A, E extends { readonly isRetryable: boolean }, R>(look: Effect.Effect<A, E, R>) =>
-  Effect.catchIf(look, isRetryable, () => Effect.undefined)
 
 const isRetryable = (error: { readonly isRetryable: boolean }): boolean => error.isRetryable
 

@@ -34,7 +34,8 @@ export interface UserMessage {
  *
  * **Details**
  *
- * `finish` is `tool-calls` for every step but the last, and for the last one too where a person refused the tool.
+ * `finish` is `tool-calls` for every step but the last, and for the last one too where a person refused the tool. After `unknown`, a
+ * provider's reason of no known kind, the model is called again (1.18.33).
  * `completedMillis` is absent while the step runs, and stays absent when the server is killed during it. `isSummary`: the
  * step summed up the conversation because the context had overflowed; it says nothing to the user. `structured` is the
  * value that a `format` of JSON Schema asked for. `directory` is the session's folder on the server, `worktree` the root of the
@@ -68,7 +69,7 @@ export interface AssistantMessage {
  */
 export const isLast = ({ completedMillis, finish, isSummary, structured }: AssistantMessage): boolean =>
   !isSummary && completedMillis !== undefined &&
-  (structured !== undefined || (finish !== undefined && finish !== "tool-calls"))
+  (structured !== undefined || (finish !== undefined && finish !== "tool-calls" && finish !== "unknown"))
 
 /**
  * @category models

@@ -56,6 +56,7 @@ import type { Part, Todo, ToolPart } from "./Part.ts"
 import { isTerminalTool } from "./Part.ts"
 import type { Subagent } from "./Subagent.ts"
 import type { TurnEvent } from "./TurnEvent.ts"
+import type { UpstreamFailure } from "./Upstream.ts"
 import * as Usage from "./Usage.ts"
 
 export type { Entry, PartEntry, TodosEntry } from "./internal/ReplyEntry.ts"
@@ -300,6 +301,48 @@ export const steps = (self: Reply): number =>
  * @since 0.1.0
  */
 export const retries = (self: Reply): number => sumOverTree(self, ({ frame }) => frame.retries)
+
+/**
+ * What one session of the tree says: the turn's own, or a subagent's.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const replyOf = (self: Reply, sessionId: SessionId): Reply | undefined =>
+  sessionId === self.sessionId
+    ? self
+    : self.frame.subagents.find((subagent) => subagent.sessionId === sessionId)?.reply
+
+/**
+ * The last failure or retry that was heard of the turn's own session, or else of a subagent.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const trouble = (self: Reply): UpstreamFailure | undefined =>
+  ownReplies(self).find(({ frame }) => frame.trouble !== undefined)?.frame.trouble
+
+/**
+ * The tool calls of one of the newest messages that have ended. Costs what that message and those after it hold.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const endedTools = (self: Reply, messageId: MessageId): ReadonlyArray<ToolPart> => {
+  const tools: Array<ToolPart> = []
+  for (let index = self.entries.length - 1; index >= 0; index--) {
+    const entry = at(self, index)
+    if (entry === undefined || entry.kind === "todos") continue
+    // Ids sort by time, and parts come in the order of their messages.
+    if (entry.messageId < messageId) break
+    if (
+      entry.kind === "part" && entry.messageId === messageId && entry.part.type === "tool" && isTerminalTool(entry.part)
+    ) {
+      tools.push(entry.part)
+    }
+  }
+  return tools
+}
 
 /**
  * Everything that the reply amounts to.

@@ -57,20 +57,18 @@ export const settle = Effect.fn("Turn.settle")(function*(
   const field = lost[0] ?? (isEmpty(settled, live) ? hidden[0] ?? other[0] : undefined)
   if (failure === undefined && field !== undefined) return yield* unreadAnswer(field)
   if (failure === undefined ? !isEmpty(settled, live) : UpstreamFailures.isWithoutOutput(failure)) return settled
-  if (failure !== undefined) {
-    yield* tracer.emit("response.upstream_error", {
-      error_name: failure.name,
-      error_message: failure.message.slice(0, 200),
-      status_code: failure.statusCode ?? null,
-      provider_url: failure.url ?? null
-    })
-  }
   yield* tracer.emit("response.error", {
     reason: failure === undefined ? "empty_stream" : "upstream_llm_error",
     message_id: ids.messageId,
     subject_id: ids.conversationId
   })
   if (failure === undefined) return yield* new EmptyStream({ sessionId: settled.sessionId })
+  yield* tracer.emit("response.upstream_error", {
+    error_name: failure.name,
+    error_message: failure.message.slice(0, 200),
+    status_code: failure.statusCode ?? null,
+    provider_url: failure.url ?? null
+  })
   const { message, ...rest } = failure
   return yield* new Upstream({ ...rest, reason: message })
 })

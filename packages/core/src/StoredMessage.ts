@@ -85,17 +85,16 @@ export const Draft = Schema.Struct({
   outputSchema: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
   policy: Schema.optionalKey(Schema.Struct({
     firstEventMillis: Schema.optionalKey(Schema.Finite),
-    wholeStreamMillis: Schema.optionalKey(Schema.Finite),
-    idleStreamMillis: Schema.optionalKey(Schema.Finite),
     finalExchangeMillis: Schema.optionalKey(Schema.Finite),
     outputRepairs: Schema.optionalKey(Schema.Finite),
+    maxIdleSteps: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
     budget: Schema.optionalKey(Schema.Struct({
       wallClockMillis: Schema.optionalKey(Schema.Finite),
       cost: Schema.optionalKey(Schema.Finite),
       tokens: Schema.optionalKey(Schema.Finite),
       modelRetries: Schema.optionalKey(Schema.Finite),
       steps: Schema.optionalKey(Schema.Finite),
-      stallMillis: Schema.optionalKey(Schema.Finite)
+      stallMillis: Schema.optionalKey(Schema.NullOr(Schema.Finite))
     }))
   }))
 })

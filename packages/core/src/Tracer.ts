@@ -7,7 +7,7 @@
  * **Not responsibilities**: spans and metrics of Effect itself; every public function of the pipeline has its span.
  *
  * **Event contract**: `response.started` comes before the stream's events, these before `turn.finished`, which comes once,
- * after the durable write, and last. `response.upstream_error` comes right before the `response.error` that it explains.
+ * after the durable write, and last.
  *
  * @since 0.1.0
  */
@@ -60,7 +60,7 @@ export interface TraceEvents {
     readonly error: string
     readonly error_message: string
   }
-  readonly "response.waiting_for_final_text": { readonly message_id: string; readonly subject_id: string }
+  readonly "response.waiting_for_final_text": { readonly message_id: string }
   readonly "response.recovered_from_exchange": { readonly message_id: string }
   readonly "response.upstream_error": {
     readonly error_name: string

@@ -3,8 +3,10 @@
  *
  * @since 0.1.0
  */
+import * as DateTime from "effect/DateTime"
 import * as Schema from "effect/Schema"
 import { AssistantMessageId, ConversationId, RequestId, SessionId } from "./Ids.ts"
+import { UpstreamFailure } from "./Upstream.ts"
 
 /**
  * The caller's input cannot be used. `reason` says what is wrong with the field and what it should be.
@@ -37,17 +39,22 @@ export class InputFailed extends Schema.TaggedError<InputFailed>()("InputFailed"
 }
 
 /**
- * The server accepted the prompt and then did nothing: no event, no answer, and it says that the session is idle.
+ * The server accepted the prompt and then did nothing: no event, no answer, and it says that the session is idle. `last` is the last
+ * failure or retry that was heard of the turn, as for every error that has it.
  *
  * @category errors
  * @since 0.1.0
  */
 export class StaleSession extends Schema.TaggedError<StaleSession>()("StaleSession", {
   sessionId: SessionId,
-  silentMillis: Schema.Finite
+  silentMillis: Schema.Finite,
+  last: Schema.optionalKey(UpstreamFailure)
 }) {
   override get message() {
-    return `session ${this.sessionId} was silent for ${this.silentMillis} ms after the prompt and is idle without an answer`
+    const { last, sessionId, silentMillis } = this
+    return `session ${sessionId} was silent for ${silentMillis} ms after the prompt and is idle without an answer${
+      heard(last)
+    }`
   }
 }
 
@@ -66,7 +73,9 @@ export class EmptyStream extends Schema.TaggedError<EmptyStream>()("EmptyStream"
 }
 
 /**
- * The model's provider, or OpenCode on its behalf, failed the turn. `name` is OpenCode's name of the error.
+ * The model's provider, or OpenCode on its behalf, failed the turn. `name` is OpenCode's name of the error. `retryAtMillis` (since the
+ * epoch, by the server's clock) is when OpenCode was to call the model again, where that is later than the turn may wait: its name is
+ * `RetryTooLate` then, and the session was aborted.
  *
  * @category errors
  * @since 0.1.0
@@ -76,26 +85,53 @@ export class Upstream extends Schema.TaggedError<Upstream>()("Upstream", {
   reason: Schema.String,
   statusCode: Schema.optionalKey(Schema.Finite),
   isRetryable: Schema.Boolean,
-  url: Schema.optionalKey(Schema.String)
+  url: Schema.optionalKey(Schema.String),
+  retryAtMillis: Schema.optionalKey(Schema.Finite)
 }) {
   override get message() {
     const status = this.statusCode === undefined ? "" : ` ${this.statusCode}`
-    return `${this.name}${status}: ${this.reason}`
+    const retry = this.retryAtMillis === undefined
+      ? ""
+      : `; the model would be called again at ${DateTime.formatIso(DateTime.makeUnsafe(this.retryAtMillis))} only`
+    return `${this.name}${status}: ${this.reason}${retry}`
   }
 }
 
 /**
- * A deadline passed. `limit` names it as in `TurnPolicy`. The session was aborted.
+ * The session ended without its last message, and that did not come within `TurnPolicy.FinalExchange`. The session was aborted.
  *
  * @category errors
  * @since 0.1.0
  */
 export class TurnTimeout extends Schema.TaggedError<TurnTimeout>()("TurnTimeout", {
-  limit: Schema.Literals(["wholeStream", "finalExchange"]),
-  millis: Schema.Finite
+  millis: Schema.Finite,
+  last: Schema.optionalKey(UpstreamFailure)
 }) {
   override get message() {
-    return `the turn did not end within ${this.millis} ms (${this.limit})`
+    return `the last message of the turn did not come within ${this.millis} ms after its session had ended${
+      heard(this.last)
+    }`
+  }
+}
+
+/**
+ * The model was called again and again, and nothing new came of it: so many `steps` in a row, the last one with that finish reason.
+ * The session was aborted, what was streamed is kept.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NoProgress extends Schema.TaggedError<NoProgress>()("NoProgress", {
+  sessionId: SessionId,
+  steps: Schema.Finite,
+  finish: Schema.optionalKey(Schema.String),
+  last: Schema.optionalKey(UpstreamFailure)
+}) {
+  override get message() {
+    const finish = this.finish === undefined ? "" : ` (finish reason: ${this.finish})`
+    return `session ${this.sessionId} made ${count(this.steps, "step")} in a row without a new result${finish}${
+      heard(this.last)
+    }`
   }
 }
 
@@ -128,21 +164,24 @@ export class HumanTimeout extends Schema.TaggedError<HumanTimeout>()("HumanTimeo
 export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("BudgetExceeded", {
   limit: Schema.Literals(["wallClock", "cost", "tokens", "modelRetries", "steps", "stall"]),
   allowed: Schema.Finite,
-  value: Schema.Finite
+  value: Schema.Finite,
+  last: Schema.optionalKey(UpstreamFailure)
 }) {
   override get message() {
     const unit = budgetUnits[this.limit]
-    return `the turn is over its budget: ${unit(this.value)}, and ${unit(this.allowed)} is allowed (${this.limit})`
+    return `the turn is over its budget: ${unit(this.value)}; allowed: ${unit(this.allowed)} (${this.limit})${
+      heard(this.last)
+    }`
   }
 }
 
 const budgetUnits: Record<BudgetExceeded["limit"], (value: number) => string> = {
-  wallClock: (millis) => `${millis} ms`,
+  wallClock: (millis) => `${millis} ms of time`,
   stall: (millis) => `${millis} ms without a sign of life`,
   cost: (dollars) => `$${dollars}`,
-  tokens: (tokens) => `${tokens} tokens`,
-  modelRetries: (retries) => `asking the model again ${retries} times`,
-  steps: (steps) => `${steps} calls of the model`
+  tokens: (tokens) => count(tokens, "token"),
+  modelRetries: (retries) => count(retries, "retry of the model", "retries of the model"),
+  steps: (steps) => count(steps, "call of the model", "calls of the model")
 }
 
 /**
@@ -182,10 +221,12 @@ export class OutputInvalid extends Schema.TaggedError<OutputInvalid>()("OutputIn
  */
 export class TurnUnfinished extends Schema.TaggedError<TurnUnfinished>()("TurnUnfinished", {
   sessionId: SessionId,
-  resumes: Schema.Finite
+  resumes: Schema.Finite,
+  last: Schema.optionalKey(UpstreamFailure)
 }) {
   override get message() {
-    return `session ${this.sessionId} left the turn unfinished and idle, after it was resumed ${this.resumes} times`
+    const resumed = this.resumes === 0 ? "" : `, after it was resumed ${count(this.resumes, "time")}`
+    return `session ${this.sessionId} left the turn unfinished and idle${resumed}${heard(this.last)}`
   }
 }
 
@@ -259,4 +300,15 @@ export class AlreadyFinished extends Schema.TaggedError<AlreadyFinished>()("Alre
   override get message() {
     return `message ${this.messageId} is already ${this.status}`
   }
+}
+
+// internal
+
+function count(n: number, one: string, many = `${one}s`): string {
+  return `${n} ${n === 1 ? one : many}`
+}
+
+/** What was heard last, as a part of a message. */
+function heard(last: UpstreamFailure | undefined): string {
+  return last === undefined ? "" : `; last heard: ${last.message}`
 }

@@ -8,7 +8,6 @@ import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
-import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { PermissionRule } from "./Dialect.ts"
 import type { Exchange } from "./Exchange.ts"
@@ -107,18 +106,18 @@ export const toPrompt = Effect.fn("TurnInput.toPrompt")(function*<E, R, A>(
 export const toDraft = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, R, A>): Effect.fn.Return<Draft> {
   const { agent, model, output, permission, system, title, variant } = input
   const firstEvent = yield* TurnPolicy.FirstEvent
-  const wholeStream = yield* TurnPolicy.WholeStream
   const finalExchange = yield* TurnPolicy.FinalExchange
-  const idleStream = yield* TurnPolicy.IdleStream
+  const maxIdleSteps = yield* TurnPolicy.MaxIdleSteps
   const outputRepairs = yield* TurnPolicy.OutputRepairs
   const budget = storedBudget(yield* TurnPolicy.Budget)
   const policy: Draft["policy"] = {
     ...(isOverridden(TurnPolicy.FirstEvent, firstEvent) && { firstEventMillis: Duration.toMillis(firstEvent) }),
-    ...(isOverridden(TurnPolicy.WholeStream, wholeStream) && { wholeStreamMillis: Duration.toMillis(wholeStream) }),
     ...(isOverridden(TurnPolicy.FinalExchange, finalExchange) && {
       finalExchangeMillis: Duration.toMillis(finalExchange)
     }),
-    ...(Option.isSome(idleStream) && { idleStreamMillis: Duration.toMillis(idleStream.value) }),
+    ...(maxIdleSteps !== TurnPolicy.MaxIdleSteps.defaultValue() && {
+      maxIdleSteps: maxIdleSteps === Infinity ? null : maxIdleSteps
+    }),
     ...(outputRepairs !== TurnPolicy.OutputRepairs.defaultValue() && { outputRepairs }),
     ...(Object.keys(budget).length > 0 && { budget })
   }
@@ -161,15 +160,13 @@ export const identityOf = ({ conversationId, id, prompt }: StoredMessage) => ({ 
  */
 export const withStoredPolicy = ({ draft }: StoredMessage) => <A, E, R>(effect: Effect.Effect<A, E, R>) => {
   if (draft === null) return effect
-  const { budget, finalExchangeMillis, firstEventMillis, idleStreamMillis, outputRepairs, wholeStreamMillis } =
-    draft.policy ?? {}
+  const { budget, finalExchangeMillis, firstEventMillis, maxIdleSteps, outputRepairs } = draft.policy ?? {}
   return effect.pipe(
     limited(TurnPolicy.FirstEvent, firstEventMillis),
-    limited(TurnPolicy.WholeStream, wholeStreamMillis),
     limited(TurnPolicy.FinalExchange, finalExchangeMillis),
     Effect.provideService(
-      TurnPolicy.IdleStream,
-      Option.map(Option.fromUndefinedOr(idleStreamMillis), Duration.millis)
+      TurnPolicy.MaxIdleSteps,
+      maxIdleSteps === null ? Infinity : maxIdleSteps ?? TurnPolicy.MaxIdleSteps.defaultValue()
     ),
     Effect.provideService(TurnPolicy.OutputRepairs, outputRepairs ?? TurnPolicy.OutputRepairs.defaultValue()),
     Effect.provideService(TurnPolicy.Budget, budgetOf(budget))
@@ -180,7 +177,7 @@ export const withStoredPolicy = ({ draft }: StoredMessage) => <A, E, R>(effect: 
 
 type StoredBudget = NonNullable<NonNullable<Draft["policy"]>["budget"]>
 
-/** The limits that are given. One without an end is none. */
+/** The limits that are given. One without an end is none, except for `stall`, which has a default. */
 const storedBudget = (budget: TurnPolicy.Budget): StoredBudget => {
   const wallClockMillis = TurnPolicy.limitMillis(budget.wallClock)
   const stallMillis = TurnPolicy.limitMillis(budget.stall)
@@ -191,14 +188,14 @@ const storedBudget = (budget: TurnPolicy.Budget): StoredBudget => {
     ...(isLimit(tokens) && { tokens }),
     ...(isLimit(modelRetries) && { modelRetries }),
     ...(isLimit(steps) && { steps }),
-    ...(isLimit(stallMillis) && { stallMillis })
+    ...(stallMillis !== undefined && { stallMillis: isLimit(stallMillis) ? stallMillis : null })
   }
 }
 
 const budgetOf = ({ stallMillis, wallClockMillis, ...counts }: StoredBudget = {}): TurnPolicy.Budget => ({
   ...counts,
   ...(wallClockMillis !== undefined && { wallClock: Duration.millis(wallClockMillis) }),
-  ...(stallMillis !== undefined && { stall: Duration.millis(stallMillis) })
+  ...(stallMillis !== undefined && { stall: stallMillis === null ? Duration.infinity : Duration.millis(stallMillis) })
 })
 
 const isLimit = Schema.is(Schema.Finite)

@@ -3,12 +3,12 @@
  *
  * **Example**
  * ```ts
- * runTurn(input).pipe(Effect.provideService(TurnPolicy.WholeStream, Duration.minutes(30)))
+ * runTurn(input).pipe(Effect.provideService(TurnPolicy.Budget, { wallClock: "30 minutes" }))
  * ```
  *
  * **Gotchas**
  *
- * While a question or a permission request is open, all deadlines of the turn stand still.
+ * While a person is asked and the server is there, all deadlines of the turn stand still.
  *
  * @since 0.1.0
  */
@@ -25,27 +25,6 @@ import * as Schedule from "effect/Schedule"
  * @since 0.1.0
  */
 export const FirstEvent: Context.Reference<Duration.Duration> = duration("FirstEvent", Duration.seconds(120))
-
-/**
- * How long the stream of a turn may last, from the prompt: 600 s. Longer than agents usually work on one message, short
- * enough that a model that never ends does not hold the conversation for hours.
- *
- * @category references
- * @since 0.1.0
- */
-export const WholeStream: Context.Reference<Duration.Duration> = duration("WholeStream", Duration.minutes(10))
-
-/**
- * How long the session may send nothing before the server is asked whether the turn still runs: off. A tool may work in
- * silence for minutes, so there is no number that suits all.
- *
- * @category references
- * @since 0.1.0
- */
-export const IdleStream: Context.Reference<Option.Option<Duration.Duration>> = Context.Reference(
-  "@opencode-turn/core/TurnPolicy/IdleStream",
-  { defaultValue: () => Option.none() }
-)
 
 /**
  * How long the event stream may bring nothing at all, not even a heartbeat, before it is opened anew: 30 s. The server
@@ -123,12 +102,15 @@ export const FinalExchangePoll: Context.Reference<Duration.Duration> = duration(
 )
 
 /**
- * What a turn may use. What is left out is not limited.
+ * What a turn may use. What is left out is not limited, except for `stall`.
  *
  * **Details**
  *
- * - `wallClock`: how long it may take, from its first prompt to its end. `stall`: how long nothing at all may come from the session
- *   and its subagents; a command that runs in silence brings nothing. Both stand still while a person is asked, and begin anew where another worker takes the turn over.
+ * - `wallClock`: how long it may take, from its first prompt to its end.
+ * - `stall`: how long nothing at all may come from the session and its subagents: 10 minutes where it is left out, `Infinity` for no
+ *   limit. A command that runs in silence brings nothing; OpenCode itself stops most commands after 2 minutes.
+ * - Both stand still while a person is asked, and begin anew where another worker takes the turn over. Before one of them ends the
+ *   turn, the server is asked once more whether the answer is there.
  * - `cost`: US dollars. `tokens`: all kinds together. `steps`: calls of the model that were answered or begun. `modelRetries`: how
  *   often a failed call may be made again; OpenCode itself never gives up (1.18.33). All of them count subagents and repairs too.
  *
@@ -145,8 +127,8 @@ export interface Budget {
 }
 
 /**
- * What a turn may use: anything. Crossing a limit aborts the session and its subagents, keeps what was streamed, and ends the
- * turn with `BudgetExceeded`.
+ * What a turn may use: anything, as long as something comes at least every 10 minutes. Crossing a limit aborts the session and its
+ * subagents, keeps what was streamed, and ends the turn with `BudgetExceeded`.
  *
  * @category references
  * @since 0.1.0
@@ -154,6 +136,41 @@ export interface Budget {
 export const Budget: Context.Reference<Budget> = Context.Reference<Budget>("@opencode-turn/core/TurnPolicy/Budget", {
   defaultValue: () => ({})
 })
+
+/**
+ * How many steps in a row may bring no new tool result before the turn ends with `NoProgress`: 8, or twice as many that repeat a call
+ * with its result, as an agent does that waits for something. `Infinity` for no limit.
+ *
+ * **Details**
+ *
+ * A step is one call of the model, of the turn's session or of a subagent; only one that another step follows counts. OpenCode calls
+ * the model again without a pause where its finish reason is of no known kind (150 to 306 calls in 25 s), or where the context
+ * overflows again after it was compacted (87 calls in 20 s, 1.18.33). A healthy agent seldom takes two such steps in a row.
+ * A context that overflows a second time without a new result ends the turn at once, as `Upstream`.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const MaxIdleSteps: Context.Reference<number> = Context.Reference(
+  "@opencode-turn/core/TurnPolicy/MaxIdleSteps",
+  {
+    defaultValue: () => 8
+  }
+)
+
+/**
+ * How long the server may be gone before the turn ends as lost: 2 minutes. A server that restarts is back in seconds, one that is
+ * deployed anew within a minute or two.
+ *
+ * **Details**
+ *
+ * The server is gone while its event stream is lost and it answers no request. Nobody waits for a person on a server that is gone: the
+ * turn's clock runs then, and what was asked is withdrawn when the turn ends.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const ServerAbsence: Context.Reference<Duration.Duration> = duration("ServerAbsence", Duration.minutes(2))
 
 /**
  * How often the agent is told what is wrong with an answer that does not fit its schema, and asked again: once.
@@ -191,7 +208,7 @@ export const MaxResumes: Context.Reference<number> = Context.Reference(
 
 /**
  * At most how often `onActivityTick` is called while the stream lives, heartbeats included: every 5 minutes, for products
- * that reap conversations without activity. A tick that failed is called again at the next sign of life.
+ * that reap conversations without activity.
  *
  * @category references
  * @since 0.1.0
@@ -356,6 +373,14 @@ export const limitMillis = (limit: Duration.Input | undefined): number | undefin
   limit === undefined
     ? undefined
     : Option.match(Duration.fromInput(limit), { onNone: () => NaN, onSome: Duration.toMillis })
+
+/**
+ * How long nothing may come of a turn where its budget says nothing of it.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const defaultStall: Duration.Duration = Duration.minutes(10)
 
 // internal
 

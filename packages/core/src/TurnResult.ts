@@ -17,6 +17,7 @@ import type {
   HumanTimeout,
   InputFailed,
   InvalidInput,
+  NoProgress,
   OutputInvalid,
   StaleSession,
   TurnCancelled,
@@ -47,6 +48,7 @@ export type TurnError =
   | Upstream
   | OutputInvalid
   | BudgetExceeded
+  | NoProgress
   | HumanTimeout
   | TurnTimeout
   | TurnUnfinished
@@ -57,8 +59,8 @@ export type TurnError =
 /**
  * - `completed`: an answer is stored.
  * - `cancelled`: somebody stopped it; what was streamed is kept.
- * - `error`: the model or its provider gave no usable answer (`Upstream`, `EmptyStream`, `OutputInvalid`), or the turn used more
- *   than it may (`BudgetExceeded`).
+ * - `error`: the model or its provider gave no usable answer (`Upstream`, `EmptyStream`, `OutputInvalid`, `NoProgress`), or the turn
+ *   used more than it may (`BudgetExceeded`).
  * - `failed`: the turn could not be driven to an answer: input, server, store, deadlines, people.
  *
  * @category models

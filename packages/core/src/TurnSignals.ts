@@ -10,16 +10,21 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type { EventsError } from "./ClientError.ts"
 import type { Subscriber } from "./EventHub.ts"
+import * as IdleSteps from "./IdleSteps.ts"
 import type { MessageId, SessionId } from "./Ids.ts"
+import { millisFrom } from "./internal/EventOrder.ts"
 import type { LiveReply } from "./LiveReply.ts"
+import { isLast } from "./Message.ts"
 import * as Reply from "./Reply.ts"
 import type { TurnClock } from "./TurnClock.ts"
-import type { TurnEvent } from "./TurnEvent.ts"
+import type { NoProgress, Upstream } from "./TurnError.ts"
+import type { StatusChanged, TurnEvent } from "./TurnEvent.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 
 /**
@@ -35,6 +40,8 @@ import * as TurnPolicy from "./TurnPolicy.ts"
  * - `hasAsks`: what is asked has changed.
  * - `isActive`: the activity tick is due.
  * - `lost`: the stream was lost, and is being opened again. `closed`: it will not be.
+ * - `stuck`: why the turn is to end, although the server works on (`IdleSteps`).
+ * - `retry`: the model is to be called again, `waitMillis` from now on.
  *
  * @category models
  * @since 0.1.0
@@ -49,6 +56,20 @@ export interface Signals {
   readonly isActive: boolean
   readonly lost: EventsError | undefined
   readonly closed: EventsError | undefined
+  readonly stuck: NoProgress | Upstream | undefined
+  readonly retry: AnnouncedRetry | undefined
+}
+
+/**
+ * A call of the model that the server announced. `nextMillis` is a time by the server's clock.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AnnouncedRetry {
+  readonly message: string
+  readonly nextMillis: number
+  readonly waitMillis: number
 }
 
 /**
@@ -75,12 +96,15 @@ export interface TurnSignals {
   readonly onCaughtUp: () => void
   /** The server has something of the answer: an `idle` from now on is not the end of the turn before. */
   readonly onAnswerSeen: () => void
-  /** The activity tick is due again with the next sign of life. */
-  readonly onTickFailed: () => void
   /** The stream brought something of the turn's own. */
   readonly hasStarted: () => boolean
-  /** The stream is lost and not back yet. */
-  readonly isLost: () => boolean
+  /** Why the stream is lost, while it is not back yet. */
+  readonly lost: () => EventsError | undefined
+  /** Waits until the stream is lost, and until it is back. */
+  readonly untilLost: Effect.Effect<void>
+  readonly untilBack: Effect.Effect<void>
+  /** When the last message of the answer ended; `undefined` while none has. */
+  readonly endedMillis: () => number | undefined
   readonly lastEventMillis: () => number
   /** When something was heard or read of the turn, or an answer given. */
   readonly lastProgressMillis: () => number
@@ -99,13 +123,18 @@ export const make = Effect.fnUntraced(function*(options: {
 }): Effect.fn.Return<TurnSignals> {
   const { clock, ids, live } = options
   const activityTickMillis = Duration.toMillis(yield* TurnPolicy.ActivityTick)
+  const idleSteps = IdleSteps.make(yield* TurnPolicy.MaxIdleSteps)
+  const ourTime = yield* Clock.Clock
   const news = Latch.makeUnsafe(false)
   const counts = Latch.makeUnsafe(false)
   let signals = none
   let isPrompting = false
   let hasStarted = false
   let hasAnswer = false
-  let isLost = false
+  let lost: EventsError | undefined
+  const isLost = Latch.makeUnsafe(false)
+  const isBack = Latch.makeUnsafe(true)
+  let endedMillis: number | undefined
   let hasCounted = false
   let lastEventMillis = clock.now()
   let lastProgressMillis = lastEventMillis
@@ -126,9 +155,21 @@ export const make = Effect.fnUntraced(function*(options: {
     lastTickMillis = nowMillis
     signal({ isActive: true })
   }
+  /** Nobody waits for a person on a server that is gone. */
+  const setClock = () => clock.setStill(Reply.isBlocked(live.current()) && lost === undefined)
   const onAsksChanged = () => {
-    clock.setStill(Reply.isBlocked(live.current()))
+    setClock()
     signal({ hasAsks: true })
+  }
+  /** Once the answer has ended, the session fails and asks for whoever prompted it next. */
+  const isOfOther = ({ _tag, sessionId }: TurnEvent): boolean =>
+    endedMillis !== undefined && sessionId === ids.sessionId && (_tag === "SessionFailed" || _tag === "Asked")
+  const onRetry = (event: StatusChanged) => {
+    if (event.status.type !== "retry") return
+    const { message, nextMillis } = event.status
+    const waitMillis = millisFrom(event.eventId, nextMillis) ??
+      waitByOurClock(nextMillis, ourTime.currentTimeMillisUnsafe())
+    if (waitMillis > (signals.retry?.waitMillis ?? 0)) signal({ retry: { message, nextMillis, waitMillis } })
   }
 
   const onRootEvent = (event: TurnEvent) => {
@@ -141,6 +182,7 @@ export const make = Effect.fnUntraced(function*(options: {
         }
         if (!isOwn(live.current(), info.id)) return
         hasStarted = true
+        endedMillis = hasEnded(live.current()) ? endedMillis ?? clock.now() : undefined
         // The end of a failed turn is stored after its `idle`. That of any other may be all that is heard of its end.
         if (info.error !== undefined) signal({ isIdle: true })
         else if (info.completedMillis !== undefined) news.openUnsafe()
@@ -168,10 +210,14 @@ export const make = Effect.fnUntraced(function*(options: {
     subscriber: {
       onEvent: (event) => {
         if (event._tag === "SessionFailed" && !isPrompting) return
+        if (isOfOther(event)) return
         const { asks } = live.current().frame
         live.apply(event)
         if (event._tag === "PartDelta") return
         hasCounted ||= mayCount(event)
+        idleSteps.apply(live.current(), event)
+        if (idleSteps.found() !== undefined) signal({ stuck: idleSteps.found() })
+        if (event._tag === "StatusChanged") onRetry(event)
         if (event.sessionId === ids.sessionId) onRootEvent(event)
         if (live.current().frame.asks !== asks) onAsksChanged()
       },
@@ -188,12 +234,18 @@ export const make = Effect.fnUntraced(function*(options: {
       },
       onHeartbeat: tick,
       onLost: (error) => {
-        isLost = true
+        lost = error
+        isBack.closeUnsafe()
+        isLost.openUnsafe()
+        setClock()
         live.update(Reply.markGap)
         signal({ lost: error })
       },
       onGap: () => {
-        isLost = false
+        lost = undefined
+        isLost.closeUnsafe()
+        isBack.openUnsafe()
+        setClock()
         live.update(Reply.markGap)
         signal({ hasGap: true })
       },
@@ -224,11 +276,11 @@ export const make = Effect.fnUntraced(function*(options: {
     onAnswerSeen: () => {
       hasAnswer = true
     },
-    onTickFailed: () => {
-      lastTickMillis = -Infinity
-    },
     hasStarted: () => hasStarted,
-    isLost: () => isLost,
+    lost: () => lost,
+    untilLost: isLost.await,
+    untilBack: isBack.await,
+    endedMillis: () => endedMillis,
     lastEventMillis: () => lastEventMillis,
     lastProgressMillis: () => lastProgressMillis,
     firstTextMillis: () => {
@@ -239,7 +291,18 @@ export const make = Effect.fnUntraced(function*(options: {
   }
 })
 
+/**
+ * How long after now a time by the server's clock comes at least, where nothing tells the server's own time: its clock may be ahead of
+ * ours.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const waitByOurClock = (atMillis: number, nowMillis: number): number => atMillis - nowMillis - maxClockSkewMillis
+
 // internal
+
+const maxClockSkewMillis = 10 * 60_000
 
 const none: Signals = {
   isIdle: false,
@@ -250,7 +313,9 @@ const none: Signals = {
   hasAsks: false,
   isActive: false,
   lost: undefined,
-  closed: undefined
+  closed: undefined,
+  stuck: undefined,
+  retry: undefined
 }
 
 /** Whether a step may have begun or ended with it, or the model is to be asked again. */
@@ -265,6 +330,11 @@ const mayCount = (event: TurnEvent): boolean => {
     default:
       return false
   }
+}
+
+const hasEnded = ({ frame }: Reply.Reply): boolean => {
+  const last = frame.messages.findLast(({ ownership }) => ownership === "ours")?.info
+  return last !== undefined && isLast(last)
 }
 
 const isOwn = ({ frame }: Reply.Reply, id: MessageId): boolean =>

@@ -336,10 +336,11 @@ it.effect("counts the time that the prompts before took, and tells the next one"
     assert.strictEqual((yield* Fiber.join(watch)).value, 10_001)
   }).pipe(within({ wallClock: Duration.seconds(10) })))
 
-it.effect("has nothing to watch without a limit", () =>
+it.effect("limits nothing but the silence where no limit is given, and not even that where it may have no end", () =>
   Effect.gen(function*() {
-    const { budget } = yield* makeBudget(before)
-    assert.isFalse(budget.isLimited)
+    assert.strictEqual((yield* makeBudget(before)).budget.leftMillis(), 600_001)
+    const { budget } = yield* makeBudget(before).pipe(within({ stall: Duration.infinity }))
+    assert.strictEqual(budget.leftMillis(), Infinity)
     yield* Budget.check(before)
   }))
 

@@ -6,7 +6,6 @@ import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import {
   answered,
   asked,
@@ -74,52 +73,67 @@ it.effect("asks the server when the first event is late, and waits on while the 
     assertCompleted(yield* endsAfter(running, 40_000), { text: "slow", modelCalls: 1 })
   }).pipe(Effect.provide(layer())))
 
-// WholeStream
+// Budgets of time
+
+it.effect("lets a healthy turn work for hours, and asks nothing while it is heard", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode
+    const slow = { text: "step", tool: "bash", delayMillis: 500_000 } as const
+    const steps = Array.from({ length: 12 }, (_, n): Step => ({ ...slow, args: { command: `echo ${n}` } }))
+    const running = yield* start([...steps, { text: "done", gate: "done" }])
+    yield* lasts(running, "100 minutes")
+    assert.strictEqual((yield* fake.requests).filter(({ path }) => path === "/session/status").length, 0)
+    yield* fake.release("done")
+    const end = yield* finish(running)
+    assert.strictEqual(end.result.status, "completed")
+  }).pipe(Effect.provide(layer())))
 
 it.effect.each([
-  { name: "600 s by default", millis: 600_000, policy: undefined },
-  { name: "as long as the policy says", millis: 90_000, policy: Duration.seconds(90) }
+  { name: "10 minutes by default", millis: 600_000, budget: {} },
+  { name: "also where other limits are given", millis: 600_000, budget: { cost: 5 } },
+  { name: "as long as the budget says", millis: 90_000, budget: { stall: Duration.seconds(90) } }
 ])(
-  "ends a turn that lasts too long, aborts it and keeps its text: $name",
-  ({ millis, policy }) =>
+  "ends a turn of which nothing is heard, aborts it and keeps its text: $name",
+  ({ budget, millis }) =>
     Effect.gen(function*() {
       const running = yield* start([{ text: "words without end", ending: "hang" }])
-      const end = yield* endsAfter(running, millis)
+      const end = yield* endsAfter(running, millis + 1)
       const { error } = end.result
-      assert(error?._tag === "TurnTimeout")
-      assert.strictEqual(error.limit, "wholeStream")
-      assert.strictEqual(error.millis, millis)
+      assert(error?._tag === "BudgetExceeded")
+      assert.strictEqual(error.limit, "stall")
+      assert.strictEqual(error.allowed, millis)
       assert.strictEqual(end.result.content, "words without end")
       assert.isTrue(end.requests.some(({ path }) => path.endsWith("/abort")))
       assert.include(end.trace, "stream.interrupted")
       assert.strictEqual(end.connections, 0)
-    }).pipe(
-      (test) => (policy === undefined ? test : Effect.provideService(test, TurnPolicy.WholeStream, policy)),
-      Effect.provide(layer())
-    )
+    }).pipe(Effect.provideService(TurnPolicy.Budget, budget), Effect.provide(layer()))
 )
 
-it.effect("completes at the end of its time if the answer is there and just nobody said so", () =>
+it.effect("waits for as long as it takes where the budget lets a turn be silent without an end", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
-    const running = yield* start([{ text: "done in secret", gate: "secret" }])
-    yield* fake.dropEvents(() => true)
-    yield* fake.release("secret")
-    assertCompleted(yield* endsAfter(running, 600_000), { text: "done in secret", modelCalls: 1 })
-  }).pipe(Effect.provide(layer())))
+    const running = yield* start([{ text: "slow", gate: "slow" }])
+    const before = (yield* fake.requests).length
+    yield* lasts(running, "10 hours")
+    assert.strictEqual((yield* fake.requests).length, before, "it asks nothing meanwhile")
+    yield* fake.release("slow")
+    assertCompleted(yield* finish(running), { text: "slow", modelCalls: 1 })
+  }).pipe(Effect.provideService(TurnPolicy.Budget, { stall: Duration.infinity }), Effect.provide(layer())))
 
-it.effect("ends at its time although the server answers nothing any more", () =>
-  Effect.gen(function*() {
-    const fake = yield* FakeOpencode
-    const running = yield* start([{ text: "words", ending: "hang" }])
-    yield* fake.kill
-    // The abort and the last look each have their own short limit.
-    yield* lasts(running, "599 seconds")
-    const end = yield* finish(running, 20)
-    assert.strictEqual(end.result.error?._tag, "TurnTimeout")
-    assert.strictEqual(end.result.content, "words")
-    assert.strictEqual(end.result.message?.status, "error")
-  }).pipe(Effect.provide(layer())))
+it.effect.each([
+  { name: "of silence", budget: {}, millis: 600_001 },
+  { name: "of the whole turn", budget: { wallClock: Duration.seconds(90) }, millis: 90_001 }
+])(
+  "completes at the end of its time $name if the answer is there and just nobody said so",
+  ({ budget, millis }) =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const running = yield* start([{ text: "done in secret", gate: "secret" }])
+      yield* fake.dropEvents(() => true)
+      yield* fake.release("secret")
+      assertCompleted(yield* endsAfter(running, millis), { text: "done in secret", modelCalls: 1 })
+    }).pipe(Effect.provideService(TurnPolicy.Budget, budget), Effect.provide(layer()))
+)
 
 it.effect("ends at its time although a request is never answered", () =>
   Effect.gen(function*() {
@@ -127,52 +141,90 @@ it.effect("ends at its time although a request is never answered", () =>
     yield* fake.fail(({ query }) => query["limit"] === "50", () => Effect.never, Infinity)
     const running = yield* start([{ text: "words" }])
     yield* lasts(running, "89 seconds")
-    const end = yield* finish(running, 15)
-    const { error } = end.result
-    assert(error?._tag === "TurnTimeout")
-    assert.strictEqual(error.limit, "wholeStream")
-  }).pipe(Effect.provideService(TurnPolicy.WholeStream, Duration.seconds(90)), Effect.provide(layer())))
+    const { error } = (yield* finish(running, 15)).result
+    assert(error?._tag === "BudgetExceeded")
+    assert.strictEqual(error.limit, "wallClock")
+  }).pipe(Effect.provideService(TurnPolicy.Budget, { wallClock: Duration.seconds(90) }), Effect.provide(layer())))
 
-// IdleStream
+it.effect("tells with a limit what was heard last: in the error and in the row", () =>
+  Effect.gen(function*() {
+    const running = yield* start([
+      { fail: 503, message: "<html>502 Bad Gateway</html>" },
+      { text: "words", ending: "hang" }
+    ])
+    const { result } = yield* finish(running, 40)
+    assert(result.error?._tag === "BudgetExceeded", result.error?.message)
+    assert.strictEqual(result.error.last?.message, "<html>502 Bad Gateway</html>")
+    assert.include(result.error.message, "502 Bad Gateway")
+    assert.include(result.message?.error?.message, "502 Bad Gateway")
+  }).pipe(Effect.provideService(TurnPolicy.Budget, { wallClock: Duration.seconds(30) }), Effect.provide(layer())))
 
-const idleStream = Effect.provideService(TurnPolicy.IdleStream, Option.some(Duration.seconds(20)))
+// A retry that comes too late
 
-it.effect("asks nothing while a tool works in silence, unless the policy says so", () =>
+const soMany: Step = { fail: 429, message: "slow down please", headers: { "retry-after": "7200" } }
+
+it.effect.each([
+  { name: "its limit", budget: { wallClock: Duration.seconds(40) } },
+  { name: "the silence that a turn may have", budget: {} }
+])(
+  "ends at once where the model is to be called again later than $name allows",
+  ({ budget }) =>
+    Effect.gen(function*() {
+      const end = yield* run([soMany, { text: "never" }])
+      const { error, status } = end.result
+      assert(error?._tag === "Upstream", error?.message)
+      assert.strictEqual(status, "error")
+      assert.strictEqual(error.reason, "slow down please")
+      assert.strictEqual(error.retryAtMillis, 7_200_000)
+      assert.include(error.message, "1970-01-01T02:00:00")
+      assert.strictEqual(end.nowMillis, 0)
+      assert.strictEqual(end.modelCalls, 1)
+      assert.deepStrictEqual([...(yield* (yield* Client).statuses)], [], "sessions that still run")
+    }).pipe(Effect.provideService(TurnPolicy.Budget, budget), Effect.provide(layer()))
+)
+
+it.effect("waits for a retry that comes in time, and for any where nothing limits the wait", () =>
+  Effect.gen(function*() {
+    const running = yield* start([soMany, { text: "after two hours" }])
+    yield* lasts(running, "119 minutes")
+    assertCompleted(yield* finish(running, 61), { text: "after two hours", modelCalls: 2 })
+  }).pipe(Effect.provideService(TurnPolicy.Budget, { stall: Duration.infinity }), Effect.provide(layer())))
+
+// A server that is gone
+
+it.effect.each([
+  { name: "2 minutes by default", seconds: 120, policy: undefined },
+  { name: "as long as the policy says", seconds: 600, policy: Duration.minutes(10) }
+])("ends as lost when the server was gone for too long: $name", ({ policy, seconds }) =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode
+    const running = yield* start([{ text: "words", ending: "hang" }])
+    yield* fake.kill
+    yield* rest
+    yield* lasts(running, Duration.seconds(seconds - 1))
+    // The last look and the abort each have their own short limit.
+    const end = yield* finish(running, 20)
+    assert.include(["StreamLost", "TransportError"], end.result.error?._tag)
+    assert.strictEqual(end.result.status, "failed")
+    assert.strictEqual(end.result.content, "words")
+    assert.strictEqual(end.result.message?.status, "error")
+  }).pipe(
+    Effect.provideService(TurnPolicy.Budget, { stall: Duration.infinity }),
+    (test) => (policy === undefined ? test : Effect.provideService(test, TurnPolicy.ServerAbsence, policy)),
+    Effect.provide(layer())
+  ))
+
+it.effect("waits on while the stream cannot be opened and the server answers", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ text: "slow", gate: "slow" }])
-    const before = (yield* fake.requests).length
-    yield* lasts(running, "500 seconds")
-    assert.strictEqual((yield* fake.requests).length, before)
+    yield* fake.fail({ path: "/event" }, answered(502, "<html>Bad Gateway</html>"), Infinity)
+    yield* fake.cutEvents
+    yield* lasts(running, "1 hour")
     yield* fake.release("slow")
-    assertCompleted(yield* finish(running), { text: "slow", modelCalls: 1 })
-  }).pipe(Effect.provide(layer())))
-
-it.effect("asks after the silence that the policy allows, and waits on while the session works", () =>
-  Effect.gen(function*() {
-    const fake = yield* FakeOpencode
-    const running = yield* start([{ text: "slow", gate: "slow" }])
-    const looks = Effect.map(fake.requests, (all) => all.filter(({ path }) => path === "/session/status").length)
-    yield* lasts(running, "19999 millis")
-    assert.strictEqual(yield* looks, 0)
-    yield* lasts(running, "1 millis")
-    assert.strictEqual(yield* looks, 1)
-    yield* lasts(running, "40 seconds")
-    assert.strictEqual(yield* looks, 3)
-    yield* fake.release("slow")
-    assertCompleted(yield* finish(running), { text: "slow", modelCalls: 1 })
-  }).pipe(idleStream, Effect.provide(layer())))
-
-it.effect("resumes a session that fell silent and turns out to be idle and unfinished", () =>
-  Effect.gen(function*() {
-    const fake = yield* FakeOpencode
-    const running = yield* start([{ text: "slow", gate: "slow" }])
-    // The server has forgotten that it works on it, for two looks.
-    yield* fake.fail({ path: "/session/status" }, answered(200, "{}"), 2)
-    yield* lasts(running, "20250 millis")
-    yield* fake.release("slow")
-    assertCompleted(yield* finish(running, 5), { text: "slow", modelCalls: 1, posts: 2 })
-  }).pipe(idleStream, Effect.provide(layer())))
+    const end = yield* finish(running, 130)
+    assert.strictEqual(end.result.content, "slow")
+  }).pipe(Effect.provideService(TurnPolicy.Budget, { stall: Duration.infinity }), Effect.provide(layer())))
 
 // FinalExchange
 
@@ -188,10 +240,8 @@ it.effect.each([
     const end = yield* endsAfter(running, millis)
     const { error } = end.result
     assert(error?._tag === "TurnTimeout")
-    assert.strictEqual(error.limit, "finalExchange")
     assert.strictEqual(error.millis, millis)
-    const waits = end.events.filter(({ name }) => name === "opencode.response.waiting_for_final_text")
-    assert.deepStrictEqual(waits.map(({ payload }) => payload["subject_id"]), ["42"])
+    assert.strictEqual(end.trace.filter((name) => name === "response.waiting_for_final_text").length, 1)
     assert.strictEqual(end.requests.filter(({ path }) => path === "/session/status").length, looks)
   }).pipe(
     (test) => (policy === undefined ? test : Effect.provideService(test, TurnPolicy.FinalExchange, policy)),
@@ -224,7 +274,7 @@ it.effect("tells of activity at most every five minutes, also when there are onl
     assert.deepStrictEqual(ticks, ["42"])
     yield* lasts(running, "15 minutes")
     assert.strictEqual(ticks.length, 4)
-  }).pipe(Effect.provideService(TurnPolicy.WholeStream, Duration.hours(1)), Effect.provide(layer())))
+  }).pipe(Effect.provideService(TurnPolicy.Budget, { stall: Duration.infinity }), Effect.provide(layer())))
 
 // Blocked
 
@@ -248,19 +298,58 @@ it.effect.each(["30 minutes", "10 hours"] as const)(
       yield* lasts(running, duration)
       assert.strictEqual((yield* fake.requests).length, looks, "it asks nothing meanwhile")
       yield* answerQuestion
-      const end = yield* endsAfter(running, 500_000)
-      assert.strictEqual(end.result.error?._tag, "TurnTimeout")
+      const end = yield* endsAfter(running, 500_001)
+      assert.strictEqual(end.result.error?._tag, "BudgetExceeded")
       assert.strictEqual(end.result.content, "words")
     }).pipe(
-      idleStreamOf("9 minutes"),
+      Effect.provideService(TurnPolicy.Budget, { wallClock: Duration.minutes(10) }),
       Effect.provideService(HumanGate.HumanGate, HumanGate.wait),
       Effect.provide(layer())
     )
 )
 
-function idleStreamOf(duration: Duration.Input) {
-  return Effect.provideService(TurnPolicy.IdleStream, Option.some(Duration.fromInputUnsafe(duration)))
-}
+// A person is asked, and the server is gone
+
+it.effect("waits for a person for as long as it takes while the server is there", () =>
+  Effect.gen(function*() {
+    const running = yield* start([question, { text: "words" }])
+    yield* lasts(running, "24 hours")
+    yield* answerQuestion
+    assertCompleted(yield* finish(running), { text: "words", modelCalls: 2 })
+  }).pipe(Effect.provideService(HumanGate.HumanGate, HumanGate.wait), Effect.provide(layer())))
+
+it.effect("ends when the server is gone while a person is asked, and keeps what was said", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode
+    const running = yield* start([{ ...question, text: "I have a question." }])
+    yield* lasts(running, "1 hour")
+    yield* fake.kill
+    yield* rest
+    yield* lasts(running, "119 seconds")
+    const end = yield* finish(running, 20)
+    assert.include(["StreamLost", "TransportError"], end.result.error?._tag)
+    assert.strictEqual(end.result.content, "I have a question.")
+    assert.strictEqual(end.result.message?.status, "error")
+  }).pipe(Effect.provideService(HumanGate.HumanGate, HumanGate.wait), Effect.provide(layer())))
+
+it.effect("goes on waiting for a person when the server was gone for a minute", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode
+    const running = yield* start([question, { text: "words" }])
+    let isDown = true
+    yield* fake.fail(
+      { path: "/event" },
+      (serve, ...rest) => isDown ? answered(502, "")(serve, ...rest) : serve,
+      Infinity
+    )
+    yield* fake.cutEvents
+    yield* lasts(running, "60 seconds")
+    isDown = false
+    yield* lasts(running, "24 hours")
+    yield* answerQuestion
+    const end = yield* finish(running, 10)
+    assert.strictEqual(end.result.content, "words")
+  }).pipe(Effect.provideService(HumanGate.HumanGate, HumanGate.wait), Effect.provide(layer())))
 
 it.effect("tells of activity while a person is asked", () =>
   Effect.gen(function*() {
@@ -284,8 +373,8 @@ it.effect("stands still until the last of two overlapping requests is answered",
     yield* lasts(running, "20 minutes")
     yield* client.answerPermission(second.id, { reply: "once" })
     yield* rest
-    const end = yield* endsAfter(running, 600_000)
-    assert.strictEqual(end.result.error?._tag, "TurnTimeout")
+    const end = yield* endsAfter(running, 600_001)
+    assert.strictEqual(end.result.error?._tag, "BudgetExceeded")
   }).pipe(Effect.provideService(HumanGate.HumanGate, HumanGate.wait), Effect.provide(layer())))
 
 it.effect("stands still for a request that is opened while the end is waited for", () =>
@@ -311,8 +400,8 @@ it.effect("counts the time again once a person has answered, also if the server 
     const fake = yield* FakeOpencode
     yield* fake.fail({ path: /\/question\/.*\/reply/ }, () => Effect.never, Infinity)
     const running = yield* start([question], {})
-    const end = yield* endsAfter(running, 600_000)
-    assert.strictEqual(end.result.error?._tag, "TurnTimeout")
+    const end = yield* endsAfter(running, 600_001)
+    assert.strictEqual(end.result.error?._tag, "BudgetExceeded")
   }).pipe(
     Effect.provideService(
       HumanGate.HumanGate,

@@ -248,6 +248,24 @@ it.effect("is not confused by what another prompt of the same session does", () 
     assert.strictEqual(end.posts.length, 2)
   }).pipe(Effect.provide(layer())))
 
+it.effect("ends with its own last message, however long another prompt of the session is answered behind it, or fails", () =>
+  Effect.gen(function*() {
+    const client = yield* Client
+    const fake = yield* FakeOpencode
+    const running = yield* start([{ text: "mine", gate: "mine" }])
+    const [sessionID = ""] = yield* fake.sessions
+    yield* fake.script([{ text: "theirs takes a while", chunkDelayMillis: 300, ending: "hang" }])
+    yield* client.prompt(SessionId.make(sessionID), "another prompt")
+    yield* fake.release("mine")
+    yield* rest
+    const error = { name: "APIError", data: { message: "theirs", isRetryable: false } }
+    yield* fake.emit({ type: "session.error", properties: { sessionID, error } })
+    const end = yield* finish(running, 1)
+    assert.strictEqual(end.result.status, "completed", end.result.error?.message)
+    assert.strictEqual(end.result.content, "mine")
+    assert.deepStrictEqual(end.requests.filter(({ path }) => path.endsWith("/abort")), [], "theirs goes on")
+  }).pipe(Effect.provide(layer())))
+
 it.effect("does not end with what is left over of the turn before", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode

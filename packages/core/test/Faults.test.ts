@@ -180,9 +180,9 @@ it.effect.each(faultNames.map((fault) => ({ fault })))(
       const fake = yield* FakeOpencode
       yield* fake.fail({ method: "POST", path: /\/abort$/ }, faults[fault], Infinity)
       const end = yield* finish(yield* start([{ text: "words", ending: "hang" }]), 30)
-      assert.strictEqual(outcomeOf(end), "TurnTimeout")
+      assert.strictEqual(outcomeOf(end), "BudgetExceeded")
       assert.strictEqual(end.result.content, "words")
       assert.isAtMost(end.nowMillis, 15_000)
       assertInvariants(end)
-    }).pipe(Effect.provideService(TurnPolicy.WholeStream, Duration.seconds(9)), Effect.provide(layer()))
+    }).pipe(Effect.provideService(TurnPolicy.Budget, { wallClock: Duration.seconds(9) }), Effect.provide(layer()))
 )

@@ -277,12 +277,12 @@ it.effect.each([
     assertCompleted(yield* finish(running, 12), { text: tapeText, modelCalls: 2 })
   }).pipe(Effect.provide(layer())))
 
-it.effect("looks two seconds after the last message's end when no idle follows", () =>
+it.effect("looks half a second after the last message's end when no idle follows", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     yield* fake.dropEvents(({ type }) => type === "session.status" || type === "session.idle")
     const running = yield* start(tape)
-    yield* TestClock.adjust("1999 millis")
+    yield* TestClock.adjust("499 millis")
     yield* rest
     assert.isFalse(running.isDone())
     yield* TestClock.adjust("1 millis")
@@ -452,10 +452,10 @@ it.effect("ends by its deadline when the server does not come back", () =>
     const running = yield* start([{ text: "words", ending: "hang" }])
     yield* fake.kill
     const { result, ...end } = yield* finish(running, 80)
-    assert.strictEqual(result.error?._tag, "TurnTimeout")
+    assert.strictEqual(result.error?._tag, "BudgetExceeded")
     assert.strictEqual(result.content, "words")
     assert.strictEqual(end.posts.length, 1)
-  }).pipe(Effect.provideService(TurnPolicy.WholeStream, Duration.seconds(60)), Effect.provide(layer())))
+  }).pipe(Effect.provideService(TurnPolicy.Budget, { wallClock: Duration.seconds(60) }), Effect.provide(layer())))
 
 it.effect("needs one turn only for a session that is not its first", () =>
   Effect.gen(function*() {

@@ -202,7 +202,7 @@ describe("the turns of one conversation", () => {
       const fake = yield* FakeOpencode
       yield* leave(halfway, { stage: "posted", name: "orphan" })
       const next = yield* launch("next", [{ text: "after it" }]).pipe(
-        Effect.provideService(TurnPolicy.WholeStream, TurnPolicy.Lease.defaultValue())
+        Effect.provideService(TurnPolicy.Budget, { wallClock: TurnPolicy.Lease.defaultValue() })
       )
       yield* pass(20_000, 1000)
       yield* fake.release("half")

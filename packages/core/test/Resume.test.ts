@@ -296,15 +296,15 @@ describe("the limits of a resumed turn", () => {
       const store = yield* SessionStore
       const fiber = yield* launch(messageId, halfway).pipe(
         Effect.provideService(TurnPolicy.OnInterrupt, "release"),
-        Effect.provideService(TurnPolicy.WholeStream, Duration.seconds(20))
+        Effect.provideService(TurnPolicy.Budget, { wallClock: Duration.seconds(20) })
       )
       yield* Fiber.interrupt(fiber)
-      assert.deepStrictEqual((yield* row)?.draft, { policy: { wholeStreamMillis: 20_000 } })
+      assert.deepStrictEqual((yield* row)?.draft, { policy: { budget: { wallClockMillis: 20_000 } } })
       yield* store.release(messageId, 1)
-      const resumed = yield* resume().pipe(Effect.provideService(TurnPolicy.WholeStream, Duration.seconds(5)))
+      const resumed = yield* resume().pipe(Effect.provideService(TurnPolicy.Budget, { wallClock: Duration.seconds(5) }))
       yield* pass(19_000, 1000)
       assert.isUndefined(resumed.pollUnsafe())
-      assert.strictEqual((yield* ended(resumed, 1000)).value.error?._tag, "TurnTimeout")
+      assert.strictEqual((yield* ended(resumed, 1001)).value.error?._tag, "BudgetExceeded")
       yield* fake.release("half")
     }))
 
@@ -312,7 +312,7 @@ describe("the limits of a resumed turn", () => {
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave(halfway, { stage: "posted" })
-      const resumed = yield* resume().pipe(Effect.provideService(TurnPolicy.WholeStream, Duration.seconds(5)))
+      const resumed = yield* resume().pipe(Effect.provideService(TurnPolicy.Budget, { wallClock: Duration.seconds(5) }))
       yield* pass(60_000, 1000)
       yield* fake.release("half")
       assert.strictEqual((yield* ended(resumed)).value.content, "one two three")

@@ -51,8 +51,8 @@ describe("an upstream error", () => {
       })
       assert.deepStrictEqual((yield* names).slice(-4), [
         "stream.completed",
-        "response.upstream_error",
         "response.error",
+        "response.upstream_error",
         "turn.finished"
       ])
       assert.lengthOf(yield* Turns.aborts, 0)

@@ -311,8 +311,8 @@ it.layer(layer, { excludeTestServices: true, timeout: "60 seconds" })("opencode-
         prompt("Hang.", [{ text: "a", ending: "hang" }])
       ])
       assert.strictEqual(finished.code, 1)
-      assert.match(errorLine(finished), /did not end within 500 ms.*--timeout/)
-      assert.deepInclude(lastLine(finished), { status: "failed" })
+      assert.match(errorLine(finished), /over its budget: \d+ ms of time; allowed: 500 ms of time.*--timeout/)
+      assert.deepInclude(lastLine(finished), { status: "error" })
     }))
 
   it.effect("keeps the password to itself when it is wrong", () =>

@@ -300,8 +300,13 @@ const alphabetically = (left: string, right: string) => left.toLowerCase() < rig
 const structuredOf = (tools: ReadonlyArray<FakeCall.ToolRun>): Properties | undefined =>
   tools.flatMap(({ plan: { action } }) => (action._tag === "Structured" ? [action.value] : [])).at(-1)
 
-const finishReason = (answer: Answer): string =>
-  answer.finish?.replaceAll("_", "-") ?? (toolCalls(answer).length > 0 ? "tool-calls" : "stop")
+/** A reason of no known kind becomes `unknown` (1.18.33). */
+const finishReason = (answer: Answer): string => {
+  const reason = answer.finish?.replaceAll("_", "-") ?? (toolCalls(answer).length > 0 ? "tool-calls" : "stop")
+  return knownReasons.includes(reason) ? reason : "unknown"
+}
+
+const knownReasons: ReadonlyArray<string> = ["stop", "tool-calls", "length", "content-filter"]
 
 /** OpenCode's input excludes what was cached, its output what was reasoned. */
 const toTokens = ({ cacheRead = 0, input, output, reasoning = 0 }: Usage): Tokens => ({

@@ -345,7 +345,7 @@ export const make = (options: Options): FakeTurn => {
   const isAnswered = (session: StoredSession, user: User): boolean => {
     const last = state.lastPosted(session, "assistant")
     return last?.role === "assistant" && last.parentID === user.id && last.finish !== undefined &&
-      last.finish !== "tool-calls" && !hasToolCall(session, last.id)
+      last.finish !== "tool-calls" && last.finish !== "unknown" && !hasToolCall(session, last.id)
   }
 
   const begin = (session: StoredSession): void => {

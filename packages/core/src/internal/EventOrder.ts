@@ -1,5 +1,5 @@
 /**
- * The order of events, as far as their ids tell it: they sort by the server's time of sending.
+ * The order and the times of events, as far as their ids tell them: they sort by the server's time of sending.
  *
  * @since 0.1.0
  */
@@ -7,3 +7,23 @@
 /** Whether an event is not newer than the newest one that counted. Without both ids nothing can be told. */
 export const isStale = (newest: string | undefined, eventId: string | undefined): boolean =>
   newest !== undefined && eventId !== undefined && eventId <= newest
+
+/**
+ * How many milliseconds after the event was sent the time `atMillis` comes, both by the server's clock. `undefined` where the id does
+ * not tell when that was: an id begins with 12 hex digits, the low 48 bits of milliseconds × 4096 (1.18.33).
+ */
+export const millisFrom = (eventId: string | undefined, atMillis: number): number | undefined => {
+  const hex = eventId === undefined ? undefined : /^evt_([0-9a-f]{12})/.exec(eventId)?.[1]
+  if (hex === undefined) return undefined
+  const sentMillis = Math.floor(Number.parseInt(hex, 16) / ticksPerMilli)
+  const millis = (Math.trunc(atMillis) - sentMillis) % cycleMillis
+  // A time in the past is a negative distance, not one of nearly a whole cycle of 2 years.
+  return millis > cycleMillis / 2 ? millis - cycleMillis : millis < -cycleMillis / 2 ? millis + cycleMillis : millis
+}
+
+// internal
+
+const ticksPerMilli = 4096
+
+/** The ids count milliseconds in 36 bits. */
+const cycleMillis = 2 ** 36

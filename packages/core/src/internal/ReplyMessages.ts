@@ -19,7 +19,8 @@ export const applyMessage = (self: Reply, { info }: MessageUpdated): Reply => {
   const state: MessageState = { id: info.id, ownership, info }
   return withFrame(before === undefined ? attribute(self, state) : self, {
     messages: index === -1 ? [...self.frame.messages, state] : self.frame.messages.with(index, state),
-    failure: ownership === "foreign" ? self.frame.failure : info.error ?? self.frame.failure
+    failure: ownership === "foreign" ? self.frame.failure : info.error ?? self.frame.failure,
+    trouble: ownership === "foreign" ? self.frame.trouble : info.error ?? self.frame.trouble
   })
 }
 

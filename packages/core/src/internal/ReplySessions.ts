@@ -58,6 +58,7 @@ export const applyStatus = (self: Reply, { eventId, status }: StatusChanged): Re
   return withFrame(retry === undefined ? self : takeBackTry(self, eventId), {
     retry,
     retries: self.frame.retries + (retry === undefined ? 0 : 1),
+    trouble: retry === undefined ? self.frame.trouble : { name: "Retry", message: retry.message, isRetryable: true },
     statusEventId: eventId ?? self.frame.statusEventId
   })
 }
@@ -66,7 +67,7 @@ export const applyStatus = (self: Reply, { eventId, status }: StatusChanged): Re
 export const applyFailure = (self: Reply, { eventId, failure }: SessionFailed): Reply =>
   self.frame.failure !== undefined || isStale(self.frame.failureEventId, eventId)
     ? self
-    : withFrame(self, { failure, failureEventId: eventId })
+    : withFrame(self, { failure, failureEventId: eventId, trouble: failure })
 
 /** A session of the tree asks something. */
 export const applyAsked = (self: Reply, { ask, eventId, sessionId }: Asked): Reply => {

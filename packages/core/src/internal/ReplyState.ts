@@ -45,7 +45,7 @@ export interface Reply {
  * `userMessages` are the other messages of users, `removed` the messages and parts that were taken away: neither comes back with
  * a late event. `askEventIds`, `failureEventId` and `statusEventId` tell a late copy of an event from a new one. `asks` and
  * `subagents` are those of the whole tree, and kept by its root. `retries` counts how often the session's model was to be asked
- * again. `hasGap`: events may have been missed since the fold began. `isClosed`: the turn has ended, and whose its subagents are is
+ * again. `trouble` is the last failure or retry that was heard of the session; it stays when the session goes on. `hasGap`: events may have been missed since the fold began. `isClosed`: the turn has ended, and whose its subagents are is
  * decided.
  *
  * @category models
@@ -64,6 +64,7 @@ export interface Frame {
   readonly retries: number
   readonly failure: UpstreamFailure | undefined
   readonly failureEventId: string | undefined
+  readonly trouble: UpstreamFailure | undefined
   readonly statusEventId: string | undefined
   readonly hasGap: boolean
   readonly isClosed: boolean
@@ -144,6 +145,7 @@ export const make = (ids: { readonly sessionId: SessionId; readonly promptId: Me
     retries: 0,
     failure: undefined,
     failureEventId: undefined,
+    trouble: undefined,
     statusEventId: undefined,
     hasGap: false,
     isClosed: false

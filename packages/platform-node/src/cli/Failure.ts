@@ -1,7 +1,7 @@
 /**
  * How a command ends other than well: an exit code, and one line for standard error.
  */
-import { Upstream } from "@opencode-turn/core/TurnError"
+import { BudgetExceeded, Upstream } from "@opencode-turn/core/TurnError"
 import * as Schema from "effect/Schema"
 import { describeCost } from "./Describe.ts"
 
@@ -47,7 +47,7 @@ export const describe = (error: Told): string => {
 const limited = new Set(["TurnTimeout", "HumanTimeout", "BudgetExceeded", "StaleSession"])
 
 /** Nobody at a command line knows the limits by their names. */
-const limitName = / \((?:wholeStream|finalExchange|wallClock|cost|tokens|modelRetries|steps|stall)\)$/
+const limitName = / \((?:wallClock|cost|tokens|modelRetries|steps|stall)\)(?=$|; last heard: )/
 
 const millis = /(\d+(?:\.\d+)?) ms\b/g
 
@@ -65,8 +65,10 @@ const adviceFor = (error: Told): string | undefined => {
       return "Check that the server runs there, or leave the URL out: a server of its own is started then"
     case "RequestTimeout":
       return "Check the server, or allow more time with OPENCODE_TIMEOUT"
-    case "TurnTimeout":
-      return "Allow more time with --timeout"
+    case "BudgetExceeded":
+      return error instanceof BudgetExceeded && error.limit === "wallClock"
+        ? "Allow more time with --timeout"
+        : undefined
     case "TurnInProgress":
       return "Wait for its end, also with --when-busy queue, or choose another --conversation"
     case "Upstream":
@@ -77,6 +79,7 @@ const adviceFor = (error: Told): string | undefined => {
       return "opencode-turn asks lists those that wait for an answer"
     case "EmptyStream":
     case "StaleSession":
+    case "TurnTimeout":
     case "TurnUnfinished":
       return "Send the prompt again, or begin another --conversation"
     default:

@@ -124,7 +124,7 @@ const attempt = Effect.fnUntraced(function*(
     ).pipe(
       Effect.mapError(fromError),
       Effect.provide(Layer.merge(Connection.client(server, folder ?? server.directory), Tracer.layerNoop)),
-      given(TurnPolicy.WholeStream, options.timeout),
+      given(TurnPolicy.Budget, options.timeout && { wallClock: options.timeout }),
       given(TurnPolicy.WhenBusy, options.whenBusy)
     )
   })

@@ -48,7 +48,7 @@ const whenBusy = Flag.Literals("when-busy", ["queue", "reject", "replace"]).pipe
 
 const timeout = duration("timeout").pipe(
   Flag.withDescription(
-    "How long the turn may take, for example 90s or 10m (default: 10m); waiting for you does not count"
+    "How long the turn may take, for example 90s or 10m (default: no limit); waiting for you does not count"
   ),
   Flag.optional
 )

@@ -37,7 +37,7 @@ export const leases = (it: StoreTests): void => {
           action: "deny"
         }],
         outputSchema: { type: "object", nested: [1, null, { deep: true }] },
-        policy: { firstEventMillis: 1, wholeStreamMillis: 2.5, idleStreamMillis: 0, finalExchangeMillis: 1e12 }
+        policy: { firstEventMillis: 1, budget: { wallClockMillis: 2.5, stallMillis: null }, finalExchangeMillis: 1e12 }
       } as const
       const message = yield* store.claim({ ...turn, draft, lease: { owner: "a", millis: 1_500 } })
       assert.deepInclude(message, { status: "pending", draft, owner: "a", leaseUntilMillis: nowMillis + 1_500 })

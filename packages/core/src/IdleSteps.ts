@@ -1,0 +1,135 @@
+/**
+ * Whether the model is called again and again without anything new coming of it.
+ *
+ * **Responsibilities**: counts, for each session of the turn's tree, the steps in a row that brought no tool result that is new in that
+ * session; notices a context that overflows again after it was compacted.
+ *
+ * **Not responsibilities**: what becomes of such a turn (`Drive`).
+ *
+ * A step is judged when the next one of its session begins: then all its tools have ended, and it was not the last one. What the
+ * model said does not count: a step that only says something is the last one of a healthy answer.
+ *
+ * @since 0.1.0
+ */
+import * as Hash from "effect/Hash"
+import type { MessageId, SessionId } from "./Ids.ts"
+import type { AssistantMessage } from "./Message.ts"
+import type { ToolPart } from "./Part.ts"
+import * as Reply from "./Reply.ts"
+import { NoProgress, Upstream } from "./TurnError.ts"
+import type { TurnEvent } from "./TurnEvent.ts"
+import type { UpstreamFailure } from "./Upstream.ts"
+
+/**
+ * `apply` is given each event after the reply was folded with it. `found` is why the turn is to end, once it is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface IdleSteps {
+  readonly apply: (reply: Reply.Reply, event: TurnEvent) => void
+  readonly found: () => NoProgress | Upstream | undefined
+}
+
+/**
+ * Counts from now on. `maxSteps` in a row are too many; one that only repeats a call with its result counts half, because an agent may
+ * wait for something by asking for it again and again.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (maxSteps: number): IdleSteps => {
+  const sessions = new Map<SessionId, Steps>()
+  let found: NoProgress | Upstream | undefined
+
+  const stepsOf = (sessionId: SessionId): Steps => {
+    const known = sessions.get(sessionId)
+    if (known !== undefined) return known
+    const steps: Steps = { newest: undefined, idle: 0, weight: 0, results: new Set(), room: "enough" }
+    sessions.set(sessionId, steps)
+    return steps
+  }
+
+  const judge = (steps: Steps, reply: Reply.Reply, { finish, id }: AssistantMessage): void => {
+    let isNew = false
+    const tools = Reply.endedTools(reply, id)
+    for (const tool of tools) {
+      const result = resultOf(tool)
+      if (steps.results.has(result)) continue
+      steps.results.add(result)
+      isNew = true
+    }
+    if (isNew) {
+      steps.idle = 0
+      steps.weight = 0
+      steps.room = "enough"
+      return
+    }
+    steps.idle++
+    steps.weight += tools.length > 0 ? 0.5 : 1
+    if (steps.weight < maxSteps) return
+    const last = Reply.trouble(reply)
+    found ??= new NoProgress({
+      sessionId: reply.sessionId,
+      steps: steps.idle,
+      ...(finish !== undefined && { finish }),
+      ...(last !== undefined && { last })
+    })
+  }
+
+  const onStep = (reply: Reply.Reply, info: AssistantMessage): void => {
+    const message = reply.frame.messages.findLast(({ id }) => id === info.id)
+    if (message === undefined || message.ownership === "foreign") return
+    const steps = stepsOf(reply.sessionId)
+    const before = steps.newest
+    if (before !== undefined && info.id <= before) return
+    steps.newest = info.id
+    if (info.isSummary && steps.room === "overflowed") steps.room = "compacted"
+    const ended = before === undefined ? undefined : reply.frame.messages.findLast(({ id }) => id === before)
+    if (ended !== undefined) judge(steps, reply, ended.info)
+  }
+
+  const onFailure = (sessionId: SessionId, failure: UpstreamFailure): void => {
+    if (failure.name !== "ContextOverflowError") return
+    const steps = stepsOf(sessionId)
+    if (steps.room === "compacted") {
+      const { message, ...rest } = failure
+      found ??= new Upstream({ ...rest, reason: message })
+    }
+    steps.room = "overflowed"
+  }
+
+  return {
+    found: () => found,
+    apply: (reply, event) => {
+      switch (event._tag) {
+        case "SessionFailed":
+          return onFailure(event.sessionId, event.failure)
+        case "MessageUpdated": {
+          const { info } = event
+          if (info.role !== "assistant") return
+          const own = Reply.replyOf(reply, event.sessionId)
+          if (own !== undefined) onStep(own, info)
+          return
+        }
+        default:
+          return
+      }
+    }
+  }
+}
+
+// internal
+
+/** What is known of the steps of one session: how many in a row were idle, and how much they count. `room` is that in the model's context, as far as no result has come since. */
+interface Steps {
+  newest: MessageId | undefined
+  idle: number
+  weight: number
+  readonly results: Set<string>
+  room: "enough" | "overflowed" | "compacted"
+}
+
+/** The results of a turn may hold megabytes: their hashes tell them apart well enough for a guard. */
+const resultOf = ({ error, input, output, tool }: ToolPart): string =>
+  `${tool} ${Hash.hash(input)} ${Hash.string(output ?? error ?? "")} ${(output ?? error ?? "").length}`
