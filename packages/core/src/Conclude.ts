@@ -254,11 +254,11 @@ const store = Effect.fnUntraced(function*<E, R, A>(
   const streamed = LiveReply.content(turn.live)
   const status = error === undefined ? "completed" : error._tag === "TurnCancelled" ? "cancelled" : "error"
   const words = status === "cancelled" ? yield* TurnPolicy.CancelledContent : yield* TurnPolicy.FallbackContent
-  const isFallback = status !== "completed" && streamed.content === ""
+  const isFallback = status !== "completed" && turn.output === undefined && !Reply.hasWords(turn.live.current())
   return yield* finalize(messageId, message.epoch, {
     ...streamed,
     status,
-    content: turn.output?.json ?? (isFallback ? words : streamed.content),
+    content: isFallback ? words : turn.output?.json ?? streamed.content,
     isFallback,
     finish: status === "cancelled" ? null : streamed.finish,
     error: error === undefined ? null : { tag: error._tag, message: error.message }

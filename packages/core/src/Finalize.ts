@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { AssistantMessageId } from "./Ids.ts"
+import { isBlank } from "./Part.ts"
 import { retrying } from "./Retrying.ts"
 import type { Outcome, StoredMessage } from "./SessionStore.ts"
 import { SessionStore, StoreError } from "./SessionStore.ts"
@@ -46,7 +47,7 @@ export const finalize = Effect.fn("Turn.finalize")(function*(
   if (message.epoch !== epoch || message.status === "pending") return yield* new TurnTakenOver({ messageId: id })
   if (message.status === outcome.status && message.error?.tag === outcome.error?.tag) return { message, isOurs: true }
   if (message.status !== "cancelled") return { message, isOurs: false }
-  const isSaid = outcome.isFallback !== true && outcome.content !== ""
+  const isSaid = outcome.isFallback !== true && !isBlank(outcome.content)
   const words = isSaid ? {} : { content: message.content, isFallback: message.isFallback }
   yield* retrying(store.keepPartial(id, epoch, { ...outcome, ...words, finish: null }))
   return { message: yield* readMessage(id), isOurs: false }

@@ -30,6 +30,14 @@ export const TextPart = Schema.Struct({
 export interface TextPart extends Schema.Schema.Type<typeof TextPart> {}
 
 /**
+ * Whether a reader sees nothing of a text: it is empty, or holds only spaces, line breaks and characters that are not drawn.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isBlank = (text: string): boolean => !drawn.test(text)
+
+/**
  * What the model thought, where the provider shows it.
  *
  * @category models
@@ -276,3 +284,8 @@ export const isTerminalTool = (part: ToolPart): boolean => part.status === "comp
  * @since 0.1.0
  */
 export const maxErrorLength = 2000
+
+// internal
+
+/** U+2800 is a letter of Braille without a dot. */
+const drawn = /[^\s\p{Cc}\p{Default_Ignorable_Code_Point}\u2800]/u

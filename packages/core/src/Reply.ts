@@ -388,6 +388,14 @@ export const isBlocked = (self: Reply): boolean => self.frame.asks.length > 0
 export const isEmpty = (self: Reply): boolean => current(self).every(ReplyEntry.isEmpty)
 
 /**
+ * Whether the turn's own session said something, in any step: a text that is not blank. What it thought, did or made are no words.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const hasWords = (self: Reply): boolean => current(self).some(ReplyEntry.hasWords)
+
+/**
  * Whether a reader would see the same: the same parts with the same contents in the same order.
  *
  * @category predicates

@@ -9,6 +9,7 @@ import type { RequestError, SessionNotFound } from "./ClientError.ts"
 import * as Exchange from "./Exchange.ts"
 import type { AssistantMessageId, ConversationId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
+import { isTerminalTool } from "./Part.ts"
 import { readExchange, unreadAnswer } from "./ReadExchange.ts"
 import { readSubagents } from "./ReadSubagents.ts"
 import * as Reply from "./Reply.ts"
@@ -22,8 +23,14 @@ import * as UpstreamFailures from "./Upstream.ts"
  *
  * **Details**
  *
- * An answer that lacks only the structured value is one: its text may be the value, and if not, the agent can be told. An answer
- * without content is read once more after `TurnPolicy.EmptyStreamRetry`, because it may not have been stored yet.
+ * An answer has words: a text of the turn's own session that is not blank, in any of its steps. An agent may say all that it has to
+ * say beside a tool call (a last look at its to-do list, for example) and then end without another word: that is an answer, and which
+ * step it was said in tells nothing about it. Thoughts, tool calls and files alone are none, unless `TurnPolicy.AllowSilent` says so.
+ * A structured value is one without words. An answer that lacks only that value is one too: its text may be the value, and if not, the
+ * agent can be told.
+ *
+ * What is no answer is read once more after `TurnPolicy.EmptyStreamRetry`, because it may not have been stored yet. An exchange that
+ * a person's refusal ended is given back as it is.
  *
  * @category steps
  * @since 0.1.0
@@ -38,13 +45,16 @@ export const settle = Effect.fn("Turn.settle")(function*(
   Client | Tracer
 > {
   const tracer = yield* Tracer
+  const allowsSilent = yield* TurnPolicy.AllowSilent
+  const isSilent = (exchange: Exchange.Exchange) =>
+    !(allowsSilent ? !Reply.isEmpty(live.current()) : Reply.hasWords(live.current())) && !isEnd(exchange, live)
   reconcile(exchange, live)
   let settled = exchange
-  if (isEmpty(settled, live)) {
+  if (isSilent(settled)) {
     yield* Effect.sleep(yield* TurnPolicy.EmptyStreamRetry)
     settled = yield* readExchange(exchange, live.current())
     reconcile(settled, live)
-    if (!isEmpty(settled, live)) {
+    if (!isSilent(settled)) {
       yield* tracer.emit("response.recovered_from_exchange", { message_id: ids.messageId })
     }
   }
@@ -54,15 +64,17 @@ export const settle = Effect.fn("Turn.settle")(function*(
     return yield* new TurnCancelled({ messageId: ids.messageId })
   }
   const { hidden, lost, other } = settled.unread
-  const field = lost[0] ?? (isEmpty(settled, live) ? hidden[0] ?? other[0] : undefined)
+  // A part that cannot be read and is no text does not hide words: it counts only where there is nothing else.
+  const hiding = isSilent(settled) ? [...hidden, ...(Reply.isEmpty(live.current()) ? other : [])] : []
+  const field = lost[0] ?? hiding[0]
   if (failure === undefined && field !== undefined) return yield* unreadAnswer(field)
-  if (failure === undefined ? !isEmpty(settled, live) : UpstreamFailures.isWithoutOutput(failure)) return settled
+  if (failure === undefined ? !isSilent(settled) : UpstreamFailures.isWithoutOutput(failure)) return settled
   yield* tracer.emit("response.error", {
     reason: failure === undefined ? "empty_stream" : "upstream_llm_error",
     message_id: ids.messageId,
     subject_id: ids.conversationId
   })
-  if (failure === undefined) return yield* new EmptyStream({ sessionId: settled.sessionId })
+  if (failure === undefined) return yield* emptyStream(settled, live.current())
   yield* tracer.emit("response.upstream_error", {
     error_name: failure.name,
     error_message: failure.message.slice(0, 200),
@@ -81,8 +93,20 @@ const reconcile = (exchange: Exchange.Exchange, live: LiveReply): void => {
   live.update((reply) => (isComplete ? Exchange.reconcile(exchange, reply) : Exchange.merge(exchange, reply)))
 }
 
-/** A structured answer is one, although no part shows it. An error needs no content to be the end. */
-const isEmpty = (exchange: Exchange.Exchange, live: LiveReply): boolean =>
-  live.current().frame.failure === undefined &&
-  Reply.isEmpty(live.current()) &&
-  exchange.steps.every(({ info }) => info.structured === undefined)
+/** What needs no words to be the end: a structured value, which no part shows, an error, and a refusal. */
+const isEnd = (exchange: Exchange.Exchange, live: LiveReply): boolean =>
+  live.current().frame.failure !== undefined ||
+  exchange.steps.some(({ info }) => info.structured !== undefined) ||
+  Exchange.isRefused(exchange)
+
+const emptyStream = (exchange: Exchange.Exchange, reply: Reply.Reply): EmptyStream => {
+  const parts = Reply.parts(reply)
+  const finish = Exchange.finish(exchange)
+  const ran = parts.filter((part) => part.type === "tool").filter(isTerminalTool)
+  return new EmptyStream({
+    sessionId: exchange.sessionId,
+    ...(finish !== undefined && { finish }),
+    hasReasoning: parts.some((part) => part.type === "reasoning"),
+    tools: Array.from(new Set(ran.map(({ tool }) => tool)))
+  })
+}

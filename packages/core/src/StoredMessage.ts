@@ -88,6 +88,7 @@ export const Draft = Schema.Struct({
     finalExchangeMillis: Schema.optionalKey(Schema.Finite),
     outputRepairs: Schema.optionalKey(Schema.Finite),
     maxIdleSteps: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
+    allowSilent: Schema.optionalKey(Schema.Boolean),
     budget: Schema.optionalKey(Schema.Struct({
       wallClockMillis: Schema.optionalKey(Schema.Finite),
       cost: Schema.optionalKey(Schema.Finite),

@@ -6,7 +6,7 @@
 import * as DateTime from "effect/DateTime"
 import * as Schema from "effect/Schema"
 import { AssistantMessageId, ConversationId, RequestId, SessionId } from "./Ids.ts"
-import { UpstreamFailure } from "./Upstream.ts"
+import { describe, UpstreamFailure } from "./Upstream.ts"
 
 /**
  * The caller's input cannot be used. `reason` says what is wrong with the field and what it should be.
@@ -59,18 +59,41 @@ export class StaleSession extends Schema.TaggedError<StaleSession>()("StaleSessi
 }
 
 /**
- * The turn ended without any content, and the server's record has none either.
+ * The agent ended the turn without an answer: it said no word, and the server's record has none either.
+ *
+ * **Details**
+ *
+ * `finish` is why its last step ended, in the server's word. `hasReasoning`: it thought. `tools` are the tools that ran, each once.
  *
  * @category errors
  * @since 0.1.0
  */
 export class EmptyStream extends Schema.TaggedError<EmptyStream>()("EmptyStream", {
-  sessionId: SessionId
+  sessionId: SessionId,
+  finish: Schema.optionalKey(Schema.String),
+  hasReasoning: Schema.Boolean,
+  tools: Schema.Array(Schema.String)
 }) {
   override get message() {
-    return `session ${this.sessionId} ended the turn without an answer`
+    const end = this.finish === "length"
+      ? "the answer was cut off at the output limit before its first word"
+      : "the agent ended the turn without a word"
+    const did = [
+      ...(this.hasReasoning ? ["thought"] : []),
+      ...(this.tools.length > 0 ? [`used ${listed(this.tools)}`] : [])
+    ]
+    const reason = this.finish === undefined ? "" : ` (${this.finish})`
+    return `${end}${reason}${did.length > 0 ? `: it ${did.join(", and ")}` : ""}`
   }
 }
+
+const listed = (tools: ReadonlyArray<string>): string => {
+  const more = tools.length - maxNamedTools
+  const names = more > 0 ? [...tools.slice(0, maxNamedTools), `${more} more`] : tools
+  return [names.slice(0, -1).join(", "), ...names.slice(-1)].filter((text) => text !== "").join(" and ")
+}
+
+const maxNamedTools = 5
 
 /**
  * The model's provider, or OpenCode on its behalf, failed the turn. `name` is OpenCode's name of the error. `retryAtMillis` (since the
@@ -89,11 +112,12 @@ export class Upstream extends Schema.TaggedError<Upstream>()("Upstream", {
   retryAtMillis: Schema.optionalKey(Schema.Finite)
 }) {
   override get message() {
-    const status = this.statusCode === undefined ? "" : ` ${this.statusCode}`
-    const retry = this.retryAtMillis === undefined
-      ? ""
-      : `; the model would be called again at ${DateTime.formatIso(DateTime.makeUnsafe(this.retryAtMillis))} only`
-    return `${this.name}${status}: ${this.reason}${retry}`
+    const words = describe({ name: this.name, message: this.reason, statusCode: this.statusCode })
+    return this.retryAtMillis === undefined
+      ? words
+      : `${words}; the model would be called again at ${
+        DateTime.formatIso(DateTime.makeUnsafe(this.retryAtMillis))
+      } only`
   }
 }
 

@@ -109,6 +109,7 @@ export const toDraft = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, 
   const finalExchange = yield* TurnPolicy.FinalExchange
   const maxIdleSteps = yield* TurnPolicy.MaxIdleSteps
   const outputRepairs = yield* TurnPolicy.OutputRepairs
+  const allowSilent = yield* TurnPolicy.AllowSilent
   const budget = storedBudget(yield* TurnPolicy.Budget)
   const policy: Draft["policy"] = {
     ...(isOverridden(TurnPolicy.FirstEvent, firstEvent) && { firstEventMillis: Duration.toMillis(firstEvent) }),
@@ -119,6 +120,7 @@ export const toDraft = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, 
       maxIdleSteps: maxIdleSteps === Infinity ? null : maxIdleSteps
     }),
     ...(outputRepairs !== TurnPolicy.OutputRepairs.defaultValue() && { outputRepairs }),
+    ...(allowSilent !== TurnPolicy.AllowSilent.defaultValue() && { allowSilent }),
     ...(Object.keys(budget).length > 0 && { budget })
   }
   return {
@@ -160,7 +162,7 @@ export const identityOf = ({ conversationId, id, prompt }: StoredMessage) => ({ 
  */
 export const withStoredPolicy = ({ draft }: StoredMessage) => <A, E, R>(effect: Effect.Effect<A, E, R>) => {
   if (draft === null) return effect
-  const { budget, finalExchangeMillis, firstEventMillis, maxIdleSteps, outputRepairs } = draft.policy ?? {}
+  const { allowSilent, budget, finalExchangeMillis, firstEventMillis, maxIdleSteps, outputRepairs } = draft.policy ?? {}
   return effect.pipe(
     limited(TurnPolicy.FirstEvent, firstEventMillis),
     limited(TurnPolicy.FinalExchange, finalExchangeMillis),
@@ -169,6 +171,7 @@ export const withStoredPolicy = ({ draft }: StoredMessage) => <A, E, R>(effect: 
       maxIdleSteps === null ? Infinity : maxIdleSteps ?? TurnPolicy.MaxIdleSteps.defaultValue()
     ),
     Effect.provideService(TurnPolicy.OutputRepairs, outputRepairs ?? TurnPolicy.OutputRepairs.defaultValue()),
+    Effect.provideService(TurnPolicy.AllowSilent, allowSilent ?? TurnPolicy.AllowSilent.defaultValue()),
     Effect.provideService(TurnPolicy.Budget, budgetOf(budget))
   )
 }

@@ -74,7 +74,20 @@ export const RequestRetry: Context.Reference<Schedule.Schedule<unknown>> = Conte
 )
 
 /**
- * How long to wait before the record of a turn without content is read: 2 s. The server stores the end of a turn some
+ * Whether an answer without words completes the turn: no. A product whose agent is to work in silence sets it; the turn then completes
+ * where the agent thought, ran a tool or made a file, with an empty content, and its `finish` tells why it ended. An answer with
+ * nothing in it at all is `EmptyStream` in any case.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const AllowSilent: Context.Reference<boolean> = Context.Reference<boolean>(
+  "@opencode-turn/core/TurnPolicy/AllowSilent",
+  { defaultValue: () => false }
+)
+
+/**
+ * How long to wait before the record of a turn without an answer is read: 2 s. The server stores the end of a turn some
  * milliseconds after it told of it; a slow disk needs more.
  *
  * @category references

@@ -57,7 +57,8 @@ export type TurnError =
   | TurnDied
 
 /**
- * - `completed`: an answer is stored.
+ * - `completed`: an answer is stored: the agent said something, or gave the value that was asked for. Thoughts, tool calls and files
+ *   alone are no answer (`TurnPolicy.AllowSilent` changes that), and an answer that was cut off is one: `finish` tells.
  * - `cancelled`: somebody stopped it; what was streamed is kept.
  * - `error`: the model or its provider gave no usable answer (`Upstream`, `EmptyStream`, `OutputInvalid`, `NoProgress`), or the turn
  *   used more than it may (`BudgetExceeded`).

@@ -168,7 +168,7 @@ const abortFor = Effect.fnUntraced(function*(
       yield* recallEarlier({ ...request, prompt: { ...request.prompt, ids } }, live)
       yield* readSubagents(live)
       const read = LiveReply.content(live)
-      const kept = { ...read, ...(read.content === "" && { content, isFallback }), finish }
+      const kept = { ...read, ...(!Reply.hasWords(live.current()) && { content, isFallback }), finish }
       if (!Equal.equals(kept, { content, isFallback, finish, parts, usage, subagents })) {
         yield* retrying(store.keepPartial(id, epoch, kept))
       }

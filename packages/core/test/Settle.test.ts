@@ -1,11 +1,14 @@
-import { assert, describe } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
+import { SessionId } from "@opencode-turn/core/Ids"
 import { runTurn } from "@opencode-turn/core/Turn"
+import { EmptyStream } from "@opencode-turn/core/TurnError"
 import type { TurnInput } from "@opencode-turn/core/TurnInput"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Schema from "effect/Schema"
 import * as TestClock from "effect/testing/TestClock"
 import * as Turns from "./turns.ts"
 
@@ -101,6 +104,130 @@ describe("an upstream error", () => {
       assert.strictEqual(result.error?._tag, "Upstream")
     }), { fake: { raceDelay: "2 millis" } })
 })
+
+const allowed: Partial<TurnInput> = { permission: [{ permission: "bash", pattern: "*", action: "allow" }] }
+const bash: Step = { tool: "bash", args: { command: "echo one" } }
+
+describe("an answer without words", () => {
+  const silent: ReadonlyArray<
+    readonly [
+      string,
+      ReadonlyArray<Step>,
+      { readonly finish: string; readonly hasReasoning: boolean; readonly tools: ReadonlyArray<string> }
+    ]
+  > = [
+    ["of thoughts alone", [{ reasoning: "I think." }], { finish: "stop", hasReasoning: true, tools: [] }],
+    ["of tool calls and then nothing", [bash, bash, {}], { finish: "stop", hasReasoning: false, tools: ["bash"] }],
+    ["of a tool call and then thoughts", [bash, { reasoning: "Done." }], {
+      finish: "stop",
+      hasReasoning: true,
+      tools: ["bash"]
+    }],
+    ["that was cut off before its first word", [{ finish: "length" }], {
+      finish: "length",
+      hasReasoning: false,
+      tools: []
+    }],
+    ["that was cut off while it thought", [{ reasoning: "I think.", finish: "length" }], {
+      finish: "length",
+      hasReasoning: true,
+      tools: []
+    }],
+    ["of blank text", [{ text: " \n\t " }], { finish: "stop", hasReasoning: false, tools: [] }],
+    ["of characters that are not drawn", [{ text: "\u200b\u00a0\ufeff\u2060\u00ad\u3164" }], {
+      finish: "stop",
+      hasReasoning: false,
+      tools: []
+    }],
+    ["of blank text beside and after a tool call", [{ text: "\n\n", ...bash }, { text: " " }], {
+      finish: "stop",
+      hasReasoning: false,
+      tools: ["bash"]
+    }]
+  ]
+  for (const [what, steps, fields] of silent) {
+    test(`${what} is an error that says what there was, and keeps its parts`, () =>
+      Effect.gen(function*() {
+        const result = yield* run(steps, allowed)
+        assert.deepStrictEqual([result.status, result.error?._tag], ["error", "EmptyStream"])
+        assert.deepInclude(result.error, fields)
+        assert.deepInclude(result, { content: sorry, isFallback: true, finish: fields.finish })
+        assert.deepInclude(yield* row, {
+          status: "error",
+          content: sorry,
+          isFallback: true,
+          finish: fields.finish,
+          parts: result.reply.parts,
+          error: { tag: "EmptyStream", message: String(result.error?.message) }
+        })
+        assert.isNotEmpty(result.reply.parts)
+        assert.deepStrictEqual(yield* payloads("response.error"), [
+          { reason: "empty_stream", message_id: messageId, subject_id: conversationId }
+        ])
+        assert.deepInclude(result.trace, { status: "error", error: "EmptyStream" })
+        assert.lengthOf(yield* Turns.aborts, 0)
+      }))
+
+    test(`${what} completes where the product allows silence and there was something`, () =>
+      Effect.gen(function*() {
+        const result = yield* run(steps, allowed).pipe(Effect.provideService(TurnPolicy.AllowSilent, true))
+        const hasSomething = what !== "that was cut off before its first word"
+        assert.strictEqual(result.error?._tag, hasSomething ? undefined : "EmptyStream")
+        assert.deepInclude(result, {
+          status: hasSomething ? "completed" : "error",
+          content: hasSomething ? result.reply.text : sorry,
+          isFallback: !hasSomething,
+          finish: fields.finish
+        })
+      }))
+  }
+
+  const spoken: ReadonlyArray<readonly [string, ReadonlyArray<Step>, string, string]> = [
+    ["beside a tool call, and then nothing", [{ text: "I look.", ...bash }, {}], "I look.", "stop"],
+    ["and was cut off", [{ text: "Half of", finish: "length" }], "Half of", "length"],
+    ["after blank text", [{ text: " \n", ...bash }, { text: "Done." }], " \n\n\nDone.", "stop"],
+    ["of one sign", [{ text: "👍" }], "👍", "stop"]
+  ]
+  for (const [what, steps, content, finish] of spoken) {
+    test(`is none where the agent said something ${what}`, () =>
+      Effect.gen(function*() {
+        const result = yield* run(steps, allowed)
+        assert.deepInclude(result, { status: "completed", content, isFallback: false, finish, error: undefined })
+        assert.deepInclude(yield* row, { status: "completed", content, isFallback: false, finish })
+      }))
+  }
+
+  test("is none where there is a structured value", () =>
+    Effect.gen(function*() {
+      const result = yield* runTurn({
+        ...turn([{ tool: "StructuredOutput", args: { n: 1 } }]),
+        output: Schema.Struct({ n: Schema.Int })
+      })
+      assert.deepInclude(result, {
+        status: "completed",
+        content: "{\n  \"n\": 1\n}",
+        isFallback: false,
+        finish: "tool-calls"
+      })
+    }))
+
+  it("says in words what there was", () => {
+    assert.strictEqual(silence({}), "the agent ended the turn without a word")
+    assert.strictEqual(silence({ finish: "stop" }), "the agent ended the turn without a word (stop)")
+    assert.strictEqual(
+      silence({ finish: "length", hasReasoning: true }),
+      "the answer was cut off at the output limit before its first word (length): it thought"
+    )
+    assert.strictEqual(
+      silence({ finish: "stop", hasReasoning: true, tools: ["bash", "read"] }),
+      "the agent ended the turn without a word (stop): it thought, and used bash and read"
+    )
+    assert.match(silence({ tools: ["a", "b", "c", "d", "e", "f", "g"] }), /: it used a, b, c, d, e and 2 more$/)
+  })
+})
+
+const silence = (fields: Partial<ConstructorParameters<typeof EmptyStream>[0]>): string =>
+  new EmptyStream({ sessionId: SessionId.make("ses_1"), hasReasoning: false, tools: [], ...fields }).message
 
 describe("an empty answer", () => {
   test("is read once more, and is then an error", () =>

@@ -35,7 +35,11 @@ const stored = (draft: Draft | null): StoredMessage => ({
 
 /** The limits in a context. */
 const policies = Effect.gen(function*() {
-  return { budget: yield* TurnPolicy.Budget, outputRepairs: yield* TurnPolicy.OutputRepairs }
+  return {
+    budget: yield* TurnPolicy.Budget,
+    outputRepairs: yield* TurnPolicy.OutputRepairs,
+    allowSilent: yield* TurnPolicy.AllowSilent
+  }
 })
 
 const budget: TurnPolicy.Budget = {
@@ -52,15 +56,17 @@ it.effect("stores no policy where none differs from the defaults", () =>
     assert.deepStrictEqual(yield* toDraft(input), {})
   }))
 
-it.effect("stores the budget and the repairs that a turn was given, and gives them to whoever resumes it", () =>
+it.effect("stores the budget, the repairs and the silence that a turn was given, and gives them to whoever resumes it", () =>
   Effect.gen(function*() {
     const draft = yield* toDraft(input).pipe(
       Effect.provideService(TurnPolicy.Budget, budget),
-      Effect.provideService(TurnPolicy.OutputRepairs, 0)
+      Effect.provideService(TurnPolicy.OutputRepairs, 0),
+      Effect.provideService(TurnPolicy.AllowSilent, true)
     )
     assert.deepStrictEqual(draft, {
       policy: {
         outputRepairs: 0,
+        allowSilent: true,
         budget: {
           wallClockMillis: 300_000,
           cost: 0.5,
@@ -71,7 +77,11 @@ it.effect("stores the budget and the repairs that a turn was given, and gives th
         }
       }
     })
-    assert.deepStrictEqual(yield* withStoredPolicy(stored(draft))(policies), { budget, outputRepairs: 0 })
+    assert.deepStrictEqual(yield* withStoredPolicy(stored(draft))(policies), {
+      budget,
+      outputRepairs: 0,
+      allowSilent: true
+    })
   }))
 
 it.effect("resumes a turn that had no budget without one, whatever its new owner's is", () =>
@@ -79,9 +89,10 @@ it.effect("resumes a turn that had no budget without one, whatever its new owner
     const resumed = withStoredPolicy(stored(yield* toDraft(input)))(policies)
     const own = resumed.pipe(
       Effect.provideService(TurnPolicy.Budget, budget),
-      Effect.provideService(TurnPolicy.OutputRepairs, 7)
+      Effect.provideService(TurnPolicy.OutputRepairs, 7),
+      Effect.provideService(TurnPolicy.AllowSilent, true)
     )
-    assert.deepStrictEqual(yield* own, { budget: {}, outputRepairs: 1 })
+    assert.deepStrictEqual(yield* own, { budget: {}, outputRepairs: 1, allowSilent: false })
   }))
 
 it.effect("leaves the limits of the owner to a message that was claimed without a draft", () =>

@@ -8,7 +8,7 @@
 import * as Equal from "effect/Equal"
 import type { MessageId, PartId } from "../Ids.ts"
 import type { Part, Todo, ToolPart, WirePart } from "../Part.ts"
-import { isTerminalTool, maxErrorLength } from "../Part.ts"
+import { isBlank, isTerminalTool, maxErrorLength } from "../Part.ts"
 import { isStale } from "./EventOrder.ts"
 import type { TextEntry } from "./ReplyText.ts"
 import * as ReplyText from "./ReplyText.ts"
@@ -101,6 +101,10 @@ export const toPart = (self: Entry): Part => {
 /** Whether a reader sees text of the answer. */
 export const isVisibleText = (self: Entry): boolean =>
   self.isOurs && self.kind === "text" && self.type === "text" && ReplyText.length(self) > 0
+
+/** Whether it is text of the answer that is not blank. Costs the length of the text. */
+export const hasWords = (self: Entry): boolean =>
+  isVisibleText(self) && self.kind === "text" && !isBlank(ReplyText.contents(self))
 
 /** Whether it adds nothing to an answer. */
 export const isEmpty = (self: Entry): boolean => {

@@ -20,6 +20,7 @@ import type { Message, Session, SessionStatus, StoredInfo, UnreadPart } from "..
 import type { Todo, WirePart } from "../Part.ts"
 import type { ModelRef, Prompt } from "../Prompt.ts"
 import type { UpstreamFailure } from "../Upstream.ts"
+import * as Upstream from "../Upstream.ts"
 import type * as Usage from "../Usage.ts"
 import { each, eachOr, maybe } from "./Lenient.ts"
 import { changedFiles } from "./ToolFiles.ts"
@@ -269,7 +270,7 @@ export const toSession = (wire: typeof WireSession.Type): Session => ({
  */
 export const toStatus = ({ attempt, message, next, type }: typeof WireStatus.Type): SessionStatus =>
   type === "retry"
-    ? { type, attempt: attempt ?? 1, message: message ?? "", nextMillis: next ?? 0 }
+    ? { type, attempt: attempt ?? 1, message: Upstream.reasonOf(message ?? ""), nextMillis: next ?? 0 }
     : { type: type === "idle" ? "idle" : "busy" }
 
 /**
@@ -286,8 +287,7 @@ export const toFailure = (wire: unknown): UpstreamFailure => {
   )
   return {
     name,
-    // OpenCode may put a stack trace behind the first line (1.18.33).
-    message: (data?.message ?? message ?? name).split("\n", 1)[0] ?? name,
+    message: Upstream.reasonOf(data?.message ?? message ?? "") || name,
     ...(data?.statusCode !== undefined && { statusCode: data.statusCode }),
     isRetryable: data?.isRetryable ?? false,
     ...(data?.metadata?.url !== undefined && { url: withoutQuery(data.metadata.url) })

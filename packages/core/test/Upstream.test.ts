@@ -1,0 +1,66 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Upstream } from "@opencode-turn/core/TurnError"
+import * as UpstreamFailures from "@opencode-turn/core/Upstream"
+
+const told = (name: string, message: string, statusCode?: number) =>
+  UpstreamFailures.describe({ name, message, statusCode })
+
+describe("what a failure says to a person", () => {
+  it("names the kind and the status, and then the reason", () => {
+    assert.strictEqual(told("APIError", "overloaded", 529), "APIError 529: overloaded")
+    assert.strictEqual(told("ProviderAuthError", "no key"), "ProviderAuthError: no key")
+    const error = new Upstream({ name: "APIError", reason: "overloaded", statusCode: 529, isRetryable: true })
+    assert.strictEqual(error.message, "APIError 529: overloaded")
+  })
+
+  it("leaves out a name that says nothing", () => {
+    assert.strictEqual(told("UnknownError", "Model not found: scripted/none."), "Model not found: scripted/none.")
+    assert.strictEqual(told("UnknownError", "bad gateway", 502), "bad gateway (status 502)")
+    assert.strictEqual(told("", "Model not found."), "Model not found.")
+  })
+
+  it("says so where there is no reason, or only the name once more", () => {
+    for (const message of ["", "  \n", "APIError", "APIError:", "APIError: APIError"]) {
+      assert.strictEqual(
+        told("APIError", message, 500),
+        "the model's provider failed and did not say why (APIError 500)"
+      )
+    }
+    for (const name of ["UnknownError", ""]) {
+      assert.strictEqual(told(name, name), "the model's provider failed and did not say why (UnknownError)")
+    }
+  })
+
+  it("names the kind once where the reason begins with it", () => {
+    assert.strictEqual(told("APIError", "APIError: overloaded"), "APIError: overloaded")
+    assert.strictEqual(told("UnknownError", "UnknownError: UnknownError: no agent"), "no agent")
+  })
+})
+
+describe("the reason in OpenCode's message", () => {
+  it("is the first line that is not blank", () => {
+    assert.strictEqual(UpstreamFailures.reasonOf("no agent\n    at stack"), "no agent")
+    assert.strictEqual(UpstreamFailures.reasonOf("\n \nno agent\n    at stack"), "no agent")
+    assert.strictEqual(UpstreamFailures.reasonOf(" \n"), "")
+  })
+
+  it("is what a body says most about, and nothing else of the body", () => {
+    const reasons: ReadonlyArray<readonly [unknown, string]> = [
+      [{ error: { message: "no credits", key: "canary" } }, "no credits"],
+      [{ error: { message: "", type: "scripted_failure" } }, "scripted_failure"],
+      [{ error: "overloaded" }, "overloaded"],
+      [{ detail: "not allowed", code: "x" }, "not allowed"],
+      [{ error: { code: 7 }, message: "seven" }, "seven"],
+      [{ error: null }, ""],
+      [{ key: "canary" }, ""]
+    ]
+    for (const [body, reason] of reasons) {
+      assert.strictEqual(UpstreamFailures.reasonOf(JSON.stringify(body)), reason)
+      assert.strictEqual(UpstreamFailures.reasonOf(JSON.stringify(body, null, 2)), reason)
+    }
+  })
+
+  it("is the message itself where it only looks like a body", () => {
+    assert.strictEqual(UpstreamFailures.reasonOf("{model} is not known\nmore"), "{model} is not known")
+  })
+})
