@@ -172,8 +172,9 @@ export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply =>
   nameSubagents(ReplyReconcile.merge(self, messages))
 
 /**
- * Makes the turn's stored messages the truth: their parts, their order and their text, also where it is shorter.
- * Stream-only parts keep their place behind the part that they followed.
+ * Makes the turn's stored messages the truth: their parts, their order and their text, also where it is shorter, but not where it is
+ * blank: words that the stream had closed stay then, of a part that the record has without them, or of a message of whose words it has
+ * none. Stream-only parts keep their place behind the part that they followed.
  *
  * @category folding
  * @since 0.1.0

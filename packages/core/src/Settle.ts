@@ -29,8 +29,8 @@ import * as UpstreamFailures from "./Upstream.ts"
  * A structured value is one without words. An answer that lacks only that value is one too: its text may be the value, and if not, the
  * agent can be told.
  *
- * What is no answer is read once more after `TurnPolicy.EmptyStreamRetry`, because it may not have been stored yet. An exchange that
- * a person's refusal ended is given back as it is.
+ * A record without an answer is read once more after `TurnPolicy.EmptyStreamRetry`, because it may not have been stored yet; words that
+ * the stream had closed stay in any case. An exchange that a person's refusal ended is given back as it is.
  *
  * @category steps
  * @since 0.1.0
@@ -46,15 +46,15 @@ export const settle = Effect.fn("Turn.settle")(function*(
 > {
   const tracer = yield* Tracer
   const allowsSilent = yield* TurnPolicy.AllowSilent
-  const isSilent = (exchange: Exchange.Exchange) =>
-    !(allowsSilent ? !Reply.isEmpty(live.current()) : Reply.hasWords(live.current())) && !isEnd(exchange, live)
+  const isSilent = (exchange: Exchange.Exchange, reply: Reply.Reply) =>
+    (allowsSilent ? Reply.isEmpty(reply) : !Reply.hasWords(reply)) && !isEnd(exchange, live)
   reconcile(exchange, live)
   let settled = exchange
-  if (isSilent(settled)) {
+  if (isSilent(settled, recordOf(settled, live))) {
     yield* Effect.sleep(yield* TurnPolicy.EmptyStreamRetry)
     settled = yield* readExchange(exchange, live.current())
     reconcile(settled, live)
-    if (!isSilent(settled)) {
+    if (!isSilent(settled, recordOf(settled, live))) {
       yield* tracer.emit("response.recovered_from_exchange", { message_id: ids.messageId })
     }
   }
@@ -65,10 +65,11 @@ export const settle = Effect.fn("Turn.settle")(function*(
   }
   const { hidden, lost, other } = settled.unread
   // A part that cannot be read and is no text does not hide words: it counts only where there is nothing else.
-  const hiding = isSilent(settled) ? [...hidden, ...(Reply.isEmpty(live.current()) ? other : [])] : []
+  const isUnanswered = isSilent(settled, live.current())
+  const hiding = isUnanswered ? [...hidden, ...(Reply.isEmpty(live.current()) ? other : [])] : []
   const field = lost[0] ?? hiding[0]
   if (failure === undefined && field !== undefined) return yield* unreadAnswer(field)
-  if (failure === undefined ? !isSilent(settled) : UpstreamFailures.isWithoutOutput(failure)) return settled
+  if (failure === undefined ? !isUnanswered : UpstreamFailures.isWithoutOutput(failure)) return settled
   yield* tracer.emit("response.error", {
     reason: failure === undefined ? "empty_stream" : "upstream_llm_error",
     message_id: ids.messageId,
@@ -89,9 +90,14 @@ export const settle = Effect.fn("Turn.settle")(function*(
 
 /** An exchange that has not ended may lag behind what was streamed. */
 const reconcile = (exchange: Exchange.Exchange, live: LiveReply): void => {
-  const isComplete = Exchange.isFinal(exchange) || Exchange.isRefused(exchange)
-  live.update((reply) => (isComplete ? Exchange.reconcile(exchange, reply) : Exchange.merge(exchange, reply)))
+  live.update((reply) => (isComplete(exchange) ? Exchange.reconcile(exchange, reply) : Exchange.merge(exchange, reply)))
 }
+
+/** What the server has of the answer, without what the stream alone had. */
+const recordOf = (exchange: Exchange.Exchange, live: LiveReply): Reply.Reply =>
+  isComplete(exchange) ? Reply.fromMessages(exchange, exchange.messages) : live.current()
+
+const isComplete = (exchange: Exchange.Exchange): boolean => Exchange.isFinal(exchange) || Exchange.isRefused(exchange)
 
 /** What needs no words to be the end: a structured value, which no part shows, an error, and a refusal. */
 const isEnd = (exchange: Exchange.Exchange, live: LiveReply): boolean =>

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Exchange from "@opencode-turn/core/Exchange"
 import { MessageId, PartId } from "@opencode-turn/core/Ids"
-import { maxErrorLength, provenance } from "@opencode-turn/core/Part"
+import type { Part, WirePart } from "@opencode-turn/core/Part"
+import { isBlank, maxErrorLength, provenance } from "@opencode-turn/core/Part"
 import * as Reply from "@opencode-turn/core/Reply"
 import type { ServerEvent, TurnEvent } from "@opencode-turn/core/TurnEvent"
 import * as Schema from "effect/Schema"
@@ -502,6 +503,18 @@ describe("gaps", () => {
   })
 })
 
+/** The stored prompt, and an answer that has ended with these parts. */
+const recordOf = (...parts: ReadonlyArray<WirePart>) => [Make.stored(Make.user()), Make.stored(Make.ended(), ...parts)]
+
+/** The ids of the parts. */
+const idsOf = (reply: Reply.Reply) => Reply.parts(reply).map(({ id }) => id)
+
+/** The text where the answer is stored like this. */
+const recordedText = (reply: Reply.Reply, ...parts: ReadonlyArray<WirePart>) =>
+  Reply.text(Reply.reconcile(reply, recordOf(...parts)))
+
+const isSaidText = (part: Part) => part.type === "text" && part.isComplete && !isBlank(part.text)
+
 describe("reconcile", () => {
   it("makes stored parts, order and text the truth, also where they are less", () => {
     const reply = fold(answer, open("a"), Make.delta("a", "streamed and cut"), open("b"), Make.delta("b", "lost"))
@@ -511,6 +524,67 @@ describe("reconcile", () => {
     ])
     assert.deepStrictEqual(texts(final), ["text:new", "text:streamed"])
     isUnchanged(final, Make.delta("a", " and cut"))
+  })
+
+  const said = fold(answer, open("a"), Make.delta("a", "The ans"), Make.part(Make.text("a", "The answer.")))
+
+  it("keeps a text that the stream had closed where the record of it is blank or missing", () => {
+    const end = Make.finish("z", 1)
+    for (const blank of ["", " \n", "\u200b"]) {
+      for (const isComplete of [true, false]) {
+        const final = Reply.reconcile(said, recordOf(Make.text("a", blank, isComplete), end))
+        assert.deepStrictEqual(Reply.parts(final), [Make.text("a", "The answer."), end])
+        assert.isTrue(final.hasText)
+      }
+    }
+    const thought = fold(answer, Make.part(Make.thought("r", "hm")), Make.part(Make.text("a", "The answer.")))
+    for (const reply of [said, thought]) {
+      assert.strictEqual(Reply.text(Reply.reconcile(reply, recordOf(end))), "The answer.")
+      assert.strictEqual(Reply.text(Reply.reconcile(reply, recordOf(Make.text("b", " "), end))), "The answer.\n\n ")
+    }
+    const final = Reply.reconcile(thought, recordOf(Make.thought("r", "")))
+    assert.deepStrictEqual(texts(final), ["reasoning:hm", "text:The answer."])
+  })
+
+  it("keeps it in its step, and in its place", () => {
+    const next = "msg_30"
+    const reply = fold(
+      answer,
+      Make.part(Make.text("a", "I look.")),
+      Make.part(Make.tool("t", { status: "completed" })),
+      Make.message(Make.ended(next)),
+      Make.part(Make.text("b", "Both ran.", true, next)),
+      Make.part(Make.finish("c", 1, next))
+    )
+    const record = (step: ReadonlyArray<WirePart>, last: ReadonlyArray<WirePart>) => [
+      Make.stored(Make.user()),
+      Make.stored(Make.ended(answerId, { finish: "tool-calls" }), ...step),
+      Make.stored(Make.ended(next), ...last)
+    ]
+    const tool = Make.tool("t", { status: "completed" })
+    const end = Make.finish("c", 1, next)
+    for (
+      const messages of [
+        record([Make.text("a", "I look."), tool], [Make.text("b", "", true, next), end]),
+        record([Make.text("a", "I look."), tool], [end]),
+        record([Make.text("a", ""), tool], [end]),
+        record([tool], [end])
+      ]
+    ) {
+      const final = Reply.reconcile(reply, messages)
+      assert.strictEqual(Reply.text(final), "I look.\n\nBoth ran.")
+      assert.deepStrictEqual<ReadonlyArray<string>>(idsOf(final), ["a", "t", "b", "c"])
+    }
+  })
+
+  it("takes the record where it has words, and where the stream had not closed the text", () => {
+    assert.strictEqual(recordedText(said, Make.text("a", "The")), "The")
+    assert.strictEqual(recordedText(said, Make.text("b", "Another.")), "Another.")
+    const streaming = fold(answer, open("a"), Make.delta("a", "The ans"))
+    assert.strictEqual(recordedText(streaming, Make.text("a", "", false)), "")
+    assert.strictEqual(recordedText(streaming, Make.text("a", "")), "")
+    assert.strictEqual(recordedText(streaming), "")
+    assert.strictEqual(Reply.text(Reply.reconcile(said, [Make.stored(Make.user())])), "")
   })
 
   it("clears the failure of a session that answered after all, and keeps one without a message", () => {
@@ -795,6 +869,20 @@ describe("properties over recorded turns", () => {
       Reply.parts(merged).filter((part) => provenance(part) === "wire").map((part) => part.id),
       Reply.parts(read).map((part) => part.id)
     )
+  }, options)
+
+  it.prop("a record without words takes none of the closed texts away", { at: index, cut: index }, ({ at, cut }) => {
+    const recorded = pick(tapes, at)
+    const { messages } = recorded
+    const reply = play(recorded)
+    const emptied = messages.map((message) => ({
+      ...message,
+      parts: message.parts.flatMap((part): ReadonlyArray<WirePart> =>
+        part.type !== "text" ? [part] : cut % 2 === 0 ? [] : [{ ...part, text: cut % 3 === 0 ? "" : " \n" }]
+      )
+    }))
+    const final = Reply.reconcile(reply, emptied)
+    assert.deepStrictEqual(Reply.parts(final).filter(isSaidText), Reply.parts(reply).filter(isSaidText))
   }, options)
 
   it("the text of a part never shrinks while it is open, unless the model is asked again", () => {

@@ -211,6 +211,27 @@ describe("an answer without words", () => {
       })
     }))
 
+  for (const [what, text, expected] of [["blank", " ", "I said it."], ["shorter", "I said", "I said"]] as const) {
+    test(`is not what a ${what} record of a streamed text makes of it`, () =>
+      Effect.gen(function*() {
+        const result = yield* run([{ text: "I said it." }])
+        assert.deepInclude(result, { status: "completed", content: expected, isFallback: false })
+        assert.strictEqual(result.reply.text, expected)
+        assert.deepInclude(yield* row, { content: expected, parts: result.reply.parts })
+      }), {
+      client: (client) => ({
+        listMessages: (...args) =>
+          Effect.map(client.listMessages(...args), (page) => ({
+            ...page,
+            messages: page.messages.map((message) => ({
+              ...message,
+              parts: message.parts.map((part) => (part.type === "text" ? { ...part, text } : part))
+            }))
+          }))
+      })
+    })
+  }
+
   it("says in words what there was", () => {
     assert.strictEqual(silence({}), "the agent ended the turn without a word")
     assert.strictEqual(silence({ finish: "stop" }), "the agent ended the turn without a word (stop)")

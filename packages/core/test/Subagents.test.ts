@@ -4,7 +4,7 @@ import * as ClientError from "@opencode-turn/core/ClientError"
 import { MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
 import * as LiveReply from "@opencode-turn/core/LiveReply"
 import type { AssistantMessage, Message, Session } from "@opencode-turn/core/Message"
-import type { ToolPart } from "@opencode-turn/core/Part"
+import type { ToolPart, WirePart } from "@opencode-turn/core/Part"
 import { readSubagents } from "@opencode-turn/core/ReadSubagents"
 import * as Reply from "@opencode-turn/core/Reply"
 import * as ReplyUpdate from "@opencode-turn/core/ReplyUpdate"
@@ -421,6 +421,24 @@ describe("the record of a subagent", () => {
     const reply = fold(...begun, Make.opened(grandchild, child))
     const merged = Reply.mergeSubagent(reply, child, record(task("inner", grandchild, childAnswer)))
     assert.strictEqual(Reply.subagents(merged)[1]?.openedBy, "inner")
+  })
+
+  it("without words takes away none that the stream had closed", () => {
+    const closed = fold(
+      ...begun,
+      ...said("c", "half"),
+      Make.part(Make.text("c", "half of it", true, childAnswer), child),
+      Make.message(Make.ended(childAnswer, answering(child, childPrompt)))
+    )
+    const messages = (...parts: ReadonlyArray<WirePart>) => [
+      Make.stored(Make.user(childPrompt, { sessionId: child })),
+      Make.stored(Make.ended(childAnswer, answering(child, childPrompt)), ...parts)
+    ]
+    const textOf = (...parts: ReadonlyArray<WirePart>) =>
+      only(Reply.reconcileSubagent(closed, child, messages(...parts))).text
+    assert.strictEqual(textOf(), "half of it")
+    assert.strictEqual(textOf(Make.text("c", " ", true, childAnswer)), "half of it")
+    assert.strictEqual(textOf(Make.text("c", "half", true, childAnswer)), "half")
   })
 
   it("of a failed or aborted one says how it ended, and an empty one says nothing", () => {

@@ -4,16 +4,19 @@
  *
  * @since 0.1.0
  */
-import { PartId } from "../Ids.ts"
+import { type MessageId, PartId } from "../Ids.ts"
 import type { Message, StoredInfo, UnreadPart } from "../Message.ts"
 import { isLast } from "../Message.ts"
 import type { WirePart } from "../Part.ts"
+import { isBlank } from "../Part.ts"
 import type { Entry } from "./ReplyEntry.ts"
 import * as ReplyEntry from "./ReplyEntry.ts"
 import { applyMessage, continueTurn, followingOf, hasEnded, ownershipOf } from "./ReplyMessages.ts"
 import { applyPart, insert, takeBackPart } from "./ReplyParts.ts"
 import type { MessageState, Reply } from "./ReplyState.ts"
 import { current, indexOf, withEntries } from "./ReplyState.ts"
+import type { TextEntry } from "./ReplyText.ts"
+import * as ReplyText from "./ReplyText.ts"
 
 /** Folds a reading of one session's messages that may lag behind the stream. */
 export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
@@ -34,7 +37,10 @@ export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
   return merged === self ? self : { ...merged, eventCount: self.eventCount }
 }
 
-/** Makes the stored messages of one session the truth. */
+/**
+ * Makes the stored messages of one session the truth. A stored text that is blank takes nothing away: where the stream had closed
+ * the part with words, they stay, and so do those of a part that its message lacks where the record of the message has no words.
+ */
 export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
   const streamed = current(self)
   const streamedById = new Map(streamed.map((entry) => [entry.id, entry]))
@@ -42,20 +48,29 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
   const continuations = following.isAccepted ? following.continuations : self.frame.continuations
   const entries: Array<Entry> = []
   const states: Array<MessageState> = []
+  const wordless = new Set<MessageId>()
   for (const { info, parts } of messages) {
     if (info.role !== "assistant") continue
     const ownership = ownershipOf(self.promptId, continuations, info)
     if (ownership === "foreign") continue
     states.push({ id: info.id, ownership, info })
+    if (ownership === "ours" && !parts.some((part) => part.type === "text" && !isBlank(part.text))) {
+      wordless.add(info.id)
+    }
     for (const part of parts) {
       if (ownership === "summary" && part.type !== "step-finish") continue
       const before = streamedById.get(part.id)
-      entries.push(ReplyEntry.read(part, true, before?.kind === "part" ? before : undefined))
+      const isLost = (part.type === "text" || part.type === "reasoning") && isBlank(part.text) &&
+        before?.kind === "text" && before.type === part.type && isSaid(before)
+      entries.push(isLost ? before : ReplyEntry.read(part, true, before?.kind === "part" ? before : undefined))
     }
   }
+  const isKept = (entry: Entry): boolean =>
+    entry.kind === "todos" ||
+    (entry.kind === "text" && entry.type === "text" && wordless.has(entry.messageId) && isSaid(entry))
   const last = states.at(-1)?.info
   return {
-    ...withEntries(self, withTodos(entries, streamed)),
+    ...withEntries(self, withStreamOnly(entries, streamed, isKept)),
     frame: {
       ...self.frame,
       messages: states,
@@ -156,12 +171,21 @@ const isTakenBack = (info: StoredInfo, part: WirePart): boolean =>
   info.role === "assistant" && hasEnded(info) &&
   (part.type === "text" || part.type === "reasoning") && !part.isComplete && part.text === ""
 
-/** Puts the to-do list, of which there is one, behind the part that it followed. */
-const withTodos = (entries: ReadonlyArray<Entry>, streamed: ReadonlyArray<Entry>): ReadonlyArray<Entry> => {
-  const place = streamed.findIndex((entry) => entry.kind === "todos")
-  const todos = streamed[place]
-  if (todos === undefined) return entries
-  const positions = new Map(entries.map((entry, index) => [entry.id, index]))
-  const after = streamed.slice(0, place).map((entry) => positions.get(entry.id)).findLast((at) => at !== undefined)
-  return entries.toSpliced((after ?? -1) + 1, 0, todos)
+/** A text that the stream had closed, and that is not blank. */
+const isSaid = (entry: TextEntry): boolean => entry.isOurs && entry.isComplete && !isBlank(ReplyText.contents(entry))
+
+/** Puts what is kept of the stream, and not in the record, behind the part that it followed. */
+const withStreamOnly = (
+  entries: ReadonlyArray<Entry>,
+  streamed: ReadonlyArray<Entry>,
+  isKept: (entry: Entry) => boolean
+): ReadonlyArray<Entry> => {
+  const all = [...entries]
+  streamed.forEach((entry, place) => {
+    if (!isKept(entry) || entries.some(({ id }) => id === entry.id)) return
+    const positions = new Map(all.map(({ id }, index) => [id, index]))
+    const after = streamed.slice(0, place).map(({ id }) => positions.get(id)).findLast((at) => at !== undefined)
+    all.splice((after ?? -1) + 1, 0, entry)
+  })
+  return all
 }
