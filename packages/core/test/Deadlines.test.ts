@@ -114,7 +114,7 @@ it.effect("waits for as long as it takes where the budget lets a turn be silent 
     const fake = yield* FakeOpencode
     const running = yield* start([{ text: "slow", gate: "slow" }])
     const before = (yield* fake.requests).length
-    yield* lasts(running, "10 hours")
+    yield* lasts(running, "4 hours")
     assert.strictEqual((yield* fake.requests).length, before, "it asks nothing meanwhile")
     yield* fake.release("slow")
     assertCompleted(yield* finish(running), { text: "slow", modelCalls: 1 })
@@ -313,7 +313,7 @@ it.effect.each(["30 minutes", "10 hours"] as const)(
 it.effect("waits for a person for as long as it takes while the server is there", () =>
   Effect.gen(function*() {
     const running = yield* start([question, { text: "words" }])
-    yield* lasts(running, "24 hours")
+    yield* lasts(running, "4 hours")
     yield* answerQuestion
     assertCompleted(yield* finish(running), { text: "words", modelCalls: 2 })
   }).pipe(Effect.provideService(HumanGate.HumanGate, HumanGate.wait), Effect.provide(layer())))
@@ -345,7 +345,7 @@ it.effect("goes on waiting for a person when the server was gone for a minute", 
     yield* fake.cutEvents
     yield* lasts(running, "60 seconds")
     isDown = false
-    yield* lasts(running, "24 hours")
+    yield* lasts(running, "4 hours")
     yield* answerQuestion
     const end = yield* finish(running, 10)
     assert.strictEqual(end.result.content, "words")

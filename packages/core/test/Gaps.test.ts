@@ -38,9 +38,6 @@ const bashAsks = [{ permission: "bash", pattern: "*", action: "ask" } as const]
 const wait = Effect.provideService(HumanGate.HumanGate, HumanGate.wait)
 const allow = Effect.provideService(HumanGate.HumanGate, HumanGate.allow)
 
-/** A turn for each event is a lot for a machine that does other things too. */
-const everyEventTimeout = 60_000
-
 // Cut
 
 it.effect("completes with the server's text wherever the stream is cut", () =>
@@ -59,7 +56,7 @@ it.effect("completes with the server's text wherever the stream is cut", () =>
       }).pipe(Effect.provide(layer()))
     )
     assert.isAbove(count, 40)
-  }), everyEventTimeout)
+  }))
 
 it.effect("completes with the server's text however often the stream is cut", () =>
   Effect.gen(function*() {
@@ -257,8 +254,7 @@ it.effect(
         assertCompleted(end, { text: tapeText, modelCalls: 2 })
         return { count }
       }).pipe(Effect.provide(layer()))
-    ),
-  everyEventTimeout
+    )
 )
 
 it.effect.each([
@@ -328,8 +324,7 @@ it.effect(
         }).pipe(Effect.provide(layer()))
       )
       assert.isAbove(count, 40)
-    }),
-  everyEventTimeout
+    })
 )
 
 it.effect(
@@ -350,8 +345,7 @@ it.effect(
         assert.isAtMost(end.modelCalls, 3)
         return { count: count() }
       }).pipe(Effect.provide(layer()))
-    ),
-  everyEventTimeout
+    )
 )
 
 it.effect("finds out with the server's return that the prompt never arrived, and posts it then", () =>

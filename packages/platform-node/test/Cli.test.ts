@@ -15,6 +15,7 @@ import {
   layer,
   live,
   Playground,
+  progressOf,
   start,
   store
 } from "./support/CliProcess.ts"
@@ -35,14 +36,14 @@ const busySessions = Effect.flatMap(Client, (client) => client.statuses).pipe(
   Effect.provide(live)
 )
 
-it.layer(layer, { excludeTestServices: true, timeout: "60 seconds" })("opencode-turn run", (it) => {
+it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-turn run", (it) => {
   it.effect("prints the answer alone on standard output, and all else on standard error", () =>
     Effect.gen(function*() {
       const { run } = yield* Playground
       const finished = yield* run(["run", "--conversation", "human", "--permission", "allow", saysHi])
       assert.strictEqual(finished.stdout, "I run it.\n\nIt said hi.\n")
       assert.match(
-        finished.stderr,
+        progressOf(finished),
         /^thinking: let me think\n● bash echo hi\n✓ bash echo hi \d+\.\d s\nwhat bash changed [^\n]*\ncompleted · [^\n]* · conversation human\n$/
       )
       assert.strictEqual(finished.code, 0)

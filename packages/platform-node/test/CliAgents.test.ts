@@ -1,7 +1,16 @@
 import { assert, it } from "@effect/vitest"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
 import { Effect, FileSystem } from "effect"
-import { errorLine, type Finished, hasScript, inTerminal, jsonLines, layer, Playground } from "./support/CliProcess.ts"
+import {
+  errorLine,
+  type Finished,
+  hasScript,
+  inTerminal,
+  jsonLines,
+  layer,
+  Playground,
+  progressOf
+} from "./support/CliProcess.ts"
 
 const lastLine = (finished: Finished) => jsonLines(finished).at(-1) ?? {}
 
@@ -51,7 +60,7 @@ const question = (options: Readonly<Record<string, unknown>>) => ({
   }
 })
 
-it.layer(layer, { excludeTestServices: true, timeout: "60 seconds" })("what a turn has besides text", (it) => {
+it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("what a turn has besides text", (it) => {
   it.effect("shows a subagent below its tool and splits the cost, and prints the agent's answer alone", () =>
     Effect.gen(function*() {
       const { run } = yield* Playground
@@ -61,7 +70,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "60 seconds" })("what a tu
       ])
       const human = yield* run(["run", "--permission", "allow", "--conversation", "delegate", delegate])
       assert.strictEqual(human.stdout, "All done.\n")
-      assert.deepStrictEqual(human.stderr.replaceAll(/\d+\.\d s/g, "T").split("\n"), [
+      assert.deepStrictEqual(progressOf(human).replaceAll(/\d+\.\d s/g, "T").split("\n"), [
         "● task look around",
         "  ▸ general: look around",
         "  ● bash echo hi",
@@ -141,7 +150,10 @@ it.layer(layer, { excludeTestServices: true, timeout: "60 seconds" })("what a tu
       const args = ["run", "--schema", `${folder}/schema.json`]
       const human = yield* run([...args, prompt("Count.", [answers("two"), answers(2)])])
       assert.deepStrictEqual([human.code, human.stdout], [0, "{\n  \"n\": 2\n}\n"])
-      assert.match(human.stderr, /^saying: Here\.\n[^]*\nthe answer did not fit the schema[^\n]*\nsaying: Here\.\n/)
+      assert.match(
+        progressOf(human),
+        /^saying: Here\.\n[^]*\nthe answer did not fit the schema[^\n]*\nsaying: Here\.\n/
+      )
 
       const json = yield* run([...args, "--json", prompt("Count.", [answers(3)])])
       assert.deepInclude(lastLine(json), { status: "completed", output: { n: 3 }, error: null })
@@ -206,8 +218,9 @@ it.layer(layer, { excludeTestServices: true, timeout: "60 seconds" })("what a tu
         status: "answered",
         answer: { _tag: "Answers", answers: [["Red", "Blue"]] }
       })
-      const { code, stderr, stdout } = yield* running.finished
-      assert.deepStrictEqual([code, stdout], [0, "Answered.\n"])
+      const finished = yield* running.finished
+      const stderr = progressOf(finished)
+      assert.deepStrictEqual([finished.code, finished.stdout], [0, "Answered.\n"])
       assert.match(stderr, /\n✓ bash echo hi /)
       assert.match(
         stderr,

@@ -1236,7 +1236,7 @@ const Agent = Schema.Struct({
 })
 
 // Child processes keep real time, hence no test clock.
-it.layer(platform, { excludeTestServices: true, timeout: "60 seconds" })("The fake OpenCode and the real one", (it) => {
+it.layer(platform, { excludeTestServices: true, timeout: "5 minutes" })("The fake OpenCode and the real one", (it) => {
   for (const scenario of scenarios) {
     it.effect(`agree about ${scenario.name}`, () =>
       Effect.gen(function*() {

@@ -23,7 +23,7 @@ const png = Uint8Array.from(
   (character) => character.charCodeAt(0)
 )
 
-it.layer(RealServer.layerOf({ isRepository: true }), { excludeTestServices: true, timeout: "60 seconds" })(
+it.layer(RealServer.layerOf({ isRepository: true }), { excludeTestServices: true, timeout: "5 minutes" })(
   "files on the real server",
   (it) => {
     it.effect("that the agent, its shell and its subagent changed are told, with the net change of each", () =>

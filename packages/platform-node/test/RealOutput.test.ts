@@ -31,7 +31,7 @@ const sessionUsage = Effect.fnUntraced(
   }
 )
 
-it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, timeout: "60 seconds" })(
+it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, timeout: "5 minutes" })(
   "an answer that is a value",
   (it) => {
     it.effect("is decoded, stored as JSON, and typed", () =>

@@ -45,7 +45,7 @@ const historyOf = Effect.fnUntraced(function*(text: string) {
   return (last?.messages ?? []).map((message) => message.text).join("\n")
 })
 
-it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, timeout: "60 seconds" })(
+it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, timeout: "5 minutes" })(
   "people and subagents on the real server",
   (it) => {
     it.effect("the root, its subagent and the subagent's subagent are each answered, and add up", () =>

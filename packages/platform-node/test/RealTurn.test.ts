@@ -58,7 +58,7 @@ const look = (text: string, fields: object = {}): ScriptedModel.Step => ({
 
 const askBash = [{ permission: "bash", pattern: "*", action: "ask" }] as const
 
-it.layer(RealServer.layer, { excludeTestServices: true, timeout: "60 seconds" })("a turn on the real server", (it) => {
+it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn on the real server", (it) => {
   it.effect("streams plain text and stores it", () =>
     Effect.gen(function*() {
       const updates = Array.from(yield* Stream.runCollect(streamTurn(turn([{ text: "Hello from the model." }]))))
@@ -346,7 +346,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "60 seconds" })
     }))
 })
 
-it.layer(RealServer.layerWithoutServer, { excludeTestServices: true, timeout: "60 seconds" })(
+it.layer(RealServer.layerWithoutServer, { excludeTestServices: true, timeout: "5 minutes" })(
   "a server that is killed in the middle of a turn",
   (it) => {
     it.effect(
@@ -373,8 +373,7 @@ it.layer(RealServer.layerWithoutServer, { excludeTestServices: true, timeout: "6
           assert.include(traced.map((event) => event.name), "opencode.stream.interrupted")
           assert.strictEqual(yield* model.modelCalls, 2)
           yield* model.release("kill")
-        }).pipe(Effect.scoped),
-      60_000
+        }).pipe(Effect.scoped)
     )
   }
 )

@@ -20,7 +20,7 @@ const soak = Effect.fnUntraced(function*(postgresUrl: string | undefined) {
 })
 
 describe.concurrent("every turn comes to its one end, whatever becomes of its workers and its server", () => {
-  it.live("on SQLite", () => soak(undefined), 180_000)
+  it.live("on SQLite", () => soak(undefined), 900_000)
 
-  it.live("on PostgreSQL", () => Effect.flatMap(makeDatabase, (url) => soak(Redacted.value(url))), 180_000)
+  it.live("on PostgreSQL", () => Effect.flatMap(makeDatabase, (url) => soak(Redacted.value(url))), 900_000)
 })

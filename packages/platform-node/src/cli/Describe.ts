@@ -42,19 +42,20 @@ export const describeAge = (millis: number): string => {
 /** What the user said, with a word for what is not text. A file without a name may carry its contents in its URL. */
 export const describePrompt = (prompt: ReadonlyArray<PromptPart>): string => prompt.map(describePromptPart).join("\n")
 
-/** One row, so that it can be drawn over; only an error is told in full. */
-export const describeTool = (part: ToolPart, width: number): string => {
+/** One row, so that it can be drawn over; only an error is told in full. `elapsedMillis` is how long it has been running. */
+export const describeTool = (part: ToolPart, width: number, elapsedMillis?: number): string => {
   const what = `${part.tool} ${part.title ?? subjectOf(part.input)}`
   const took = part.startedMillis === undefined || part.endedMillis === undefined
     ? ""
     : ` ${describeDuration(part.endedMillis - part.startedMillis)}`
+  const elapsed = elapsedMillis === undefined ? "" : ` ${describeSeconds(elapsedMillis)}`
   switch (part.status) {
     case "completed":
       return `${fit(`✓ ${what}`, width - took.length)}${took}`
     case "error":
       return `${fit(`✗ ${what}`, width)}: ${line(part.error ?? "it failed")}`
     default:
-      return fit(`● ${what}`, width)
+      return `${fit(`● ${what}`, width - elapsed.length)}${elapsed}`
   }
 }
 
@@ -62,6 +63,12 @@ export const describeTool = (part: ToolPart, width: number): string => {
 export const describeTodo = (todo: Todo): string => `${todoMarks[todo.status]} ${line(todo.content)}`
 
 // internal
+
+/** Whole seconds, for what is still going on. */
+const describeSeconds = (millis: number): string => {
+  const seconds = Math.floor(millis / 1000)
+  return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`
+}
 
 const describePromptPart = (part: PromptPart): string => {
   switch (part.type) {

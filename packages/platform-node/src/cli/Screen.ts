@@ -9,7 +9,7 @@
  *
  * **Not responsibilities**: writing (`Output`), asking (`TerminalGate`).
  */
-import type { Part } from "@opencode-turn/core/Part"
+import type { Part, ToolPart } from "@opencode-turn/core/Part"
 import * as Reply from "@opencode-turn/core/Reply"
 import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
 import { escapeJson, line } from "../internal/TerminalText.ts"
@@ -59,6 +59,18 @@ export const update = (self: Screen, update: ReplyUpdate): Step => {
     case "Reset":
       return reset(self, update)
   }
+}
+
+/** Shows how long the tool in the last line has been running, where the line can be drawn over. Call it about once a second. */
+export const tick = (self: Screen, nowMillis: number): Step => {
+  const { redrawable, working } = self
+  if (working === undefined || redrawable?.id !== working.part.id) return [self, []]
+  const { part, sinceMillis = nowMillis } = working
+  const elapsedMillis = nowMillis - sinceMillis
+  const ticked: Screen = { ...self, working: { part, sinceMillis } }
+  return elapsedMillis < longMillis
+    ? [ticked, []]
+    : row(ticked, part.id, (width) => describeTool(part, width, elapsedMillis))
 }
 
 /** Shows a line of our own. */
@@ -116,7 +128,7 @@ const showPart = (self: Screen, part: Part): Step => {
       if (part.status === "pending") return [self, []]
       return chain(
         self,
-        (screen) => row(screen, part.id, (width) => describeTool(part, width)),
+        (screen) => row(withWorking(screen, part), part.id, (width) => describeTool(part, width)),
         (screen) => ScreenSubagents.showBelow(screen, part.id)
       )
     case "file":
@@ -127,6 +139,17 @@ const showPart = (self: Screen, part: Part): Step => {
     case "todos":
       return [self, []]
   }
+}
+
+/** A tool that runs longer than this is one that somebody waits for. */
+const longMillis = 3000
+
+const withWorking = (self: Screen, part: ToolPart): Screen => {
+  const { working } = self
+  if (part.status === "running") {
+    return { ...self, working: { part, sinceMillis: working?.part.id === part.id ? working.sinceMillis : undefined } }
+  }
+  return working?.part.id === part.id ? { ...self, working: undefined } : self
 }
 
 /** What a part that is shown as progress has more than was shown of it; its line ends with the part. */

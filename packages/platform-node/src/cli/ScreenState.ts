@@ -7,6 +7,7 @@
  * *Not responsibilities*: what is shown (`Screen`), the text of the answer (`ScreenAnswer`).
  */
 import type { SessionId } from "@opencode-turn/core/Ids"
+import type { ToolPart } from "@opencode-turn/core/Part"
 import type { Subagent } from "@opencode-turn/core/Subagent"
 import { displayWidth } from "effect/cli/CliOutput"
 import { sanitize } from "../internal/TerminalText.ts"
@@ -32,6 +33,8 @@ export interface Screen {
   readonly asides: ReadonlyMap<string, string>
   /** The line of each tool call as it was last shown, at its full length. */
   readonly tools: ReadonlyMap<string, string>
+  /** The tool that was shown last, while it runs, and since when the clock has seen it run. */
+  readonly working: { readonly part: ToolPart; readonly sinceMillis: number | undefined } | undefined
   /** In the order in which they were opened. */
   readonly subagents: ReadonlyMap<SessionId, ShownSubagent>
   /** The subagent that the last line of progress tells of. */
@@ -76,6 +79,7 @@ export const make = (options: Options): Screen => ({
   texts: [],
   asides: new Map(),
   tools: new Map(),
+  working: undefined,
   subagents: new Map(),
   speaker: undefined,
   redrawable: undefined,

@@ -18,10 +18,12 @@ import type { TurnInput } from "@opencode-turn/core/TurnInput"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import type * as Prompt from "effect/cli/Prompt"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { line } from "../internal/TerminalText.ts"
@@ -39,6 +41,8 @@ export interface View {
   readonly update: (update: ReplyUpdate) => Effect.Effect<void>
   /** Shows a line of our own. */
   readonly note: (text: string) => Effect.Effect<void>
+  /** Shows the time that passes; to be run about once a second. */
+  readonly tick: Effect.Effect<void>
   /** Makes room for something else that uses the terminal. */
   readonly pause: Effect.Effect<void>
   /** Shows that the turn waits, and for which one, if that is known. */
@@ -69,6 +73,7 @@ export const human = Effect.fnUntraced(function*(
   return {
     update: (update) => show((screen) => Screen.update(screen, update)),
     note: (text) => show((screen) => Screen.note(screen, text)),
+    tick: Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => show((screen) => Screen.tick(screen, nowMillis))),
     pause: show(Screen.pause),
     wait: (waiting, running) => show((screen) => Screen.note(screen, describeWait(waiting, running))),
     finish: (ending) => show((screen) => Screen.finish(screen, ending)),
@@ -88,6 +93,7 @@ export const json: Effect.Effect<View, never, Output> = Effect.map(Output, (outp
   return {
     update: (update) => output.answer(JsonLines.fromUpdate(update)),
     note: () => Effect.void,
+    tick: Effect.void,
     pause: Effect.void,
     wait: (waiting, running) => output.answer(JsonLines.fromWait(waiting, running)),
     finish: (ending) => end(JsonLines.fromEnding(ending)),
@@ -147,6 +153,9 @@ export const run = Effect.fnUntraced(function*(
         input.messageId,
         (waiting, running) => terminal.withPermit(Effect.andThen(begin, view.wait(waiting, running)))
       )
+    ),
+    Effect.raceFirst(
+      terminal.withPermit(view.tick).pipe(Effect.repeat(Schedule.spaced("1 second")), Effect.andThen(Effect.never))
     ),
     tellSilence(Effect.suspend(() => (hasBegun ? Effect.void : terminal.withPermit(view.note(silence))))),
     Effect.provideService(HumanGate.HumanGate, yield* gateOf(options.permission, view, alone, options.onQuit)),

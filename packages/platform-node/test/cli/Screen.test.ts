@@ -1,4 +1,5 @@
 import * as Describe from "#cli/Describe"
+import * as Screen from "#cli/Screen"
 import { assert, it } from "@effect/vitest"
 import { PartId, RequestId, SessionId } from "@opencode-turn/core/Ids"
 import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
@@ -65,6 +66,34 @@ it("draws a tool's line over the one before, unless something came between", () 
   )
   assert.notInclude(play(terminal, [changed(tool({})), delta("prt_1", "x"), changed(done)]).both, over)
   assert.notInclude(play(piped, [changed(tool({})), changed(done)]).both, over)
+})
+
+/** What each tick writes. */
+const ticks = (screen: Screen.Screen, ...millis: ReadonlyArray<number>) => {
+  let shown = screen
+  return millis.map((nowMillis) => {
+    const [next, writes] = Screen.tick(shown, nowMillis)
+    shown = next
+    return writes.map(({ text }) => text).join("")
+  })
+}
+
+it("shows how long a tool has been running in its own line, where that is the last one", () => {
+  const running = Screen.update(Screen.make(terminal), changed(tool({})))[0]
+  const over = "\u001b[1A\u001b[2K\r"
+  assert.deepStrictEqual(ticks(running, 1000, 3999, 4000, 4100, 5000, 66_000), [
+    "",
+    "",
+    `${over}● bash echo hi 3 s\n`,
+    "",
+    `${over}● bash echo hi 4 s\n`,
+    `${over}● bash echo hi 1 min 5 s\n`
+  ])
+  const [interrupted] = Screen.update(running, thought("prt_1", "meanwhile"))
+  assert.deepStrictEqual(ticks(interrupted, 0, 60_000), ["", ""])
+  const [ended] = Screen.update(running, changed(tool({ status: "completed", title: "echo hi" })))
+  assert.deepStrictEqual(ticks(ended, 0, 60_000), ["", ""])
+  assert.deepStrictEqual(ticks(Screen.update(Screen.make(piped), changed(tool({})))[0], 0, 60_000), ["", ""])
 })
 
 it("adds what a closed part has more than its deltas", () => {

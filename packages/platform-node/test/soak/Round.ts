@@ -117,8 +117,8 @@ const promptOf = (id: string): string =>
     { text: `${Checks.lastText(id)} ${"word ".repeat(39)}end.`, chunkDelayMillis: 25 }
   ])
 
-/** How long a turn may take until it is terminal, from the end of its worker. */
-const patience = "30 seconds"
+/** How long a turn may take until it is terminal, from the end of its worker: a bound on a hang, on any machine. */
+const patience = "5 minutes"
 
 interface Watched {
   readonly plan: Plan & { readonly id: string }
@@ -149,7 +149,8 @@ const runOne = Effect.fnUntraced(function*(
   yield* serverIsBack
   const row = yield* untilTerminal(place, id, leftMillis !== undefined)
   if (row !== undefined && Checks.isOpen(row)) violations.push(`is ${row.status} ${patience} after its worker's end`)
-  if (end.type === "spared" && !worker.output().includes("ended completed")) {
+  // On a machine that is too busy a worker may be late with its lease, and its turn is taken over although it lives.
+  if (end.type === "spared" && row?.takeovers === 0 && !worker.output().includes("ended completed")) {
     violations.push("its worker did not complete it")
   }
   if (end.type === "frozen" && leftMillis !== undefined) violations.push(...yield* wake(place, id, worker, row))
@@ -182,7 +183,7 @@ const leave = Effect.fnUntraced(function*(worker: WorkerProcess, end: End) {
 const wake = Effect.fnUntraced(
   function*(place: Place, id: string, worker: WorkerProcess, before: StoredMessage | undefined) {
     yield* worker.send("SIGCONT")
-    const ended = yield* Effect.timeoutOption(worker.ended, "20 seconds")
+    const ended = yield* Effect.timeoutOption(worker.ended, patience)
     const after = yield* read(place, id)
     return [
       ...(Option.isNone(ended) ? ["its frozen worker did not end after it was woken"] : []),
