@@ -263,7 +263,7 @@ const fromText = (parts: ReadonlyArray<WirePart>): Effect.Effect<unknown, Issues
   const text = parts.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("\n\n").trim()
   return text === ""
     ? Effect.fail(issue("there is no value"))
-    : Effect.mapError(decodeJson(text.replace(fence, "$1")), () => issue("it is no JSON"))
+    : Effect.mapError(decodeJson(withoutFence(text)), () => issue("it is no JSON"))
 }
 
 const toIssues = (failed: SchemaIssue.Issue): Issues => {
@@ -281,7 +281,15 @@ const format = SchemaIssue.makeFormatterStandardSchemaV1()
 
 const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Unknown))
 
-const fence = /^```(?:json)?\s*\n([\s\S]*)\n```$/
+/** What a block of code holds, where the whole text is one. Not a pattern: it would try every line end for the first one. */
+const withoutFence = (text: string): string => {
+  const end = text.indexOf("\n")
+  const isBlock = end !== -1 && text.length >= end + 4 && text.endsWith("\n```") &&
+    fence.test(text.slice(0, end).trimEnd())
+  return isBlock ? text.slice(end + 1, -4) : text
+}
+
+const fence = /^```(?:json)?$/
 
 const notASchema = (reason: string): Effect.Effect<never, InvalidInput> =>
   Effect.fail(new InvalidInput({ field: "output", reason: `it is no JSON Schema that can be checked: ${reason}` }))

@@ -276,7 +276,7 @@ const whyNoFile = (text: string): string | undefined => {
   if (/^(?:[a-z][a-z0-9+.-]+:|\/\/|:)/i.test(text)) {
     return "is a URL of another kind of database: name a file (./NAME where its name holds a colon), memory, or a postgres:// URL"
   }
-  if (connectionWord.test(text) || (/:[^@/]*@/.test(text) && !/^\.{0,2}\//.test(text))) {
+  if (connectionWord.test(text) || (/:[^:@/]*@/.test(text) && !/^\.{0,2}\//.test(text))) {
     return "looks like what a database server is reached with: write it as postgres://user:password@host:5432/database"
   }
   return undefined

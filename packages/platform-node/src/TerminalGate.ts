@@ -27,9 +27,8 @@ import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Semaphore from "effect/Semaphore"
 import * as Terminal from "effect/Terminal"
-import { describeAlways, describeAsker, describePermission, unknownSubagent } from "./internal/AskText.ts"
+import { describeAlways, describeAsker, describePermission, line, unknownSubagent } from "./internal/AskText.ts"
 import * as ChoicePrompt from "./internal/ChoicePrompt.ts"
-import { line } from "./internal/TerminalText.ts"
 
 /**
  * What a gate at the terminal may be given.

@@ -101,7 +101,7 @@ interface Line {
 }
 
 /** Lines with their line breaks. */
-const cut = (text: string): ReadonlyArray<string> => text.match(/[^\n]*\n|[^\n]+$/g) ?? []
+const cut = (text: string): ReadonlyArray<string> => text.split(/(?<=\n)/).filter((line) => line !== "")
 
 const compare = (before: ReadonlyArray<string>, after: ReadonlyArray<string>): ReadonlyArray<Line> => {
   // The length of the longest common subsequence of what is left from each pair of places on.

@@ -412,7 +412,9 @@ const builtins: Readonly<Record<string, Builtin>> = {
 
 /** Cuts a script where one command ends and another begins: one permission each. No quoting, no substitution. */
 const simpleCommands = (script: string): ReadonlyArray<string> =>
-  script.split(/\s*(?:;|&&|\|\|?|\n)\s*/).filter((simple) => simple !== "" && !/^cd\b/.test(simple))
+  script.split(/;|&&|\|\|?|\n/).map((simple) => simple.trim()).filter((simple) =>
+    simple !== "" && !/^cd\b/.test(simple)
+  )
 
 /** What is allowed with `always`: the command, of some commands with their subcommand. */
 const prefixOf = (simple: string): string => {
@@ -424,7 +426,8 @@ const withSubcommand = new Set(["bun", "cargo", "docker", "git", "go", "npm", "p
 
 const runShell = (command: string): ReadonlyArray<Progress> => {
   let output = ""
-  return command.split(/\s*(?:;|&&)\s*/).map((simple) => {
+  return command.split(/;|&&/).map((part) => {
+    const simple = part.trim()
     const [name, ...words] = simple.split(" ")
     const text = words.join(" ").replace(/^(["'])(.*)\1$/, "$2")
     if (name === "echo") output += `${text}\n`

@@ -20,7 +20,7 @@ export const describeTokens = ({ tokens }: Usage): string =>
 /** US dollars with as many decimals as a cheap step needs. */
 export const describeCost = (cost: number): string => {
   if (cost === 0) return "$0"
-  if (cost < 0.01) return `$${cost.toFixed(6).replace(/\.?0+$/, "")}`
+  if (cost < 0.01) return `$${Number(cost.toFixed(6))}`
   return cost < 1 ? `$${cost.toFixed(3).replace(/0$/, "")}` : `$${cost.toFixed(2)}`
 }
 

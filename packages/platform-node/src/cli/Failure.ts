@@ -49,12 +49,12 @@ const limited = new Set(["TurnTimeout", "HumanTimeout", "BudgetExceeded", "Stale
 /** Nobody at a command line knows the limits by their names. */
 const limitName = / \((?:wallClock|cost|tokens|modelRetries|steps|stall)\)(?=$|; last heard: )/
 
-const millis = /(\d+(?:\.\d+)?) ms\b/g
+const millis = /(?<!\d)(\d{1,20}(?:\.\d{1,20})?) ms\b/g
 
 const toSeconds = (text: string, millis: string): string =>
   Number(millis) < 1000 ? text : `${Number((Number(millis) / 1000).toFixed(1))} s`
 
-const dollars = /\$(\d+(?:\.\d+)?(?:e[-+]?\d+)?)/g
+const dollars = /\$(\d{1,20}(?:\.\d{1,20})?(?:e[-+]?\d{1,4})?)/g
 
 const toCost = (_: string, dollars: string): string => describeCost(Number(dollars))
 

@@ -1,10 +1,14 @@
 /**
- * What an agent asks, in words that are safe for a terminal, and never cut: a person decides on them.
+ * What an agent asks, in words that are safe for a terminal, never cut, and without a character that nobody sees: a person decides
+ * on them.
  */
 import type { Ask, PermissionAsk, Question } from "@opencode-turn/core/Ask"
 import type { Asking } from "@opencode-turn/core/HumanGate"
 import * as Predicate from "effect/Predicate"
-import { line, sanitize } from "./TerminalText.ts"
+import * as TerminalText from "./TerminalText.ts"
+
+/** A text of the agent's on one line, with all that it holds. */
+export const line = (text: string): string => TerminalText.line(TerminalText.expose(text))
 
 /** Who asks, where it is a subagent. */
 export type Asker = Asking["subagent"]
@@ -44,7 +48,7 @@ export const nameAsk = (ask: Ask): string =>
 export const describePermission = (ask: PermissionAsk): string => {
   const { diff } = ask.metadata
   return [...subjectOf(ask), ...(Predicate.isString(diff) ? [diff] : [])]
-    .map((text) => `${sanitize(text).trimEnd().replaceAll(/^/gm, "  ")}\n`)
+    .map((text) => `${TerminalText.sanitize(TerminalText.expose(text)).trimEnd().replaceAll(/^/gm, "  ")}\n`)
     .join("")
 }
 
@@ -74,7 +78,8 @@ const subjectOf = ({ metadata, patterns, permission }: PermissionAsk): ReadonlyA
 }
 
 /** On one line the end of a line still has to be seen: what follows a comment is no comment. */
-const joinLines = (text: string): string => line(text.trim().replaceAll(/\s*\n\s*/g, " ⏎ "))
+const joinLines = (text: string): string =>
+  TerminalText.expose(text).split("\n").map((part) => line(part)).filter((part) => part !== "").join(" ⏎ ")
 
 const answersOf = ({ custom, multiple, options }: Question): string => {
   if (options.length === 0) return "(any text)"

@@ -14,6 +14,12 @@ export const sanitize = (text: string): string => text.replaceAll("\r\n", "\n").
 /** The text on one line. */
 export const line = (text: string): string => sanitize(text).replaceAll(/\s+/g, " ").trim()
 
+/**
+ * Shows also what nobody sees or can tell from a blank: zero-width characters, fillers, tags, private ones, and every blank but the
+ * usual one. For a text that a person decides on; in others these characters join emoji and words.
+ */
+export const expose = (text: string): string => text.replaceAll(unseen, visible)
+
 /** The text on one line of at most `width` columns. */
 export const fit = (text: string, width: number): string => {
   const whole = line(text)
@@ -30,12 +36,20 @@ export const fit = (text: string, width: number): string => {
 }
 
 /** JSON of the same value in which a terminal takes nothing for an order: such characters become escapes of JSON. */
-export const escapeJson = (json: string): string =>
-  json.replaceAll(unsafe, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`)
+export const escapeJson = (json: string): string => json.replaceAll(unsafe, escapeUnits).replaceAll(unseen, escapeUnits)
 
 // internal
 
 const unsafe = /(?![\n\t])[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu
+
+/**
+ * The default ignorable code points of Unicode are the zero-width ones, the fillers (U+3164), the variation selectors and the tags.
+ * U+2800 is a pattern of no dots.
+ */
+const unseen = /(?! )[\p{Zs}\p{Cf}\p{Cn}\p{Co}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800]/gu
+
+const escapeUnits = (character: string): string =>
+  character.split("").map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join("")
 
 /** The control pictures of Unicode for ASCII's controls, the code point in hexadecimal for the rest. */
 const visible = (character: string): string => {

@@ -51,6 +51,53 @@ it("shows on one line where a line ends, and never a control character", () => {
   assert.deepStrictEqual(describeAsk(bash), ["permission bash: echo hi # nothing ⏎ rm -rf build␛[2J"])
 })
 
+const unseen = {
+  "zero-width space": 0x200B,
+  "zero-width joiner": 0x200D,
+  "word joiner": 0x2060,
+  "soft hyphen": 0xAD,
+  "byte order mark": 0xFEFF,
+  "grapheme joiner": 0x34F,
+  "Hangul filler": 0x3164,
+  "halfwidth Hangul filler": 0xFFA0,
+  "variation selector": 0xFE0F,
+  "variation selector of a higher plane": 0xE0100,
+  "tag": 0xE0041,
+  "right-to-left override": 0x202E,
+  "left-to-right mark": 0x200E,
+  "no-break space": 0xA0,
+  "ideographic space": 0x3000,
+  "thin space": 0x2009,
+  "line separator": 0x2028,
+  "blank pattern of Braille": 0x2800,
+  "private character": 0xE000,
+  "interlinear mark": 0xFFF9,
+  "half of a surrogate pair": 0xD800
+}
+
+for (const [name, code] of Object.entries(unseen)) {
+  it(`shows a ${name} in whatever is asked as what it is`, () => {
+    const hidden = `a${String.fromCodePoint(code)}b`
+    const shown = `a<U+${code.toString(16).toUpperCase().padStart(4, "0")}>b`
+    const asked = permission({ permission: hidden, patterns: [hidden], always: [hidden], metadata: { diff: hidden } })
+    assert.strictEqual(describePermission(asked), `  ${shown}\n  ${shown}\n`)
+    assert.strictEqual(describePermission(permission({ metadata: { command: hidden } })), `  ${shown}\n`)
+    assert.deepStrictEqual(describeAsk(asked), [`permission ${shown}: ${shown}`])
+    assert.strictEqual(describeAlways({ ...asked, patterns: [] }), `from now on: ${shown}`)
+    assert.deepStrictEqual(
+      describeAsk(questions(question({ question: hidden, options: [{ label: hidden, description: "" }] }))),
+      [`question: ${shown} (one of: ${shown})`]
+    )
+    assert.strictEqual(describeAsker({ title: hidden, agent: hidden }), `${shown} (${shown})`)
+  })
+}
+
+it("shows a hidden character at the beginning, at the end and on a line of its own", () => {
+  const asked = permission({ metadata: { command: "\u3000ls\u00a0\n\u200b\nrm" } })
+  assert.deepStrictEqual(describeAsk(asked), ["permission bash: <U+3000>ls<U+00A0> ⏎ <U+200B> ⏎ rm"])
+  assert.strictEqual(describePermission(asked), "  <U+3000>ls<U+00A0>\n  <U+200B>\n  rm\n")
+})
+
 it("tells what a task is, and whose", () => {
   assert.strictEqual(describePermission(task), "  look around (general)\n")
   assert.deepStrictEqual(describeAsk(task), ["permission task: look around (general)"])

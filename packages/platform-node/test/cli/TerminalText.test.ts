@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import { fit, line, sanitize } from "../../src/internal/TerminalText.ts"
+import { escapeJson, fit, line, sanitize } from "../../src/internal/TerminalText.ts"
 
 /** Everything that a terminal could take for an order, or that shows text in another order than it has. */
 const dangerous = /(?![\n\t])[\p{Cc}\p{Bidi_Control}\u2028\u2029]/u
@@ -49,4 +49,12 @@ it("fits a text into its columns, wide characters counted twice", () => {
   assert.strictEqual(fit("one\n  two", 10), "one two")
   assert.strictEqual(fit("abcdefghijkl", 10), "abcdefghi…")
   assert.strictEqual(fit("日本語日本語", 10), "日本語日…")
+})
+
+it("escapes in JSON what nobody sees, and keeps its value", () => {
+  const value = { command: "a\u200b\u{e0041}\u00a0\u001b\u202eb 👩‍👧" }
+  const json = escapeJson(JSON.stringify(value))
+  assert.deepStrictEqual(JSON.parse(json), value)
+  assert.include(json, "a\\u200b\\udb40\\udc41\\u00a0\\u001b\\u202eb ")
+  assert.isTrue(json.isWellFormed())
 })
