@@ -114,6 +114,16 @@ describe("an answer without a structured value", () => {
       }))
   }
 
+  it.effect("costs no more than its length to look through, whatever it is made of", () =>
+    Effect.gen(function*() {
+      for (
+        const text of ["```" + "\n".repeat(200_000), "```json" + " ".repeat(200_000), "`".repeat(200_000), "```\n```"]
+      ) {
+        assert.deepStrictEqual(yield* Effect.flip(readText(`${text}x`)), [{ path: "", message: "it is no JSON" }])
+        assert.deepStrictEqual(yield* Effect.flip(readText(text)), [{ path: "", message: "it is no JSON" }])
+      }
+    }))
+
   it.effect("has one issue as a whole where its text is no JSON, or where there is none", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* Effect.flip(readText("Ada is 36.")), [{ path: "", message: "it is no JSON" }])

@@ -42,13 +42,13 @@ it.live("tells which PostgreSQL database cannot be used, and never its password"
     wrong.password = "canary"
     const unreadable = "postgres://me:can#ary@host/turns"
     for (
-      const [database, expected] of [
-        [wrong.href, `${JSON.stringify(wrong.pathname.slice(1))} at ${wrong.host}: it refused the credentials`],
-        [unreadable, "cannot be read"]
+      const [database, code, expected] of [
+        [wrong.href, 1, `${JSON.stringify(wrong.pathname.slice(1))} at ${wrong.host}: it refused the credentials`],
+        [unreadable, 2, "OPENCODE_TURN_DATABASE is not a URL that can be read"]
       ] as const
     ) {
       const finished = yield* cli(["run", "--json", "hello"], { env: { OPENCODE_TURN_DATABASE: database } })
-      assert.strictEqual(finished.code, 1)
+      assert.strictEqual(finished.code, code)
       assert.include(errorLine(finished), expected)
       assert.notMatch(finished.stdout + finished.stderr, /canary|ary@/)
     }

@@ -398,14 +398,27 @@ const notFollowingRedirects = Context.make(FetchHttpClient.RequestInit, { redire
 const addressOf = (options: Options) => {
   const url = URL.canParse(options.baseUrl) ? new URL(options.baseUrl) : undefined
   // Not a URL: no request will leave, and what stands before an @ may be a password.
-  if (url === undefined || url.host === "") return { baseUrl: "", origin: options.baseUrl.replace(/[?#].*$|^.*@/g, "") }
-  const inUrl = url.password === "" ? undefined : Redacted.make(decodeURIComponent(url.password))
+  if (url === undefined || url.host === "") {
+    return { baseUrl: "", origin: (options.baseUrl.split(/[?#]/, 1)[0] ?? "").split("@").at(-1) ?? "" }
+  }
+  // One with a malformed escape is taken as it is written.
+  const decoded = Option.getOrElse(decodeUri(url.password), () => url.password)
+  const inUrl = decoded === "" ? undefined : Redacted.make(decoded)
   return {
-    baseUrl: `${url.origin}${url.pathname.replace(/\/+$/, "")}`,
+    baseUrl: `${url.origin}${withoutSlashes(url.pathname)}`,
     origin: url.origin,
     password: options.password ?? inUrl
   }
 }
+
+/** Without the slashes at the end. */
+const withoutSlashes = (path: string): string => {
+  let end = path.length
+  while (path[end - 1] === "/") end--
+  return path.slice(0, end)
+}
+
+const decodeUri = Option.liftThrowable(decodeURIComponent)
 
 const isHtml = (response: HttpClientResponse.HttpClientResponse): boolean =>
   (response.headers["content-type"] ?? "").includes("text/html")

@@ -98,6 +98,14 @@ it("shows a hidden character at the beginning, at the end and on a line of its o
   assert.strictEqual(describePermission(asked), "  <U+3000>ls<U+00A0>\n  <U+200B>\n  rm\n")
 })
 
+it("costs no more than the length of a command, whatever it is made of", () => {
+  for (const filler of [" ", "\t", "\n", " \n", "\u200b", "("]) {
+    const asked = permission({ metadata: { command: `ls${filler.repeat(200_000)}; rm` } })
+    assert.match(describeAsk(asked)[0] ?? "", /^permission bash: ls.*; rm$/)
+    assert.match(describePermission(asked), /; rm\n$/)
+  }
+})
+
 it("tells what a task is, and whose", () => {
   assert.strictEqual(describePermission(task), "  look around (general)\n")
   assert.deepStrictEqual(describeAsk(task), ["permission task: look around (general)"])
