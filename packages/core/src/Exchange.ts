@@ -219,7 +219,13 @@ const unreadFields = (
       ? [{ field: `${field} behind ${after}`, isBehind: lastId === undefined || after >= lastId, isText: true }]
       : []
   )
-  const unknown = [...opaque, ...nameless]
+  // The parts of a user's message tell whether it is an order of OpenCode's to go on, or another prompt.
+  const orders = messages.flatMap(({ info, unread = [] }) =>
+    info.role === "user" && info.id > promptId && !info.isContinuation
+      ? unread.map(({ field }) => ({ field: `${field} of ${info.id}`, isBehind: true, isText: false }))
+      : []
+  )
+  const unknown = [...opaque, ...nameless, ...orders]
   const between = unknown.filter(({ isBehind, isText }) => !isBehind && isText)
   return {
     lost: fieldsOf([...parts.filter(({ isText }) => isText), ...between]),

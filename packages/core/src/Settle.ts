@@ -90,14 +90,14 @@ export const settle = Effect.fn("Turn.settle")(function*(
 
 /** An exchange that has not ended may lag behind what was streamed. */
 const reconcile = (exchange: Exchange.Exchange, live: LiveReply): void => {
-  live.update((reply) => (isComplete(exchange) ? Exchange.reconcile(exchange, reply) : Exchange.merge(exchange, reply)))
+  live.update((
+    reply
+  ) => (Exchange.isFinalWhenIdle(exchange) ? Exchange.reconcile(exchange, reply) : Exchange.merge(exchange, reply)))
 }
 
 /** What the server has of the answer, without what the stream alone had. */
 const recordOf = (exchange: Exchange.Exchange, live: LiveReply): Reply.Reply =>
-  isComplete(exchange) ? Reply.fromMessages(exchange, exchange.messages) : live.current()
-
-const isComplete = (exchange: Exchange.Exchange): boolean => Exchange.isFinal(exchange) || Exchange.isRefused(exchange)
+  Exchange.isFinalWhenIdle(exchange) ? Reply.fromMessages(exchange, exchange.messages) : live.current()
 
 /** What needs no words to be the end: a structured value, which no part shows, an error, and a refusal. */
 const isEnd = (exchange: Exchange.Exchange, live: LiveReply): boolean =>

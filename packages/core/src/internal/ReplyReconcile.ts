@@ -89,15 +89,18 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
  * **Details**
  *
  * A message stays with the prompt that it answers, and one that has ended has ended, unless a gap may hide why that changed. A part
- * that cannot be read is the streamed one of its id, or, without an id, the next one that the record lacks. A text counts only once
- * it is closed. Of a message whose end was streamed without a gap, every part is known: what the stream did not bring is no text.
+ * that cannot be read is the streamed one of its id, or, without an id, the next one that the record lacks. Of a message whose end
+ * was streamed without a gap every part is known, and what the stream did not bring is no text. Of any other, a text that is not closed
+ * is shown as far as it came, and stays unread.
  *
  * @category folding
  * @since 0.1.0
  */
 export const fillIn = (self: Reply, message: Message): Message => {
   const info = withStreamed(self, message.info)
-  if (message.unread === undefined) return info === message.info ? message : { ...message, info }
+  if (message.unread === undefined || info.role === "user") {
+    return info === message.info ? message : { ...message, info }
+  }
   const streamed = current(self).flatMap((entry) => {
     const part = ReplyEntry.toPart(entry)
     return part.type !== "todos" && part.messageId === info.id ? [part] : []
@@ -113,7 +116,7 @@ export const fillIn = (self: Reply, message: Message): Message => {
     for (const flaw of unreadAt(at)) {
       if (flaw.isList === true) {
         parts.push(...spare.splice(0))
-        if (!isTold || parts.some((part) => !isClosed(part))) unread.push(flaw)
+        if (!isTold) unread.push(flaw)
         continue
       }
       const place = flaw.id === undefined
@@ -124,8 +127,10 @@ export const fillIn = (self: Reply, message: Message): Message => {
         : streamed.find(({ id }) => id === flaw.id)
       if (flaw.part !== undefined) {
         parts.push({ ...flaw.part, id: known?.id ?? PartId.make(`${info.id}_${at}_${parts.length}`) })
-      } else if (known !== undefined && isClosed(known)) parts.push(known)
-      else if (known !== undefined || !isTold) unread.push({ ...flaw, at: parts.length })
+        continue
+      }
+      if (known !== undefined) parts.push(known)
+      if (!isTold && (known === undefined || !isClosed(known))) unread.push({ ...flaw, at: parts.length })
     }
     const part = message.parts[at]
     if (part !== undefined) parts.push(part)
@@ -140,7 +145,9 @@ const isClosed = (part: WirePart): boolean => (part.type !== "text" && part.type
 const withStreamed = (self: Reply, info: StoredInfo): StoredInfo => {
   const { continuations, hasGap, messages, userMessages } = self.frame
   const { id } = info
-  if (info.role === "user") return info
+  if (info.role === "user") {
+    return info.isContinuation || !continuations.includes(id) ? info : { ...info, isContinuation: true }
+  }
   const state = messages.find((message) => message.id === id)
   if (state === undefined) {
     const isContinuation = continuations.includes(id)
@@ -161,7 +168,8 @@ const withStreamed = (self: Reply, info: StoredInfo): StoredInfo => {
     ...(!hasGap && {
       completedMillis: info.completedMillis ?? streamed.completedMillis,
       finish: info.finish ?? streamed.finish,
-      error: info.error ?? streamed.error
+      // The record says the same, or less.
+      error: streamed.error ?? info.error
     })
   }
 }

@@ -494,6 +494,7 @@ const toStatusError = (operation: string, status: number, body: string): StatusE
     name: error?.name ?? error?._tag ?? (isRedirect ? "redirect" : "error"),
     detail: isRedirect
       ? "redirects are not followed"
-      : (error?.data?.message ?? error?.message ?? "").slice(0, maxDetailLength)
+      // 1.18.33 quotes the row that it cannot read, with the words of people in it.
+      : (error?.data?.message ?? error?.message ?? "").replace(/, got [{["][^]*$/, "").slice(0, maxDetailLength)
   })
 }

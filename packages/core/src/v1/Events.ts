@@ -136,7 +136,8 @@ export const decodeEvent = (data: string): ServerEvent | undefined => {
   const event = parse(data)
   if (!Predicate.isObject(event)) return undefined
   const { id, properties, type } = event
-  const eventId = typeof id === "string" ? id : undefined
+  // The ids sort by time, so an odd one would make every later event look old.
+  const eventId = typeof id === "string" && id.startsWith("evt_") ? id : undefined
   if (type === "message.part.delta" && Predicate.isObject(properties)) {
     const { delta, field, messageID, partID, sessionID } = properties
     return typeof delta === "string" && typeof partID === "string" && typeof messageID === "string" &&

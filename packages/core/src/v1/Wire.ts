@@ -295,7 +295,8 @@ export const toFailure = (wire: unknown): UpstreamFailure => {
 }
 
 /**
- * What is known of a message from elsewhere: from the request that asked for it, or from the event around it.
+ * What is known of a message from elsewhere: from the request that asked for it, or from the event around it. `partId` stands in
+ * for the id of a part, where that does not matter.
  *
  * @category models
  * @since 0.1.0
@@ -303,6 +304,7 @@ export const toFailure = (wire: unknown): UpstreamFailure => {
 export interface Within {
   readonly sessionId?: SessionId | undefined
   readonly messageId?: MessageId | undefined
+  readonly partId?: PartId | undefined
 }
 
 /**
@@ -360,7 +362,12 @@ export const toInfo = (
  */
 export const toMessage = (wire: unknown, within: Within = {}): Option.Option<Message> =>
   Option.flatMap(decodeMessage(wire), ({ info: wireInfo = {}, parts: wireParts }) => {
-    const around = { sessionId: wireInfo.sessionID ?? within.sessionId, messageId: wireInfo.id ?? within.messageId }
+    const around = {
+      sessionId: wireInfo.sessionID ?? within.sessionId,
+      messageId: wireInfo.id ?? within.messageId,
+      // The parts of a user only tell what kind of message it is.
+      partId: wireInfo.role === "user" ? AnyPartId.make("") : undefined
+    }
     const parts: Array<WirePart> = []
     const unread: Array<UnreadPart> = []
     let isContinued = false
@@ -377,7 +384,7 @@ export const toMessage = (wire: unknown, within: Within = {}): Option.Option<Mes
     if (wireParts === undefined) unread.push(unreadList)
     return Option.map(
       toInfo(wireInfo, parts, around, isContinued),
-      (info) => info.role === "user" ? { info, parts: [] } : { info, parts, ...(unread.length > 0 && { unread }) }
+      (info) => ({ info, parts: info.role === "user" ? [] : parts, ...(unread.length > 0 && { unread }) })
     )
   })
 
@@ -688,7 +695,7 @@ type ReadPart =
 /** Where the message around the part is known, its ids count, and those in the part do not. */
 const readPart = (wire: unknown, within: Within = {}): ReadPart => {
   const ids: typeof WirePartIds.Type = Option.getOrElse(decodeIds(wire), () => ({}))
-  const { id, type } = ids
+  const { id = within.partId, type } = ids
   const hasText = Predicate.hasProperty(wire, "text")
   const unread = (field: string, isText: boolean, part?: WirePart): ReadPart => ({
     _tag: "Unread",
@@ -697,7 +704,8 @@ const readPart = (wire: unknown, within: Within = {}): ReadPart => {
     isText,
     part
   })
-  if (type === undefined) return unread(".type", hasText || !Predicate.isObject(wire))
+  // Of a part that has nothing odd but its type, the other fields tell that it is no text.
+  if (type === undefined) return unread(".type", hasText || ids.id === undefined)
   const body = readBody(type, wire)
   // A later server may know more types. Only one with a text can be a text whose type is odd.
   if (body === undefined) return hasText ? unread(".type", false) : { _tag: "Unknown" }
