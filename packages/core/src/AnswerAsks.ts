@@ -11,6 +11,10 @@
  * One fiber for each open request; each is taken to the gate once, and answered at most once. With the answer the turn's
  * deadlines go on: from then on it waits for the server, not for a person.
  *
+ * A refusal is held back while the session that asks has other requests without an answer, and stays open for as long: with the first
+ * permission that is rejected, 1.18.33 rejects every other one of the session, without the message, and an allowance that comes after
+ * it is too late. Of several refusals those with a message are sent first, because the server keeps the message of the first only.
+ *
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
@@ -27,11 +31,22 @@ import type { RequestError, RequestNotFound } from "./ClientError.ts"
 import * as Contained from "./Contained.ts"
 import type { Asking } from "./HumanGate.ts"
 import { HumanGate, start } from "./HumanGate.ts"
-import type { RequestId } from "./Ids.ts"
+import type { RequestId, SessionId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
 import type { Reply } from "./Reply.ts"
 import type { HumanTimeout } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
+
+/**
+ * A refusal that the gate gave, with its message for the model.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Refusal {
+  readonly ask: Ask
+  readonly reason: string | undefined
+}
 
 /**
  * @category models
@@ -45,7 +60,8 @@ export interface AnswerAsks {
 }
 
 /**
- * Answers what `live` shows as open, until the scope closes. `onAnswered` is called after each answer that was given here.
+ * Answers what `live` shows as open, until the scope closes. `onAnswered` is called after each answer that was given here,
+ * `onRefused` for each refusal of the gate.
  *
  * @category constructors
  * @since 0.1.0
@@ -53,7 +69,10 @@ export interface AnswerAsks {
 export const make = Effect.fnUntraced(function*(
   live: LiveReply,
   turn: Pick<Asking, "conversationId" | "messageId">,
-  onAnswered: () => void
+  { onAnswered, onRefused }: {
+    readonly onAnswered: () => void
+    readonly onRefused?: ((refusal: Refusal) => void) | undefined
+  }
 ): Effect.fn.Return<AnswerAsks, never, Client | Scope.Scope> {
   const client = yield* Client
   const gate = yield* HumanGate
@@ -62,11 +81,80 @@ export const make = Effect.fnUntraced(function*(
   /** Most turns never need it. */
   let atGate: FiberMap.FiberMap<RequestId, void> | undefined
   const asked = new Set<RequestId>()
+  const held = new Map<RequestId, Held>()
+  /** Left to another client. */
+  const skipped = new Set<RequestId>()
+  /** Answered, and the server may not have the answer yet. */
+  const onTheWay = new Set<Ask>()
+  /** Sessions of which the server is being asked what else they wait for. */
+  const checking = new Set<SessionId>()
+  const refusalHold = yield* TurnPolicy.RefusalHold
   const askingOf = (ask: Ask): Asking => ({
     ...turn,
     sessionId: live.current().sessionId,
     ...askerOf(live.current(), ask),
     isOpen: () => live.current().frame.asks.some(({ id }) => id === ask.id)
+  })
+
+  const isWaitedFor = (other: Ask, isPatient: boolean) => !held.has(other.id) && (isPatient || !skipped.has(other.id))
+
+  const send = (answers: ReadonlyArray<Held>) => {
+    for (const { ask } of answers) {
+      onTheWay.add(ask)
+      live.apply({ _tag: "AskResolved", eventId: undefined, sessionId: ask.sessionId, requestId: ask.id })
+    }
+    live.flush()
+    const deliverAll = Effect.forEach(
+      answers,
+      ({ ask, given }) => Effect.andThen(deliver(client, ask, given), Effect.sync(() => onTheWay.delete(ask))),
+      { discard: true }
+    )
+    return Effect.forkIn(Effect.interruptible(Effect.andThen(deliverAll, release)), scope, { startImmediately: true })
+      .pipe(Effect.andThen(Effect.sync(onAnswered)))
+  }
+
+  /** The refusals of a session that has all other answers; none while it waits for one. */
+  const readyOf = (sessionId: SessionId): ReadonlyArray<Held> => {
+    const refusals = Array.from(held.values()).filter(({ ask }) => ask.sessionId === sessionId)
+    const isPatient = refusals.every(({ isPatient }) => isPatient)
+    const isOpen = live.current().frame.asks.some((ask) => ask.sessionId === sessionId && isWaitedFor(ask, isPatient))
+    return isOpen || Array.from(onTheWay).some((ask) => ask.sessionId === sessionId) ? [] : refusals
+  }
+
+  /** The calls of one step ask one right after the other: the server may know of a request that the stream has not told yet. */
+  const unheardOf = (refusals: ReadonlyArray<Held>) => {
+    const steps = new Set(refusals.map(({ ask }) => ask.tool?.messageId))
+    return Effect.all([client.permissions, client.questions], { concurrency: 2 }).pipe(
+      Effect.map((listed) =>
+        listed.flat().filter((ask) => ask.tool !== undefined && steps.has(ask.tool.messageId) && !asked.has(ask.id))
+      ),
+      // A server that cannot tell gets the refusal all the same.
+      Effect.orElseSucceed((): ReadonlyArray<Ask> => [])
+    )
+  }
+
+  const check = Effect.fnUntraced(function*(sessionId: SessionId) {
+    const unheard = yield* unheardOf(readyOf(sessionId))
+    checking.delete(sessionId)
+    if (unheard.length > 0) {
+      for (const ask of unheard) live.apply({ _tag: "Asked", eventId: undefined, sessionId, ask })
+      live.flush()
+      return onAnswered()
+    }
+    const refusals = readyOf(sessionId)
+    if (refusals.length === 0) return
+    for (const { ask } of refusals) held.delete(ask.id)
+    yield* send([...refusals.filter(isExplained), ...refusals.filter((refusal) => !isExplained(refusal))])
+  })
+
+  /** Sends the refusals whose sessions have all other answers. */
+  const release: Effect.Effect<void> = Effect.suspend(() => {
+    const sessions = new Set(Array.from(held.values(), ({ ask }) => ask.sessionId))
+    return Effect.forEach(sessions, (sessionId) => {
+      if (checking.has(sessionId) || readyOf(sessionId).length === 0) return Effect.void
+      checking.add(sessionId)
+      return Effect.forkIn(Effect.interruptible(check(sessionId)), scope, { startImmediately: true })
+    }, { discard: true })
   })
 
   const answer = (ask: Ask) =>
@@ -85,11 +173,20 @@ export const make = Effect.fnUntraced(function*(
           return
         }
         const given = yield* fitting(ask, exit)
-        if (given._tag === "Skip") return
-        live.apply({ _tag: "AskResolved", eventId: undefined, sessionId: ask.sessionId, requestId: ask.id })
-        live.flush()
-        yield* Effect.forkIn(Effect.interruptible(deliver(client, ask, given)), scope, { startImmediately: true })
-        onAnswered()
+        if (given._tag === "Skip") {
+          skipped.add(ask.id)
+          return yield* release
+        }
+        const refusal = refusalOf(given)
+        if (refusal === undefined) return yield* send([{ ask, given, isPatient: true }])
+        onRefused?.({ ask, reason: refusal.message })
+        held.set(ask.id, { ask, given, isPatient: true })
+        yield* release
+        if (!held.has(ask.id)) return
+        yield* restore(Effect.sleep(refusalHold))
+        if (!held.has(ask.id)) return
+        held.set(ask.id, { ask, given, isPatient: false })
+        yield* release
       })
     )
 
@@ -106,6 +203,11 @@ export const make = Effect.fnUntraced(function*(
         asked.add(ask.id)
         yield* FiberMap.run(atGate, ask.id, answer(ask))
       }
+      for (const id of held.keys()) {
+        // Another client answered it, or its session has ended.
+        if (!open.some((ask) => ask.id === id)) held.delete(id)
+      }
+      yield* release
     }),
     failed: Deferred.await(failed)
   }
@@ -147,6 +249,22 @@ export const sendAnswer = (
 }
 
 // internal
+
+/** An answer before it is sent. Without `isPatient` it waits no longer for what was left to another client. */
+interface Held {
+  readonly ask: Ask
+  readonly given: GivenAnswer
+  readonly isPatient: boolean
+}
+
+const refusalOf = (given: GivenAnswer): { readonly message?: string | undefined } | undefined =>
+  given._tag === "Reject"
+    ? given
+    : given._tag === "Permission" && given.reply.reply === "reject"
+    ? given.reply
+    : undefined
+
+const isExplained = ({ given }: Held): boolean => refusalOf(given)?.message !== undefined
 
 /** In place of an answer that there is none of, or none that fits. */
 const rejection: GivenAnswer = { _tag: "Reject", message: "The request could not be answered." }

@@ -211,7 +211,8 @@ interface Stored {
 }
 
 /** Whether the server may still be at work on a turn that ends like this. After a takeover the new owner drives the session. */
-const leavesWorkRunning = (error: TurnError): boolean => error._tag !== "EmptyStream" && error._tag !== "TurnTakenOver"
+const leavesWorkRunning = (error: TurnError): boolean =>
+  error._tag !== "EmptyStream" && error._tag !== "Refused" && error._tag !== "TurnTakenOver"
 
 /** The files that the turn changed; none where it is another owner's, or was never prompted. */
 const artifactsOf = <E, R, A>(
@@ -331,4 +332,4 @@ const statusOf = ({ message, takenOver }: Stored, error: TurnError | undefined):
 /** Whether the turn was driven to its end, and there is no answer to use. */
 const isUnusable = ({ _tag }: TurnError): boolean =>
   _tag === "Upstream" || _tag === "EmptyStream" || _tag === "OutputInvalid" || _tag === "BudgetExceeded" ||
-  _tag === "NoProgress"
+  _tag === "NoProgress" || _tag === "Refused"

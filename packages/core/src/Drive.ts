@@ -89,6 +89,7 @@ export type DriveError =
  *
  * - `isBusy`: the session works on something already. What that waits for is found then.
  * - `spentBefore`: what the turn's budget has lost to the prompts before this one.
+ * - `onRefused`: is told of each refusal that the gate gave.
  * - `onEnd`: is told, however the drive ends, how long the turn took so far, without the time in which a person was asked and
  *   with what it took before.
  *
@@ -107,6 +108,7 @@ export const drive = Effect.fn("Turn.drive")(
       readonly isBusy?: boolean | undefined
       readonly spentBefore?: Budget.SpentBefore | undefined
       readonly onEnd?: ((wallClockMillis: number) => void) | undefined
+      readonly onRefused?: ((refusal: AnswerAsks.Refusal) => void) | undefined
     }
   ) {
     const client = yield* Client
@@ -117,7 +119,7 @@ export const drive = Effect.fn("Turn.drive")(
     const signals = yield* TurnSignals.make({ ids, live, clock })
     const startedMillis = yield* Clock.currentTimeMillis
     const subscription = yield* client.subscribe(sessionId, signals.subscriber)
-    const asks = yield* AnswerAsks.make(live, options, signals.onAnswered)
+    const asks = yield* AnswerAsks.make(live, options, { onAnswered: signals.onAnswered, onRefused: options.onRefused })
     const maxResumes = yield* TurnPolicy.MaxResumes
 
     const interrupted = Effect.fnUntraced(function*(error: { readonly _tag: string; readonly message: string }) {

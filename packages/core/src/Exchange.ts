@@ -132,15 +132,21 @@ export const isFinalWhenIdle = (self: Exchange): boolean => {
 }
 
 /**
- * Whether the last step ended with a tool call that a person refused: no further step follows then, although its `finish`
- * is `tool-calls` (1.18.33).
+ * Whether the last step ended with a tool call that a person refused without a message, or with a question that was dismissed: no
+ * further step follows then, although its `finish` is `tool-calls` and it has no error (1.18.33).
+ *
+ * **Gotchas**
+ *
+ * - Of several permissions that a session asks for, the first that is rejected takes the others with it, without its message: the
+ *   agent is stopped then, also where the first came with one. Questions stay open (1.18.33).
+ * - A step that also gave the structured value has its answer: it is none that a refusal stopped.
  *
  * @category predicates
  * @since 0.1.0
  */
 export const isRefused = (self: Exchange): boolean => {
   const last = lastStep(self)
-  return last?.info.completedMillis !== undefined &&
+  return last?.info.completedMillis !== undefined && last.info.structured === undefined &&
     last.parts.some((part) => part.type === "tool" && part.isRefused === true)
 }
 

@@ -52,7 +52,7 @@ export type Gate = (ask: Ask, asking: Asking) => Effect.Effect<Answer, HumanTime
 
 /**
  * The gate of the turns that run in this context. By default nobody is there: permissions are refused with a message that
- * tells the model so, questions are dismissed, and no turn waits for an answer that cannot come.
+ * tells the model so, questions are dismissed in the same words, and no turn waits for an answer that cannot come.
  *
  * @category references
  * @since 0.1.0
@@ -70,15 +70,15 @@ export const HumanGate: Context.Reference<Gate> = Context.Reference("@opencode-t
 export const deny: Gate = () => Effect.succeed({ _tag: "Reject", message: `Nobody is here to answer. ${goOn}` })
 
 /**
- * Allows every permission that is asked, for this once; dismisses questions.
+ * Allows every permission that is asked, for this once; dismisses questions as {@link deny} does.
  *
  * @category gates
  * @since 0.1.0
  */
-export const allow: Gate = (ask) =>
-  Effect.succeed(
-    ask._tag === "Permission" ? { _tag: "Permission", reply: { reply: "once" } } : { _tag: "Reject" }
-  )
+export const allow: Gate = (ask, asking) =>
+  ask._tag === "Permission"
+    ? Effect.succeed({ _tag: "Permission", reply: { reply: "once" } })
+    : deny(ask, asking)
 
 /**
  * Leaves everything open for another client of the server. A turn whose request nobody answers never ends.

@@ -11,7 +11,7 @@ import * as ChangeNotifier from "./ChangeNotifier.ts"
 import type { AssistantMessageId, ConversationId, RequestId, SessionId } from "./Ids.ts"
 import { SessionStore, StoreError, UnknownMessage } from "./SessionStore.ts"
 import type { StoredAsk } from "./StoredAsk.ts"
-import { RequestClosed, UnknownRequest } from "./StoredAsk.ts"
+import { isSameAnswer, RequestClosed, UnknownRequest } from "./StoredAsk.ts"
 import type { Content, StoredMessage } from "./StoredMessage.ts"
 import { isAbandoned, isHeldByOther, isLeaseOver, isOpen } from "./StoredMessage.ts"
 import { AlreadyFinished, TurnInProgress } from "./TurnError.ts"
@@ -301,6 +301,7 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
       const existing = asks.get(id)
       if (existing === undefined) return yield* new UnknownRequest({ requestId: id })
       const { status } = effective(existing)
+      if (existing.answer !== null && isSameAnswer(existing.answer, answer)) return existing
       if (status !== "open") return yield* new RequestClosed({ requestId: id, status })
       return writeAsk({ ...existing, status: "answered", answer, closedMillis })
     }),

@@ -100,8 +100,8 @@ export interface FileChange extends Schema.Schema.Type<typeof FileChange> {}
  * **Details**
  *
  * `tool` is the name that the model called first; OpenCode 1.x renames a call with bad arguments to `invalid`. `error`
- * holds at most {@link maxErrorLength} characters. `isRefused`: a person, or a rule in their place, refused the call; the
- * turn ends with it unless the refusal came with a message. `subagent` is the session that a `task` tool opened. `files` are
+ * holds at most {@link maxErrorLength} characters. `isRefused`: a person, or a rule in their place, refused the call, and that stopped
+ * the agent. `refusal` is the reason of a refusal that the model was told, and that alone does not stop it. `subagent` is the session that a `task` tool opened. `files` are
  * the files that the call itself changed; absent where that is not known: while it runs, and for shell commands and other people's tools.
  * Times are milliseconds since the epoch, by the server's clock.
  *
@@ -120,6 +120,7 @@ export const ToolPart = Schema.Struct({
   output: Schema.optionalKey(Schema.String),
   error: Schema.optionalKey(Schema.String),
   isRefused: Schema.optionalKey(Schema.Boolean),
+  refusal: Schema.optionalKey(Schema.String),
   metadata: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
   subagent: Schema.optionalKey(SessionId),
   files: Schema.optionalKey(Schema.Array(FileChange)),

@@ -259,8 +259,8 @@ export class SessionStore extends Context.Service<SessionStore, {
   }) => Effect.Effect<StoredAsk, StoreError>
 
   /**
-   * Stores the answer to an open request; the first answer stays. Fails with `RequestClosed` where it was answered or withdrawn,
-   * or where its message has ended.
+   * Stores the answer to an open request; the first answer stays, and the same one given again gets what is stored. Fails with
+   * `RequestClosed` where it was answered otherwise or withdrawn, or where its message has ended.
    */
   readonly answerAsk: (
     id: RequestId,

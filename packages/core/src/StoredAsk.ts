@@ -29,6 +29,14 @@ export const AskStatus = Schema.Literals(["open", "answered", "withdrawn"])
 export type AskStatus = typeof AskStatus.Type
 
 /**
+ * Whether two answers say the same: the one that is stored, and one that is given again because nobody heard of its success.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isSameAnswer: (one: Answer, other: Answer) => boolean = Schema.toEquivalence(Answer)
+
+/**
  * A request as it is stored. `id` is the server's id of the request. Times are milliseconds since the epoch.
  *
  * @category models

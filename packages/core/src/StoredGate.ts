@@ -76,7 +76,8 @@ export const layer: Layer.Layer<never, never, SessionStore> = Layer.effect(Human
  *
  * **Details**
  *
- * The first answer stays; a later one fails with `RequestClosed`. `Skip` is no answer here: it would leave the request to nobody.
+ * The first answer stays; a later one fails with `RequestClosed`, unless it says the same: the success of the first may have been lost on
+ * the way. `Skip` is no answer here: it would leave the request to nobody.
  *
  * @category answering
  * @since 0.1.0
@@ -89,11 +90,11 @@ export const answerRequest = Effect.fn("StoredGate.answerRequest")(function*(
   const id = RequestId.make(requestId)
   const stored = Option.getOrUndefined(yield* retrying(store.getAsk(id)))
   if (stored === undefined) return yield* new UnknownRequest({ requestId: id })
-  if (stored.status !== "open") return yield* new RequestClosed({ requestId: id, status: stored.status })
+  if (stored.status === "withdrawn") return yield* new RequestClosed({ requestId: id, status: stored.status })
   const reason = checkAnswer(stored.ask, answer) ??
     (answer._tag === "Skip" ? "a stored request cannot be skipped" : undefined)
   if (reason !== undefined) return yield* new InvalidAnswer({ requestId: id, reason })
-  return yield* store.answerAsk(id, answer)
+  return yield* retrying(store.answerAsk(id, answer))
 })
 
 /**

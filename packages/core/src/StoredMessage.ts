@@ -48,7 +48,8 @@ export interface StoredError extends Schema.Schema.Type<typeof StoredError> {}
 
 /**
  * What was posted to which session, with the ids that every later attempt uses again. `earlier` are the prompts of the same turn
- * before it, oldest first: those whose answers did not fit the schema that was asked for.
+ * before it, oldest first: those whose answers did not fit the schema that was asked for, and those that refusals stopped; `refusals`
+ * says how many of them the latter are.
  *
  * @category models
  * @since 0.1.0
@@ -56,7 +57,8 @@ export interface StoredError extends Schema.Schema.Type<typeof StoredError> {}
 export const StoredRequest = Schema.Struct({
   sessionId: SessionId,
   prompt: Prompt,
-  earlier: Schema.optionalKey(Schema.Array(MessageId))
+  earlier: Schema.optionalKey(Schema.Array(MessageId)),
+  refusals: Schema.optionalKey(Schema.Finite)
 })
 /**
  * @category models
@@ -89,6 +91,7 @@ export const Draft = Schema.Struct({
     outputRepairs: Schema.optionalKey(Schema.Finite),
     maxIdleSteps: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
     allowSilent: Schema.optionalKey(Schema.Boolean),
+    refusalRepairs: Schema.optionalKey(Schema.Finite),
     budget: Schema.optionalKey(Schema.Struct({
       wallClockMillis: Schema.optionalKey(Schema.Finite),
       cost: Schema.optionalKey(Schema.Finite),

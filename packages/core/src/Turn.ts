@@ -45,12 +45,13 @@ import * as LiveReply from "./LiveReply.ts"
 import * as Output from "./Output.ts"
 import { confirm, hold, snapshots } from "./Ownership.ts"
 import * as Prompts from "./Prompt.ts"
+import * as Refusals from "./Refusals.ts"
 import type { ReplyUpdate } from "./ReplyUpdate.ts"
 import { patiently } from "./Retrying.ts"
 import type { SessionStore, StoredMessage, StoreError } from "./SessionStore.ts"
 import { settle } from "./Settle.ts"
 import { Tracer } from "./Tracer.ts"
-import { InvalidInput, OutputInvalid, TurnCancelled, TurnDied } from "./TurnError.ts"
+import { InvalidInput, OutputInvalid, Refused, TurnCancelled, TurnDied } from "./TurnError.ts"
 import type { TurnInput } from "./TurnInput.ts"
 import { fromStored, identityOf, toDraft, withStoredPolicy } from "./TurnInput.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
@@ -202,6 +203,7 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
   const options = sessionOptions(input)
   const output = input.output === undefined ? undefined : Output.from(input.output)
   const maxRepairs = yield* TurnPolicy.OutputRepairs
+  const maxRefusals = yield* TurnPolicy.RefusalRepairs
 
   const attempt = Effect.fnUntraced(function*(session: EnsuredSession) {
     const { sessionId } = session
@@ -211,22 +213,34 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
     if (recorded !== undefined) yield* recallEarlier(recorded, live)
     let request = recorded ?? (yield* makeRequest(input, message, sessionId))
     let reason: "recreated" | "repaired" = "recreated"
+    const given: Array<Refusals.Given> = []
     while (true) {
       turn.promptId = request.prompt.ids.promptId
       live.begin({ sessionId, promptId: turn.promptId }, reason)
-      const exchange = yield* answerTo(turn, message, request, { isRecorded: request === recorded, isBusy })
-      if (output === undefined) return exchange
-      const read = yield* Effect.result(Output.read(output, exchange))
-      if (Result.isSuccess(read)) {
-        turn.output = read.success
-        return exchange
+      const exchange = yield* answerTo(turn, message, request, {
+        isRecorded: request === recorded,
+        isBusy,
+        onRefused: (refusal) => void given.push(refusal)
+      })
+      const told = request.refusals ?? 0
+      if (Exchange.isRefused(exchange)) {
+        const refusals = Refusals.of(exchange, given)
+        if (told >= maxRefusals || !Refusals.areExplained(exchange, given)) {
+          return yield* new Refused({ refusals, repairs: told })
+        }
+        request = yield* makeRepair(request, exchange, { text: Refusals.prompt(refusals), why: "refused" }, message)
+      } else {
+        if (output === undefined) return exchange
+        const read = yield* Effect.result(Output.read(output, exchange))
+        if (Result.isSuccess(read)) {
+          turn.output = read.success
+          return exchange
+        }
+        const repairs = (request.earlier?.length ?? 0) - told
+        if (repairs >= maxRepairs) return yield* new OutputInvalid({ issues: read.failure, repairs })
+        const text = Output.repairPrompt(read.failure)
+        request = yield* makeRepair(request, exchange, { text, why: "invalid" }, message)
       }
-      const repairs = request.earlier?.length ?? 0
-      // Who refused what the agent wanted has ended the turn: it is not told to go on.
-      if (repairs >= maxRepairs || Exchange.isRefused(exchange)) {
-        return yield* new OutputInvalid({ issues: read.failure, repairs })
-      }
-      request = yield* makeRepair(request, exchange, read.failure, message)
       reason = "repaired"
       isBusy = false
     }
@@ -253,7 +267,11 @@ const answerTo = Effect.fnUntraced(function*<E, R, A>(
   turn: RunningTurn<E, R, A>,
   message: StoredMessage,
   request: IdentifiedRequest,
-  { isBusy, isRecorded }: { readonly isRecorded: boolean; readonly isBusy: boolean }
+  { isBusy, isRecorded, onRefused }: {
+    readonly isRecorded: boolean
+    readonly isBusy: boolean
+    readonly onRefused: (refusal: Refusals.Given) => void
+  }
 ) {
   const { conversationId, live, messageId } = turn
   const tracer = yield* Tracer
@@ -269,6 +287,7 @@ const answerTo = Effect.fnUntraced(function*<E, R, A>(
       isBusy: found.isBusy,
       confirm: confirm(message),
       onActivity: onActivity(turn),
+      onRefused,
       spentBefore: Budget.spentOn(live.earlier(), turn.spentMillis),
       onEnd: (millis) => {
         turn.spentMillis = millis

@@ -238,6 +238,41 @@ export class OutputInvalid extends Schema.TaggedError<OutputInvalid>()("OutputIn
 }
 
 /**
+ * What was refused: the tool, what it was to do, and the reason that was given, if there was one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Refusal = Schema.Struct({
+  tool: Schema.String,
+  asked: Schema.String,
+  reason: Schema.optionalKey(Schema.String)
+})
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Refusal extends Schema.Schema.Type<typeof Refusal> {}
+
+/**
+ * Refusals stopped the agent, also after it was told `repairs` times what had been refused and why.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Refused extends Schema.TaggedError<Refused>()("Refused", {
+  refusals: Schema.Array(Refusal),
+  repairs: Schema.Finite
+}) {
+  override get message() {
+    const refusals = this.refusals.map(({ asked, reason, tool }) =>
+      `${asked === "" ? tool : `${tool} (${asked})`} was refused${reason === undefined ? "" : `: ${reason}`}`
+    )
+    return `the agent was stopped: ${refusals.join("; ")}`
+  }
+}
+
+/**
  * The server left the turn unfinished (it was restarted, or lost the run) more often than it is resumed.
  *
  * @category errors

@@ -110,6 +110,7 @@ export const toDraft = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, 
   const maxIdleSteps = yield* TurnPolicy.MaxIdleSteps
   const outputRepairs = yield* TurnPolicy.OutputRepairs
   const allowSilent = yield* TurnPolicy.AllowSilent
+  const refusalRepairs = yield* TurnPolicy.RefusalRepairs
   const budget = storedBudget(yield* TurnPolicy.Budget)
   const policy: Draft["policy"] = {
     ...(isOverridden(TurnPolicy.FirstEvent, firstEvent) && { firstEventMillis: Duration.toMillis(firstEvent) }),
@@ -121,6 +122,7 @@ export const toDraft = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, 
     }),
     ...(outputRepairs !== TurnPolicy.OutputRepairs.defaultValue() && { outputRepairs }),
     ...(allowSilent !== TurnPolicy.AllowSilent.defaultValue() && { allowSilent }),
+    ...(refusalRepairs !== TurnPolicy.RefusalRepairs.defaultValue() && { refusalRepairs }),
     ...(Object.keys(budget).length > 0 && { budget })
   }
   return {
@@ -162,7 +164,8 @@ export const identityOf = ({ conversationId, id, prompt }: StoredMessage) => ({ 
  */
 export const withStoredPolicy = ({ draft }: StoredMessage) => <A, E, R>(effect: Effect.Effect<A, E, R>) => {
   if (draft === null) return effect
-  const { allowSilent, budget, finalExchangeMillis, firstEventMillis, maxIdleSteps, outputRepairs } = draft.policy ?? {}
+  const { allowSilent, budget, finalExchangeMillis, firstEventMillis, maxIdleSteps, outputRepairs, refusalRepairs } =
+    draft.policy ?? {}
   return effect.pipe(
     limited(TurnPolicy.FirstEvent, firstEventMillis),
     limited(TurnPolicy.FinalExchange, finalExchangeMillis),
@@ -172,6 +175,7 @@ export const withStoredPolicy = ({ draft }: StoredMessage) => <A, E, R>(effect: 
     ),
     Effect.provideService(TurnPolicy.OutputRepairs, outputRepairs ?? TurnPolicy.OutputRepairs.defaultValue()),
     Effect.provideService(TurnPolicy.AllowSilent, allowSilent ?? TurnPolicy.AllowSilent.defaultValue()),
+    Effect.provideService(TurnPolicy.RefusalRepairs, refusalRepairs ?? TurnPolicy.RefusalRepairs.defaultValue()),
     Effect.provideService(TurnPolicy.Budget, budgetOf(budget))
   )
 }

@@ -197,6 +197,30 @@ export const OutputRepairs: Context.Reference<number> = Context.Reference(
 )
 
 /**
+ * How often the agent is told what was refused and why, and prompted again, after refusals that came with a reason have stopped it:
+ * once. With 0 the turn ends with `Refused`.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const RefusalRepairs: Context.Reference<number> = Context.Reference(
+  "@opencode-turn/core/TurnPolicy/RefusalRepairs",
+  { defaultValue: () => 1 }
+)
+
+/**
+ * How long a refusal is held back for requests of the same session that the gate left to another client (`Skip`): 10 minutes. The
+ * server rejects the other permissions of a session together with the first one (1.18.33).
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const RefusalHold: Context.Reference<Duration.Duration> = Context.Reference(
+  "@opencode-turn/core/TurnPolicy/RefusalHold",
+  { defaultValue: () => Duration.minutes(10) }
+)
+
+/**
  * How many bytes the files of one prompt may have together, where they travel inside it: 10 MiB. They are stored with the turn,
  * and models take little more.
  *

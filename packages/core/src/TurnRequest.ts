@@ -1,6 +1,6 @@
 /**
  * The requests of a turn: what an earlier owner of its message recorded, and perhaps posted; the prompt that is posted now; the one
- * that asks again for a value that did not fit.
+ * that tells the agent what is wrong with its answer, or what was refused.
  *
  * Owns: the ids and the record, which is written before the first byte is sent. Does not own: posting (`Drive`).
  *
@@ -73,21 +73,28 @@ export const makeRequest = Effect.fnUntraced(function*<E, R, A>(
 })
 
 /**
- * Makes the next prompt of the same turn, which tells what is wrong with the answer to the last one, and writes its ids.
+ * Makes the next prompt of the same turn and writes its ids. Its text tells what is wrong with the answer to the last one, or what was
+ * refused.
  *
  * @category steps
  * @since 0.1.0
  */
 export const makeRepair = Effect.fnUntraced(function*(
-  { earlier = [], prompt: { ids: { promptId }, ...choices }, sessionId }: IdentifiedRequest,
+  { earlier = [], prompt: { ids: { promptId }, ...choices }, refusals = 0, sessionId }: IdentifiedRequest,
   { messages }: Exchange.Exchange,
-  issues: Output.Issues,
+  { text, why }: { readonly text: string; readonly why: "invalid" | "refused" },
   message: StoredMessage
 ) {
   const newestMessageId = messages.reduce((newest, { info }) => (info.id > newest ? info.id : newest), promptId)
   const ids = yield* makePromptIds({ newestMessageId, sessionUpdatedMillis: 0 }, 1)
-  const parts: ReadonlyArray<PromptPart> = [{ type: "text", text: Output.repairPrompt(issues) }]
-  const repair: IdentifiedRequest = { sessionId, prompt: { ...choices, parts, ids }, earlier: [...earlier, promptId] }
+  const parts: ReadonlyArray<PromptPart> = [{ type: "text", text }]
+  const refused = why === "refused" ? refusals + 1 : refusals
+  const repair: IdentifiedRequest = {
+    sessionId,
+    prompt: { ...choices, parts, ids },
+    earlier: [...earlier, promptId],
+    ...(refused > 0 && { refusals: refused })
+  }
   yield* record(message, repair)
   return repair
 })

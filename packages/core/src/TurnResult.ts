@@ -19,6 +19,7 @@ import type {
   InvalidInput,
   NoProgress,
   OutputInvalid,
+  Refused,
   StaleSession,
   TurnCancelled,
   TurnDied,
@@ -47,6 +48,7 @@ export type TurnError =
   | EmptyStream
   | Upstream
   | OutputInvalid
+  | Refused
   | BudgetExceeded
   | NoProgress
   | HumanTimeout
@@ -60,8 +62,8 @@ export type TurnError =
  * - `completed`: an answer is stored: the agent said something, or gave the value that was asked for. Thoughts, tool calls and files
  *   alone are no answer (`TurnPolicy.AllowSilent` changes that), and an answer that was cut off is one: `finish` tells.
  * - `cancelled`: somebody stopped it; what was streamed is kept.
- * - `error`: the model or its provider gave no usable answer (`Upstream`, `EmptyStream`, `OutputInvalid`, `NoProgress`), or the turn
- *   used more than it may (`BudgetExceeded`).
+ * - `error`: the model or its provider gave no usable answer (`Upstream`, `EmptyStream`, `OutputInvalid`, `NoProgress`), the turn
+ *   used more than it may (`BudgetExceeded`), or refusals stopped the agent (`Refused`).
  * - `failed`: the turn could not be driven to an answer: input, server, store, deadlines, people.
  *
  * @category models

@@ -6,6 +6,7 @@ import * as HumanGate from "@opencode-turn/core/HumanGate"
 import { AssistantMessageId, ConversationId, RequestId } from "@opencode-turn/core/Ids"
 import * as LiveReply from "@opencode-turn/core/LiveReply"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
+import type { Refusal } from "@opencode-turn/core/TurnError"
 import { HumanTimeout } from "@opencode-turn/core/TurnError"
 import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
 import * as Faults from "@opencode-turn/testing/Faults"
@@ -54,6 +55,22 @@ const replies = ({ requests }: Finished) =>
 
 const tools = ({ result }: Finished) => result.reply.tools.map(({ error, output }) => error ?? output)
 
+/** Checks that a person's refusal ended the turn, and what it says about that. */
+const assertRefused = (
+  { connections, modelCalls, result, trace, userMessages }: Finished,
+  expected: { readonly text: string; readonly refusals: ReadonlyArray<Refusal> }
+) => {
+  assert(result.error?._tag === "Refused", result.error?.message)
+  assert.deepStrictEqual(result.error.refusals, expected.refusals)
+  assert.strictEqual(result.status, "error")
+  assert.strictEqual(result.content, expected.text)
+  assert.deepInclude(result.message, { status: "error", content: expected.text, isFallback: false })
+  assert.strictEqual(modelCalls, 1, "model calls")
+  assert.strictEqual(userMessages, 1, "user messages")
+  assert.strictEqual(connections, 0, "event connections")
+  assert.strictEqual(trace.at(-1), "turn.finished")
+}
+
 // Answers
 
 it.effect("allows once, and is asked again for the next command", () =>
@@ -71,10 +88,10 @@ it.effect("allows always, and is not asked again", () =>
     assert.deepStrictEqual(replies(end), [{ reply: "always" }])
   }).pipe(answering({ _tag: "Permission", reply: { reply: "always" } }), Effect.provide(layer())))
 
-it.effect("completes without waiting when a permission is rejected, although the last step called a tool", () =>
+it.effect("ends as refused, without waiting, when a permission is rejected without a reason", () =>
   Effect.gen(function*() {
     const end = yield* run([{ text: "I try", ...bash("ls") }, done], 1, { permission })
-    assertCompleted(end, { text: "I try", modelCalls: 1 })
+    assertRefused(end, { text: "I try", refusals: [{ tool: "bash", asked: "ls" }] })
     assert.strictEqual(end.nowMillis, 0)
     assert.deepStrictEqual(tools(end), ["The user rejected permission to use this specific tool call."])
   }).pipe(answering({ _tag: "Reject" }), Effect.provide(layer())))
@@ -100,25 +117,31 @@ it.effect("answers a question", () =>
     assert.deepStrictEqual(replies(end), [{ answers: [["A"]] }])
   }).pipe(answering({ _tag: "Answers", answers: [["A"]] }), Effect.provide(layer())))
 
-it.effect("completes without waiting when a question is dismissed", () =>
+it.effect("ends as refused, without waiting, when a question is dismissed without a reason", () =>
   Effect.gen(function*() {
     const end = yield* run([{ ...question, text: "I ask" }, done])
-    assertCompleted(end, { text: "I ask", modelCalls: 1 })
+    assertRefused(end, { text: "I ask", refusals: [{ tool: "question", asked: "Which?" }] })
     assert.deepStrictEqual(tools(end), ["The user dismissed this question"])
   }).pipe(answering({ _tag: "Reject" }), Effect.provide(layer())))
 
 it.effect.each([
-  { name: "answers to a permission", step: bash("ls"), answer: { _tag: "Answers", answers: [["A"]] } as const },
+  {
+    name: "answers to a permission",
+    step: bash("ls"),
+    answer: { _tag: "Answers", answers: [["A"]] } as const,
+    reply: { reply: "reject", message: "The request could not be answered." }
+  },
   {
     name: "a permission to a question",
     step: { ...question, text: "I ask" },
-    answer: { _tag: "Permission", reply: { reply: "once" } } as const
+    answer: { _tag: "Permission", reply: { reply: "once" } } as const,
+    reply: undefined
   }
-])("takes an answer of the wrong kind for a rejection: $name", ({ answer, step }) =>
+])("takes an answer of the wrong kind for a rejection: $name", ({ answer, reply, step }) =>
   Effect.gen(function*() {
     const end = yield* run([step, done], 0, { permission })
-    assert.strictEqual(end.result.status, "completed")
-    assert.strictEqual(end.result.reply.tools[0]?.status, "error")
+    assert.strictEqual(end.result.content, "done")
+    assert.deepStrictEqual(replies(end), [reply])
   }).pipe(answering(answer), Effect.provide(layer())))
 
 it.effect("leaves to somebody else what the gate skips, and takes it there only once", () =>
@@ -145,9 +168,9 @@ it.effect.each([
 ])("dismisses and reports where the answer makes no sense: $name", ({ answer }) =>
   Effect.gen(function*() {
     const { end, reported } = yield* reporting(run([{ ...question, text: "I ask" }, done]))
-    assertCompleted(end, { text: "I ask", modelCalls: 1 })
-    assert.strictEqual(replies(end).length, 1)
-    assert.deepStrictEqual(tools(end), ["The user dismissed this question"])
+    assert.strictEqual(end.result.content, "done")
+    assert.deepStrictEqual(replies(end), [undefined])
+    assert.include(JSON.stringify(end.posts[1]?.body), "The request could not be answered.")
     assert.include(reported.join(), "human gate")
   }).pipe(answering(answer), Effect.provide(layer())))
 
@@ -288,7 +311,7 @@ it.effect.each([
     live.begin({ sessionId: Make.root, promptId: Make.promptId })
     live.apply(Make.asked("per_1"))
     const turn = { conversationId: ConversationId.make("42"), messageId: AssistantMessageId.make("m") }
-    const asks = yield* AnswerAsks.make(live, turn, () => {}).pipe(
+    const asks = yield* AnswerAsks.make(live, turn, { onAnswered: () => {} }).pipe(
       gated(({ id }) =>
         Effect.andThen(Deferred.await(isOver), Effect.fail(new HumanTimeout({ requestId: id, millis: 1 })))
       )

@@ -241,11 +241,35 @@ describe("answerRequest", () => {
       yield* StoredGate.answerRequest("per_answered", once)
       yield* store.withdrawAsk(RequestId.make("per_withdrawn"))
       assert.strictEqual((yield* refused("per_none", once))._tag, "UnknownRequest")
-      assert.deepInclude(yield* refused("per_answered", once), { _tag: "RequestClosed", status: "answered" })
+      assert.deepInclude(yield* refused("per_answered", { _tag: "Reject" }), {
+        _tag: "RequestClosed",
+        status: "answered"
+      })
       assert.deepInclude(yield* refused("per_withdrawn", once), { _tag: "RequestClosed", status: "withdrawn" })
       yield* Turns.cancel
       assert.deepInclude(yield* refused("per_ended", once), { _tag: "RequestClosed", status: "withdrawn" })
     }))
+
+  test("succeeds where it is given again because nobody heard of its success", () =>
+    Effect.gen(function*() {
+      yield* claim()
+      yield* put(permission)
+      const answering = yield* Effect.forkChild(StoredGate.answerRequest("per_1", once))
+      const answered = (yield* ended(answering, 5000)).value
+      assert.deepInclude(answered, { status: "answered", answer: once })
+      assert.deepStrictEqual(yield* StoredGate.answerRequest("per_1", once), answered)
+    }), {
+    store: (store) => {
+      let lost = 0
+      return {
+        answerAsk: (id, answer) =>
+          Effect.tap(
+            store.answerAsk(id, answer),
+            () => lost++ === 0 ? Effect.fail(Turns.unavailable("answerAsk")) : Effect.void
+          )
+      }
+    }
+  })
 })
 
 describe("pendingRequests", () => {

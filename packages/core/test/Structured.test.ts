@@ -99,9 +99,23 @@ describe("an answer", () => {
       const result = yield* runTurn(structured(steps, Count, { permission })).pipe(
         Effect.provideService(HumanGate.HumanGate, () => Effect.succeed({ _tag: "Reject" }))
       )
-      assert(result.error?._tag === "OutputInvalid")
+      assert(result.error?._tag === "Refused")
       assert.strictEqual(result.error.repairs, 0)
       assert.lengthOf(yield* Turns.prompts, 1)
+    }))
+
+  test("that refusals with a reason have stopped is asked for again, and may be repaired after that", () =>
+    Effect.gen(function*() {
+      const permission = [{ permission: "bash", pattern: "*", action: "ask" }] as const
+      const calls = ["echo a", "echo b"].map((command) => ({ tool: "bash", args: { command } }))
+      const steps: ReadonlyArray<Step> = [{ tools: calls, usage: used }, value("one"), value(1)]
+      const result = yield* runTurn(structured(steps, Count, { permission }))
+      assert.deepStrictEqual(result.output, { n: 1 })
+      const posts = yield* Turns.prompts
+      assert.lengthOf(posts, 3)
+      for (const post of posts) assert.deepNestedPropertyVal(post.body, "format.type", "json_schema")
+      assert.deepInclude((yield* row)?.request, { refusals: 1 })
+      assert.strictEqual(inputTokens(result), 3000)
     }))
 
   test("is within one budget with its repair", () =>

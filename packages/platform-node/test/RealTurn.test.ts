@@ -159,13 +159,15 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.include(result.reply.tools[0]?.error, "Nobody is here to answer")
     }))
 
-  it.effect("ends with a refusal without a message, because the server does", () =>
+  it.effect("ends as refused with a refusal without a message, because the server stops the agent", () =>
     Effect.gen(function*() {
       const person = yield* gate({ _tag: "Reject" })
       const result = yield* runTurn(turn([{ text: "I try.", ...bash("echo no") }, { text: "Never said." }], {
         permission: askBash
       })).pipe(person.provide)
-      yield* assertCompleted(result, "I try.")
+      assert(result.error?._tag === "Refused")
+      assert.deepEqual(result.error.refusals, [{ tool: "bash", asked: "echo no" }])
+      assert.deepInclude(result, { status: "error", content: "I try.", isFallback: false })
       assert.isTrue(result.reply.tools[0]?.isRefused)
     }))
 

@@ -480,6 +480,7 @@ export const fromAnyPart = (wire: AnyPart): Option.Option<WirePart> => {
         (output !== undefined ? "completed" : error !== undefined ? "error" : "pending")
       const subagent = tool === "task" ? metadata?.["sessionId"] : undefined
       const files = changedFiles(tool, { ...wire.state, status })
+      const feedback = error === undefined ? undefined : refusalWithFeedback.exec(error)?.[1]
       return Option.some({
         ...ids,
         type: "tool",
@@ -491,6 +492,7 @@ export const fromAnyPart = (wire: AnyPart): Option.Option<WirePart> => {
         ...(output !== undefined && { output }),
         ...(error !== undefined && { error }),
         ...(error !== undefined && refusal.test(error) && { isRefused: true }),
+        ...(feedback !== undefined && { refusal: feedback }),
         ...(metadata !== undefined && { metadata }),
         ...(typeof subagent === "string" && subagent.startsWith("ses") && { subagent: SessionId.make(subagent) }),
         ...(files !== undefined && { files }),
@@ -641,8 +643,12 @@ export const fromPrompt = (prompt: Prompt): Record<string, unknown> => ({
 const fromModel = (model: ModelRef | undefined) =>
   model === undefined ? {} : { model: { providerID: model.providerId, modelID: model.modelId } }
 
-/** The two texts of 1.18.33 for a refusal that ends the turn; one with feedback goes on, and reads otherwise. */
+/** The two texts of 1.18.33 for a refusal that stops the agent. What a rule of the server denies reads otherwise, and stops nothing. */
 const refusal = /^The user (?:rejected permission to use this specific tool call\.|dismissed this question)$/
+
+/** The text of 1.18.33 for a refusal with a message: the model is told, and goes on where nothing else of the step was refused. */
+const refusalWithFeedback =
+  /^The user rejected permission to use this specific tool call with the following feedback: ([\s\S]*)$/
 
 /** OpenCode renames a call that it cannot run to `invalid` and keeps the model's name for it in the input (1.18.33). */
 const firstName = (tool: string, input: Readonly<Record<string, unknown>> | undefined): string => {

@@ -47,9 +47,9 @@ export const answer = Effect.fnUntraced(
     const { store } = yield* Database.openExisting(options.database)
     const output = yield* Output
     const answered = yield* Effect.gen(function*() {
-      const stored = yield* findOpen(RequestId.make(options.request))
+      const stored = yield* find(RequestId.make(options.request))
       const answer = givenCount === 0
-        ? yield* askPerson(stored)
+        ? yield* askPerson(yield* stillOpen(stored))
         : yield* Effect.mapError(Effect.fromResult(toAnswer(stored.ask, options)), usage)
       return yield* StoredGate.answerRequest(stored.id, answer)
     }).pipe(
@@ -78,15 +78,10 @@ export const toAnswer = (ask: Ask, { allow, answers, reject }: Given): Result.Re
         `${id} asks for a permission: answer with --allow once, --allow always or --reject; --reject=MESSAGE tells the agent why`
       )
     }
-    return Result.succeed(reject === "" ? { _tag: "Reject" } : { _tag: "Reject", message: reject })
+    return Result.succeed(toRejection(reject))
   }
   if (allow !== undefined) return Result.fail(`${id} is a question: answer with --answer, or dismiss it with --reject`)
-  if (reject !== undefined) {
-    return reject === "" ? Result.succeed({ _tag: "Reject" }) : Result.fail(
-      `${id} is a question, which can only be dismissed, and the message would be lost: ` +
-        "say it to the agent with --answer, or dismiss the question with --reject alone"
-    )
-  }
+  if (reject !== undefined) return Result.succeed(toRejection(reject))
   const { length } = ask.questions
   return answers.length === length
     ? Result.succeed({ _tag: "Answers", answers: answers.map((text, index) => choose(ask.questions[index], text)) })
@@ -99,14 +94,20 @@ export const toAnswer = (ask: Ask, { allow, answers, reject }: Given): Result.Re
 
 // internal
 
-/** Before anybody is asked: an answer that nobody waits for is not to be thought about. */
-const findOpen = Effect.fnUntraced(function*(requestId: RequestId) {
+const toRejection = (message: string): Answer => message === "" ? { _tag: "Reject" } : { _tag: "Reject", message }
+
+const find = Effect.fnUntraced(function*(requestId: RequestId) {
   const store = yield* SessionStore
   const stored = Option.getOrUndefined(yield* retrying(store.getAsk(requestId)))
   if (stored === undefined) return yield* new UnknownRequest({ requestId })
-  if (stored.status !== "open") return yield* new RequestClosed({ requestId, status: stored.status })
   return stored
 })
+
+/** Before anybody is asked: an answer that nobody waits for is not to be thought about. */
+const stillOpen = (stored: StoredAsk): Effect.Effect<StoredAsk, RequestClosed> =>
+  stored.status === "open"
+    ? Effect.succeed(stored)
+    : Effect.fail(new RequestClosed({ requestId: stored.id, status: stored.status }))
 
 const askPerson = Effect.fnUntraced(function*(stored: StoredAsk) {
   const stdio = yield* Stdio.Stdio

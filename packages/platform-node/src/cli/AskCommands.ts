@@ -49,7 +49,7 @@ export const answerCommand = Command.make(
       Flag.withOptionalValue(""),
       Flag.withMetavar("MESSAGE"),
       Flag.withDescription(
-        "Refuse a permission; with --reject=MESSAGE the agent goes on with that. Or dismiss a question, without a message"
+        "Refuse a permission or dismiss a question; the agent goes on with the message of --reject=MESSAGE, and is stopped without"
       ),
       Flag.optional
     ),

@@ -92,7 +92,9 @@ const errors: ReadonlySet<string> = new Set<TurnError["_tag"]>([
   "Upstream",
   "EmptyStream",
   "OutputInvalid",
-  "BudgetExceeded"
+  "BudgetExceeded",
+  "NoProgress",
+  "Refused"
 ])
 
 /** What is stored of a turn's usage is the total, and each subagent's share. */

@@ -3,7 +3,7 @@
  */
 import type { RequestId } from "@opencode-turn/core/Ids"
 import type { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
-import { RequestClosed, UnknownRequest } from "@opencode-turn/core/StoredAsk"
+import { isSameAnswer, RequestClosed, UnknownRequest } from "@opencode-turn/core/StoredAsk"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -73,7 +73,8 @@ export const make = (
 
         const existing = yield* findAsk("answerAsk", id)
         if (Option.isNone(existing)) return yield* new UnknownRequest({ requestId: id })
-        const { status } = existing.value
+        const { answer: stored, status } = existing.value
+        if (stored !== null && isSameAnswer(stored, answer)) return existing.value
         if (status !== "open") return yield* new RequestClosed({ requestId: id, status })
         // Opened between the two statements, or given to another message.
       }
