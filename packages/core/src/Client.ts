@@ -8,9 +8,11 @@
  *
  * @since 0.1.0
  */
+import * as Cache from "effect/Cache"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
@@ -52,6 +54,9 @@ export type StreamEvent = TurnEvent | { readonly _tag: "Gap"; readonly reason: "
 export class Client extends Context.Service<
   Client,
   Omit<Dialect, "events" | "prompt" | "promptAndWait"> & {
+    /** The folder that a session works in. The server is asked once in ten minutes at most. */
+    readonly directoryOf: (id: SessionId) => Effect.Effect<string, RequestError | SessionNotFound>
+
     /** Posts a prompt; success means that the server accepted it. With `ids` it may be posted again. */
     readonly prompt: (id: SessionId, prompt: PromptInput) => Effect.Effect<void, RequestError | SessionNotFound>
 
@@ -87,9 +92,14 @@ export const make = Effect.fnUntraced(function*(
   const hub = yield* EventHub.make(dialect)
   const { events: _events, prompt: _prompt, promptAndWait: _promptAndWait, ...requests } = dialect
   const prompt = (id: SessionId, input: PromptInput) => dialect.prompt(id, toPrompt(input))
+  const directories = yield* Cache.makeWith(
+    (id: SessionId) => Effect.map(dialect.getSession(id), ({ directory }) => directory),
+    { capacity: maxKnown, timeToLive: (exit) => (Exit.isSuccess(exit) ? "10 minutes" : 0) }
+  )
 
   return Client.of({
     ...requests,
+    directoryOf: (id) => Cache.get(directories, id),
     prompt,
     sendMessage: (id, input) => dialect.promptAndWait(id, toPrompt(input)),
     subscribe: hub.subscribe,
@@ -132,6 +142,9 @@ export const layer = (options: V1.Options): Layer.Layer<Client, never, HttpClien
 
 const toPrompt = (input: PromptInput): Prompt =>
   typeof input === "string" ? { parts: [{ type: "text", text: input }] } : input
+
+/** The sessions whose folders are remembered. */
+const maxKnown = 1024
 
 /** Waiting events are dropped past this number, and a gap takes their place: memory stays bounded. */
 const maxQueued = 4096

@@ -125,6 +125,24 @@ export class UnsupportedServer extends Schema.TaggedError<UnsupportedServer>()("
 }
 
 /**
+ * The server has no such folder: nothing is there, or a file, or the server may not read it. `directory` is as it was named.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class UnknownDirectory extends Schema.TaggedError<UnknownDirectory>()("UnknownDirectory", {
+  origin: Schema.String,
+  directory: Schema.String
+}) {
+  override get message() {
+    return `OpenCode at ${this.origin} finds no folder ${JSON.stringify(this.directory)} that it can read`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
  * The server does not know the session (any more).
  *
  * @category errors
@@ -228,4 +246,4 @@ export type EventsError = RequestError | StreamLost
  * @category errors
  * @since 0.1.0
  */
-export type ClientError = EventsError | SessionNotFound | MessageNotFound | RequestNotFound
+export type ClientError = EventsError | UnknownDirectory | SessionNotFound | MessageNotFound | RequestNotFound

@@ -4,7 +4,8 @@
  * **Responsibilities**: that this takes a bounded time whatever hangs (server, store, callbacks), and its order: abort,
  * terminal write, observers, the files that were changed, `onFinalized`, `onTurnFinished`, `turn.finished`.
  *
- * A turn that was taken over has not ended: its owner that lost it stores, aborts and tells nothing.
+ * A turn that was taken over has not ended: its owner that lost it stores, aborts and tells nothing. Nor has one that was taken over by
+ * a worker of another folder: that worker lets it go.
  *
  * **Not responsibilities**: the way to the end (`Turn`), who wins the terminal write (`Finalize`).
  *
@@ -90,11 +91,12 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
   const { background, conversationId, input, live, messageId } = turn
   const tracer = yield* Tracer
   const context = contextOf(turn)
+  const isLeft = isForAnother(turn, error)
   const end = Effect.gen(function*() {
-    if (error !== undefined && leavesWorkRunning(error)) yield* abortUpstream(turn)
+    if (error !== undefined && !isLeft && leavesWorkRunning(error)) yield* abortUpstream(turn)
     // However far the abort came: nothing works for a turn that has ended.
     live.update(Reply.closeSubagents)
-    return yield* store(turn, error)
+    return yield* isLeft ? leave(turn) : store(turn, error)
   })
   const stored = yield* turn.message === undefined ? end : keepingLease(turn.message)(end)
   const durationMillis = (yield* Clock.currentTimeMillis) - turn.startedMillis
@@ -142,7 +144,7 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
   if (onFinalized !== undefined && isOurs && message !== undefined) {
     yield* callback("onFinalized", context, () => onFinalized(message, exchange))
   }
-  if (shown?._tag === "TurnTakenOver") return result
+  if (shown?._tag === "TurnTakenOver" || isLeft) return result
   if (onTurnFinished !== undefined) yield* callback("onTurnFinished", context, () => onTurnFinished(result))
   yield* tracer.emit("turn.finished", trace)
   return result
@@ -209,6 +211,16 @@ interface Stored {
   readonly isOurs: boolean
   readonly takenOver: TurnTakenOver | undefined
 }
+
+/** A turn that another owner began in another folder goes on with a worker of that folder. */
+const isForAnother = <E, R, A>({ message, taken }: RunningTurn<E, R, A>, error: TurnError | undefined): boolean =>
+  error?._tag === "DirectoryMismatch" && (taken !== undefined || (message !== undefined && message.request !== null))
+
+const leave = <E, R, A>(turn: RunningTurn<E, R, A>): Effect.Effect<Stored, StoreError, SessionStore> =>
+  Effect.map(
+    Effect.andThen(letGo(turn), read(turn.messageId)),
+    (message) => ({ message, isOurs: false, takenOver: undefined })
+  )
 
 /** Whether the server may still be at work on a turn that ends like this. After a takeover the new owner drives the session. */
 const leavesWorkRunning = (error: TurnError): boolean =>

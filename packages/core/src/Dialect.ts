@@ -11,7 +11,14 @@ import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
 import type { FileDiff } from "./Artifact.ts"
 import type { PermissionAsk, PermissionReply, QuestionAnswers, QuestionAsk } from "./Ask.ts"
-import type { EventsError, MessageNotFound, RequestError, RequestNotFound, SessionNotFound } from "./ClientError.ts"
+import type {
+  EventsError,
+  MessageNotFound,
+  RequestError,
+  RequestNotFound,
+  SessionNotFound,
+  UnknownDirectory
+} from "./ClientError.ts"
 import type { MessageId, RequestId, SessionId } from "./Ids.ts"
 import type { Message, Session, SessionStatus } from "./Message.ts"
 import type { Todo } from "./Part.ts"
@@ -97,10 +104,16 @@ export interface Dialect {
   readonly origin: string
 
   readonly health: Effect.Effect<Health, RequestError>
+  /**
+   * The folder that this client works in, as the server knows it: absolute and without links. Fails where it is no folder. A success
+   * counts for 30 s without being asked for again.
+   */
+  readonly directory: Effect.Effect<string, RequestError | UnknownDirectory>
   /** The agents of the directory. */
   readonly agents: Effect.Effect<ReadonlyArray<Agent>, RequestError>
 
-  readonly createSession: (options: SessionOptions) => Effect.Effect<Session, RequestError>
+  /** Makes a session in the client's folder, which has to be there: the server itself would not mind. */
+  readonly createSession: (options: SessionOptions) => Effect.Effect<Session, RequestError | UnknownDirectory>
   readonly getSession: (id: SessionId) => Effect.Effect<Session, RequestError | SessionNotFound>
   readonly updateSession: (
     id: SessionId,

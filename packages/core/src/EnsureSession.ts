@@ -10,7 +10,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { Client } from "./Client.ts"
-import type { RequestError } from "./ClientError.ts"
+import type { RequestError, SessionNotFound, UnknownDirectory } from "./ClientError.ts"
 import * as Contained from "./Contained.ts"
 import type { SessionOptions } from "./Dialect.ts"
 import type { ConversationId, SessionId } from "./Ids.ts"
@@ -19,6 +19,7 @@ import { retrying } from "./Retrying.ts"
 import type { StoreError } from "./SessionStore.ts"
 import { SessionStore } from "./SessionStore.ts"
 import { Tracer } from "./Tracer.ts"
+import { DirectoryMismatch } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 
 /**
@@ -31,7 +32,16 @@ export interface EnsuredSession {
 }
 
 /**
- * Gives the conversation's session, making it if there is none. Whether the server still has it is found out by using it.
+ * Why there is no session to work in.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type EnsureError = RequestError | StoreError | UnknownDirectory | DirectoryMismatch
+
+/**
+ * Gives the conversation's session, making it if there is none. The client's folder has to be there, and has to be the one that the
+ * session works in.
  *
  * @category steps
  * @since 0.1.0
@@ -39,10 +49,13 @@ export interface EnsuredSession {
 export const ensureSession = Effect.fn("Turn.ensureSession")(function*(
   conversationId: ConversationId,
   options: SessionOptions
-): Effect.fn.Return<EnsuredSession, RequestError | StoreError, Client | SessionStore | Tracer> {
+): Effect.fn.Return<EnsuredSession, EnsureError | SessionNotFound, Client | SessionStore | Tracer> {
   const store = yield* SessionStore
   const stored = yield* retrying(store.getSession(conversationId))
-  if (Option.isSome(stored)) return { sessionId: stored.value, isNew: false }
+  if (Option.isSome(stored)) {
+    yield* checkDirectory(stored.value)
+    return { sessionId: stored.value, isNew: false }
+  }
   const ensured = yield* replaceSession(conversationId, Option.none(), options)
   if (ensured.isNew) {
     const tracer = yield* Tracer
@@ -61,7 +74,7 @@ export const recreateSession = Effect.fn("Turn.recreateSession")(function*(
   conversationId: ConversationId,
   lost: SessionId,
   options: SessionOptions
-): Effect.fn.Return<EnsuredSession, RequestError | StoreError, Client | SessionStore | Tracer> {
+): Effect.fn.Return<EnsuredSession, EnsureError | SessionNotFound, Client | SessionStore | Tracer> {
   const ensured = yield* replaceSession(conversationId, Option.some(lost), options)
   const tracer = yield* Tracer
   yield* tracer.emit("session.recreated_with_resend", {
@@ -71,13 +84,32 @@ export const recreateSession = Effect.fn("Turn.recreateSession")(function*(
   return ensured
 })
 
+/**
+ * Fails unless the session works in the client's folder. The server runs a session in the folder that it was made in, whatever a
+ * request names, and its events reach only clients of that folder (1.18.33).
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const checkDirectory = Effect.fn("Turn.checkDirectory")(function*(
+  sessionId: SessionId
+): Effect.fn.Return<void, RequestError | UnknownDirectory | SessionNotFound | DirectoryMismatch, Client> {
+  const client = yield* Client
+  const directory = yield* retrying(client.directory)
+  const sessionDirectory = yield* retrying(client.directoryOf(sessionId))
+  // Of a session that does not say where it works nothing is known against the folder.
+  if (sessionDirectory !== "" && sessionDirectory !== directory) {
+    return yield* new DirectoryMismatch({ sessionId, sessionDirectory, directory })
+  }
+})
+
 // internal
 
 const replaceSession = Effect.fnUntraced(function*(
   conversationId: ConversationId,
   expected: Option.Option<SessionId>,
   options: SessionOptions
-): Effect.fn.Return<EnsuredSession, RequestError | StoreError, Client | SessionStore> {
+): Effect.fn.Return<EnsuredSession, EnsureError | SessionNotFound, Client | SessionStore> {
   const client = yield* Client
   const store = yield* SessionStore
   // From its making on, the session is either stored or deleted, also when the turn is interrupted.
@@ -95,15 +127,15 @@ const replaceSession = Effect.fnUntraced(function*(
       if (Option.contains(winner, made.id)) return { sessionId: made.id, isNew: true }
       yield* discard(conversationId, made.id)
       // The winner may itself have been replaced or lost meanwhile: then it is this caller's turn again.
-      return Option.isSome(winner)
-        ? { sessionId: winner.value, isNew: false }
-        : yield* restore(replaceSession(conversationId, Option.none(), options))
+      if (Option.isNone(winner)) return yield* restore(replaceSession(conversationId, Option.none(), options))
+      yield* restore(checkDirectory(winner.value))
+      return { sessionId: winner.value, isNew: false }
     })
   )
 })
 
 /** Waits for the session that is being made, for a while: nobody wants it any more. */
-const abandon = (conversationId: ConversationId, making: Fiber.Fiber<Session, RequestError>) =>
+const abandon = (conversationId: ConversationId, making: Fiber.Fiber<Session, RequestError | UnknownDirectory>) =>
   Effect.gen(function*() {
     yield* Contained.attempt(
       "wait for a session made in vain",

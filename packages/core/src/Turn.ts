@@ -248,6 +248,11 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
 
   return yield* Effect.raceFirst(
     ensureSession(conversationId, options).pipe(
+      Effect.tapError((error) =>
+        error._tag === "SessionNotFound" || error._tag === "DirectoryMismatch"
+          ? Effect.void
+          : Effect.sync(() => recall(turn))
+      ),
       Effect.flatMap(attempt),
       Effect.catchTag(["SessionNotFound", "StaleSession"], (error) =>
         Effect.gen(function*() {
@@ -261,6 +266,18 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
     Effect.raceFirst(hold(message), snapshots(message, live))
   )
 })
+
+/** A turn that was taken over and cannot even begin keeps what was streamed before, and may still run on the server. */
+const recall = <E, R, A>(turn: RunningTurn<E, R, A>): void => {
+  const { live, message } = turn
+  if (message === undefined || message.request === null) return
+  const { prompt: { ids }, sessionId } = message.request
+  if (ids === undefined) return
+  turn.session = { sessionId, isNew: false }
+  turn.promptId = ids.promptId
+  live.begin({ sessionId, promptId: ids.promptId })
+  LiveReply.restore(live, message)
+}
 
 /** One prompt, to an answer that is reconciled with the server's record. */
 const answerTo = Effect.fnUntraced(function*<E, R, A>(

@@ -39,6 +39,27 @@ export class InputFailed extends Schema.TaggedError<InputFailed>()("InputFailed"
 }
 
 /**
+ * The conversation's session works in another folder than the client, and a session cannot be moved. Nothing was sent.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class DirectoryMismatch extends Schema.TaggedError<DirectoryMismatch>()("DirectoryMismatch", {
+  sessionId: SessionId,
+  /** Where the session works. */
+  sessionDirectory: Schema.String,
+  /** Where the client works. */
+  directory: Schema.String
+}) {
+  override get message() {
+    return `the conversation works in ${JSON.stringify(this.sessionDirectory)}, not in ${
+      JSON.stringify(this.directory)
+    }: ` +
+      "use that folder, or begin another conversation"
+  }
+}
+
+/**
  * The server accepted the prompt and then did nothing: no event, no answer, and it says that the session is idle. `last` is the last
  * failure or retry that was heard of the turn, as for every error that has it.
  *

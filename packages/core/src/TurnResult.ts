@@ -13,6 +13,7 @@ import type { TurnFinished } from "./Tracer.ts"
 import type {
   AlreadyFinished,
   BudgetExceeded,
+  DirectoryMismatch,
   EmptyStream,
   HumanTimeout,
   InputFailed,
@@ -44,6 +45,7 @@ export type TurnError =
   | InputFailed
   | TurnInProgress
   | AlreadyFinished
+  | DirectoryMismatch
   | StaleSession
   | EmptyStream
   | Upstream

@@ -3,7 +3,8 @@
  *
  * **Responsibilities**: finds pending and queued messages whose lease ran out, takes each over and brings it to its end.
  *
- * **Not responsibilities**: how a turn is resumed (`Turn.resumeTurn`); turns that were claimed without a lease.
+ * **Not responsibilities**: how a turn is resumed (`Turn.resumeTurn`); turns that were claimed without a lease; turns whose session works
+ * in another folder than the client, which are left to a worker of that folder.
  *
  * @since 0.1.0
  */
@@ -15,6 +16,7 @@ import * as Schedule from "effect/Schedule"
 import { leaseOf } from "./Claim.ts"
 import type { Client } from "./Client.ts"
 import * as Contained from "./Contained.ts"
+import { checkDirectory } from "./EnsureSession.ts"
 import { type AssistantMessageId, makeId } from "./Ids.ts"
 import { retrying } from "./Retrying.ts"
 import type { StoredMessage, StoreError } from "./SessionStore.ts"
@@ -55,9 +57,9 @@ export const resumeTurns = Effect.fn("TurnWorker.resumeTurns")(function*<E = nev
 ): Effect.fn.Return<ReadonlyArray<TurnResult>, StoreError, SessionStore | Client | Tracer | R> {
   const store = yield* SessionStore
   const orphans = yield* retrying(store.listOrphans(Infinity))
-  const results = yield* Effect.forEach(orphans, (orphan) => resume(orphan, options), {
-    concurrency: options?.maxConcurrent ?? maxConcurrent
-  })
+  const carry = (orphan: StoredMessage) =>
+    Effect.flatMap(worksHere(orphan), (isHere) => isHere ? resume(orphan, options) : Effect.succeedNone)
+  const results = yield* Effect.forEach(orphans, carry, { concurrency: options?.maxConcurrent ?? maxConcurrent })
   return results.flatMap(Option.toArray)
 })
 
@@ -75,11 +77,19 @@ export const layer = <E = never, R = never>(
     const store = yield* SessionStore
     const running = yield* FiberMap.make<AssistantMessageId>()
     const limit = options?.maxConcurrent ?? maxConcurrent
+    // Turns for workers of other folders stay in the list. They must not hide those behind them.
+    const foreign = new Set<AssistantMessageId>()
     const sweep = Effect.gen(function*() {
       const free = limit - (yield* FiberMap.size(running))
       if (free <= 0) return
-      for (const orphan of yield* store.listOrphans(free)) {
-        yield* FiberMap.run(running, orphan.id, resume(orphan, options), { onlyIfMissing: true })
+      const orphans = yield* store.listOrphans(free + foreign.size)
+      const listed = new Set(orphans.map(({ id }) => id))
+      for (const id of foreign) if (!listed.has(id)) foreign.delete(id)
+      for (const orphan of orphans) {
+        if (foreign.has(orphan.id)) continue
+        const carried = Effect.flatMap(worksHere(orphan), (isHere) =>
+          isHere ? Effect.asVoid(resume(orphan, options)) : Effect.sync(() => foreign.add(orphan.id)))
+        yield* FiberMap.run(running, orphan.id, carried, { onlyIfMissing: true })
       }
     })
     yield* sweep.pipe(
@@ -93,6 +103,19 @@ export const layer = <E = never, R = never>(
 // internal
 
 const maxConcurrent = 64
+
+/** Whether the turn's session works in the client's folder. A turn that is in no session yet works anywhere. */
+const worksHere = (orphan: StoredMessage): Effect.Effect<boolean, never, SessionStore | Client> =>
+  Effect.gen(function*() {
+    const store = yield* SessionStore
+    const sessionId = orphan.request?.sessionId ?? Option.getOrUndefined(yield* store.getSession(orphan.conversationId))
+    if (sessionId !== undefined) yield* checkDirectory(sessionId)
+    return true
+  }).pipe(
+    Effect.catchTag(["DirectoryMismatch", "UnknownDirectory"], () => Effect.succeed(false)),
+    // A lost session, or a server or store that is away, is for the turn to deal with.
+    Effect.orElseSucceed(() => true)
+  )
 
 /** Of all workers that try, one gets it. None where it was another one, or where the turn failed beyond a result. */
 const resume = <E, R>(orphan: StoredMessage, options: Options<E, R> | undefined) =>

@@ -1,4 +1,5 @@
 import { assert, describe } from "@effect/vitest"
+import { Client } from "@opencode-turn/core/Client"
 import { ensureSession, recreateSession } from "@opencode-turn/core/EnsureSession"
 import { SessionId } from "@opencode-turn/core/Ids"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
@@ -177,7 +178,7 @@ describe("ensureSession", () => {
       yield* fake.fail({ method: "DELETE" }, Faults.status(400))
       const fiber = yield* Effect.forkChild(ensure)
       yield* fake.reached("race")
-      const winner = SessionId.make("ses_winner")
+      const { id: winner } = yield* Effect.flatMap(Client, (client) => client.createSession({}))
       yield* store.setSession(conversationId, Option.none(), winner)
       yield* fake.release("race")
       assert.deepStrictEqual(yield* Fiber.join(fiber), { sessionId: winner, isNew: false })

@@ -24,7 +24,9 @@ const healthy = Effect.acquireRelease(
     (resume) => {
       const seen: Array<string> = []
       const server = createServer((request, response) => {
-        seen.push(`${request.url} ${request.headers.authorization ?? "-"}`)
+        const directory = request.headers["x-opencode-directory"]
+        const named = directory === undefined ? "" : ` ${String(directory)}`
+        seen.push(`${request.url} ${request.headers.authorization ?? "-"}${named}`)
         response.setHeader("content-type", "application/json")
         response.end(
           JSON.stringify(request.url?.startsWith("/global") === true ? { healthy: true, version: "1.18.33" } : [])
@@ -51,8 +53,8 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("LiveLayer", (it) =>
       })))
       const authorization = `Basic ${Buffer.from("opencode:secret").toString("base64")}`
       assert.deepStrictEqual(seen.map((line) => line.replace(/^\/global\/health\S*/, "/global/health")), [
-        `/global/health ${authorization}`,
-        `/question?directory=${encodeURIComponent("/some/project")} ${authorization}`
+        `/global/health ${authorization} %2Fsome%2Fproject`,
+        `/question ${authorization} %2Fsome%2Fproject`
       ])
     }))
 

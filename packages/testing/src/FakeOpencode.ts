@@ -121,6 +121,8 @@ export class FakeOpencode extends Context.Service<FakeOpencode, {
   readonly fail: (matcher: Faults.RequestMatcher, fault: Faults.Fault, times?: number) => Effect.Effect<void>
   /** Never answers the next request that matches, and does not act on it. */
   readonly hang: (matcher: Faults.RequestMatcher) => Effect.Effect<void>
+  /** The folders that are not there, from now on. All others are, as in the beginning. */
+  readonly missing: (directories: ReadonlyArray<string>) => Effect.Effect<void>
   /** Forgets the faults that have not hit. */
   readonly clearFaults: Effect.Effect<void>
 
@@ -194,7 +196,9 @@ export const make = Effect.fnUntraced(function*(
     raceDelay: Duration.fromInputUnsafe(options.raceDelay ?? Duration.zero),
     summaryDelay: Duration.fromInputUnsafe(options.summaryDelay ?? Duration.zero)
   })
-  const services = { state, turn, events, agents, directory, onPrompt: scripts.bind }
+  let missing: ReadonlyArray<string> = []
+  const isFolder = (directory: string) => !missing.includes(directory)
+  const services = { state, turn, events, agents, directory, isFolder, onPrompt: scripts.bind }
   const authorization = options.password &&
     `Basic ${btoa(`opencode:${Redacted.value(options.password)}`)}`
 
@@ -237,6 +241,10 @@ export const make = Effect.fnUntraced(function*(
     modelCalls: Effect.sync(() => turn.modelRequests().length),
     fail: (matcher, fault, times = 1) => Effect.sync(() => faults.add(matcher, fault, times)),
     hang: (matcher) => Effect.sync(() => faults.add(matcher, Faults.hang, 1)),
+    missing: (directories) =>
+      Effect.sync(() => {
+        missing = directories
+      }),
     clearFaults: Effect.sync(faults.clear),
     emit: ({ id, properties, type }) =>
       Effect.sync(() => events.send({ id: id ?? ids.ascending("evt"), type, properties })),

@@ -17,7 +17,7 @@ import { html, json, text, unknownError } from "./FakeHttp.ts"
 import * as FakePayload from "./FakePayload.ts"
 import { evaluate } from "./FakePermission.ts"
 import type { AskResult, FakeState, StoredSession } from "./FakeState.ts"
-import { version } from "./FakeState.ts"
+import { decoded, version } from "./FakeState.ts"
 import type { FakeTurn } from "./FakeTurn.ts"
 import type { AskInfo, Message, Properties } from "./FakeWire.ts"
 
@@ -32,6 +32,8 @@ export interface Services {
   readonly agents: FakeAgents
   /** The server's own directory, the default of every request. */
   readonly directory: string
+  /** What is a folder: all that is not said to be none. */
+  readonly isFolder: (directory: string) => boolean
   /** A prompt was stored that had not been there before. */
   readonly onPrompt: (sessionId: string, messageId: string) => void
 }
@@ -52,17 +54,28 @@ export const handle = (services: Services, request: FakeRequest): Effect.Effect<
 }
 
 /**
- * The directory that a request is about: its parameter, its header, or the server's own.
+ * The directory that a request is about: its parameter, its header, or the server's own. The parameter is decoded a second time,
+ * the header once; what cannot be decoded stays as it is (1.18.33).
  *
  * @category getters
  * @since 0.1.0
  */
 export const directoryOf = (services: Services, { headers, query }: FakeRequest): string => {
-  const header = headers["x-opencode-directory"]
-  return query["directory"] ?? (header === undefined ? services.directory : decodeURIComponent(header))
+  const named = query["directory"] || headers["x-opencode-directory"] || services.directory
+  return normalize(services.directory, decoded(named))
 }
 
 // internal
+
+/** Absolute, without `.`, `..` and slashes too many. The fake has no links. */
+const normalize = (base: string, directory: string): string => {
+  const names: Array<string> = []
+  for (const name of (directory.startsWith("/") ? directory : `${base}/${directory}`).split("/")) {
+    if (name === "..") names.pop()
+    else if (name !== "" && name !== ".") names.push(name)
+  }
+  return `/${names.join("/")}`
+}
 
 type Run = (
   services: Services,
@@ -144,6 +157,27 @@ const isUnreadable = ({ info }: Message): boolean => info.role === "user" && inf
 const unreadableFormat = (message: Message | undefined, at: string): FakeResponse => {
   const format = message?.info.role === "user" ? message.info.format : undefined
   return FakePayload.badRequest(Failures.unreadableFormat(format, at), "Body")
+}
+
+/** The files of a folder below the request's directory. What is no folder breaks the server (1.18.33). */
+const listFiles = (services: Services, request: FakeRequest): FakeResponse => {
+  const { path } = request.query
+  if (path === undefined) return FakePayload.badRequest(`Missing key\n  at ["path"]`, "Query")
+  const directory = directoryOf(services, request)
+  const folder = normalize(directory, path)
+  if (!services.isFolder(folder)) return unknownError()
+  const nodes = services.state.files.entries(folder).map((entry) => {
+    const isFolder = entry.endsWith("/")
+    const name = isFolder ? entry.slice(0, -1) : entry
+    return {
+      name,
+      path: `${path === "" ? "" : `${path}/`}${entry}`,
+      absolute: `${folder}/${name}`,
+      type: isFolder ? "directory" : "file",
+      ignored: false
+    }
+  })
+  return json(200, nodes)
 }
 
 const events = (isGlobal: boolean): Run =>
@@ -231,6 +265,16 @@ const postPrompt = (isSync: boolean) =>
 
 const routes: ReadonlyArray<Route> = [
   route("GET", "/global/health", sync(() => json(200, { healthy: true, version }))),
+  route(
+    "GET",
+    "/path",
+    sync((services, request) => {
+      const directory = directoryOf(services, request)
+      const worktree = services.state.files.worktree(directory)
+      return json(200, { home: "/home", state: "/home/.local/state", config: "/home/.config", worktree, directory })
+    })
+  ),
+  route("GET", "/file", sync(listFiles)),
   route("GET", "/agent", sync(({ agents }) => json(200, agents.list))),
   route("GET", "/event", events(false)),
   route("GET", "/global/event", events(true)),

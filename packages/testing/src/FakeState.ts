@@ -11,6 +11,7 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import type { FileChange } from "./FakeEdit.ts"
 import type { FakeEvents } from "./FakeEvents.ts"
 import * as FakeFiles from "./FakeFiles.ts"
@@ -52,6 +53,8 @@ export interface StoredMessage {
  */
 export interface StoredSession {
   info: Session
+  /** Where it works: its stored directory, decoded once more by the server; for a subagent's session that of the one above. */
+  readonly directory: string
   isDeleted: boolean
   todos: ReadonlyArray<Todo>
   readonly messages: Map<string, StoredMessage>
@@ -84,6 +87,8 @@ export interface Ask {
  */
 export interface SessionFields {
   readonly directory: string
+  /** Where a subagent works; by default what the directory is when it is decoded. */
+  readonly cwd?: string | undefined
   readonly title?: string | undefined
   readonly parentID?: string | undefined
   readonly agent?: string | undefined
@@ -155,7 +160,7 @@ export const make = (options: {
 
   const publish = (session: StoredSession, type: string, properties: Properties = {}) => {
     if (session.isDeleted) return
-    events.publish(type, { sessionID: session.info.id, ...properties }, session.info.directory)
+    events.publish(type, { sessionID: session.info.id, ...properties }, session.directory)
   }
 
   const store = (session: StoredSession, info: MessageInfo, isPosted: boolean) => {
@@ -186,7 +191,7 @@ export const make = (options: {
     files,
     session: (id) => sessions.get(id),
     sessions: () => [...sessions.values()].toReversed(),
-    createSession: ({ agent, directory, metadata, model, parentID, permission, title }) => {
+    createSession: ({ agent, cwd, directory, metadata, model, parentID, permission, title }) => {
       const created = now()
       const kind = parentID === undefined ? "New" : "Child"
       const session: StoredSession = {
@@ -207,6 +212,7 @@ export const make = (options: {
           ...(permission !== undefined && { permission }),
           time: { created, updated: created }
         },
+        directory: cwd ?? decoded(directory),
         isDeleted: false,
         todos: [],
         messages: new Map()
@@ -251,13 +257,12 @@ export const make = (options: {
       )
       const [from] = parts.flatMap((part) => (part.type === "step-start" ? part.snapshot ?? [] : []))
       const to = parts.flatMap((part) => (part.type === "step-finish" ? part.snapshot ?? [] : [])).at(-1)
-      const diffs = from === undefined || to === undefined ? [] : files.diffs(session.info.directory, from, to)
+      const diffs = from === undefined || to === undefined ? [] : files.diffs(session.directory, from, to)
       user.info = { ...user.info, summary: { diffs } }
       publish(session, "message.updated", { info: user.info })
     },
     writeFiles: (session, changes) => {
-      const announce = (type: string, properties: Properties) =>
-        events.publish(type, properties, session.info.directory)
+      const announce = (type: string, properties: Properties) => events.publish(type, properties, session.directory)
       for (const { after, isMoved, path } of changes) {
         files.write(path, after, { isMoved })
         if (after !== undefined) announce("file.edited", { file: path })
@@ -268,7 +273,7 @@ export const make = (options: {
       }
     },
     setStatus: (session, status) => {
-      const { directory, id } = session.info
+      const { directory, info: { id } } = session
       if (status.type === "idle") statuses.delete(id)
       else if (!session.isDeleted) statuses.set(id, { directory, status })
       publish(session, "session.status", { status })
@@ -296,7 +301,7 @@ export const make = (options: {
     },
     asks: (kind, directory) =>
       [...asks.values()].flatMap((ask) =>
-        ask.kind === kind && sessions.get(ask.info.sessionID)?.info.directory === directory ? [ask.info] : []
+        ask.kind === kind && sessions.get(ask.info.sessionID)?.directory === directory ? [ask.info] : []
       ),
     resolveAsks: (kind, results, event) => {
       const resolved = [...results].flatMap(([id, result]) => {
@@ -316,6 +321,15 @@ export const make = (options: {
     }
   }
 }
+
+/**
+ * What the server makes of a directory that it is told, or has stored; what cannot be decoded stays as it is (1.18.33).
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const decoded = (directory: string): string =>
+  Result.getOrElse(Result.try(() => decodeURIComponent(directory)), () => directory)
 
 /**
  * The version that the fake claims to be, and behaves like.

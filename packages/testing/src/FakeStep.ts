@@ -132,7 +132,7 @@ export const make = (
     const calls = toolCalls(answer)
     if (open?.part.type === "reasoning" && calls.length > 0) closePart()
     const finishes: Array<Effect.Effect<FakeCall.ToolEnd>> = []
-    const { directory } = session.info
+    const { directory } = session
     const { files } = state
     const available = offered()
     for (const call of calls) {
@@ -178,7 +178,7 @@ export const make = (
   /** The files that have changed since the step began, if any have. */
   const putPatch = () => {
     if (started === undefined) return
-    const files = state.files.changed(session.info.directory, started)
+    const files = state.files.changed(session.directory, started)
     if (files.length === 0) return
     state.putPart(session, { id: state.ids.ascending("prt"), ...ids, type: "patch", hash: started, files })
   }

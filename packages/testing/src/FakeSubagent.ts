@@ -74,7 +74,8 @@ export const make = (options: Options): Pick<FakeCall.Services, "openSubagent" |
       }
       const existing = taskId === undefined ? undefined : state.session(taskId)
       return existing ?? state.createSession({
-        directory: parent.info.directory,
+        directory: parent.directory,
+        cwd: parent.directory,
         parentID: parent.info.id,
         title: `${title} (@${agent} subagent)`,
         agent,

@@ -190,7 +190,7 @@ const execute = Effect.fnUntraced(function*(
   if (end !== "allowed") return end
   const { action, files, gate, hangs, progress } = run.plan
   const { state } = services
-  for (const change of files) state.files.tell(run.session.info.directory, change)
+  for (const change of files) state.files.tell(run.session.directory, change)
   if (action._tag === "Task") return yield* announceTask(services, run, action)
   for (const { afterMillis, output } of progress) {
     if (afterMillis > 0) yield* Effect.sleep(afterMillis)
@@ -211,7 +211,7 @@ const execute = Effect.fnUntraced(function*(
 const edit = (services: Services, run: ToolRun, wanted: FakeEdit.Edit): Effect.Effect<ToolEnd> =>
   Effect.suspend(() => {
     const { state } = services
-    const edited = FakeEdit.plan(state.files, run.session.info.directory, wanted)
+    const edited = FakeEdit.plan(state.files, run.session.directory, wanted)
     if (typeof edited === "string") return fail(services, run, edited)
     state.writeFiles(run.session, edited.changes)
     if (edited.running !== undefined) begin(services, run, { metadata: edited.running })

@@ -111,9 +111,9 @@ export const make = (options: Options): FakeTurn => {
   const services: FakeCall.Services = {
     state,
     gate: options.gate,
-    ruleset: ({ info }) => ({
+    ruleset: ({ directory, info }) => ({
       rules: [...agents.find(info.agent ?? defaultAgent)?.permission ?? [], ...info.permission ?? []],
-      approved: approved(info.directory)
+      approved: approved(directory)
     }),
     ...makeSubagents({
       state,
@@ -132,7 +132,7 @@ export const make = (options: Options): FakeTurn => {
     role: "assistant",
     mode: user.agent,
     agent: user.agent,
-    path: { cwd: session.info.directory, root: state.files.worktree(session.info.directory) },
+    path: { cwd: session.directory, root: state.files.worktree(session.directory) },
     cost: 0,
     tokens: zeroTokens,
     modelID: user.model.modelID,

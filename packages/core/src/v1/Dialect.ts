@@ -4,13 +4,17 @@
  * **Gotchas**
  *
  * - `/event`, `/session/status`, `/permission` and `/question` are per directory: a client sees one directory's (1.18.33).
+ * - The server decodes the header `x-opencode-directory` once and the query's `directory` twice, so the directory goes into the header.
+ *   It also decodes the directory that it stored for a session, on each route of the session (1.18.33): see `sessionHeader`.
  * - An unknown route answers 200 with the HTML of the web application, so every JSON answer is checked for it.
  * - Redirects are not followed and the password goes to the configured origin only.
  *
  * @since 0.1.0
  */
 import * as Arr from "effect/Array"
+import * as Cache from "effect/Cache"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -20,12 +24,14 @@ import * as HttpClient from "effect/http/HttpClient"
 import type * as HttpClientError from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as HttpTraceContext from "effect/http/HttpTraceContext"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
+import type * as Tracer from "effect/Tracer"
 import type { EventsError, RequestError } from "../ClientError.ts"
 import {
   DecodeError,
@@ -37,6 +43,7 @@ import {
   StreamLost,
   TransportError,
   Unauthorized,
+  UnknownDirectory,
   UnsupportedServer
 } from "../ClientError.ts"
 import * as Contained from "../Contained.ts"
@@ -52,9 +59,9 @@ import * as Wire from "./Wire.ts"
  *
  * **Details**
  *
- * `directory` is the project's folder on the server (default: the server's own working directory), `workspace` the id of a
- * workspace. `requestTimeout` is for one request, 30 s by default: a request that reaches a server in the first moments of a
- * cold start can hang for a minute, and is better sent again.
+ * `directory` is the project's folder on the server (default: the server's own working directory). A relative one is resolved
+ * against the server's working directory. `workspace` is the id of a workspace. `requestTimeout` bounds one request, with the probe
+ * that may precede it: 30 s by default.
  *
  * @category models
  * @since 0.1.0
@@ -77,35 +84,45 @@ export const make = Effect.fnUntraced(function*(
   const http = yield* HttpClient.HttpClient
   const { baseUrl, origin, password } = addressOf(options)
   const timeoutMillis = Duration.toMillis(Duration.fromInputUnsafe(options.requestTimeout ?? "30 seconds"))
-  const scope = {
-    ...(options.directory !== undefined && { directory: options.directory }),
-    ...(options.workspace !== undefined && { workspace: options.workspace })
-  }
+  const { directory } = options
+  const ownHeader = directory === undefined ? {} : directoryHeader(directory)
+  const workspaceParam = options.workspace === undefined ? {} : { workspace: options.workspace }
 
   /** The server answered last, and no connection to it was lost since. */
   let isUp = false
+  let isKnown = false
+  const lost = Effect.sync(() => {
+    isUp = false
+  })
 
   /** Sends one request and gives the response whatever its status, once it is known to be the server's own. */
-  const send = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
-    http.execute(request.pipe(
+  const send = (operation: string, request: HttpClientRequest.HttpClientRequest, header = ownHeader) => {
+    const prepared = request.pipe(
       HttpClientRequest.prependUrl(baseUrl),
-      HttpClientRequest.setUrlParams(scope),
+      HttpClientRequest.setHeaders(header),
+      HttpClientRequest.setUrlParams(workspaceParam),
       password === undefined
         ? (request) => request
         : HttpClientRequest.basicAuth("opencode", Redacted.value(password))
-    )).pipe(
-      Effect.provideContext(notFollowingRedirects),
-      Effect.onExit((exit) =>
-        Effect.sync(() => {
-          isUp = Exit.isSuccess(exit)
-        })
-      ),
-      Effect.mapError((error) => toTransportError(operation, origin, error)),
-      Effect.filterOrFail(
-        (response) => response.status !== 401 && response.status !== 403,
-        (response) => new Unauthorized({ origin, status: response.status })
-      )
     )
+    return traced(operation, prepared, (request) =>
+      http.execute(request).pipe(
+        Effect.provideContext(httpContext),
+        Effect.tap(() =>
+          Effect.sync(() => {
+            isUp = true
+          })
+        ),
+        // An interrupted request tells nothing about the connection.
+        Effect.tapError(() => lost),
+        Effect.mapError((error) => toTransportError(operation, origin, error, isKnown))
+      )).pipe(
+        Effect.filterOrFail(
+          (response) => response.status !== 401 && response.status !== 403,
+          (response) => new Unauthorized({ origin, status: response.status })
+        )
+      )
+  }
 
   const within = <A, E, R>(millis: number, operation: string, effect: Effect.Effect<A, E, R>) =>
     Effect.timeoutOrElse(effect, {
@@ -117,22 +134,27 @@ export const make = Effect.fnUntraced(function*(
 
   /** The body as text of a success; otherwise the error that the server described. */
   const read = Effect.fnUntraced(function*(operation: string, response: HttpClientResponse.HttpClientResponse) {
-    const body = yield* Effect.mapError(response.text, (error) => toTransportError(operation, origin, error))
+    const body = yield* Effect.mapError(response.text, (error) => toTransportError(operation, origin, error, true))
     // A page instead of an answer is another server's, or OpenCode's own for a route that it does not have. With any other
     // status it is a proxy's, and may be worth another try.
     if (isHtml(response) && (response.status === 200 || response.status === 404)) {
       return yield* new UnsupportedServer({ origin, seen: `an HTML page (${response.status})` })
     }
     if (response.status < 200 || response.status >= 300) {
-      return yield* toStatusError(operation, response.status, body)
+      const scheme = otherScheme(response.status, body)
+      return yield* scheme === undefined
+        ? toStatusError(operation, response.status, body)
+        : new TransportError({ operation, origin, reason: scheme })
     }
     return body
   })
 
-  const requestText = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
-    Effect.flatMap(send(operation, HttpClientRequest.acceptJson(request)), (response) => read(operation, response))
+  const requestText = (operation: string, request: HttpClientRequest.HttpClientRequest, header = ownHeader) =>
+    Effect.flatMap(
+      send(operation, HttpClientRequest.acceptJson(request), header),
+      (response) => read(operation, response)
+    )
 
-  let isKnown = false
   const probe: Effect.Effect<Health, RequestError> = Effect.gen(function*() {
     const response = yield* send("health", HttpClientRequest.get("/global/health", { acceptJson: true }))
     if (response.status === 404) {
@@ -150,30 +172,59 @@ export const make = Effect.fnUntraced(function*(
   })
 
   /**
-   * Before the first request, and before the next one after a request that broke off: the server may be starting, and lets a
-   * request hang for a minute that reaches it in its first moments (1.18.33). The probe is given up soon and tried again by
-   * whoever retries. The time limit is around the wait for somebody else's probe too: requests that come together to a server
-   * that hangs fail together.
+   * A probe that reaches a server in the first moments of its cold start can hang for a minute (1.18.33), and a slow server needs
+   * its time. So each attempt keeps running while the next one starts; the first one that ends decides.
    */
+  const hedged: Effect.Effect<Health, RequestError> = Effect.raceAllFirst([
+    probe,
+    Effect.delay(Effect.suspend(() => hedged), hedgeMillis)
+  ])
+
+  /** Precedes the first request, and the next one after a connection broke. Requests that wait at the same time share a probe. */
   const probing = yield* Semaphore.make(1)
   const isReady = () => isUp && isKnown
   const whenReady = Effect.suspend(() =>
-    isReady() ? Effect.void : within(
-      probeMillis,
-      "health",
-      Semaphore.withPermit(probing, Effect.suspend(() => (isReady() ? Effect.void : Effect.asVoid(probe))))
-    )
+    isReady()
+      ? Effect.void
+      : Semaphore.withPermit(probing, Effect.suspend(() => (isReady() ? Effect.void : Effect.asVoid(hedged))))
   )
 
-  const request = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
-    Effect.andThen(whenReady, withTimeout(operation, requestText(operation, request)))
+  const request = (operation: string, request: HttpClientRequest.HttpClientRequest, header = ownHeader) =>
+    withTimeout(operation, Effect.andThen(whenReady, requestText(operation, request, header)))
 
   const requestJson = <S extends Schema.Top & { readonly DecodingServices: never }>(
     operation: string,
     schema: S,
-    httpRequest: HttpClientRequest.HttpClientRequest
+    httpRequest: HttpClientRequest.HttpClientRequest,
+    header = ownHeader
   ): Effect.Effect<S["Type"], RequestError> =>
-    Effect.flatMap(request(operation, httpRequest), (body) => json(operation, schema, body))
+    Effect.flatMap(request(operation, httpRequest, header), (body) => json(operation, schema, body))
+
+  const listsFiles = (header: typeof ownHeader) =>
+    request("list files", HttpClientRequest.get("/file", { urlParams: { path: "" } }), header)
+
+  /**
+   * The server takes any path for a folder, and makes sessions in what is not there (1.18.33). It answers 500 when it is to list the
+   * files of such a path; that it can list others tells this from a server in trouble.
+   */
+  const findDirectory: Effect.Effect<string, RequestError | UnknownDirectory> = Effect.gen(function*() {
+    const { directory } = yield* requestJson("path", Wire.WirePaths, HttpClientRequest.get("/path"))
+    yield* Effect.catchIf(
+      listsFiles(ownHeader),
+      isServerError,
+      (error) =>
+        Effect.matchEffect(listsFiles(directoryHeader("/")), {
+          onFailure: () => Effect.fail(error),
+          onSuccess: () => Effect.fail(new UnknownDirectory({ origin, directory: options.directory ?? directory }))
+        })
+    )
+    return directory
+  })
+  const directories = yield* Cache.makeWith(() => findDirectory, {
+    capacity: 1,
+    timeToLive: (exit) => (Exit.isSuccess(exit) ? directoryMillis : 0)
+  })
+  const workingDirectory = Cache.get(directories, "")
 
   /** One message that was asked for; what is known of it need not be read. */
   const oneMessage = Effect.fnUntraced(function*(operation: string, body: string, within: Wire.Within) {
@@ -203,22 +254,25 @@ export const make = Effect.fnUntraced(function*(
 
   return {
     origin,
-    health: withTimeout("health", probe),
+    health: withTimeout("health", hedged),
+    directory: workingDirectory,
 
     agents: requestJson("list agents", each(Wire.WireAgent), HttpClientRequest.get("/agent")).pipe(
       Effect.map((agents) => agents.map(Wire.toAgent))
     ),
 
     createSession: ({ parentId, permission, title }) =>
-      requestJson(
-        "create session",
-        Wire.WireSession,
-        post("/session", {
-          ...(title !== undefined && { title }),
-          ...(parentId !== undefined && { parentID: parentId }),
-          ...(permission !== undefined && { permission })
-        })
-      ).pipe(Effect.map(Wire.toSession)),
+      Effect.flatMap(workingDirectory, (resolved) =>
+        requestJson(
+          "create session",
+          Wire.WireSession,
+          post("/session", {
+            ...(title !== undefined && { title }),
+            ...(parentId !== undefined && { parentID: parentId }),
+            ...(permission !== undefined && { permission })
+          }),
+          directory === undefined ? ownHeader : sessionHeader(resolved)
+        )).pipe(Effect.map(Wire.toSession)),
 
     getSession: (id) =>
       requestJson("get session", Wire.WireKnownSession, HttpClientRequest.get(session(id))).pipe(
@@ -254,7 +308,6 @@ export const make = Effect.fnUntraced(function*(
 
     listMessages: Effect.fnUntraced(
       function*(id, { before, limit }) {
-        yield* whenReady
         const operation = "list messages"
         const get = HttpClientRequest.get(session(id, "/message"), { acceptJson: true }).pipe(
           HttpClientRequest.setUrlParams({ limit: String(limit), ...(before !== undefined && { before }) })
@@ -262,6 +315,7 @@ export const make = Effect.fnUntraced(function*(
         const [body, cursor] = yield* withTimeout(
           operation,
           Effect.gen(function*() {
+            yield* whenReady
             const response = yield* send(operation, get)
             return [yield* read(operation, response), response.headers["x-next-cursor"]] as const
           })
@@ -289,7 +343,7 @@ export const make = Effect.fnUntraced(function*(
       ),
 
     promptAndWait: (id, prompt) =>
-      whenReady.pipe(
+      withTimeout("send message", whenReady).pipe(
         Effect.andThen(requestText("send message", post(session(id, "/message"), Wire.fromPrompt(prompt)))),
         Effect.flatMap((body) => oneMessage("send message", body, { sessionId: id })),
         orSessionNotFound(id)
@@ -337,8 +391,8 @@ export const make = Effect.fnUntraced(function*(
       ).pipe(Effect.map((files) => files.map(Wire.toDiff))),
 
     events: Stream.unwrap(Effect.gen(function*() {
-      yield* whenReady
       const operation = "open event stream"
+      yield* withTimeout(operation, whenReady)
       const response = yield* within(
         Math.min(openMillis, timeoutMillis),
         operation,
@@ -352,16 +406,15 @@ export const make = Effect.fnUntraced(function*(
       }
       const decoder = makeDecoder()
       return response.stream.pipe(
-        Stream.mapError((error): EventsError => toTransportError(operation, origin, error)),
+        Stream.mapError((error): EventsError => toTransportError(operation, origin, error, true)),
         Stream.mapArrayEffect((reads) =>
           Effect.try({
             try: () => Arr.map(reads, decoder.push),
             catch: () => new StreamLost({ origin, reason: "an event was larger than can be read" })
           })
         ),
-        Stream.ensuring(Effect.sync(() => {
-          isUp = false
-        }))
+        // The server or the network ended it. A stream that nobody reads any more is interrupted instead.
+        Stream.onExit((exit) => (Exit.hasInterrupts(exit) ? Effect.void : lost))
       )
     }))
   }
@@ -378,7 +431,11 @@ const unreadFields = ({ info, unread = [] }: Message): ReadonlyArray<string> => 
   ...unread.map(({ field }) => `${field} of ${info.id}`)
 ]
 
-const probeMillis = 2000
+/** After how long a probe that was not answered gets company. A cold start of 1.18.33 takes 2 to 4 s. */
+const hedgeMillis = 2000
+
+/** How long a folder that was there counts as there. A turn costs no request for it within this time. */
+const directoryMillis = 30_000
 
 /** A connection attempt that hangs leaves time for others within `TurnPolicy.ConnectTimeout`. */
 const openMillis = 5000
@@ -389,8 +446,53 @@ const decodeHealth = Schema.decodeUnknownOption(Schema.fromJsonString(WireHealth
 /** A development build of OpenCode calls itself 0.0.0-…; any 1.x is this dialect. */
 const isSupported = (version: string): boolean => /^v?(?:1|0\.0\.0)(?:\.|-|$)/.test(version)
 
-/** `fetch` follows redirects unless told otherwise; undici's dispatcher never does. */
-const notFollowingRedirects = Context.make(FetchHttpClient.RequestInit, { redirect: "manual" })
+/**
+ * `fetch` follows redirects unless told otherwise; undici's dispatcher never does. The client's own span would hold the whole URL:
+ * `traced` makes one without.
+ */
+const httpContext = Context.make(FetchHttpClient.RequestInit, { redirect: "manual" }).pipe(
+  Context.add(HttpClient.TracerDisabledWhen, () => true)
+)
+
+/** Runs a request in a span that holds no path, query, header or error of the client, and tells the server of it as usual. */
+const traced = <E extends { readonly _tag: string }>(
+  operation: string,
+  request: HttpClientRequest.HttpClientRequest,
+  execute: (
+    request: HttpClientRequest.HttpClientRequest
+  ) => Effect.Effect<HttpClientResponse.HttpClientResponse, E>
+) =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function*() {
+      const span = yield* Effect.makeSpan(`OpenCode ${operation}`, { kind: "client" })
+      annotateRequest(span, request)
+      const isPropagated = yield* HttpClient.TracerPropagationEnabled
+      const sent = isPropagated ? HttpClientRequest.setHeaders(request, HttpTraceContext.toHeaders(span)) : request
+      return yield* restore(execute(sent)).pipe(
+        Effect.tap(({ status }) =>
+          Effect.sync(() => {
+            span.attribute("http.response.status_code", status)
+            if (status >= 400) span.attribute("error.type", `${status}`)
+          })
+        ),
+        // Without the response, which holds the request.
+        Effect.onExit((exit) =>
+          Effect.map(Clock.currentTimeNanos, (now) => {
+            span.end(now, Exit.asVoid(exit))
+          })
+        )
+      )
+    })
+  )
+
+const annotateRequest = (span: Tracer.Span, { method, url }: HttpClientRequest.HttpClientRequest) => {
+  span.attribute("http.request.method", method)
+  if (!URL.canParse(url)) return
+  const { hostname, port, protocol } = new URL(url)
+  span.attribute("url.scheme", protocol.slice(0, -1))
+  span.attribute("server.address", hostname)
+  if (port !== "") span.attribute("server.port", Number(port))
+}
 
 /**
  * Credentials in the URL are taken out of it: errors name the URL. Those in `password` are preferred.
@@ -419,6 +521,24 @@ const withoutSlashes = (path: string): string => {
 }
 
 const decodeUri = Option.liftThrowable(decodeURIComponent)
+
+/**
+ * The server decodes the header once. The `directory` of a query it decodes twice: there `a%20b` becomes the folder `a b` (1.18.33).
+ * A lone surrogate is in no folder's name, and cannot be encoded.
+ */
+const directoryHeader = (directory: string) => ({
+  "x-opencode-directory": encodeURIComponent(directory.toWellFormed())
+})
+
+/**
+ * A session is to be stored in what the server decodes to the directory: it decodes the directory of a session anew on each of its
+ * routes, so a session of `a%20b` would work in `a b` (1.18.33). That the encoded path is no folder matters to nothing else.
+ */
+const sessionHeader = (directory: string) =>
+  directoryHeader(Wire.decodeDirectory(directory) === directory ? directory : directory.replaceAll("%", "%25"))
+
+const isServerError = (error: RequestError): error is StatusError =>
+  error._tag === "StatusError" && error.status === 500
 
 const isHtml = (response: HttpClientResponse.HttpClientResponse): boolean =>
   (response.headers["content-type"] ?? "").includes("text/html")
@@ -459,8 +579,32 @@ const describe = (error: Schema.SchemaError): string => {
 const toTransportError = (
   operation: string,
   origin: string,
-  { reason }: HttpClientError.HttpClientError
-): TransportError => new TransportError({ operation, origin, reason: causeOf(reason) })
+  { reason }: HttpClientError.HttpClientError,
+  isKnown: boolean
+): TransportError => {
+  const cause = causeOf(reason)
+  return new TransportError({ operation, origin, reason: isKnown ? cause : schemeAdvice(origin, cause) ?? cause })
+}
+
+/** What undici and Node say where one side speaks TLS and the other does not. A TLS server just hangs up on plain HTTP. */
+const schemeAdvice = (origin: string, cause: string): string | undefined => {
+  const isTls = origin.startsWith("https:")
+  if (isTls && /wrong.version.number|packet length too long|EPROTO|record layer failure/i.test(cause)) return noTls
+  return !isTls && /other side closed|socket hang up|ECONNRESET|HTTP\/1\.1 protocol|HPE_/i.test(cause)
+    ? `the request went out over plain http and got no HTTP answer (${cause}): if the port speaks TLS, use https://`
+    : undefined
+}
+
+const noTls =
+  "the request went out over https, but the port does not speak TLS: use http://, or the port of the TLS proxy"
+
+/** What nginx, Go's server and Apache answer to plain HTTP at a TLS port. */
+const otherScheme = (status: number, body: string): string | undefined =>
+  status === 400 &&
+    /plain HTTP request was sent to HTTPS port|HTTP request to an HTTPS server|speaking plain HTTP to an SSL/i
+      .test(body)
+    ? "the request went out over plain http, but the port speaks TLS: use https://"
+    : undefined
 
 /** The innermost reason in a few words: `connect ECONNREFUSED 127.0.0.1:4096`. */
 const causeOf = (reason: HttpClientError.HttpClientErrorReason): string => {

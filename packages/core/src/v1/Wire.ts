@@ -11,6 +11,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { FileDiff } from "../Artifact.ts"
 import type { PermissionAsk, QuestionAsk } from "../Ask.ts"
@@ -76,6 +77,14 @@ const sessionFields = {
   tokens: maybe(WireTokens),
   time: maybe(Schema.Struct({ created: maybe(Schema.Finite), updated: maybe(Schema.Finite) }))
 }
+
+/**
+ * The folder of a request, absolute and without links.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WirePaths = Schema.Struct({ directory: Schema.String })
 
 /**
  * @category schemas
@@ -256,11 +265,21 @@ export const toSession = (wire: typeof WireSession.Type): Session => ({
   parentId: wire.parentID,
   title: wire.title ?? "",
   agent: wire.agent,
-  directory: wire.directory ?? "",
+  directory: decodeDirectory(wire.directory ?? ""),
   createdMillis: wire.time?.created ?? 0,
   updatedMillis: wire.time?.updated ?? wire.time?.created ?? 0,
   usage: toUsage(wire.cost, wire.tokens)
 })
+
+/**
+ * The folder that the server works in for a directory that it stored, or was told: it decodes both (1.18.33). What cannot be decoded
+ * stays as it is.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const decodeDirectory = (directory: string): string =>
+  Result.getOrElse(Result.try(() => decodeURIComponent(directory)), () => directory)
 
 /**
  * What a session is doing; whatever is neither idle nor a retry is work.

@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
 import type { Asked } from "../http.ts"
 import { assertFields, Broken, connect, empty, html, json } from "../http.ts"
@@ -23,6 +24,7 @@ const requestId = RequestId.make("per_1")
 const canary = "canary-7f3a9"
 
 const wireSession = { id: "ses_1", title: "t", directory: "/workspace", time: { created: 1, updated: 2 } }
+const wirePaths = { directory: "/workspace" }
 const wireMessage = {
   info: { role: "user", id: "msg_1", sessionID: "ses_1", time: { created: 1 } },
   parts: []
@@ -64,11 +66,14 @@ const request = (
 ) =>
   it.effect(name, () =>
     Effect.gen(function*() {
-      const server = connect(() => (answer === undefined ? empty(204) : json(answer)))
+      const server = connect(({ path }) =>
+        path === "/path" ? json(wirePaths) : answer === undefined ? empty(204) : json(answer)
+      )
       const client = yield* dialect(server)
       const value = yield* use(client)
-      const [asked] = server.requests()
-      assert.lengthOf(server.requests(), 1)
+      const requests = server.requests().filter(({ path }) => path !== "/path" && path !== "/file")
+      const [asked] = requests
+      assert.lengthOf(requests, 1)
       const { body, method, path, query } = asked ?? server.asked[0] ?? assert.fail("nothing was asked")
       assert.deepStrictEqual({ method, path, query, body }, { query: {}, body: undefined, ...expected })
       if (result !== undefined) assertFields(value, result)
@@ -269,19 +274,27 @@ describe("requests", () => {
   it.effect("the directory and the workspace go with every request, below the base path, with the password", () =>
     Effect.gen(function*() {
       const server = connect(({ path }) =>
-        path.endsWith("/event") ? new Response("") : path.endsWith("prompt_async") ? empty(204) : json([])
+        path.endsWith("/event")
+          ? new Response("")
+          : path.endsWith("prompt_async")
+          ? empty(204)
+          : json(path.endsWith("/path") ? wirePaths : [])
       )
       const client = yield* dialect(server, {
         baseUrl: `${origin}/base//`,
-        directory: "/a b",
+        directory: "/a b%20c",
         workspace: "w1",
         password: Redacted.make("s3cret")
       })
       for (const operation of Object.values(operations(client))) yield* Effect.exit(operation)
-      assert.lengthOf(server.requests(), Object.keys(operations(client)).length)
-      for (const { headers, path, query } of server.asked) {
+      // A new session asks twice about the folder first.
+      assert.lengthOf(server.requests(), Object.keys(operations(client)).length + 2)
+      for (const { headers, method, path, query } of server.asked) {
         assert.match(path, /^\/base\/[a-z]/)
-        assertFields(query, { directory: "/a b", workspace: "w1" })
+        assertFields(query, { workspace: "w1" })
+        assert.notProperty(query, "directory")
+        const isNew = method === "POST" && path === "/base/session"
+        assert.strictEqual(headers["x-opencode-directory"], isNew ? "%2Fworkspace" : "%2Fa%20b%2520c")
         assert.strictEqual(headers["authorization"], `Basic ${btoa("opencode:s3cret")}`)
         assert.strictEqual(headers["accept"], path.endsWith("/event") ? "text/event-stream" : "application/json")
       }
@@ -478,6 +491,113 @@ describe("failures", () => {
     }))
 })
 
+const broken = () => json({ name: "UnknownError", data: { message: "Unexpected server error." } }, { status: 500 })
+
+const folders = (listed: (header: string | undefined) => Response, directory?: string) => {
+  const server = connect(({ headers, path }) =>
+    path === "/path"
+      ? json({ directory: "/real" })
+      : path === "/file"
+      ? listed(headers["x-opencode-directory"])
+      : json(wireSession)
+  )
+  return Effect.map(dialect(server, directory === undefined ? {} : { directory }), (client) => ({ client, server }))
+}
+
+describe("the folder", () => {
+  it.effect("is asked for once while it is there, and again after half a minute", () =>
+    Effect.gen(function*() {
+      const { client, server } = yield* folders(() => json([]), "/link")
+      assert.strictEqual(yield* client.directory, "/real")
+      yield* client.createSession({})
+      assert.strictEqual(yield* client.directory, "/real")
+      assert.lengthOf(server.requests(), 3)
+      yield* TestClock.adjust("31 seconds")
+      yield* client.directory
+      assert.lengthOf(server.requests(), 5)
+    }))
+
+  it.effect("that is not there is an error that names it, before a session is made, and is looked for again", () =>
+    Effect.gen(function*() {
+      let isThere = false
+      const { client, server } = yield* folders((header) => header === "%2F" || isThere ? json([]) : broken(), "/typo")
+      const error = yield* Effect.flip(client.createSession({}))
+      assertFields(error, { _tag: "UnknownDirectory", directory: "/typo", isRetryable: false })
+      assert.include(error.message, `"/typo"`)
+      assert.isTrue(server.requests().every(({ method }) => method === "GET"))
+      isThere = true
+      yield* client.createSession({})
+    }))
+
+  it.effect("is not blamed for a server that can list no folder at all", () =>
+    Effect.gen(function*() {
+      const { client } = yield* folders(broken, "/fine")
+      assertFields(yield* Effect.flip(client.directory), { _tag: "StatusError", status: 500, isRetryable: true })
+    }))
+
+  it.effect("of a new session is what the server decodes once more", () =>
+    Effect.gen(function*() {
+      const server = connect(({ path }) =>
+        path === "/path"
+          ? json({ directory: "/x/a%20b" })
+          : json(path === "/file" ? [] : { ...wireSession, directory: "/x/a%2520b" })
+      )
+      const client = yield* dialect(server, { directory: "/x/a%20b" })
+      const made = yield* client.createSession({})
+      assert.strictEqual(made.directory, "/x/a%20b")
+      const headers = server.requests().map(({ headers, path }) => [path, headers["x-opencode-directory"]])
+      assert.deepStrictEqual(headers, [
+        ["/path", "%2Fx%2Fa%2520b"],
+        ["/file", "%2Fx%2Fa%2520b"],
+        ["/session", "%2Fx%2Fa%252520b"]
+      ])
+    }))
+})
+
+describe("spans of requests", () => {
+  it.effect("hold neither the directory nor the query, path, password or body, and reach the server", () =>
+    Effect.gen(function*() {
+      const spans: Array<Tracer.NativeSpan> = []
+      const tracer = Tracer.make({
+        span: (options) => {
+          const span = new Tracer.NativeSpan(options)
+          spans.push(span)
+          return span
+        }
+      })
+      const answers: ReadonlyArray<() => Response | Effect.Effect<Response, Broken>> = [
+        () => json(wireSession),
+        () => json({ name: "NotFoundError" }, { status: 404 }),
+        () => empty(503),
+        () => empty(401),
+        () => Effect.fail(new Broken({ cause: new Error("reset") }))
+      ]
+      let isTraced = true
+      for (const answer of answers) {
+        const server = connect(answer)
+        const client = yield* dialect(server, {
+          baseUrl: `http://opencode:${canary}@127.0.0.1:4096/${canary}`,
+          directory: `/${canary}`,
+          workspace: canary
+        })
+        for (const operation of Object.values(operations(client))) {
+          yield* Effect.exit(Effect.withTracer(operation, tracer))
+        }
+        isTraced &&= server.asked.every(({ headers }) => headers["traceparent"] !== undefined)
+      }
+      assert.isTrue(isTraced)
+      assert.isAbove(spans.length, 60)
+      for (const { attributes, name, status } of spans) {
+        assert.match(name, /^OpenCode [a-z ]+$/)
+        const shown = inspect([name, [...attributes], status], { depth: 20 })
+        for (const secret of [canary, btoa(`opencode:${canary}`), "limit=", "?"]) assert.notInclude(shown, secret)
+        assert.strictEqual(attributes.get("server.address"), "127.0.0.1")
+      }
+    }))
+})
+
+const slowly = (response: Response) => Effect.as(Effect.sleep("2.5 seconds"), response)
+
 describe("the probe", () => {
   it.effect("is made before the first request, once for all of them", () =>
     Effect.gen(function*() {
@@ -508,6 +628,63 @@ describe("the probe", () => {
       isReady = true
       yield* client.questions
       assert.lengthOf(server.asked, 3)
+    }))
+
+  it.effect("lets a server take its time: one that answers everything in 2.5 s is reached, and probed once", () =>
+    Effect.gen(function*() {
+      const server = connect(() => slowly(json([])), () => slowly(json({ healthy: true, version: "1.18.33" })))
+      const client = yield* dialect(server)
+      const first = yield* Effect.forkChild(client.questions)
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual(yield* Fiber.join(first), [])
+      const probes = server.asked.length - server.requests().length
+      const second = yield* Effect.forkChild(client.questions)
+      yield* TestClock.adjust("2.5 seconds")
+      assert.deepStrictEqual(yield* Fiber.join(second), [])
+      assert.strictEqual(server.asked.length - server.requests().length, probes)
+    }))
+
+  it.effect("that hangs in a cold start gets company, within the limit of the request", () =>
+    Effect.gen(function*() {
+      let probes = 0
+      const server = connect(
+        () => json([]),
+        () => ++probes < 3 ? Effect.never : json({ healthy: true, version: "1.18.33" })
+      )
+      const fiber = yield* Effect.forkChild(Effect.flatMap(dialect(server), (client) => client.questions))
+      yield* TestClock.adjust("4 seconds")
+      assert.deepStrictEqual(yield* Fiber.join(fiber), [])
+      assert.strictEqual(probes, 3)
+    }))
+
+  it.effect("is not made again for a request that was interrupted or ran out of time", () =>
+    Effect.gen(function*() {
+      let hangs = false
+      const server = connect(() => (hangs ? Effect.never : json([])))
+      const client = yield* dialect(server, { requestTimeout: "3 seconds" })
+      yield* client.questions
+      hangs = true
+      const stopped = yield* Effect.forkChild(client.questions, { startImmediately: true })
+      yield* Fiber.interrupt(stopped)
+      const late = yield* Effect.forkChild(Effect.flip(client.questions))
+      yield* TestClock.adjust("3 seconds")
+      assertFields(yield* Fiber.join(late), { _tag: "RequestTimeout", operation: "list questions", millis: 3000 })
+      hangs = false
+      yield* client.questions
+      assert.lengthOf(server.asked.filter(({ path }) => path === "/global/health"), 1)
+    }))
+
+  it.effect("is made again after a connection that broke", () =>
+    Effect.gen(function*() {
+      let isBroken = false
+      const server = connect(() => (isBroken ? Effect.fail(new Broken({ cause: new Error("reset") })) : json([])))
+      const client = yield* dialect(server)
+      yield* client.questions
+      isBroken = true
+      assertFields(yield* Effect.flip(client.questions), { _tag: "TransportError", reason: "reset" })
+      isBroken = false
+      yield* client.questions
+      assert.lengthOf(server.asked.filter(({ path }) => path === "/global/health"), 2)
     }))
 
   it.effect("is what `health` does, and counts", () =>
@@ -594,21 +771,14 @@ describe("the event stream", () => {
       yield* Fiber.interrupt(silent)
     }))
 
-  it.effect("asks for the health before each connection, and gives a server that hangs then two seconds", () =>
+  it.effect("asks for the health again after a connection that ended", () =>
     Effect.gen(function*() {
-      let hangs = false
-      const health = () => (hangs ? Effect.never : json({ healthy: true, version: "1.18.33" }))
-      const server = connect(() => new Response(""), health)
+      const server = connect(() => new Response(""))
       const client = yield* dialect(server)
       yield* Stream.runDrain(client.events)
       yield* Stream.runDrain(client.events)
       const both = ["/global/health", "/event"]
       assert.deepStrictEqual(server.asked.map(({ path }) => path), [...both, ...both])
-      hangs = true
-      const fiber = yield* Effect.forkChild(Effect.flip(Stream.runDrain(client.events)))
-      yield* TestClock.adjust("2 seconds")
-      assertFields(yield* Fiber.join(fiber), { _tag: "RequestTimeout", operation: "health", isRetryable: true })
-      assert.lengthOf(server.asked, 5)
     }))
 
   it.effect("does not ask a server for its health that answered since a connection to it was lost", () =>

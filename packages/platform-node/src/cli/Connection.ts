@@ -67,7 +67,8 @@ export const connect = Effect.fnUntraced(function*(
     Effect.orElseSucceed(() => false)
   )
   if (!isDirectory) return yield* usage(`there is no directory ${JSON.stringify(folder)}: choose another --directory`)
-  return yield* start({ directory: folder }, view)
+  // Named in each request: the server decodes its own working directory, so that one in `a%20b` would work in `a b` (1.18.33).
+  return { ...(yield* start({ directory: folder }, view)), directory: folder }
 })
 
 /** Starts a server for the duration of the scope, and tells of it. */

@@ -3,6 +3,7 @@
  */
 import * as Attachment from "@opencode-turn/core/Attachment"
 import { Client } from "@opencode-turn/core/Client"
+import { checkDirectory } from "@opencode-turn/core/EnsureSession"
 import { AssistantMessageId, ConversationId, makeId } from "@opencode-turn/core/Ids"
 import * as TurnOutput from "@opencode-turn/core/Output"
 import { parseModel, type PromptPart } from "@opencode-turn/core/Prompt"
@@ -106,7 +107,7 @@ const attempt = Effect.fnUntraced(function*(
 
   const turn = Effect.gen(function*() {
     const folder = yield* Effect.provide(
-      prepareSession(conversationId, rules),
+      prepareSession(conversationId, rules, flags.directory !== undefined),
       Connection.client(server, server.directory)
     ).pipe(TurnView.tellSilence(view.note(TurnView.silence)))
     return yield* TurnView.run(
@@ -225,18 +226,23 @@ const canAsk: Effect.Effect<boolean, never, Stdio.Stdio> = Effect.gen(function*(
  */
 const prepareSession = Effect.fnUntraced(function*(
   conversationId: ConversationId,
-  permission: ReturnType<typeof Permissions.rules>
+  permission: ReturnType<typeof Permissions.rules>,
+  isFolderNamed: boolean
 ) {
   const store = yield* SessionStore
   const client = yield* Client
   const sessionId = Option.getOrUndefined(yield* Effect.mapError(store.getSession(conversationId), fromError))
   if (sessionId === undefined) return undefined
-  const prepared = permission.length === 0
-    ? Connection.folderOf(sessionId)
-    : retrying(client.updateSession(sessionId, { permission })).pipe(
-      Effect.map(({ directory }) => directory),
-      // The turn makes a new one, with the rules.
-      Effect.catchTag("SessionNotFound", () => Effect.undefined)
-    )
-  return yield* Effect.mapError(prepared, fromError)
+  const prepared = Effect.gen(function*() {
+    if (isFolderNamed) yield* checkDirectory(sessionId)
+    const { directory } = yield* permission.length === 0
+      ? retrying(client.getSession(sessionId))
+      : retrying(client.updateSession(sessionId, { permission }))
+    return directory
+  })
+  return yield* prepared.pipe(
+    // The turn makes a new one, with the rules.
+    Effect.catchTag("SessionNotFound", () => Effect.undefined),
+    Effect.mapError(fromError)
+  )
 })
