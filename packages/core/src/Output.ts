@@ -20,6 +20,7 @@ import type * as SchemaAST from "effect/SchemaAST"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaRepresentation from "effect/SchemaRepresentation"
 import * as Exchange from "./Exchange.ts"
+import * as SchemaBounds from "./internal/SchemaBounds.ts"
 import type { WirePart } from "./Part.ts"
 import { InvalidInput, type OutputIssue } from "./TurnError.ts"
 
@@ -98,12 +99,15 @@ export const fromJsonSchema = Effect.fnUntraced(function*(
     return yield* notASchema("it is no JSON object")
   }
   const own: JsonSchema.JsonSchema = { ...jsonSchema }
+  const refusal = SchemaBounds.whyRefused(own)
+  if (refusal !== undefined) return yield* notASchema(refusal)
+  const patterns = new Map<string, string>()
   const schema = yield* Effect.catch(
     Effect.try({
       try: () =>
         SchemaRepresentation.fromJsonSchemaDocument(JsonSchema.fromSchemaDraft2020_12(own), {
           patterns: "apply",
-          onEnter: checkKeywords
+          onEnter: (schema) => withGuards(checkKeywords(schema), patterns)
         }),
       catch: (cause) => (Predicate.isError(cause) ? cause.message : "it is no JSON Schema")
     }),
@@ -111,7 +115,7 @@ export const fromJsonSchema = Effect.fnUntraced(function*(
   )
   // What is imported is made of built-in schemas, which need no services. It has an index signature wherever it allows further
   // properties, so that any other one is too much.
-  return make(own, Schema.make<Schema.Codec<unknown>>(schema.ast), { onExcessProperty: "error" })
+  return make(own, Schema.make<Schema.Codec<unknown>>(schema.ast), { onExcessProperty: "error" }, patterns)
 })
 
 /**
@@ -182,7 +186,8 @@ export const issue = (message: string): Issues => [{ path: "", message }]
 const make = <A>(
   jsonSchema: JsonSchema.JsonSchema,
   codec: Schema.Codec<A, unknown>,
-  options?: Pick<SchemaAST.ParseOptions, "onExcessProperty">
+  options?: Pick<SchemaAST.ParseOptions, "onExcessProperty">,
+  patterns?: ReadonlyMap<string, string>
 ): Output<A> => {
   const decode = Schema.decodeUnknownEffect(codec, { ...options, errors: "all" })
   const encode = Schema.encodeEffect(codec)
@@ -191,7 +196,10 @@ const make = <A>(
     jsonSchema,
     decode: Effect.fnUntraced(function*(sent) {
       const given = isWrapped && isWrapper(sent) ? sent.value : sent
-      const value = yield* Effect.mapError(decode(given), ({ issue }) => toIssues(issue))
+      if (SchemaBounds.isTooDeep(given)) {
+        return yield* Effect.fail(issue(`it is nested more than ${SchemaBounds.maxDepth} levels deep`))
+      }
+      const value = yield* Effect.mapError(decode(given), ({ issue }) => toIssues(issue, patterns))
       // A schema that cannot go back leaves the JSON as it came.
       const json = yield* Effect.orElseSucceed(encode(value), () => given)
       return { value, json: JSON.stringify(json, undefined, 2) }
@@ -206,6 +214,25 @@ const checkKeywords = (schema: JsonSchema.JsonSchema): JsonSchema.JsonSchema => 
     throw new Error(toIssues(issue.issue).map(({ message, path }) => `${path}: ${message}`).join("; "))
   }
   return schema
+}
+
+/** The patterns so that a long text cannot hold up everything else; `patterns` gives the words of a pattern for its guarded form. */
+const withGuards = (schema: JsonSchema.JsonSchema, patterns: Map<string, string>): JsonSchema.JsonSchema => {
+  const guard = (pattern: string): string => {
+    const guarded = SchemaBounds.guarded(pattern)
+    if (guarded !== pattern) patterns.set(guarded, pattern)
+    return guarded
+  }
+  const { pattern, patternProperties } = schema
+  return {
+    ...schema,
+    ...(Predicate.isString(pattern) && { pattern: guard(pattern) }),
+    ...(Predicate.isObject(patternProperties) && {
+      patternProperties: Object.fromEntries(
+        Object.entries(patternProperties).map(([pattern, schema]) => [guard(pattern), schema])
+      )
+    })
+  }
 }
 
 const TypeName = Schema.Literals(["array", "boolean", "integer", "null", "number", "object", "string"])
@@ -266,16 +293,26 @@ const fromText = (parts: ReadonlyArray<WirePart>): Effect.Effect<unknown, Issues
     : Effect.mapError(decodeJson(withoutFence(text)), () => issue("it is no JSON"))
 }
 
-const toIssues = (failed: SchemaIssue.Issue): Issues => {
-  const issues = format(failed).issues.map(({ message, path }): OutputIssue => ({
-    path: (path ?? []).reduce<string>((before, segment) => {
+/** As many as help: the agent reads them, and they are stored. */
+const maxIssues = 20
+const maxIssueLength = 500
+
+const toIssues = (failed: SchemaIssue.Issue, patterns: ReadonlyMap<string, string> = new Map()): Issues => {
+  const { issues } = format(failed)
+  const told = issues.slice(0, maxIssues).map(({ message, path }): OutputIssue => ({
+    path: cut((path ?? []).reduce<string>((before, segment) => {
       const key = Predicate.isObject(segment) && "key" in segment ? segment.key : segment
       return typeof key === "number" ? `${before}[${key}]` : before === "" ? String(key) : `${before}.${String(key)}`
-    }, ""),
-    message
+    }, "")),
+    message: cut([...patterns].reduce((before, [guarded, pattern]) => before.replaceAll(guarded, pattern), message))
   }))
-  return Arr.isReadonlyArrayNonEmpty(issues) ? issues : issue("it does not fit")
+  const rest = issues.length - told.length
+  const all = rest > 0 ? [...told, { path: "", message: `and ${rest} more` }] : told
+  return Arr.isReadonlyArrayNonEmpty(all) ? all : issue("it does not fit")
 }
+
+const cut = (text: string): string =>
+  text.length > maxIssueLength ? `${text.slice(0, maxIssueLength).toWellFormed()}…` : text
 
 const format = SchemaIssue.makeFormatterStandardSchemaV1()
 

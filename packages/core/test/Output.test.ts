@@ -22,6 +22,22 @@ const exchangeOf = (structured: unknown, ...parts: ReadonlyArray<WirePart>) =>
 const readText = (text: string) =>
   Output.read(Output.fromSchema(Person), exchangeOf(undefined, Make.text("prt_1", text)))
 
+const doubled = (combine: (half: object) => object) => ({
+  type: "object",
+  properties: { x: { $ref: "#/$defs/a0" } },
+  $defs: Object.fromEntries([
+    ...Array.from({ length: 20 }, (_, index) => [`a${index}`, combine({ $ref: `#/$defs/a${index + 1}` })]),
+    ["a20", { type: "string" }]
+  ])
+})
+const chained = (length: number) => ({
+  $ref: `#/$defs/a${length}`,
+  $defs: Object.fromEntries(Array.from({ length: length + 1 }, (_, index) => [
+    `a${index}`,
+    index === 0 ? { type: "string" } : { type: "array", items: { $ref: `#/$defs/a${index - 1}` } }
+  ]))
+})
+
 describe("a schema", () => {
   it("is sent as the JSON Schema of its JSON form", () => {
     const { jsonSchema } = Output.fromSchema(Person)
@@ -148,6 +164,118 @@ describe("a JSON Schema", () => {
       assert.deepStrictEqual((yield* Output.read(output, exchangeOf({ n: 1, of: "b" }))).value, { n: 1, of: "b" })
       const issues = yield* Effect.flip(Output.read(output, exchangeOf({ n: 0, of: "c" })))
       assert.sameMembers(issues.map(({ path }) => path), ["n", "of"])
+    }))
+
+  const hostile: ReadonlyArray<readonly [string, object, RegExp]> = [
+    ["refers to itself", { $ref: "#/$defs/a", $defs: { a: { $ref: "#/$defs/a" } } }, /leads back to itself/],
+    ["refers to its root", { type: "object", properties: { a: { $ref: "#" } } }, /leads back to itself/],
+    [
+      "refers to itself in a ring",
+      { $ref: "#/$defs/a", $defs: { a: { anyOf: [{ $ref: "#/$defs/b" }] }, b: { allOf: [{ $ref: "#/$defs/a" }] } } },
+      /leads back to itself/
+    ],
+    [
+      "refers to a part of what refers to it",
+      {
+        $ref: "#/$defs/a",
+        $defs: {
+          a: { type: "object", properties: { b: { items: { $ref: "#/$defs/a/properties/b" }, type: "array" } } }
+        }
+      },
+      /leads back to itself/
+    ],
+    [
+      "has no end through its fields",
+      {
+        $ref: "#/$defs/tree",
+        $defs: {
+          tree: { type: "object", properties: { children: { type: "array", items: { $ref: "#/$defs/tree" } } } }
+        }
+      },
+      /leads back to itself/
+    ],
+    [
+      "doubles with each field",
+      doubled((half) => ({ type: "object", properties: { l: half, r: half } })),
+      /more than 10000/
+    ],
+    ["doubles with each choice", doubled((half) => ({ anyOf: [half, half] })), /more than 10000/],
+    ["is nested through a chain of references", chained(5000), /nested more than 200 levels deep/],
+    [
+      "is nested without any",
+      Array.from({ length: 5000 }).reduce<object>((items) => ({ type: "array", items }), { type: "string" }),
+      /nested more than 200 levels deep/
+    ],
+    [
+      "has nested quantifiers",
+      { type: "object", properties: { a: { pattern: "^(a+)+$" } } },
+      /\(a\+\)\+.*quantifiers are nested/
+    ],
+    [
+      "has them for the names of fields",
+      { type: "object", propertyNames: { pattern: "(a|a)*b" } },
+      /quantifiers are nested/
+    ],
+    [
+      "has them in a pattern for fields",
+      { type: "object", patternProperties: { "^(a*)*$": {} }, additionalProperties: false },
+      /quantifiers are nested/
+    ]
+  ]
+  for (const [name, jsonSchema, expected] of hostile) {
+    it.effect(`that ${name} is refused`, () =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(Output.fromJsonSchema(jsonSchema))
+        assert.strictEqual(error._tag, "InvalidInput")
+        assert.match(error.message, expected)
+      }))
+  }
+
+  it.effect("runs a pattern on no text that would hold up everything else, and tells the pattern as it was given", () =>
+    Effect.gen(function*() {
+      for (
+        const [pattern, fits, long] of [
+          ["^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", "ada@example.com", `a@${".".repeat(100_000)}@`],
+          ["\\s+$", "a ", `${" ".repeat(200_000)}a`],
+          ["\\d+x|y", "12x", "1".repeat(200_000)]
+        ] as const
+      ) {
+        const output = yield* Output.fromJsonSchema({ type: "object", properties: { a: { type: "string", pattern } } })
+        assert.deepStrictEqual((yield* output.decode({ a: fits })).value, { a: fits })
+        const issues = yield* Effect.flip(output.decode({ a: long }))
+        assert.deepStrictEqual(issues, [{ path: "a", message: `Expected a string matching the RegExp ${pattern}` }])
+      }
+    }))
+
+  it.effect("takes an answer that is nested too deep for one that does not fit", () =>
+    Effect.gen(function*() {
+      const deep = Array.from({ length: 100_000 }).reduce<unknown>((inner) => ({ inner }), 1)
+      const outputs = [yield* Output.fromJsonSchema({ type: "object" }), Output.unchecked({ type: "object" })]
+      for (const output of outputs) {
+        const issues = yield* Effect.flip(Output.read(output, exchangeOf(deep)))
+        assert.deepStrictEqual(issues, [{ path: "", message: "it is nested more than 200 levels deep" }])
+      }
+      const text = `${"[".repeat(100_000)}${"]".repeat(100_000)}`
+      const issues = yield* Effect.flip(
+        Output.read(Output.unchecked({ type: "array" }), exchangeOf(undefined, Make.text("prt_1", text)))
+      )
+      assert.deepStrictEqual(issues, [{ path: "", message: "it is nested more than 200 levels deep" }])
+    }))
+
+  it.effect("tells of thousands of issues the first ones, and how many more there are", () =>
+    Effect.gen(function*() {
+      const output = yield* Output.fromJsonSchema({ type: "array", items: { type: "integer" } })
+      const issues = yield* Effect.flip(output.decode(Array.from({ length: 5000 }, () => "x".repeat(1000))))
+      assert.lengthOf(issues, 21)
+      assert.deepStrictEqual(issues.at(-1), { path: "", message: "and 4980 more" })
+      assert.isBelow(JSON.stringify(issues).length, 20_000)
+      const named = yield* Output.fromJsonSchema({
+        type: "object",
+        properties: {},
+        additionalProperties: { type: "integer" }
+      })
+      const [first] = yield* Effect.flip(named.decode({ ["k".repeat(100_000)]: "x" }))
+      assert.isBelow(first.path.length, 600)
     }))
 
   it.effect("refuses what it does not allow besides its properties, and only where it does not", () =>

@@ -190,7 +190,9 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const schema = `${yield* fs.makeTempDirectoryScoped()}/schema.json`
-      for (const text of ["[]", `{"type":"array","contains":{"type":"string"}}`]) {
+      const ring = `{"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}},"$ref":"#/$defs/a"}`
+      const slow = `{"type":"string","pattern":"^(a+)+$"}`
+      for (const text of ["[]", `{"type":"array","contains":{"type":"string"}}`, ring, slow]) {
         yield* fs.writeFileString(schema, text)
         const finished = yield* cli(["run", "--json", "--schema", schema, "hello"])
         assert.strictEqual(finished.code, 2)
