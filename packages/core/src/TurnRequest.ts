@@ -121,7 +121,7 @@ export const findAnswer = Effect.fnUntraced(function*(
   live.update((reply) => Exchange.merge(exchange, Reply.markGap(reply)))
   if (Exchange.isFinal(exchange)) return { exchange, isBusy: false }
   if (statuses.has(sessionId)) return { exchange: undefined, isBusy: false }
-  if (Exchange.isRefused(exchange)) return { exchange, isBusy: false }
+  if (Exchange.isFinalWhenIdle(exchange)) return { exchange, isBusy: false }
   if (exchange.isCurrent) return { exchange: undefined, isBusy: false }
   return yield* new TurnUnfinished({ sessionId, resumes: 0 })
 })

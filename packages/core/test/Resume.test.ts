@@ -14,6 +14,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Carrying from "./carrying.ts"
+import * as Driving from "./driving.ts"
 import * as Turns from "./turns.ts"
 
 const { ended, halfway, launch, leave, pass, takeOver } = Carrying
@@ -286,6 +287,22 @@ describe("the reply of a resumed turn", () => {
       yield* Fiber.interrupt(fiber)
       assert.deepInclude(yield* row, { status: "cancelled", content: "one two ", epoch: 2 })
       assert.lengthOf(yield* Turns.aborts, 1)
+    }))
+})
+
+/** The last message has its reason to end and no time of it: a server that is killed between the two leaves it so (1.18.33). */
+const withoutEnds = Driving.rewritten((body) =>
+  JSON.parse(JSON.stringify(body, (key, value) => (key === "completed" ? undefined : value)))
+)
+
+describe("an answer whose end the server was killed over", () => {
+  test("is read, and its prompt not posted again", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* leave([{ text: "All of it." }], { stage: "posted" })
+      yield* fake.fail({ method: "GET", path: /\/message$/ }, withoutEnds, Infinity)
+      const { value } = yield* ended(yield* resume(), 10_000)
+      yield* assertAnswered(value, { text: "All of it." })
     }))
 })
 
