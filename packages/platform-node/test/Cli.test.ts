@@ -65,7 +65,9 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       assert.deepStrictEqual(Object.keys(last), [
         "type",
         "status",
+        "finish",
         "text",
+        "isFallback",
         "output",
         "reasoning",
         "parts",
@@ -87,6 +89,8 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       assert.deepInclude(last, {
         type: "turn.finished",
         status: "completed",
+        finish: "stop",
+        isFallback: false,
         text: "I run it.\n\nIt said hi.",
         reasoning: "let me think",
         cost: 0.00004,

@@ -1,7 +1,9 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
-import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
+import { AssistantMessageId, ConversationId, MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
+import type { Part } from "@opencode-turn/core/Part"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { EmptyStream } from "@opencode-turn/core/TurnError"
 import * as Usage from "@opencode-turn/core/Usage"
 import { layerStore } from "@opencode-turn/platform-node/LiveLayer"
 import { Effect, FileSystem } from "effect"
@@ -45,6 +47,45 @@ const storeTurns = Effect.gen(function*() {
     ...content,
     status: "error",
     error: { tag: "Upstream", message: "APIError 400: no" }
+  })
+})
+
+/** An answer that was cut off, and one without words. */
+const storeEnds = Effect.gen(function*() {
+  const store = yield* SessionStore
+  const claim = (id: string) =>
+    store.claim({
+      id: AssistantMessageId.make(id),
+      conversationId: ConversationId.make("c1"),
+      prompt: [{ type: "text", text: "Say it." }]
+    })
+  const messageId = MessageId.make("msg_1")
+  const text: Part = { type: "text", id: PartId.make("prt_1"), messageId, text: "Half of", isComplete: true }
+  const thought: Part = { type: "reasoning", id: PartId.make("prt_2"), messageId, text: "Hm.", isComplete: true }
+  const first = yield* claim("asm_1")
+  yield* store.finalize(first.id, first.epoch, {
+    status: "completed",
+    content: "Half of",
+    finish: "length",
+    parts: [text],
+    usage: Usage.zero,
+    error: null
+  })
+  const second = yield* claim("asm_2")
+  const error = new EmptyStream({
+    sessionId: SessionId.make("ses_1"),
+    finish: "stop",
+    hasReasoning: true,
+    tools: []
+  })
+  yield* store.finalize(second.id, second.epoch, {
+    status: "error",
+    content: "Sorry.",
+    isFallback: true,
+    finish: "stop",
+    parts: [thought],
+    usage: Usage.zero,
+    error: { tag: error._tag, message: error.message }
   })
 })
 
@@ -274,6 +315,35 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       assert.deepStrictEqual(jsonLines(yield* cli(["prune", "--json", "--older-than", "1 d"], { env })), [
         { type: "pruned", count: 0 }
       ])
+    }))
+
+  it.effect("tells why an answer ended, and the agent's words from those in their place, wherever a turn is shown", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const database = `${yield* fs.makeTempDirectoryScoped()}/turns.db`
+      const env = { OPENCODE_TURN_DATABASE: database }
+      yield* Effect.provide(storeEnds, layerStore(database))
+
+      const listed = yield* cli(["list"], { env })
+      assert.match(listed.stdout, /^asm_2 +error +c1 .*\nasm_1 +completed \(length\) +c1 /)
+      const [second, first] = jsonLines(yield* cli(["list", "--json"], { env }))
+      assert.deepInclude(first ?? {}, { finish: "length", text: "Half of", isFallback: false })
+      assert.deepInclude(second ?? {}, { finish: "stop", text: "Sorry.", isFallback: true })
+
+      const shown = yield* cli(["show", "c1"], { env })
+      assert.match(shown.stdout, /\nHalf of\ncompleted · finish length · /)
+      assert.match(shown.stdout, /\n\[no words of the agent\] Sorry\.\nerror EmptyStream: .*\nerror · finish stop · /)
+      const [shownFirst, shownSecond] = jsonLines(yield* cli(["show", "--json", "c1"], { env }))
+      assert.deepStrictEqual([shownFirst, shownSecond], [first, second])
+
+      const watched = yield* cli(["watch", "asm_1"], { env })
+      assert.deepStrictEqual([watched.code, watched.stdout], [0, "Half of\n"])
+      assert.match(watched.stderr, /The answer was cut off at the output limit \(length\)\.\ncompleted · /)
+      const silent = yield* cli(["watch", "asm_2"], { env })
+      assert.deepStrictEqual([silent.code, silent.stdout], [1, ""])
+      assert.notInclude(silent.stderr, "Sorry")
+      const last = jsonLines(yield* cli(["watch", "--json", "asm_2"], { env })).at(-1)
+      assert.deepInclude(last ?? {}, { status: "error", finish: "stop", text: "", isFallback: true })
     }))
 
   it.effect("makes no database where there is nothing to look at", () =>

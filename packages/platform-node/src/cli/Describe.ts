@@ -3,6 +3,7 @@
  */
 import type { Todo, ToolPart } from "@opencode-turn/core/Part"
 import type { PromptPart } from "@opencode-turn/core/Prompt"
+import type { Retry } from "@opencode-turn/core/Reply"
 import type { Usage } from "@opencode-turn/core/Usage"
 import * as Predicate from "effect/Predicate"
 import { fit, line } from "../internal/TerminalText.ts"
@@ -53,11 +54,15 @@ export const describeTool = (part: ToolPart, width: number, elapsedMillis?: numb
     case "completed":
       return `${fit(`✓ ${what}`, width - took.length)}${took}`
     case "error":
-      return `${fit(`✗ ${what}`, width)}: ${line(part.error ?? "it failed")}`
+      return `${fit(`✗ ${what}`, width)}: ${line(part.error?.trim() || "it failed")}`
     default:
       return `${fit(`● ${what}`, width - elapsed.length)}${elapsed}`
   }
 }
+
+/** That the model is asked again, and why, where the server says so. */
+export const describeRetry = ({ attempt, message }: Retry): string =>
+  `↻ the model failed (attempt ${attempt}), it is asked again${message.trim() === "" ? "" : `: ${line(message)}`}`
 
 /** An item of the to-do list, with a box that shows its status. */
 export const describeTodo = (todo: Todo): string => `${todoMarks[todo.status]} ${line(todo.content)}`

@@ -22,6 +22,8 @@ export interface Ending extends
     | "messageId"
     | "promptId"
     | "content"
+    | "isFallback"
+    | "finish"
     | "output"
     | "reply"
     | "subagents"
@@ -36,7 +38,8 @@ export interface Ending extends
 
 /** The end that a stored message tells of. */
 export const fromStored = (message: StoredMessage): Ending => {
-  const { content, conversationId, createdMillis, error, finishedMillis, id, parts, request, subagents } = message
+  const { content, conversationId, createdMillis, error, finish, finishedMillis, id, isFallback } = message
+  const { parts, request, subagents } = message
   const usage = usageOf(message)
   const sessionId = request?.sessionId
   const promptId = request?.prompt.ids?.promptId
@@ -48,6 +51,8 @@ export const fromStored = (message: StoredMessage): Ending => {
     messageId: id,
     promptId,
     content,
+    isFallback,
+    finish: finish ?? undefined,
     output: message.status === "completed" && hasValue(message)
       ? Option.getOrUndefined(decodeJson(content))
       : undefined,

@@ -1,7 +1,7 @@
 /**
  * How a command ends other than well: an exit code, and one line for standard error.
  */
-import { BudgetExceeded, Upstream } from "@opencode-turn/core/TurnError"
+import { BudgetExceeded, EmptyStream, Upstream } from "@opencode-turn/core/TurnError"
 import * as Schema from "effect/Schema"
 import { describeCost } from "./Describe.ts"
 
@@ -58,6 +58,8 @@ const dollars = /\$(\d{1,20}(?:\.\d{1,20})?(?:e[-+]?\d{1,4})?)/g
 
 const toCost = (_: string, dollars: string): string => describeCost(Number(dollars))
 
+const again = "Send the prompt again, or begin another --conversation"
+
 const adviceFor = (error: Told): string | undefined => {
   switch (error._tag) {
     case "TransportError":
@@ -78,10 +80,13 @@ const adviceFor = (error: Told): string | undefined => {
     case "UnknownRequest":
       return "opencode-turn asks lists those that wait for an answer"
     case "EmptyStream":
+      return error instanceof EmptyStream && error.finish === "length"
+        ? "Ask for a shorter answer, or give the model a higher output limit"
+        : again
     case "StaleSession":
     case "TurnTimeout":
     case "TurnUnfinished":
-      return "Send the prompt again, or begin another --conversation"
+      return again
     default:
       return undefined
   }

@@ -68,8 +68,9 @@ export const fromWait = (waiting: StoredMessage, running: StoredMessage | undefi
 
 /**
  * The last line of a turn. Every key is always there; what was not reached is `null`, and so are the changed files of a turn that
- * is read from the store, which does not keep them. `cost` and `tokens` are the total of `usage`, `output` is the value of
- * `--schema`.
+ * is read from the store, which does not keep them. `text` is what the agent said, and nothing else: `isFallback` says that the stored
+ * content holds other words in its place. `finish` is why the answer ended, in the server's word. `cost` and `tokens` are the total of
+ * `usage`, `output` is the value of `--schema`.
  */
 export const fromEnding = (ending: Ending): string => {
   const { parts, reasoning, text, todos, tools } = ending.reply
@@ -77,7 +78,9 @@ export const fromEnding = (ending: Ending): string => {
   return encode({
     type: "turn.finished",
     status: ending.status,
+    finish: ending.finish ?? null,
     text,
+    isFallback: ending.isFallback,
     output: ending.output ?? null,
     reasoning,
     parts,
@@ -102,7 +105,9 @@ export const fromFailure = (failure: Failure, conversation: string | undefined):
   return encode({
     type: "turn.finished",
     status: "failed",
+    finish: null,
     text: "",
+    isFallback: false,
     output: null,
     reasoning: "",
     parts: [],
@@ -121,7 +126,7 @@ export const fromFailure = (failure: Failure, conversation: string | undefined):
   })
 }
 
-/** The line of a stored message. */
+/** The line of a stored message. Its `text` is the stored content, which is not the agent's where it `isFallback`. */
 export const fromStored = (message: StoredMessage, type: "message" | "snapshot" = "message"): string =>
   encode({
     type,
@@ -129,8 +134,10 @@ export const fromStored = (message: StoredMessage, type: "message" | "snapshot" 
     conversationId: message.conversationId,
     sessionId: message.request?.sessionId ?? null,
     status: message.status,
+    finish: message.finish,
     prompt: message.prompt,
     text: message.content,
+    isFallback: message.isFallback,
     parts: message.parts,
     ...fromUsage(message.usage),
     subagents: message.subagents.map(fromSubagent),

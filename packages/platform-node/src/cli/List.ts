@@ -43,13 +43,22 @@ export const list = Effect.fnUntraced(
 
 // internal
 
-const cells = ({ conversationId, createdMillis, id, prompt, status }: StoredMessage, nowMillis: number) => [
-  line(id),
-  status,
-  fit(conversationId, 30),
-  describeAge(nowMillis - createdMillis),
-  line(describePrompt(prompt))
-]
+const cells = (message: StoredMessage, nowMillis: number) => {
+  const { conversationId, createdMillis, id, prompt } = message
+  return [
+    line(id),
+    describeStatus(message),
+    fit(conversationId, 30),
+    describeAge(nowMillis - createdMillis),
+    line(describePrompt(prompt))
+  ]
+}
+
+/** With the reason of the end, where a completed answer was not ended by the agent. */
+const describeStatus = ({ draft, finish, status }: StoredMessage): string => {
+  const isUsual = finish === null || finish === "stop" || (finish === "tool-calls" && draft?.outputSchema !== undefined)
+  return status !== "completed" || isUsual ? status : `${status} (${line(finish)})`
+}
 
 /** All columns but the last are as wide as their widest cell; the last gets what is left. */
 const table = (rows: ReadonlyArray<ReadonlyArray<string>>, columns: number): string => {

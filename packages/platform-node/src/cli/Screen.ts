@@ -13,7 +13,7 @@ import type { Part, ToolPart } from "@opencode-turn/core/Part"
 import * as Reply from "@opencode-turn/core/Reply"
 import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
 import { escapeJson, line } from "../internal/TerminalText.ts"
-import { describeTodo, describeTool } from "./Describe.ts"
+import { describeRetry, describeTodo, describeTool } from "./Describe.ts"
 import type { Ending } from "./Ending.ts"
 import * as ScreenAnswer from "./ScreenAnswer.ts"
 import { aside, chain, closeAnswer, closeLine, lines, row, type Screen, type Step } from "./ScreenState.ts"
@@ -48,10 +48,8 @@ export const update = (self: Screen, update: ReplyUpdate): Step => {
     // It is the turn's end, which says so.
     case "Failed":
       return [self, []]
-    case "Retrying": {
-      const { attempt, message } = update.retry
-      return lines(self, [`↻ the model failed (attempt ${attempt}), it is asked again: ${line(message)}`])
-    }
+    case "Retrying":
+      return lines(self, [describeRetry(update.retry)])
     case "SubagentUpdate":
       return ScreenSubagents.update(self, update.sessionId, update.update)
     case "SubagentChanged":

@@ -21,11 +21,11 @@ import type { PartId, SessionId } from "@opencode-turn/core/Ids"
 import type { Part } from "@opencode-turn/core/Part"
 import type { SessionUpdate } from "@opencode-turn/core/ReplyUpdate"
 import type { Subagent, SubagentStatus } from "@opencode-turn/core/Subagent"
-import { isAborted } from "@opencode-turn/core/Upstream"
+import { describe, isAborted, type UpstreamFailure } from "@opencode-turn/core/Upstream"
 import { zero } from "@opencode-turn/core/Usage"
 import { describeAsk, nameAsk, titleOf } from "../internal/AskText.ts"
 import { fit, line } from "../internal/TerminalText.ts"
-import { describeCost, describeTodo, describeTool } from "./Describe.ts"
+import { describeCost, describeRetry, describeTodo, describeTool } from "./Describe.ts"
 import { chain, lines, type Place, row, type Screen, type ShownSubagent, type Step, widthAt } from "./ScreenState.ts"
 
 /** A subagent was opened, became known to its tool, or ended. */
@@ -67,12 +67,12 @@ export const update = (self: Screen, sessionId: SessionId, update: SessionUpdate
       return [known.said?.id === update.partId ? put(self, { ...known, said: undefined }) : self, []]
     case "TodosChanged":
       return say(self, known, update.todos.map((todo) => `  ${describeTodo(todo)}`))
-    case "Retrying": {
-      const { attempt, message } = update.retry
-      return say(self, known, [`↻ the model failed (attempt ${attempt}), it is asked again: ${line(message)}`])
-    }
+    case "Retrying":
+      return say(self, known, [describeRetry(update.retry)])
     case "Failed":
-      return isAborted(update.failure) ? [self, []] : say(self, known, [`✗ it failed: ${line(update.failure.message)}`])
+      return isAborted(update.failure)
+        ? [self, []]
+        : say(self, known, [`✗ it failed: ${line(reasonOf(update.failure))}`])
   }
 }
 
@@ -107,6 +107,10 @@ export const restore = (self: Screen, subagents: ReadonlyArray<Subagent>): Step 
 }
 
 // internal
+
+/** The server's words; a message that is only the name of the error is none. */
+const reasonOf = (failure: UpstreamFailure): string =>
+  failure.message.trim() === "" || failure.message === failure.name ? describe(failure) : failure.message
 
 const put = (self: Screen, known: ShownSubagent): Screen => ({
   ...self,

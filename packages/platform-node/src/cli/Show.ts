@@ -57,10 +57,11 @@ export const show = Effect.fnUntraced(
 // internal
 
 const describe = (message: StoredMessage): string => {
-  const { content, createdMillis, error, finishedMillis, parts, status, subagents, usage } = message
+  const { content, createdMillis, error, finish, finishedMillis, isFallback, parts, status, subagents, usage } = message
   const toolCount = parts.filter((part) => part.type === "tool").length
   const facts = [
     status,
+    ...(finish === null ? [] : [`finish ${line(finish)}`]),
     new Date(createdMillis).toISOString(),
     ...(finishedMillis === null ? [] : [describeDuration(finishedMillis - createdMillis)]),
     `${toolCount} ${toolCount === 1 ? "tool" : "tools"}`,
@@ -70,7 +71,7 @@ const describe = (message: StoredMessage): string => {
   ]
   return [
     sanitize(describePrompt(message.prompt)).replaceAll(/^/gm, "> "),
-    ...(content === "" ? [] : [sanitize(content)]),
+    ...(content === "" ? [] : [`${isFallback ? "[no words of the agent] " : ""}${sanitize(content)}`]),
     ...(error === null ? [] : [`error ${line(error.tag)}: ${line(error.message)}`]),
     `${facts.join(" · ")}\n`
   ].join("\n")

@@ -1,5 +1,6 @@
 /**
- * What a turn came to, for people: its changes, its to-do list, and one line with all that is counted.
+ * What a turn came to, for people: its changes, its to-do list, why the answer ended if not by itself, and one line with all that is
+ * counted.
  */
 import type { Artifact } from "@opencode-turn/core/Artifact"
 import { fit, line } from "../internal/TerminalText.ts"
@@ -9,13 +10,22 @@ import type { Ending } from "./Ending.ts"
 /** What of an ending is summed up. */
 export type Summarized = Pick<
   Ending,
-  "status" | "conversationId" | "durationMillis" | "reply" | "usage" | "subagents" | "artifacts"
+  | "status"
+  | "conversationId"
+  | "durationMillis"
+  | "finish"
+  | "output"
+  | "reply"
+  | "usage"
+  | "subagents"
+  | "artifacts"
 >
 
 /** Everything, the line of {@link describeResult} last. */
 export const summary = (ending: Summarized, width: number): ReadonlyArray<string> => [
   ...describeFiles(ending),
   ...describeTodos(ending).map((text) => fit(text, width)),
+  ...describeFinish(ending),
   describeResult(ending)
 ]
 
@@ -30,6 +40,19 @@ export const describeResult = (ending: Summarized): string =>
   ].join(" · ")
 
 // internal
+
+/** A value ends with the call of the tool that takes it. */
+const describeFinish = ({ finish, output }: Summarized): ReadonlyArray<string> =>
+  finish === undefined || finish === "stop" || (finish === "tool-calls" && output !== undefined)
+    ? []
+    : [`${finishes.get(finish) ?? "The provider ended the answer for another reason"} (${line(finish)}).`]
+
+const finishes: ReadonlyMap<string, string> = new Map([
+  ["length", "The answer was cut off at the output limit"],
+  ["content-filter", "The provider's content filter stopped the answer"],
+  ["tool-calls", "The agent stopped at a tool call"],
+  ["error", "The provider ended the answer with an error"]
+])
 
 const describeCosts = ({ subagents, usage: { root, subagents: theirs, total } }: Summarized): string => {
   const cost = describeCost(total.cost)

@@ -1,8 +1,8 @@
 import { describe, failed } from "#cli/Failure"
 import { assert, it } from "@effect/vitest"
-import { RequestId } from "@opencode-turn/core/Ids"
+import { RequestId, SessionId } from "@opencode-turn/core/Ids"
 import { UnknownRequest } from "@opencode-turn/core/StoredAsk"
-import { BudgetExceeded, HumanTimeout, TurnTimeout } from "@opencode-turn/core/TurnError"
+import { BudgetExceeded, EmptyStream, HumanTimeout, TurnTimeout } from "@opencode-turn/core/TurnError"
 
 const exceeded = (limit: BudgetExceeded["limit"], value: number, allowed: number) =>
   describe(new BudgetExceeded({ limit, value, allowed }))
@@ -42,6 +42,15 @@ it("tells how long nobody answered, and where the requests are listed", () => {
   const requestId = RequestId.make("per_1")
   assert.match(describe(new HumanTimeout({ requestId, millis: 600_000 })), /nobody answered per_1 within 600 s/)
   assert.match(describe(new UnknownRequest({ requestId })), /no request per_1\. opencode-turn asks/)
+})
+
+it("tells what to do about an answer without words", () => {
+  const silent = { sessionId: SessionId.make("ses_1"), hasReasoning: false, tools: [] }
+  assert.match(
+    describe(new EmptyStream({ ...silent, finish: "stop" })),
+    /without a word \(stop\)\. Send the prompt again/
+  )
+  assert.match(describe(new EmptyStream({ ...silent, finish: "length" })), /\(length\)\. .*output limit$/)
 })
 
 it("tells of other errors what they say", () => {

@@ -107,6 +107,13 @@ it("ends with the value, the split of the usage, and the changed files without t
   )
 })
 
+it("tells the agent's words from those that are shown in their place, and why the answer ended", () => {
+  const ended = JSON.parse(JsonLines.fromEnding({ ...result("completed"), finish: "length" }))
+  assert.deepInclude(ended, { status: "completed", finish: "length", text: "", isFallback: false })
+  const fallback = { ...result("error"), content: "Sorry.", isFallback: true }
+  assert.deepInclude(JSON.parse(JsonLines.fromEnding(fallback)), { finish: null, text: "", isFallback: true })
+})
+
 it("ends with the same keys whether there was a turn or not", () => {
   const failure = JSON.parse(JsonLines.fromFailure(usage("no"), undefined))
   const ended = JSON.parse(JsonLines.fromEnding(result("failed")))

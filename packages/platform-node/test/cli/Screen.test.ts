@@ -133,6 +133,20 @@ it("says which text is taken back, and begins the next one on a line of its own"
   }
 })
 
+const retrying = (message: string): ReplyUpdate => ({
+  _tag: "Retrying",
+  retry: { attempt: 1, message, nextMillis: 0 }
+})
+
+it("says no more of a failure than the server did", () => {
+  const again = "↻ the model failed (attempt 1), it is asked again"
+  assert.strictEqual(play(piped, [retrying(""), retrying("reset")]).progress, `${again}\n${again}: reset\n`)
+  assert.strictEqual(
+    play(piped, [changed(tool({ status: "error", error: " " }))]).progress,
+    "✗ bash echo hi: it failed\n"
+  )
+})
+
 it("says nothing of parts that are taken back before they showed text", () => {
   const { both } = play(piped, [
     changed(textPart("prt_1", "", false)),

@@ -67,6 +67,25 @@ it("lists at most 20 files, and says on one line what is not known", () => {
   ])
 })
 
+const linesOfEnd = (finish: string | undefined, output?: unknown) =>
+  Summary.summary({ ...completed, finish, output }, 80).slice(0, -1)
+
+it("says why the answer ended, unless the agent ended it or gave its value", () => {
+  assert.deepStrictEqual(linesOfEnd(undefined), [])
+  assert.deepStrictEqual(linesOfEnd("stop"), [])
+  assert.deepStrictEqual(linesOfEnd("tool-calls", { n: 1 }), [])
+  assert.deepStrictEqual(linesOfEnd("length", { n: 1 }), ["The answer was cut off at the output limit (length)."])
+  assert.deepStrictEqual(linesOfEnd("length"), ["The answer was cut off at the output limit (length)."])
+  assert.deepStrictEqual(linesOfEnd("content-filter"), [
+    "The provider's content filter stopped the answer (content-filter)."
+  ])
+  assert.deepStrictEqual(linesOfEnd("tool-calls"), ["The agent stopped at a tool call (tool-calls)."])
+  assert.deepStrictEqual(linesOfEnd("error"), ["The provider ended the answer with an error (error)."])
+  assert.deepStrictEqual(linesOfEnd("no\u001b[2J\nquota"), [
+    "The provider ended the answer for another reason (no␛[2J quota)."
+  ])
+})
+
 const linesOf = (...statuses: ReadonlyArray<"pending" | "in_progress" | "completed" | "cancelled">) => {
   const todos = statuses.map((status, index) => ({ content: `item ${index}`, status }))
   return Summary.summary({ ...completed, reply: { ...completed.reply, todos } }, 80).slice(0, -1)
