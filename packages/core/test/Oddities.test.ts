@@ -118,10 +118,11 @@ const casesOf = (kind: "events" | "messages"): ReadonlyArray<Case> => {
   )
 }
 
+/** A refusal says what was refused, in the words of the fields that are odd. */
 const outcome = (turn: TurnResult | undefined) => ({
   status: turn?.status,
   text: turn?.content,
-  error: turn?.error?.message
+  error: turn?.error?._tag === "Refused" ? turn.error._tag : turn?.error?.message
 })
 
 /** The cases whose turn neither ended as the recorded one nor names the odd field, or after which the next turn fails. */

@@ -1,5 +1,6 @@
 /** A server that answers every prompt with a recorded turn, under the ids of that prompt, and may tell or store it oddly. */
 import * as Client from "@opencode-turn/core/Client"
+import * as HumanGate from "@opencode-turn/core/HumanGate"
 import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import { runTurn } from "@opencode-turn/core/Turn"
@@ -86,6 +87,7 @@ export const makeServer = (recording: Recording, told: Told) => {
           stream: Stream.concat(hello, Stream.fromQueue(queue))
         }
       }
+      if (path === "/path") return FakeHttp.json(200, { directory: recordedDirectory(recording) })
       if (path === "/session/status") return FakeHttp.json(200, {})
       if (method === "POST" && path.endsWith("/prompt_async")) {
         answer(body)
@@ -107,7 +109,11 @@ export const makeServer = (recording: Recording, told: Told) => {
 
 /** The turn, and how long it took by the clock. */
 const turn = Effect.fnUntraced(function*(messageId: string) {
-  const fiber = yield* Effect.forkChild(runTurn({ conversationId: "c", messageId, prompt: "go" }))
+  const fiber = yield* runTurn({ conversationId: "c", messageId, prompt: "go" }).pipe(
+    // The recordings have one prompt: nobody gives a reason that the agent would have to be told.
+    Effect.provideService(HumanGate.HumanGate, () => Effect.succeed({ _tag: "Reject" })),
+    Effect.forkChild
+  )
   // What does not wait for the clock is over soon; a turn that waits for it gets an hour.
   for (let yields = 0; yields < 2000 && fiber.pollUnsafe() === undefined; yields++) yield* Effect.yieldNow
   for (let second = 0; second < 3600 && fiber.pollUnsafe() === undefined; second++) yield* TestClock.adjust("1 second")
@@ -145,6 +151,10 @@ export const runTwice = Effect.fnUntraced(function*(recording: Recording, told: 
     ))
   )
 })
+
+/** The folder that the recorded sessions were in, however their events are told. */
+const recordedDirectory = ({ events }: Recording): string =>
+  /"directory":"([^"]*)"/.exec(JSON.stringify(events))?.[1] ?? "/"
 
 const directory = new URL("./fixtures/", import.meta.url)
 
