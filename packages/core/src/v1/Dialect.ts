@@ -49,6 +49,7 @@ import {
 import * as Contained from "../Contained.ts"
 import type { Dialect, Health, MessagePage } from "../Dialect.ts"
 import { SessionId } from "../Ids.ts"
+import * as Redaction from "../internal/Redaction.ts"
 import type { Message } from "../Message.ts"
 import { makeDecoder } from "./Events.ts"
 import { each } from "./Lenient.ts"
@@ -82,7 +83,9 @@ export const make = Effect.fnUntraced(function*(
   options: Options
 ): Effect.fn.Return<Dialect, never, HttpClient.HttpClient> {
   const http = yield* HttpClient.HttpClient
-  const { baseUrl, origin, password } = addressOf(options)
+  const { baseUrl, inUrl, origin, password } = addressOf(options)
+  // One that is not used is a secret all the same.
+  const redaction = Redaction.make([options.password, inUrl])
   const timeoutMillis = Duration.toMillis(Duration.fromInputUnsafe(options.requestTimeout ?? "30 seconds"))
   const { directory } = options
   const ownHeader = directory === undefined ? {} : directoryHeader(directory)
@@ -115,7 +118,7 @@ export const make = Effect.fnUntraced(function*(
         ),
         // An interrupted request tells nothing about the connection.
         Effect.tapError(() => lost),
-        Effect.mapError((error) => toTransportError(operation, origin, error, isKnown))
+        Effect.mapError((error) => toTransportError(operation, origin, error, isKnown, redaction.text))
       )).pipe(
         Effect.filterOrFail(
           (response) => response.status !== 401 && response.status !== 403,
@@ -134,7 +137,10 @@ export const make = Effect.fnUntraced(function*(
 
   /** The body as text of a success; otherwise the error that the server described. */
   const read = Effect.fnUntraced(function*(operation: string, response: HttpClientResponse.HttpClientResponse) {
-    const body = yield* Effect.mapError(response.text, (error) => toTransportError(operation, origin, error, true))
+    const body = yield* Effect.mapError(
+      response.text,
+      (error) => toTransportError(operation, origin, error, true, redaction.text)
+    )
     // A page instead of an answer is another server's, or OpenCode's own for a route that it does not have. With any other
     // status it is a proxy's, and may be worth another try.
     if (isHtml(response) && (response.status === 200 || response.status === 404)) {
@@ -143,7 +149,7 @@ export const make = Effect.fnUntraced(function*(
     if (response.status < 200 || response.status >= 300) {
       const scheme = otherScheme(response.status, body)
       return yield* scheme === undefined
-        ? toStatusError(operation, response.status, body)
+        ? toStatusError(operation, response.status, body, redaction.text)
         : new TransportError({ operation, origin, reason: scheme })
     }
     return body
@@ -165,7 +171,7 @@ export const make = Effect.fnUntraced(function*(
       return yield* new UnsupportedServer({ origin, seen: "something else than OpenCode's health" })
     }
     if (!isSupported(health.version)) {
-      return yield* new UnsupportedServer({ origin, seen: `OpenCode ${health.version}` })
+      return yield* new UnsupportedServer({ origin, seen: redaction.text(`OpenCode ${health.version}`) })
     }
     isKnown = true
     return health
@@ -230,7 +236,7 @@ export const make = Effect.fnUntraced(function*(
   const oneMessage = Effect.fnUntraced(function*(operation: string, body: string, within: Wire.Within) {
     const message = Wire.toMessage(yield* json(operation, Schema.Record(Schema.String, Schema.Unknown), body), within)
     if (Option.isNone(message)) return yield* new DecodeError({ operation, reason: "info.id is missing" })
-    return message.value
+    return redaction.message(message.value)
   })
 
   /** A session that was reported as hard to read is not reported again with every page. */
@@ -322,7 +328,7 @@ export const make = Effect.fnUntraced(function*(
         )
         const page = Wire.toMessages(yield* json(operation, Schema.Array(Schema.Unknown), body), id)
         yield* reportUnread(id, operation, page)
-        return { ...page, before: Option.fromUndefinedOr(cursor) }
+        return { ...page, messages: page.messages.map(redaction.message), before: Option.fromUndefinedOr(cursor) }
       },
       (effect, id) => orSessionNotFound(id)(effect)
     ),
@@ -406,10 +412,10 @@ export const make = Effect.fnUntraced(function*(
       }
       const decoder = makeDecoder()
       return response.stream.pipe(
-        Stream.mapError((error): EventsError => toTransportError(operation, origin, error, true)),
+        Stream.mapError((error): EventsError => toTransportError(operation, origin, error, true, redaction.text)),
         Stream.mapArrayEffect((reads) =>
           Effect.try({
-            try: () => Arr.map(reads, decoder.push),
+            try: () => Arr.map(reads, (bytes) => decoder.push(bytes).map(redaction.event)),
             catch: () => new StreamLost({ origin, reason: "an event was larger than can be read" })
           })
         ),
@@ -501,7 +507,12 @@ const addressOf = (options: Options) => {
   const url = URL.canParse(options.baseUrl) ? new URL(options.baseUrl) : undefined
   // Not a URL: no request will leave, and what stands before an @ may be a password.
   if (url === undefined || url.host === "") {
-    return { baseUrl: "", origin: (options.baseUrl.split(/[?#]/, 1)[0] ?? "").split("@").at(-1) ?? "" }
+    return {
+      baseUrl: "",
+      inUrl: undefined,
+      password: undefined,
+      origin: (options.baseUrl.split(/[?#]/, 1)[0] ?? "").split("@").at(-1) ?? ""
+    }
   }
   // One with a malformed escape is taken as it is written.
   const decoded = Option.getOrElse(decodeUri(url.password), () => url.password)
@@ -509,6 +520,7 @@ const addressOf = (options: Options) => {
   return {
     baseUrl: `${url.origin}${withoutSlashes(url.pathname)}`,
     origin: url.origin,
+    inUrl,
     password: options.password ?? inUrl
   }
 }
@@ -580,9 +592,10 @@ const toTransportError = (
   operation: string,
   origin: string,
   { reason }: HttpClientError.HttpClientError,
-  isKnown: boolean
+  isKnown: boolean,
+  redact: (text: string) => string
 ): TransportError => {
-  const cause = causeOf(reason)
+  const cause = redact(causeOf(reason))
   return new TransportError({ operation, origin, reason: isKnown ? cause : schemeAdvice(origin, cause) ?? cause })
 }
 
@@ -629,16 +642,22 @@ const decodeError = Schema.decodeUnknownOption(WireError)
 const maxDetailLength = 300
 
 /** The server's shapes: `{name, data: {message}}`, `{_tag, message?}`, or no JSON at all (1.18.33). */
-const toStatusError = (operation: string, status: number, body: string): StatusError => {
+const toStatusError = (
+  operation: string,
+  status: number,
+  body: string,
+  redact: (text: string) => string
+): StatusError => {
   const error = Option.getOrUndefined(decodeError(body))
   const isRedirect = status >= 300 && status < 400
   return new StatusError({
     operation,
     status,
-    name: error?.name ?? error?._tag ?? (isRedirect ? "redirect" : "error"),
+    name: redact(error?.name ?? error?._tag ?? (isRedirect ? "redirect" : "error")),
     detail: isRedirect
       ? "redirects are not followed"
       // 1.18.33 quotes the row that it cannot read, with the words of people in it.
-      : (error?.data?.message ?? error?.message ?? "").replace(/, got [{["][^]*$/, "").slice(0, maxDetailLength)
+      // Redacted before it is cut: the first part of a secret would not be found any more.
+      : redact(error?.data?.message ?? error?.message ?? "").replace(/, got [{["][^]*$/, "").slice(0, maxDetailLength)
   })
 }

@@ -727,7 +727,7 @@ const events = (body: ReadableStream | string, init?: ResponseInit) =>
     dialect(connect(() => new Response(body, { headers: { "content-type": "text/event-stream" }, ...init }))),
     (client) => client.events
   )
-const frame = (type: string) => `data: ${JSON.stringify({ type, properties: {} })}\n\n`
+const frame = (type: string, properties: object = {}) => `data: ${JSON.stringify({ type, properties })}\n\n`
 
 describe("the event stream", () => {
   it.effect("gives a list of events for each read, and ends with the connection", () =>
@@ -815,6 +815,9 @@ it.effect("the password is in no error", () =>
       () => empty(401),
       () => empty(302, { location: `http://opencode:${canary}@elsewhere/` }),
       () => json({ name: "NotFoundError" }, { status: 404 }),
+      () => json({ name: canary, data: { message: `${"x".repeat(295)}${canary} Basic ${basic}` } }, { status: 500 }),
+      () => json({ _tag: basic, message: `Authorization: Basic ${basic}, password ${canary}` }, { status: 400 }),
+      () => Effect.fail(new Broken({ cause: new Error(`no route to http://opencode:${canary}@host`) })),
       () => json({ nothing: "fits" }),
       () => new Response("{"),
       () => html(),
@@ -847,6 +850,50 @@ it.effect("the password is in no error", () =>
       }
     }
     assert.isAbove(count, 300)
+  }))
+
+const utf8 = (text: string) => btoa(String.fromCharCode(...new TextEncoder().encode(text)))
+
+it.effect("the password is in no error of a message, a session or a tool that the server tells of, in none of its forms", () =>
+  Effect.gen(function*() {
+    const secret = `pässword/"${canary}"`
+    const forms = [secret, utf8(`opencode:${secret}`), utf8(secret), encodeURIComponent(secret), JSON.stringify(secret)]
+    const said = `it failed for ${forms.join(", ")}`
+    const error = {
+      name: "APIError",
+      data: { message: said, isRetryable: false, metadata: { url: `http://h/${forms[3]}` } }
+    }
+    const info = { role: "assistant", id: "msg_2", sessionID: "ses_1", parentID: "msg_1", time: { created: 1 }, error }
+    const part = {
+      type: "tool",
+      id: "prt_1",
+      sessionID: "ses_1",
+      messageID: "msg_2",
+      callID: "c1",
+      tool: "bash",
+      state: { status: "error", input: {}, error: said, time: { start: 1, end: 2 } }
+    }
+    const stream = frame("session.error", { sessionID: "ses_1", error }) +
+      frame("message.updated", { sessionID: "ses_1", info }) +
+      frame("message.part.updated", { sessionID: "ses_1", part }) +
+      frame("session.status", { sessionID: "ses_1", status: { type: "retry", attempt: 1, message: said, next: 1 } })
+    const server = connect(({ path }) =>
+      path.endsWith("/event")
+        ? new Response(stream, { headers: { "content-type": "text/event-stream" } })
+        : json(path.endsWith("/message") ? [{ info, parts: [part] }] : { info, parts: [part] })
+    )
+    const client = yield* dialect(server, { password: Redacted.make(secret) })
+    const told = [
+      (yield* client.listMessages(sessionId, { limit: 2 })).messages,
+      [yield* client.getMessage(sessionId, messageId)],
+      Array.from(yield* Stream.runCollect(client.events)).flat()
+    ]
+    assert.deepStrictEqual(told.map((all) => all.length), [1, 1, 4])
+    for (const text of [JSON.stringify(told), inspect(told, { depth: 20 })]) {
+      assert.include(text, "it failed for <redacted>")
+      assert.notInclude(text, canary)
+      for (const form of forms.slice(1, 4)) assert.notInclude(text, form)
+    }
   }))
 
 it.effect("`fetch` is told not to follow redirects", () =>
