@@ -34,7 +34,10 @@ export type Evaluated<A, E = never, R = never> = A | Effect.Effect<A | undefined
  *
  * **Details**
  *
- * - `conversationId`: the product's; its OpenCode session is made with the first turn, with `title` and `permission`.
+ * - `conversationId`: the product's. Its OpenCode session is made with the first turn, in the folder of the client.
+ * - `title`, `permission`: of the session, when it is made. A later turn of the conversation does not change them, except where the
+ *   session was lost and is made anew. To change them in between, call `Client.updateSession`: the server adds the rules to those that
+ *   the session has, and the last one that matches counts (1.18.33).
  * - `prompt`: text, or parts.
  * - `messageId`: the assistant message to fill, where the product made its id beforehand; otherwise one is made. A pending
  *   message is taken over: the prompt that its last owner recorded is followed to its end, and this one is not sent.
