@@ -305,6 +305,34 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       assert.strictEqual(Object(error).tag, "Upstream")
     }))
 
+  it.effect("names an unknown model in words alone", () =>
+    Effect.gen(function*() {
+      const { run } = yield* Playground
+      const finished = yield* run(["run", "--model", "scripted/nope", prompt("Hi.", [])])
+      assert.deepStrictEqual([finished.code, finished.stdout], [1, ""])
+      assert.match(errorLine(finished), /^opencode-turn: Model not found: scripted\/nope\.$/)
+    }))
+
+  it.effect("tells why an answer ended, and ends with 1 for one without words", () =>
+    Effect.gen(function*() {
+      const { run } = yield* Playground
+      const cut = yield* run([
+        "run",
+        "--conversation",
+        "ends",
+        prompt("Tell.", [{ text: "Half of", finish: "length" }])
+      ])
+      assert.deepStrictEqual([cut.code, cut.stdout], [0, "Half of\n"])
+      assert.match(cut.stderr, /^The answer was cut off at the output limit \(length\)\.\ncompleted · /m)
+      const silent = yield* run(["run", "--json", "--conversation", "ends", prompt("Think.", [{ reasoning: "Hm." }])])
+      assert.strictEqual(silent.code, 1)
+      assert.match(errorLine(silent), /^opencode-turn: the agent ended the turn without a word \(stop\): it thought\. /)
+      assert.deepInclude(lastLine(silent), { status: "error", finish: "stop", text: "", isFallback: true })
+      const shown = yield* run(["show", "ends"])
+      assert.match(shown.stdout, /\nHalf of\ncompleted · finish length · /)
+      assert.match(shown.stdout, /\n\[no words of the agent\] Sorry, .*\nerror EmptyStream: .*\nerror · finish stop · /)
+    }))
+
   it.effect("ends with 1 for a turn that takes longer than --timeout", () =>
     Effect.gen(function*() {
       const { run } = yield* Playground

@@ -456,6 +456,28 @@ const scenarios: ReadonlyArray<Scenario> = [
   },
   { name: "a failure for good", prompt: prompt([{ fail: 400, message: "bad" }]), idles: 2 },
   { name: "a content filter", prompt: prompt([{ text: "half", finish: "content_filter" }]), idles: 1 },
+  { name: "an answer of thoughts alone", prompt: prompt([{ reasoning: "let me think" }]), idles: 1 },
+  {
+    name: "thoughts that are too long",
+    prompt: prompt([{ reasoning: "let me think", finish: "length" }]),
+    idles: 1
+  },
+  { name: "an answer that is too long before its first word", prompt: prompt([{ finish: "length" }]), idles: 1 },
+  { name: "an answer with nothing in it", prompt: prompt([{}]), idles: 1 },
+  { name: "an answer of blank text", prompt: prompt([{ text: " \n\t " }]), idles: 1 },
+  { name: "an answer that begins and ends with blank text", prompt: prompt([{ text: "\n\n done \n" }]), idles: 1 },
+  { name: "a content filter before the first word", prompt: prompt([{ finish: "content_filter" }]), idles: 1 },
+  { name: "a tool call and then nothing", prompt: prompt([bash("echo hi"), {}]), idles: 1 },
+  {
+    name: "blank text beside a tool call, and then thoughts",
+    prompt: prompt([{ text: "\n", ...bash("echo hi") }, { reasoning: "done" }]),
+    idles: 1
+  },
+  {
+    name: "a content filter after a tool call",
+    prompt: prompt([bash("echo hi"), { text: "half", finish: "content_filter" }]),
+    idles: 1
+  },
   { name: "an answer that is too long", prompt: prompt([{ text: "half", finish: "length" }]), idles: 1 },
   {
     name: "a failure that is tried again",

@@ -6,6 +6,7 @@ import * as Client from "@opencode-turn/core/Client"
 import type { SessionId } from "@opencode-turn/core/Ids"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import { runTurn, streamTurn } from "@opencode-turn/core/Turn"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
 import * as FaultProxy from "@opencode-turn/testing/FaultProxy"
@@ -262,14 +263,69 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
         const result = yield* runTurn(turn([{ text: "Never." }], input))
         assert.strictEqual(result.status, "error")
         assert(result.error?._tag === "Upstream")
-        assert.match(result.error.reason, /not found/)
+        assert.match(result.error.message, /^(?:Model|Agent) not found/)
       }))
   }
 
-  it.effect("tells an empty answer from an error", () =>
+  const silent: ReadonlyArray<
+    readonly [
+      string,
+      ReadonlyArray<ScriptedModel.Step>,
+      { readonly finish: string; readonly hasReasoning: boolean; readonly tools: ReadonlyArray<string> }
+    ]
+  > = [
+    ["nothing at all", [{ text: "" }], { finish: "stop", hasReasoning: false, tools: [] }],
+    ["thoughts alone", [{ reasoning: "I think." }], { finish: "stop", hasReasoning: true, tools: [] }],
+    ["a tool call and then nothing", [bash("echo one"), {}], {
+      finish: "stop",
+      hasReasoning: false,
+      tools: ["bash"]
+    }],
+    ["an end at the output limit before the first word", [bash("echo one"), { reasoning: "Hm.", finish: "length" }], {
+      finish: "length",
+      hasReasoning: true,
+      tools: ["bash"]
+    }],
+    ["blank text", [{ text: " \n\u200b" }], { finish: "stop", hasReasoning: false, tools: [] }]
+  ]
+  for (const [what, steps, fields] of silent) {
+    it.effect(`takes ${what} for no answer, and says what there was`, () =>
+      Effect.gen(function*() {
+        const result = yield* runTurn(turn(steps, {
+          permission: [{ permission: "bash", pattern: "*", action: "allow" }]
+        }))
+        assert.deepStrictEqual([result.status, result.error?._tag], ["error", "EmptyStream"])
+        assert.deepInclude(result.error, fields)
+        assert.deepInclude(result, { isFallback: true, finish: fields.finish })
+        assert.deepInclude(result.message, {
+          status: "error",
+          content: "Sorry, an error occurred while generating this response.",
+          isFallback: true,
+          finish: fields.finish,
+          parts: result.reply.parts
+        })
+      }))
+  }
+
+  it.effect("takes words for an answer, whatever ended it and whatever followed", () =>
     Effect.gen(function*() {
-      const result = yield* runTurn(turn([{ text: "" }]))
-      assert.deepEqual([result.status, result.error?._tag], ["error", "EmptyStream"])
+      const allow = { permission: [{ permission: "bash", pattern: "*", action: "allow" }] } as const
+      const cut = yield* runTurn(turn([{ text: "Half of", finish: "length" }]))
+      yield* assertCompleted(cut, "Half of")
+      assert.deepInclude(cut.message, { finish: "length", isFallback: false })
+      const early = yield* runTurn(turn([{ text: "I look.", ...bash("echo one") }, {}], allow))
+      yield* assertCompleted(early, "I look.")
+      assert.deepInclude(early, { finish: "stop", isFallback: false })
+      const filtered = yield* runTurn(turn([{ text: "Half of", finish: "content_filter" }]))
+      assert.deepInclude(filtered, { status: "error", content: "Half of", isFallback: false, finish: "content-filter" })
+    }))
+
+  it.effect("completes a turn of silent work where the product allows it", () =>
+    Effect.gen(function*() {
+      const result = yield* runTurn(turn([bash("echo one"), {}], {
+        permission: [{ permission: "bash", pattern: "*", action: "allow" }]
+      })).pipe(Effect.provideService(TurnPolicy.AllowSilent, true))
+      assert.deepInclude(result, { status: "completed", content: "", isFallback: false, finish: "stop" })
     }))
 
   it.effect("aborts the session when it is interrupted, and keeps what was streamed", () =>
@@ -286,7 +342,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       const result = yield* Ref.get(finished)
       assert.strictEqual(result?.status, "cancelled")
       assert.match(result?.content ?? "", /^one two/)
-      assert.strictEqual(result?.message?.status, "cancelled")
+      assert.deepInclude(result?.message, { status: "cancelled", isFallback: false, finish: null })
       assert.isTrue(yield* isIdle)
       yield* model.release("abort")
     }))
