@@ -172,6 +172,22 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       }
     }))
 
+  it.effect("tells an agent that refusals stopped why, and exits with 1 where they stop it again", () =>
+    Effect.gen(function*() {
+      const { run } = yield* Playground
+      const asks = { tool: "question", args: { questions: [{ question: "Which?", header: "Pick", options: [] }] } }
+      const told = yield* run(["run", "--permission", "deny", prompt("Try.", [asks, { text: "I was refused." }])])
+      assert.deepStrictEqual([told.code, told.stdout], [0, "I was refused.\n"])
+
+      const args = ["run", "--permission", "deny", "--conversation", "refused"]
+      const stopped = yield* run([...args, prompt("Try.", [asks, asks, { text: "never" }])])
+      assert.deepStrictEqual([stopped.code, stopped.stdout], [1, ""])
+      assert.include(stopped.stderr, "the agent was stopped: question (Which?) was refused: Nobody is here to answer.")
+      const [message] = yield* messagesOf("refused")
+      assert.deepInclude(message, { status: "error" })
+      assert.strictEqual(message?.error?.tag, "Refused")
+    }))
+
   it.effect("allows what asks with --permission allow", () =>
     Effect.gen(function*() {
       const { run } = yield* Playground

@@ -754,6 +754,42 @@ const scenarios: ReadonlyArray<Scenario> = [
     during: answerFirst(2, { reply: "reject", message: "use ls" }),
     idles: 1
   },
+  ...(["not a", undefined] as const).map((message) => ({
+    name: `two permissions of which one is granted before the other is rejected ${
+      message === undefined ? "without" : "with"
+    } a message`,
+    session: asksForBash,
+    prompt: prompt([{ ...bash("echo a"), tools: [bash("echo b")] }, { text: "I see" }]),
+    during: (talk: Talk) =>
+      Effect.gen(function*() {
+        const asked = yield* Effect.replicateEffect(talk.next(({ type }) => type === "permission.asked"), 2)
+        yield* talk.send("POST", `/permission/${idOf(asked[1]?.properties)}/reply`, { reply: "once" })
+        yield* talk.next(({ properties, type }) =>
+          type === "message.part.updated" && JSON.stringify(properties).includes(`"status":"completed"`)
+        )
+        yield* talk.send("POST", `/permission/${idOf(asked[0]?.properties)}/reply`, {
+          reply: "reject",
+          ...(message !== undefined && { message })
+        })
+      }),
+    idles: 1
+  })),
+  {
+    name: "a permission that is rejected while a question stays open",
+    session: asksForBash,
+    prompt: prompt([{ ...bash("echo a"), tools: [question] }, { text: "I see" }]),
+    during: (talk) =>
+      Effect.gen(function*() {
+        const permission = yield* talk.next(({ type }) => type === "permission.asked")
+        const asked = yield* talk.next(({ type }) => type === "question.asked")
+        yield* talk.send("POST", `/permission/${idOf(permission.properties)}/reply`, {
+          reply: "reject",
+          message: "not a"
+        })
+        yield* talk.send("POST", `/question/${idOf(asked.properties)}/reply`, { answers: [["A"]] })
+      }),
+    idles: 1
+  },
   {
     name: "three permissions of which one is granted for always",
     session: asksForBash,
