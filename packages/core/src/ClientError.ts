@@ -80,8 +80,10 @@ export class StatusError extends Schema.TaggedError<StatusError>()("StatusError"
   detail: Schema.String
 }) {
   override get message() {
-    const detail = this.detail === "" ? "" : `: ${this.detail}`
-    return `OpenCode answered ${this.status} ${this.name} (${this.operation})${detail}`
+    // Two names that say nothing: OpenCode's own, and the one for an answer without any.
+    const name = ["UnknownError", "error", ""].includes(this.name) ? "" : ` ${this.name}`
+    const detail = this.detail === "" || this.detail === this.name ? "" : `: ${this.detail}`
+    return `OpenCode answered ${this.status}${name} (${this.operation})${detail}`
   }
   get isRetryable() {
     return this.status === 429 || this.status >= 500

@@ -6,7 +6,7 @@
 import * as DateTime from "effect/DateTime"
 import * as Schema from "effect/Schema"
 import { AssistantMessageId, ConversationId, RequestId, SessionId } from "./Ids.ts"
-import { describe, UpstreamFailure } from "./Upstream.ts"
+import { describe, UpstreamFailure, wordsOf } from "./Upstream.ts"
 
 /**
  * The caller's input cannot be used. `reason` says what is wrong with the field and what it should be.
@@ -390,5 +390,5 @@ function count(n: number, one: string, many = `${one}s`): string {
 
 /** What was heard last, as a part of a message. */
 function heard(last: UpstreamFailure | undefined): string {
-  return last === undefined ? "" : `; last heard: ${last.message}`
+  return last === undefined ? "" : `; last heard: ${wordsOf(last)}`
 }

@@ -72,6 +72,15 @@ export const describe = (
 }
 
 /**
+ * The words of a failure, without its kind; what {@link describe} says where the message is blank or only the name.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const wordsOf = (failure: UpstreamFailure): string =>
+  withoutName(failure.message, failure.name.trim()) === "" ? describe(failure) : failure.message
+
+/**
  * What a message of OpenCode says of a failure: its first line, because a stack trace may follow it. A provider's body, which OpenCode
  * passes on where it finds no text in it, is not kept: only the field of it that says most. All of it was seen on 1.18.33.
  *

@@ -50,6 +50,8 @@ describe("a cancel by another process", () => {
       assert.deepInclude(yield* row, {
         status: "cancelled",
         content: "one two ",
+        isFallback: false,
+        finish: null,
         parts: result.reply.parts,
         error: null
       })
@@ -67,7 +69,7 @@ describe("a cancel by another process", () => {
       yield* Turns.cancel
       yield* TestClock.adjust("1 seconds")
       const result = yield* Fiber.join(fiber)
-      assert.deepStrictEqual([result.status, result.content], ["cancelled", "Stopped."])
+      assert.deepInclude(result, { status: "cancelled", content: "Stopped.", isFallback: true, finish: undefined })
     }))
 
   test("while the session is being made ends the turn before the prompt", () =>
@@ -102,7 +104,7 @@ describe("a cancel by another process", () => {
         const result = yield* runTurn(turn([{ text: "All of it." }], { onFinalized: () => Effect.die("not ours") }))
         assert.strictEqual(result.status, "cancelled")
         assert.strictEqual(result.error?._tag, "TurnCancelled")
-        assert.deepInclude(yield* row, { status: "cancelled", content: "All of it." })
+        assert.deepInclude(yield* row, { status: "cancelled", content: "All of it.", isFallback: false, finish: null })
         assert.lengthOf(yield* Turns.aborts, 0)
         assert.include(yield* names, "stream.completed")
         assert.deepStrictEqual(yield* Turns.reports, [])

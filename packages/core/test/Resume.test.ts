@@ -325,6 +325,32 @@ describe("the limits of a resumed turn", () => {
       yield* fake.release("half")
     }))
 
+  test("say whether it may end in silence", () =>
+    Effect.gen(function*() {
+      for (const [name, allowSilent] of [["silent", true], ["spoken", false]] as const) {
+        yield* leave([{ reasoning: "Hm." }], {
+          stage: "posted",
+          name,
+          conversation: name,
+          draft: { policy: { allowSilent } }
+        })
+        const resuming = yield* Effect.forkChild(
+          Effect.provideService(
+            resumeTurn(yield* takeOver(Carrying.messageIdOf(name))),
+            TurnPolicy.AllowSilent,
+            !allowSilent
+          )
+        )
+        const { value } = yield* ended(resuming, 10_000)
+        assert.deepInclude(value, {
+          status: allowSilent ? "completed" : "error",
+          isFallback: !allowSilent,
+          finish: "stop"
+        })
+        assert.deepInclude(value.message, { isFallback: !allowSilent, finish: "stop" })
+      }
+    }))
+
   test("are the defaults where it was given none", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode

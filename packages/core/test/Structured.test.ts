@@ -68,6 +68,7 @@ describe("an answer", () => {
       const last = updates.at(-1)
       assert(last?._tag === "Finished")
       assert.strictEqual(last.result.output?.n, 1)
+      assert.deepInclude(last.result, { finish: "tool-calls", isFallback: false })
       const resets = updates.flatMap((update) => (update._tag === "Reset" ? [update.reason] : []))
       assert.deepStrictEqual(resets, ["repaired"])
       const posts = yield* Turns.prompts

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { StatusError } from "@opencode-turn/core/ClientError"
 import { Upstream } from "@opencode-turn/core/TurnError"
 import * as UpstreamFailures from "@opencode-turn/core/Upstream"
 
@@ -34,6 +35,29 @@ describe("what a failure says to a person", () => {
   it("names the kind once where the reason begins with it", () => {
     assert.strictEqual(told("APIError", "APIError: overloaded"), "APIError: overloaded")
     assert.strictEqual(told("UnknownError", "UnknownError: UnknownError: no agent"), "no agent")
+  })
+})
+
+describe("the words of a failure", () => {
+  it("are its message, unless that says nothing", () => {
+    const failure = { name: "APIError", message: "overloaded", statusCode: 529, isRetryable: true }
+    assert.strictEqual(UpstreamFailures.wordsOf(failure), "overloaded")
+    for (const message of ["", " ", "APIError"]) {
+      assert.match(UpstreamFailures.wordsOf({ ...failure, message }), /did not say why \(APIError 529\)$/)
+    }
+  })
+})
+
+const answered = (name: string, detail: string) =>
+  new StatusError({ operation: "create session", status: 500, name, detail }).message
+
+describe("an answer of OpenCode that is an error", () => {
+  it("is told without a name that says nothing, and without saying it twice", () => {
+    assert.strictEqual(answered("BadRequest", "no"), "OpenCode answered 500 BadRequest (create session): no")
+    for (const name of ["UnknownError", "error", ""]) {
+      assert.strictEqual(answered(name, "no"), "OpenCode answered 500 (create session): no")
+      assert.strictEqual(answered(name, name), "OpenCode answered 500 (create session)")
+    }
   })
 })
 

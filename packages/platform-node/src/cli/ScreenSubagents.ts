@@ -21,7 +21,7 @@ import type { PartId, SessionId } from "@opencode-turn/core/Ids"
 import type { Part } from "@opencode-turn/core/Part"
 import type { SessionUpdate } from "@opencode-turn/core/ReplyUpdate"
 import type { Subagent, SubagentStatus } from "@opencode-turn/core/Subagent"
-import { describe, isAborted, type UpstreamFailure } from "@opencode-turn/core/Upstream"
+import { isAborted, wordsOf } from "@opencode-turn/core/Upstream"
 import { zero } from "@opencode-turn/core/Usage"
 import { describeAsk, nameAsk, titleOf } from "../internal/AskText.ts"
 import { fit, line } from "../internal/TerminalText.ts"
@@ -72,7 +72,7 @@ export const update = (self: Screen, sessionId: SessionId, update: SessionUpdate
     case "Failed":
       return isAborted(update.failure)
         ? [self, []]
-        : say(self, known, [`✗ it failed: ${line(reasonOf(update.failure))}`])
+        : say(self, known, [`✗ it failed: ${line(wordsOf(update.failure))}`])
   }
 }
 
@@ -107,10 +107,6 @@ export const restore = (self: Screen, subagents: ReadonlyArray<Subagent>): Step 
 }
 
 // internal
-
-/** The server's words; a message that is only the name of the error is none. */
-const reasonOf = (failure: UpstreamFailure): string =>
-  failure.message.trim() === "" || failure.message === failure.name ? describe(failure) : failure.message
 
 const put = (self: Screen, known: ShownSubagent): Screen => ({
   ...self,
