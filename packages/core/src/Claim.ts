@@ -4,7 +4,6 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -16,7 +15,6 @@ import type { PromptPart } from "./Prompt.ts"
 import { retrying } from "./Retrying.ts"
 import type { Draft, StoredMessage, StoreError } from "./SessionStore.ts"
 import { SessionStore } from "./SessionStore.ts"
-import { isLeaseOver } from "./StoredMessage.ts"
 import type { TurnInProgress } from "./TurnError.ts"
 import { AlreadyFinished, TurnCancelled, TurnTakenOver } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
@@ -126,13 +124,10 @@ const clearing = Effect.fnUntraced(function*<R>(
   onOrphan: (orphan: StoredMessage) => Effect.Effect<void, never, R>
 ) {
   const store = yield* SessionStore
-  const limit = (yield* TurnPolicy.MaxQueued) + 2
   const clear = Effect.gen(function*() {
-    const nowMillis = yield* Clock.currentTimeMillis
-    const all = yield* retrying(store.listMessages(conversationId, limit))
-    const orphan = all.find((message) => message.status === "pending" && isLeaseOver(message, nowMillis))
-    if (orphan === undefined) return
-    const taken = yield* retrying(store.takeOver(orphan.id, yield* leaseOf(yield* makeId("run"))))
+    const orphan = yield* retrying(store.findOrphan(conversationId))
+    if (Option.isNone(orphan)) return
+    const taken = yield* retrying(store.takeOver(orphan.value, yield* leaseOf(yield* makeId("run"))))
     if (Option.isSome(taken)) yield* onOrphan(taken.value)
   })
   return yield* clear.pipe(

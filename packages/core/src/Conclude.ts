@@ -11,11 +11,15 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as ErrorReporter from "effect/ErrorReporter"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
 import { abortAnswer } from "./AbortUpstream.ts"
 import * as Artifact from "./Artifact.ts"
 import { callback } from "./Callback.ts"
@@ -24,7 +28,8 @@ import * as Contained from "./Contained.ts"
 import type { EnsuredSession } from "./EnsureSession.ts"
 import * as Exchange from "./Exchange.ts"
 import { finalize } from "./Finalize.ts"
-import type { AssistantMessageId, ConversationId, MessageId } from "./Ids.ts"
+import type { MessageId } from "./Ids.ts"
+import { AssistantMessageId, ConversationId } from "./Ids.ts"
 import * as LiveReply from "./LiveReply.ts"
 import type * as Output from "./Output.ts"
 import { keepingLease } from "./Ownership.ts"
@@ -32,7 +37,7 @@ import { fromReplies, readArtifacts } from "./ReadArtifacts.ts"
 import { readSubagents } from "./ReadSubagents.ts"
 import * as Reply from "./Reply.ts"
 import { retrying } from "./Retrying.ts"
-import type { StoredMessage } from "./SessionStore.ts"
+import type { Outcome, StoredMessage } from "./SessionStore.ts"
 import { SessionStore, StoreError } from "./SessionStore.ts"
 import type { TurnFinished } from "./Tracer.ts"
 import { Tracer } from "./Tracer.ts"
@@ -139,6 +144,13 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
     durationMillis,
     trace
   }
+  if (shown !== undefined && isReported(shown)) {
+    yield* ErrorReporter.report(
+      Cause.fail(
+        new FailedTurn({ feature: yield* TurnPolicy.ErrorFeature, conversationId, messageId, status, error: shown })
+      )
+    )
+  }
   const { onFinalized, onTurnFinished } = input
   const { isOurs, message } = stored
   if (onFinalized !== undefined && isOurs && message !== undefined) {
@@ -203,7 +215,37 @@ export const abortUpstream = Effect.fn("Turn.abortUpstream")(function*<E, R, A>(
   )
 })
 
+/**
+ * A turn that ended without a usable answer, as an error reporter receives it, at severity Error. `feature` is
+ * `TurnPolicy.ErrorFeature`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class FailedTurn extends Schema.TaggedError<FailedTurn>()("FailedTurn", {
+  feature: Schema.String,
+  conversationId: ConversationId,
+  messageId: AssistantMessageId,
+  status: Schema.String,
+  error: Schema.Defect()
+}) {
+  override get message() {
+    return `a turn ended as ${this.status}: ${Predicate.isError(this.error) ? this.error.message : "unknown error"}`
+  }
+  override readonly [ErrorReporter.severity] = "Error" as const
+  override get [ErrorReporter.attributes]() {
+    const { conversationId, error, feature, messageId, status } = this
+    const tag = Predicate.hasProperty(error, "_tag") ? String(error._tag) : "unknown"
+    return { feature, handled: true, conversation: conversationId, message: messageId, status, error: tag }
+  }
+}
+
 // internal
+
+/** Whether the failure is news for an operator: nobody's wish, no mistake of the caller's, and no other worker's turn. */
+const isReported = ({ _tag }: TurnError): boolean =>
+  _tag !== "TurnCancelled" && _tag !== "TurnTakenOver" && _tag !== "TurnInProgress" && _tag !== "AlreadyFinished" &&
+  _tag !== "InvalidInput"
 
 /** `isOurs`: this turn's write was the terminal one. */
 interface Stored {
@@ -268,14 +310,24 @@ const store = Effect.fnUntraced(function*<E, R, A>(
   const status = error === undefined ? "completed" : error._tag === "TurnCancelled" ? "cancelled" : "error"
   const words = status === "cancelled" ? yield* TurnPolicy.CancelledContent : yield* TurnPolicy.FallbackContent
   const isFallback = status !== "completed" && turn.output === undefined && !Reply.hasWords(turn.live.current())
-  return yield* finalize(messageId, message.epoch, {
+  const outcome: Outcome = {
     ...streamed,
     status,
     content: isFallback ? words : turn.output?.json ?? streamed.content,
     isFallback,
     finish: status === "cancelled" ? null : streamed.finish,
     error: error === undefined ? null : { tag: error._tag, message: error.message }
-  }).pipe(
+  }
+  return yield* finalize(messageId, message.epoch, outcome).pipe(
+    // What cannot be stored as it is would leave the message pending, for one worker after the other.
+    Effect.catchIf(
+      (failure) => failure._tag === "StoreError" && !failure.isRetryable,
+      (failure) =>
+        Effect.andThen(
+          Contained.report("finalize", contextOf(turn), Cause.fail(failure)),
+          finalize(messageId, message.epoch, withoutParts(outcome, failure.message))
+        )
+    ),
     bounded("finalize"),
     Effect.map((finalized): Stored => ({ ...finalized, takenOver: undefined })),
     Effect.catchTag(
@@ -283,6 +335,17 @@ const store = Effect.fnUntraced(function*<E, R, A>(
       (takenOver) => Effect.map(read(messageId), (message): Stored => ({ message, isOurs: false, takenOver }))
     )
   )
+})
+
+/** What is left of an outcome that the store does not take: its text, and why. Half a surrogate pair becomes a question mark. */
+const withoutParts = ({ content, error, isFallback, status, usage }: Outcome, reason: string): Outcome => ({
+  content: content.toWellFormed(),
+  parts: [],
+  usage,
+  isFallback: isFallback ?? false,
+  finish: null,
+  status: status === "cancelled" ? status : "error",
+  error: error ?? { tag: "StoreError", message: reason }
 })
 
 /** The message of a turn that ended before it was pending, as far as it is known. */

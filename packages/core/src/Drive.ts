@@ -224,7 +224,10 @@ export const drive = Effect.fn("Turn.drive")(
         }
         if (deadlines.isEnding() && !hasWaited && live.current().frame.failure === undefined) {
           hasWaited = true
-          yield* tracer.emit("response.waiting_for_final_text", { message_id: options.messageId })
+          yield* tracer.emit("response.waiting_for_final_text", {
+            message_id: options.messageId,
+            subject_id: options.conversationId
+          })
         }
       }
     })

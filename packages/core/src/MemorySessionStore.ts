@@ -197,6 +197,13 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
           .filter((message) => isOrphan(message, nowMillis))
           .slice(0, atMost(limit))),
 
+    findOrphan: (conversationId) =>
+      Effect.map(Clock.currentTimeMillis, (nowMillis) =>
+        Option.fromUndefinedOr(
+          read(open.get(conversationId)).find((message) => message.status === "pending" && isOrphan(message, nowMillis))
+            ?.id
+        )),
+
     recordRequest: (id, epoch, request) => update(id, isOwned(epoch), (message) => ({ ...message, request })),
 
     snapshot: (id, epoch, content) => update(id, isOwned(epoch), (message) => ({ ...message, ...contentOf(content) })),

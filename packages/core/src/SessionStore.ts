@@ -172,6 +172,11 @@ export class SessionStore extends Context.Service<SessionStore, {
   /** Pending and queued messages whose lease ran out, those that were first claimed first, at most `limit`. */
   readonly listOrphans: (limit: number) => Effect.Effect<ReadonlyArray<StoredMessage>, StoreError>
 
+  /** The pending message of the conversation, if its lease ran out. A small read, whatever the conversation holds. */
+  readonly findOrphan: (
+    conversationId: ConversationId
+  ) => Effect.Effect<Option.Option<AssistantMessageId>, StoreError>
+
   /** Writes what will be posted. `false`: the message is not pending any more, or the epoch is old. */
   readonly recordRequest: (
     id: AssistantMessageId,

@@ -70,18 +70,20 @@ export const settle = Effect.fn("Turn.settle")(function*(
   const field = lost[0] ?? hiding[0]
   if (failure === undefined && field !== undefined) return yield* unreadAnswer(field)
   if (failure === undefined ? !isUnanswered : UpstreamFailures.isWithoutOutput(failure)) return settled
+  if (failure !== undefined) {
+    yield* tracer.emit("response.upstream_error", {
+      error_name: failure.name,
+      error_message: failure.message.slice(0, 200),
+      status_code: failure.statusCode ?? null,
+      provider_url: failure.url ?? null
+    })
+  }
   yield* tracer.emit("response.error", {
     reason: failure === undefined ? "empty_stream" : "upstream_llm_error",
     message_id: ids.messageId,
     subject_id: ids.conversationId
   })
   if (failure === undefined) return yield* emptyStream(settled, live.current())
-  yield* tracer.emit("response.upstream_error", {
-    error_name: failure.name,
-    error_message: failure.message.slice(0, 200),
-    status_code: failure.statusCode ?? null,
-    provider_url: failure.url ?? null
-  })
   const { message, ...rest } = failure
   return yield* new Upstream({ ...rest, reason: message })
 })

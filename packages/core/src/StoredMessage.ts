@@ -89,6 +89,7 @@ export const Draft = Schema.Struct({
     firstEventMillis: Schema.optionalKey(Schema.Finite),
     finalExchangeMillis: Schema.optionalKey(Schema.Finite),
     outputRepairs: Schema.optionalKey(Schema.Finite),
+    onLostSession: Schema.optionalKey(Schema.Literals(["resend", "fail"])),
     maxIdleSteps: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
     allowSilent: Schema.optionalKey(Schema.Boolean),
     refusalRepairs: Schema.optionalKey(Schema.Finite),

@@ -48,6 +48,12 @@ export interface TraceEvents {
   readonly "response.started": { readonly subject_id: string; readonly message_id: string }
   readonly "session.created": { readonly session_id: string; readonly subject_id: string }
   readonly "session.recreated_with_resend": { readonly session_id: string; readonly subject_id: string }
+  readonly "session.lost": {
+    readonly session_id: string
+    readonly subject_id: string
+    readonly decision: "resend" | "fail"
+    readonly tool_count: number
+  }
   readonly "stream.completed": {
     readonly duration_ms: number
     readonly first_token_ms: number | null
@@ -60,7 +66,7 @@ export interface TraceEvents {
     readonly error: string
     readonly error_message: string
   }
-  readonly "response.waiting_for_final_text": { readonly message_id: string }
+  readonly "response.waiting_for_final_text": { readonly message_id: string; readonly subject_id: string }
   readonly "response.recovered_from_exchange": { readonly message_id: string }
   readonly "response.upstream_error": {
     readonly error_name: string

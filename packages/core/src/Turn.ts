@@ -31,6 +31,7 @@ import * as Budget from "./Budget.ts"
 import { callback } from "./Callback.ts"
 import { claim } from "./Claim.ts"
 import type { Client } from "./Client.ts"
+import type { SessionNotFound } from "./ClientError.ts"
 import type { RunningTurn } from "./Conclude.ts"
 import { abortUpstream, conclude, contextOf, letGo } from "./Conclude.ts"
 import * as Contained from "./Contained.ts"
@@ -46,12 +47,22 @@ import * as Output from "./Output.ts"
 import { confirm, hold, snapshots } from "./Ownership.ts"
 import * as Prompts from "./Prompt.ts"
 import * as Refusals from "./Refusals.ts"
+import * as Reply from "./Reply.ts"
 import type { ReplyUpdate } from "./ReplyUpdate.ts"
 import { patiently } from "./Retrying.ts"
 import type { SessionStore, StoredMessage, StoreError } from "./SessionStore.ts"
 import { settle } from "./Settle.ts"
 import { Tracer } from "./Tracer.ts"
-import { InvalidInput, OutputInvalid, Refused, TurnCancelled, TurnDied } from "./TurnError.ts"
+import type { StaleSession } from "./TurnError.ts"
+import {
+  InvalidInput,
+  OutputInvalid,
+  Refused,
+  SessionLost,
+  TakenOverTooOften,
+  TurnCancelled,
+  TurnDied
+} from "./TurnError.ts"
 import type { TurnInput } from "./TurnInput.ts"
 import { fromStored, identityOf, toDraft, withStoredPolicy } from "./TurnInput.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
@@ -204,6 +215,11 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
   const output = input.output === undefined ? undefined : Output.from(input.output)
   const maxRepairs = yield* TurnPolicy.OutputRepairs
   const maxRefusals = yield* TurnPolicy.RefusalRepairs
+  const maxTakeovers = yield* TurnPolicy.MaxTakeovers
+  if (message.takeovers > maxTakeovers) {
+    recall(turn)
+    return yield* new TakenOverTooOften({ messageId, takeovers: message.takeovers })
+  }
 
   const attempt = Effect.fnUntraced(function*(session: EnsuredSession) {
     const { sessionId } = session
@@ -256,6 +272,7 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
       Effect.flatMap(attempt),
       Effect.catchTag(["SessionNotFound", "StaleSession"], (error) =>
         Effect.gen(function*() {
+          yield* mayResend(turn, error)
           if (error._tag === "StaleSession") yield* abortUpstream(turn)
           turn.isRecreated = true
           yield* withdrawAll(messageId)
@@ -265,6 +282,32 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
     ),
     Effect.raceFirst(hold(message), snapshots(message, live))
   )
+})
+
+/** Fails unless the prompt may be sent once more in a new session. */
+const mayResend = Effect.fnUntraced(function*<E, R, A>(
+  { conversationId, live, message }: RunningTurn<E, R, A>,
+  error: SessionNotFound | StaleSession
+) {
+  const policy = yield* TurnPolicy.OnLostSession
+  const stored = message?.parts ?? []
+  const parts = [...stored, ...[...live.earlier(), live.current()].flatMap(Reply.replies).flatMap(Reply.parts)]
+  const ran = parts.filter((part) => part.type === "tool").filter(({ status }) => status !== "pending")
+  const isTouched = ran.length > 0 || (message?.subagents.length ?? 0) > 0
+  const isResent = policy === "resend" || (policy === "resendIfUntouched" && !isTouched)
+  const tools = Array.from(new Set(ran.map(({ tool }) => tool)))
+  const tracer = yield* Tracer
+  yield* tracer.emit("session.lost", {
+    session_id: error.sessionId,
+    subject_id: conversationId,
+    decision: isResent ? "resend" : "fail",
+    tool_count: new Set(ran.map(({ id }) => id)).size
+  })
+  if (!isResent) {
+    return yield* error._tag === "StaleSession"
+      ? error
+      : new SessionLost({ sessionId: error.sessionId, tools })
+  }
 })
 
 /** A turn that was taken over and cannot even begin keeps what was streamed before, and may still run on the server. */

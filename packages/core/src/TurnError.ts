@@ -325,6 +325,41 @@ export class TurnCancelled extends Schema.TaggedError<TurnCancelled>()("TurnCanc
 }
 
 /**
+ * The server lost the session after tools of the turn had run, so the prompt was not sent again (`TurnPolicy.OnLostSession`). What was
+ * streamed is kept, and the conversation's next turn begins in a new session. `tools` are the names of those that ran.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SessionLost extends Schema.TaggedError<SessionLost>()("SessionLost", {
+  sessionId: SessionId,
+  tools: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    const done = this.tools.length === 0 ? "" : ` after ${this.tools.join(", ")} had run`
+    return `OpenCode lost the session ${this.sessionId}${done}: the prompt was not sent again`
+  }
+}
+
+/**
+ * The turn was taken over from a worker that died more often than `TurnPolicy.MaxTakeovers` allows. It was not driven again; what was
+ * stored of it is kept.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TakenOverTooOften extends Schema.TaggedError<TakenOverTooOften>()("TakenOverTooOften", {
+  messageId: AssistantMessageId,
+  takeovers: Schema.Finite
+}) {
+  override get message() {
+    return `message ${this.messageId} was taken over from ${
+      count(this.takeovers, "worker")
+    } that died: it is not carried on`
+  }
+}
+
+/**
  * Another worker took the turn over: this one's writes change nothing any more.
  *
  * @category errors

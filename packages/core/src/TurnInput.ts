@@ -111,6 +111,7 @@ export const toDraft = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, 
   const firstEvent = yield* TurnPolicy.FirstEvent
   const finalExchange = yield* TurnPolicy.FinalExchange
   const maxIdleSteps = yield* TurnPolicy.MaxIdleSteps
+  const onLostSession = yield* TurnPolicy.OnLostSession
   const outputRepairs = yield* TurnPolicy.OutputRepairs
   const allowSilent = yield* TurnPolicy.AllowSilent
   const refusalRepairs = yield* TurnPolicy.RefusalRepairs
@@ -120,6 +121,7 @@ export const toDraft = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, 
     ...(isOverridden(TurnPolicy.FinalExchange, finalExchange) && {
       finalExchangeMillis: Duration.toMillis(finalExchange)
     }),
+    ...(onLostSession !== "resendIfUntouched" && { onLostSession }),
     ...(maxIdleSteps !== TurnPolicy.MaxIdleSteps.defaultValue() && {
       maxIdleSteps: maxIdleSteps === Infinity ? null : maxIdleSteps
     }),
@@ -167,11 +169,20 @@ export const identityOf = ({ conversationId, id, prompt }: StoredMessage) => ({ 
  */
 export const withStoredPolicy = ({ draft }: StoredMessage) => <A, E, R>(effect: Effect.Effect<A, E, R>) => {
   if (draft === null) return effect
-  const { allowSilent, budget, finalExchangeMillis, firstEventMillis, maxIdleSteps, outputRepairs, refusalRepairs } =
-    draft.policy ?? {}
+  const {
+    allowSilent,
+    budget,
+    finalExchangeMillis,
+    firstEventMillis,
+    maxIdleSteps,
+    onLostSession,
+    outputRepairs,
+    refusalRepairs
+  } = draft.policy ?? {}
   return effect.pipe(
     limited(TurnPolicy.FirstEvent, firstEventMillis),
     limited(TurnPolicy.FinalExchange, finalExchangeMillis),
+    Effect.provideService(TurnPolicy.OnLostSession, onLostSession ?? TurnPolicy.OnLostSession.defaultValue()),
     Effect.provideService(
       TurnPolicy.MaxIdleSteps,
       maxIdleSteps === null ? Infinity : maxIdleSteps ?? TurnPolicy.MaxIdleSteps.defaultValue()

@@ -172,6 +172,45 @@ export const MaxIdleSteps: Context.Reference<number> = Context.Reference(
 )
 
 /**
+ * What becomes of a turn whose session the server does not have any more: `resendIfUntouched` (the default) sends the prompt again in a
+ * new session where no tool of the turn has run yet, and ends the turn with `SessionLost` otherwise: what was done would be done twice.
+ * `resend` always sends it again, `fail` never.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const OnLostSession: Context.Reference<"resendIfUntouched" | "resend" | "fail"> = Context.Reference<
+  "resendIfUntouched" | "resend" | "fail"
+>("@opencode-turn/core/TurnPolicy/OnLostSession", { defaultValue: () => "resendIfUntouched" })
+
+/**
+ * How often a turn may be taken over from a worker whose lease ran out before it ends with `TakenOverTooOften`: 5 times. A turn that
+ * kills its worker would kill all of them, one after the other. A worker that lets its turn go, for a deployment, does not count.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const MaxTakeovers: Context.Reference<number> = Context.Reference(
+  "@opencode-turn/core/TurnPolicy/MaxTakeovers",
+  {
+    defaultValue: () => 5
+  }
+)
+
+/**
+ * The label `feature` of the reports of turns that failed, for those who tell them apart by product: `opencode-turn`.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const ErrorFeature: Context.Reference<string> = Context.Reference(
+  "@opencode-turn/core/TurnPolicy/ErrorFeature",
+  {
+    defaultValue: () => "opencode-turn"
+  }
+)
+
+/**
  * How long the server may be gone before the turn ends as lost: 2 minutes. A server that restarts is back in seconds, one that is
  * deployed anew within a minute or two.
  *

@@ -21,7 +21,9 @@ import type {
   NoProgress,
   OutputInvalid,
   Refused,
+  SessionLost,
   StaleSession,
+  TakenOverTooOften,
   TurnCancelled,
   TurnDied,
   TurnInProgress,
@@ -47,6 +49,8 @@ export type TurnError =
   | AlreadyFinished
   | DirectoryMismatch
   | StaleSession
+  | SessionLost
+  | TakenOverTooOften
   | EmptyStream
   | Upstream
   | OutputInvalid

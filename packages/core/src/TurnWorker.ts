@@ -60,7 +60,7 @@ export const resumeTurns = Effect.fn("TurnWorker.resumeTurns")(function*<E = nev
   const carry = (orphan: StoredMessage) =>
     Effect.flatMap(worksHere(orphan), (isHere) => isHere ? resume(orphan, options) : Effect.succeedNone)
   const results = yield* Effect.forEach(orphans, carry, { concurrency: options?.maxConcurrent ?? maxConcurrent })
-  return results.flatMap(Option.toArray)
+  return results.flatMap(Option.toArray).flatMap(Option.toArray)
 })
 
 /**
@@ -77,19 +77,25 @@ export const layer = <E = never, R = never>(
     const store = yield* SessionStore
     const running = yield* FiberMap.make<AssistantMessageId>()
     const limit = options?.maxConcurrent ?? maxConcurrent
-    // Turns for workers of other folders stay in the list. They must not hide those behind them.
-    const foreign = new Set<AssistantMessageId>()
+    const maxFailures = yield* TurnPolicy.MaxTakeovers
+    // Turns for workers of other folders, and those whose end could not be stored again and again, stay in the list. They must not
+    // hide those behind them.
+    const leftAlone = new Set<AssistantMessageId>()
+    const failures = new Map<AssistantMessageId, number>()
+    const carry = Effect.fnUntraced(function*(orphan: StoredMessage) {
+      if (!(yield* worksHere(orphan))) return void leftAlone.add(orphan.id)
+      if (Option.isSome(yield* resume(orphan, options))) return void failures.delete(orphan.id)
+      failures.set(orphan.id, (failures.get(orphan.id) ?? 0) + 1)
+    })
     const sweep = Effect.gen(function*() {
       const free = limit - (yield* FiberMap.size(running))
       if (free <= 0) return
-      const orphans = yield* store.listOrphans(free + foreign.size)
+      const orphans = yield* store.listOrphans(free + leftAlone.size + failures.size)
       const listed = new Set(orphans.map(({ id }) => id))
-      for (const id of foreign) if (!listed.has(id)) foreign.delete(id)
+      for (const id of leftAlone) if (!listed.has(id)) leftAlone.delete(id)
       for (const orphan of orphans) {
-        if (foreign.has(orphan.id)) continue
-        const carried = Effect.flatMap(worksHere(orphan), (isHere) =>
-          isHere ? Effect.asVoid(resume(orphan, options)) : Effect.sync(() => foreign.add(orphan.id)))
-        yield* FiberMap.run(running, orphan.id, carried, { onlyIfMissing: true })
+        if (leftAlone.has(orphan.id) || (failures.get(orphan.id) ?? 0) > maxFailures) continue
+        yield* FiberMap.run(running, orphan.id, carry(orphan), { onlyIfMissing: true })
       }
     })
     yield* sweep.pipe(
@@ -117,7 +123,7 @@ const worksHere = (orphan: StoredMessage): Effect.Effect<boolean, never, Session
     Effect.orElseSucceed(() => true)
   )
 
-/** Of all workers that try, one gets it. None where it was another one, or where the turn failed beyond a result. */
+/** Of all workers that try, one gets it: no result where it was another one. None where the turn failed beyond a result. */
 const resume = <E, R>(orphan: StoredMessage, options: Options<E, R> | undefined) =>
   Effect.gen(function*() {
     const store = yield* SessionStore
@@ -126,6 +132,5 @@ const resume = <E, R>(orphan: StoredMessage, options: Options<E, R> | undefined)
     return Option.some(yield* resumeTurn(taken.value, options?.extras?.(taken.value)))
   }).pipe(
     Effect.provideService(TurnPolicy.OnInterrupt, "release"),
-    Contained.reported("resume", { message: orphan.id }),
-    Effect.map(Option.flatten)
+    Contained.reported("resume", { message: orphan.id })
   )

@@ -128,6 +128,8 @@ const steps: ReadonlyArray<Step> = [
   {
     step: "read the exchange",
     matcher: isExchange,
+    // Its tools have run: the prompt is not sent again.
+    once: { "404": "SessionLost" },
     forEver: notAnswered
   }
 ]

@@ -181,6 +181,29 @@ describe("the turns of one conversation", () => {
       assert.strictEqual(yield* fake.modelCalls, 2)
     }))
 
+  test("find the one in their way behind any number of messages that were cancelled while they waited", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const store = yield* SessionStore
+      yield* leave(halfway, { stage: "posted", name: "orphan", leaseMillis: 4000 })
+      for (let n = 0; n < 50; n++) {
+        const id = messageIdOf(`waiting-${n}`)
+        yield* store.claim({
+          id,
+          conversationId,
+          prompt: [{ type: "text", text: "never" }],
+          lease: { owner: "gone", millis: 1000 },
+          whenBusy: "queue"
+        })
+        yield* store.cancel(id, "Stopped.")
+      }
+      yield* fake.release("half")
+      const next = yield* launch("next", [{ text: "after it" }])
+      yield* pass(8000, 500)
+      assert.strictEqual((yield* ended(next, 500)).value.content, "after it")
+      assert.deepInclude(yield* rowOf("orphan"), { status: "completed", content: "one two three", epoch: 2 })
+    }))
+
   test("leave an orphan that they carried to the next worker when they are interrupted", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode

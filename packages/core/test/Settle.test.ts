@@ -54,8 +54,8 @@ describe("an upstream error", () => {
       })
       assert.deepStrictEqual((yield* names).slice(-4), [
         "stream.completed",
-        "response.error",
         "response.upstream_error",
+        "response.error",
         "turn.finished"
       ])
       assert.lengthOf(yield* Turns.aborts, 0)

@@ -491,6 +491,60 @@ describe("a lost session", () => {
       yield* assertRecreated(updates, first.sessionId, true)
     }))
 
+  /** A turn whose session is deleted after its first tool has run, in the middle of what follows. */
+  const loseAfterTool = Effect.gen(function*() {
+    const fake = yield* FakeOpencode
+    const worked = { text: "I did it.", tool: "bash", args: { command: "echo done" } }
+    const fiber = yield* Effect.forkChild(
+      runTurn(turn([worked, { text: "And more of it", gate: "half", gateAfter: 2 }, ...steps]))
+    )
+    yield* fake.reached("half")
+    yield* Turns.rest
+    const [session = ""] = yield* fake.sessions
+    yield* fake.deleteSession(session)
+    yield* Turns.rest
+    // The next one says all of it at once; the end of a turn takes a bounded time.
+    yield* fake.release("half")
+    yield* TestClock.adjust("20 seconds")
+    return yield* Fiber.join(fiber)
+  })
+
+  test("is not made anew by the turn that lost it after a tool had run, but by the next one", () =>
+    Effect.gen(function*() {
+      const result = yield* loseAfterTool
+      assert.strictEqual(result.status, "failed")
+      assert(result.error?._tag === "SessionLost")
+      assert.deepStrictEqual(result.error.tools, ["bash"])
+      assert.strictEqual(result.content, "I did it.\n\nAnd more ")
+      assert.isFalse(result.isRecreated)
+      assert.lengthOf(yield* Turns.prompts, 1)
+      assert.deepInclude(yield* row, { status: "error", content: "I did it.\n\nAnd more " })
+      const [lost] = yield* payloads("session.lost")
+      assert.deepInclude(lost, { decision: "fail", tool_count: 1, subject_id: conversationId })
+      const next = yield* runTurn(turn(steps, { messageId: "next" }))
+      assert.strictEqual(next.content, "Hello again.")
+      assert.notStrictEqual(next.sessionId, result.sessionId)
+    }))
+
+  test("is made anew after a tool had run where the policy says so", () =>
+    Effect.gen(function*() {
+      const result = yield* Effect.provideService(loseAfterTool, TurnPolicy.OnLostSession, "resend")
+      assert.strictEqual(result.status, "completed", result.error?.message)
+      assert.isTrue(result.isRecreated)
+      assert.lengthOf(yield* Turns.prompts, 2)
+      assert.deepInclude((yield* payloads("session.lost"))[0], { decision: "resend", tool_count: 1 })
+    }))
+
+  test("is never made anew where the policy says so", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const first = yield* runTurn(turn([{ text: "Hello." }], { messageId: "first" }))
+      yield* fake.deleteSession(first.sessionId ?? "")
+      const result = yield* runTurn(turn(steps)).pipe(Effect.provideService(TurnPolicy.OnLostSession, "fail"))
+      assert.strictEqual(result.error?._tag, "SessionLost")
+      assert.deepInclude((yield* row)?.draft, { policy: { onLostSession: "fail" } })
+    }))
+
   test("is made anew once only", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode

@@ -1,7 +1,9 @@
 import { assert, describe } from "@effect/vitest"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { runTurn } from "@opencode-turn/core/Turn"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as TurnWorker from "@opencode-turn/core/TurnWorker"
+import { zero } from "@opencode-turn/core/Usage"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -13,6 +15,8 @@ import * as Turns from "./turns.ts"
 
 const { ended, halfway, isEnded, launch, leave, pass, rowOf, until } = Carrying
 const { messageId, names, payloads, row, test } = Turns
+
+const bash = { tool: "bash", args: { command: "echo hi" } }
 
 /** A worker that sweeps until it is closed, or the test ends. */
 const work = Effect.fnUntraced(function*(options?: TurnWorker.Options) {
@@ -28,6 +32,109 @@ const release = Effect.gen(function*() {
   const fiber = yield* launch(messageId, halfway).pipe(Effect.provideService(TurnPolicy.OnInterrupt, "release"))
   yield* fake.reached("half")
   yield* Fiber.interrupt(fiber)
+})
+
+/** A turn that was taken over again and again from workers that died of it. */
+const deadly = Effect.fnUntraced(function*(takeovers: number) {
+  const store = yield* SessionStore
+  const { row } = yield* leave(halfway, { stage: "posted" })
+  yield* store.snapshot(messageId, row.epoch, {
+    content: "one two ",
+    parts: [],
+    usage: zero,
+    finish: null,
+    isFallback: false
+  })
+  for (let n = 0; n < takeovers; n++) yield* store.takeOver(messageId, { owner: `dead-${n}`, millis: 0 })
+})
+
+describe("a turn that kills its workers", () => {
+  test("is ended by the one that finds it taken over too often, and keeps its text", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* deadly(5)
+      yield* work()
+      yield* until(isEnded(messageId), 10_000)
+      const { content, error, status } = (yield* row) ?? {}
+      assert.deepStrictEqual([status, error?.tag], ["error", "TakenOverTooOften"])
+      assert.include(content, "one two")
+      assert.lengthOf(yield* Turns.prompts, 1, "it is not driven")
+      yield* fake.release("half")
+    }))
+
+  test("is carried on as long as it was not", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* deadly(4)
+      yield* fake.release("half")
+      yield* work()
+      yield* until(isEnded(messageId), 10_000)
+      assert.deepInclude(yield* row, { status: "completed", content: "one two three" })
+    }))
+
+  let refusals = 0
+  const refuse = Effect.suspend(() => {
+    refusals++
+    return Effect.fail(Turns.unavailable("finalize", false))
+  })
+
+  test("is left alone by a worker that could not store its end a few times", () =>
+    Effect.gen(function*() {
+      yield* leave([{ text: "Hi." }], { stage: "posted" })
+      const worker = yield* work()
+      yield* pass(120_000, 500)
+      yield* worker.close
+      // Each try is two writes: the whole outcome, and the text alone.
+      assert.isAtMost(refusals, 14)
+      assert.deepInclude(yield* row, { status: "pending" })
+    }), { store: () => ({ finalize: () => refuse }) })
+})
+
+describe("an end that the store does not take", () => {
+  test("is stored as an error with the text alone", () =>
+    Effect.gen(function*() {
+      const result = yield* runTurn(Turns.turn([{ text: "Hi.", ...bash }, { text: "Bye." }]))
+      assert.strictEqual(result.message?.status, "error")
+      assert.deepInclude(yield* row, { status: "error", content: "Hi.\n\nBye.", parts: [] })
+      assert.include((yield* row)?.error?.message, "the disk is on fire")
+      assert.include(yield* Turns.features, "finalize")
+    }), {
+    store: (store) => ({
+      finalize: (id, epoch, outcome) =>
+        outcome.parts.length > 0
+          ? Effect.fail(Turns.unavailable("finalize", false))
+          : store.finalize(id, epoch, outcome)
+    })
+  })
+})
+
+describe("a report", () => {
+  test("tells of a turn that failed: which one, why, and the feature that the policy names", () =>
+    Effect.gen(function*() {
+      yield* runTurn(Turns.turn([{ fail: 400, message: "no such model" }])).pipe(
+        Effect.provideService(TurnPolicy.ErrorFeature, "support-bot")
+      )
+      const [report, ...others] = yield* Turns.reports
+      assert.deepStrictEqual(others, [])
+      assert.strictEqual(report?.severity, "Error")
+      assert.include(report?.message, "no such model")
+      assert.deepInclude(report?.attributes, {
+        feature: "support-bot",
+        conversation: Turns.conversationId,
+        message: messageId,
+        status: "error",
+        error: "Upstream"
+      })
+    }))
+
+  test("tells of no turn that somebody cancelled, or that could not be begun for its input", () =>
+    Effect.gen(function*() {
+      const fiber = yield* launch(messageId, halfway)
+      yield* Turns.cancel
+      yield* ended(fiber, 5000)
+      yield* runTurn({ conversationId: "", prompt: "hello" })
+      assert.deepStrictEqual(yield* Turns.reports, [])
+    }))
 })
 
 describe("a worker", () => {
@@ -182,7 +289,7 @@ describe("a worker", () => {
         yield* leave([{ text: "Hi." }], { stage: "claimed" })
         yield* work()
         yield* until(isEnded(messageId), 1000)
-        assert.deepStrictEqual(yield* Turns.features, ["resume"])
+        assert.deepStrictEqual(yield* Turns.features, ["finalize", "resume"])
         assert.deepInclude(yield* rowOf("broken"), { status: "pending" })
         yield* until(isEnded("broken"), 6000)
         assert.deepInclude(yield* rowOf("broken"), { status: "completed", epoch: 3 })
@@ -191,7 +298,7 @@ describe("a worker", () => {
       store: (store) => ({
         finalize: (id, epoch, outcome) =>
           Effect.suspend(() =>
-            id === "broken" && failures++ === 0
+            id === "broken" && failures++ < 2
               ? Effect.fail(Turns.unavailable("finalize", false))
               : store.finalize(id, epoch, outcome)
           )

@@ -126,6 +126,16 @@ export const make = Effect.fnUntraced(function*(
         : []
     }),
 
+    findOrphan: Effect.fnUntraced(function*(conversationId) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      const orphan = yield* readState(
+        "findOrphan",
+        sql`SELECT ${stateColumns} FROM ${messages}
+          WHERE conversation_id = ${conversationId} AND status = 'pending' AND lease_until_millis <= ${nowMillis}`
+      )
+      return Option.map(orphan, ({ id }) => id)
+    }),
+
     recordRequest: Effect.fnUntraced(function*(id, epoch, request) {
       const changes = yield* encoded("recordRequest", SqlRows.encodeRequest(request))
       return yield* isChanged(

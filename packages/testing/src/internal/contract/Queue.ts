@@ -33,6 +33,25 @@ export const queue = (it: StoreTests): void => {
       })
     }))
 
+  it.effect("finds the pending message whose lease ran out, whatever else the conversation holds", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* newTurn
+      const find = store.findOrphan(turn.conversationId)
+      assert.isTrue(Option.isNone(yield* find))
+      yield* store.claim({ ...turn, lease: leaseOf("a") })
+      for (let n = 0; n < 30; n++) {
+        const next = yield* newTurnOf(turn.conversationId)
+        yield* store.claim({ ...next, whenBusy: "queue", lease: leaseOf("b") })
+        if (n % 2 === 0) yield* store.cancel(next.id, "")
+      }
+      assert.isTrue(Option.isNone(yield* find), "its lease lives")
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(yield* find, Option.some(turn.id))
+      yield* store.takeOver(turn.id, leaseOf("c"))
+      assert.isTrue(Option.isNone(yield* find), "it was taken over")
+    }))
+
   it.effect("stores a message as queued behind one that is pending, and nothing but a cancel writes it", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
