@@ -286,15 +286,17 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
 
 /** Fails unless the prompt may be sent once more in a new session. */
 const mayResend = Effect.fnUntraced(function*<E, R, A>(
-  { conversationId, live, message }: RunningTurn<E, R, A>,
+  { conversationId, live, message, promptId }: RunningTurn<E, R, A>,
   error: SessionNotFound | StaleSession
 ) {
+  // Before its prompt a turn has lost nothing but what was said before it, which no policy can bring back.
+  const isUnprompted = promptId === undefined && message?.request === null
   const policy = yield* TurnPolicy.OnLostSession
   const stored = message?.parts ?? []
   const parts = [...stored, ...[...live.earlier(), live.current()].flatMap(Reply.replies).flatMap(Reply.parts)]
   const ran = parts.filter((part) => part.type === "tool").filter(({ status }) => status !== "pending")
   const isTouched = ran.length > 0 || (message?.subagents.length ?? 0) > 0
-  const isResent = policy === "resend" || (policy === "resendIfUntouched" && !isTouched)
+  const isResent = isUnprompted || policy === "resend" || (policy === "resendIfUntouched" && !isTouched)
   const tools = Array.from(new Set(ran.map(({ tool }) => tool)))
   const tracer = yield* Tracer
   yield* tracer.emit("session.lost", {

@@ -174,7 +174,7 @@ export const MaxIdleSteps: Context.Reference<number> = Context.Reference(
 /**
  * What becomes of a turn whose session the server does not have any more: `resendIfUntouched` (the default) sends the prompt again in a
  * new session where no tool of the turn has run yet, and ends the turn with `SessionLost` otherwise: what was done would be done twice.
- * `resend` always sends it again, `fail` never.
+ * `resend` always sends it again, `fail` never once it was sent.
  *
  * @category references
  * @since 0.1.0

@@ -130,7 +130,7 @@ const steps: ReadonlyArray<Step> = [
     matcher: isExchange,
     // Its tools have run: the prompt is not sent again.
     once: { "404": "SessionLost" },
-    forEver: notAnswered
+    forEver: { "404": "SessionLost", ...notAnswered }
   }
 ]
 

@@ -535,13 +535,21 @@ describe("a lost session", () => {
       assert.deepInclude((yield* payloads("session.lost"))[0], { decision: "resend", tool_count: 1 })
     }))
 
-  test("is never made anew where the policy says so", () =>
+  test("is not made anew after the prompt where the policy says so, but before it all the same", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const first = yield* runTurn(turn([{ text: "Hello." }], { messageId: "first" }))
       yield* fake.deleteSession(first.sessionId ?? "")
-      const result = yield* runTurn(turn(steps)).pipe(Effect.provideService(TurnPolicy.OnLostSession, "fail"))
-      assert.strictEqual(result.error?._tag, "SessionLost")
+      const fails = Effect.provideService(TurnPolicy.OnLostSession, "fail")
+      const before = yield* fails(runTurn(turn(steps, { messageId: "before" })))
+      assert.strictEqual(before.content, "Hello again.")
+      const fiber = yield* Effect.forkChild(fails(runTurn(turn([{ text: "Half of it", gate: "half", gateAfter: 1 }]))))
+      yield* fake.reached("half")
+      yield* Turns.rest
+      yield* fake.deleteSession(before.sessionId ?? "")
+      yield* TestClock.adjust("20 seconds")
+      const after = yield* Fiber.join(fiber)
+      assert.strictEqual(after.error?._tag, "SessionLost")
       assert.deepInclude((yield* row)?.draft, { policy: { onLostSession: "fail" } })
     }))
 
