@@ -121,26 +121,24 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       ])
     }))
 
-  it.effect("goes on with a conversation in the folder where it began, whatever folder is named", () =>
+  it.effect("goes on with a conversation in the folder where it began, and refuses another one that is named", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const { run } = yield* Playground
       const folder = yield* fs.makeTempDirectoryScoped()
-      for (const directory of [folder, "/"]) {
-        const finished = yield* run([
-          "run",
-          "--json",
-          "--permission",
-          "allow",
-          "--conversation",
-          "folders",
-          "--directory",
-          directory,
-          prompt("Where?", [
-            { tool: "bash", args: { command: "pwd", description: "where" } },
-            { text: "There." }
-          ])
-        ])
+      const where = prompt("Where?", [
+        { tool: "bash", args: { command: "pwd", description: "where" } },
+        { text: "There." }
+      ])
+      const common = ["run", "--json", "--permission", "allow", "--conversation", "folders"]
+      const refused = ["--directory", "/"]
+      for (const named of [["--directory", folder], refused, []]) {
+        const finished = yield* run([...common, ...named, where])
+        if (named === refused) {
+          assert.strictEqual(finished.code, 1)
+          assert.include(errorLine(finished), folder)
+          continue
+        }
         const [tool] = Object(lastLine(finished)["tools"])
         assert.strictEqual(tool.output.trim(), folder)
         // Without the session's events a turn is seen to be done only after minutes.

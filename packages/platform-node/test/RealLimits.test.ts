@@ -86,6 +86,31 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.isAbove(ended.result.error.retryAtMillis ?? 0, Date.now() + 7_000_000)
     }))
 
+  it.effect("sends its prompt once where its session is deleted after a tool had run, and begins anew with the next turn", () =>
+    Effect.gen(function*() {
+      const client = yield* Client.Client
+      const model = yield* ScriptedModel.ScriptedModel
+      const isStreaming = yield* Deferred.make<void>()
+      const steps = [bash("echo once >> lost.txt"), { text: "These are lost.", gate: "lost" }]
+      const input = turn(steps, {
+        permission: allowBash,
+        observers: [(update) => update._tag === "TextDelta" ? Deferred.succeed(isStreaming, undefined) : Effect.void]
+      })
+      const fiber = yield* Effect.forkChild(runTurn(input))
+      yield* Deferred.await(isStreaming)
+      const [sessionId] = [...(yield* client.statuses).keys()]
+      assert.isDefined(sessionId)
+      yield* client.deleteSession(sessionId)
+      const result = yield* Fiber.join(fiber)
+      assert(result.error?._tag === "SessionLost", result.error?.message ?? result.status)
+      assert.deepStrictEqual(result.error.tools, ["bash"])
+      assert.include(result.content, "These")
+      yield* model.release("lost")
+      const next = yield* runTurn({ ...turn([{ text: "Anew." }]), conversationId: input.conversationId })
+      assert.strictEqual(next.content, "Anew.", next.error?.message)
+      assert.notStrictEqual(next.sessionId, sessionId)
+    }))
+
   it.effect("completes with its own words while another client's prompt is answered behind it", () =>
     Effect.gen(function*() {
       const client = yield* Client.Client
