@@ -15,7 +15,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { LiveReply } from "./LiveReply.ts"
 import * as Reply from "./Reply.ts"
-import type { TurnClock } from "./TurnClock.ts"
+import * as TurnClock from "./TurnClock.ts"
 import { BudgetExceeded } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 import type { TurnSignals } from "./TurnSignals.ts"
@@ -73,7 +73,7 @@ export interface Budget {
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(options: {
-  readonly clock: TurnClock
+  readonly clock: TurnClock.TurnClock
   readonly live: Pick<LiveReply, "current">
   readonly signals: Pick<TurnSignals, "counted" | "lastProgressMillis">
   readonly spentBefore?: SpentBefore | undefined
@@ -143,6 +143,47 @@ export const check = Effect.fnUntraced(function*(
 })
 
 /**
+ * Runs what a turn does besides its prompts: finding its session, reading what an earlier owner left, making a prompt. It takes no more
+ * than what is left of the turn's time, and no more than nothing may come for; what it took counts.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const within = <A, E, R>(
+  turn: { spentMillis: number },
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | BudgetExceeded, R> =>
+  Effect.gen(function*() {
+    const limits = yield* TurnPolicy.Budget
+    const clock = yield* TurnClock.make
+    const before = turn.spentMillis
+    const dueMillis = Math.min(crossedAt(-before, limits.wallClock), crossedAt(0, stallOf(limits)))
+    const spend = Effect.sync(() => {
+      turn.spentMillis = before + clock.now()
+    })
+    const over = Effect.suspend(() => {
+      const stallMillis = clock.now()
+      const spent = { ...nothing, wallClockMillis: before + stallMillis, stallMillis }
+      return Effect.fail(
+        exceeded(limits, spent) ?? new BudgetExceeded({ limit: "stall", allowed: 0, value: stallMillis })
+      )
+    })
+    return yield* Effect.raceFirst(effect, Effect.andThen(clock.until(dueMillis), over)).pipe(Effect.ensuring(spend))
+  })
+
+/**
+ * What is left of the time that a turn may take; `Infinity` without a limit.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const leftMillis = (spentMillis: number): Effect.Effect<number> =>
+  Effect.map(
+    TurnPolicy.Budget,
+    ({ wallClock }) => Math.max(0, (TurnPolicy.limitMillis(wallClock) ?? Number.POSITIVE_INFINITY) - spentMillis)
+  )
+
+/**
  * The first limit that is crossed: of which more was used than is allowed.
  *
  * @category predicates
@@ -201,6 +242,8 @@ const countsOf = ({ retries, steps, usage: { cost, tokens }, wallClockMillis }: 
   steps,
   wallClockMillis
 })
+
+const nothing = { cost: 0, tokens: 0, modelRetries: 0, steps: 0 }
 
 const stallOf = ({ stall }: TurnPolicy.Budget): Duration.Input => stall ?? TurnPolicy.defaultStall
 

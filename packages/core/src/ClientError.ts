@@ -67,6 +67,24 @@ export class DecodeError extends Schema.TaggedError<DecodeError>()("DecodeError"
 }
 
 /**
+ * The answer has more bytes than are read of one (64 MiB). The rest was not fetched.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class AnswerTooLarge extends Schema.TaggedError<AnswerTooLarge>()("AnswerTooLarge", {
+  operation: Schema.String,
+  maxBytes: Schema.Finite
+}) {
+  override get message() {
+    return `OpenCode's answer is larger than ${this.maxBytes / 1024 ** 2} MiB (${this.operation})`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
  * A status code that is not a success. `name` and `detail` are the server's words where it gave any. A redirect is one of
  * these: it is not followed, because the password goes to the configured origin only.
  *
@@ -224,6 +242,7 @@ export const RequestError = Schema.Union([
   TransportError,
   RequestTimeout,
   DecodeError,
+  AnswerTooLarge,
   StatusError,
   Unauthorized,
   UnsupportedServer

@@ -65,7 +65,7 @@ export interface UnreadMessage {
 
 /**
  * Messages, oldest first. `before` is the cursor of the page with older ones; absent on the last page. `unread` are those whose
- * id cannot be read.
+ * id cannot be read. `size` is how many characters the answer had.
  *
  * @category models
  * @since 0.1.0
@@ -74,6 +74,7 @@ export interface MessagePage {
   readonly messages: ReadonlyArray<Message>
   readonly unread?: ReadonlyArray<UnreadMessage>
   readonly before: Option.Option<string>
+  readonly size?: number
 }
 
 /**

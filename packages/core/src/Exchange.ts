@@ -63,7 +63,7 @@ export interface UnreadFields {
 }
 
 /**
- * Picks the turn's messages, oldest first. `unread` are the messages without a readable id.
+ * Picks the turn's messages, oldest first; one of another session is none, whatever it says it answers. `unread` are the messages without a readable id.
  *
  * @category constructors
  * @since 0.1.0
@@ -73,9 +73,10 @@ export const fromMessages = (
   messages: ReadonlyArray<Message>,
   unread: ReadonlyArray<UnreadMessage> = []
 ): Exchange => {
-  const { continuations, isAccepted, isCurrent } = followingOf(ids.promptId, messages)
+  const inSession = messages.filter(({ info }) => info.sessionId === ids.sessionId)
+  const { continuations, isAccepted, isCurrent } = followingOf(ids.promptId, inSession)
   const answered = new Set([ids.promptId, ...continuations])
-  const own = messages.filter(({ info }) => answered.has(info.role === "assistant" ? info.parentId : info.id))
+  const own = inSession.filter(({ info }) => answered.has(info.role === "assistant" ? info.parentId : info.id))
   const steps = own.flatMap(({ info, parts }) => (info.role === "assistant" ? [{ info, parts }] : []))
   return {
     ...ids,
@@ -83,7 +84,7 @@ export const fromMessages = (
     isCurrent,
     messages: own,
     steps,
-    unread: unreadFields(ids.promptId, steps.at(-1)?.info.id, messages, own, unread)
+    unread: unreadFields(ids.promptId, steps.at(-1)?.info.id, inSession, own, unread)
   }
 }
 

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { Client } from "./Client.ts"
 import type { RequestError, SessionNotFound } from "./ClientError.ts"
-import { DecodeError } from "./ClientError.ts"
+import { AnswerTooLarge, DecodeError } from "./ClientError.ts"
 import type { UnreadMessage } from "./Dialect.ts"
 import * as Exchange from "./Exchange.ts"
 import type { IdFloor, MessageId, SessionId } from "./Ids.ts"
@@ -30,7 +30,7 @@ export const baseline = Effect.fn("Turn.baseline")(function*(
   const client = yield* Client
   const page = yield* rereading(client.listMessages(sessionId, { limit: 1 })).pipe(
     // After a prompt with a `format`, 1.18.33 answers 400 to every list: the time of the last change serves as well.
-    Effect.catchIf(isUnlistable, () => Effect.undefined)
+    Effect.catchIf((error) => isUnlistable(error) || isTooLarge(error), () => Effect.undefined)
   )
   const newest = page?.messages.at(-1)?.info
   if (newest !== undefined) return { newestMessageId: newest.id, sessionUpdatedMillis: newest.createdMillis }
@@ -135,6 +135,11 @@ export const readSince = Effect.fnUntraced(function*(
  * Reads the newest messages of a session, back to the one with that id or the first that is older. `isWhole` is `false` where the
  * server could not give the oldest one.
  *
+ * **Details**
+ *
+ * Each page has to bring a message that is not known yet: the read ends with one that does not, whatever its cursor says, and after
+ * 1,000 pages. Pages of more than 256 MiB together are `AnswerTooLarge`. A page that is too large by itself is read message by message.
+ *
  * **Gotchas**
  *
  * 1.18.33 answers 400 to a page without a next one that holds a prompt with a `format`. Read one by one, only the session's first
@@ -158,26 +163,37 @@ export const readBackTo = Effect.fnUntraced(function*(
   const client = yield* Client
   const pages: Array<ReadonlyArray<Message>> = []
   const unread: Array<UnreadMessage> = []
+  const known = new Set<MessageId>()
+  const cursors = new Set<string>()
+  let size = 0
   let limit = pageSize
   let before: string | undefined
-  while (true) {
+  const read = (isWhole: boolean) => ({ messages: pages.toReversed().flat(), unread, isWhole })
+  for (let count = 0; count < maxPages; count++) {
     const page = yield* rereading(client.listMessages(sessionId, { limit, ...(before !== undefined && { before }) }))
       .pipe(
-        Effect.catchIf(isUnlistable, () => Effect.undefined)
+        Effect.catchIf((error) => isUnlistable(error) || (isTooLarge(error) && limit > 1), () => Effect.undefined)
       )
-    if (page === undefined && limit === 1) return { messages: pages.flat(), unread, isWhole: false }
+    if (page === undefined && limit === 1) return read(false)
     if (page === undefined) {
       limit = 1
       continue
     }
-    pages.unshift(page.messages)
-    unread.unshift(...page.unread ?? [])
+    size += page.size ?? 0
+    if (size > maxSize) return yield* new AnswerTooLarge({ operation: "list messages", maxBytes: maxSize })
+    const fresh = page.messages.filter(({ info }) => info.sessionId === sessionId && !known.has(info.id))
+    for (const { info } of fresh) known.add(info.id)
+    pages.push(fresh)
+    if (page.unread !== undefined) unread.unshift(...page.unread)
     // Ids sort by time: past a page with an older message nothing is looked for.
-    if (page.messages.some(({ info }) => info.id <= oldestId)) break
+    if (fresh.some(({ info }) => info.id <= oldestId)) return read(true)
     before = Option.getOrUndefined(page.before)
-    if (before === undefined) break
+    if (before === undefined) return read(true)
+    // A message whose id cannot be read may be a new one.
+    if ((fresh.length === 0 && page.unread === undefined) || cursors.has(before)) return read(false)
+    cursors.add(before)
   }
-  return { messages: pages.flat(), unread, isWhole: true }
+  return read(false)
 })
 
 // internal
@@ -198,6 +214,12 @@ const hasMessage = Effect.fnUntraced(function*(sessionId: SessionId, id: Message
 /** A turn has a message for each step; most have fewer than this, and a page of it is small. */
 const pageSize = 50
 
+/** 50,000 messages: no turn has as many. Message by message, that is 1,000 of them. */
+const maxPages = 1000
+
+/** Several times what one answer may have, and what a process can still hold. */
+const maxSize = 256 * 1024 * 1024
+
 const readOneByOne = Effect.fnUntraced(function*(sessionId: SessionId, ids: ReadonlyArray<MessageId>) {
   const client = yield* Client
   const messages = yield* Effect.forEach(
@@ -209,10 +231,12 @@ const readOneByOne = Effect.fnUntraced(function*(sessionId: SessionId, ids: Read
       ),
     { concurrency: 4 }
   )
-  return messages.filter((message) => message !== undefined)
+  return messages.filter((message) => message !== undefined).filter(({ info }) => info.sessionId === sessionId)
 })
 
 const byId = (a: Message, b: Message): number => (a.info.id < b.info.id ? -1 : 1)
+
+const isTooLarge = (error: RequestError | SessionNotFound): boolean => error._tag === "AnswerTooLarge"
 
 const isUnlistable = (error: RequestError | SessionNotFound): boolean =>
   error._tag === "StatusError" && error.status === 400

@@ -3,7 +3,9 @@
  *
  * @since 0.1.0
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type { Client } from "./Client.ts"
 import type { RequestError, SessionNotFound } from "./ClientError.ts"
 import * as Exchange from "./Exchange.ts"
@@ -32,13 +34,20 @@ import * as UpstreamFailures from "./Upstream.ts"
  * A record without an answer is read once more after `TurnPolicy.EmptyStreamRetry`, because it may not have been stored yet; words that
  * the stream had closed stay in any case. An exchange that a person's refusal ended is given back as it is.
  *
+ * This reading takes no longer than `TurnPolicy.FinalExchange`, nor than `leftMillis`, what the turn may still take; but it always has
+ * `TurnPolicy.StopTimeout`. Where it comes to no end, the record that was read before counts.
+ *
  * @category steps
  * @since 0.1.0
  */
 export const settle = Effect.fn("Turn.settle")(function*(
   exchange: Exchange.Exchange,
   live: LiveReply,
-  ids: { readonly messageId: AssistantMessageId; readonly conversationId: ConversationId }
+  ids: {
+    readonly messageId: AssistantMessageId
+    readonly conversationId: ConversationId
+    readonly leftMillis?: number | undefined
+  }
 ): Effect.fn.Return<
   Exchange.Exchange,
   Upstream | EmptyStream | TurnCancelled | RequestError | SessionNotFound,
@@ -51,8 +60,13 @@ export const settle = Effect.fn("Turn.settle")(function*(
   reconcile(exchange, live)
   let settled = exchange
   if (isSilent(settled, recordOf(settled, live))) {
+    const limit = Duration.min(
+      yield* TurnPolicy.FinalExchange,
+      Duration.max(yield* TurnPolicy.StopTimeout, Duration.millis(ids.leftMillis ?? Number.POSITIVE_INFINITY))
+    )
     yield* Effect.sleep(yield* TurnPolicy.EmptyStreamRetry)
-    settled = yield* readExchange(exchange, live.current())
+    const again = yield* Effect.timeoutOption(readExchange(exchange, live.current()), limit)
+    settled = Option.getOrElse(again, () => exchange)
     reconcile(settled, live)
     if (!isSilent(settled, recordOf(settled, live))) {
       yield* tracer.emit("response.recovered_from_exchange", { message_id: ids.messageId })

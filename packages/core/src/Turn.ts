@@ -220,14 +220,15 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
     recall(turn)
     return yield* new TakenOverTooOften({ messageId, takeovers: message.takeovers })
   }
+  const within = <B, E2, R2>(effect: Effect.Effect<B, E2, R2>) => Budget.within(turn, effect)
 
   const attempt = Effect.fnUntraced(function*(session: EnsuredSession) {
     const { sessionId } = session
     turn.session = session
     const recorded = recordedFor(message, sessionId)
-    let isBusy = recorded === undefined && !session.isNew && !(yield* untilIdle(sessionId))
-    if (recorded !== undefined) yield* recallEarlier(recorded, live)
-    let request = recorded ?? (yield* makeRequest(input, message, sessionId))
+    let isBusy = recorded === undefined && !session.isNew && !(yield* within(untilIdle(sessionId)))
+    if (recorded !== undefined) yield* within(recallEarlier(recorded, live))
+    let request = recorded ?? (yield* within(makeRequest(input, message, sessionId)))
     let reason: "recreated" | "repaired" = "recreated"
     const given: Array<Refusals.Given> = []
     while (true) {
@@ -244,7 +245,8 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
         if (told >= maxRefusals || !Refusals.areExplained(exchange, given)) {
           return yield* new Refused({ refusals, repairs: told })
         }
-        request = yield* makeRepair(request, exchange, { text: Refusals.prompt(refusals), why: "refused" }, message)
+        const text = Refusals.prompt(refusals)
+        request = yield* within(makeRepair(request, exchange, { text, why: "refused" }, message))
       } else {
         if (output === undefined) return exchange
         const read = yield* Effect.result(Output.read(output, exchange))
@@ -255,7 +257,7 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
         const repairs = (request.earlier?.length ?? 0) - told
         if (repairs >= maxRepairs) return yield* new OutputInvalid({ issues: read.failure, repairs })
         const text = Output.repairPrompt(read.failure)
-        request = yield* makeRepair(request, exchange, { text, why: "invalid" }, message)
+        request = yield* within(makeRepair(request, exchange, { text, why: "invalid" }, message))
       }
       reason = "repaired"
       isBusy = false
@@ -263,7 +265,7 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
   })
 
   return yield* Effect.raceFirst(
-    ensureSession(conversationId, options).pipe(
+    within(ensureSession(conversationId, options)).pipe(
       Effect.tapError((error) =>
         error._tag === "SessionNotFound" || error._tag === "DirectoryMismatch"
           ? Effect.void
@@ -277,7 +279,7 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
           turn.isRecreated = true
           yield* withdrawAll(messageId)
           turn.promptId = undefined
-          return yield* attempt(yield* recreateSession(conversationId, error.sessionId, options))
+          return yield* attempt(yield* within(recreateSession(conversationId, error.sessionId, options)))
         }))
     ),
     Effect.raceFirst(hold(message), snapshots(message, live))
@@ -339,7 +341,7 @@ const answerTo = Effect.fnUntraced(function*<E, R, A>(
   const tracer = yield* Tracer
   // What was streamed before is shown until the server says more, and is not streamed again.
   if (isRecorded) LiveReply.restore(live, message)
-  const found = isRecorded ? yield* findAnswer(request, live) : { exchange: undefined, isBusy }
+  const found = isRecorded ? yield* Budget.within(turn, findAnswer(request, live)) : { exchange: undefined, isBusy }
   if (isRecorded) yield* withdrawUnlisted(messageId)
   if (found.exchange !== undefined) yield* tracer.emit("response.recovered_from_exchange", { message_id: messageId })
   const exchange = found.exchange ??
@@ -355,7 +357,8 @@ const answerTo = Effect.fnUntraced(function*<E, R, A>(
         turn.spentMillis = millis
       }
     }))
-  const settled = yield* settle(exchange, live, { messageId, conversationId })
+  const leftMillis = yield* Budget.leftMillis(turn.spentMillis)
+  const settled = yield* settle(exchange, live, { messageId, conversationId, leftMillis })
   yield* Budget.check(Budget.spentOn([...live.earlier(), live.current()], turn.spentMillis))
   return settled
 })

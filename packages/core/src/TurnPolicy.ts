@@ -119,7 +119,8 @@ export const FinalExchangePoll: Context.Reference<Duration.Duration> = duration(
  *
  * **Details**
  *
- * - `wallClock`: how long it may take, from its first prompt to its end.
+ * - `wallClock`: how long it may take, from the look for its session to its answer. The time in which it waits behind other turns of its
+ *   conversation does not count, and the parts of its end have limits of their own (`StopTimeout`).
  * - `stall`: how long nothing at all may come from the session and its subagents: 10 minutes where it is left out, `Infinity` for no
  *   limit. A command that runs in silence brings nothing; OpenCode itself stops most commands after 2 minutes.
  * - Both stand still while a person is asked, and begin anew where another worker takes the turn over. Before one of them ends the

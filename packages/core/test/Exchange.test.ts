@@ -28,6 +28,25 @@ it("the answers are found by the prompt that they name, wherever they stand", ()
   assert.isFalse(exchange.isCurrent)
 })
 
+it("a message of another session is not the answer, nor the prompt, nor one that follows it", () => {
+  const stranger = { sessionId: Make.stranger }
+  const theirs = [
+    Make.stored(Make.ended("msg_21", { ...stranger, finish: "stop" }), Make.text("prt_1", "theirs")),
+    Make.stored(Make.user("msg_30", stranger))
+  ]
+  const exchange = from(prompt, ...theirs)
+  assert.deepInclude(exchange, { isAccepted: true, isCurrent: true, steps: [], messages: [prompt] })
+  assert.isFalse(from(...theirs).isAccepted)
+  const opaque = Make.stored({
+    role: "opaque",
+    id: MessageId.make("msg_31"),
+    createdMillis: 1,
+    field: "info.role",
+    ...stranger
+  })
+  assert.deepStrictEqual(from(prompt, opaque).unread, { lost: [], hidden: [], other: [] })
+})
+
 it("a prompt that the server lacks is not accepted, one that cannot be read is proved by its answer", () => {
   assert.isFalse(from(Make.stored(Make.user("msg_01"))).isAccepted)
   assert.isTrue(from(Make.stored(Make.user("msg_01"))).isCurrent)

@@ -214,11 +214,11 @@ export const make = Effect.fnUntraced(function*(
       const serve = Effect.suspend(() => {
         return isAuthorized
           ? FakeRoutes.handle(services, request)
-          : Faults.status(401)(Effect.never, gates.pass)
+          : Faults.status(401)(Effect.never, gates.pass, request)
       })
       const fault = faults.take(request)
       return Effect.raceFirst(
-        fault === undefined ? serve : fault(serve, gates.pass),
+        fault === undefined ? serve : fault(serve, gates.pass, request),
         Effect.as(death.await, reset)
       )
     })

@@ -29,7 +29,8 @@ export type RequestMatcher =
  */
 export type Fault = (
   serve: Effect.Effect<FakeResponse>,
-  gate: (name: string) => Effect.Effect<void>
+  gate: (name: string) => Effect.Effect<void>,
+  request: FakeRequest
 ) => Effect.Effect<FakeResponse>
 
 /**

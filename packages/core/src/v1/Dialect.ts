@@ -8,6 +8,7 @@
  *   It also decodes the directory that it stored for a session, on each route of the session (1.18.33): see `sessionHeader`.
  * - An unknown route answers 200 with the HTML of the web application, so every JSON answer is checked for it.
  * - Redirects are not followed and the password goes to the configured origin only.
+ * - No body is read beyond its limit. The bytes are counted as the client gives them, after any decompression.
  *
  * @since 0.1.0
  */
@@ -34,6 +35,7 @@ import * as Stream from "effect/Stream"
 import type * as Tracer from "effect/Tracer"
 import type { EventsError, RequestError } from "../ClientError.ts"
 import {
+  AnswerTooLarge,
   DecodeError,
   MessageNotFound,
   RequestNotFound,
@@ -137,8 +139,10 @@ export const make = Effect.fnUntraced(function*(
 
   /** The body as text of a success; otherwise the error that the server described. */
   const read = Effect.fnUntraced(function*(operation: string, response: HttpClientResponse.HttpClientResponse) {
-    const body = yield* Effect.mapError(
-      response.text,
+    const isSuccess = response.status >= 200 && response.status < 300
+    const maxBytes = isSuccess ? maxAnswerBytes : maxErrorBytes
+    const { isWhole, text: body } = yield* Effect.mapError(
+      readBody(response, maxBytes),
       (error) => toTransportError(operation, origin, error, true, redaction.text)
     )
     // A page instead of an answer is another server's, or OpenCode's own for a route that it does not have. With any other
@@ -146,12 +150,13 @@ export const make = Effect.fnUntraced(function*(
     if (isHtml(response) && (response.status === 200 || response.status === 404)) {
       return yield* new UnsupportedServer({ origin, seen: `an HTML page (${response.status})` })
     }
-    if (response.status < 200 || response.status >= 300) {
+    if (!isSuccess) {
       const scheme = otherScheme(response.status, body)
       return yield* scheme === undefined
-        ? toStatusError(operation, response.status, body, redaction.text)
+        ? toStatusError(operation, response.status, isWhole ? body : tooLargeError, redaction.text)
         : new TransportError({ operation, origin, reason: scheme })
     }
+    if (!isWhole) return yield* new AnswerTooLarge({ operation, maxBytes })
     return body
   })
 
@@ -328,7 +333,12 @@ export const make = Effect.fnUntraced(function*(
         )
         const page = Wire.toMessages(yield* json(operation, Schema.Array(Schema.Unknown), body), id)
         yield* reportUnread(id, operation, page)
-        return { ...page, messages: page.messages.map(redaction.message), before: Option.fromUndefinedOr(cursor) }
+        return {
+          ...page,
+          messages: page.messages.map(redaction.message),
+          before: Option.fromUndefinedOr(cursor),
+          size: body.length
+        }
       },
       (effect, id) => orSessionNotFound(id)(effect)
     ),
@@ -406,7 +416,7 @@ export const make = Effect.fnUntraced(function*(
       )
       if (response.status !== 200 || isHtml(response)) {
         return yield* Effect.flatMap(
-          read(operation, response),
+          withTimeout(operation, read(operation, response)),
           () => Effect.fail(new UnsupportedServer({ origin, seen: `${response.status} for GET /event` }))
         )
       }
@@ -445,6 +455,31 @@ const directoryMillis = 30_000
 
 /** A connection attempt that hangs leaves time for others within `TurnPolicy.ConnectTimeout`. */
 const openMillis = 5000
+
+/** As large as an event may be: a page of messages holds the files and the tool outputs in them. */
+const maxAnswerBytes = 64 * 1024 * 1024
+
+/** The server's own errors have some hundred bytes. */
+const maxErrorBytes = 64 * 1024
+
+/** Stands in for the body of an error that was not read to its end. */
+const tooLargeError = `{"message": "its details are larger than 64 KiB"}`
+
+/** The body as text; without `isWhole` it has more bytes than are read, and its beginning is given. */
+const readBody = Effect.fnUntraced(function*(response: HttpClientResponse.HttpClientResponse, maxBytes: number) {
+  const decoder = new TextDecoder()
+  let text = ""
+  let bytes = 0
+  yield* Stream.runForEachWhile(response.stream, (chunk) =>
+    Effect.sync(() => {
+      bytes += chunk.length
+      if (bytes <= maxBytes) text += decoder.decode(chunk, { stream: true })
+      return bytes <= maxBytes
+    })).pipe(
+      Effect.catchIf(({ reason }) => reason._tag === "EmptyBodyError", () => Effect.void)
+    )
+  return { text: text + decoder.decode(), isWhole: bytes <= maxBytes }
+})
 
 const WireHealth = Schema.Struct({ healthy: Schema.Boolean, version: Schema.String })
 const decodeHealth = Schema.decodeUnknownOption(Schema.fromJsonString(WireHealth))
