@@ -405,7 +405,8 @@ const scenarios: ReadonlyArray<Scenario> = [
   {
     name: "two tools in one step",
     prompt: prompt([{ ...bash("echo a"), tools: [bash("echo b")] }, { text: "done" }]),
-    idles: 1
+    idles: 1,
+    isRacy: true
   },
   {
     name: "a permission that is granted",
