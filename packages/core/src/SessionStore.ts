@@ -115,6 +115,11 @@ export interface Claim {
 }
 
 /**
+ * **Gotchas**
+ *
+ * A stored row that cannot be read is left out of the lists and reported; the operations that name it fail with a `StoreError`, and so
+ * does a list for people that would have nothing else. It is for a person to correct or delete.
+ *
  * @category services
  * @since 0.1.0
  */

@@ -17,7 +17,7 @@ import * as SqliteClient from "@opencode-turn/platform-node/SqliteClient"
 import * as SqlMigrations from "@opencode-turn/platform-node/SqlMigrations"
 import * as SqlSessionStore from "@opencode-turn/platform-node/SqlSessionStore"
 import { describeSessionStore } from "@opencode-turn/testing/SessionStoreContract"
-import { Context, Effect, Exit, Fiber, FileSystem, Layer, Option, Queue, Scope, Stream } from "effect"
+import { Context, Effect, ErrorReporter, Exit, Fiber, FileSystem, Layer, Option, Queue, Scope, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
 
@@ -66,6 +66,16 @@ const newTurn = Effect.gen(function*() {
     conversationId: ConversationId.make(yield* makeId("con")),
     prompt: [{ type: "text", text: "canary-prompt" }] as const
   }
+})
+
+const permissionOf = (id: string): Ask => ({
+  _tag: "Permission",
+  id: RequestId.make(id),
+  sessionId: SessionId.make("ses_1"),
+  permission: "bash",
+  patterns: [],
+  always: [],
+  metadata: {}
 })
 
 const completed: Outcome = {
@@ -252,6 +262,68 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       const steps = yield* sql<{ detail: string }>`EXPLAIN QUERY PLAN
         SELECT * FROM opencode_turn_asks AS asks ${sql.literal(query)}`
       assert.deepStrictEqual(steps.map((step) => step.detail), plan)
+    }))
+
+  it.effect("a row that cannot be read hides no other one from a list, is reported once, and is told where it is asked for", () =>
+    Effect.gen(function*() {
+      const reports: Array<string> = []
+      const reporter = ErrorReporter.make(({ error }) => void reports.push(String(error.cause)))
+      yield* Effect.gen(function*() {
+        const { sql, store } = yield* openBoth({ filename: ":memory:" })
+        const spoiled = yield* newTurn
+        const { conversationId } = spoiled
+        const turns = [spoiled, { ...yield* newTurn, conversationId }, { ...yield* newTurn, conversationId }]
+        for (const turn of turns) {
+          yield* store.claim(turn)
+          yield* store.finalize(turn.id, 1, completed)
+        }
+        const readable = turns.slice(1).map(({ id }) => id)
+        yield* sql`UPDATE opencode_turn_assistant_messages SET parts = 'not JSON' WHERE id = ${spoiled.id}`
+
+        for (const _ of [1, 2]) {
+          assert.deepStrictEqual((yield* store.listMessages(conversationId, 9)).map(({ id }) => id), readable)
+          const newestFirst = (yield* store.listByStatus({ limit: 9 })).map(({ id }) => id)
+          assert.deepStrictEqual(newestFirst, readable.toReversed())
+        }
+        const error = yield* Effect.flip(store.getMessage(spoiled.id))
+        assert.include(error.message, `holds a row that cannot be decoded (id "${spoiled.id}", field parts)`)
+        assert.lengthOf(reports, 1)
+        assert.include(reports[0] ?? "", spoiled.id)
+
+        // Where there is nothing else, an empty list would say that there is nothing at all.
+        yield* sql`UPDATE opencode_turn_assistant_messages SET parts = 'not JSON'`
+        assert.include((yield* Effect.flip(store.listMessages(conversationId, 9))).message, "cannot be decoded")
+      }).pipe(Effect.provide(ErrorReporter.layer([reporter])))
+    }))
+
+  it.effect("unreadable orphans keep no sweep from the orphans behind them", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: ":memory:" })
+      const turns = [yield* newTurn, yield* newTurn, yield* newTurn, yield* newTurn]
+      for (const turn of turns) yield* store.claim({ ...turn, lease: { owner: "gone", millis: 1 } })
+      yield* TestClock.adjust("1 second")
+      const [first, second, third] = turns
+      yield* sql`UPDATE opencode_turn_assistant_messages SET parts = 'not JSON' WHERE id IN (${first?.id ?? ""}, ${
+        second?.id ?? ""
+      })`
+      const sweep = Effect.map(store.listOrphans(1), (orphans) => orphans.map(({ id }) => id))
+      // The first ones find out what is in the way.
+      for (const _ of [1, 2]) yield* sweep
+      assert.deepStrictEqual(yield* sweep, [third?.id])
+      assert.lengthOf(yield* store.listOrphans(Infinity), 2)
+    }))
+
+  it.effect("a request that cannot be read hides no other one", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: ":memory:" })
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      for (const id of ["per_1", "per_2"]) {
+        yield* store.openAsk({ messageId: turn.id, conversationId: turn.conversationId, ask: permissionOf(id) })
+      }
+      yield* sql`UPDATE opencode_turn_asks SET ask = '[]' WHERE id = 'per_1'`
+      assert.deepStrictEqual((yield* store.listAsks({ limit: 9 })).map(({ id }) => id), ["per_2"])
+      assert.include((yield* Effect.flip(store.getAsk(RequestId.make("per_1")))).message, "cannot be decoded")
     }))
 
   it.effect.each([

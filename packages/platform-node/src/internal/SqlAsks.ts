@@ -18,7 +18,7 @@ type Asks = Pick<
 
 /** The operations of `SessionStore` on requests. */
 export const make = (
-  { asks, encoded, isChanged, news, readAsks, sql }: SqlTable,
+  { asks, encoded, isChanged, listAsks, news, readAsks, sql }: SqlTable,
   watch: (operation: string, id: string, statement: Statement) => Stream.Stream<void, StoreError>
 ): Asks => {
   const columns = sql.literal(SqlRows.askColumns)
@@ -94,7 +94,7 @@ export const make = (
 
     listAsks: ({ conversationId, limit, messageId }) =>
       limit >= 1
-        ? readAsks(
+        ? listAsks(
           "listAsks",
           sql`SELECT ${columns} FROM ${asks} WHERE ${
             sql.and([

@@ -29,7 +29,7 @@ export const make = Effect.fnUntraced(function*(
   yield* SqlMigrations.check
   const table = yield* makeTable
   const { asks, columns, conversations, encoded, findMessage, isChanged, messages, news, prompts, query, sql } = table
-  const { ownColumns, readChanged, readConversations, readMessages, readState, stateColumns } = table
+  const { ownColumns, readChanged, listMessages, listReadable, readConversations, readState, stateColumns } = table
 
   const promptOfMessage = sql.literal(SqlRows.promptOfMessage)
 
@@ -54,6 +54,9 @@ export const make = Effect.fnUntraced(function*(
           WHERE id = ${id} AND status = ${status} AND epoch = ${epoch} RETURNING id${news}`
       )
     })
+
+  /** They stay where they are, in front of others: a sweep asks for so many more. */
+  let unreadableOrphans = 0
 
   return SessionStore.of({
     getSession: (conversationId) =>
@@ -114,16 +117,18 @@ export const make = Effect.fnUntraced(function*(
 
     listOrphans: Effect.fnUntraced(function*(limit) {
       const nowMillis = yield* Clock.currentTimeMillis
-      return limit >= 1
-        ? yield* readMessages(
-          "listOrphans",
-          // Sorted and cut before the prompts are read: SQLite would read those of all orphans first.
-          sql`SELECT ${columns} FROM ${messages} WHERE position IN (
-              SELECT position FROM ${messages} WHERE finished_millis IS NULL AND lease_until_millis <= ${nowMillis}
-              ORDER BY position LIMIT ${atMost(limit)}
-            ) ORDER BY position`
-        )
-        : []
+      // Also for what is no number.
+      if (!(limit >= 1)) return []
+      const { errors, readable } = yield* listReadable(
+        "listOrphans",
+        // Sorted and cut before the prompts are read: SQLite would read those of all orphans first.
+        sql`SELECT ${columns} FROM ${messages} WHERE position IN (
+            SELECT position FROM ${messages} WHERE finished_millis IS NULL AND lease_until_millis <= ${nowMillis}
+            ORDER BY position LIMIT ${atMost(limit + unreadableOrphans)}
+          ) ORDER BY position`
+      )
+      unreadableOrphans = Math.max(unreadableOrphans, errors.length)
+      return readable.slice(0, limit)
     }),
 
     findOrphan: Effect.fnUntraced(function*(conversationId) {
@@ -196,7 +201,7 @@ export const make = Effect.fnUntraced(function*(
     listMessages: (conversationId, limit) =>
       limit >= 1
         ? Effect.map(
-          readMessages(
+          listMessages(
             "listMessages",
             sql`SELECT ${columns} FROM ${messages} WHERE conversation_id = ${conversationId}
               ORDER BY position DESC LIMIT ${atMost(limit)}`
@@ -207,7 +212,7 @@ export const make = Effect.fnUntraced(function*(
 
     listByStatus: ({ limit, status }) =>
       limit >= 1
-        ? readMessages(
+        ? listMessages(
           "listByStatus",
           sql`SELECT ${columns} FROM ${messages} WHERE ${
             status === undefined ? sql.literal("1 = 1") : sql`status = ${status}`

@@ -3,10 +3,13 @@
  *
  * Owns: the names, the errors, the decoding of rows. Does not own: what a statement says.
  */
+import * as Contained from "@opencode-turn/core/Contained"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import { StoreError } from "@opencode-turn/core/SessionStore"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
@@ -28,6 +31,9 @@ export const tooBusy = (operation: string, what = "the message") =>
 
 /** A caller's limit, at least 1, as one that a statement takes. */
 export const atMost = (limit: number): number => Math.min(Math.floor(limit), Number.MAX_SAFE_INTEGER)
+
+/** So many unreadable rows are reported: each is remembered. */
+const maxReported = 1000
 
 export const make = Effect.gen(function*() {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
@@ -55,22 +61,63 @@ export const make = Effect.gen(function*() {
   const reading =
     <A>(table: string, decode: (row: unknown) => Effect.Effect<A, Schema.SchemaError>) =>
     (operation: string, statement: Statement): Effect.Effect<ReadonlyArray<A>, StoreError> =>
+      Effect.flatMap(query(operation, statement), (rows) => Effect.forEach(rows, decoding(operation, table, decode)))
+
+  const decoding =
+    <A>(operation: string, table: string, decode: (row: unknown) => Effect.Effect<A, Schema.SchemaError>) =>
+    (row: unknown) =>
+      Effect.mapError(decode(row), (error) =>
+        new StoreError({
+          operation,
+          reason: `${database.name}: ${SqlRows.undecodable(table, row, error)}`,
+          isRetryable: false
+        }))
+
+  /** The rows that were reported as unreadable. */
+  const reported = new Set<string>()
+
+  /**
+   * Reads a list: a row that cannot be decoded is left out and reported once. The rows that follow it, or precede it, are somebody else's.
+   */
+  const listing =
+    <A>(table: string, decode: (row: unknown) => Effect.Effect<A, Schema.SchemaError>) =>
+    (operation: string, statement: Statement) =>
+      Effect.flatMap(query(operation, statement), (rows) =>
+        Effect.gen(function*() {
+          const decodeRow = decoding(operation, table, decode)
+          const readable: Array<A> = []
+          const errors: Array<StoreError> = []
+          for (const row of rows) {
+            const read = yield* Effect.result(decodeRow(row))
+            if (Result.isSuccess(read)) readable.push(read.success)
+            else errors.push(read.failure)
+          }
+          for (const error of errors) {
+            if (reported.has(error.reason) || reported.size >= maxReported) continue
+            reported.add(error.reason)
+            yield* Contained.report("unreadable row", { operation, table }, Cause.fail(error))
+          }
+          return { readable, errors }
+        }))
+
+  /** For people: where every row is unreadable, an empty list would tell them that there is none. */
+  const listingForPeople =
+    <A>(table: string, decode: (row: unknown) => Effect.Effect<A, Schema.SchemaError>) =>
+    (operation: string, statement: Statement): Effect.Effect<ReadonlyArray<A>, StoreError> =>
       Effect.flatMap(
-        query(operation, statement),
-        (rows) =>
-          Effect.forEach(rows, (row) =>
-            Effect.mapError(decode(row), (error) =>
-              new StoreError({
-                operation,
-                reason: `${database.name}: ${SqlRows.undecodable(table, row, error)}`,
-                isRetryable: false
-              })))
+        listing(table, decode)(operation, statement),
+        ({ errors: [error], readable }) =>
+          error !== undefined && readable.length === 0 ? Effect.fail(error) : Effect.succeed(readable)
       )
 
   const readConversations = reading(SqlRows.conversationsTable, SqlRows.decodeConversation)
   const readMessages = reading(SqlRows.messagesTable, SqlRows.decodeMessage)
   const readStates = reading(SqlRows.messagesTable, SqlRows.decodeMessageState)
   const readAsks = reading(SqlRows.asksTable, SqlRows.decodeAsk)
+
+  const listMessages = listingForPeople(SqlRows.messagesTable, SqlRows.decodeMessage)
+  const listAsks = listingForPeople(SqlRows.asksTable, SqlRows.decodeAsk)
+  const listReadable = listing(SqlRows.messagesTable, SqlRows.decodeMessage)
 
   const readState = (operation: string, statement: Statement) =>
     Effect.map(readStates(operation, statement), (found) => Option.fromUndefinedOr(found[0]))
@@ -120,7 +167,9 @@ export const make = Effect.gen(function*() {
     isChanged,
     readConversations,
     readAsks,
-    readMessages,
+    listMessages,
+    listReadable,
+    listAsks,
     readState,
     readMessage,
     readChanged,
