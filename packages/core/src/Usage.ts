@@ -69,16 +69,26 @@ export const sum = (all: Iterable<Usage>): Usage => {
   return total
 }
 
+/**
+ * A cost or a count that can be stored and summed: what is no number or less than 0 counts nothing, and 2^53 - 1 is the most.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const amount = (value: number): number => (value > 0 ? Math.min(value, Number.MAX_SAFE_INTEGER) : 0)
+
 // internal
+
+const plus = (a: number, b: number): number => amount(amount(a) + amount(b))
 
 const add = (a: Usage, b: Usage): Usage => ({
   // Costs are decimal fractions of a cent: without rounding, three steps of 0.00008 sum to 0.00024000000000000003.
-  cost: Math.round((a.cost + b.cost) * 1e12) / 1e12,
+  cost: Math.round(plus(a.cost, b.cost) * 1e12) / 1e12,
   tokens: {
-    input: a.tokens.input + b.tokens.input,
-    output: a.tokens.output + b.tokens.output,
-    reasoning: a.tokens.reasoning + b.tokens.reasoning,
-    cacheRead: a.tokens.cacheRead + b.tokens.cacheRead,
-    cacheWrite: a.tokens.cacheWrite + b.tokens.cacheWrite
+    input: plus(a.tokens.input, b.tokens.input),
+    output: plus(a.tokens.output, b.tokens.output),
+    reasoning: plus(a.tokens.reasoning, b.tokens.reasoning),
+    cacheRead: plus(a.tokens.cacheRead, b.tokens.cacheRead),
+    cacheWrite: plus(a.tokens.cacheWrite, b.tokens.cacheWrite)
   }
 })

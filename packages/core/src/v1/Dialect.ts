@@ -346,7 +346,7 @@ export const make = Effect.fnUntraced(function*(
     getMessage: (sessionId, messageId) =>
       request(
         "get message",
-        HttpClientRequest.get(session(sessionId, `/message/${encodeURIComponent(messageId)}`))
+        HttpClientRequest.get(session(sessionId, `/message/${segment(messageId)}`))
       ).pipe(
         Effect.flatMap((body) => oneMessage("get message", body, { sessionId, messageId })),
         Effect.catchIf(isNotFound, () => Effect.fail(new MessageNotFound({ sessionId, messageId })))
@@ -370,13 +370,13 @@ export const make = Effect.fnUntraced(function*(
     ),
 
     answerQuestion: (requestId, answers) =>
-      request("answer question", post(`/question/${encodeURIComponent(requestId)}/reply`, { answers })).pipe(
+      request("answer question", post(`/question/${segment(requestId)}/reply`, { answers })).pipe(
         Effect.asVoid,
         Effect.catchIf(isNotFound, () => Effect.fail(new RequestNotFound({ requestId })))
       ),
 
     rejectQuestion: (requestId) =>
-      request("reject question", HttpClientRequest.post(`/question/${encodeURIComponent(requestId)}/reject`)).pipe(
+      request("reject question", HttpClientRequest.post(`/question/${segment(requestId)}/reject`)).pipe(
         Effect.asVoid,
         Effect.catchIf(isNotFound, () => Effect.fail(new RequestNotFound({ requestId })))
       ),
@@ -388,7 +388,7 @@ export const make = Effect.fnUntraced(function*(
     ).pipe(Effect.map((permissions) => permissions.map(Wire.toPermission))),
 
     answerPermission: (requestId, reply) =>
-      request("answer permission", post(`/permission/${encodeURIComponent(requestId)}/reply`, { ...reply })).pipe(
+      request("answer permission", post(`/permission/${segment(requestId)}/reply`, { ...reply })).pipe(
         Effect.asVoid,
         Effect.catchIf(isNotFound, () => Effect.fail(new RequestNotFound({ requestId })))
       ),
@@ -596,7 +596,10 @@ const post = (path: string, body: Record<string, unknown>) =>
 const orSessionNotFound = (sessionId: SessionId) => <A>(effect: Effect.Effect<A, RequestError>) =>
   Effect.catchIf(effect, isNotFound, () => Effect.fail(new SessionNotFound({ sessionId })))
 
-const session = (id: SessionId, rest = "") => `/session/${encodeURIComponent(id)}${rest}`
+/** A lone surrogate is in no id of the server's, and cannot be encoded: the server is asked for what it does not have. */
+const segment = (id: string): string => encodeURIComponent(id.toWellFormed())
+
+const session = (id: SessionId, rest = "") => `/session/${segment(id)}${rest}`
 
 const isNotFound = (error: RequestError): error is StatusError => error._tag === "StatusError" && error.status === 404
 

@@ -27,6 +27,39 @@ export const maybe = <S extends Decodable>(schema: S) =>
   Schema.optionalKey(schema.pipe(Schema.catchDecoding(() => Effect.succeedNone)))
 
 /**
+ * An object of any content. What is nested deeper than {@link maxLevels} is replaced by {@link cutMark}: such a value could not be
+ * compared, hashed or stored without running out of stack.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Json = Schema.Record(Schema.String, Schema.Unknown).pipe(
+  Schema.decodeTo(
+    Schema.Record(Schema.String, Schema.Unknown),
+    SchemaTransformation.transform<Fields, Fields>({
+      decode: (fields) => (isDeeper(fields, maxLevels) ? cutFields(fields, maxLevels) : fields),
+      encode: identity
+    })
+  )
+)
+
+/**
+ * How many levels of objects and lists an open value may have. Tools have some ten.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxLevels = 200
+
+/**
+ * Stands for what was nested too deep.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const cutMark = "<cut: nested deeper than 200 levels>"
+
+/**
  * A list whose odd entries are left out.
  *
  * @category combinators
@@ -53,3 +86,22 @@ export const each = <S extends Decodable>(schema: S) => {
  */
 export const eachOr = <S extends Decodable>(schema: S, replacement: S["Type"]) =>
   Schema.Array(schema.pipe(Schema.catchDecoding(() => Effect.succeedSome(replacement))))
+
+// internal
+
+type Fields = Readonly<Record<string, unknown>>
+
+const isDeeper = (value: unknown, levels: number): boolean =>
+  typeof value === "object" && value !== null &&
+  (levels === 0 || Object.values(value).some((nested) => isDeeper(nested, levels - 1)))
+
+const cut = (value: unknown, levels: number): unknown => {
+  if (typeof value !== "object" || value === null) return value
+  if (levels === 0) return cutMark
+  return Array.isArray(value)
+    ? value.map((nested: unknown) => cut(nested, levels - 1))
+    : cutFields(value, levels)
+}
+
+const cutFields = (fields: object, levels: number): Fields =>
+  Object.fromEntries(Object.entries(fields).map(([key, nested]) => [key, cut(nested, levels - 1)]))

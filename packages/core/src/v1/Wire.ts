@@ -22,8 +22,8 @@ import type { Todo, WirePart } from "../Part.ts"
 import type { ModelRef, Prompt } from "../Prompt.ts"
 import type { UpstreamFailure } from "../Upstream.ts"
 import * as Upstream from "../Upstream.ts"
-import type * as Usage from "../Usage.ts"
-import { each, eachOr, maybe } from "./Lenient.ts"
+import * as Usage from "../Usage.ts"
+import { each, eachOr, Json, maybe } from "./Lenient.ts"
 import { changedFiles } from "./ToolFiles.ts"
 
 /**
@@ -47,8 +47,6 @@ export const PartId = AnyPartId.check(Schema.isStartingWith("prt"))
 type MessageId = AnyMessageId
 type SessionId = AnySessionId
 type PartId = AnyPartId
-
-const Json = Schema.Record(Schema.String, Schema.Unknown)
 
 const WireTokens = Schema.Struct({
   input: maybe(Schema.Finite),
@@ -687,13 +685,13 @@ const todoStatuses = new Map<string, Todo["status"]>([
 ])
 
 const toUsage = (cost = 0, tokens: typeof WireTokens.Type = {}): Usage.Usage => ({
-  cost,
+  cost: Usage.amount(cost),
   tokens: {
-    input: tokens.input ?? 0,
-    output: tokens.output ?? 0,
-    reasoning: tokens.reasoning ?? 0,
-    cacheRead: tokens.cache?.read ?? 0,
-    cacheWrite: tokens.cache?.write ?? 0
+    input: Usage.amount(tokens.input ?? 0),
+    output: Usage.amount(tokens.output ?? 0),
+    reasoning: Usage.amount(tokens.reasoning ?? 0),
+    cacheRead: Usage.amount(tokens.cache?.read ?? 0),
+    cacheWrite: Usage.amount(tokens.cache?.write ?? 0)
   }
 })
 
