@@ -70,6 +70,14 @@ export const sum = (all: Iterable<Usage>): Usage => {
 }
 
 /**
+ * What is left of `self` without `that`, at least nothing: one share of a total, where the other one is known.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const subtract = (self: Usage, that: Usage): Usage => combine(self, that, (a, b) => a - b)
+
+/**
  * A cost or a count that can be stored and summed: what is no number or less than 0 counts nothing, and 2^53 - 1 is the most.
  *
  * @category conversions
@@ -79,16 +87,19 @@ export const amount = (value: number): number => (value > 0 ? Math.min(value, Nu
 
 // internal
 
-const plus = (a: number, b: number): number => amount(amount(a) + amount(b))
+const add = (a: Usage, b: Usage): Usage => combine(a, b, (a, b) => a + b)
 
-const add = (a: Usage, b: Usage): Usage => ({
-  // Costs are decimal fractions of a cent: without rounding, three steps of 0.00008 sum to 0.00024000000000000003.
-  cost: Math.round(plus(a.cost, b.cost) * 1e12) / 1e12,
-  tokens: {
-    input: plus(a.tokens.input, b.tokens.input),
-    output: plus(a.tokens.output, b.tokens.output),
-    reasoning: plus(a.tokens.reasoning, b.tokens.reasoning),
-    cacheRead: plus(a.tokens.cacheRead, b.tokens.cacheRead),
-    cacheWrite: plus(a.tokens.cacheWrite, b.tokens.cacheWrite)
+const combine = (a: Usage, b: Usage, f: (a: number, b: number) => number): Usage => {
+  const of = (a: number, b: number): number => amount(f(amount(a), amount(b)))
+  return {
+    // Costs are decimal fractions of a cent: without rounding, three steps of 0.00008 sum to 0.00024000000000000003.
+    cost: Math.round(of(a.cost, b.cost) * 1e12) / 1e12,
+    tokens: {
+      input: of(a.tokens.input, b.tokens.input),
+      output: of(a.tokens.output, b.tokens.output),
+      reasoning: of(a.tokens.reasoning, b.tokens.reasoning),
+      cacheRead: of(a.tokens.cacheRead, b.tokens.cacheRead),
+      cacheWrite: of(a.tokens.cacheWrite, b.tokens.cacheWrite)
+    }
   }
-})
+}

@@ -16,3 +16,10 @@ it("every count is summed, and costs without the noise of binary fractions", () 
     tokens: { input: 3, output: 6, reasoning: 9, cacheRead: 12, cacheWrite: 15 }
   })
 })
+
+const share = (cost: number, input: number): Usage.Usage => ({ cost, tokens: { ...Usage.zero.tokens, input } })
+
+it("is the share that is left of a total, and never less than nothing", () => {
+  assert.deepStrictEqual(Usage.subtract(share(0.00008, 40), share(0.00004, 20)), share(0.00004, 20))
+  assert.deepStrictEqual(Usage.subtract(share(0.1, 1), share(0.3, 5)), Usage.zero)
+})

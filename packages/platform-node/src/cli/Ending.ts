@@ -105,18 +105,7 @@ const errors: ReadonlySet<string> = new Set<TurnError["_tag"]>([
 /** What is stored of a turn's usage is the total, and each subagent's share. */
 const usageOf = ({ subagents, usage: total }: StoredMessage): Usage.TurnUsage => {
   const theirs = Usage.sum(subagents.map(({ usage }) => usage))
-  const { cost, tokens } = theirs
-  const negative: Usage.Usage = {
-    cost: -cost,
-    tokens: {
-      input: -tokens.input,
-      output: -tokens.output,
-      reasoning: -tokens.reasoning,
-      cacheRead: -tokens.cacheRead,
-      cacheWrite: -tokens.cacheWrite
-    }
-  }
-  return { total, root: Usage.sum([total, negative]), subagents: theirs }
+  return { total, root: Usage.subtract(total, theirs), subagents: theirs }
 }
 
 const decodeJson = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Unknown))
