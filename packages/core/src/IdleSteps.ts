@@ -17,8 +17,7 @@ import type { AssistantMessage } from "./Message.ts"
 import type { ToolPart } from "./Part.ts"
 import * as Reply from "./Reply.ts"
 import { NoProgress, Upstream } from "./TurnError.ts"
-import type { TurnEvent } from "./TurnEvent.ts"
-import type { UpstreamFailure } from "./Upstream.ts"
+import type { SessionFailed, TurnEvent } from "./TurnEvent.ts"
 
 /**
  * `apply` is given each event after the reply was folded with it. `found` is why the turn is to end, once it is.
@@ -45,7 +44,7 @@ export const make = (maxSteps: number): IdleSteps => {
   const stepsOf = (sessionId: SessionId): Steps => {
     const known = sessions.get(sessionId)
     if (known !== undefined) return known
-    const steps: Steps = { newest: undefined, idle: 0, weight: 0, results: new Set(), room: "enough" }
+    const steps: Steps = { newest: undefined, idle: 0, weight: 0, results: new Set(), overflowId: undefined }
     sessions.set(sessionId, steps)
     return steps
   }
@@ -62,7 +61,7 @@ export const make = (maxSteps: number): IdleSteps => {
     if (isNew) {
       steps.idle = 0
       steps.weight = 0
-      steps.room = "enough"
+      steps.overflowId = undefined
       return
     }
     steps.idle++
@@ -84,19 +83,19 @@ export const make = (maxSteps: number): IdleSteps => {
     const before = steps.newest
     if (before !== undefined && info.id <= before) return
     steps.newest = info.id
-    if (info.isSummary && steps.room === "overflowed") steps.room = "compacted"
     const ended = before === undefined ? undefined : reply.frame.messages.findLast(({ id }) => id === before)
     if (ended !== undefined) judge(steps, reply, ended.info)
   }
 
-  const onFailure = (sessionId: SessionId, failure: UpstreamFailure): void => {
+  /** Each overflow is told once, in no sure order with the messages around it (1.18.33): its event's id tells it from a copy. */
+  const onFailure = ({ eventId, failure, sessionId }: SessionFailed): void => {
     if (failure.name !== "ContextOverflowError") return
     const steps = stepsOf(sessionId)
-    if (steps.room === "compacted") {
+    if (steps.overflowId !== undefined && steps.overflowId !== eventId) {
       const { message, ...rest } = failure
       found ??= new Upstream({ ...rest, reason: message })
     }
-    steps.room = "overflowed"
+    steps.overflowId = eventId
   }
 
   return {
@@ -104,7 +103,7 @@ export const make = (maxSteps: number): IdleSteps => {
     apply: (reply, event) => {
       switch (event._tag) {
         case "SessionFailed":
-          return onFailure(event.sessionId, event.failure)
+          return onFailure(event)
         case "MessageUpdated": {
           const { info } = event
           if (info.role !== "assistant") return
@@ -121,13 +120,16 @@ export const make = (maxSteps: number): IdleSteps => {
 
 // internal
 
-/** What is known of the steps of one session: how many in a row were idle, and how much they count. `room` is that in the model's context, as far as no result has come since. */
+/**
+ * What is known of the steps of one session: how many in a row were idle, and how much they count. `overflowId` is the event that told
+ * of the last overflow of the context, as long as no new result has come since.
+ */
 interface Steps {
   newest: MessageId | undefined
   idle: number
   weight: number
   readonly results: Set<string>
-  room: "enough" | "overflowed" | "compacted"
+  overflowId: string | undefined
 }
 
 /** The results of a turn may hold megabytes: their hashes tell them apart well enough for a guard. */

@@ -35,7 +35,7 @@ import * as Usage from "./Usage.ts"
 export interface LiveReply {
   readonly begin: (
     ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
-    reason?: "recreated" | "repaired"
+    reason?: "recreated" | "repaired" | "refused"
   ) => void
   readonly current: () => Reply.Reply
   readonly earlier: () => ReadonlyArray<Reply.Reply>
@@ -72,7 +72,7 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
     batch = []
   }
 
-  const reset = (reason: "recreated" | "repaired" | "reconciled", next: Reply.Reply) => {
+  const reset = (reason: "recreated" | "repaired" | "refused" | "reconciled", next: Reply.Reply) => {
     reply = next
     batch.push({ _tag: "Reset", reason, reply })
     flush()

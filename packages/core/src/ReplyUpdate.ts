@@ -47,7 +47,7 @@ export type SessionUpdate =
  *   subagent's.
  * - `Reset`: forget what was shown, of subagents too, and take `reply`: updates were dropped because the observer was too slow
  *   (`overflow`), the session was lost and the prompt sent again (`recreated`), the answer was no value of the schema and another
- *   one was asked for (`repaired`), or what was shown lacks something in between or differs from the server's record
+ *   one was asked for (`repaired`), refusals stopped the agent and it was told why (`refused`), or what was shown lacks something in between or differs from the server's record
  *   (`reconciled`).
  *
  * @category models
@@ -66,7 +66,7 @@ export type ReplyUpdate =
   | { readonly _tag: "AskResolved"; readonly requestId: RequestId }
   | {
     readonly _tag: "Reset"
-    readonly reason: "overflow" | "recreated" | "repaired" | "reconciled"
+    readonly reason: "overflow" | "recreated" | "repaired" | "refused" | "reconciled"
     readonly reply: Reply.Reply
   }
 

@@ -229,7 +229,7 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
     let isBusy = recorded === undefined && !session.isNew && !(yield* within(untilIdle(sessionId)))
     if (recorded !== undefined) yield* within(recallEarlier(recorded, live))
     let request = recorded ?? (yield* within(makeRequest(input, message, sessionId)))
-    let reason: "recreated" | "repaired" = "recreated"
+    let reason: "recreated" | "repaired" | "refused" = "recreated"
     const given: Array<Refusals.Given> = []
     while (true) {
       turn.promptId = request.prompt.ids.promptId
@@ -247,6 +247,7 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
         }
         const text = Refusals.prompt(refusals)
         request = yield* within(makeRepair(request, exchange, { text, why: "refused" }, message))
+        reason = "refused"
       } else {
         if (output === undefined) return exchange
         const read = yield* Effect.result(Output.read(output, exchange))
@@ -258,8 +259,8 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
         if (repairs >= maxRepairs) return yield* new OutputInvalid({ issues: read.failure, repairs })
         const text = Output.repairPrompt(read.failure)
         request = yield* within(makeRepair(request, exchange, { text, why: "invalid" }, message))
+        reason = "repaired"
       }
-      reason = "repaired"
       isBusy = false
     }
   })

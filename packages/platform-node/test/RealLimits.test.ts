@@ -63,6 +63,17 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.strictEqual(ended.result.error?._tag, "NoProgress")
     }))
 
+  it.effect("ends where the context overflows again after it was compacted, with the provider's words", () =>
+    Effect.gen(function*() {
+      const first = turn([{ text: "hello" }])
+      yield* runTurn(first)
+      const overflow = { fail: 400, message: "prompt is too long: context_length_exceeded", times: 1000 }
+      const ended = yield* runCounted({ ...turn([overflow]), conversationId: first.conversationId })
+      assertStopped(ended, 10)
+      assert(ended.result.error?._tag === "Upstream")
+      assert.strictEqual(ended.result.error.reason, overflow.message)
+    }))
+
   it.effect("ends where the model is to be called again in two hours", () =>
     Effect.gen(function*() {
       const soMany = { fail: 429, message: "slow down please", headers: { "retry-after": "7200" } }

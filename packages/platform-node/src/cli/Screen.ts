@@ -99,14 +99,17 @@ const reset = (self: Screen, { reason, reply }: Extract<ReplyUpdate, { readonly 
   chain(
     self,
     (screen) =>
-      reason === "recreated" || reason === "repaired" ? ScreenAnswer.restart(screen, restarts[reason]) : [screen, []],
+      reason === "recreated" || reason === "repaired" || reason === "refused"
+        ? ScreenAnswer.restart(screen, restarts[reason]) :
+        [screen, []],
     (screen) => ScreenAnswer.compare(screen, Reply.parts(reply)),
     (screen) => ScreenSubagents.restore(screen, Reply.subagents(reply))
   )
 
 const restarts = {
   recreated: "the session was lost: the agent begins anew, and does not know what was said before",
-  repaired: "the answer did not fit the schema: the agent was told why, and asked for another one"
+  repaired: "the answer did not fit the schema: the agent was told why, and asked for another one",
+  refused: "refusals stopped the agent: it was told what was refused and why, and goes on without it"
 }
 
 const showPart = (self: Screen, part: Part): Step => {

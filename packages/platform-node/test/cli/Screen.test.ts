@@ -301,7 +301,13 @@ it("writes cost and duration in the units that fit", () => {
 })
 
 it("says that an answer did not fit, and that the session was lost", () => {
-  for (const [reason, words] of [["repaired", "did not fit the schema"], ["recreated", "session was lost"]] as const) {
+  for (
+    const [reason, words] of [
+      ["repaired", "did not fit the schema"],
+      ["refused", "refusals stopped the agent"],
+      ["recreated", "session was lost"]
+    ] as const
+  ) {
     const { progress } = play(piped, [delta("prt_1", "abc"), { ...reset(), reason }])
     assert.include(progress, words)
   }
