@@ -836,20 +836,6 @@ const scenarios: ReadonlyArray<Scenario> = [
     isRacy: true
   },
   {
-    name: "an abort while a subagent asks, after which the turn goes on",
-    prompt: prompt([
-      task([{ tool: "read", args: { filePath: "/etc/hostname" } }, { text: "never said" }]),
-      { text: "root done" }
-    ]),
-    during: (talk) =>
-      Effect.andThen(
-        talk.next(({ type }) => type === "permission.asked"),
-        talk.send("POST", `/session/${talk.sessionId}/abort`)
-      ),
-    idles: 2,
-    isRacy: true
-  },
-  {
     name: "an abort while a subagent asks, and the answer to what is still asked",
     prompt: prompt([
       task([{ tool: "read", args: { filePath: "/etc/hostname" } }, { text: "never said" }]),

@@ -65,9 +65,9 @@ const checkRow = (
     ...differs("user messages under its id", record.filter(({ info }) => info.id === promptId).length, 1, 0),
     ...differs("user messages with its text", record.filter((message) => isPromptOf(id, message)).length, 1, 0),
     ...differs("model calls", modelCalls, steps, serverKills),
-    ...differs("last texts", count(lastText(id)), 1, 0),
-    // A step that was complete when the server died may be asked for again: then both are the server's.
+    // A text that was complete when the server died may be asked for again: then both are in the server's record.
     ...differs("first texts", count(firstText(id)), 1, serverKills),
+    ...differs("last texts", count(lastText(id)), 1, serverKills),
     ...(row.content.endsWith("end.") ? [] : ["its end is missing"])
   ]
 }
