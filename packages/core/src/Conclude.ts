@@ -268,14 +268,14 @@ const leave = <E, R, A>(turn: RunningTurn<E, R, A>): Effect.Effect<Stored, Store
 const leavesWorkRunning = (error: TurnError): boolean =>
   error._tag !== "EmptyStream" && error._tag !== "Refused" && error._tag !== "TurnTakenOver"
 
-/** The files that the turn changed; none where it is another owner's, or was never prompted. */
+/** The files that the turn changed, as far as its replies tell; none where it is another owner's. */
 const artifactsOf = <E, R, A>(
-  { live, message, promptId }: RunningTurn<E, R, A>,
+  { live, message }: RunningTurn<E, R, A>,
   { takenOver }: Stored,
   status: TurnStatus,
   error: TurnError | undefined
 ) =>
-  promptId === undefined || takenOver !== undefined
+  takenOver !== undefined
     ? Effect.succeed(Artifact.none)
     : readArtifacts(fromReplies(live.earlier(), live.current(), {
       isStructured: message?.draft?.outputSchema !== undefined,

@@ -535,6 +535,21 @@ describe("a lost session", () => {
       assert.deepInclude((yield* payloads("session.lost"))[0], { decision: "resend", tool_count: 1 })
     }))
 
+  test("still names the files that it changed where no new session can be made", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const wrote = { text: "I did it.", tool: "write", args: { filePath: "notes.md", content: "one" } }
+      const fiber = yield* Effect.forkChild(runTurn(turn([wrote, { text: "And more", gate: "half", gateAfter: 1 }])))
+      yield* fake.reached("half")
+      yield* Turns.rest
+      yield* fake.fail({ method: "POST", path: "/session" }, Faults.status(400), Infinity)
+      yield* fake.deleteSession((yield* fake.sessions)[0] ?? "")
+      yield* TestClock.adjust("20 seconds")
+      const result = yield* Fiber.join(fiber)
+      assert.strictEqual(result.error?._tag, "StatusError")
+      assert.deepStrictEqual(result.artifacts.files.map(({ change, path }) => `${change} ${path}`), ["added notes.md"])
+    }).pipe(Effect.provideService(TurnPolicy.OnLostSession, "resend")))
+
   test("is not made anew after the prompt where the policy says so, but before it all the same", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
