@@ -1,4 +1,5 @@
 import { assert, describe } from "@effect/vitest"
+import * as Artifact from "@opencode-turn/core/Artifact"
 import { Client } from "@opencode-turn/core/Client"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import { SessionId } from "@opencode-turn/core/Ids"
@@ -7,6 +8,7 @@ import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { runTurn, streamTurn } from "@opencode-turn/core/Turn"
 import type { TurnInput } from "@opencode-turn/core/TurnInput"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
+import * as Usage from "@opencode-turn/core/Usage"
 import { FakeOpencode, prompt } from "@opencode-turn/testing/FakeOpencode"
 import * as Faults from "@opencode-turn/testing/Faults"
 import type { Step } from "@opencode-turn/testing/ModelScript"
@@ -173,6 +175,21 @@ describe("a turn that another worker took over", () => {
       yield* fake.release("half")
     }))
 
+  test("names no file that it changed: its new owner does", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const store = yield* SessionStore
+      const wrote = { tool: "write", args: { filePath: "notes.md", content: "one" } }
+      const fiber = yield* start({}, [wrote, ...halfway])
+      yield* takeOver(store)
+      const result = yield* Fiber.join(fiber)
+      assert.strictEqual(result.error?._tag, "TurnTakenOver")
+      assert.deepStrictEqual(result.reply.tools.map(({ tool }) => tool), ["write"])
+      assert.deepStrictEqual(result.artifacts, Artifact.none)
+      assert.lengthOf(yield* Turns.requests("GET", /\/diff$/), 0)
+      yield* fake.release("half")
+    }))
+
   test("before its prompt sends none", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
@@ -268,6 +285,39 @@ describe("an interrupted turn", () => {
       claim: (claim) => store.claim(claim).pipe(Effect.andThen(claimed.open), Effect.andThen(Effect.never))
     })
   })
+
+  for (const what of ["was ended", "was deleted"] as const) {
+    const isClaimed = Latch.makeUnsafe()
+    test(
+      `while it is claimed tells of its end although the message ${what} just before it is cancelled`,
+      () =>
+        Effect.gen(function*() {
+          const { finished, input } = yield* watched
+          const fiber = yield* Effect.forkChild(runTurn(turn(halfway, input)))
+          yield* isClaimed.await
+          yield* interrupt(fiber)
+          const [result, ...others] = yield* finished
+          assert.isEmpty(others)
+          assert.isDefined(result)
+          assert.strictEqual(result.error?._tag, "TurnCancelled")
+          assert.deepStrictEqual(result.message, yield* row)
+          assert.strictEqual(result.content, what === "was ended" ? "Hi." : "")
+          assert.deepStrictEqual(yield* Turns.reports, [])
+        }),
+      {
+        store: (store) => ({
+          // The row is written, and the answer does not come.
+          claim: (claim) => store.claim(claim).pipe(Effect.andThen(isClaimed.open), Effect.andThen(Effect.never)),
+          cancel: (id, content) =>
+            store.finalize(id, 1, { status: "completed", content: "Hi.", parts: [], usage: Usage.zero, error: null })
+              .pipe(
+                Effect.andThen(what === "was deleted" ? store.prune(Infinity) : Effect.void),
+                Effect.andThen(store.cancel(id, content))
+              )
+        })
+      }
+    )
+  }
 
   for (
     const [what, fault] of [["before", Faults.holdAt("create")], ["after", Faults.holdAnswerAt("create")]] as const

@@ -73,6 +73,16 @@ it.effect("asks the server when the first event is late, and waits on while the 
     assertCompleted(yield* endsAfter(running, 40_000), { text: "slow", modelCalls: 1 })
   }).pipe(Effect.provide(layer())))
 
+it.effect("ends with the first idle once the server has shown something of the answer, although nothing else was heard", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode
+    yield* fake.dropEvents(({ type }) => type !== "session.idle")
+    const running = yield* start([{ text: "slow", gate: "slow" }])
+    yield* lasts(running, "120 seconds")
+    yield* fake.release("slow")
+    assertCompleted(yield* finish(running), { text: "slow", modelCalls: 1 })
+  }).pipe(Effect.provide(layer())))
+
 // Budgets of time
 
 it.effect("lets a healthy turn work for hours, and asks nothing while it is heard", () =>

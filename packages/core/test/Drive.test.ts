@@ -131,6 +131,16 @@ it.effect("ends with the provider's error, although it is stored after the sessi
     assert.notInclude(end.trace, "response.waiting_for_final_text")
   }).pipe(Effect.provide(layer({ raceDelay: "2 millis" }))))
 
+it.effect("ends with the provider's error at once where the message that has it is all that is heard", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode
+    yield* fake.dropEvents(({ type }) => type !== "message.updated")
+    const end = yield* run([{ fail: 400, message: "no such thing" }])
+    assert(end.result.error?._tag === "Upstream")
+    assert.strictEqual(end.result.error.reason, "no such thing")
+    assert.strictEqual(end.nowMillis, 0)
+  }).pipe(Effect.provide(layer())))
+
 it.effect("ends with the provider's error when that comes much later than the idle", () =>
   Effect.gen(function*() {
     const end = yield* run([{ fail: 400 }], 3)
@@ -329,4 +339,22 @@ it.effect("says how long the first text took", () =>
     const completed = end.events.find(({ name }) => name === "opencode.stream.completed")
     assert.strictEqual(completed?.payload["first_token_ms"], Duration.toMillis("1500 millis"))
     assert.isTrue(Predicate.isNumber(completed?.payload["event_count"]))
+  }).pipe(Effect.provide(layer())))
+
+it.effect("measures from its own beginning, whatever the time is then", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode
+    yield* TestClock.adjust("1 hour")
+    const running = yield* start([{ text: "slow", delayMillis: 1500, gate: "slow" }])
+    yield* TestClock.adjust("2 seconds")
+    yield* fake.cutEvents
+    yield* TestClock.adjust("1 seconds")
+    yield* fake.release("slow")
+    const end = yield* finish(running, 2)
+    assert.strictEqual(end.result.content, "slow")
+    const payloadOf = (name: string) => end.events.find((event) => event.name === `opencode.${name}`)?.payload
+    assert.deepInclude(payloadOf("stream.interrupted"), { duration_ms: 2000 })
+    assert.deepInclude(payloadOf("stream.completed"), { duration_ms: 3000, first_token_ms: 1500 })
+    assert.deepInclude(payloadOf("turn.finished"), { duration_ms: 3000 })
+    assert.strictEqual(end.result.durationMillis, 3000)
   }).pipe(Effect.provide(layer())))

@@ -6,6 +6,7 @@ import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
 import * as Faults from "@opencode-turn/testing/Faults"
 import type { Step } from "@opencode-turn/testing/ModelScript"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -410,6 +411,36 @@ it.effect("gives up after so many resumes", () =>
     assert.strictEqual(end.modelCalls, 3)
     assert.strictEqual(end.userMessages, 1)
   }).pipe(Effect.provideService(TurnPolicy.MaxResumes, 2), Effect.provide(layer())))
+
+it.effect("gives the server twice the time after each resume before the next one", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode.FakeOpencode
+    const running = yield* start([{ text: "words", ending: "hang" }])
+    const [sessionID = ""] = yield* fake.sessions
+    // The server has forgotten the turn, and takes the prompt without beginning it.
+    yield* fake.fail({ path: "/session/status" }, answered(200, "{}"), Infinity)
+    const posted: Array<number> = []
+    yield* fake.fail(
+      isPost,
+      (...args) =>
+        Effect.andThen(
+          Effect.map(Clock.currentTimeMillis, (millis) => void posted.push(millis)),
+          answered(204, "")(...args)
+        ),
+      Infinity
+    )
+    yield* fake.emit({ type: "session.idle", properties: { sessionID } })
+    yield* rest
+    while (!running.isDone()) {
+      yield* TestClock.adjust("50 millis")
+      yield* rest
+    }
+    // Each time the session has to be idle at two looks, a quarter of a second apart.
+    assert.deepStrictEqual(posted, [250, 2500, 6750])
+    const { result, ...end } = yield* finish(running)
+    assert.strictEqual(result.error?._tag, "TurnUnfinished")
+    assert.strictEqual(end.nowMillis, 15_000)
+  }).pipe(Effect.provideService(TurnPolicy.FinalExchangePoll, Duration.seconds(1)), Effect.provide(layer())))
 
 it.effect("does not resume what a later prompt has followed", () =>
   Effect.gen(function*() {

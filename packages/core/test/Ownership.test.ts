@@ -140,6 +140,31 @@ describe("the lease of a turn", () => {
     }
   )
 
+  for (const what of ["taken over", "cancelled"] as const) {
+    test(`that cannot be renewed ends the turn by itself: the turn was ${what}`, () =>
+      Effect.gen(function*() {
+        const fake = yield* FakeOpencode
+        const store = yield* SessionStore
+        const fiber = yield* launch(messageId, halfway)
+        yield* pass(1500)
+        if (what === "cancelled") {
+          yield* Turns.cancel
+        } else {
+          yield* store.release(messageId, 1)
+          yield* takeOver(messageId)
+        }
+        yield* pass(250)
+        assert.isUndefined(fiber.pollUnsafe())
+        const { millis, value } = yield* ended(fiber, 250)
+        assert.strictEqual(millis, 250)
+        assert.strictEqual(value.error?._tag, what === "cancelled" ? "TurnCancelled" : "TurnTakenOver")
+        yield* fake.release("half")
+      }), {
+      // Nobody tells of a change.
+      store: () => ({ changes: () => Stream.never })
+    })
+  }
+
   test("is not lost to a store that fails for three seconds", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode

@@ -6,6 +6,8 @@ import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import { cancelTurn } from "@opencode-turn/core/WatchTurn"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import * as Faults from "@opencode-turn/testing/Faults"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -203,6 +205,52 @@ describe("the turns of one conversation", () => {
       assert.strictEqual((yield* ended(next, 500)).value.content, "after it")
       assert.deepInclude(yield* rowOf("orphan"), { status: "completed", content: "one two three", epoch: 2 })
     }))
+
+  const polled: Array<number> = []
+  test("ask whether it is their turn once every QueuePoll, and not in between", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const first = yield* launch("m1", halfway)
+      const second = yield* launch("m2", [{ text: "two" }])
+      yield* pass(1600, 100)
+      assert.deepStrictEqual(polled, [0, 400, 800, 1200, 1600])
+      yield* fake.release("half")
+      yield* ended(first)
+      assert.strictEqual((yield* ended(second, 500)).value.content, "two")
+    }).pipe(Effect.provideService(TurnPolicy.QueuePoll, Duration.millis(400))), {
+    store: (store) => ({
+      claim: (claim) =>
+        Effect.andThen(
+          Effect.map(Clock.currentTimeMillis, (millis) => {
+            if (claim.id === "m2") polled.push(millis)
+          }),
+          store.claim(claim)
+        )
+    })
+  })
+
+  test("wait on where the store cannot say who is in their way, and look again", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* leave(halfway, { stage: "posted", name: "orphan" })
+      yield* fake.release("half")
+      const next = yield* launch("next", [{ text: "after it" }])
+      assert.deepStrictEqual(yield* statuses("orphan", "next"), ["pending", "queued"])
+      yield* pass(1000)
+      assert.deepStrictEqual(yield* statuses("orphan", "next"), ["pending", "queued"])
+      assert.strictEqual((yield* ended(next, 2000)).value.content, "after it")
+      assert.deepInclude(yield* rowOf("orphan"), { status: "completed", epoch: 2 })
+    }), {
+    store: (store) => {
+      let calls = 0
+      return {
+        findOrphan: (...args) =>
+          Effect.suspend(() =>
+            ++calls <= 2 ? Effect.fail(Turns.unavailable("findOrphan", false)) : store.findOrphan(...args)
+          )
+      }
+    }
+  })
 
   test("leave an orphan that they carried to the next worker when they are interrupted", () =>
     Effect.gen(function*() {

@@ -486,6 +486,14 @@ describe("gaps", () => {
     assert.strictEqual(Reply.merge(merged, []), merged)
   })
 
+  it("are filled behind the part that is shown, not at the front, where the record has one in between that is not", () => {
+    const removed: TurnEvent = { _tag: "PartRemoved", ...Make.base(), messageId: answerId, partId: PartId.make("b") }
+    const shown = ["a", "b"].map((id) => Make.part(Make.text(id, id)))
+    const reply = Reply.markGap(fold(answer, ...shown, removed))
+    const record = ["a", "b", "c"].map((id) => Make.text(id, id))
+    assert.strictEqual(Reply.text(Reply.merge(reply, [Make.stored(Make.assistant(), ...record)])), "a\n\nc")
+  })
+
   it("that hid a retry are filled by the message's end: a text that it left open and empty is taken back", () => {
     const reply = Reply.markGap(fold(answer, open("a"), Make.delta("a", "half")))
     const parts = [Make.text("a", "", false), Make.text("b", "all of it")]

@@ -172,6 +172,22 @@ describe("what a subagent says", () => {
       }
     })
 
+    it("is since the earliest call, as far as the times of all are known, and where both are read at once", () => {
+      const [first, second] = [task("first", child), task("second", child)]
+      for (
+        const [calls, text] of [
+          [[{ ...first, startedMillis: 100 }, { ...second, startedMillis: 200 }], "new words"],
+          [[{ ...first, startedMillis: 200 }, { ...second, startedMillis: 100 }], "new words"],
+          [[{ ...first, startedMillis: 100 }, second], "old words\n\nnew words"],
+          [[first, { ...second, startedMillis: 100 }], "old words\n\nnew words"]
+        ] as const
+      ) {
+        const reply = Reply.merge(fold(), [Make.stored(Make.user()), Make.stored(Make.assistant(), ...calls)])
+        const told = more(reply, ...before, ...after)
+        assert.deepInclude(only(told), { openedBy: PartId.make("first"), text })
+      }
+    })
+
     it("leaves it out of its record too", () => {
       const record = [
         Make.stored(Make.user("msg_30_old", old)),
@@ -329,6 +345,20 @@ describe("the tool that opened a subagent", () => {
     assert.strictEqual(openerOf(answer, Make.opened(child, root), first, second, first), "first")
     const theirs = Make.message(Make.assistant("msg_05", { parentId: MessageId.make("msg_04") }))
     assert.isUndefined(openerOf(theirs, Make.opened(child, root), Make.part(task("theirs", child, "msg_05"))))
+  })
+
+  it("is the first, and its end that of the last, where the record tells of two at once", () => {
+    const [first, second] = [task("first", child), task("second", child)]
+    const reply = fold(answer, Make.opened(child, root), prompted(), answered(), Make.idle(child))
+    for (
+      const [calls, status] of [
+        [[{ ...first, status: "error" }, { ...second, status: "completed" }], "completed"],
+        [[{ ...first, status: "completed" }, { ...second, status: "error" }], "error"]
+      ] as const
+    ) {
+      const merged = Reply.merge(reply, [Make.stored(Make.user()), Make.stored(Make.assistant(), ...calls)])
+      assert.deepInclude(only(merged), { openedBy: first.id, status })
+    }
   })
 
   it("is known from what is stored too", () => {
