@@ -13,6 +13,7 @@ import type { Step } from "@opencode-turn/testing/ModelScript"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Schema from "effect/Schema"
 import * as TestClock from "effect/testing/TestClock"
 import type { Finished } from "./driving.ts"
 import { assertCompleted, endsAfter, finish, lasts, layer, rest, run, start } from "./driving.ts"
@@ -335,6 +336,17 @@ it.effect("counts the time that the prompts before took, and tells the next one"
     yield* TestClock.adjust("1 millis")
     assert.strictEqual((yield* Fiber.join(watch)).value, 10_001)
   }).pipe(within({ wallClock: Duration.seconds(10) })))
+
+it.effect("counts the time of the prompts before in the whole turn", () =>
+  Effect.gen(function*() {
+    const slow = { tool: "StructuredOutput", delayMillis: 7000 }
+    const running = yield* start([{ ...slow, args: { n: "one" } }, { ...slow, args: { n: 1 } }], {
+      output: Schema.Struct({ n: Schema.Int })
+    })
+    const { result } = yield* endsAfter(running, 10_001)
+    assert(result.error?._tag === "BudgetExceeded", result.error?.message)
+    assert.deepInclude(result.error, { limit: "wallClock", allowed: 10_000, value: 10_001 })
+  }).pipe(within({ wallClock: Duration.seconds(10) }), Effect.provide(layer())))
 
 it.effect("limits nothing but the silence where no limit is given, and not even that where it may have no end", () =>
   Effect.gen(function*() {

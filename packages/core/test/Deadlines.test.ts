@@ -200,6 +200,18 @@ it.effect("waits for a retry that comes in time, and for any where nothing limit
     assertCompleted(yield* finish(running, 61), { text: "after two hours", modelCalls: 2 })
   }).pipe(Effect.provideService(TurnPolicy.Budget, { stall: Duration.infinity }), Effect.provide(layer())))
 
+it.effect("waits for a retry of any length while a person is asked", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode
+    const running = yield* start([question, { text: "words" }])
+    const [sessionID = ""] = yield* fake.sessions
+    const status = { type: "retry", attempt: 1, message: "slow down", next: 7_200_000 }
+    yield* fake.emit({ type: "session.status", properties: { sessionID, status } })
+    yield* lasts(running, "3 hours")
+    yield* answerQuestion
+    assertCompleted(yield* finish(running, 1), { text: "words", modelCalls: 2 })
+  }).pipe(Effect.provideService(HumanGate.HumanGate, HumanGate.wait), Effect.provide(layer())))
+
 // A server that is gone
 
 it.effect.each([
@@ -257,6 +269,18 @@ it.effect.each([
     (test) => (policy === undefined ? test : Effect.provideService(test, TurnPolicy.FinalExchange, policy)),
     Effect.provide(layer())
   ))
+
+it.effect("tells why the server could not be asked where the final exchange does not come for that", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode
+    const running = yield* start([{ text: "words", ending: "hang" }])
+    const [sessionID = ""] = yield* fake.sessions
+    yield* fake.fail({ method: "GET" }, answered(503, ""), Infinity)
+    yield* fake.emit({ type: "session.idle", properties: { sessionID } })
+    const { error } = (yield* finish(running, 140)).result
+    assert(error?._tag === "TurnTimeout", error?.message)
+    assert.strictEqual(error.last?.name, "StatusError")
+  }).pipe(Effect.provide(layer())))
 
 it.effect("takes the final exchange when it comes while it is waited for", () =>
   Effect.gen(function*() {

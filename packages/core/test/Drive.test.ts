@@ -180,6 +180,22 @@ it.effect("ends promptly for an unknown agent, of which the server says no idle"
     assert.strictEqual(end.posts.length, 1)
   }).pipe(Effect.provide(layer())))
 
+it.effect("looks again for the end of a session that failed while the server cannot be asked", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode
+    yield* fake.fail(
+      isPost,
+      (serve) => Effect.andThen(fake.fail({ method: "GET", path: /\/message$/ }, Faults.status(503), Infinity), serve)
+    )
+    const running = yield* start(tape, { agent: "nope" })
+    yield* TestClock.adjust("10 seconds")
+    assert.isFalse(running.isDone())
+    yield* fake.clearFaults
+    const { error } = (yield* finish(running, 15)).result
+    assert(error?._tag === "Upstream", error?.message)
+    assert.include(error.reason, "Agent not found")
+  }).pipe(Effect.provide(layer())))
+
 it.effect("ends promptly for an unknown model", () =>
   Effect.gen(function*() {
     const end = yield* run(tape, 5, { model: "nope/zip" })

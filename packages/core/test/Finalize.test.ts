@@ -72,6 +72,47 @@ describe("the terminal write", () => {
       assert.deepInclude(yield* row, { status: "pending", epoch: 2 })
     }))
 
+  test("of a worker whose message another one has ended alike is not taken for its own", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      yield* claim
+      yield* claim
+      yield* store.finalize(messageId, 2, outcome)
+      const error = yield* Effect.flip(finalize(messageId, 1, outcome))
+      assert.strictEqual(error._tag, "TurnTakenOver")
+    }))
+
+  test("that comes after another end changes nothing, and is not ours", () =>
+    Effect.gen(function*() {
+      yield* claim
+      const { message } = yield* finalize(messageId, 1, outcome)
+      const late = yield* finalize(messageId, 1, {
+        ...outcome,
+        content: "Sorry.",
+        status: "error",
+        error: { tag: "Upstream", message: "no" }
+      })
+      assert.deepStrictEqual(late, { message, isOurs: false })
+      assert.deepStrictEqual(yield* row, message)
+    }))
+
+  let kept = 0
+  test("gives a cancel what was streamed although the store fails for a moment", () =>
+    Effect.gen(function*() {
+      yield* claim
+      yield* Turns.cancel
+      const fiber = yield* Effect.forkChild(finalize(messageId, 1, outcome))
+      yield* Turns.rest
+      yield* TestClock.adjust("1 seconds")
+      assert.deepInclude((yield* Fiber.join(fiber)).message, { status: "cancelled", content: "Hi." })
+      assert.strictEqual(kept, 2)
+    }), {
+    store: (store) => ({
+      keepPartial: (...args) =>
+        Effect.suspend(() => kept++ === 0 ? Effect.fail(Turns.unavailable("keepPartial")) : store.keepPartial(...args))
+    })
+  })
+
   test("loses to a cancel, which is given what was streamed", () =>
     Effect.gen(function*() {
       yield* claim

@@ -21,6 +21,7 @@ import {
   isPost,
   layer,
   rest,
+  rewritten,
   run,
   start,
   tape,
@@ -358,6 +359,55 @@ it.effect("finds out with the server's return that the prompt never arrived, and
     yield* TestClock.adjust("30 seconds")
     yield* fake.start
     assertCompleted(yield* finish(running, 20), { text: tapeText, modelCalls: 2, posts: 2 })
+  }).pipe(Effect.provide(layer())))
+
+it.effect("posts once more what the server had taken and not begun when it died", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode.FakeOpencode
+    const running = yield* start([{ text: "lost", ending: "hang" }, { text: "from the start" }])
+    let posts = 0
+    yield* fake.fail(isPost, (serve) => Effect.andThen(Effect.sync(() => void posts++), serve), Infinity)
+    yield* fake.fail(
+      { method: "GET", path: /\/message$/ },
+      rewritten((body) => posts > 0 || !Array.isArray(body) ? body : body.filter(({ info }) => info.role === "user")),
+      Infinity
+    )
+    yield* fake.restart
+    const { result, ...end } = yield* finish(running, 10)
+    assert.strictEqual(result.status, "completed", result.error?.message)
+    assert.isTrue(result.content.endsWith("from the start"), result.content)
+    assert.strictEqual(end.posts.length, 2)
+    assert.strictEqual(end.userMessages, 1)
+  }).pipe(Effect.provide(layer())))
+
+it.effect("posts once more what the server said it took, and does not have", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode.FakeOpencode
+    yield* fake.fail(isPost, answered(204, ""))
+    const running = yield* start(tape)
+    const [sessionID = ""] = yield* fake.sessions
+    for (const type of ["busy", "idle"]) {
+      yield* fake.emit({ type: "session.status", properties: { sessionID, status: { type } } })
+    }
+    assertCompleted(yield* finish(running, 5), { text: tapeText, modelCalls: 2, posts: 2 })
+  }).pipe(Effect.provide(layer())))
+
+it.effect("is not ended by the retry of another session that is found after a gap", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode.FakeOpencode
+    const running = yield* start([{ text: "words", gate: "words" }])
+    const retry = { type: "retry", attempt: 1, message: "slow down", next: 7_200_000 }
+    yield* fake.fail(
+      { path: "/session/status" },
+      rewritten((body) => Object.assign({ ses_other: retry }, body)),
+      Infinity
+    )
+    yield* fake.cutEvents
+    yield* TestClock.adjust("5 seconds")
+    yield* rest
+    assert.isFalse(running.isDone())
+    yield* fake.release("words")
+    assertCompleted(yield* finish(running, 5), { text: "words", modelCalls: 1 })
   }).pipe(Effect.provide(layer())))
 
 it.effect("does not ask again what was asked when the server died, and resumes", () =>

@@ -4,6 +4,7 @@ import type { Content } from "@opencode-turn/core/SessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
+import * as Faults from "@opencode-turn/testing/Faults"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -165,6 +166,44 @@ describe("the lease of a turn", () => {
     })
   }
 
+  test("is not held by force: one that was let go stays free, although its owner lives", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const store = yield* SessionStore
+      const fiber = yield* launch(messageId, halfway)
+      yield* store.release(messageId, 1)
+      yield* pass(3000)
+      assert.isTrue(yield* isOrphan)
+      yield* fake.release("half")
+      yield* ended(fiber)
+    }))
+
+  test("is not lost to a store that does not say whose the message is", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const fiber = yield* launch(messageId, halfway)
+      yield* pass(3000)
+      yield* fake.release("half")
+      assert.strictEqual((yield* ended(fiber)).value.content, "one two three")
+    }), { store: () => ({ getState: () => Effect.fail(Turns.unavailable("getState", false)) }) })
+
+  for (const [how, broken] of [["fails", Stream.fail(Turns.unavailable("changes"))], ["ends", Stream.empty]] as const) {
+    let watches = 0
+    test(`is watched again a second after the watch ${how}`, () =>
+      Effect.gen(function*() {
+        const fiber = yield* launch(messageId, halfway)
+        yield* Turns.cancel
+        yield* pass(750)
+        assert.isUndefined(fiber.pollUnsafe())
+        assert.strictEqual((yield* ended(fiber, 250)).value.error?._tag, "TurnCancelled")
+      }), {
+      store: (store) => ({
+        renew: () => Effect.succeed(true),
+        changes: (id) => Stream.suspend(() => watches++ === 0 ? broken : store.changes(id))
+      })
+    })
+  }
+
   test("is not lost to a store that fails for three seconds", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
@@ -218,6 +257,24 @@ describe("an owner that was frozen past its lease", () => {
     }), { store: streaming.store })
 
   const finishing = freezing()
+  test("between its ids and its prompt posts none", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const store = yield* SessionStore
+      yield* fake.fail({ path: "/event" }, Faults.holdAt("stream"))
+      const fiber = yield* launch(messageId, halfway)
+      assert.isNotNull((yield* row)?.request)
+      yield* store.release(messageId, 1)
+      const taken = yield* takeOver(messageId)
+      yield* fake.release("stream")
+      assert.strictEqual((yield* ended(fiber)).value.error?._tag, "TurnTakenOver")
+      assert.lengthOf(yield* Turns.prompts, 0)
+      assert.deepStrictEqual(yield* row, taken)
+    }), {
+    // It hears of nothing before its prompt.
+    store: () => ({ renew: () => Effect.never, changes: () => Stream.never })
+  })
+
   test("in its terminal write leaves the row to the new owner", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode

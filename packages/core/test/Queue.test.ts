@@ -3,6 +3,7 @@ import { SessionId } from "@opencode-turn/core/Ids"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
+import * as Usage from "@opencode-turn/core/Usage"
 import { cancelTurn } from "@opencode-turn/core/WatchTurn"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import * as Faults from "@opencode-turn/testing/Faults"
@@ -11,6 +12,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Carrying from "./carrying.ts"
 import * as Turns from "./turns.ts"
 
@@ -122,6 +124,52 @@ describe("the turns of one conversation", () => {
       assert.lengthOf(yield* Turns.prompts, 2)
       assert.deepStrictEqual(yield* Turns.reports, [])
     }))
+
+  test("do not give way to themselves: one that runs already is not replaced by its double", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const first = yield* launch("m1", halfway)
+      const double = yield* launch("m1", halfway).pipe(Effect.provideService(TurnPolicy.WhenBusy, "replace"))
+      assert.strictEqual((yield* ended(double)).value.error?._tag, "TurnInProgress")
+      yield* fake.release("half")
+      assert.strictEqual((yield* ended(first)).value.content, "one two three")
+    }))
+
+  test("are replaced also where the one in the way ends by itself just then", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const lease = { owner: "another", millis: 60_000 }
+      yield* store.claim({ id: messageIdOf("m1"), conversationId, prompt: [], lease })
+      const next = yield* launch("m2", [{ text: "two" }]).pipe(Effect.provideService(TurnPolicy.WhenBusy, "replace"))
+      assert.strictEqual((yield* ended(next)).value.content, "two")
+      assert.deepStrictEqual(yield* statuses("m1", "m2"), ["completed", "completed"])
+    }), {
+    store: (store) => ({
+      cancel: (id, content) =>
+        Effect.andThen(
+          store.finalize(id, 1, { status: "completed", content: "one", parts: [], usage: Usage.zero, error: null }),
+          store.cancel(id, content)
+        )
+    })
+  })
+
+  test("wait on where another worker takes the one in their way first", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* leave(halfway, { stage: "posted", name: "orphan" })
+      const next = yield* launch("next", [{ text: "after it" }])
+      yield* pass(2000)
+      assert.deepInclude(yield* rowOf("orphan"), { status: "pending", epoch: 2, owner: "another" })
+      assert.deepStrictEqual(yield* statuses("next"), ["queued"])
+      const store = yield* SessionStore
+      yield* store.cancel(messageIdOf("orphan"), "Stopped.")
+      yield* fake.release("half")
+      assert.strictEqual((yield* ended(next, 500)).value.content, "after it")
+    }), {
+    store: (store) => ({
+      takeOver: (id) => Effect.as(store.takeOver(id, { owner: "another", millis: 60_000 }), Option.none())
+    })
+  })
 
   test("go on when one that waits is interrupted, or cancelled", () =>
     Effect.gen(function*() {

@@ -341,6 +341,32 @@ describe("the claim", () => {
       assert.deepStrictEqual(yield* Turns.reports, [])
     }))
 
+  test("of a message that ended with an error fails as well, and asks nobody", () =>
+    Effect.gen(function*() {
+      const first = yield* runTurn(turn([{ text: "" }], { model: Effect.fail("no model") }))
+      assert.strictEqual(first.message?.status, "error")
+      const result = yield* runTurn(turn([{ text: "Again." }]))
+      assert(result.error?._tag === "AlreadyFinished")
+      assert.strictEqual(result.error.status, "error")
+      assert.deepStrictEqual(yield* row, first.message)
+      assert.lengthOf(yield* Turns.prompts, 0)
+    }))
+
+  let claims = 0
+  test("is tried again where the store fails for a moment", () =>
+    Effect.gen(function*() {
+      const fiber = yield* Effect.forkChild(runTurn(turn([{ text: "Hi." }])))
+      yield* Turns.rest
+      yield* TestClock.adjust("1 seconds")
+      assert.strictEqual((yield* Fiber.join(fiber)).content, "Hi.")
+      assert.strictEqual(claims, 2)
+    }), {
+    store: (store) => ({
+      claim: (claim) =>
+        Effect.suspend(() => claims++ === 0 ? Effect.fail(Turns.unavailable("claim")) : store.claim(claim))
+    })
+  })
+
   test("fails while another turn of the conversation runs, where it is not to wait", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
