@@ -1,5 +1,5 @@
 /**
- * Runs the benchmarks: `node bench/main.ts [name…] [--quick] [--json]`.
+ * Runs the benchmarks: `npx -y pnpm@12.21.0 bench [name…] [--quick] [--json]`.
  */
 import { parseArgs } from "node:util"
 import { isMet, table } from "./Bench.ts"

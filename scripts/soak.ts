@@ -2,7 +2,7 @@
  * Kills workers, the workers that carry on, and the server, in the middle of turns, for many rounds on each database, and
  * checks after every round that each turn came to its one end.
  *
- * `pnpm soak [rounds] [SQLite|PostgreSQL]`: 50 rounds of 8 turns on both by default. Exit code 1 if an invariant broke.
+ * `npx -y pnpm@12.21.0 soak [rounds] [SQLite|PostgreSQL]`: 50 rounds of 8 turns on both by default. Exit code 1 if an invariant broke.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect } from "effect"

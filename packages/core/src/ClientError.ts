@@ -8,6 +8,7 @@
  */
 import * as Schema from "effect/Schema"
 import { MessageId, RequestId, SessionId } from "./Ids.ts"
+import { quoted } from "./internal/FilePath.ts"
 
 /**
  * The request did not reach the server, or its answer did not reach us: refused, reset, unresolvable, cut short. Whether
@@ -145,7 +146,8 @@ export class UnsupportedServer extends Schema.TaggedError<UnsupportedServer>()("
 }
 
 /**
- * The server has no such folder: nothing is there, or a file, or the server may not read it. `directory` is as it was named.
+ * The server has no such folder: nothing is there, or a file, or the server may not read it, or a name on its path holds a backslash,
+ * which OpenCode cannot list (1.18.33). `directory` is as it was named.
  *
  * @category errors
  * @since 0.1.0
@@ -155,7 +157,10 @@ export class UnknownDirectory extends Schema.TaggedError<UnknownDirectory>()("Un
   directory: Schema.String
 }) {
   override get message() {
-    return `OpenCode at ${this.origin} finds no folder ${JSON.stringify(this.directory)} that it can read`
+    const { directory, origin } = this
+    return directory.startsWith("/") && directory.includes("\\")
+      ? `OpenCode at ${origin} cannot work in ${quoted(directory)}: it finds no folder whose path holds a backslash`
+      : `OpenCode at ${origin} finds no folder ${quoted(directory)} that it can read`
   }
   get isRetryable() {
     return false

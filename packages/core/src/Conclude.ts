@@ -41,7 +41,7 @@ import type { Outcome, StoredMessage } from "./SessionStore.ts"
 import { SessionStore, StoreError } from "./SessionStore.ts"
 import type { TurnFinished } from "./Tracer.ts"
 import { Tracer } from "./Tracer.ts"
-import { TurnCancelled, type TurnTakenOver } from "./TurnError.ts"
+import { NoProgress, TurnCancelled, type TurnTakenOver } from "./TurnError.ts"
 import type { TurnInput } from "./TurnInput.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 import type { TurnError, TurnResult, TurnStatus } from "./TurnResult.ts"
@@ -91,8 +91,9 @@ export const contextOf = <E, R, A>({ conversationId, messageId }: RunningTurn<E,
 export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
   turn: RunningTurn<E, R, A>,
   exchange: Exchange.Exchange | undefined,
-  error: TurnError | undefined
+  cause: TurnError | undefined
 ): Effect.fn.Return<TurnResult<A>, StoreError, Client | SessionStore | Tracer | R> {
+  let error = cause
   const { background, conversationId, input, live, messageId } = turn
   const tracer = yield* Tracer
   const context = contextOf(turn)
@@ -101,6 +102,7 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
     if (error !== undefined && !isLeft && leavesWorkRunning(error)) yield* abortUpstream(turn)
     // However far the abort came: nothing works for a turn that has ended.
     live.update(Reply.closeSubagents)
+    error = withAllSteps(error, live)
     return yield* isLeft ? leave(turn) : store(turn, error)
   })
   const stored = yield* turn.message === undefined ? end : keepingLease(turn.message)(end)
@@ -263,6 +265,19 @@ const leave = <E, R, A>(turn: RunningTurn<E, R, A>): Effect.Effect<Stored, Store
     Effect.andThen(letGo(turn), read(turn.messageId)),
     (message) => ({ message, isOurs: false, takenOver: undefined })
   )
+
+/** How many steps were begun is known once the tree has been aborted: the model goes on until then. */
+const withAllSteps = (error: TurnError | undefined, live: LiveReply.LiveReply): TurnError | undefined => {
+  if (error?._tag !== "NoProgress") return error
+  const { finish, last, sessionId, steps } = error
+  return new NoProgress({
+    sessionId,
+    steps,
+    allSteps: [...live.earlier(), live.current()].reduce((sum, reply) => sum + Reply.steps(reply), 0),
+    ...(finish !== undefined && { finish }),
+    ...(last !== undefined && { last })
+  })
+}
 
 /** Whether the server may still be at work on a turn that ends like this. After a takeover the new owner drives the session. */
 const leavesWorkRunning = (error: TurnError): boolean =>

@@ -49,7 +49,7 @@ export const make = (maxSteps: number): IdleSteps => {
     return steps
   }
 
-  const judge = (steps: Steps, reply: Reply.Reply, { finish, id }: AssistantMessage): void => {
+  const judge = (steps: Steps, turn: Reply.Reply, reply: Reply.Reply, { finish, id }: AssistantMessage): void => {
     let isNew = false
     const tools = Reply.endedTools(reply, id)
     for (const tool of tools) {
@@ -71,12 +71,13 @@ export const make = (maxSteps: number): IdleSteps => {
     found ??= new NoProgress({
       sessionId: reply.sessionId,
       steps: steps.idle,
+      allSteps: Reply.steps(turn),
       ...(finish !== undefined && { finish }),
       ...(last !== undefined && { last })
     })
   }
 
-  const onStep = (reply: Reply.Reply, info: AssistantMessage): void => {
+  const onStep = (turn: Reply.Reply, reply: Reply.Reply, info: AssistantMessage): void => {
     const message = reply.frame.messages.findLast(({ id }) => id === info.id)
     if (message === undefined || message.ownership === "foreign") return
     const steps = stepsOf(reply.sessionId)
@@ -84,7 +85,7 @@ export const make = (maxSteps: number): IdleSteps => {
     if (before !== undefined && info.id <= before) return
     steps.newest = info.id
     const ended = before === undefined ? undefined : reply.frame.messages.findLast(({ id }) => id === before)
-    if (ended !== undefined) judge(steps, reply, ended.info)
+    if (ended !== undefined) judge(steps, turn, reply, ended.info)
   }
 
   /** Each overflow is told once, in no sure order with the messages around it (1.18.33): its event's id tells it from a copy. */
@@ -108,7 +109,7 @@ export const make = (maxSteps: number): IdleSteps => {
           const { info } = event
           if (info.role !== "assistant") return
           const own = Reply.replyOf(reply, event.sessionId)
-          if (own !== undefined) onStep(own, info)
+          if (own !== undefined) onStep(reply, own, info)
           return
         }
         default:

@@ -21,7 +21,8 @@ import { Subagent } from "./Subagent.ts"
 import * as Usage from "./Usage.ts"
 
 /**
- * `queued`: waits for the turns before it. `pending`: is being worked on. The others are terminal.
+ * `queued`: waits for the turns before it. `pending`: is being worked on. The others are terminal. `error` is the end of every turn
+ * whose result is `error` or `failed`: the stored error's tag tells which.
  *
  * @category models
  * @since 0.1.0

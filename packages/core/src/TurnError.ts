@@ -6,6 +6,7 @@
 import * as DateTime from "effect/DateTime"
 import * as Schema from "effect/Schema"
 import { AssistantMessageId, ConversationId, RequestId, SessionId } from "./Ids.ts"
+import { quoted } from "./internal/FilePath.ts"
 import { describe, UpstreamFailure, wordsOf } from "./Upstream.ts"
 
 /**
@@ -52,9 +53,7 @@ export class DirectoryMismatch extends Schema.TaggedError<DirectoryMismatch>()("
   directory: Schema.String
 }) {
   override get message() {
-    return `the conversation works in ${JSON.stringify(this.sessionDirectory)}, not in ${
-      JSON.stringify(this.directory)
-    }: ` +
+    return `the conversation works in ${quoted(this.sessionDirectory)}, not in ${quoted(this.directory)}: ` +
       "use that folder, or begin another conversation"
   }
 }
@@ -136,9 +135,10 @@ export class Upstream extends Schema.TaggedError<Upstream>()("Upstream", {
     const words = describe({ name: this.name, message: this.reason, statusCode: this.statusCode })
     return this.retryAtMillis === undefined
       ? words
-      : `${words}; the model would be called again at ${
-        DateTime.formatIso(DateTime.makeUnsafe(this.retryAtMillis))
-      } only`
+      : clauses([
+        words,
+        `the model would be called again at ${DateTime.formatIso(DateTime.makeUnsafe(this.retryAtMillis))} only`
+      ])
   }
 }
 
@@ -160,8 +160,12 @@ export class TurnTimeout extends Schema.TaggedError<TurnTimeout>()("TurnTimeout"
 }
 
 /**
- * The model was called again and again, and nothing new came of it: so many `steps` in a row, the last one with that finish reason.
- * The session was aborted, what was streamed is kept.
+ * The model was called again and again, and nothing new came of it. The session was aborted, what was streamed is kept.
+ *
+ * **Details**
+ *
+ * `steps` is how many steps in a row brought the session nothing new; `finish` is why the last of them ended. `allSteps` counts every
+ * step that the turn began, those of its subagents too, and those that were under way when the session was aborted.
  *
  * @category errors
  * @since 0.1.0
@@ -169,14 +173,15 @@ export class TurnTimeout extends Schema.TaggedError<TurnTimeout>()("TurnTimeout"
 export class NoProgress extends Schema.TaggedError<NoProgress>()("NoProgress", {
   sessionId: SessionId,
   steps: Schema.Finite,
+  allSteps: Schema.Finite,
   finish: Schema.optionalKey(Schema.String),
   last: Schema.optionalKey(UpstreamFailure)
 }) {
   override get message() {
     const finish = this.finish === undefined ? "" : ` (finish reason: ${this.finish})`
-    return `session ${this.sessionId} made ${count(this.steps, "step")} in a row without a new result${finish}${
-      heard(this.last)
-    }`
+    return `session ${this.sessionId} made ${
+      count(this.steps, "step")
+    } in a row without a new result${finish}; the turn began ${count(this.allSteps, "step")} in all${heard(this.last)}`
   }
 }
 
@@ -223,7 +228,7 @@ export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("Budget
 const budgetUnits: Record<BudgetExceeded["limit"], (value: number) => string> = {
   wallClock: (millis) => `${millis} ms of time`,
   stall: (millis) => `${millis} ms without a sign of life`,
-  cost: (dollars) => `$${dollars}`,
+  cost: (dollars) => `$${Number(dollars.toPrecision(6))}`,
   tokens: (tokens) => count(tokens, "token"),
   modelRetries: (retries) => count(retries, "retry of the model", "retries of the model"),
   steps: (steps) => count(steps, "call of the model", "calls of the model")
@@ -254,7 +259,7 @@ export class OutputInvalid extends Schema.TaggedError<OutputInvalid>()("OutputIn
 }) {
   override get message() {
     const issues = this.issues.map(({ message, path }) => (path === "" ? message : `${path}: ${message}`))
-    return `the answer does not fit the schema: ${issues.join("; ")}`
+    return `the answer does not fit the schema: ${clauses(issues)}`
   }
 }
 
@@ -289,7 +294,7 @@ export class Refused extends Schema.TaggedError<Refused>()("Refused", {
     const refusals = this.refusals.map(({ asked, reason, tool }) =>
       `${asked === "" ? tool : `${tool} (${asked})`} was refused${reason === undefined ? "" : `: ${reason}`}`
     )
-    return `the agent was stopped: ${refusals.join("; ")}`
+    return `the agent was stopped: ${clauses(refusals)}`
   }
 }
 
@@ -325,8 +330,8 @@ export class TurnCancelled extends Schema.TaggedError<TurnCancelled>()("TurnCanc
 }
 
 /**
- * The server lost the session after tools of the turn had run, so the prompt was not sent again (`TurnPolicy.OnLostSession`). What was
- * streamed is kept, and the conversation's next turn begins in a new session. `tools` are the names of those that ran.
+ * The server lost the session after tools of the turn had started, so the prompt was not sent again (`TurnPolicy.OnLostSession`). What was
+ * streamed is kept, and the conversation's next turn begins in a new session. `tools` are the names of those that had started.
  *
  * @category errors
  * @since 0.1.0
@@ -336,7 +341,7 @@ export class SessionLost extends Schema.TaggedError<SessionLost>()("SessionLost"
   tools: Schema.Array(Schema.String)
 }) {
   override get message() {
-    const done = this.tools.length === 0 ? "" : ` after ${this.tools.join(", ")} had run`
+    const done = this.tools.length === 0 ? "" : ` after ${listed(this.tools)} had started`
     return `OpenCode lost the session ${this.sessionId}${done}: the prompt was not sent again`
   }
 }
@@ -418,6 +423,11 @@ export class AlreadyFinished extends Schema.TaggedError<AlreadyFinished>()("Alre
 }
 
 // internal
+
+/** Clauses in one sentence: none but the last one keeps the full stop that it may have of its own. */
+function clauses(texts: ReadonlyArray<string>): string {
+  return texts.map((text, index) => (index === texts.length - 1 ? text : text.replace(/[\s.;]$/, ""))).join("; ")
+}
 
 function count(n: number, one: string, many = `${one}s`): string {
   return `${n} ${n === 1 ? one : many}`

@@ -41,6 +41,7 @@ it.effect.each([
     const error = yield* assertStopped(end, /words|Sorry/)
     assert(error?._tag === "NoProgress")
     assert.strictEqual(error.steps, 8)
+    assert.strictEqual(error.allSteps, end.modelCalls, "steps in all")
     assert.include(error.message, "8 steps in a row")
   }).pipe(Effect.provide(layer())))
 

@@ -207,6 +207,9 @@ export const checkUrl = (name: string, url: string): Effect.Effect<string, Inval
 
 const clientOptions = Effect.fnUntraced(function*(options: Options) {
   const password = options.password ?? (yield* passwordSetting)
+  if (options.directory === "") {
+    return yield* new InvalidConfig({ setting: "directory", reason: "is empty: leave it out, or name a folder" })
+  }
   const directory = options.directory ?? (yield* setting("OPENCODE_DIRECTORY"))
   return {
     baseUrl: yield* checkUrl(

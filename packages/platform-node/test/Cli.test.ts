@@ -325,6 +325,8 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       const finished = yield* run(["run", "--model", "scripted/nope", prompt("Hi.", [])])
       assert.deepStrictEqual([finished.code, finished.stdout], [1, ""])
       assert.match(errorLine(finished), /^opencode-turn: Model not found: scripted\/nope\.$/)
+      const [, conversation = ""] = /· conversation (\S+)\n/.exec(finished.stderr) ?? []
+      assert.include((yield* run(["show", conversation])).stdout, "error Upstream: Model not found")
     }))
 
   it.effect("tells why an answer ended, and ends with 1 for one without words", () =>

@@ -158,6 +158,10 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       ["run", "--schema", "/no/such.json", "hello"],
       /--schema: "\/no\/such\.json" does not exist: check the path/
     ],
+    ["a folder without a name", ["run", "--directory", "", "hello"], /--directory is empty: leave it out, or name/],
+    ["a worker's folder without a name", ["resume", "--directory", ""], /--directory is empty/],
+    ["an agent without a name", ["run", "--agent", "", "hello"], /--agent is empty/],
+    ["a status of a result", ["list", "--status", "failed"], /--status.*"queued" \| "pending" \| "completed"/],
     ["a folder for a schema", ["run", "--schema", "/", "hello"], /--schema: "\/" is a folder/],
     ["a device for a schema", ["run", "--schema", "/dev/zero", "hello"], /--schema: "\/dev\/zero" is no regular file/],
     ["a device for a file", ["run", "--file", "/dev/zero", "hello"], /--file: "\/dev\/zero" is no regular file/],

@@ -158,6 +158,15 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("LiveLayer", (it) =>
       }))
   }
 
+  it.effect("says in one line that a folder without a name cannot be used", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(
+        Effect.provide(Effect.void, LiveLayer.make({ database: "memory", directory: "" }))
+      )
+      assert.strictEqual(error._tag, "InvalidConfig")
+      assert.strictEqual(error.message, "directory is empty: leave it out, or name a folder")
+    }))
+
   for (
     const value of ["turns.db", "./a:b@c.db", "a folder/my turns.db", "C:\\turns.db", "/srv/u:b@h/turns.db", ":memory:"]
   ) {

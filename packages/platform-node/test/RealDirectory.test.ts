@@ -101,6 +101,19 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "60 seconds" })
       60_000
     )
 
+    it.effect(
+      "with a backslash in its name is one that the server does not find, and the error says so",
+      () =>
+        Effect.gen(function*() {
+          const folder = `${yield* root}/back\\slash`
+          mkdirSync(folder)
+          const { result } = yield* pwd("backslash").pipe(within(folder))
+          assert(result.error?._tag === "UnknownDirectory", result.error?.message)
+          assert.match(result.error.message, /back\\slash": it finds no folder whose path holds a backslash$/)
+        }),
+      60_000
+    )
+
     it.effect("of a conversation does not change, and a link to it is the same folder", () =>
       Effect.gen(function*() {
         const folder = yield* root

@@ -27,6 +27,9 @@ export const within = (folder: string | undefined, path: string): string => {
   return path.startsWith(prefix) ? path.slice(prefix.length) : path
 }
 
+/** A path in quotes, for a message. Control characters are escaped; a backslash is shown as the one character that it is. */
+export const quoted = (path: string): string => JSON.stringify(path).replaceAll("\\\\", "\\")
+
 // internal
 
 const isOfWindows = (path: string): boolean => /^(?:[A-Za-z]:[\\/]|\\\\)/.test(path)

@@ -12,14 +12,15 @@ export const url = Flag.String("url").pipe(
   Flag.optional
 )
 
-/** The project's folder. */
-export const directory = Flag.String("directory").pipe(
-  Flag.withMetavar("DIR"),
-  Flag.withDescription(
-    "The project's folder (default: OPENCODE_DIRECTORY, else this one, or that of the server at URL)"
-  ),
-  Flag.optional
-)
+/** The project's folder, with what its command has to say about it. */
+export const directory = (more = "") =>
+  Flag.String("directory").pipe(
+    Flag.withMetavar("DIR"),
+    Flag.withDescription(
+      `The project's folder (default: OPENCODE_DIRECTORY, else this one, or that of the server at URL)${more}`
+    ),
+    Flag.optional
+  )
 
 /** Where conversations are kept. */
 export const database = Flag.String("database").pipe(

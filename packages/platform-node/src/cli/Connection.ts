@@ -50,6 +50,7 @@ export const settings = Effect.fnUntraced(function*(flags: Flags): Effect.fn.Ret
         "password instead"
     )
   }
+  if (flags.directory === "") return yield* usage("--directory is empty: leave it out, or name a folder")
   const directory = flags.directory ?? (yield* orUsage(LiveLayer.setting("OPENCODE_DIRECTORY")))
   return { url, directory: directory === undefined ? undefined : resolve(directory) }
 })
@@ -66,7 +67,7 @@ export const connect = Effect.fnUntraced(function*(
     Effect.map((info) => info.type === "Directory"),
     Effect.orElseSucceed(() => false)
   )
-  if (!isDirectory) return yield* usage(`there is no directory ${JSON.stringify(folder)}: choose another --directory`)
+  if (!isDirectory) return yield* usage(`there is no directory ${quoted(folder)}: choose another --directory`)
   // Named in each request: the server decodes its own working directory, so that one in `a%20b` would work in `a b` (1.18.33).
   return { ...(yield* start({ directory: folder }, view)), directory: folder }
 })
@@ -111,6 +112,9 @@ export const folderOf = (sessionId: SessionId): Effect.Effect<string | undefined
   )
 
 // internal
+
+/** A backslash is shown as the one character that it is. */
+const quoted = (path: string): string => JSON.stringify(path).replaceAll("\\\\", "\\")
 
 const hasUserInfo = ({ password, username }: URL): boolean => username !== "" || password !== ""
 

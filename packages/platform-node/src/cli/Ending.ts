@@ -21,6 +21,7 @@ export interface Ending extends
     | "sessionId"
     | "messageId"
     | "promptId"
+    | "message"
     | "content"
     | "isFallback"
     | "finish"
@@ -50,6 +51,7 @@ export const fromStored = (message: StoredMessage): Ending => {
     sessionId,
     messageId: id,
     promptId,
+    message,
     content,
     isFallback,
     finish: finish ?? undefined,

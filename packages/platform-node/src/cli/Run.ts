@@ -84,6 +84,7 @@ const attempt = Effect.fnUntraced(function*(
   if (options.model !== undefined) {
     yield* Effect.mapError(parseModel(options.model), (error) => usage(error.message))
   }
+  if (options.agent === "") return yield* usage("--agent is empty: leave it out, or name one")
   const { permission } = options
   if (permission === "ask" && !(yield* canAsk)) {
     return yield* usage("--permission ask needs a terminal to ask at: choose store, allow or deny")
@@ -151,7 +152,8 @@ const letGo = (id: AssistantMessageId, view: TurnView.View): Effect.Effect<void,
     yield* view.pause
     const { progress } = yield* Output
     yield* progress(
-      `opencode-turn: stopped, and the turn is left unfinished: opencode-turn resume carries it on (${id})\n`
+      `opencode-turn: stopped, and the turn is left unfinished: opencode-turn resume carries it on ` +
+        `(${id}, conversation ${line(message.conversationId)})\n`
     )
   }).pipe(Effect.ignore)
 

@@ -72,7 +72,7 @@ export const runCommand = Command.make(
   "run",
   {
     url,
-    directory,
+    directory: directory("; a conversation that exists keeps its own folder, and another one is refused"),
     conversation,
     database,
     agent,

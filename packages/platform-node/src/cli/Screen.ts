@@ -18,12 +18,12 @@ import type { Ending } from "./Ending.ts"
 import * as ScreenAnswer from "./ScreenAnswer.ts"
 import { aside, chain, closeAnswer, closeLine, lines, row, type Screen, type Step } from "./ScreenState.ts"
 import * as ScreenSubagents from "./ScreenSubagents.ts"
-import { type Summarized, summary } from "./Summary.ts"
+import { describeName, type Summarized, summary } from "./Summary.ts"
 
 export { make, type Options, pause, type Screen, type Step, type Write } from "./ScreenState.ts"
 
 /** What is shown of the end of a turn. */
-export type ShownEnding = Summarized & Pick<Ending, "content">
+export type ShownEnding = Summarized & Pick<Ending, "content" | "message">
 
 /** Shows what changed. */
 export const update = (self: Screen, update: ReplyUpdate): Step => {
@@ -74,7 +74,7 @@ export const tick = (self: Screen, nowMillis: number): Step => {
 /** Shows a line of our own. */
 export const note = (self: Screen, text: string): Step => lines(self, [line(text)])
 
-/** Shows what is missing of the result, and the summary. */
+/** Shows what is missing of the result, and the summary of a turn that is stored. */
 export const finish = (self: Screen, result: ShownEnding): Step =>
   chain(
     self,
@@ -86,10 +86,13 @@ export const finish = (self: Screen, result: ShownEnding): Step =>
         : [screen, []],
     closeAnswer,
     (screen) => {
+      // Whoever wants to see a stored turn, or to go on with it, needs the name of its conversation.
+      if (result.message === undefined) return [screen, []]
       const hasWorked = result.reply.parts.length > 0 || result.usage.total.tokens.input > 0
-      return result.status === "completed" || hasWorked
-        ? lines(screen, summary(result, self.options.columns - 1))
-        : [screen, []]
+      return lines(
+        screen,
+        result.status === "completed" || hasWorked ? summary(result, self.options.columns - 1) : [describeName(result)]
+      )
     }
   )
 

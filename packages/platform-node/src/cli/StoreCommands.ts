@@ -16,7 +16,7 @@ export const listCommand = Command.make(
     database,
     status: Flag.Literals("status", MessageStatus.literals).pipe(
       Flag.withMetavar("STATUS"),
-      Flag.withDescription("Only turns of this status"),
+      Flag.withDescription("Only turns of this status; a turn that failed is stored as error"),
       Flag.optional
     ),
     limit: Flag.Int("limit").pipe(

@@ -39,6 +39,10 @@ export const describeResult = (ending: Summarized): string =>
     `conversation ${line(ending.conversationId)}`
   ].join(" · ")
 
+/** The line of a turn that came to nothing: only how it ended, and the name of its conversation. */
+export const describeName = ({ conversationId, status }: Summarized): string =>
+  `${status} · conversation ${line(conversationId)}`
+
 // internal
 
 /** A value ends with the call of the tool that takes it. */

@@ -12,7 +12,7 @@ export const resumeCommand = Command.make(
   "resume",
   {
     url,
-    directory,
+    directory: directory(),
     database,
     permission: Flag.Literals("permission", ["store", "allow", "deny"]).pipe(
       Flag.withMetavar("store|allow|deny"),
@@ -56,7 +56,7 @@ export const cancelCommand = Command.make(
       Flag.withDescription("The server to ask where the turn's owner is gone (default: OPENCODE_BASE_URL, else none)"),
       Flag.optional
     ),
-    directory,
+    directory: directory(),
     database,
     json: json("Print the message as a JSON object instead"),
     message

@@ -164,8 +164,21 @@ it("adds at the end what no update told of", () => {
   assert.strictEqual(play(piped, [], end).answer, "all of it\n")
 })
 
-it("leaves the answer empty where there is no text", () => {
-  assert.deepStrictEqual(play(piped, [], result("failed")), { answer: "", progress: "", both: "" })
+it("leaves the answer empty where there is no text, and names the conversation of every turn that is stored", () => {
+  for (const status of ["cancelled", "error", "failed"] as const) {
+    const shown = play(piped, [], result(status))
+    assert.deepStrictEqual([shown.answer, shown.progress], ["", `${status} · conversation c1\n`])
+  }
+  const { answer, progress } = play(piped, [], result("completed"))
+  assert.deepStrictEqual(
+    [answer, progress],
+    ["", "completed · 0 tokens in, 0 out · $0 · 1.2 s · conversation c1\n"]
+  )
+})
+
+it("sums up nothing where no turn is stored", () => {
+  const end = { ...result("failed"), message: undefined }
+  assert.deepStrictEqual(play(piped, [], end), { answer: "", progress: "", both: "" })
 })
 
 it("shows to-dos, retries and what is asked", () => {

@@ -123,9 +123,11 @@ export const jsonLines = ({ stdout }: Finished): ReadonlyArray<Record<string, un
   return stdout.slice(0, -1).split("\n").map((text) => JSON.parse(text))
 }
 
-/** The one line of an error; fails for any other number of lines. */
+/** The one line of an error, behind the name of the conversation where one is stored; fails for any other number of lines. */
 export const errorLine = ({ stderr }: Finished): string => {
-  const lines = stderr.split("\n").filter((line) => line !== "")
+  const lines = stderr.replace(/^(?:error|failed|cancelled) · conversation \S+\n/, "").split("\n").filter((line) =>
+    line !== ""
+  )
   if (lines.length !== 1) throw new Error(`not one line: ${stderr}`)
   return lines[0] ?? ""
 }

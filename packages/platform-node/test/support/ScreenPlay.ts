@@ -7,6 +7,7 @@ import { AssistantMessageId, ConversationId, MessageId, PartId, SessionId } from
 import type { Part, ToolPart } from "@opencode-turn/core/Part"
 import * as Reply from "@opencode-turn/core/Reply"
 import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
+import type { StoredMessage } from "@opencode-turn/core/StoredMessage"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import { zero } from "@opencode-turn/core/Usage"
 
@@ -84,13 +85,36 @@ export const reset = (...parts: ReadonlyArray<Part>): Extract<ReplyUpdate, { rea
   reply: reply(...parts)
 })
 
+const stored: StoredMessage = {
+  id: AssistantMessageId.make("asm_1"),
+  conversationId: ConversationId.make("c1"),
+  status: "pending",
+  epoch: 1,
+  revision: 1,
+  owner: null,
+  leaseUntilMillis: null,
+  takeovers: 0,
+  prompt: [],
+  draft: null,
+  request: null,
+  content: "",
+  isFallback: false,
+  finish: null,
+  parts: [],
+  usage: zero,
+  subagents: [],
+  error: null,
+  createdMillis: 0,
+  finishedMillis: null
+}
+
 export const result = (status: TurnResult["status"], ...parts: ReadonlyArray<Part>): TurnResult => ({
   status,
   conversationId: ConversationId.make("c1"),
   messageId: AssistantMessageId.make("asm_1"),
   sessionId: ids.sessionId,
   promptId: ids.promptId,
-  message: undefined,
+  message: stored,
   content: "",
   isFallback: false,
   finish: undefined,

@@ -1,0 +1,78 @@
+/** What errors say to a person. */
+import { assert, it } from "@effect/vitest"
+import { UnknownDirectory } from "@opencode-turn/core/ClientError"
+import { SessionId } from "@opencode-turn/core/Ids"
+import {
+  BudgetExceeded,
+  DirectoryMismatch,
+  NoProgress,
+  OutputInvalid,
+  Refused,
+  SessionLost,
+  Upstream
+} from "@opencode-turn/core/TurnError"
+
+const sessionId = SessionId.make("ses_1")
+const origin = "http://127.0.0.1:4096"
+
+it("tells how many steps were idle, and how many the turn began in all", () => {
+  assert.strictEqual(
+    new NoProgress({ sessionId, steps: 8, allSteps: 10, finish: "weird" }).message,
+    "session ses_1 made 8 steps in a row without a new result (finish reason: weird); the turn began 10 steps in all"
+  )
+  assert.match(new NoProgress({ sessionId, steps: 1, allSteps: 1 }).message, /1 step in a row .* began 1 step in all$/)
+})
+
+it("joins what has a full stop of its own without a full stop before the semicolon", () => {
+  const reason = "Only git is allowed here."
+  const refusals = [{ tool: "bash", asked: "ls", reason }, { tool: "bash", asked: "ps", reason }]
+  assert.strictEqual(
+    new Refused({ refusals, repairs: 0 }).message,
+    "the agent was stopped: bash (ls) was refused: Only git is allowed here; " +
+      "bash (ps) was refused: Only git is allowed here."
+  )
+  const issues = [{ path: "a", message: "It is missing." }, { path: "b", message: "It is missing." }]
+  assert.match(new OutputInvalid({ issues, repairs: 1 }).message, /a: It is missing; b: It is missing\.$/)
+  assert.match(
+    new Upstream({ name: "APIError", reason: "Try later.", isRetryable: true, retryAtMillis: 0 }).message,
+    /^APIError: Try later; the model would be called again at 1970-01-01T00:00:00\.000Z only$/
+  )
+})
+
+it("does not say that a tool has ended which may still run", () => {
+  assert.match(new SessionLost({ sessionId, tools: ["bash"] }).message, / after bash had started: the prompt was not/)
+  assert.match(new SessionLost({ sessionId, tools: ["bash", "edit"] }).message, / after bash and edit had started:/)
+  assert.match(new SessionLost({ sessionId, tools: [] }).message, /lost the session ses_1: the prompt was not/)
+})
+
+it("shows the backslash in a folder's name once, and says that OpenCode finds no such folder", () => {
+  assert.strictEqual(
+    new UnknownDirectory({ origin, directory: "/srv/a\\b" }).message,
+    `OpenCode at ${origin} cannot work in "/srv/a\\b": it finds no folder whose path holds a backslash`
+  )
+  for (const directory of ["/srv/a", "C:\\a", "a"]) {
+    assert.strictEqual(
+      new UnknownDirectory({ origin, directory }).message,
+      `OpenCode at ${origin} finds no folder "${directory}" that it can read`
+    )
+  }
+  assert.include(
+    new DirectoryMismatch({ sessionId, sessionDirectory: "C:\\a", directory: "/b\nc" }).message,
+    "works in \"C:\\a\", not in \"/b\\nc\":"
+  )
+})
+
+const over = (limit: BudgetExceeded["limit"], value: number, allowed: number) =>
+  new BudgetExceeded({ limit, value, allowed }).message
+
+it("tells of one and of several, and of money without the noise of its digits", () => {
+  const texts = [
+    [over("wallClock", 2, 1), "2 ms of time; allowed: 1 ms of time (wallClock)"],
+    [over("stall", 2, 1), "2 ms without a sign of life; allowed: 1 ms without a sign of life (stall)"],
+    [over("cost", 0.1 + 0.2, 0.25), "$0.3; allowed: $0.25 (cost)"],
+    [over("tokens", 1, 0), "1 token; allowed: 0 tokens (tokens)"],
+    [over("modelRetries", 2, 1), "2 retries of the model; allowed: 1 retry of the model (modelRetries)"],
+    [over("steps", 2, 1), "2 calls of the model; allowed: 1 call of the model (steps)"]
+  ]
+  for (const [text, expected] of texts) assert.strictEqual(text, `the turn is over its budget: ${expected}`)
+})
