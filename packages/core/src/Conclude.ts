@@ -113,7 +113,7 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
 
   const status = statusOf(stored, error)
   const shown = stored.takenOver ?? (status === "cancelled" ? new TurnCancelled({ messageId }) : error)
-  const reply = Reply.result(live.current())
+  const reply = LiveReply.result(live)
   const usage = LiveReply.usage(live)
   const trace: TurnFinished = {
     status,

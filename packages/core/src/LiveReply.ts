@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type { PartId } from "./Ids.ts"
 import { MessageId, SessionId } from "./Ids.ts"
+import type { ToolPart } from "./Part.ts"
 import * as Reply from "./Reply.ts"
 import * as ReplyUpdate from "./ReplyUpdate.ts"
 import type { Content } from "./StoredMessage.ts"
@@ -147,6 +148,27 @@ export const subagents = (self: LiveReply): ReadonlyArray<Subagent> =>
   [...self.earlier(), self.current()].flatMap(Reply.subagents)
 
 /**
+ * The tool calls of the prompts before the last one that have ended. They have run or were refused, and no later answer takes that back.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const earlierTools = (self: LiveReply): ReadonlyArray<ToolPart> =>
+  self.earlier().flatMap((reply) => Reply.result(reply).tools)
+
+/**
+ * What the turn's own session said: the last answer, behind the {@link earlierTools}.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const result = (self: LiveReply): Reply.ReplyResult => {
+  const last = Reply.result(self.current())
+  const tools = earlierTools(self)
+  return tools.length === 0 ? last : { ...last, parts: [...tools, ...last.parts], tools: [...tools, ...last.tools] }
+}
+
+/**
  * Shows what was stored of the turn before, until the server says more. What belongs to the prompts before the last one is left
  * out: their record was read.
  *
@@ -177,7 +199,7 @@ export const content = (self: LiveReply): Required<Content> => {
     content: Reply.text(reply),
     isFallback: false,
     finish: Reply.finish(reply) ?? null,
-    parts: Reply.parts(reply),
+    parts: [...earlierTools(self), ...Reply.parts(reply)],
     usage: usage(self).total,
     subagents: subagents(self)
   }

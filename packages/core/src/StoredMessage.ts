@@ -120,6 +120,7 @@ export interface Draft extends Schema.Schema.Type<typeof Draft> {}
  * - `content`: the text for the reader: the answer, or the policy's words for a turn that failed or was stopped without
  *   any; of a turn with an output, the value as JSON. While the turn runs, `content`, `parts`, `usage` and `subagents` are those of
  *   the last snapshot.
+ * - `parts`: those of the last answer, behind the tool calls of the answers before it (see `TurnResult.reply`).
  * - `finish`: why the last step of the answer ended, in the server's word (`stop`, `length`, `content-filter`, …); null where no
  *   step ended, and of a turn that was cancelled.
  * - `isFallback`: `content` is the policy's words, not the agent's.

@@ -88,7 +88,9 @@ export type TurnStatus = "completed" | "cancelled" | "error" | "failed"
  * - `finish`: why the last step of the answer ended, in the server's word (`stop`, `length`, `content-filter`, …). Undefined where
  *   no step ended, and where the turn was cancelled.
  * - `output`: the decoded value, where the turn was given an `output` and completed.
- * - `reply`: what the turn's own session said; `reply.usage` is its share. After a repair it is the last answer.
+ * - `reply`: what the turn's own session said; `reply.usage` is its share. After a repair, or after the agent was told what had been
+ *   refused, it is the last answer, behind the tool calls of the answers before it: those that were refused have `isRefused` or a
+ *   `refusal`.
  * - `subagents`: what the sessions did that its tools opened, to any depth.
  * - `usage`: cost and tokens over all steps, repairs and subagents; the two shares apart. A step that was stopped before its tools
  *   were done counts nothing, as in the server's own account (1.18.33).

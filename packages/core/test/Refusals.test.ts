@@ -287,6 +287,27 @@ describe("an agent that refusals have stopped", () => {
       assert.deepInclude((yield* row)?.request, { refusals: 1 })
     }))
 
+  test("leaves what was refused among the tools of the result and of the stored message", () =>
+    Effect.gen(function*() {
+      const { reply, trace, usage } = yield* runTurn(turn([bash("echo a", "echo b"), bash("echo c"), done])).pipe(
+        gated(because("not a"), because("not b"), once)
+      )
+      const calls = reply.tools.map(({ input, isRefused, refusal, status }) =>
+        [input["command"], status, isRefused === true || refusal !== undefined] as const
+      )
+      assert.deepStrictEqual(calls, [
+        ["echo a", "error", true],
+        ["echo b", "error", true],
+        ["echo c", "completed", false]
+      ])
+      assert.strictEqual(reply.tools[0]?.refusal, "not a")
+      assert.strictEqual(reply.text, "done")
+      assert.strictEqual(trace.tool_count, 3)
+      const stored = yield* row
+      assert.deepStrictEqual(stored?.parts, reply.parts)
+      assert.deepStrictEqual(stored?.usage, usage.total)
+    }))
+
   test("is told only as often as the policy allows, and then the turn says what was refused", () =>
     Effect.gen(function*() {
       const step = bash("echo a", "echo b")
@@ -427,6 +448,8 @@ describe("a worker that went away", () => {
       const result = yield* resumeTurn(taken)
       assert(result.error?._tag === "Refused")
       assert.strictEqual(result.error.repairs, 1)
+      assert.lengthOf(result.reply.tools, 4)
+      assert.lengthOf(new Set(result.reply.tools.map(({ id }) => id)), 4)
       assert.lengthOf(new Set((yield* Turns.prompts).map(({ body }) => Object(body).messageID)), 2)
     }))
 })

@@ -176,6 +176,8 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       const asks = { tool: "question", args: { questions: [{ question: "Which?", header: "Pick", options: [] }] } }
       const told = yield* run(["run", "--permission", "deny", prompt("Try.", [asks, { text: "I was refused." }])])
       assert.deepStrictEqual([told.code, told.stdout], [0, "I was refused.\n"])
+      const [, name = ""] = /· conversation (\S+)\n/.exec(told.stderr) ?? []
+      assert.match((yield* run(["show", name])).stdout, /^I was refused\.\nrefused question Which\?\ncompleted · /m)
 
       const args = ["run", "--permission", "deny", "--conversation", "refused"]
       const stopped = yield* run([...args, prompt("Try.", [asks, asks, { text: "never" }])])

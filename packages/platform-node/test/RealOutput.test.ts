@@ -87,7 +87,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.lengthOf(requests, 2)
         assert.include(requests[1]?.messages.map(({ text }) => text).join("\n"), "- celsius: ")
         assert.deepEqual(result.usage.total, yield* sessionUsage(result.sessionId))
-        assert.strictEqual(result.reply.parts.filter(({ type }) => type === "tool").length, 1)
+        assert.lengthOf(result.reply.tools, 2)
       }))
 
     it.effect("that never fits ends the turn with what is wrong with it", () =>

@@ -114,6 +114,10 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         const prompt = yield* lastPrompt
         assert.include(prompt, "- bash (echo a): not a")
         assert.include(prompt, "- bash (echo b): not b")
+        assert.deepEqual(result.reply.tools.map(({ input }) => input["command"]), ["echo a", "echo b"])
+        assert.deepEqual(result.message?.parts, result.reply.parts)
+        assert.strictEqual(result.reply.tools[0]?.refusal, "not a")
+        assert.isTrue(result.reply.tools[1]?.isRefused)
 
         const never = yield* together(refusals)
         const stopped = yield* never(runTurn(turn([step("echo a", "echo b"), done]))).pipe(

@@ -43,9 +43,12 @@ export const describeAge = (millis: number): string => {
 /** What the user said, with a word for what is not text. A file without a name may carry its contents in its URL. */
 export const describePrompt = (prompt: ReadonlyArray<PromptPart>): string => prompt.map(describePromptPart).join("\n")
 
+/** A tool, and what it is called for. */
+export const describeCall = (part: ToolPart): string => line(`${part.tool} ${part.title ?? subjectOf(part.input)}`)
+
 /** One row, so that it can be drawn over; only an error is told in full. `elapsedMillis` is how long it has been running. */
 export const describeTool = (part: ToolPart, width: number, elapsedMillis?: number): string => {
-  const what = `${part.tool} ${part.title ?? subjectOf(part.input)}`
+  const what = describeCall(part)
   const took = part.startedMillis === undefined || part.endedMillis === undefined
     ? ""
     : ` ${describeDuration(part.endedMillis - part.startedMillis)}`
@@ -90,7 +93,14 @@ const describePromptPart = (part: PromptPart): string => {
 
 /** What a call is about, until the tool gives it a title: the first of its arguments that says it. */
 const subjectOf = (input: ToolPart["input"]): string =>
-  subjects.map((name) => input[name]).find(Predicate.isString) ?? ""
+  subjects.map((name) => input[name]).find(Predicate.isString) ?? questionsOf(input).join(" ")
+
+const questionsOf = ({ questions }: ToolPart["input"]): ReadonlyArray<string> =>
+  Array.isArray(questions)
+    ? questions.flatMap((asked: unknown) =>
+      Predicate.hasProperty(asked, "question") && Predicate.isString(asked.question) ? [asked.question] : []
+    )
+    : []
 
 const subjects = ["command", "filePath", "path", "pattern", "url", "query", "description", "name"]
 

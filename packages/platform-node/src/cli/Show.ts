@@ -2,6 +2,7 @@
  * `opencode-turn show`: what is stored of a conversation.
  */
 import { ConversationId } from "@opencode-turn/core/Ids"
+import type { ToolPart } from "@opencode-turn/core/Part"
 import { SessionStore, type StoredMessage } from "@opencode-turn/core/SessionStore"
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
@@ -9,7 +10,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { line, sanitize } from "../internal/TerminalText.ts"
 import * as Database from "./Database.ts"
-import { describeCost, describeDuration, describePrompt, describeTokens } from "./Describe.ts"
+import { describeCall, describeCost, describeDuration, describePrompt, describeTokens } from "./Describe.ts"
 import { failed, type Failure, fromError, usage } from "./Failure.ts"
 import * as JsonLines from "./JsonLines.ts"
 import { Output } from "./Output.ts"
@@ -56,15 +57,21 @@ export const show = Effect.fnUntraced(
 
 // internal
 
+/** A dismissed question and a rejected permission; the server keeps the reason of the first of several permissions only (1.18.33). */
+const isRefused = (part: ToolPart): boolean => part.isRefused === true || part.refusal !== undefined
+
+const describeRefusal = (part: ToolPart): string =>
+  `refused ${describeCall(part)}${part.refusal === undefined ? "" : `: ${line(part.refusal)}`}`
+
 const describe = (message: StoredMessage): string => {
   const { content, createdMillis, error, finish, finishedMillis, isFallback, parts, status, subagents, usage } = message
-  const toolCount = parts.filter((part) => part.type === "tool").length
+  const tools = parts.filter((part) => part.type === "tool")
   const facts = [
     status,
     ...(finish === null ? [] : [`finish ${line(finish)}`]),
     new Date(createdMillis).toISOString(),
     ...(finishedMillis === null ? [] : [describeDuration(finishedMillis - createdMillis)]),
-    `${toolCount} ${toolCount === 1 ? "tool" : "tools"}`,
+    `${tools.length} ${tools.length === 1 ? "tool" : "tools"}`,
     ...(subagents.length === 0 ? [] : [`${subagents.length} ${subagents.length === 1 ? "subagent" : "subagents"}`]),
     describeTokens(usage),
     describeCost(usage.cost)
@@ -72,6 +79,7 @@ const describe = (message: StoredMessage): string => {
   return [
     sanitize(describePrompt(message.prompt)).replaceAll(/^/gm, "> "),
     ...(content === "" ? [] : [`${isFallback ? "[no words of the agent] " : ""}${sanitize(content)}`]),
+    ...tools.filter(isRefused).map(describeRefusal),
     ...(error === null ? [] : [`error ${line(error.tag)}: ${line(error.message)}`]),
     `${facts.join(" · ")}\n`
   ].join("\n")
