@@ -149,14 +149,21 @@ const maxKnown = 1024
 /** Waiting events are dropped past this number, and a gap takes their place: memory stays bounded. */
 const maxQueued = 4096
 
+const reconnect: StreamEvent = { _tag: "Gap", reason: "reconnect" }
+
 const intoQueue = (queue: Queue.Queue<StreamEvent, EventsError | Cause.Done>, id: SessionId) => {
   let hasBegun = false
   let isOver = false
 
-  const offer = (event: TurnEvent) => {
+  const offer = (event: StreamEvent) => {
     if (Queue.sizeUnsafe(queue) >= maxQueued) {
-      while (Queue.takeUnsafe(queue) !== undefined) { /* dropped */ }
+      let hasReconnected = false
+      for (let dropped = Queue.takeUnsafe(queue); dropped !== undefined; dropped = Queue.takeUnsafe(queue)) {
+        hasReconnected ||= Exit.isSuccess(dropped) && dropped.value === reconnect
+      }
       Queue.offerUnsafe(queue, { _tag: "Gap", reason: "overflow" })
+      // The reader asks the server what a reconnect hid. It still has to.
+      if (hasReconnected) Queue.offerUnsafe(queue, reconnect)
     }
     Queue.offerUnsafe(queue, event)
   }
@@ -189,7 +196,7 @@ const intoQueue = (queue: Queue.Queue<StreamEvent, EventsError | Cause.Done>, id
     onHeartbeat: () => {},
     onLost: () => {},
     onGap: () => {
-      if (!isOver) Queue.offerUnsafe(queue, { _tag: "Gap", reason: "reconnect" })
+      if (!isOver) offer(reconnect)
     },
     onClosed: (error) => {
       Queue.failCauseUnsafe(queue, Cause.fail(error))

@@ -5,6 +5,7 @@
  * - Opens the connection for the first subscriber, closes it 2 s after the last, and reconnects. Turns that
  *   follow each other share it; with the hub's scope it is closed at once.
  * - Hands each event to the subscribers of its session's tree, synchronously, in order.
+ * - Contains a subscriber that throws: it alone leaves, and the others go on.
  * - Tells every subscriber when the connection was lost, when it is back (so that it reconciles: what happened meanwhile is
  *   not replayed), and when it is gone for good.
  * - Reconnects when the stream is silent: a server that lives sends a heartbeat every 10 s (1.18.33).
@@ -29,16 +30,19 @@
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as RcRef from "effect/RcRef"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { EventsError } from "./ClientError.ts"
 import { StreamLost } from "./ClientError.ts"
+import * as Contained from "./Contained.ts"
 import type { Dialect } from "./Dialect.ts"
 import type { SessionId } from "./Ids.ts"
 import type { ServerEvent, TurnEvent } from "./TurnEvent.ts"
@@ -46,7 +50,7 @@ import * as TurnPolicy from "./TurnPolicy.ts"
 
 /**
  * Who receives the events of one session tree. The functions are called by the dispatcher, for every turn on the server one
- * after the other: they must not throw, block or wait.
+ * after the other: they must not block or wait.
  *
  * **Details**
  *
@@ -57,6 +61,10 @@ import * as TurnPolicy from "./TurnPolicy.ts"
  * - `onLost`: the connection was lost and is being opened again.
  * - `onGap`: the connection is back; events may have been missed.
  * - `onClosed`: there will be no further event.
+ *
+ * **Gotchas**
+ *
+ * A subscriber that throws is reported, leaves at once, and is told so with `onClosed`. Nobody else notices.
  *
  * @category models
  * @since 0.1.0
@@ -107,9 +115,23 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<EventHub, never, Scope.Scope> {
   const members = new Set<Member>()
   const routes: Routes = new Map()
+  const leave = (member: Member): void => {
+    members.delete(member)
+    for (const id of member.sessions) removeRoute(routes, id, member)
+  }
+  /** Tells a subscriber something. One that throws leaves, and is closed; it may throw again then. */
+  const tell: Tell = (member, f) => {
+    const told = Result.try(() => f(member.subscriber))
+    if (Result.isSuccess(told)) return
+    leave(member)
+    report(member, told.failure)
+    const lost = new StreamLost({ origin: dialect.origin, reason: "its subscriber failed" })
+    const closed = Result.try(() => member.subscriber.onClosed(lost))
+    if (Result.isFailure(closed)) report(member, closed.failure)
+  }
   let newest: Connection | undefined
   const connection = yield* RcRef.make({
-    acquire: Effect.tap(openConnection(dialect, members, routes), (opened) =>
+    acquire: Effect.tap(openConnection(dialect, { members, routes, tell }), (opened) =>
       Effect.sync(() => {
         newest = opened
       })),
@@ -127,6 +149,7 @@ export const make = Effect.fnUntraced(function*(
         yield* dropUnlessLive
         const member: Member = {
           subscriber,
+          context: yield* Effect.context(),
           sessions: new Set(),
           isLive: false,
           isDirty: false,
@@ -139,8 +162,7 @@ export const make = Effect.fnUntraced(function*(
           }),
           () =>
             Effect.suspend(() => {
-              members.delete(member)
-              for (const id of member.sessions) removeRoute(routes, id, member)
+              leave(member)
               return dropUnlessLive
             })
         )
@@ -175,6 +197,8 @@ export const make = Effect.fnUntraced(function*(
 
 interface Member {
   readonly subscriber: Subscriber
+  /** Where its failures are reported: as those of whoever subscribed. */
+  readonly context: Context.Context<never>
   readonly sessions: Set<SessionId>
   /** Its subscription has succeeded: what it hears of the connection from now on is news to it. */
   isLive: boolean
@@ -186,6 +210,19 @@ interface Connection {
   /** Open while it is live. */
   readonly connected: Latch.Latch
   readonly closed: Effect.Effect<never, EventsError>
+}
+
+type Tell = (member: Member, f: (subscriber: Subscriber) => void) => void
+
+interface Members {
+  readonly members: ReadonlySet<Member>
+  readonly routes: Routes
+  readonly tell: Tell
+}
+
+const report = ({ context, sessions }: Member, defect: unknown): void => {
+  const [session = ""] = sessions
+  Effect.runForkWith(context)(Contained.report("subscriber", { session }, Cause.die(defect)))
 }
 
 /** Arrays, because they are walked for every event and hardly ever change. */
@@ -206,8 +243,7 @@ const removeRoute = (routes: Routes, id: SessionId, member: Member): void => {
 
 const openConnection = Effect.fnUntraced(function*(
   dialect: Pick<Dialect, "events" | "origin">,
-  members: ReadonlySet<Member>,
-  routes: Routes
+  { members, routes, tell }: Members
 ) {
   const clock = yield* Clock.Clock
   const connected = yield* Latch.make(false)
@@ -223,7 +259,7 @@ const openConnection = Effect.fnUntraced(function*(
     isFlushDue.closeUnsafe()
     for (const member of dirty) {
       member.isDirty = false
-      if (members.has(member)) member.subscriber.onFlush()
+      if (members.has(member)) tell(member, onFlush)
     }
     dirty.length = 0
   }
@@ -232,7 +268,7 @@ const openConnection = Effect.fnUntraced(function*(
     isLive = true
     connectedMillis = clock.currentTimeMillisUnsafe()
     for (const member of members) {
-      if (member.isLive) member.subscriber.onGap()
+      if (member.isLive) tell(member, onGap)
       member.isLive = true
     }
     connected.openUnsafe()
@@ -252,19 +288,20 @@ const openConnection = Effect.fnUntraced(function*(
     }
     const route = routes.get(event.sessionId)
     if (route === undefined) return
+    const onEvent = (subscriber: Subscriber) => subscriber.onEvent(event)
     for (const member of route) {
       if (!member.isDirty) {
         member.isDirty = true
         dirty.push(member)
       }
-      member.subscriber.onEvent(event)
+      tell(member, onEvent)
     }
   }
 
   /** What an unreadable event said is read from the server, as after any other gap. */
   const missed = (sessionId: SessionId | undefined): void => {
-    for (const { isLive, subscriber } of sessionId === undefined ? members : routes.get(sessionId) ?? []) {
-      if (isLive) subscriber.onGap()
+    for (const member of sessionId === undefined ? members : routes.get(sessionId) ?? []) {
+      if (member.isLive) tell(member, onGap)
     }
   }
 
@@ -272,7 +309,7 @@ const openConnection = Effect.fnUntraced(function*(
     lastReadMillis = clock.currentTimeMillisUnsafe()
     for (const event of events) {
       if (event._tag === "Connected") onConnected()
-      else if (event._tag === "Heartbeat") { for (const { subscriber } of members) subscriber.onHeartbeat() }
+      else if (event._tag === "Heartbeat") { for (const member of members) tell(member, onHeartbeat) }
       else if (event._tag === "Unread") missed(event.sessionId)
       else dispatch(event)
     }
@@ -312,7 +349,7 @@ const openConnection = Effect.fnUntraced(function*(
         isLive = false
         connected.closeUnsafe()
         if (error.isRetryable) {
-          for (const { isLive, subscriber } of members) if (isLive) subscriber.onLost(error)
+          for (const member of members) if (member.isLive) tell(member, (subscriber) => subscriber.onLost(error))
         }
       }
       for (const member of members) member.lastError = error
@@ -325,19 +362,16 @@ const openConnection = Effect.fnUntraced(function*(
     Effect.retry({ schedule: backoff, while: (error) => error.isRetryable }),
     Effect.repeat(Schedule.spaced("100 millis").pipe(Schedule.jittered)),
     Effect.onExit((exit) => {
-      // Also a defect of the dispatcher must wake every turn: a forked fiber alone would lose it.
+      // Also a defect of the reader must wake every turn: a forked fiber alone would lose it.
       if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return Effect.void
       const error = exit.cause.reasons.find(Cause.isFailReason)?.error ??
         new StreamLost({ origin: dialect.origin, reason: "its reader failed" })
       closedWith = error
       connected.closeUnsafe()
       closed.openUnsafe()
-      // The subscriber that threw may throw again: each one is told by itself.
-      return Effect.forEach(
-        [...members].filter((member) => member.isLive),
-        ({ subscriber }) => Effect.exit(Effect.sync(() => subscriber.onClosed(error))),
-        { discard: true }
-      )
+      return Effect.sync(() => {
+        for (const member of members) if (member.isLive) tell(member, (subscriber) => subscriber.onClosed(error))
+      })
     }),
     Effect.forkScoped({ startImmediately: true })
   )
@@ -353,6 +387,10 @@ const openConnection = Effect.fnUntraced(function*(
     )
   } satisfies Connection
 })
+
+const onFlush = (subscriber: Subscriber): void => subscriber.onFlush()
+const onGap = (subscriber: Subscriber): void => subscriber.onGap()
+const onHeartbeat = (subscriber: Subscriber): void => subscriber.onHeartbeat()
 
 /** Turns that follow each other share a connection; a process without further turns may end soon. */
 const idleMillis = 2000

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
+import * as Ref from "effect/Ref"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { connected, scripted } from "./connections.ts"
@@ -187,6 +188,26 @@ describe("stream", () => {
       assert.include(tags(seen), "gap: overflow")
       assert.isAtMost(seen.length, 4_200)
       assert.deepStrictEqual(tags(seen).slice(-2), ["9999", "StatusChanged"])
+    }))
+
+  it.effect("a reader that is too slow still asks what a reconnect hid, however much follows it", () =>
+    Effect.gen(function*() {
+      const statuses = yield* Ref.make(0)
+      const { client, end, send } = yield* start({
+        statuses: Effect.as(Ref.update(statuses, (count) => count + 1), new Map())
+      })
+      const { fiber, read, seen } = yield* reading(client)
+      yield* send([connected, Make.busy()])
+      yield* end
+      yield* TestClock.adjust("5 seconds")
+      yield* send([connected])
+      yield* send(Array.from({ length: 10_000 }, (_, index) => Make.delta("a", String(index))))
+      yield* read
+      yield* Fiber.join(fiber)
+      assert.include(tags(seen), "gap: overflow")
+      assert.include(tags(seen), "gap: reconnect")
+      assert.strictEqual(yield* Ref.get(statuses), 1)
+      assert.strictEqual(tags(seen).at(-1), "StatusChanged")
     }))
 
   it.effect("what comes after the end does not push it out of a full queue", () =>

@@ -7,6 +7,7 @@ import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as ErrorReporter from "effect/ErrorReporter"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
@@ -402,15 +403,53 @@ const boom = () => {
   throw new Error("boom")
 }
 
-it.effect("a subscriber that throws wakes everybody, also if it throws again then", () =>
+const throwing: ReadonlyArray<readonly [keyof EventHub.Subscriber, ReadonlyArray<string>]> = [
+  ["onEvent", ["closed StreamLost"]],
+  ["onFlush", ["x", "closed StreamLost"]],
+  ["onHeartbeat", ["x", "flush", "closed StreamLost"]],
+  ["onLost", ["x", "flush", "heartbeat", "closed StreamLost"]],
+  ["onGap", ["x", "flush", "heartbeat", "lost StreamLost", "closed StreamLost"]]
+]
+
+it.effect.each(throwing)("a subscriber that throws is alone in leaving, and is reported: %s", ([callback, heard]) =>
   Effect.gen(function*() {
-    const { first, open, send, subscribe } = yield* live
+    const reported: Array<unknown> = []
+    const reporter = ErrorReporter.make(({ attributes, severity }) => {
+      reported.push({ ...attributes, severity })
+    })
+    yield* Effect.gen(function*() {
+      const { connections, end, first, open, send, subscribe } = yield* live
+      const bad = recorder({ [callback]: boom })
+      const last = recorder()
+      yield* Fiber.join((yield* subscribe(stranger, bad.subscriber)).fiber)
+      yield* Fiber.join((yield* subscribe(stranger, last.subscriber)).fiber)
+      yield* send([delta("x", stranger)])
+      yield* send([heartbeat])
+      yield* end
+      yield* TestClock.adjust("10 seconds")
+      yield* send([connected])
+      yield* send([delta("y", stranger), delta("z")])
+      assert.deepStrictEqual(first.heard.slice(-3), ["gap", "z", "flush"])
+      assert.deepStrictEqual(last.heard.slice(-3), ["gap", "y", "flush"])
+      assert.deepStrictEqual(bad.heard.filter((word, index) => bad.heard.indexOf(word) === index), heard)
+      assert.strictEqual(connections(), 2)
+      assert.strictEqual(open(), 1)
+      assert.deepStrictEqual(reported, [{ feature: "subscriber", handled: true, session: stranger, severity: "Warn" }])
+    }).pipe(Effect.provide(ErrorReporter.layer([reporter])))
+  }))
+
+it.effect("a subscriber that throws when it is told that it leaves harms nobody either", () =>
+  Effect.gen(function*() {
+    const { fail, first, open, send, subscribe } = yield* live
     const last = recorder()
-    yield* subscribe(stranger, recorder({ onEvent: boom, onClosed: boom }).subscriber)
-    yield* subscribe(stranger, last.subscriber)
+    for (const subscriber of [recorder({ onEvent: boom, onClosed: boom }), recorder({ onClosed: boom }), last]) {
+      yield* Fiber.join((yield* subscribe(stranger, subscriber.subscriber)).fiber)
+    }
     yield* send([delta("x", stranger)])
-    assert.deepStrictEqual(first.heard, ["closed StreamLost"])
-    assert.deepStrictEqual(last.heard, ["closed StreamLost"])
+    assert.deepStrictEqual(last.heard, ["x", "flush"])
+    yield* fail(unauthorized)
+    assert.deepStrictEqual(first.heard, ["closed Unauthorized"])
+    assert.deepStrictEqual(last.heard, ["x", "flush", "closed Unauthorized"])
     assert.strictEqual(open(), 0)
   }))
 
