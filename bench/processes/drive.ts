@@ -57,7 +57,7 @@ const turn = Effect.fnUntraced(function*(index: number) {
       conversationId: ConversationId.make(`bench ${index}`),
       messageId: AssistantMessageId.make(`asm_${index}`),
       confirm: Effect.void,
-      onActivity: Effect.void
+      onActivity: () => Effect.void
     }
   )
 })

@@ -32,7 +32,7 @@ const driven = Effect.fnUntraced(function*(index: number) {
       conversationId: ConversationId.make(`bench ${index}`),
       messageId: AssistantMessageId.make(`asm_${index}`),
       confirm: Effect.void,
-      onActivity: Effect.void
+      onActivity: () => Effect.void
     }
   )
 })

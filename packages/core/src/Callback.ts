@@ -12,8 +12,8 @@ import { Tracer } from "./Tracer.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 
 /**
- * Runs a callback of the product within `TurnPolicy.CallbackTimeout`. What goes wrong is reported and traced as
- * `callback.error`.
+ * Runs a callback of the product within `TurnPolicy.CallbackTimeout`, and says whether it succeeded. What goes wrong is reported
+ * and traced as `callback.error`.
  *
  * @category combinators
  * @since 0.1.0
@@ -22,13 +22,14 @@ export const callback = <E, R>(
   name: string,
   context: Readonly<Record<string, string>>,
   f: () => Effect.Effect<void, E, R>
-): Effect.Effect<void, never, R | Tracer> =>
+): Effect.Effect<boolean, never, R | Tracer> =>
   Effect.gen(function*() {
     const tracer = yield* Tracer
     const exit = yield* Contained.isolated(Effect.suspend(f), yield* TurnPolicy.CallbackTimeout)
-    if (Exit.isSuccess(exit)) return
+    if (Exit.isSuccess(exit)) return true
     yield* Contained.report(name, context, exit.cause)
     yield* tracer.emit("callback.error", { callback: name, error_class: classOf(exit.cause) })
+    return false
   })
 
 // internal

@@ -49,7 +49,8 @@ import type { TurnError, TurnResult, TurnStatus } from "./TurnResult.ts"
 /**
  * A turn while it runs. What is still undefined was not reached. `owner` names this run in the store, `taken` is the message
  * where it was taken over from another one, `background` are the observers and the ticks. `spentMillis` is how long its prompts took
- * so far, without the time in which a person was asked.
+ * so far, without the time in which a person was asked. `isHurried`: the turn has ended, and an observer that is behind is shown
+ * only the last state of the reply.
  *
  * @category models
  * @since 0.1.0
@@ -67,6 +68,7 @@ export interface RunningTurn<E, R, A> {
   session: EnsuredSession | undefined
   promptId: MessageId | undefined
   isRecreated: boolean
+  isHurried: boolean
   spentMillis: number
   output: Output.Answer<A> | undefined
 }
@@ -94,7 +96,7 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
   cause: TurnError | undefined
 ): Effect.fn.Return<TurnResult<A>, StoreError, Client | SessionStore | Tracer | R> {
   let error = cause
-  const { background, conversationId, input, live, messageId } = turn
+  const { conversationId, input, live, messageId } = turn
   const tracer = yield* Tracer
   const context = contextOf(turn)
   const isLeft = isForAnother(turn, error)
@@ -108,8 +110,7 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
   const stored = yield* turn.message === undefined ? end : keepingLease(turn.message)(end)
   const durationMillis = (yield* Clock.currentTimeMillis) - turn.startedMillis
   yield* live.end
-  yield* callback("observer", context, () => FiberSet.awaitEmpty(background))
-  yield* FiberSet.clear(background)
+  yield* untilObserved(turn)
 
   const status = statusOf(stored, error)
   const shown = stored.takenOver ?? (status === "cancelled" ? new TurnCancelled({ messageId }) : error)
@@ -259,6 +260,19 @@ interface Stored {
 /** A turn that another owner began in another folder goes on with a worker of that folder. */
 const isForAnother = <E, R, A>({ message, taken }: RunningTurn<E, R, A>, error: TurnError | undefined): boolean =>
   error?._tag === "DirectoryMismatch" && (taken !== undefined || (message !== undefined && message.request !== null))
+
+/**
+ * Waits for the observers, which may be behind. After `TurnPolicy.CallbackTimeout` they leave out what waits for them; each then
+ * ends the call that it is at and is shown the last state, which takes at most twice as long.
+ */
+const untilObserved = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) {
+  const { background } = turn
+  const limit = yield* TurnPolicy.CallbackTimeout
+  yield* Effect.timeoutOption(FiberSet.awaitEmpty(background), limit)
+  turn.isHurried = true
+  yield* Effect.timeoutOption(FiberSet.awaitEmpty(background), Duration.times(limit, 2))
+  yield* FiberSet.clear(background)
+})
 
 const leave = <E, R, A>(turn: RunningTurn<E, R, A>): Effect.Effect<Stored, StoreError, SessionStore> =>
   Effect.map(

@@ -82,7 +82,8 @@ export type DriveError =
 
 /**
  * Drives the request until its exchange is final, or is known to stay without an answer. The reply is folded into `live`;
- * `onActivity` is run at most every `TurnPolicy.ActivityTick`. `confirm` is run right before each time the prompt is posted:
+ * `onActivity` is run at most every `TurnPolicy.ActivityTick`, and again at the next sign of life where it calls its argument,
+ * because it failed. `confirm` is run right before each time the prompt is posted:
  * its failure is the end of the drive.
  *
  * **Details**
@@ -104,7 +105,7 @@ export const drive = Effect.fn("Turn.drive")(
       readonly conversationId: ConversationId
       readonly messageId: AssistantMessageId
       readonly confirm: Effect.Effect<void, E, R1>
-      readonly onActivity: Effect.Effect<void, never, R2>
+      readonly onActivity: (again: () => void) => Effect.Effect<void, never, R2>
       readonly isBusy?: boolean | undefined
       readonly spentBefore?: Budget.SpentBefore | undefined
       readonly onEnd?: ((wallClockMillis: number) => void) | undefined
@@ -176,7 +177,7 @@ export const drive = Effect.fn("Turn.drive")(
         if (news.stuck !== undefined) return yield* news.stuck
         if (news.retry !== undefined) yield* tooLate(news.retry)
         if (news.lost !== undefined) yield* interrupted(news.lost)
-        if (news.isActive) yield* options.onActivity
+        if (news.isActive) yield* options.onActivity(signals.onTickFailed)
         if (news.hasAsks) yield* asks.sync
         if (news.isBusy) deadlines.goOn()
         const sinceMillis = clock.now()

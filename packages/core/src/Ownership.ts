@@ -17,7 +17,7 @@ import * as LiveReply from "./LiveReply.ts"
 import * as ReplyUpdate from "./ReplyUpdate.ts"
 import { retrying } from "./Retrying.ts"
 import type { StoredMessage } from "./SessionStore.ts"
-import { SessionStore } from "./SessionStore.ts"
+import { SessionStore, StoreError } from "./SessionStore.ts"
 import { TurnCancelled, TurnTakenOver } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 
@@ -31,7 +31,7 @@ import * as TurnPolicy from "./TurnPolicy.ts"
 export const hold = Effect.fn("Turn.hold")(function*(
   message: StoredMessage
 ): Effect.fn.Return<never, TurnCancelled | TurnTakenOver, SessionStore> {
-  return yield* Effect.raceFirst(renewing(message, confirm(message)), watching(message))
+  return yield* Effect.raceFirst(renewing(message, endIfLost(message)), watching(message))
 })
 
 /**
@@ -69,20 +69,39 @@ export const snapshots = Effect.fn("Turn.snapshots")(function*(
 })
 
 /**
- * Fails if the message is not this owner's any more. Asked before a prompt is posted: a process that was frozen until another
- * one finished the turn would ask the model again, where a later prompt followed (1.18.33).
+ * Fails if the message is not this owner's any more, or if the store cannot be asked. A prompt is posted only after this: a
+ * process that was frozen until another one finished the turn would ask the model again, where a later prompt followed (1.18.33).
+ *
+ * **Details**
+ *
+ * The store is asked again as `TurnPolicy.RequestRetry` says. Each attempt takes at most `TurnPolicy.StopTimeout`.
  *
  * @category steps
  * @since 0.1.0
  */
 export const confirm = Effect.fnUntraced(function*({ epoch, id }: StoredMessage) {
   const store = yield* SessionStore
-  const state = Option.getOrUndefined(yield* Effect.orElseSucceed(retrying(store.getState(id)), Option.none))
+  const limit = yield* TurnPolicy.StopTimeout
+  const getState = Effect.timeoutOrElse(store.getState(id), {
+    duration: limit,
+    orElse: () =>
+      Effect.fail(
+        new StoreError({
+          operation: "getState",
+          reason: `it did not answer within ${Duration.toMillis(limit)} ms`,
+          isRetryable: true
+        })
+      )
+  })
+  const state = Option.getOrUndefined(yield* retrying(getState))
   if (state !== undefined && state.epoch !== epoch) return yield* new TurnTakenOver({ messageId: id })
   if (state?.status === "cancelled") return yield* new TurnCancelled({ messageId: id })
 })
 
 // internal
+
+/** A living owner keeps its turn while the store cannot be asked. */
+const endIfLost = (message: StoredMessage) => Effect.catchTag(confirm(message), "StoreError", () => Effect.void)
 
 /** Renews the lease again and again, and runs the effect when it cannot be: the message is lost. */
 const renewing = Effect.fnUntraced(function*<E>(
@@ -103,7 +122,7 @@ const renewing = Effect.fnUntraced(function*<E>(
 const watching = (message: StoredMessage) =>
   Effect.flatMap(SessionStore, (store) =>
     store.changes(message.id).pipe(
-      Stream.runForEach(() => confirm(message)),
+      Stream.runForEach(() => endIfLost(message)),
       Effect.catchTag("StoreError", () => Effect.void),
       Effect.repeat(Schedule.spaced("1 second")),
       Effect.andThen(Effect.never)

@@ -7,7 +7,7 @@
  * **Not responsibilities**: spans and metrics of Effect itself; every public function of the pipeline has its span.
  *
  * **Event contract**: `response.started` comes before the stream's events, these before `turn.finished`, which comes once,
- * after the durable write, and last.
+ * after the durable write, and last. `response.upstream_error` comes right before the `response.error` that it explains.
  *
  * @since 0.1.0
  */

@@ -190,14 +190,25 @@ const begin = Effect.fnUntraced(function*<E, R, A>(
     session: undefined,
     promptId: undefined,
     isRecreated: false,
+    isHurried: false,
     spentMillis: 0,
     output: undefined
   }
   yield* Effect.forEach(input.observers ?? [], (observer) =>
     Effect.gen(function*() {
       const updates = Stream.fromQueue(yield* live.watch)
-      const observe = (update: ReplyUpdate) => callback("observer", contextOf(turn), () => observer(update))
-      yield* FiberSet.run(turn.background, Stream.runForEach(updates, observe))
+      const show = (update: ReplyUpdate) => callback("observer", contextOf(turn), () => observer(update))
+      let hasMissed = false
+      const observe = (update: ReplyUpdate) => {
+        if (!turn.isHurried) return show(update)
+        hasMissed = true
+        return Effect.void
+      }
+      const last = Effect.suspend(() =>
+        hasMissed ? show({ _tag: "Reset", reason: "overflow", reply: live.current() }) : Effect.void
+      )
+      const observing = Effect.andThen(Stream.runForEach(updates, observe), last)
+      yield* FiberSet.run(turn.background, Effect.asVoid(observing))
     }))
   return turn
 })
@@ -402,10 +413,9 @@ const sessionOptions = <E, R, A>({ permission, title }: TurnInput<E, R, A>): Ses
 })
 
 /** Beside the turn: a slow callback does not keep the stream waiting. */
-const onActivity = <E, R, A>(turn: RunningTurn<E, R, A>): Effect.Effect<void, never, R | Tracer> => {
+const onActivity = <E, R, A>(turn: RunningTurn<E, R, A>) => (again: () => void) => {
   const { background, conversationId, input: { onActivityTick } } = turn
   if (onActivityTick === undefined) return Effect.void
-  return Effect.asVoid(
-    FiberSet.run(background, callback("onActivityTick", contextOf(turn), () => onActivityTick(conversationId)))
-  )
+  const tick = callback("onActivityTick", contextOf(turn), () => onActivityTick(conversationId))
+  return Effect.asVoid(FiberSet.run(background, Effect.map(tick, (isDone) => (isDone ? undefined : again()))))
 }

@@ -285,7 +285,7 @@ export const MaxResumes: Context.Reference<number> = Context.Reference(
 
 /**
  * At most how often `onActivityTick` is called while the stream lives, heartbeats included: every 5 minutes, for products
- * that reap conversations without activity.
+ * that reap conversations without activity. A tick that failed is called again at the next sign of life.
  *
  * @category references
  * @since 0.1.0

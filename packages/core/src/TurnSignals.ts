@@ -96,6 +96,8 @@ export interface TurnSignals {
   readonly onCaughtUp: () => void
   /** The server has something of the answer: an `idle` from now on is not the end of the turn before. */
   readonly onAnswerSeen: () => void
+  /** The activity tick is due again with the next sign of life. */
+  readonly onTickFailed: () => void
   /** The stream brought something of the turn's own. */
   readonly hasStarted: () => boolean
   /** Why the stream is lost, while it is not back yet. */
@@ -275,6 +277,9 @@ export const make = Effect.fnUntraced(function*(options: {
     },
     onAnswerSeen: () => {
       hasAnswer = true
+    },
+    onTickFailed: () => {
+      lastTickMillis = -Infinity
     },
     hasStarted: () => hasStarted,
     lost: () => lost,

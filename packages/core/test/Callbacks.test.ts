@@ -1,5 +1,9 @@
 import { assert, describe } from "@effect/vitest"
+import { ConversationId, type SessionId } from "@opencode-turn/core/Ids"
+import * as Reply from "@opencode-turn/core/Reply"
+import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
 import type { StoreError } from "@opencode-turn/core/SessionStore"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { runTurn } from "@opencode-turn/core/Turn"
 import type { TurnInput } from "@opencode-turn/core/TurnInput"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
@@ -8,6 +12,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as TestClock from "effect/testing/TestClock"
 import * as Turns from "./turns.ts"
@@ -123,6 +128,36 @@ describe("callbacks", () => {
   }
 })
 
+describe("a subscriber that throws", () => {
+  let broken: SessionId | undefined
+  test("costs its turn alone, which ends typed; the others on the client go on", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const halfway = [{ text: "one two three", gate: "half", gateAfter: 2 }]
+      const others = yield* Effect.forEach(["m1", "m2"], (name) =>
+        Effect.forkChild(runTurn(turn(halfway, { messageId: name, conversationId: name }))))
+      yield* Turns.rest
+      const store = yield* SessionStore
+      broken = Option.getOrUndefined(yield* store.getSession(ConversationId.make("m1")))
+      yield* fake.release("half")
+      const [bad, good] = yield* Effect.forEach(others, Fiber.join)
+      assert.deepStrictEqual([bad?.status, bad?.error?._tag], ["failed", "StreamLost"])
+      assert.deepStrictEqual([good?.status, good?.content], ["completed", "one two three"])
+      assert.include(yield* Turns.features, "subscriber")
+    }), {
+    client: (client) => ({
+      subscribe: (id, subscriber) =>
+        client.subscribe(id, {
+          ...subscriber,
+          onEvent: (event) => {
+            if (event.sessionId === broken) throw new TypeError("a bug")
+            subscriber.onEvent(event)
+          }
+        })
+    })
+  })
+})
+
 describe("observers", () => {
   test("get every update, each at its own pace, before the callbacks", () =>
     Effect.gen(function*() {
@@ -144,21 +179,36 @@ describe("observers", () => {
       assert.deepStrictEqual(yield* Turns.reports, [])
     }))
 
-  test("that are too slow at the end are given up, and hear nothing after it", () =>
+  test("that are too slow at the end are shown the last state, and hear nothing after it", () =>
     Effect.gen(function*() {
-      const seen: Array<string> = []
+      const seen: Array<ReplyUpdate> = []
       const result = yield* run({
-        observers: [(update) => Effect.delay(Effect.sync(() => seen.push(update._tag)), "3 seconds")]
+        observers: [(update) => Effect.delay(Effect.sync(() => seen.push(update)), "4 seconds")]
       })
       assert.strictEqual(result.status, "completed")
       assert.strictEqual((yield* names).at(-1), "turn.finished")
-      const count = seen.length
-      assert.isBelow(count, 4)
+      assert.deepStrictEqual(seen.map(({ _tag }) => _tag), ["PartChanged", "TextDelta", "Reset"])
+      const last = seen.at(-1)
+      assert.isTrue(last?._tag === "Reset" && Reply.text(last.reply) === "Hi." && last.reason === "overflow")
       yield* TestClock.adjust("1 minutes")
-      assert.lengthOf(seen, count)
-      assert.deepStrictEqual(yield* Turns.features, ["observer"])
-      assert.deepStrictEqual(yield* payloads("callback.error"), [{ callback: "observer", error_class: "TimeoutError" }])
+      assert.lengthOf(seen, 3)
+      assert.deepStrictEqual(yield* Turns.reports, [])
       assert.strictEqual((yield* names).at(-1), "turn.finished")
+    }))
+
+  test("that hang in every call do not hold up the end for ever", () =>
+    Effect.gen(function*() {
+      let calls = 0
+      const result = yield* run({
+        observers: [() => {
+          calls++
+          return Effect.never
+        }]
+      })
+      assert.strictEqual(result.status, "completed")
+      assert.strictEqual(calls, 2)
+      assert.strictEqual(yield* Effect.clockWith((clock) => clock.currentTimeMillis), 10_000)
+      assert.deepStrictEqual(yield* Turns.features, ["observer", "observer"])
     }))
 
   test("that are slow hold up neither the stream nor the store", () =>
@@ -207,6 +257,30 @@ describe("activity ticks", () => {
       }
       assert.deepStrictEqual(counts, [0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3])
       assert.deepStrictEqual(yield* Ref.get(ticks), [conversationId, conversationId, conversationId])
+      yield* fake.release("wait")
+      assert.strictEqual((yield* Fiber.join(fiber)).content, "Hi.")
+    }))
+
+  test("that fail come again with the next sign of life, one at a time, and then every five minutes", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const ticks: Array<number> = []
+      const fiber = yield* Effect.forkChild(
+        runTurn(turn(silent, {
+          onActivityTick: () =>
+            Effect.flatMap(
+              Effect.clockWith((clock) => clock.currentTimeMillis),
+              (millis) => ticks.push(millis / 1000) < 3 ? Effect.fail(Turns.unavailable("tick")) : Effect.void
+            )
+        }))
+      )
+      yield* fake.reached("wait")
+      yield* Turns.rest
+      for (let second = 1; second < 580; second++) {
+        yield* TestClock.adjust("1 seconds")
+        yield* Turns.rest
+      }
+      assert.deepStrictEqual(ticks, [300, 310, 320])
       yield* fake.release("wait")
       assert.strictEqual((yield* Fiber.join(fiber)).content, "Hi.")
     }))

@@ -263,7 +263,8 @@ it.effect.each([
     const { error } = end.result
     assert(error?._tag === "TurnTimeout")
     assert.strictEqual(error.millis, millis)
-    assert.strictEqual(end.trace.filter((name) => name === "response.waiting_for_final_text").length, 1)
+    const waits = end.events.filter(({ name }) => name === "opencode.response.waiting_for_final_text")
+    assert.deepStrictEqual(waits.map(({ payload }) => payload["subject_id"]), ["42"])
     assert.strictEqual(end.requests.filter(({ path }) => path === "/session/status").length, looks)
   }).pipe(
     (test) => (policy === undefined ? test : Effect.provideService(test, TurnPolicy.FinalExchange, policy)),

@@ -411,32 +411,40 @@ const throwing: ReadonlyArray<readonly [keyof EventHub.Subscriber, ReadonlyArray
   ["onGap", ["x", "flush", "heartbeat", "lost StreamLost", "closed StreamLost"]]
 ]
 
-it.effect.each(throwing)("a subscriber that throws is alone in leaving, and is reported: %s", ([callback, heard]) =>
-  Effect.gen(function*() {
-    const reported: Array<unknown> = []
-    const reporter = ErrorReporter.make(({ attributes, severity }) => {
-      reported.push({ ...attributes, severity })
+it.effect.each(throwing)(
+  "a subscriber that throws is alone in leaving, and is reported: %s",
+  ([callback, heard]) =>
+    Effect.gen(function*() {
+      const reported: Array<unknown> = []
+      const reporter = ErrorReporter.make(({ attributes, severity }) => {
+        reported.push({ ...attributes, severity })
+      })
+      yield* Effect.gen(function*() {
+        const { connections, end, first, open, send, subscribe } = yield* live
+        const bad = recorder({ [callback]: boom })
+        const last = recorder()
+        yield* Fiber.join((yield* subscribe(stranger, bad.subscriber)).fiber)
+        yield* Fiber.join((yield* subscribe(stranger, last.subscriber)).fiber)
+        yield* send([delta("x", stranger)])
+        yield* send([heartbeat])
+        yield* end
+        yield* TestClock.adjust("10 seconds")
+        yield* send([connected])
+        yield* send([delta("y", stranger), delta("z")])
+        assert.deepStrictEqual(first.heard.slice(-3), ["gap", "z", "flush"])
+        assert.deepStrictEqual(last.heard.slice(-3), ["gap", "y", "flush"])
+        assert.deepStrictEqual(bad.heard.filter((word, index) => bad.heard.indexOf(word) === index), heard)
+        assert.strictEqual(connections(), 2)
+        assert.strictEqual(open(), 1)
+        assert.deepStrictEqual(reported, [{
+          feature: "subscriber",
+          handled: true,
+          session: stranger,
+          severity: "Warn"
+        }])
+      }).pipe(Effect.provide(ErrorReporter.layer([reporter])))
     })
-    yield* Effect.gen(function*() {
-      const { connections, end, first, open, send, subscribe } = yield* live
-      const bad = recorder({ [callback]: boom })
-      const last = recorder()
-      yield* Fiber.join((yield* subscribe(stranger, bad.subscriber)).fiber)
-      yield* Fiber.join((yield* subscribe(stranger, last.subscriber)).fiber)
-      yield* send([delta("x", stranger)])
-      yield* send([heartbeat])
-      yield* end
-      yield* TestClock.adjust("10 seconds")
-      yield* send([connected])
-      yield* send([delta("y", stranger), delta("z")])
-      assert.deepStrictEqual(first.heard.slice(-3), ["gap", "z", "flush"])
-      assert.deepStrictEqual(last.heard.slice(-3), ["gap", "y", "flush"])
-      assert.deepStrictEqual(bad.heard.filter((word, index) => bad.heard.indexOf(word) === index), heard)
-      assert.strictEqual(connections(), 2)
-      assert.strictEqual(open(), 1)
-      assert.deepStrictEqual(reported, [{ feature: "subscriber", handled: true, session: stranger, severity: "Warn" }])
-    }).pipe(Effect.provide(ErrorReporter.layer([reporter])))
-  }))
+)
 
 it.effect("a subscriber that throws when it is told that it leaves harms nobody either", () =>
   Effect.gen(function*() {

@@ -178,14 +178,20 @@ describe("the lease of a turn", () => {
       yield* ended(fiber)
     }))
 
+  let isSilent = false
   test("is not lost to a store that does not say whose the message is", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const fiber = yield* launch(messageId, halfway)
+      isSilent = true
       yield* pass(3000)
       yield* fake.release("half")
       assert.strictEqual((yield* ended(fiber)).value.content, "one two three")
-    }), { store: () => ({ getState: () => Effect.fail(Turns.unavailable("getState", false)) }) })
+    }), {
+    store: (store) => ({
+      getState: (id) => isSilent ? Effect.fail(Turns.unavailable("getState", false)) : store.getState(id)
+    })
+  })
 
   for (const [how, broken] of [["fails", Stream.fail(Turns.unavailable("changes"))], ["ends", Stream.empty]] as const) {
     let watches = 0
@@ -437,5 +443,38 @@ describe("an interrupted turn that is to be released", () => {
       yield* fake.release("half")
     }).pipe(Effect.provideService(TurnPolicy.OnInterrupt, "release")), {
     store: () => ({ snapshot: () => Effect.fail(Turns.unavailable("snapshot", false)) })
+  })
+})
+
+describe("a prompt whose owner cannot ask the store whether the turn is still its own", () => {
+  const failing = [
+    ["fails", Effect.fail(Turns.unavailable("getState"))],
+    ["does not answer", Effect.never]
+  ] as const
+  for (const [what, getState] of failing) {
+    test(`is not posted, and the turn ends within a bounded time: a store that ${what}`, () =>
+      Effect.gen(function*() {
+        const { millis, value } = yield* ended(yield* launch(messageId, [{ text: "Hi." }]), 60_000)
+        assert.deepStrictEqual([value.status, value.error?._tag], ["failed", "StoreError"])
+        assert.deepInclude(yield* row, {
+          status: "error",
+          error: { tag: "StoreError", message: value.error?.message ?? "" }
+        })
+        assert.lengthOf(yield* Turns.prompts, 0)
+        assert.isAtMost(millis, 40_000)
+      }), { store: () => ({ getState: () => getState }) })
+  }
+
+  let isDown = true
+  test("is posted when the store is back", () =>
+    Effect.gen(function*() {
+      const fiber = yield* launch(messageId, [{ text: "Hi." }])
+      assert.lengthOf(yield* Turns.prompts, 0)
+      isDown = false
+      assert.strictEqual((yield* ended(fiber, 5000)).value.content, "Hi.")
+    }), {
+    store: (store) => ({
+      getState: (id) => Effect.suspend(() => isDown ? Effect.fail(Turns.unavailable("getState")) : store.getState(id))
+    })
   })
 })
