@@ -19,6 +19,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { readFileSync } from "node:fs"
 import { connect } from "node:net"
 
 const Chunk = Schema.fromJsonString(Schema.Struct({
@@ -313,8 +314,7 @@ it.live("The configuration points OpenCode at the model and at nothing else", ()
     const config = opencodeConfig(model)
     assert.strictEqual(config.provider.scripted.options.baseURL, model.url)
     assert.match(model.url, /^http:\/\/127\.0\.0\.1:\d+\/v1$/)
-    assert.deepStrictEqual(JSON.parse(environment({ ...config, permission: "ask" })["OPENCODE_CONFIG_CONTENT"] ?? ""), {
-      ...config,
-      permission: "ask"
-    })
+    const { OPENCODE_CONFIG_CONTENT, OPENCODE_MODELS_PATH } = environment({ ...config, permission: "ask" })
+    assert.deepStrictEqual(JSON.parse(OPENCODE_CONFIG_CONTENT ?? ""), { ...config, permission: "ask" })
+    assert.deepStrictEqual(JSON.parse(readFileSync(OPENCODE_MODELS_PATH ?? "", "utf8")), {})
   }).pipe(withModel()))
