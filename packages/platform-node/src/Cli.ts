@@ -79,7 +79,6 @@ export const main = (version: string): void => {
     })
     process.stderr.on("error", () => {})
     return run(process.argv.slice(2), version).pipe(
-      Effect.tapCause((cause) => report(cause)),
       Effect.provideService(Stop, {
         now: Effect.sync(() => stop("SIGINT")),
         onStop: (effects) =>
@@ -97,7 +96,7 @@ export const main = (version: string): void => {
 }
 
 /**
- * The command line for the given arguments, without a process around it.
+ * The command line for the given arguments, without a process around it. What went wrong has been printed when it fails.
  *
  * @category running
  * @since 0.1.0
@@ -111,14 +110,17 @@ export const run = (
       Effect.provideService(CliOutput.Presenter, presenter(output)),
       Effect.provideService(CliConfig.CliConfig, {
         builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions]
-      })
+      }),
+      Effect.tapCause((cause) => report(cause))
     ))
 
-// internal
-
-const signalCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }
-
-const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
+/**
+ * The code that a process ends with for this end of `run`, unless a signal stopped it.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
   if (Exit.isSuccess(exit)) return 0
   if (Cause.hasInterruptsOnly(exit.cause)) return 130
   const error = Cause.squash(exit.cause)
@@ -126,6 +128,10 @@ const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
   if (CliError.isCliError(error)) return error._tag === "ShowHelp" && error.errors.length === 0 ? 0 : 2
   return 1
 }
+
+// internal
+
+const signalCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }
 
 /** One line for what went wrong, without a stack: the person at the terminal did not write this program. */
 const report = (cause: Cause.Cause<CliError.CliError | Failure>): Effect.Effect<void, never, Output> => {

@@ -10,7 +10,8 @@ import { Effect, FileSystem } from "effect"
 import { spawnSync } from "node:child_process"
 import { createServer, type RequestListener } from "node:http"
 import { fileURLToPath } from "node:url"
-import { cli, errorLine, jsonLines } from "./support/CliProcess.ts"
+import { cli } from "./support/CliInProcess.ts"
+import { cli as cliProcess, errorLine, jsonLines } from "./support/CliProcess.ts"
 
 const hasGit = spawnSync("git", ["--version"]).status === 0
 
@@ -226,7 +227,9 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
 
   it.effect("ends with 2 for standard input without an end", () =>
     Effect.gen(function*() {
-      const finished = yield* cli(["run", "-"], { wrapper: (command) => ["sh", "-c", `yes | "$@"`, "sh", ...command] })
+      const finished = yield* cliProcess(["run", "-"], {
+        wrapper: (command) => ["sh", "-c", `yes | "$@"`, "sh", ...command]
+      })
       assert.strictEqual(finished.code, 2)
       assert.match(errorLine(finished), /standard input has more than 10485760 bytes/)
     }))
@@ -451,7 +454,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
   it.effect("says its version", () =>
     Effect.gen(function*() {
       for (const args of [["--version"], ["run", "--version"]]) {
-        const { code, stderr, stdout } = yield* cli(args)
+        const { code, stderr, stdout } = yield* cliProcess(args)
         assert.match(stdout, /^opencode-turn \d+\.\d+\.\d+\S*\n$/)
         assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: "" })
       }
@@ -461,7 +464,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const temporary = yield* fs.makeTempDirectoryScoped()
-      const { code, stderr, stdout } = yield* cli(["demo"], { env: { TMPDIR: temporary } })
+      const { code, stderr, stdout } = yield* cliProcess(["demo"], { env: { TMPDIR: temporary } })
       assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: "" })
       assert.include(stdout, "no key, no network")
       assert.match(stdout, /OpenCode is ready on http:\/\/127\.0\.0\.1:\d+/)
