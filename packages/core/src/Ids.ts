@@ -10,6 +10,32 @@ import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 
 /**
+ * The most characters (UTF-16 units) that an id may have. Any store can index so many: PostgreSQL takes 2,704 bytes.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxIdLength = 512
+
+/**
+ * Why a text can be no id of a conversation or a message, in words; `undefined` for one that can. PostgreSQL keeps no NUL, and no
+ * database keeps half a surrogate pair: two ids would become one.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const flaw = (id: string): string | undefined =>
+  id === ""
+    ? "it is empty"
+    : id.length > maxIdLength
+    ? `it is longer than ${maxIdLength} characters`
+    : id.includes("\0")
+    ? "it holds a NUL character"
+    : id.isWellFormed()
+    ? undefined
+    : "it holds half a surrogate pair"
+
+/**
  * A conversation of the product, chosen by the caller; one OpenCode session belongs to it.
  *
  * @category models

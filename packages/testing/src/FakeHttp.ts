@@ -21,7 +21,7 @@ export interface FakeRequest {
 }
 
 /**
- * A response. `Reset` is none: the connection breaks instead.
+ * A response. The body of `Events` is sent piece by piece, whatever it holds. `Reset` is none: the connection breaks instead.
  *
  * @category models
  * @since 0.1.0
@@ -35,6 +35,8 @@ export type FakeResponse =
   }
   | {
     readonly _tag: "Events"
+    /** 200 by default. */
+    readonly status?: number
     readonly headers: Readonly<Record<string, string>>
     readonly stream: Stream.Stream<Uint8Array, ConnectionReset>
   }

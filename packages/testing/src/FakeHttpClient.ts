@@ -88,7 +88,7 @@ class MemoryResponse extends Inspectable.Class implements HttpClientResponse.Htt
     super()
     this.request = request
     this.url = url.href
-    this.status = response._tag === "Body" ? response.status : 200
+    this.status = response.status ?? 200
     this.headers = Headers.fromInput(response.headers)
     this.stream = response._tag === "Body"
       ? Stream.make(encoder.encode(response.body))

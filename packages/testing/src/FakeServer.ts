@@ -75,7 +75,7 @@ const make = Effect.fnUntraced(function*({ port }: Options) {
           : HttpServerResponse.text(body, { status, headers })
       }
       case "Events":
-        return HttpServerResponse.stream(response.stream, { headers: response.headers })
+        return HttpServerResponse.stream(response.stream, { status: response.status ?? 200, headers: response.headers })
       case "Reset": {
         NodeHttpServerRequest.toServerResponse(incoming).destroy()
         return HttpServerResponse.empty()

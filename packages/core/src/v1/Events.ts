@@ -18,7 +18,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { MessageId, PartId, SessionId } from "../Ids.ts"
-import { RequestId } from "../Ids.ts"
+import { maxIdLength } from "../Ids.ts"
 import type { ServerEvent } from "../TurnEvent.ts"
 import { each, maybe } from "./Lenient.ts"
 import * as Wire from "./Wire.ts"
@@ -140,8 +140,7 @@ export const decodeEvent = (data: string): ServerEvent | undefined => {
   const eventId = typeof id === "string" && id.startsWith("evt_") ? id : undefined
   if (type === "message.part.delta" && Predicate.isObject(properties)) {
     const { delta, field, messageID, partID, sessionID } = properties
-    return typeof delta === "string" && typeof partID === "string" && typeof messageID === "string" &&
-        typeof sessionID === "string"
+    return typeof delta === "string" && isId(partID) && isId(messageID) && isId(sessionID)
       ? {
         _tag: "PartDelta",
         eventId,
@@ -158,6 +157,9 @@ export const decodeEvent = (data: string): ServerEvent | undefined => {
 }
 
 // internal
+
+/** Of a delta no more is asked: its part comes with an event or a record that is checked as a whole. */
+const isId = (value: unknown): value is string => typeof value === "string" && value.length <= maxIdLength
 
 const sessionId = Brand.nominal<SessionId>()
 const messageId = Brand.nominal<MessageId>()
@@ -223,7 +225,7 @@ const sessionOpened = on(
 )
 
 const askResolved = orUnread(on(
-  Schema.Struct({ ...bySession, requestID: RequestId }),
+  Schema.Struct({ ...bySession, requestID: Wire.RequestId }),
   ({ requestID, sessionID }, eventId) => ({
     _tag: "AskResolved",
     eventId,

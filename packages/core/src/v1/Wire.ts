@@ -16,7 +16,13 @@ import * as Schema from "effect/Schema"
 import type { FileDiff } from "../Artifact.ts"
 import type { PermissionAsk, QuestionAsk } from "../Ask.ts"
 import type { Agent, MessagePage, UnreadMessage } from "../Dialect.ts"
-import { MessageId as AnyMessageId, PartId as AnyPartId, RequestId, SessionId as AnySessionId } from "../Ids.ts"
+import {
+  maxIdLength,
+  MessageId as AnyMessageId,
+  PartId as AnyPartId,
+  RequestId as AnyRequestId,
+  SessionId as AnySessionId
+} from "../Ids.ts"
 import type { Message, Session, SessionStatus, StoredInfo, UnreadPart } from "../Message.ts"
 import type { Todo, WirePart } from "../Part.ts"
 import type { ModelRef, Prompt } from "../Prompt.ts"
@@ -27,22 +33,40 @@ import { each, eachOr, Json, maybe } from "./Lenient.ts"
 import { changedFiles } from "./ToolFiles.ts"
 
 /**
- * The id of a message. The server checks the first letters of these ids itself (1.18.33), so what begins otherwise is no id.
+ * An id of the server's is kept in the store and becomes a piece of a path. So one that is longer than {@link maxIdLength}, or that
+ * holds blanks, control characters, lone surrogates or what means something in a path, is no id. The server checks the first letters
+ * itself (1.18.33).
+ */
+const isId = (first: string) =>
+  Schema.isPattern(new RegExp(`^(?:${first})[^\\p{C}\\s/\\\\?#%]{0,${maxIdLength - 3}}$`, "u"), {
+    expected: "an id"
+  })
+
+/**
+ * The id of a message.
  *
  * @category schemas
  * @since 0.1.0
  */
-export const MessageId = AnyMessageId.check(Schema.isStartingWith("msg"))
+export const MessageId = AnyMessageId.check(isId("msg"))
 /**
  * @category schemas
  * @since 0.1.0
  */
-export const SessionId = AnySessionId.check(Schema.isStartingWith("ses"))
+export const SessionId = AnySessionId.check(isId("ses"))
 /**
  * @category schemas
  * @since 0.1.0
  */
-export const PartId = AnyPartId.check(Schema.isStartingWith("prt"))
+export const PartId = AnyPartId.check(isId("prt"))
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const RequestId = AnyRequestId.check(isId("per|que"))
+
+/** A model's provider names its calls, so that any text will do; a longer one could not be kept for each part. */
+const CallId = Schema.String.check(Schema.isMaxLength(maxIdLength))
 
 type MessageId = AnyMessageId
 type SessionId = AnySessionId
@@ -148,7 +172,7 @@ const WireToolState = Schema.Struct({
 })
 
 const WireTool = Schema.Struct({
-  callID: maybe(Schema.String),
+  callID: maybe(CallId),
   tool: maybe(Schema.String),
   state: maybe(WireToolState)
 })
@@ -167,7 +191,7 @@ const WireCompaction = Schema.Struct({ auto: maybe(Schema.Boolean) })
 
 const WireMessage = Schema.Struct({ info: maybe(WireInfo), parts: maybe(Schema.Array(Schema.Unknown)) })
 
-const AskTool = Schema.Struct({ messageID: MessageId, callID: Schema.String })
+const AskTool = Schema.Struct({ messageID: MessageId, callID: CallId })
 
 /**
  * @category schemas
@@ -511,7 +535,7 @@ export const fromAnyPart = (wire: AnyPart): Option.Option<WirePart> => {
         ...(error !== undefined && refusal.test(error) && { isRefused: true }),
         ...(feedback !== undefined && { refusal: feedback }),
         ...(metadata !== undefined && { metadata }),
-        ...(typeof subagent === "string" && subagent.startsWith("ses") && { subagent: SessionId.make(subagent) }),
+        ...(isSessionId(subagent) && { subagent }),
         ...(files !== undefined && { files }),
         ...(time?.start !== undefined && { startedMillis: time.start }),
         ...(time?.end !== undefined && { endedMillis: time.end })
@@ -695,6 +719,7 @@ const toUsage = (cost = 0, tokens: typeof WireTokens.Type = {}): Usage.Usage => 
   }
 })
 
+const isSessionId = Schema.is(SessionId)
 const decodeFailure = Schema.decodeUnknownOption(WireFailure)
 const decodeMessage = Schema.decodeUnknownOption(WireMessage)
 const decodeIds = Schema.decodeUnknownOption(WirePartIds)

@@ -381,8 +381,8 @@ describe("events", () => {
     ...["permission.replied", "question.replied", "question.rejected"].map((type) =>
       [
         type,
-        { sessionID: "ses_1", requestID: "req_1", reply: "once" },
-        { _tag: "AskResolved", ...base, requestId: "req_1" }
+        { sessionID: "ses_1", requestID: "per_1", reply: "once" },
+        { _tag: "AskResolved", ...base, requestId: "per_1" }
       ] as const
     )
   ]
