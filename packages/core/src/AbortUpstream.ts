@@ -45,9 +45,9 @@ const abortTree = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Ret
   yield* rejectAsks(reply)
   // OpenCode aborts running subagents with their root (1.18.33); asking for each as well costs little.
   yield* Effect.forEach(
-    [reply.sessionId, ...reply.frame.subagents.map((subagent) => subagent.sessionId)],
+    [reply.sessionId, ...Reply.subagentStates(reply).map((subagent) => subagent.sessionId)],
     (sessionId) => client.abortSession(sessionId),
-    { concurrency: 4, discard: true }
+    { concurrency: maxPosts, discard: true }
   )
   // What was asked between the two would stay listed.
   yield* rejectAsks(reply)
@@ -60,11 +60,20 @@ const abortTree = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Ret
 const rejectAsks = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Return<void, never, Client> {
   const client = yield* Client
   const isOurs = ({ sessionId }: Ask) => Reply.isInTree(reply, sessionId)
+  const reject = (asks: Iterable<Ask>) =>
+    Effect.forEach(asks, (ask) => Effect.ignore(sendAnswer(client, ask, { _tag: "Reject" })), {
+      concurrency: maxPosts,
+      discard: true
+    })
   const questions = yield* Effect.orElseSucceed(client.questions, () => [])
-  const permissions = yield* Effect.orElseSucceed(client.permissions, () => [])
-  yield* Effect.forEach(
-    [...questions, ...permissions].filter(isOurs),
-    (ask) => Effect.ignore(sendAnswer(client, ask, { _tag: "Reject" })),
-    { concurrency: 4, discard: true }
-  )
+  const listed = Effect.map(Effect.orElseSucceed(client.permissions, () => []), (asks) => asks.filter(isOurs))
+  // The first permission that is rejected takes the others of its session with it (1.18.33).
+  const permissions = yield* listed
+  const first = new Map(permissions.toReversed().map((ask) => [ask.sessionId, ask]))
+  yield* reject(first.values())
+  yield* reject(questions.filter(isOurs))
+  if (first.size < permissions.length) yield* reject(yield* listed)
 })
+
+/** How many requests stop a turn at once: 4. A turn that asks thousands of things must not keep those of other turns waiting. */
+const maxPosts = 4

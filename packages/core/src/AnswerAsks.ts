@@ -24,6 +24,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberMap from "effect/FiberMap"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import type { Answer, Ask } from "./Ask.ts"
 import { checkAnswer, InvalidAnswer } from "./Ask.ts"
 import { Client } from "./Client.ts"
@@ -31,9 +32,9 @@ import type { RequestError, RequestNotFound } from "./ClientError.ts"
 import * as Contained from "./Contained.ts"
 import type { Asking } from "./HumanGate.ts"
 import { HumanGate, start } from "./HumanGate.ts"
-import type { RequestId, SessionId } from "./Ids.ts"
+import type { MessageId, RequestId, SessionId } from "./Ids.ts"
 import type { LiveReply } from "./LiveReply.ts"
-import type { Reply } from "./Reply.ts"
+import * as Reply from "./Reply.ts"
 import type { HumanTimeout } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 
@@ -80,82 +81,114 @@ export const make = Effect.fnUntraced(function*(
   const failed = yield* Deferred.make<never, HumanTimeout>()
   /** Most turns never need it. */
   let atGate: FiberMap.FiberMap<RequestId, void> | undefined
+  /** What is open was brought in line with this. */
+  let synced = Reply.make(live.current())
   const asked = new Set<RequestId>()
-  const held = new Map<RequestId, Held>()
-  /** Left to another client. */
-  const skipped = new Set<RequestId>()
-  /** Answered, and the server may not have the answer yet. */
-  const onTheWay = new Set<Ask>()
-  /** Sessions of which the server is being asked what else they wait for. */
-  const checking = new Set<SessionId>()
+  const sessions = new Map<SessionId, Session>()
+  /** Sessions that may have all other answers, and those of which the server is being asked what else they wait for. */
+  let toCheck = new Set<SessionId>()
+  let checking: ReadonlySet<SessionId> = toCheck
+  let isChecking = false
   const refusalHold = yield* TurnPolicy.RefusalHold
+  const posting = yield* Semaphore.make(maxPosts)
   const askingOf = (ask: Ask): Asking => ({
     ...turn,
     sessionId: live.current().sessionId,
     ...askerOf(live.current(), ask),
-    isOpen: () => live.current().frame.asks.some(({ id }) => id === ask.id)
+    isOpen: () => Reply.isAsked(live.current(), ask.id)
   })
-
-  const isWaitedFor = (other: Ask, isPatient: boolean) => !held.has(other.id) && (isPatient || !skipped.has(other.id))
+  const sessionOf = ({ sessionId }: Ask): Session => {
+    const known = sessions.get(sessionId)
+    if (known !== undefined) return known
+    const session: Session = { held: new Map(), skipped: new Set(), onTheWay: 0 }
+    sessions.set(sessionId, session)
+    return session
+  }
 
   const send = (answers: ReadonlyArray<Held>) => {
     for (const { ask } of answers) {
-      onTheWay.add(ask)
+      sessionOf(ask).onTheWay++
       live.apply({ _tag: "AskResolved", eventId: undefined, sessionId: ask.sessionId, requestId: ask.id })
     }
     live.flush()
     const deliverAll = Effect.forEach(
       answers,
-      ({ ask, given }) => Effect.andThen(deliver(client, ask, given), Effect.sync(() => onTheWay.delete(ask))),
+      ({ ask, given }) =>
+        deliver(client, posting, ask, given).pipe(
+          Effect.andThen(Effect.sync(() => void sessionOf(ask).onTheWay--)),
+          Effect.andThen(Effect.suspend(() => release([ask.sessionId])))
+        ),
       { discard: true }
     )
-    return Effect.forkIn(Effect.interruptible(Effect.andThen(deliverAll, release)), scope, { startImmediately: true })
+    return Effect.forkIn(Effect.interruptible(deliverAll), scope, { startImmediately: true })
       .pipe(Effect.andThen(Effect.sync(onAnswered)))
   }
 
   /** The refusals of a session that has all other answers; none while it waits for one. */
   const readyOf = (sessionId: SessionId): ReadonlyArray<Held> => {
-    const refusals = Array.from(held.values()).filter(({ ask }) => ask.sessionId === sessionId)
+    const session = sessions.get(sessionId)
+    if (session === undefined || session.onTheWay > 0) return []
+    const { held, skipped } = session
+    // Nearly always that is all there is to look at, however much is asked.
+    if (held.size === 0 || Reply.countAsksOf(live.current(), sessionId) > held.size + skipped.size) return []
+    const refusals = Array.from(held.values())
     const isPatient = refusals.every(({ isPatient }) => isPatient)
-    const isOpen = live.current().frame.asks.some((ask) => ask.sessionId === sessionId && isWaitedFor(ask, isPatient))
-    return isOpen || Array.from(onTheWay).some((ask) => ask.sessionId === sessionId) ? [] : refusals
+    const isWaitedFor = ({ id }: Ask) => !held.has(id) && (isPatient || !skipped.has(id))
+    return Reply.asksOf(live.current(), sessionId).some(isWaitedFor) ? [] : refusals
   }
 
-  /** The calls of one step ask one right after the other: the server may know of a request that the stream has not told yet. */
-  const unheardOf = (refusals: ReadonlyArray<Held>) => {
-    const steps = new Set(refusals.map(({ ask }) => ask.tool?.messageId))
+  /**
+   * The calls of one step ask one right after the other: the server may know of a request that the stream has not told yet. It lists
+   * what all sessions ask, so it is asked once for all that are ready.
+   */
+  const unheardOf = (ready: ReadonlySet<SessionId>) => {
+    const steps = new Map<MessageId, SessionId>()
+    for (const sessionId of ready) {
+      for (const { ask } of readyOf(sessionId)) if (ask.tool !== undefined) steps.set(ask.tool.messageId, sessionId)
+    }
     return Effect.all([client.permissions, client.questions], { concurrency: 2 }).pipe(
       Effect.map((listed) =>
-        listed.flat().filter((ask) => ask.tool !== undefined && steps.has(ask.tool.messageId) && !asked.has(ask.id))
+        listed.flat().flatMap((ask) => {
+          const sessionId = ask.tool === undefined || asked.has(ask.id) ? undefined : steps.get(ask.tool.messageId)
+          return sessionId === undefined ? [] : [{ ask, sessionId }]
+        })
       ),
       // A server that cannot tell gets the refusal all the same.
-      Effect.orElseSucceed((): ReadonlyArray<Ask> => [])
+      Effect.orElseSucceed(() => [])
     )
   }
 
-  const check = Effect.fnUntraced(function*(sessionId: SessionId) {
-    const unheard = yield* unheardOf(readyOf(sessionId))
-    checking.delete(sessionId)
-    if (unheard.length > 0) {
-      for (const ask of unheard) live.apply({ _tag: "Asked", eventId: undefined, sessionId, ask })
-      live.flush()
-      return onAnswered()
+  const checkAll = Effect.gen(function*() {
+    while (toCheck.size > 0) {
+      checking = toCheck
+      toCheck = new Set()
+      const unheard = yield* unheardOf(checking)
+      const ready = checking
+      checking = new Set()
+      const waiting = new Set(unheard.map(({ sessionId }) => sessionId))
+      for (const { ask, sessionId } of unheard) live.apply({ _tag: "Asked", eventId: undefined, sessionId, ask })
+      if (unheard.length > 0) {
+        live.flush()
+        onAnswered()
+      }
+      for (const sessionId of ready) {
+        const refusals = waiting.has(sessionId) ? [] : readyOf(sessionId)
+        if (refusals.length === 0) continue
+        for (const { ask } of refusals) sessionOf(ask).held.delete(ask.id)
+        yield* send([...refusals.filter(isExplained), ...refusals.filter((refusal) => !isExplained(refusal))])
+      }
     }
-    const refusals = readyOf(sessionId)
-    if (refusals.length === 0) return
-    for (const { ask } of refusals) held.delete(ask.id)
-    yield* send([...refusals.filter(isExplained), ...refusals.filter((refusal) => !isExplained(refusal))])
+    isChecking = false
   })
 
-  /** Sends the refusals whose sessions have all other answers. */
-  const release: Effect.Effect<void> = Effect.suspend(() => {
-    const sessions = new Set(Array.from(held.values(), ({ ask }) => ask.sessionId))
-    return Effect.forEach(sessions, (sessionId) => {
-      if (checking.has(sessionId) || readyOf(sessionId).length === 0) return Effect.void
-      checking.add(sessionId)
-      return Effect.forkIn(Effect.interruptible(check(sessionId)), scope, { startImmediately: true })
-    }, { discard: true })
-  })
+  /** Sends the refusals of those sessions that have all other answers. */
+  const release = (changed: Iterable<SessionId>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      for (const id of changed) if (!checking.has(id) && readyOf(id).length > 0) toCheck.add(id)
+      if (toCheck.size === 0 || isChecking) return Effect.void
+      isChecking = true
+      return Effect.forkIn(Effect.interruptible(checkAll), scope, { startImmediately: true })
+    })
 
   const answer = (ask: Ask) =>
     // Between the answer and its way to the server nothing may come that would lose it.
@@ -173,41 +206,46 @@ export const make = Effect.fnUntraced(function*(
           return
         }
         const given = yield* fitting(ask, exit)
+        const { held, skipped } = sessionOf(ask)
+        const releaseOwn = release([ask.sessionId])
         if (given._tag === "Skip") {
           skipped.add(ask.id)
-          return yield* release
+          return yield* releaseOwn
         }
         const refusal = refusalOf(given)
         if (refusal === undefined) return yield* send([{ ask, given, isPatient: true }])
         onRefused?.({ ask, reason: refusal.message })
         held.set(ask.id, { ask, given, isPatient: true })
-        yield* release
+        yield* releaseOwn
         if (!held.has(ask.id)) return
         yield* restore(Effect.sleep(refusalHold))
         if (!held.has(ask.id)) return
         held.set(ask.id, { ask, given, isPatient: false })
-        yield* release
+        yield* releaseOwn
       })
     )
 
   return {
     sync: Effect.gen(function*() {
-      const open = live.current().frame.asks
-      if (open.length === 0 && atGate === undefined) return
+      const now = live.current()
+      const opened = Reply.newAsks(now, synced)
+      const closed = Reply.newAsks(synced, now)
+      synced = now
+      if (opened.length === 0 && closed.length === 0) return
       atGate ??= yield* Scope.provide(FiberMap.make<RequestId, void>(), scope)
-      for (const [id] of atGate) {
-        if (!open.some((ask) => ask.id === id)) yield* FiberMap.remove(atGate, id)
+      for (const ask of closed) {
+        // Another client answered it, or its session has ended.
+        const { held, skipped } = sessionOf(ask)
+        held.delete(ask.id)
+        skipped.delete(ask.id)
+        yield* FiberMap.remove(atGate, ask.id)
       }
-      for (const ask of open) {
+      for (const ask of opened) {
         if (asked.has(ask.id)) continue
         asked.add(ask.id)
         yield* FiberMap.run(atGate, ask.id, answer(ask))
       }
-      for (const id of held.keys()) {
-        // Another client answered it, or its session has ended.
-        if (!open.some((ask) => ask.id === id)) held.delete(id)
-      }
-      yield* release
+      yield* release(new Set([...opened, ...closed].map(({ sessionId }) => sessionId)))
     }),
     failed: Deferred.await(failed)
   }
@@ -250,6 +288,19 @@ export const sendAnswer = (
 
 // internal
 
+/**
+ * How many answers are on their way at once: 8. More would be no faster, because a server handles them one after the other, and they
+ * would keep the requests of other turns waiting.
+ */
+const maxPosts = 8
+
+/** What a session asks that is held back, or was left to another client; how many answers the server may not have yet. */
+interface Session {
+  readonly held: Map<RequestId, Held>
+  readonly skipped: Set<RequestId>
+  onTheWay: number
+}
+
 /** An answer before it is sent. Without `isPatient` it waits no longer for what was left to another client. */
 interface Held {
   readonly ask: Ask
@@ -283,8 +334,8 @@ const fitting = (ask: Ask, exit: Exit.Exit<Answer, HumanTimeout>): Effect.Effect
     Effect.catchCause((cause) => Effect.as(Contained.report("human gate", { request: ask.id }, cause), rejection))
   )
 
-const askerOf = ({ frame }: Reply, ask: Ask): Pick<Asking, "openedBy" | "subagent"> => {
-  const subagent = frame.subagents.find(({ sessionId }) => sessionId === ask.sessionId)
+const askerOf = (reply: Reply.Reply, ask: Ask): Pick<Asking, "openedBy" | "subagent"> => {
+  const subagent = Reply.subagentOf(reply, ask.sessionId)
   return {
     openedBy: subagent?.openedBy,
     subagent: subagent && { title: subagent.title, agent: subagent.agent }
@@ -292,13 +343,19 @@ const askerOf = ({ frame }: Reply, ask: Ask): Pick<Asking, "openedBy" | "subagen
 }
 
 /** Sends the answer until the server has it. One that the server does not take becomes a rejection: the turn goes on. */
-const deliver = Effect.fnUntraced(function*(client: Client["Service"], ask: Ask, answer: GivenAnswer) {
+const deliver = Effect.fnUntraced(function*(
+  client: Client["Service"],
+  posting: Semaphore.Semaphore,
+  ask: Ask,
+  answer: GivenAnswer
+) {
   const schedule = yield* TurnPolicy.ReconnectBackoff
   const deliverOnce = (answer: GivenAnswer) =>
-    Effect.retry(sendAnswer(client, ask, answer), { schedule, while: (error) => error.isRetryable }).pipe(
-      // Answered elsewhere, or its session was aborted.
-      Effect.catchTag("RequestNotFound", () => Effect.void)
-    )
+    Effect.retry(posting.withPermit(sendAnswer(client, ask, answer)), { schedule, while: (error) => error.isRetryable })
+      .pipe(
+        // Answered elsewhere, or its session was aborted.
+        Effect.catchTag("RequestNotFound", () => Effect.void)
+      )
   yield* deliverOnce(answer).pipe(
     Effect.catch((error) =>
       Effect.andThen(

@@ -4,7 +4,7 @@
  * **Responsibilities**: when a limit of `TurnPolicy.Budget` is crossed, and by how much; what the tries of the same turn before
  * this one used counts too.
  *
- * **Not responsibilities**: what becomes of a turn that is over it (`Conclude` aborts its tree and keeps what was streamed).
+ * **Not responsibilities**: how large a turn may become (`TurnSize`); what becomes of a turn that is over it (`Conclude` aborts its tree and keeps what was streamed).
  *
  * Nothing is polled. What counts is looked at when an event brought something that may count, once for all the events of a
  * flush; time is waited for by the {@link TurnClock}, which stands still while a person is asked.
@@ -217,8 +217,12 @@ export const exceeded = (
  * @since 0.1.0
  */
 export const flaw = (limits: TurnPolicy.Budget): string | undefined => {
-  const { cost, modelRetries, stall, steps, tokens, wallClock } = limits
+  const { cost, messages, modelRetries, openAsks, parts, stall, steps, subagents, tokens, wallClock } = limits
   const values = {
+    messages,
+    openAsks,
+    parts,
+    subagents,
     cost,
     modelRetries,
     stall: TurnPolicy.limitMillis(stall),

@@ -272,7 +272,7 @@ export const drive = Effect.fn("Turn.drive")(
       : options.isBusy === true
       ? Effect.andThen(takeOpen, prompt)
       : prompt
-    const ends = [Effect.andThen(begin, untilOver), overBudget, gone, asks.failed]
+    const ends = [Effect.andThen(begin, untilOver), overBudget, gone, asks.failed, signals.tooLarge]
     const exchange = yield* Effect.raceAllFirst(ends).pipe(
       Effect.ensuring(Effect.sync(() => options.onEnd?.(budget.wallClockMillis()))),
       Effect.tapError(interrupted)

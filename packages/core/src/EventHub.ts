@@ -336,8 +336,28 @@ const openConnection = Effect.fnUntraced(function*(
     }
   })
 
+  /** What a slow fold or a flood of events is at must not keep other fibers, and so other turns, waiting. */
+  const onReads = (reads: ReadonlyArray<ReadonlyArray<ServerEvent>>) => {
+    let next = 0
+    let count = 0
+    return Effect.whileLoop({
+      while: () => next < reads.length,
+      body: () => {
+        for (; next < reads.length && count < maxEventsAtOnce; next++) {
+          const read = reads[next] ?? []
+          count += read.length
+          onRead(read)
+        }
+        if (count < maxEventsAtOnce) return Effect.void
+        count = 0
+        return Effect.yieldNow
+      },
+      step: () => {}
+    })
+  }
+
   const reading = dialect.events.pipe(
-    Stream.runForEachArray((reads) => Effect.sync(() => reads.forEach(onRead))),
+    Stream.runForEachArray(onReads),
     Effect.andThen(Effect.fail(new StreamLost({ origin: dialect.origin, reason: "the server ended it" })))
   )
   /** Reads one connection to its end. Succeeds if it was worth having, so that the next backoff begins anew. */
@@ -394,6 +414,12 @@ const onHeartbeat = (subscriber: Subscriber): void => subscriber.onHeartbeat()
 
 /** Turns that follow each other share a connection; a process without further turns may end soon. */
 const idleMillis = 2000
+
+/**
+ * How many events are dispatched before other fibers have their turn: 1,000, some 5 ms. Between two of them are a thousand others, so
+ * that this costs nothing.
+ */
+const maxEventsAtOnce = 1000
 
 /** A connection that lived this long was a good one: the next loss is not one more attempt of the same trouble. */
 const steadyMillis = 5000

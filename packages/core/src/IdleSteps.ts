@@ -78,13 +78,13 @@ export const make = (maxSteps: number): IdleSteps => {
   }
 
   const onStep = (turn: Reply.Reply, reply: Reply.Reply, info: AssistantMessage): void => {
-    const message = reply.frame.messages.findLast(({ id }) => id === info.id)
+    const message = Reply.message(reply, info.id)
     if (message === undefined || message.ownership === "foreign") return
     const steps = stepsOf(reply.sessionId)
     const before = steps.newest
     if (before !== undefined && info.id <= before) return
     steps.newest = info.id
-    const ended = before === undefined ? undefined : reply.frame.messages.findLast(({ id }) => id === before)
+    const ended = before === undefined ? undefined : Reply.message(reply, before)
     if (ended !== undefined) judge(steps, turn, reply, ended.info)
   }
 

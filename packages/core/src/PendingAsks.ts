@@ -78,17 +78,25 @@ export const findPending = Effect.fn("Turn.findPending")(function*(
   const listed = yield* orUnknown(
     Effect.all([rereading(client.questions), rereading(client.permissions)], { concurrency: 2 })
   )
-  if (listed === undefined) return reply.frame.asks
+  if (listed === undefined) return Reply.asks(reply)
   // A session that began to run after the statuses were read told what it asks itself.
-  const told = new Set(reply.frame.asks.map(({ id }) => id))
   const candidates = listed.flat().filter((ask) =>
     Reply.isInTree(reply, ask.sessionId) &&
-    (statuses.has(ask.sessionId) || (ask.tool !== undefined && told.has(ask.id)))
+    (statuses.has(ask.sessionId) || (ask.tool !== undefined && Reply.isAsked(reply, ask.id)))
   )
-  return yield* Effect.filter(candidates, isWaitedFor, { concurrency: 4 })
+  // One step may ask for any number of calls, and is read once.
+  const steps = new Map(candidates.map((ask) => [stepOf(ask), ask]))
+  const waiting = yield* Effect.filter(steps.values(), isWaitedFor, { concurrency: maxReads })
+  const isWaiting = new Set(waiting.map(stepOf))
+  return candidates.filter((ask) => isWaiting.has(stepOf(ask)))
 })
 
 // internal
+
+/** As many as a browser would make: a server is not slowed down by them. */
+const maxReads = 4
+
+const stepOf = ({ sessionId, tool }: Ask): string => `${sessionId} ${tool?.messageId ?? ""}`
 
 /** What a server refuses to tell, or has no route for, is unknown, and no reason to give the turn up. */
 const orUnknown = <A, E extends { readonly isRetryable: boolean }, R>(effect: Effect.Effect<A, E, R>) =>

@@ -62,16 +62,14 @@ export const fromReplies = (
   last: Reply.Reply,
   fields: Pick<EndedTurn, "isStructured" | "end">
 ): EndedTurn => {
-  const place = last.frame.messages.findLast(({ info }) => info.directory !== undefined)?.info
+  const place = Reply.messages(last).findLast(({ info }) => info.directory !== undefined)?.info
   return {
     ...fields,
     sessionId: last.sessionId,
     sessions: [
       ended(last, [last.promptId]),
-      ...last.frame.subagents.map(({ reply }) => ended(reply, reply.frame.continuations)),
-      ...earlier.flatMap((reply) => [reply, ...reply.frame.subagents.map(({ reply }) => reply)]).map((reply) =>
-        ended(reply, [])
-      )
+      ...Reply.subagentStates(last).map(({ reply }) => ended(reply, Array.from(reply.frame.continuations))),
+      ...earlier.flatMap(Reply.replies).map((reply) => ended(reply, []))
     ],
     directory: place?.directory,
     worktree: place?.worktree

@@ -121,7 +121,7 @@ export const readSince = Effect.fnUntraced(function*(
   const read = new Set(messages.map(({ info }) => info.id))
   const missing = isWhole && unread.length === 0
     ? []
-    : reply.frame.messages.flatMap(({ id }) => (read.has(id) ? [] : [id]))
+    : Reply.messages(reply).flatMap(({ id }) => (read.has(id) ? [] : [id]))
   const others = yield* readOneByOne(sessionId, missing)
   return {
     messages: [...others, ...messages].toSorted(byId).map((message) => Reply.fillIn(reply, message)),

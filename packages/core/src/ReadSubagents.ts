@@ -37,8 +37,8 @@ export const readSubagents = Effect.fn("Turn.readSubagents")(function*(
   live: LiveReply,
   untilMillis = Infinity
 ): Effect.fn.Return<void, never, Client> {
-  const { frame, sessionId } = live.current()
-  if (frame.subagents.length === 0) return
+  const { sessionId } = live.current()
+  if (Reply.subagentStates(live.current()).length === 0) return
   const context = { session: sessionId }
   yield* Contained.attempt(
     "subagents",
@@ -105,17 +105,21 @@ export const visitSubagents = Effect.fnUntraced(function*(
   live: LiveReply,
   { candidates, fold, onFound }: Visit
 ): Effect.fn.Return<void, never, Client> {
-  const findChildren = Effect.fnUntraced(function*(parentId: SessionId) {
-    const { frame, sessionId } = live.current()
+  /** The sessions of which only a tool part told, or nobody yet. */
+  const findSought = () => {
+    const reply = live.current()
     const sought = new Set(candidates())
-    sought.delete(sessionId)
-    for (const subagent of frame.subagents) {
+    sought.delete(reply.sessionId)
+    for (const subagent of Reply.subagentStates(reply)) {
       if (Reply.isTold(subagent)) sought.delete(subagent.sessionId)
       else sought.add(subagent.sessionId)
     }
+    return sought
+  }
+  const findChildren = Effect.fnUntraced(function*(parentId: SessionId, sought: Set<SessionId>) {
     if (sought.size === 0) return
     for (const { agent, id, title } of (yield* orReported(live, listChildren(parentId))) ?? []) {
-      if (!sought.has(id)) continue
+      if (!sought.delete(id)) continue
       live.apply({ _tag: "SessionOpened", eventId: undefined, sessionId: id, parentId, title, agent })
     }
   })
@@ -127,9 +131,10 @@ export const visitSubagents = Effect.fnUntraced(function*(
 
   let level: ReadonlyArray<SessionId> = [live.current().sessionId]
   while (level.length > 0) {
-    yield* Effect.forEach(level, findChildren, { concurrency, discard: true })
+    const sought = findSought()
+    yield* Effect.forEach(level, (id) => findChildren(id, sought), { concurrency, discard: true })
     const parents = new Set(level)
-    const children = live.current().frame.subagents.filter(({ parentId }) => parents.has(parentId))
+    const children = Reply.subagentStates(live.current()).filter(({ parentId }) => parents.has(parentId))
     yield* Effect.forEach(children, read, { concurrency, discard: true })
     level = children.map(({ sessionId }) => sessionId)
   }

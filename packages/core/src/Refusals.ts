@@ -25,9 +25,10 @@ export type Given = AnswerAsks.Refusal
  * @category getters
  * @since 0.1.0
  */
-export const of = (exchange: Exchange.Exchange, given: ReadonlyArray<Given>): ReadonlyArray<Refusal> =>
-  refusedParts(exchange).map((part) => {
-    const refusal = givenFor(part, given)
+export const of = (exchange: Exchange.Exchange, given: ReadonlyArray<Given>): ReadonlyArray<Refusal> => {
+  const byCall = byCallOf(given)
+  return refusedParts(exchange).map((part) => {
+    const refusal = byCall.get(part.callId)
     const reason = refusal?.reason ?? part.refusal
     return {
       tool: part.tool,
@@ -35,6 +36,7 @@ export const of = (exchange: Exchange.Exchange, given: ReadonlyArray<Given>): Re
       ...(reason !== undefined && reason !== "" && { reason })
     }
   })
+}
 
 /**
  * Whether the agent may be told to go on: somebody gave a reason, and nobody whom this process asked simply said no. A refusal that
@@ -46,7 +48,8 @@ export const of = (exchange: Exchange.Exchange, given: ReadonlyArray<Given>): Re
 export const areExplained = (exchange: Exchange.Exchange, given: ReadonlyArray<Given>): boolean => {
   const parts = refusedParts(exchange)
   const isExplained = ({ reason }: Given) => reason !== undefined && reason !== ""
-  const own = parts.flatMap((part) => givenFor(part, given) ?? [])
+  const byCall = byCallOf(given)
+  const own = parts.flatMap(({ callId }) => byCall.get(callId) ?? [])
   return own.every(isExplained) && (own.length > 0 || parts.some(({ refusal = "" }) => refusal !== ""))
 }
 
@@ -79,8 +82,9 @@ const refusedParts = (exchange: Exchange.Exchange): ReadonlyArray<ToolPart> =>
 
 const isTool = (part: WirePart): part is ToolPart => part.type === "tool"
 
-const givenFor = ({ callId }: ToolPart, given: ReadonlyArray<Given>): Given | undefined =>
-  given.findLast(({ ask }) => ask.tool?.callId === callId)
+/** The last refusal of each call. */
+const byCallOf = (given: ReadonlyArray<Given>): ReadonlyMap<ToolPart["callId"] | undefined, Given> =>
+  new Map(given.map((refusal) => [refusal.ask.tool?.callId, refusal]))
 
 const askText = (ask: Ask): string =>
   ask._tag === "Question" ? ask.questions.map(({ question }) => question).join(" ") : ask.patterns.join(", ")

@@ -32,22 +32,39 @@
  * @since 0.1.0
  */
 import * as Equal from "effect/Equal"
-import type { MessageId, PartId, SessionId } from "./Ids.ts"
+import * as HashSet from "effect/HashSet"
+import type { Ask } from "./Ask.ts"
+import type { MessageId, PartId, RequestId, SessionId } from "./Ids.ts"
+import * as Ordered from "./internal/Ordered.ts"
 import type { Entry } from "./internal/ReplyEntry.ts"
 import * as ReplyEntry from "./internal/ReplyEntry.ts"
 import { applyOwn, markOwnGap } from "./internal/ReplyEvents.ts"
 import { newestMessage } from "./internal/ReplyMessages.ts"
-import { applyDelta } from "./internal/ReplyParts.ts"
+import { applyDelta, todosId } from "./internal/ReplyParts.ts"
 import * as ReplyReconcile from "./internal/ReplyReconcile.ts"
 import { applyAsked, applyResolved, dropAsks, settleAsks } from "./internal/ReplySessions.ts"
-import type { Reply, SubagentState } from "./internal/ReplyState.ts"
-import { at, current, indexOf, make, mapSubagents, withEntries } from "./internal/ReplyState.ts"
+import type { MessageState, Reply, SubagentState } from "./internal/ReplyState.ts"
+import {
+  current,
+  entriesOf,
+  entryOf,
+  make,
+  mapSubagents,
+  setSubagents,
+  withActive,
+  withEntries
+} from "./internal/ReplyState.ts"
 import {
   applyToSubagent,
   deleteSubagent,
+  nameBy,
+  nameFrom,
+  nameFromMessage,
   nameSubagents,
   openSubagent,
   ownReplies,
+  replies,
+  replyOf,
   restoreSubagent
 } from "./internal/ReplySubagents.ts"
 import * as ReplyText from "./internal/ReplyText.ts"
@@ -61,8 +78,8 @@ import * as Usage from "./Usage.ts"
 
 export type { Entry, PartEntry, TodosEntry } from "./internal/ReplyEntry.ts"
 export { fillIn } from "./internal/ReplyReconcile.ts"
-export { isInTree, syncAsks } from "./internal/ReplySessions.ts"
-export type { Frame, MessageState, Reply, Retry, SubagentState } from "./internal/ReplyState.ts"
+export { asksOf, countAsksOf, isInTree, syncAsks } from "./internal/ReplySessions.ts"
+export type { Frame, Linked, MessageState, Reply, Retry, SubagentState } from "./internal/ReplyState.ts"
 export { make } from "./internal/ReplyState.ts"
 export {
   closeSubagents,
@@ -70,7 +87,8 @@ export {
   isTold,
   mergeSubagent,
   reconcileSubagent,
-  replies
+  replies,
+  replyOf
 } from "./internal/ReplySubagents.ts"
 export type { TextEntry } from "./internal/ReplyText.ts"
 export { pieceLength } from "./internal/ReplyText.ts"
@@ -123,7 +141,7 @@ export const restore = (
   )
   const reply = withEntries(make(ids), entries)
   const states = subagents.map((subagent) => restoreSubagent(ids.promptId, subagent))
-  return markGap(nameSubagents({ ...reply, frame: { ...reply.frame, subagents: states } }))
+  return markGap(nameSubagents(setSubagents(reply, states)))
 }
 
 /**
@@ -140,11 +158,12 @@ export const apply = (self: Reply, event: TurnEvent): Reply => {
     case "PartUpdated": {
       const changed = applyInTree(self, event)
       const mayName = changed !== self && event.part.type === "tool" && event.part.subagent !== undefined
-      return mayName ? nameSubagents(changed) : changed
+      const entry = mayName ? entryIn(changed, event.sessionId, event.part.id) : undefined
+      return entry === undefined ? changed : nameBy(changed, event.sessionId, [entry])
     }
     case "MessageUpdated": {
       const changed = applyInTree(self, event)
-      return changed === self ? self : nameSubagents(changed)
+      return changed === self ? self : nameFromMessage(changed, event.sessionId, event.info.id)
     }
     case "StatusChanged":
       return applyInTree(settleAsks(self, event), event)
@@ -169,7 +188,7 @@ export const apply = (self: Reply, event: TurnEvent): Reply => {
  * @since 0.1.0
  */
 export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply =>
-  nameSubagents(ReplyReconcile.merge(self, messages))
+  nameFrom(ReplyReconcile.merge(self, messages), self.sessionId)
 
 /**
  * Makes the turn's stored messages the truth: their parts, their order and their text, also where it is shorter, but not where it is
@@ -180,7 +199,7 @@ export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply =>
  * @since 0.1.0
  */
 export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply =>
-  nameSubagents(ReplyReconcile.reconcile(self, messages))
+  nameFrom(ReplyReconcile.reconcile(self, messages), self.sessionId)
 
 /**
  * Marks that events may have been missed: parts that are open keep what they show until they are closed.
@@ -210,7 +229,7 @@ export const parts = (self: Reply): ReadonlyArray<Part> =>
  * @since 0.1.0
  */
 export const part = (self: Reply, id: PartId): Part | undefined => {
-  const entry = at(self, indexOf(self, id))
+  const entry = entryOf(self, id)
   return entry?.isOurs === true ? ReplyEntry.toPart(entry) : undefined
 }
 
@@ -239,13 +258,41 @@ export const reasoning = (self: Reply): string => joined(self, "reasoning")
 export const usage = (self: Reply): Usage.Usage => Usage.sum(parts(self).filter((part) => part.type === "step-finish"))
 
 /**
+ * How the parts of a session differ from those of an earlier version of its reply: what is new or changed, what is gone, and whether
+ * something new stands between parts that were there. Costs what differs.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const changedParts = (
+  before: Reply,
+  after: Reply
+): { readonly changed: ReadonlyArray<Part>; readonly removed: ReadonlyArray<PartId>; readonly isBetween: boolean } => {
+  const [old, now] = [withActive(before), withActive(after)]
+  const news = Ordered.news(now, old).filter(({ isOurs }) => isOurs)
+  const added = news.find(({ id }) => Ordered.get(old, id)?.isOurs !== true)
+  const isKept = ({ id, isOurs }: Entry) => isOurs && Ordered.get(old, id)?.isOurs === true
+  const last = before.lastOurs === undefined ? undefined : Ordered.get(now, before.lastOurs)
+  const newest = last !== undefined && isKept(last) ? last : added && Ordered.findLast(now, isKept)
+  return {
+    changed: news.map(ReplyEntry.toPart).filter((part) => !Equal.equals(part, partOf(old, part.id))),
+    removed: Ordered.news(old, now).filter(({ id, isOurs }) => isOurs && Ordered.get(now, id)?.isOurs !== true)
+      .map(({ id }) => id),
+    isBetween: added !== undefined && newest !== undefined &&
+      (Ordered.placeOf(now, added.id) ?? 0) < (Ordered.placeOf(now, newest.id) ?? 0)
+  }
+}
+
+/**
  * The agent's to-do list.
  *
  * @category getters
  * @since 0.1.0
  */
-export const todos = (self: Reply): ReadonlyArray<Todo> =>
-  current(self).find((entry) => entry.kind === "todos")?.todos ?? noTodos
+export const todos = (self: Reply): ReadonlyArray<Todo> => {
+  const entry = entryOf(self, todosId(self.sessionId))
+  return entry?.kind === "todos" ? entry.todos : noTodos
+}
 
 /**
  * What each subagent did, in the order in which they were opened.
@@ -253,7 +300,83 @@ export const todos = (self: Reply): ReadonlyArray<Todo> =>
  * @category getters
  * @since 0.1.0
  */
-export const subagents = (self: Reply): ReadonlyArray<Subagent> => self.frame.subagents.map(toSubagent)
+export const subagents = (self: Reply): ReadonlyArray<Subagent> => Ordered.values(self.frame.subagents).map(toSubagent)
+
+/**
+ * The subagents as they are folded, in the order in which they were opened.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const subagentStates = (self: Reply): ReadonlyArray<SubagentState> => Ordered.values(self.frame.subagents)
+
+/**
+ * What one subagent is at.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const subagentOf = (self: Reply, sessionId: SessionId): SubagentState | undefined =>
+  Ordered.get(self.frame.subagents, sessionId)
+
+/**
+ * What is asked and not answered yet, in its order.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const asks = (self: Reply): ReadonlyArray<Ask> => Ordered.values(self.frame.asks)
+
+/**
+ * Whether a request is not answered yet.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isAsked = (self: Reply, id: RequestId): boolean => Ordered.has(self.frame.asks, id)
+
+/**
+ * What is asked, and was not in an earlier version of the reply. Costs what differs, not what is asked.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const newAsks = (self: Reply, before: Reply): ReadonlyArray<Ask> =>
+  Ordered.news(self.frame.asks, before.frame.asks)
+
+/**
+ * The assistant messages of the turn's own session, in the order in which they came.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const messages = (self: Reply): ReadonlyArray<MessageState> => Ordered.values(self.frame.messages)
+
+/**
+ * One assistant message of the turn's own session.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const message = (self: Reply, id: MessageId): MessageState | undefined => Ordered.get(self.frame.messages, id)
+
+/**
+ * How much the reply holds of all its sessions: what is asked, and the subagents, messages and parts.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const size = (
+  self: Reply
+): { readonly openAsks: number; readonly subagents: number; readonly messages: number; readonly parts: number } => {
+  let messages = 0
+  let parts = 0
+  for (const { entries, frame } of replies(self)) {
+    messages += Ordered.size(frame.messages) + HashSet.size(frame.userMessages) + HashSet.size(frame.continuations)
+    parts += Ordered.size(entries)
+  }
+  return { openAsks: Ordered.size(self.frame.asks), subagents: Ordered.size(self.frame.subagents), messages, parts }
+}
 
 /**
  * What one subagent did. Costs the length of its text.
@@ -293,7 +416,7 @@ export const turnUsage = (self: Reply): Usage.TurnUsage => {
  * @since 0.1.0
  */
 export const steps = (self: Reply): number =>
-  sumOverTree(self, ({ frame }) => frame.messages.filter(({ ownership }) => ownership !== "foreign").length)
+  sumOverTree(self, (reply) => messages(reply).filter(({ ownership }) => ownership !== "foreign").length)
 
 /**
  * How often a call of the model was to be made again, by the turn's own session and its subagents.
@@ -302,17 +425,6 @@ export const steps = (self: Reply): number =>
  * @since 0.1.0
  */
 export const retries = (self: Reply): number => sumOverTree(self, ({ frame }) => frame.retries)
-
-/**
- * What one session of the tree says: the turn's own, or a subagent's.
- *
- * @category getters
- * @since 0.1.0
- */
-export const replyOf = (self: Reply, sessionId: SessionId): Reply | undefined =>
-  sessionId === self.sessionId
-    ? self
-    : self.frame.subagents.find((subagent) => subagent.sessionId === sessionId)?.reply
 
 /**
  * The last failure or retry that was heard of the turn's own session, or else of a subagent.
@@ -324,23 +436,15 @@ export const trouble = (self: Reply): UpstreamFailure | undefined =>
   ownReplies(self).find(({ frame }) => frame.trouble !== undefined)?.frame.trouble
 
 /**
- * The tool calls of one of the newest messages that have ended. Costs what that message and those after it hold.
+ * The tool calls of a message that have ended. Costs what the message holds.
  *
  * @category getters
  * @since 0.1.0
  */
 export const endedTools = (self: Reply, messageId: MessageId): ReadonlyArray<ToolPart> => {
   const tools: Array<ToolPart> = []
-  for (let index = self.entries.length - 1; index >= 0; index--) {
-    const entry = at(self, index)
-    if (entry === undefined || entry.kind === "todos") continue
-    // Ids sort by time, and parts come in the order of their messages.
-    if (entry.messageId < messageId) break
-    if (
-      entry.kind === "part" && entry.messageId === messageId && entry.part.type === "tool" && isTerminalTool(entry.part)
-    ) {
-      tools.push(entry.part)
-    }
+  for (const entry of entriesOf(self, messageId)) {
+    if (entry.kind === "part" && entry.part.type === "tool" && isTerminalTool(entry.part)) tools.push(entry.part)
   }
   return tools
 }
@@ -378,7 +482,15 @@ export const finish = (self: Reply): string | undefined => newestMessage(self)?.
  * @category predicates
  * @since 0.1.0
  */
-export const isBlocked = (self: Reply): boolean => self.frame.asks.length > 0
+export const isBlocked = (self: Reply): boolean => Ordered.size(self.frame.asks) > 0
+
+/**
+ * Whether the turn's own session said something that a reader sees.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const hasText = (self: Reply): boolean => self.visibleTexts > 0
 
 /**
  * Whether the reply holds nothing that a reader would see: no text, no reasoning, no tool call, no file.
@@ -408,6 +520,16 @@ export const isSameContent = (self: Reply, that: Reply): boolean => Equal.equals
 
 /** Always the same one, as an unchanged list is. */
 const noTodos: ReadonlyArray<Todo> = []
+
+const partOf = (entries: Reply["entries"], id: PartId): Part | undefined => {
+  const entry = Ordered.get(entries, id)
+  return entry?.isOurs === true ? ReplyEntry.toPart(entry) : undefined
+}
+
+const entryIn = (self: Reply, sessionId: SessionId, id: PartId): Entry | undefined => {
+  const reply = replyOf(self, sessionId)
+  return reply && entryOf(reply, id)
+}
 
 const applyInTree = (self: Reply, event: TurnEvent): Reply =>
   event.sessionId === self.sessionId ? applyOwn(self, event) : applyToSubagent(self, event)

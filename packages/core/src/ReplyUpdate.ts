@@ -6,6 +6,7 @@
 import * as Equal from "effect/Equal"
 import type { Ask } from "./Ask.ts"
 import type { PartId, RequestId, SessionId } from "./Ids.ts"
+import * as Ordered from "./internal/Ordered.ts"
 import type { Part, Todo } from "./Part.ts"
 import * as Reply from "./Reply.ts"
 import type { Subagent } from "./Subagent.ts"
@@ -138,8 +139,8 @@ const fromSubagent = (
   after: Reply.Reply,
   event: TurnEvent
 ): ReadonlyArray<ReplyUpdate> | undefined => {
-  const was = subagentOf(before, event.sessionId)
-  const is = subagentOf(after, event.sessionId)
+  const was = Reply.subagentOf(before, event.sessionId)
+  const is = Reply.subagentOf(after, event.sessionId)
   if (was === undefined || is === undefined || was.reply === is.reply) return none
   const { openedBy, sessionId } = is
   return fromSession(was.reply, is.reply, event)
@@ -149,21 +150,12 @@ const fromSubagent = (
 /** For events that change several parts, and seldom do: parts whose message came after them, were taken back or removed. */
 const fromParts = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<SessionUpdate> | undefined => {
   if (hasSameEntries(before, after)) return none
-  const shown = new Map(Reply.parts(before).map((part) => [part.id, part]))
-  const parts = Reply.parts(after)
-  const newest = parts.findLastIndex(({ id }) => shown.has(id))
+  const { changed, isBetween, removed } = Reply.changedParts(before, after)
   // Nothing tells a reader to put a part between those that are shown.
-  if (parts.some(({ id }, index) => index < newest && !shown.has(id))) return undefined
-  const left = new Set(parts.map(({ id }) => id))
+  if (isBetween) return undefined
   return [
-    ...[...shown.keys()].filter((id) => !left.has(id)).map((partId): SessionUpdate => ({
-      _tag: "PartRemoved",
-      partId
-    })),
-    ...parts.filter((part) => !Equal.equals(part, shown.get(part.id))).map((part): SessionUpdate => ({
-      _tag: "PartChanged",
-      part
-    }))
+    ...removed.map((partId): SessionUpdate => ({ _tag: "PartRemoved", partId })),
+    ...changed.map((part): SessionUpdate => ({ _tag: "PartChanged", part }))
   ]
 }
 
@@ -178,24 +170,19 @@ const fromFrame = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<Sessi
 /** What is asked, what was answered, and the requests that went with the run that made them. */
 const fromAsks = (before: Reply.Reply, after: Reply.Reply, event: TurnEvent): ReadonlyArray<ReplyUpdate> => {
   if (event._tag === "Asked") {
-    return [{ _tag: "Asked", ask: event.ask, openedBy: subagentOf(after, event.sessionId)?.openedBy }]
+    return [{ _tag: "Asked", ask: event.ask, openedBy: Reply.subagentOf(after, event.sessionId)?.openedBy }]
   }
   if (event._tag === "AskResolved") return [{ _tag: "AskResolved", requestId: event.requestId }]
-  return before.frame.asks === after.frame.asks ? none : before.frame.asks
-    .filter((ask) => !after.frame.asks.includes(ask))
-    .map(({ id }): ReplyUpdate => ({ _tag: "AskResolved", requestId: id }))
+  return Reply.newAsks(before, after).map(({ id }): ReplyUpdate => ({ _tag: "AskResolved", requestId: id }))
 }
 
 const fromSubagents = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<ReplyUpdate> =>
-  before.frame.subagents === after.frame.subagents ? none : after.frame.subagents
+  before.frame.subagents === after.frame.subagents ? none : Ordered.news(after.frame.subagents, before.frame.subagents)
     .filter((is) => {
-      const was = subagentOf(before, is.sessionId)
+      const was = Reply.subagentOf(before, is.sessionId)
       return was === undefined || !isSameSubagent(was, is)
     })
     .map((is): ReplyUpdate => ({ _tag: "SubagentChanged", subagent: Reply.toSubagent(is) }))
-
-const subagentOf = (reply: Reply.Reply, sessionId: SessionId): Reply.SubagentState | undefined =>
-  reply.frame.subagents.find((subagent) => subagent.sessionId === sessionId)
 
 /** Whether all is the same but what it says. */
 const isSameSubagent = (was: Reply.SubagentState, is: Reply.SubagentState): boolean =>
@@ -209,9 +196,8 @@ const hasSameEntries = (before: Reply.Reply, after: Reply.Reply): boolean =>
 const hasSameSubagents = (before: Reply.Reply, after: Reply.Reply): boolean => {
   const were = before.frame.subagents
   const are = after.frame.subagents
-  return were === are || (were.length === are.length && are.every((is, index) => {
-    const was = were[index]
-    return was === is ||
-      (was?.sessionId === is.sessionId && isSameSubagent(was, is) && isSameToReader(was.reply, is.reply))
+  return were === are || (Ordered.size(were) === Ordered.size(are) && Ordered.news(are, were).every((is) => {
+    const was = Ordered.get(were, is.sessionId)
+    return was !== undefined && isSameSubagent(was, is) && isSameToReader(was.reply, is.reply)
   }))
 }

@@ -100,7 +100,11 @@ export const Draft = Schema.Struct({
       tokens: Schema.optionalKey(Schema.Finite),
       modelRetries: Schema.optionalKey(Schema.Finite),
       steps: Schema.optionalKey(Schema.Finite),
-      stallMillis: Schema.optionalKey(Schema.NullOr(Schema.Finite))
+      stallMillis: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
+      openAsks: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
+      subagents: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
+      messages: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
+      parts: Schema.optionalKey(Schema.NullOr(Schema.Finite))
     }))
   }))
 })

@@ -206,20 +206,34 @@ export class HumanTimeout extends Schema.TaggedError<HumanTimeout>()("HumanTimeo
  * **Details**
  *
  * `cost` is in US dollars, `wallClock` and `stall` in milliseconds, `tokens` counts all kinds, `modelRetries` and `steps` those of
- * subagents too.
+ * subagents too. `openAsks`, `subagents`, `messages` and `parts` are the sizes that keep a broken server from taking all of a process.
  *
  * @category errors
  * @since 0.1.0
  */
 export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("BudgetExceeded", {
-  limit: Schema.Literals(["wallClock", "cost", "tokens", "modelRetries", "steps", "stall"]),
+  limit: Schema.Literals([
+    "wallClock",
+    "cost",
+    "tokens",
+    "modelRetries",
+    "steps",
+    "stall",
+    "openAsks",
+    "subagents",
+    "messages",
+    "parts"
+  ]),
   allowed: Schema.Finite,
   value: Schema.Finite,
   last: Schema.optionalKey(UpstreamFailure)
 }) {
   override get message() {
     const unit = budgetUnits[this.limit]
-    return `the turn is over its budget: ${unit(this.value)}; allowed: ${unit(this.allowed)} (${this.limit})${
+    const name = isSize(this.limit)
+      ? `${this.limit}; a turn that is to be larger needs a larger TurnPolicy.Budget`
+      : this.limit
+    return `the turn is over its budget: ${unit(this.value)}; allowed: ${unit(this.allowed)} (${name})${
       heard(this.last)
     }`
   }
@@ -231,8 +245,15 @@ const budgetUnits: Record<BudgetExceeded["limit"], (value: number) => string> = 
   cost: (dollars) => `$${Number(dollars.toPrecision(6))}`,
   tokens: (tokens) => count(tokens, "token"),
   modelRetries: (retries) => count(retries, "retry of the model", "retries of the model"),
-  steps: (steps) => count(steps, "call of the model", "calls of the model")
+  steps: (steps) => count(steps, "call of the model", "calls of the model"),
+  openAsks: (asks) => count(asks, "open request", "open requests"),
+  subagents: (subagents) => count(subagents, "subagent"),
+  messages: (messages) => count(messages, "message"),
+  parts: (parts) => count(parts, "part")
 }
+
+const isSize = (limit: BudgetExceeded["limit"]): boolean =>
+  limit === "openAsks" || limit === "subagents" || limit === "messages" || limit === "parts"
 
 /**
  * Where a value does not fit its schema. `path` is like `items[0].price`; empty for the value as a whole.

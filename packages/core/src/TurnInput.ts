@@ -198,26 +198,39 @@ export const withStoredPolicy = ({ draft }: StoredMessage) => <A, E, R>(effect: 
 
 type StoredBudget = NonNullable<NonNullable<Draft["policy"]>["budget"]>
 
-/** The limits that are given. One without an end is none, except for `stall`, which has a default. */
+/** The limits that are given. One without an end is none, except for those which have a default. */
 const storedBudget = (budget: TurnPolicy.Budget): StoredBudget => {
   const wallClockMillis = TurnPolicy.limitMillis(budget.wallClock)
   const stallMillis = TurnPolicy.limitMillis(budget.stall)
-  const { cost, modelRetries, steps, tokens } = budget
+  const { cost, messages, modelRetries, openAsks, parts, steps, subagents, tokens } = budget
   return {
     ...(isLimit(wallClockMillis) && { wallClockMillis }),
     ...(isLimit(cost) && { cost }),
     ...(isLimit(tokens) && { tokens }),
     ...(isLimit(modelRetries) && { modelRetries }),
     ...(isLimit(steps) && { steps }),
-    ...(stallMillis !== undefined && { stallMillis: isLimit(stallMillis) ? stallMillis : null })
+    ...(stallMillis !== undefined && { stallMillis: orNull(stallMillis) }),
+    ...(openAsks !== undefined && { openAsks: orNull(openAsks) }),
+    ...(subagents !== undefined && { subagents: orNull(subagents) }),
+    ...(messages !== undefined && { messages: orNull(messages) }),
+    ...(parts !== undefined && { parts: orNull(parts) })
   }
 }
 
-const budgetOf = ({ stallMillis, wallClockMillis, ...counts }: StoredBudget = {}): TurnPolicy.Budget => ({
-  ...counts,
-  ...(wallClockMillis !== undefined && { wallClock: Duration.millis(wallClockMillis) }),
-  ...(stallMillis !== undefined && { stall: stallMillis === null ? Duration.infinity : Duration.millis(stallMillis) })
-})
+const budgetOf = (stored: StoredBudget = {}): TurnPolicy.Budget => {
+  const { messages, openAsks, parts, stallMillis, subagents, wallClockMillis, ...counts } = stored
+  return {
+    ...counts,
+    ...(wallClockMillis !== undefined && { wallClock: Duration.millis(wallClockMillis) }),
+    ...(stallMillis !== undefined && { stall: Duration.millis(stallMillis ?? Infinity) }),
+    ...(openAsks !== undefined && { openAsks: openAsks ?? Infinity }),
+    ...(subagents !== undefined && { subagents: subagents ?? Infinity }),
+    ...(messages !== undefined && { messages: messages ?? Infinity }),
+    ...(parts !== undefined && { parts: parts ?? Infinity })
+  }
+}
+
+const orNull = (limit: number): number | null => isLimit(limit) ? limit : null
 
 const isLimit = Schema.is(Schema.Finite)
 

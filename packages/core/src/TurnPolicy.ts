@@ -115,7 +115,7 @@ export const FinalExchangePoll: Context.Reference<Duration.Duration> = duration(
 )
 
 /**
- * What a turn may use. What is left out is not limited, except for `stall`.
+ * What a turn may use. What is left out is not limited, except for `stall` and the sizes.
  *
  * **Details**
  *
@@ -127,6 +127,9 @@ export const FinalExchangePoll: Context.Reference<Duration.Duration> = duration(
  *   turn, the server is asked once more whether the answer is there.
  * - `cost`: US dollars. `tokens`: all kinds together. `steps`: calls of the model that were answered or begun. `modelRetries`: how
  *   often a failed call may be made again; OpenCode itself never gives up (1.18.33). All of them count subagents and repairs too.
+ * - `openAsks`, `subagents`, `messages`, `parts`: the sizes, which bound what a broken or hostile server can cost: how many requests may
+ *   be open at once, how many subagents there may be, and how many messages and parts in the turn's session and in those of its
+ *   subagents, since the prompt. {@link defaultSize} where they are left out, `Infinity` for no limit.
  *
  * @category models
  * @since 0.1.0
@@ -138,10 +141,14 @@ export interface Budget {
   readonly modelRetries?: number | undefined
   readonly steps?: number | undefined
   readonly stall?: Duration.Input | undefined
+  readonly openAsks?: number | undefined
+  readonly subagents?: number | undefined
+  readonly messages?: number | undefined
+  readonly parts?: number | undefined
 }
 
 /**
- * What a turn may use: anything, as long as something comes at least every 10 minutes. Crossing a limit aborts the session and its
+ * What a turn may use: anything, as long as something comes at least every 10 minutes, and not without bounds. Crossing a limit aborts the session and its
  * subagents, keeps what was streamed, and ends the turn with `BudgetExceeded`.
  *
  * @category references
@@ -458,6 +465,28 @@ export const limitMillis = (limit: Duration.Input | undefined): number | undefin
  * @since 0.1.0
  */
 export const defaultStall: Duration.Duration = Duration.minutes(10)
+
+/**
+ * The names of the sizes of a budget.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const sizes = ["openAsks", "subagents", "messages", "parts"] as const
+
+/**
+ * How large a turn may become where its budget says nothing of it. No healthy turn comes near: a step of an agent is one message with
+ * some 5 parts, so these are 20,000 steps.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const defaultSize: { readonly [Size in (typeof sizes)[number]]: number } = {
+  openAsks: 1000,
+  subagents: 1000,
+  messages: 20_000,
+  parts: 100_000
+}
 
 // internal
 

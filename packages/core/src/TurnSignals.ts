@@ -11,21 +11,25 @@
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import type { EventsError } from "./ClientError.ts"
 import type { Subscriber } from "./EventHub.ts"
 import * as IdleSteps from "./IdleSteps.ts"
 import type { MessageId, SessionId } from "./Ids.ts"
 import { millisFrom } from "./internal/EventOrder.ts"
+import * as Ordered from "./internal/Ordered.ts"
 import type { LiveReply } from "./LiveReply.ts"
 import { isLast } from "./Message.ts"
 import * as Reply from "./Reply.ts"
 import type { TurnClock } from "./TurnClock.ts"
-import type { NoProgress, Upstream } from "./TurnError.ts"
+import type { BudgetExceeded, NoProgress, Upstream } from "./TurnError.ts"
 import type { StatusChanged, TurnEvent } from "./TurnEvent.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
+import * as TurnSize from "./TurnSize.ts"
 
 /**
  * What happened since the signals were taken last.
@@ -86,6 +90,8 @@ export interface TurnSignals {
   readonly heard: Effect.Effect<void>
   readonly take: () => Signals
   readonly counted: Effect.Effect<void>
+  /** Fails once the turn is larger than its budget allows. */
+  readonly tooLarge: Effect.Effect<never, BudgetExceeded>
   /** What is asked was changed by something else than the stream. */
   readonly onAsksChanged: () => void
   /** It was changed by an answer that was given here. */
@@ -126,6 +132,8 @@ export const make = Effect.fnUntraced(function*(options: {
   const { clock, ids, live } = options
   const activityTickMillis = Duration.toMillis(yield* TurnPolicy.ActivityTick)
   const idleSteps = IdleSteps.make(yield* TurnPolicy.MaxIdleSteps)
+  const limits = yield* TurnPolicy.Budget
+  const tooLarge = yield* Deferred.make<never, BudgetExceeded>()
   const ourTime = yield* Clock.Clock
   const news = Latch.makeUnsafe(false)
   const counts = Latch.makeUnsafe(false)
@@ -148,7 +156,7 @@ export const make = Effect.fnUntraced(function*(options: {
     news.openUnsafe()
   }
   const noteFirstText = () => {
-    if (firstTextMillis === undefined && live.current().hasText) firstTextMillis = clock.total()
+    if (firstTextMillis === undefined && Reply.hasText(live.current())) firstTextMillis = clock.total()
   }
   const tick = () => {
     // A conversation in which a person is waited for is not abandoned: ticks do not stand still.
@@ -159,6 +167,11 @@ export const make = Effect.fnUntraced(function*(options: {
   }
   /** Nobody waits for a person on a server that is gone. */
   const setClock = () => clock.setStill(Reply.isBlocked(live.current()) && lost === undefined)
+  /** Once for what came together: between two flushes the hub bounds how much that is. */
+  const weigh = () => {
+    const exceeded = TurnSize.exceeded(limits, live.current())
+    if (exceeded !== undefined) Deferred.doneUnsafe(tooLarge, Exit.fail(exceeded))
+  }
   const onAsksChanged = () => {
     setClock()
     signal({ hasAsks: true })
@@ -227,6 +240,7 @@ export const make = Effect.fnUntraced(function*(options: {
         lastEventMillis = clock.now()
         lastProgressMillis = lastEventMillis
         noteFirstText()
+        weigh()
         live.flush()
         tick()
         if (hasCounted) {
@@ -260,8 +274,12 @@ export const make = Effect.fnUntraced(function*(options: {
       news.closeUnsafe()
       return taken
     },
+    tooLarge: Deferred.await(tooLarge),
     counted: Effect.andThen(counts.await, Effect.sync(() => void counts.closeUnsafe())),
-    onAsksChanged,
+    onAsksChanged: () => {
+      weigh()
+      onAsksChanged()
+    },
     onAnswered: () => {
       onAsksChanged()
       lastProgressMillis = clock.now()
@@ -272,6 +290,7 @@ export const make = Effect.fnUntraced(function*(options: {
       lastProgressMillis = lastEventMillis
     },
     onCaughtUp: () => {
+      weigh()
       lastProgressMillis = clock.now()
       counts.openUnsafe()
     },
@@ -338,9 +357,11 @@ const mayCount = (event: TurnEvent): boolean => {
 }
 
 const hasEnded = ({ frame }: Reply.Reply): boolean => {
-  const last = frame.messages.findLast(({ ownership }) => ownership === "ours")?.info
+  const last = Ordered.findLast(frame.messages, ({ ownership }) => ownership === "ours")?.info
   return last !== undefined && isLast(last)
 }
 
-const isOwn = ({ frame }: Reply.Reply, id: MessageId): boolean =>
-  frame.messages.some((message) => message.id === id && message.ownership !== "foreign")
+const isOwn = (reply: Reply.Reply, id: MessageId): boolean => {
+  const message = Reply.message(reply, id)
+  return message !== undefined && message.ownership !== "foreign"
+}

@@ -81,7 +81,7 @@ it("the prompt that the server posts anew behind a summary belongs to the turn",
   assert.deepStrictEqual(exchange.messages, record)
   assert.isTrue(exchange.isCurrent)
   assert.isTrue(Exchange.isFinal(exchange))
-  assert.strictEqual(Reply.fromMessages(ids, record).frame.messages.length, 3)
+  assert.strictEqual(Reply.messages(Reply.fromMessages(ids, record)).length, 3)
   record.forEach((_, index) =>
     assert.strictEqual(Exchange.isFinal(from(...record.slice(0, index + 1))), index === record.length - 1)
   )
@@ -111,8 +111,8 @@ it("a prompt that cannot be read is followed from its first answer on", () => {
   assert.deepStrictEqual(exchange.messages, record)
   assert.isTrue(Exchange.isFinal(exchange))
   const reply = Exchange.reconcile(exchange, Make.empty)
-  assert.deepStrictEqual(reply.frame.messages.map(({ id }) => id), [answerId, "msg_41", "msg_43"])
-  assert.strictEqual(Exchange.merge(exchange, Make.empty).frame.messages.length, 3)
+  assert.deepStrictEqual(Reply.messages(reply).map(({ id }) => id), [answerId, "msg_41", "msg_43"])
+  assert.strictEqual(Reply.messages(Exchange.merge(exchange, Make.empty)).length, 3)
   assert.isFalse(from(...record, Make.stored(Make.user("msg_44"))).isCurrent)
 })
 

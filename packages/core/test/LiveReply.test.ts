@@ -144,7 +144,7 @@ describe("a watcher", () => {
       live.update((reply) => Reply.syncAsks(reply, [Make.permission("per_1")]))
       const [asked] = yield* read
       assert(asked?._tag === "Reset")
-      assert.lengthOf(asked.reply.frame.asks, 1)
+      assert.lengthOf(Reply.asks(asked.reply), 1)
     }))
 
   it.effect("forgets what it showed when the reply begins anew, but not at its first beginning", () =>

@@ -134,7 +134,7 @@ it.effect("reads message by message where a session cannot be listed, also witho
     assert.isTrue(exchange.isAccepted)
     assert.deepStrictEqual(exchange.steps.map(({ info }) => info.finish), ["tool-calls", "stop"])
     // One of them is gone: then it is not part of the exchange.
-    yield* fake.fail({ path: new RegExp(`/message/${known.frame.messages[0]?.id}$`) }, Faults.status(404))
+    yield* fake.fail({ path: new RegExp(`/message/${Reply.messages(known)[0]?.id}$`) }, Faults.status(404))
     assert.strictEqual((yield* readExchange(ids, known)).steps.length, 1)
   }).pipe(Effect.provide(layer())))
 

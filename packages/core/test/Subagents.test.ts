@@ -86,7 +86,7 @@ describe("what a subagent says", () => {
     assert.deepStrictEqual(Reply.parts(reply).map(({ id }) => id), ["task"])
     assert.strictEqual(Reply.text(reply), "")
     assert.strictEqual(Reply.usage(reply).cost, 0)
-    assert.isFalse(reply.hasText)
+    assert.isFalse(Reply.hasText(reply))
     assert.deepStrictEqual(only(reply), {
       sessionId: child,
       parentId: root,
@@ -136,7 +136,7 @@ describe("what a subagent says", () => {
       { _tag: "TurnContinued", ...Make.base(child), messageId: MessageId.make("msg_02_old") }
     )
     assert.strictEqual(only(reply).text, "new words")
-    assert.deepStrictEqual(reply.frame.subagents[0]?.reply.entries.map(({ id }) => id), ["c"])
+    assert.deepStrictEqual(Reply.subagentStates(reply).map(({ reply }) => Reply.size(reply).parts), [1])
     assert.strictEqual(Reply.steps(reply), 2)
   })
 
@@ -229,7 +229,7 @@ describe("what a subagent says", () => {
   it("goes when it is removed, and its to-do list is not the turn's", () => {
     const reply = fold(...begun, ...said("c", "one"), { ...Make.todos("its own"), sessionId: child })
     assert.deepStrictEqual(Reply.todos(reply), [])
-    const state = reply.frame.subagents[0]
+    const state = Reply.subagentStates(reply)[0]
     assert.deepStrictEqual(state && Reply.todos(state.reply).map(({ content }) => content), ["its own"])
     const without = more(reply, { _tag: "MessageRemoved", ...Make.base(child), messageId: MessageId.make(childAnswer) })
     assert.strictEqual(only(without).text, "")
@@ -599,7 +599,7 @@ describe("properties of a tree", () => {
   it.prop("the sessions do not disturb each other, in whatever order their events come", { choices }, ({ choices }) => {
     const reply = fold(...openings, ...mixed(choices))
     const inOrder = fold(...openings, ...scripts.flat())
-    assert.deepStrictEqual(reply.frame.subagents, inOrder.frame.subagents)
+    assert.deepStrictEqual(Reply.subagentStates(reply), Reply.subagentStates(inOrder))
     assert.deepStrictEqual(Reply.result(reply), Reply.result(inOrder))
     assert.deepStrictEqual(Reply.parts(reply), Reply.parts(fold(...(scripts[0] ?? []))))
     assert.deepStrictEqual(Reply.subagents(reply).map(({ openedBy, status, text }) => [openedBy, status, text]), [
@@ -1003,7 +1003,7 @@ const readTexts = (updates: ReadonlyArray<ReplyUpdate.ReplyUpdate | TurnUpdate>)
     if (update._tag === "SubagentUpdate") show(update.sessionId, update.update)
     else show("root", update)
     if (update._tag === "Reset") {
-      for (const { reply, sessionId } of update.reply.frame.subagents) show(sessionId, { ...update, reply })
+      for (const { reply, sessionId } of Reply.subagentStates(update.reply)) show(sessionId, { ...update, reply })
     }
   }
   return new Map([...own].map(([id, shown]) => [id, Turns.readText(shown)]))

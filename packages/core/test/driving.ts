@@ -171,7 +171,7 @@ export const assertNeverGarbled = (updates: ReadonlyArray<ReplyUpdate>, { reply 
 /** The asks that the updates showed. */
 export const asked = (updates: ReadonlyArray<ReplyUpdate>): ReadonlyArray<Ask> =>
   updates.flatMap((update) =>
-    update._tag === "Asked" ? [update.ask] : update._tag === "Reset" ? update.reply.frame.asks : []
+    update._tag === "Asked" ? [update.ask] : update._tag === "Reset" ? Reply.asks(update.reply) : []
   )
 
 /** The lines of a tape-like turn: reasoning, text and a tool, then text. */

@@ -5,7 +5,7 @@
  * **Responsibilities**: each behaviour as a `Fault`, and {@link behaviours}, the table of all of them with the requests that each one
  * hits.
  *
- * **Not responsibilities**: faults of an honest server in trouble (`Faults`), and crashes (`FakeOpencode`).
+ * **Not responsibilities**: faults of an honest server in trouble (`Faults`), crashes (`FakeOpencode`), and storms of events (`Storm`).
  *
  * **Example** (Running a turn of your own against each of them)
  *

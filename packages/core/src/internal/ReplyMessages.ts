@@ -3,22 +3,25 @@
  *
  * @since 0.1.0
  */
+import * as HashSet from "effect/HashSet"
 import type { MessageId } from "../Ids.ts"
 import type { AssistantMessage, Message, UserMessage } from "../Message.ts"
 import type { MessageUpdated } from "../TurnEvent.ts"
-import type { MessageState, Reply } from "./ReplyState.ts"
-import { mapEntries, withFrame } from "./ReplyState.ts"
+import * as Ordered from "./Ordered.ts"
+import type { Frame, MessageState, Reply } from "./ReplyState.ts"
+import { dropMessage, linked, mapEntriesOf, putMessage, withFrame } from "./ReplyState.ts"
 
 /** Takes a new message, or the end of one that is known. */
 export const applyMessage = (self: Reply, { info }: MessageUpdated): Reply => {
   if (info.role === "user") return applyUserMessage(self, info)
-  const index = self.frame.messages.findIndex((message) => message.id === info.id)
-  const before = self.frame.messages[index]
-  if (before === undefined ? self.frame.removed.includes(info.id) : endings(info) <= endings(before.info)) return self
+  const before = Ordered.get(self.frame.messages, info.id)
+  if (before === undefined ? HashSet.has(self.frame.removed, info.id) : endings(info) <= endings(before.info)) {
+    return self
+  }
   const ownership = before?.ownership ?? ownershipOf(self.promptId, self.frame.continuations, info)
   const state: MessageState = { id: info.id, ownership, info }
   return withFrame(before === undefined ? attribute(self, state) : self, {
-    messages: index === -1 ? [...self.frame.messages, state] : self.frame.messages.with(index, state),
+    ...putMessage(self.frame, state),
     failure: ownership === "foreign" ? self.frame.failure : info.error ?? self.frame.failure,
     trouble: ownership === "foreign" ? self.frame.trouble : info.error ?? self.frame.trouble
   })
@@ -26,28 +29,29 @@ export const applyMessage = (self: Reply, { info }: MessageUpdated): Reply => {
 
 /** Forgets a message with its parts. */
 export const removeMessage = (self: Reply, messageId: MessageId): Reply => {
-  const messages = self.frame.messages.filter((message) => message.id !== messageId)
   const without = withoutEntriesOf(self, messageId)
-  return without === self && messages.length === self.frame.messages.length
+  return without === self && !Ordered.has(self.frame.messages, messageId)
     ? self
-    : withFrame(without, { messages, removed: [...self.frame.removed, messageId] })
+    : withFrame(without, {
+      ...dropMessage(self.frame, messageId),
+      removed: HashSet.add(self.frame.removed, messageId)
+    })
 }
 
 /** Takes a user message for a continuation of the turn. */
 export const continueTurn = (self: Reply, messageId: MessageId): Reply => {
-  if (self.frame.continuations.includes(messageId)) return self
-  const continuations = [...self.frame.continuations, messageId]
-  return withFrame(withoutEntriesOf(self, messageId), {
-    continuations,
-    // An answer that was seen before the message that it answers was not known to be one.
-    messages: self.frame.messages.map((message) =>
-      message.info.parentId === messageId
-        ? { ...message, ownership: ownershipOf(self.promptId, continuations, message.info) }
-        : message
-    ),
-    // What the session failed with was that its context overflowed.
-    failure: undefined
-  })
+  if (HashSet.has(self.frame.continuations, messageId)) return self
+  const continuations = HashSet.add(self.frame.continuations, messageId)
+  let frame: Frame = { ...self.frame, continuations }
+  // An answer that was seen before the message that it answers was not known to be one.
+  for (const id of linked(frame.strangers, messageId)) {
+    const message = Ordered.get(frame.messages, id)
+    if (message === undefined) continue
+    const ownership = ownershipOf(self.promptId, continuations, message.info)
+    frame = { ...frame, ...putMessage(frame, { ...message, ownership }) }
+  }
+  // What the session failed with was that its context overflowed.
+  return withFrame(withoutEntriesOf(self, messageId), { ...frame, failure: undefined })
 }
 
 /**
@@ -65,18 +69,20 @@ export interface Following {
 /** Finds what follows the prompt in messages that are in their order. */
 export const followingOf = (promptId: MessageId, messages: ReadonlyArray<Message>): Following => {
   const continuations: Array<MessageId> = []
+  const known = new Set<MessageId>()
   let isAccepted = false
   let isCurrent = true
   let last: AssistantMessage | undefined
   for (const { info } of messages) {
     if (info.role === "assistant") {
       if (info.parentId === promptId) isAccepted = true
-      if (info.parentId === promptId || continuations.includes(info.parentId)) last = info
+      if (info.parentId === promptId || known.has(info.parentId)) last = info
     } else if (info.id === promptId) {
       isAccepted = true
     } else if (info.role === "user" && isAccepted && isCurrent) {
       if (info.isContinuation || isReplay(last, info)) {
         continuations.push(info.id)
+        known.add(info.id)
         last = undefined
       } else {
         isCurrent = false
@@ -88,27 +94,28 @@ export const followingOf = (promptId: MessageId, messages: ReadonlyArray<Message
 
 /** Drops the parts of a message. */
 export const withoutEntriesOf = (self: Reply, messageId: MessageId): Reply =>
-  mapEntries(self, (entry) => (entry.kind !== "todos" && entry.messageId === messageId ? undefined : entry))
+  mapEntriesOf(self, messageId, () => undefined)
 
 /** What a message is to the turn. */
 export const ownershipOf = (
   promptId: MessageId,
-  continuations: ReadonlyArray<MessageId>,
+  continuations: HashSet.HashSet<MessageId>,
   { isSummary, parentId }: AssistantMessage
 ): MessageState["ownership"] =>
-  parentId !== promptId && !continuations.includes(parentId) ? "foreign" : isSummary ? "summary" : "ours"
+  parentId !== promptId && !HashSet.has(continuations, parentId) ? "foreign" : isSummary ? "summary" : "ours"
 
 /** What the message of a part is to the turn, if it is known. */
 export const ownerOf = (self: Reply, messageId: MessageId): MessageState["ownership"] | "unknown" =>
-  messageId === self.promptId || self.frame.userMessages.includes(messageId) ||
-    self.frame.continuations.includes(messageId) || self.frame.removed.includes(messageId)
+  messageId === self.promptId || HashSet.has(self.frame.userMessages, messageId) ||
+    HashSet.has(self.frame.continuations, messageId) || HashSet.has(self.frame.removed, messageId)
     ? "foreign"
-    : (self.frame.messages.find((message) => message.id === messageId)?.ownership ?? "unknown")
+    : (Ordered.get(self.frame.messages, messageId)?.ownership ?? "unknown")
 
 /** The newest message of the turn's own. By the ids, which sort by time: a reading may bring one after that which followed it. */
 export const newestMessage = ({ frame }: Reply): AssistantMessage | undefined => {
+  if (frame.newest === undefined || frame.newest.ownership === "ours") return frame.newest?.info
   let newest: AssistantMessage | undefined
-  for (const { info, ownership } of frame.messages) {
+  for (const { info, ownership } of Ordered.values(frame.messages)) {
     if (ownership === "ours" && (newest === undefined || info.id > newest.id)) newest = info
   }
   return newest
@@ -135,25 +142,22 @@ const isReplay = (last: AssistantMessage | undefined, { createdMillis }: UserMes
 const applyUserMessage = (self: Reply, info: UserMessage): Reply => {
   const { continuations, userMessages } = self.frame
   const { id } = info
-  if (id === self.promptId || userMessages.includes(id) || continuations.includes(id)) return self
-  const seen = withFrame(withoutEntriesOf(self, id), { userMessages: [...userMessages, id] })
+  if (id === self.promptId || HashSet.has(userMessages, id) || HashSet.has(continuations, id)) return self
+  const seen = withFrame(withoutEntriesOf(self, id), { userMessages: HashSet.add(userMessages, id) })
   return followsSummary(self, info) ? { ...continueTurn(seen, id), eventCount: seen.eventCount } : seen
 }
 
 /** Whether the turn is current, and its newest message the summary that the prompt is posted anew behind. */
-const followsSummary = ({ frame: { continuations, messages, userMessages }, promptId }: Reply, info: UserMessage) => {
-  const own = messages.filter(({ ownership }) => ownership !== "foreign")
-  const isNewest = (id: MessageId) => own.every((other) => other.id <= id) && continuations.every((other) => other < id)
-  const last = own.find(({ id }) => isNewest(id))?.info
-  return isReplay(last, info) && info.id > promptId &&
-    userMessages.every((id) => id < promptId || continuations.includes(id))
-}
+const followsSummary = ({ frame: { continuations, newest, userMessages }, promptId }: Reply, info: UserMessage) =>
+  newest !== undefined && isReplay(newest.info, info) && info.id > promptId &&
+  HashSet.every(continuations, (id) => id < newest.id) &&
+  HashSet.every(userMessages, (id) => id < promptId || HashSet.has(continuations, id))
 
 /** Shows the parts that came before their message, or drops them if they are not the turn's. */
 const attribute = (self: Reply, { id, ownership }: MessageState): Reply =>
-  mapEntries(self, (entry) => {
-    if (entry.kind === "todos" || entry.messageId !== id) return entry
+  mapEntriesOf(self, id, (entry) => {
+    if (entry.kind === "todos") return entry
     const isKept = ownership === "ours" ||
       (ownership === "summary" && entry.kind === "part" && entry.part.type === "step-finish")
-    return isKept ? { ...entry, isOurs: true } : undefined
+    return isKept ? entry.isOurs ? entry : { ...entry, isOurs: true } : undefined
   })

@@ -4,36 +4,50 @@
  *
  * @since 0.1.0
  */
+import * as HashSet from "effect/HashSet"
 import { type MessageId, PartId } from "../Ids.ts"
 import type { Message, StoredInfo, UnreadPart } from "../Message.ts"
 import { isLast } from "../Message.ts"
 import type { WirePart } from "../Part.ts"
 import { isBlank } from "../Part.ts"
+import * as Ordered from "./Ordered.ts"
 import type { Entry } from "./ReplyEntry.ts"
 import * as ReplyEntry from "./ReplyEntry.ts"
 import { applyMessage, continueTurn, followingOf, hasEnded, ownershipOf } from "./ReplyMessages.ts"
-import { applyPart, insert, takeBackPart } from "./ReplyParts.ts"
+import { applyPart, insert, missed, takeBackPart } from "./ReplyParts.ts"
 import type { MessageState, Reply } from "./ReplyState.ts"
-import { current, indexOf, withEntries } from "./ReplyState.ts"
+import { current, entriesOf, entryOf, messagesFrom, withEntries } from "./ReplyState.ts"
 import type { TextEntry } from "./ReplyText.ts"
 import * as ReplyText from "./ReplyText.ts"
 
 /** Folds a reading of one session's messages that may lag behind the stream. */
 export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
   let merged = followingOf(self.promptId, messages).continuations.reduce(continueTurn, self)
+  const base = { eventId: undefined, sessionId: self.sessionId }
+  const known = messages.flatMap(({ info, parts }) =>
+    info.sessionId === self.sessionId && info.role !== "opaque" ? [{ info, parts }] : []
+  )
+  for (const { info } of known) merged = applyMessage(merged, { _tag: "MessageUpdated", ...base, info })
+  // What the stream missed is put in its places once, however much it is.
+  const following = new Map<PartId | undefined, Array<Entry>>()
+  const seen = new Set<PartId>()
   let before: PartId | undefined
-  for (const { info, parts } of messages) {
-    if (info.sessionId !== self.sessionId || info.role === "opaque") continue
-    const base = { eventId: undefined, sessionId: info.sessionId }
-    merged = applyMessage(merged, { _tag: "MessageUpdated", ...base, info })
+  for (const { info, parts } of known) {
     for (const part of parts) {
-      merged = indexOf(merged, part.id) === -1
-        ? insert(merged, part, before)
-        : applyPart(merged, { _tag: "PartUpdated", ...base, part })
-      if (isTakenBack(info, part)) merged = takeBackPart(merged, part.id)
-      if (indexOf(merged, part.id) !== -1) before = part.id
+      if (seen.has(part.id)) continue
+      seen.add(part.id)
+      if (entryOf(merged, part.id) !== undefined) {
+        merged = applyPart(merged, { _tag: "PartUpdated", ...base, part })
+        if (isTakenBack(info, part)) merged = takeBackPart(merged, part.id)
+        before = part.id
+        continue
+      }
+      const entry = missed(merged, part)
+      if (entry === undefined) continue
+      append(following, before, entry)
     }
   }
+  merged = insert(merged, following)
   return merged === self ? self : { ...merged, eventCount: self.eventCount }
 }
 
@@ -45,7 +59,9 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
   const streamed = current(self)
   const streamedById = new Map(streamed.map((entry) => [entry.id, entry]))
   const following = followingOf(self.promptId, messages)
-  const continuations = following.isAccepted ? following.continuations : self.frame.continuations
+  const continuations = following.isAccepted
+    ? HashSet.fromIterable(following.continuations)
+    : self.frame.continuations
   const entries: Array<Entry> = []
   const states: Array<MessageState> = []
   const wordless = new Set<MessageId>()
@@ -73,7 +89,7 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
     ...withEntries(self, withStreamOnly(entries, streamed, isKept)),
     frame: {
       ...self.frame,
-      messages: states,
+      ...messagesFrom(states),
       continuations,
       // A session can fail without any message that says so (an unknown model): the streamed failure stays, unless the
       // server has an answer that ended well.
@@ -101,13 +117,13 @@ export const fillIn = (self: Reply, message: Message): Message => {
   if (message.unread === undefined || info.role === "user") {
     return info === message.info ? message : { ...message, info }
   }
-  const streamed = current(self).flatMap((entry) => {
+  const streamed = entriesOf(self, info.id).flatMap((entry) => {
     const part = ReplyEntry.toPart(entry)
-    return part.type !== "todos" && part.messageId === info.id ? [part] : []
+    return part.type !== "todos" ? [part] : []
   })
   const ids = new Set([...message.parts, ...message.unread].map(({ id }) => id))
   const spare = streamed.filter(({ id }) => !ids.has(id))
-  const state = self.frame.messages.find(({ id }) => id === info.id)
+  const state = Ordered.get(self.frame.messages, info.id)
   const isTold = !self.frame.hasGap && state !== undefined && hasEnded(state.info)
   const parts: Array<WirePart> = []
   const unread: Array<UnreadPart> = []
@@ -140,18 +156,24 @@ export const fillIn = (self: Reply, message: Message): Message => {
 
 // internal
 
+const append = (following: Map<PartId | undefined, Array<Entry>>, before: PartId | undefined, entry: Entry): void => {
+  const others = following.get(before)
+  if (others === undefined) following.set(before, [entry])
+  else others.push(entry)
+}
+
 const isClosed = (part: WirePart): boolean => (part.type !== "text" && part.type !== "reasoning") || part.isComplete
 
 const withStreamed = (self: Reply, info: StoredInfo): StoredInfo => {
   const { continuations, hasGap, messages, userMessages } = self.frame
   const { id } = info
   if (info.role === "user") {
-    return info.isContinuation || !continuations.includes(id) ? info : { ...info, isContinuation: true }
+    return info.isContinuation || !HashSet.has(continuations, id) ? info : { ...info, isContinuation: true }
   }
-  const state = messages.find((message) => message.id === id)
+  const state = Ordered.get(messages, id)
   if (state === undefined) {
-    const isContinuation = continuations.includes(id)
-    return info.role === "opaque" && (isContinuation || userMessages.includes(id))
+    const isContinuation = HashSet.has(continuations, id)
+    return info.role === "opaque" && (isContinuation || HashSet.has(userMessages, id))
       ? { role: "user", id, sessionId: info.sessionId, createdMillis: info.createdMillis, isContinuation }
       : info
   }
@@ -188,12 +210,12 @@ const withStreamOnly = (
   streamed: ReadonlyArray<Entry>,
   isKept: (entry: Entry) => boolean
 ): ReadonlyArray<Entry> => {
-  const all = [...entries]
-  streamed.forEach((entry, place) => {
-    if (!isKept(entry) || entries.some(({ id }) => id === entry.id)) return
-    const positions = new Map(all.map(({ id }, index) => [id, index]))
-    const after = streamed.slice(0, place).map(({ id }) => positions.get(id)).findLast((at) => at !== undefined)
-    all.splice((after ?? -1) + 1, 0, entry)
-  })
-  return all
+  const recorded = new Set(entries.map(({ id }) => id))
+  const following = new Map<PartId | undefined, Array<Entry>>()
+  let before: PartId | undefined
+  for (const entry of streamed) {
+    if (recorded.has(entry.id)) before = entry.id
+    else if (isKept(entry)) append(following, before, entry)
+  }
+  return [...following.get(undefined) ?? [], ...entries.flatMap((entry) => [entry, ...following.get(entry.id) ?? []])]
 }

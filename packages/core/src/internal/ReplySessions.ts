@@ -4,12 +4,16 @@
  * @since 0.1.0
  */
 import * as Equal from "effect/Equal"
+import * as HashMap from "effect/HashMap"
+import * as HashSet from "effect/HashSet"
+import * as Option from "effect/Option"
 import type { Ask } from "../Ask.ts"
 import type { RequestId, SessionId } from "../Ids.ts"
 import type { Asked, AskResolved, SessionFailed, StatusChanged } from "../TurnEvent.ts"
 import { isStale } from "./EventOrder.ts"
+import * as Ordered from "./Ordered.ts"
 import { takeBackTry } from "./ReplyParts.ts"
-import type { Reply } from "./ReplyState.ts"
+import type { Frame, Reply } from "./ReplyState.ts"
 import { withFrame } from "./ReplyState.ts"
 
 /**
@@ -19,7 +23,24 @@ import { withFrame } from "./ReplyState.ts"
  * @since 0.1.0
  */
 export const isInTree = (self: Reply, sessionId: SessionId): boolean =>
-  sessionId === self.sessionId || self.frame.subagents.some((subagent) => subagent.sessionId === sessionId)
+  sessionId === self.sessionId || Ordered.has(self.frame.subagents, sessionId)
+
+/**
+ * What a session of the tree asks and nobody has answered yet. Costs what that session asks.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const asksOf = ({ frame }: Reply, sessionId: SessionId): ReadonlyArray<Ask> =>
+  Array.from(idsOf(frame, sessionId), (id) => Ordered.get(frame.asks, id)).filter((ask) => ask !== undefined)
+
+/**
+ * How much a session of the tree asks.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const countAsksOf = ({ frame }: Reply, sessionId: SessionId): number => HashSet.size(idsOf(frame, sessionId))
 
 /**
  * Takes what the server says is open as the truth about asks: the missing ones were answered elsewhere.
@@ -33,19 +54,22 @@ export const isInTree = (self: Reply, sessionId: SessionId): boolean =>
  */
 export const syncAsks = (self: Reply, pending: ReadonlyArray<Ask>, asOf: Reply = self): Reply => {
   const open = new Set(pending.map((ask) => ask.id))
-  const known = new Set(asOf.frame.asks.map((ask) => ask.id))
-  const resolved = resolveAsks(self, (ask) => known.has(ask.id) && !open.has(ask.id))
+  const missing = Ordered.values(self.frame.asks)
+    .filter(({ id }) => Ordered.has(asOf.frame.asks, id) && !open.has(id))
+  const resolved = resolveAsks(self, missing)
   const added = pending.filter((ask) => isInTree(self, ask.sessionId) && !isKnownAsk(self, ask.id))
   return added.length === 0
     ? resolved
-    : { ...resolved, frame: { ...resolved.frame, asks: [...resolved.frame.asks, ...added] } }
+    : { ...resolved, frame: added.reduce(withAsk, resolved.frame) }
 }
 
 /** The asks of a session that is idle: it waits for nobody, they went with the run that made them (abort, server restart). */
 export const settleAsks = (self: Reply, { eventId, sessionId, status }: StatusChanged): Reply =>
-  status.type !== "idle" || self.frame.asks.length === 0 ? self : resolveAsks(
+  status.type !== "idle" ? self : resolveAsks(
     self,
-    (ask) => ask.sessionId === sessionId && !isStale(self.frame.askEventIds.get(ask.id), eventId)
+    asksOf(self, sessionId).filter(({ id }) =>
+      !isStale(Option.getOrUndefined(HashMap.get(self.frame.askEventIds, id)), eventId)
+    )
   )
 
 /** The session is busy or idle, or waits to ask its model again. */
@@ -72,36 +96,50 @@ export const applyFailure = (self: Reply, { eventId, failure }: SessionFailed): 
 /** A session of the tree asks something. */
 export const applyAsked = (self: Reply, { ask, eventId, sessionId }: Asked): Reply => {
   if (!isInTree(self, sessionId) || isKnownAsk(self, ask.id)) return self
-  const { askEventIds, asks } = self.frame
+  const { askEventIds } = self.frame
   return withFrame(self, {
-    asks: [...asks, ask],
-    askEventIds: eventId === undefined ? askEventIds : new Map([...askEventIds, [ask.id, eventId]])
+    ...withAsk(self.frame, ask),
+    askEventIds: eventId === undefined ? askEventIds : HashMap.set(askEventIds, ask.id, eventId)
   })
 }
 
 /** Something that was asked is answered. */
 export const applyResolved = (self: Reply, { requestId, sessionId }: AskResolved): Reply => {
-  if (!isInTree(self, sessionId) || self.frame.resolvedAsks.includes(requestId)) return self
+  if (!isInTree(self, sessionId) || HashSet.has(self.frame.resolvedAsks, requestId)) return self
   // Also of a request not known yet: a list that was read just before it was answered may still come.
-  return withFrame(self, {
-    asks: self.frame.asks.filter((ask) => ask.id !== requestId),
-    resolvedAsks: [...self.frame.resolvedAsks, requestId]
-  })
+  return withFrame(self, withoutAsk(self.frame, requestId))
 }
 
 /** The asks of a session that is gone went with it. */
-export const dropAsks = (self: Reply, sessionId: SessionId): Reply =>
-  resolveAsks(self, (ask) => ask.sessionId === sessionId)
+export const dropAsks = (self: Reply, sessionId: SessionId): Reply => resolveAsks(self, asksOf(self, sessionId))
 
 // internal
 
-const resolveAsks = (self: Reply, isResolved: (ask: Ask) => boolean): Reply => {
-  const resolved = self.frame.asks.filter(isResolved)
-  return resolved.length === 0 ? self : withFrame(self, {
-    asks: self.frame.asks.filter((ask) => !resolved.includes(ask)),
-    resolvedAsks: [...self.frame.resolvedAsks, ...resolved.map((ask) => ask.id)]
-  })
+const idsOf = ({ asksOf }: Frame, sessionId: SessionId): HashSet.HashSet<RequestId> =>
+  Option.getOrElse(HashMap.get(asksOf, sessionId), () => noIds)
+
+const noIds: HashSet.HashSet<RequestId> = HashSet.empty()
+
+const withAsk = (frame: Frame, ask: Ask): Frame => ({
+  ...frame,
+  asks: Ordered.set(frame.asks, ask),
+  asksOf: HashMap.set(frame.asksOf, ask.sessionId, HashSet.add(idsOf(frame, ask.sessionId), ask.id))
+})
+
+const withoutAsk = (frame: Frame, id: RequestId): Frame => {
+  const ask = Ordered.get(frame.asks, id)
+  const resolvedAsks = HashSet.add(frame.resolvedAsks, id)
+  return ask === undefined ? { ...frame, resolvedAsks } : {
+    ...frame,
+    asks: Ordered.remove(frame.asks, id),
+    asksOf: HashMap.set(frame.asksOf, ask.sessionId, HashSet.remove(idsOf(frame, ask.sessionId), id)),
+    askEventIds: HashMap.remove(frame.askEventIds, id),
+    resolvedAsks
+  }
 }
 
+const resolveAsks = (self: Reply, asks: ReadonlyArray<Ask>): Reply =>
+  asks.length === 0 ? self : withFrame(self, asks.reduce((frame, { id }) => withoutAsk(frame, id), self.frame))
+
 const isKnownAsk = (self: Reply, id: RequestId): boolean =>
-  self.frame.resolvedAsks.includes(id) || self.frame.asks.some((ask) => ask.id === id)
+  HashSet.has(self.frame.resolvedAsks, id) || Ordered.has(self.frame.asks, id)

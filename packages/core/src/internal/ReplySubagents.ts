@@ -15,60 +15,95 @@ import type { Subagent, SubagentStatus } from "../Subagent.ts"
 import type { SessionDeleted, SessionOpened, StatusChanged, TurnEvent } from "../TurnEvent.ts"
 import { isAborted } from "../Upstream.ts"
 import { isStale } from "./EventOrder.ts"
+import * as Ordered from "./Ordered.ts"
 import type { Entry } from "./ReplyEntry.ts"
 import { applyOwn } from "./ReplyEvents.ts"
 import { continueTurn, hasEnded, removeMessage, withoutEntriesOf } from "./ReplyMessages.ts"
 import { merge, reconcile } from "./ReplyReconcile.ts"
 import { applyStatus, isInTree } from "./ReplySessions.ts"
 import type { Reply, SubagentState } from "./ReplyState.ts"
-import { current, make, mapSubagents, withEntries, withFrame } from "./ReplyState.ts"
+import {
+  addSubagent,
+  current,
+  entriesOf,
+  make,
+  mapSubagent,
+  mapSubagents,
+  withEntries,
+  withFrame
+} from "./ReplyState.ts"
 
 /** A session of the tree opened another one. Of one that a tool named before, this tells the title and the agent. */
 export const openSubagent = (self: Reply, { agent, parentId, sessionId, title }: SessionOpened): Reply => {
   const { subagents } = self.frame
-  const index = subagents.findIndex((subagent) => subagent.sessionId === sessionId)
-  const known = subagents[index]
+  const known = Ordered.get(subagents, sessionId)
   if (known !== undefined) {
     return isTold(known) || agent === undefined
       ? self
-      : withFrame(self, { subagents: subagents.with(index, { ...known, title, agent }) })
+      : withFrame(self, { subagents: Ordered.set(subagents, { ...known, title, agent }) })
   }
   if (parentId === undefined || sessionId === self.sessionId || !isInTree(self, parentId)) return self
-  return nameSubagents(
-    withFrame(self, { subagents: [...subagents, begin(self, { sessionId, parentId, title, agent })] })
-  )
+  return withFrame(self, {
+    subagents: Ordered.set(subagents, begin(self, { sessionId, parentId, title, agent }))
+  })
 }
 
 /** An event of a subagent's session. */
 export const applyToSubagent = (self: Reply, event: TurnEvent): Reply => {
   const { subagents } = self.frame
-  const index = subagents.findIndex(({ sessionId }) => sessionId === event.sessionId)
-  const before = subagents[index]
+  const before = Ordered.get(subagents, event.sessionId)
   if (before === undefined) return self
   const after = change(before, event)
-  return after === before ? self : withFrame(self, { subagents: subagents.with(index, after) })
+  return after === before ? self : withFrame(self, { subagents: Ordered.set(subagents, after) })
 }
 
 /**
  * Notes which tool part opened a subagent: the first one that names it. The part may come before the session does, and before its
  * own message is known to be the turn's; and nothing else may tell of a session of an earlier turn that a tool goes on with.
  */
-export const nameSubagents = (self: Reply): Reply => {
-  const named = namedSessions(self)
-  if (named.size === 0) return self
-  const told = mapSubagents(self, (subagent) => {
-    const naming = named.get(subagent.sessionId)
-    return naming === undefined ? subagent : call(subagent, naming)
-  })
-  const untold = [...named.values()].filter(({ sessionId }) => !isInTree(told, sessionId))
-  return untold.length === 0 ? told : {
-    ...told,
-    frame: {
-      ...told.frame,
-      subagents: [...told.frame.subagents, ...untold.map((naming) => begin(told, { ...naming, agent: undefined }))]
-    }
-  }
+export const nameSubagents = (self: Reply): Reply =>
+  replies(self).reduce((reply, { sessionId }) => nameFrom(reply, sessionId), self)
+
+/** Notes what the parts of one session say of the subagents that they name. Costs what that session holds. */
+export const nameFrom = (self: Reply, sessionId: SessionId): Reply => {
+  const reply = replyOf(self, sessionId)
+  return reply === undefined ? self : nameBy(self, sessionId, current(reply))
 }
+
+/** Notes what the parts of one message say of the subagents that they name. */
+export const nameFromMessage = (self: Reply, sessionId: SessionId, messageId: MessageId): Reply => {
+  const reply = replyOf(self, sessionId)
+  return reply === undefined ? self : nameBy(self, sessionId, entriesOf(reply, messageId))
+}
+
+/** Notes what some parts of a session say of the subagents that they name. Costs what is given. */
+export const nameBy = (self: Reply, parentId: SessionId, entries: ReadonlyArray<Entry>): Reply => {
+  const named = namingsIn(entries)
+  if (named.size === 0) return self
+  const parent = replyOf(self, parentId)
+  const isAfter = (id: PartId, other: PartId) =>
+    parent !== undefined && (Ordered.placeOf(parent.entries, id) ?? 0) >= (Ordered.placeOf(parent.entries, other) ?? 0)
+  let after = self
+  for (const [sessionId, naming] of named) {
+    if (sessionId === self.sessionId) continue
+    after = Ordered.has(after.frame.subagents, sessionId)
+      ? mapSubagent(after, sessionId, (known) => call(known, naming, isAfter))
+      : addSubagent(
+        after,
+        call(begin(after, { sessionId, parentId, title: naming.title, agent: undefined }), naming, isAfter)
+      )
+  }
+  return after
+}
+
+/**
+ * What one session of the tree says: the turn's own, or a subagent's.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const replyOf = (self: Reply, sessionId: SessionId): Reply | undefined =>
+  sessionId === self.sessionId ? self : Ordered.get(self.frame.subagents, sessionId)?.reply
 
 /**
  * Whether the server told of the subagent's session itself, and not only a tool part.
@@ -86,7 +121,7 @@ export const isTold = ({ agent }: SubagentState): boolean => agent !== undefined
  */
 export const replies = (self: Reply): ReadonlyArray<Reply> => [
   self,
-  ...self.frame.subagents.map((subagent) => subagent.reply)
+  ...Ordered.values(self.frame.subagents).map((subagent) => subagent.reply)
 ]
 
 /**
@@ -98,10 +133,15 @@ export const replies = (self: Reply): ReadonlyArray<Reply> => [
  */
 export const ownReplies = (self: Reply): ReadonlyArray<Reply> => {
   const { isClosed, subagents } = self.frame
-  const isOwn = ({ openedBy, parentId }: SubagentState): boolean =>
-    openedBy !== undefined &&
-    (parentId === self.sessionId || subagents.some((parent) => parent.sessionId === parentId && isOwn(parent)))
-  return [self, ...subagents.filter((subagent) => isClosed || isOwn(subagent)).map(({ reply }) => reply)]
+  const own = new Set([self.sessionId])
+  const replies = [self]
+  // Who opened a subagent stands before it.
+  for (const { openedBy, parentId, reply, sessionId } of Ordered.values(subagents)) {
+    if (!isClosed && (openedBy === undefined || !own.has(parentId))) continue
+    own.add(sessionId)
+    replies.push(reply)
+  }
+  return replies
 }
 
 /**
@@ -125,7 +165,7 @@ export const mergeSubagent = (self: Reply, sessionId: SessionId, messages: Reado
 export const reconcileSubagent = (self: Reply, sessionId: SessionId, messages: ReadonlyArray<Message>): Reply =>
   withRecord(self, sessionId, messages, (subagent, recorded) => {
     const reply = reconcile(promptedBy(subagent.reply, recorded), recorded)
-    return { ...subagent, reply, status: endOf(reply) }
+    return settled({ ...subagent, reply, status: endOf(reply) })
   })
 
 /**
@@ -134,8 +174,7 @@ export const reconcileSubagent = (self: Reply, sessionId: SessionId, messages: R
  * @category folding
  * @since 0.1.0
  */
-export const endSubagent = (self: Reply, sessionId: SessionId): Reply =>
-  nameSubagents(mapSubagents(self, (subagent) => (subagent.sessionId === sessionId ? ended(subagent) : subagent)))
+export const endSubagent = (self: Reply, sessionId: SessionId): Reply => mapSubagent(self, sessionId, ended)
 
 /**
  * Ends the subagents of a turn that has ended: what runs and has no end was cut off. Those that no tool of the turn names are
@@ -151,7 +190,7 @@ export const closeSubagents = (self: Reply): Reply => {
       (!isSilent(subagent.reply) && isUnfinished(self, subagent.parentId))
     return isOwn ? ended(subagent) : undefined
   })
-  return nameSubagents(closed.frame.isClosed ? closed : { ...closed, frame: { ...closed.frame, isClosed: true } })
+  return closed.frame.isClosed ? closed : { ...closed, frame: { ...closed.frame, isClosed: true } }
 }
 
 /** A subagent as far as it was stored: what it said and used, until its record takes their place. */
@@ -178,28 +217,30 @@ export const restoreSubagent = (promptId: MessageId, stored: Subagent): Subagent
     }
   ]
   const reply = withEntries(make({ sessionId, promptId }), entries)
-  return { sessionId, parentId, openedBy, sinceMillis: undefined, title, agent, status, reply }
+  return { sessionId, parentId, openedBy, sinceMillis: undefined, calledBy: undefined, title, agent, status, reply }
 }
 
 /** A subagent that was opened is gone: it ends without saying so. */
 export const deleteSubagent = (self: Reply, { eventId, sessionId }: SessionDeleted): Reply =>
-  mapSubagents(self, (subagent) =>
-    subagent.sessionId !== sessionId || subagent.status !== "running"
-      ? subagent
-      : withStatus(subagent, subagent.reply, "cancelled", eventId))
+  mapSubagent(
+    self,
+    sessionId,
+    (subagent) => subagent.status === "running" ? withStatus(subagent, subagent.reply, "cancelled", eventId) : subagent
+  )
 
 // internal
 
-type Opening = Pick<SubagentState, "sessionId" | "parentId" | "title" | "agent"> & Partial<Naming>
+type Opening = Pick<SubagentState, "sessionId" | "parentId" | "title" | "agent">
 
 const begin = ({ frame: { hasGap }, promptId }: Reply, opening: Opening): SubagentState => {
-  const { agent, openedBy, parentId, sessionId, sinceMillis, title } = opening
+  const { agent, parentId, sessionId, title } = opening
   const reply = make({ sessionId, promptId })
   return {
     sessionId,
     parentId,
-    openedBy,
-    sinceMillis,
+    openedBy: undefined,
+    sinceMillis: undefined,
+    calledBy: undefined,
     title,
     agent,
     status: "running",
@@ -208,33 +249,30 @@ const begin = ({ frame: { hasGap }, promptId }: Reply, opening: Opening): Subage
   }
 }
 
-/** What tool parts say of the session that they name: `openedBy` is the first of them, `end` how the last one ended, if it failed. */
+/** What tool parts say of the session that they name: `openedBy` is the first of them, and `end` how the last one ended, if it failed. */
 interface Naming {
-  readonly sessionId: SessionId
-  readonly parentId: SessionId
   readonly title: string
   readonly openedBy: PartId
   readonly sinceMillis: number | undefined
+  readonly calledBy: PartId
   readonly end: "error" | "cancelled" | undefined
 }
 
-/** What the tool parts of the turn say of the sessions that they name. */
-const namedSessions = (self: Reply) => {
+const namingsIn = (entries: ReadonlyArray<Entry>): ReadonlyMap<SessionId, Naming> => {
   const named = new Map<SessionId, Naming>()
-  for (const reply of replies(self)) {
-    for (const entry of current(reply)) {
-      if (!entry.isOurs || entry.kind !== "part" || entry.part.type !== "tool") continue
-      const { startedMillis, subagent, title = "" } = entry.part
-      if (subagent === undefined) continue
-      const first = named.get(subagent) ??
-        { sessionId: subagent, parentId: reply.sessionId, title, openedBy: entry.id, sinceMillis: startedMillis }
-      const isTimed = first.sinceMillis !== undefined && startedMillis !== undefined
-      named.set(subagent, {
-        ...first,
-        sinceMillis: isTimed ? Math.min(first.sinceMillis, startedMillis) : undefined,
-        end: endOfTool(entry.part)
-      })
-    }
+  for (const { id, isOurs, ...entry } of entries) {
+    if (!isOurs || entry.kind !== "part" || entry.part.type !== "tool") continue
+    const { startedMillis, subagent, title = "" } = entry.part
+    if (subagent === undefined) continue
+    const first = named.get(subagent) ?? { title, openedBy: id, sinceMillis: startedMillis }
+    const isTimed = first.sinceMillis !== undefined && startedMillis !== undefined
+    named.set(subagent, {
+      title: first.title,
+      openedBy: first.openedBy,
+      sinceMillis: isTimed ? Math.min(first.sinceMillis, startedMillis) : undefined,
+      calledBy: id,
+      end: endOfTool(entry.part)
+    })
   }
   return named
 }
@@ -245,22 +283,37 @@ const endOfTool = ({ error, metadata, status }: ToolPart): Naming["end"] => {
   return error === "Task cancelled" || metadata?.["interrupted"] === true ? "cancelled" : "error"
 }
 
-/** Notes what the tools that call a subagent say of it. */
-const call = (self: SubagentState, naming: Naming): SubagentState => {
+/** Notes what the tools that call a subagent say of it. The first one opened it, and the newest one tells how it ended. */
+const call = (
+  self: SubagentState,
+  naming: Naming,
+  isAfter: (id: PartId, other: PartId) => boolean
+): SubagentState => {
+  const { calledBy: partId, end, sinceMillis: tellsMillis } = naming
   const openedBy = self.openedBy ?? naming.openedBy
-  // A tool that goes on telling of itself may say each time that it began just now.
-  const isEarlier = naming.sinceMillis !== undefined && naming.sinceMillis < (self.sinceMillis ?? Infinity)
-  const sinceMillis = isEarlier ? naming.sinceMillis : self.sinceMillis
-  const status = self.status === "completed" ? naming.end ?? "completed" : self.status
-  const reply = isEarlier ? withoutBefore(self.reply, naming.sinceMillis) : self.reply
-  return openedBy === self.openedBy && sinceMillis === self.sinceMillis && status === self.status
-    ? self
-    : { ...self, openedBy, sinceMillis, status, reply }
+  // A tool that goes on telling of itself may say each time that it began just now. Before the first one told when it began, what a
+  // later one says is too late.
+  const limit = self.sinceMillis ?? (naming.openedBy === openedBy ? Infinity : -Infinity)
+  const isEarlier = tellsMillis !== undefined && tellsMillis < limit
+  const isNewest = self.calledBy === undefined || isAfter(partId, self.calledBy.partId)
+  const isNews = isNewest && (self.calledBy?.partId !== partId || self.calledBy.end !== end)
+  if (openedBy === self.openedBy && !isEarlier && !isNews) return self
+  return settled({
+    ...self,
+    openedBy,
+    sinceMillis: isEarlier ? tellsMillis : self.sinceMillis,
+    calledBy: isNewest ? { partId, end } : self.calledBy,
+    reply: isEarlier ? withoutBefore(self.reply, tellsMillis) : self.reply
+  })
 }
+
+/** What its own record calls complete need not be (1.18.33): its tool knows better. */
+const settled = (self: SubagentState): SubagentState =>
+  self.status === "completed" && self.calledBy?.end !== undefined ? { ...self, status: self.calledBy.end } : self
 
 /** Forgets what was taken for the turn's before it was known when its first call began. */
 const withoutBefore = (self: Reply, sinceMillis: number): Reply => {
-  const old = self.frame.messages.filter(({ info }) => info.createdMillis < sinceMillis)
+  const old = Ordered.values(self.frame.messages).filter(({ info }) => info.createdMillis < sinceMillis)
   return old.length === 0
     ? self
     : { ...old.reduce((reply, { id }) => removeMessage(reply, id), self), eventCount: self.eventCount }
@@ -306,19 +359,20 @@ const withStatus = (
   reply: Reply,
   status: SubagentStatus,
   eventId: string | undefined
-): SubagentState => ({
-  ...self,
-  status,
-  reply: withFrame(reply, { statusEventId: eventId ?? reply.frame.statusEventId })
-})
+): SubagentState =>
+  settled({
+    ...self,
+    status,
+    reply: withFrame(reply, { statusEventId: eventId ?? reply.frame.statusEventId })
+  })
 
 const ended = (self: SubagentState): SubagentState =>
-  self.status === "running" ? { ...self, status: endOf(self.reply) } : self
+  self.status === "running" ? settled({ ...self, status: endOf(self.reply) }) : self
 
 /** How a subagent that does not run any more ended. */
 const endOf = ({ frame: { failure, messages } }: Reply): SubagentStatus => {
   if (failure !== undefined) return isAborted(failure) ? "cancelled" : "error"
-  const last = messages.findLast(({ ownership }) => ownership !== "foreign")
+  const last = Ordered.findLast(messages, ({ ownership }) => ownership !== "foreign")
   return last !== undefined && hasEnded(last.info) ? "completed" : "cancelled"
 }
 
@@ -333,14 +387,13 @@ const isAfter = (self: Reply, prompt: MessageId): boolean => prompt > self.promp
 
 /** Whether a step of the session was begun whose end is not known. */
 const isUnfinished = (self: Reply, sessionId: SessionId): boolean => {
-  const last = replies(self).find((reply) => reply.sessionId === sessionId)?.frame.messages
-    .findLast(({ ownership }) => ownership !== "foreign")
+  const reply = replyOf(self, sessionId)
+  const last = reply && Ordered.findLast(reply.frame.messages, ({ ownership }) => ownership !== "foreign")
   return last !== undefined && !hasEnded(last.info)
 }
 
-const isSilent = ({ entries, frame }: Reply): boolean =>
-  entries.every(({ isOurs }) => !isOurs) && frame.failure === undefined &&
-  frame.messages.every(({ ownership }) => ownership === "foreign")
+const isSilent = (self: Reply): boolean =>
+  current(self).every(({ isOurs }) => !isOurs) && self.frame.failure === undefined && self.frame.newest === undefined
 
 type ReadableMessage = Message & { readonly info: MessageInfo }
 
@@ -353,12 +406,11 @@ const withRecord = (
   messages: ReadonlyArray<Message>,
   fold: (subagent: SubagentState, recorded: ReadonlyArray<ReadableMessage>) => SubagentState
 ): Reply => {
-  const folded = mapSubagents(self, (subagent) => {
-    if (subagent.sessionId !== sessionId) return subagent
+  const folded = mapSubagent(self, sessionId, (subagent) => {
     const recorded = messages.filter(isReadable).filter(({ info }) => isNew(subagent, info))
     return recorded.length === 0 ? subagent : fold(subagent, recorded)
   })
-  return folded === self ? self : nameSubagents(folded)
+  return folded === self ? self : nameFrom(folded, sessionId)
 }
 
 /** Takes the prompts of a record for the turn's. They are no news: whether what followed them failed is known or told. */

@@ -47,7 +47,8 @@ export const describe = (error: Told): string => {
 const limited = new Set(["TurnTimeout", "HumanTimeout", "BudgetExceeded", "StaleSession"])
 
 /** Nobody at a command line knows the limits by their names. */
-const limitName = / \((?:wallClock|cost|tokens|modelRetries|steps|stall)\)(?=$|; last heard: )/
+const limitName =
+  / \((?:wallClock|cost|tokens|modelRetries|steps|stall|(?:openAsks|subagents|messages|parts); [a-zA-Z. ]{1,100})\)(?=$|; last heard: )/
 
 const millis = /(?<!\d)(\d{1,20}(?:\.\d{1,20})?) ms\b/g
 

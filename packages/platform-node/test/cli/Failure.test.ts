@@ -36,6 +36,11 @@ it("tells of a passed budget in its units, and not how the limit is called", () 
   for (const limit of ["wallClock", "stall", "cost", "tokens", "steps", "modelRetries"] as const) {
     assert.notInclude(exceeded(limit, 2, 1), `(${limit})`)
   }
+  assert.strictEqual(
+    exceeded("openAsks", 1001, 1000),
+    "the turn is over its budget: 1001 open requests; allowed: 1000 open requests"
+  )
+  assert.strictEqual(exceeded("parts", 2, 1), "the turn is over its budget: 2 parts; allowed: 1 part")
 })
 
 it("tells how long nobody answered, and where the requests are listed", () => {
