@@ -24,7 +24,7 @@ export const maxIdLength = 512
  * @category getters
  * @since 0.1.0
  */
-export const flaw = (id: string): string | undefined =>
+export const idFlaw = (id: string): string | undefined =>
   id === ""
     ? "it is empty"
     : id.length > maxIdLength

@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as ChangeNotifier from "./ChangeNotifier.ts"
 import type { AssistantMessageId, ConversationId, RequestId, SessionId } from "./Ids.ts"
 import { SessionStore, StoreError, UnknownMessage } from "./SessionStore.ts"
+import { storable } from "./StorableIds.ts"
 import type { StoredAsk } from "./StoredAsk.ts"
 import { isSameAnswer, RequestClosed, UnknownRequest } from "./StoredAsk.ts"
 import type { Content, StoredMessage } from "./StoredMessage.ts"
@@ -111,7 +112,7 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
     return effective(ask)
   }
 
-  return SessionStore.of({
+  return SessionStore.of(storable({
     getSession: (conversationId) => Effect.sync(() => Option.fromUndefinedOr(sessions.get(conversationId))),
 
     setSession: (conversationId, expected, next) =>
@@ -338,7 +339,7 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
     askChanges: (id) => notifier.watch(id),
 
     changes: (id) => notifier.watch(id)
-  })
+  }))
 })
 
 /**

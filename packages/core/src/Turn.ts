@@ -41,7 +41,7 @@ import type { EnsuredSession } from "./EnsureSession.ts"
 import { ensureSession, recreateSession } from "./EnsureSession.ts"
 import * as Exchange from "./Exchange.ts"
 import type { AssistantMessageId, ConversationId } from "./Ids.ts"
-import { makeId } from "./Ids.ts"
+import { idFlaw, makeId } from "./Ids.ts"
 import * as LiveReply from "./LiveReply.ts"
 import * as Output from "./Output.ts"
 import { confirm, hold, snapshots } from "./Ownership.ts"
@@ -394,10 +394,10 @@ const carryOrphan = (orphan: StoredMessage): Effect.Effect<void, never, Services
 
 /** Checks what can be checked before anything is stored. */
 const validate = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, R, A>) {
-  if (input.conversationId === "") {
-    return yield* new InvalidInput({ field: "conversationId", reason: "it is empty" })
+  for (const field of ["conversationId", "messageId"] as const) {
+    const reason = idFlaw(input[field] ?? "none")
+    if (reason !== undefined) return yield* new InvalidInput({ field, reason })
   }
-  if (input.messageId === "") return yield* new InvalidInput({ field: "messageId", reason: "it is empty" })
   if (typeof input.model === "string") yield* Prompts.parseModel(input.model)
   const flaw = Budget.flaw(yield* TurnPolicy.Budget)
   if (flaw !== undefined) return yield* new InvalidInput({ field: "TurnPolicy.Budget", reason: flaw })

@@ -264,10 +264,16 @@ describe("input that cannot be used", () => {
     ["prompt", { prompt: [] }],
     ["model", { model: "nonsense" }],
     ["conversationId", { conversationId: "" }],
-    ["messageId", { messageId: "" }]
+    ["messageId", { messageId: "" }],
+    ["conversationId", { conversationId: "a\0b" }],
+    ["conversationId", { conversationId: "cut \ud83d" }],
+    ["conversationId", { conversationId: "x".repeat(513) }],
+    ["messageId", { messageId: "a\0b" }],
+    ["messageId", { messageId: "cut \ud83d" }],
+    ["messageId", { messageId: "x".repeat(513) }]
   ]
   for (const [field, input] of invalid) {
-    test(`fails before anything is stored or sent: ${JSON.stringify(input)}`, () =>
+    test(`fails before anything is stored or sent: ${JSON.stringify(input).slice(0, 60)}`, () =>
       Effect.gen(function*() {
         const fake = yield* FakeOpencode
         const finished = yield* Ref.make<ReadonlyArray<TurnResult>>([])

@@ -28,6 +28,7 @@ import { asks } from "./internal/contract/Asks.ts"
 import { cancels } from "./internal/contract/Cancels.ts"
 import { claims } from "./internal/contract/Claims.ts"
 import { housekeeping } from "./internal/contract/Housekeeping.ts"
+import { ids } from "./internal/contract/Ids.ts"
 import { isolation } from "./internal/contract/Isolation.ts"
 import { leases } from "./internal/contract/Leases.ts"
 import { queue } from "./internal/contract/Queue.ts"
@@ -78,5 +79,6 @@ export const describeSessionStore = <E>(
     watching(it)
     asks(it)
     isolation(it)
+    ids(it)
     sequences(it)
   })

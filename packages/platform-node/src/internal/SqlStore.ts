@@ -4,6 +4,7 @@
  */
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import { PollInterval, SessionStore, type StoreError, UnknownMessage } from "@opencode-turn/core/SessionStore"
+import { storable } from "@opencode-turn/core/StorableIds"
 import { type Content, isOpen, type MessageStatus } from "@opencode-turn/core/StoredMessage"
 import { AlreadyFinished } from "@opencode-turn/core/TurnError"
 import * as Clock from "effect/Clock"
@@ -58,7 +59,7 @@ export const make = Effect.fnUntraced(function*(
   /** They stay where they are, in front of others: a sweep asks for so many more. */
   let unreadableOrphans = 0
 
-  return SessionStore.of({
+  return SessionStore.of(storable({
     getSession: (conversationId) =>
       Effect.map(
         readConversations(
@@ -245,7 +246,7 @@ export const make = Effect.fnUntraced(function*(
     ...SqlAsks.make(table, watch),
 
     changes: (id) => watch("changes", id, sql`SELECT revision AS state FROM ${messages} WHERE id = ${id}`)
-  })
+  }))
 })
 
 // internal

@@ -7,6 +7,7 @@ import {
   AssistantMessageId,
   ConversationId,
   makeId,
+  maxIdLength,
   MessageId,
   PartId,
   RequestId,
@@ -19,6 +20,7 @@ import { SessionStore } from "@opencode-turn/core/SessionStore"
 import type { Subagent } from "@opencode-turn/core/Subagent"
 import * as Usage from "@opencode-turn/core/Usage"
 import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
 
 /** Where tests of a store are registered. */
 export type StoreTests = Vitest.MethodsNonLive<SessionStore>
@@ -230,3 +232,18 @@ export const hostileIds = [
   { name: "the name of a property that every object has", id: "__proto__" },
   { name: "unicode with spaces around it", id: " żółć 👩‍👧 " }
 ]
+
+/** Ids that rows cannot hold as they are. */
+export const unstorableIds = [
+  { name: "a NUL", id: "a\0b" },
+  { name: "half a surrogate pair", id: "cut \ud83d" },
+  { name: "the other half of one", id: "\ude00 cut" },
+  { name: "513 characters", id: "x".repeat(513) },
+  { name: "a megabyte", id: "x".repeat(1024 * 1024) }
+]
+
+/** The longest that every store takes, of letters that need most bytes, and without anything that a database could compress. */
+export const longId = Effect.map(
+  Effect.replicateEffect(Random.nextIntBetween(0x4e00, 0x9fff), maxIdLength),
+  (codes) => String.fromCharCode(...codes)
+)
