@@ -66,6 +66,9 @@ export const catchUp = Effect.fn("Turn.catchUp")(function*(
 
 // internal
 
+/** How many to-do lists are read at once: 4. Any number of subagents may have one. */
+const maxReads = 4
+
 /** To-do lists are in no record of a message, and what the stream told last may have been missed. */
 const readTodos = Effect.fnUntraced(function*(live: LiveReply) {
   const client = yield* Client
@@ -77,7 +80,10 @@ const readTodos = Effect.fnUntraced(function*(live: LiveReply) {
     if (todos === undefined || now === undefined || Reply.todos(now) !== Reply.todos(asOf)) return
     live.apply({ _tag: "TodosUpdated", eventId: undefined, sessionId, todos })
   })
-  yield* Effect.forEach(Reply.replies(live.current()).filter(hasTodos), read, { concurrency: 4, discard: true })
+  yield* Effect.forEach(Reply.replies(live.current()).filter(hasTodos), read, {
+    concurrency: maxReads,
+    discard: true
+  })
 })
 
 const hasTodos = (reply: Reply.Reply): boolean =>

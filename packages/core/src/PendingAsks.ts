@@ -93,7 +93,7 @@ export const findPending = Effect.fn("Turn.findPending")(function*(
 
 // internal
 
-/** As many as a browser would make: a server is not slowed down by them. */
+/** How many messages are read at once: 4. Any number of them may have asked, and other turns use the same server. */
 const maxReads = 4
 
 const stepOf = ({ sessionId, tool }: Ask): string => `${sessionId} ${tool?.messageId ?? ""}`

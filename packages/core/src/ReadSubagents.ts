@@ -142,6 +142,7 @@ export const visitSubagents = Effect.fnUntraced(function*(
 
 // internal
 
+/** How many subagents are read at once: 4. There may be a thousand of them, and other turns use the same server. */
 const concurrency = 4
 
 /** What became of one subagent must not hold up the turn: it stays as it was streamed. */

@@ -109,14 +109,17 @@ export const map = <K, V>(self: Ordered<K, V>, f: (value: V) => V | undefined): 
 }
 
 /** The values that are not, or not the same, in an earlier version of the list. Costs what differs, not the whole list. */
-export const news = <K, V>(self: Ordered<K, V>, before: Ordered<K, V>): ReadonlyArray<V> =>
-  self.chunks.flatMap((chunk, index) => {
+export const news = <K, V>(self: Ordered<K, V>, before: Ordered<K, V>): ReadonlyArray<V> => {
+  const all: Array<V> = []
+  for (const [index, chunk] of self.chunks.entries()) {
     const old = before.chunks[index]
-    return chunk === old ?
-      [] :
-      chunk.filter((value, place) => value !== old?.[place]).filter((value) => value !== undefined)
-        .filter((value) => value !== get(before, self.keyOf(value)))
-  })
+    if (chunk === old) continue
+    for (const [place, value] of chunk.entries()) {
+      if (value !== undefined && value !== old?.[place] && value !== get(before, self.keyOf(value))) all.push(value)
+    }
+  }
+  return all
+}
 
 // internal
 
