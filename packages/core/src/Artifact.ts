@@ -8,7 +8,7 @@
  */
 import type { MessageId, PartId, SessionId } from "./Ids.ts"
 import * as FilePath from "./internal/FilePath.ts"
-import type { FileChange, Part, PatchPart } from "./Part.ts"
+import type { FileChange, FileDiff, Part, PatchPart } from "./Part.ts"
 
 /**
  * A file that was changed.
@@ -53,19 +53,6 @@ export type Change = FileChange["change"]
 export interface Artifacts {
   readonly files: ReadonlyArray<Artifact>
   readonly unread: ReadonlyArray<{ readonly sessionId: SessionId; readonly reason: string }>
-}
-
-/**
- * The net change of a file in the server's account of a turn. `path` is relative to the root of the repository.
- *
- * @category models
- * @since 0.1.0
- */
-export interface FileDiff {
-  readonly path: string
-  readonly change: Change
-  readonly additions: number
-  readonly deletions: number
 }
 
 /**

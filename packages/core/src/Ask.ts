@@ -180,6 +180,24 @@ export const checkAnswer = (ask: Ask, answer: unknown): string | undefined => {
   }
 }
 
+/**
+ * One rule. `permission` is the pattern of the kinds of permission that it is about (`bash`, `edit`, `*`, …), `pattern` that of
+ * what they are asked for (the command, the path).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const PermissionRule = Schema.Struct({
+  permission: Schema.String,
+  pattern: Schema.String,
+  action: Schema.Literals(["allow", "ask", "deny"])
+})
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface PermissionRule extends Schema.Schema.Type<typeof PermissionRule> {}
+
 // internal
 
 const isAnswer = Schema.is(Answer)

@@ -19,7 +19,7 @@ import * as TurnClock from "./TurnClock.ts"
 import { BudgetExceeded } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 import type { TurnSignals } from "./TurnSignals.ts"
-import type { UpstreamFailure } from "./Upstream.ts"
+import type { UpstreamFailure } from "./UpstreamFailure.ts"
 import * as Usage from "./Usage.ts"
 
 /**

@@ -27,7 +27,7 @@ import type { Message } from "./Message.ts"
 import type { Prompt } from "./Prompt.ts"
 import type { TurnEvent } from "./TurnEvent.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
-import { isAborted } from "./Upstream.ts"
+import { isAborted } from "./UpstreamFailure.ts"
 import * as V1 from "./v1/Dialect.ts"
 
 /**

@@ -9,8 +9,8 @@
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
-import type { FileDiff } from "./Artifact.ts"
 import type { PermissionAsk, PermissionReply, QuestionAnswers, QuestionAsk } from "./Ask.ts"
+import type { PermissionRule } from "./Ask.ts"
 import type {
   EventsError,
   MessageNotFound,
@@ -21,12 +21,9 @@ import type {
 } from "./ClientError.ts"
 import type { MessageId, RequestId, SessionId } from "./Ids.ts"
 import type { Message, Session, SessionStatus } from "./Message.ts"
-import type { Todo } from "./Part.ts"
-import type { PermissionRule } from "./PermissionRules.ts"
+import type { FileDiff, Todo } from "./Part.ts"
 import type { Prompt } from "./Prompt.ts"
 import type { ServerEvent } from "./TurnEvent.ts"
-
-export type { PermissionRule } from "./PermissionRules.ts"
 
 /**
  * What a new session is made with.

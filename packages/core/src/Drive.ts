@@ -62,7 +62,7 @@ import { BudgetExceeded, StaleSession, TurnTimeout, TurnUnfinished, Upstream } f
 import * as TurnPolicy from "./TurnPolicy.ts"
 import type { IdentifiedRequest } from "./TurnRequest.ts"
 import * as TurnSignals from "./TurnSignals.ts"
-import type { UpstreamFailure } from "./Upstream.ts"
+import type { UpstreamFailure } from "./UpstreamFailure.ts"
 
 /**
  * @category errors

@@ -14,7 +14,7 @@ import type { AssistantMessage, Message } from "./Message.ts"
 import { isLast } from "./Message.ts"
 import type { WirePart } from "./Part.ts"
 import * as Reply from "./Reply.ts"
-import type { UpstreamFailure } from "./Upstream.ts"
+import type { UpstreamFailure } from "./UpstreamFailure.ts"
 import * as Usage from "./Usage.ts"
 
 /**

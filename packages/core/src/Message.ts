@@ -5,7 +5,7 @@
  */
 import type { MessageId, PartId, SessionId } from "./Ids.ts"
 import type { WirePart } from "./Part.ts"
-import type { UpstreamFailure } from "./Upstream.ts"
+import type { UpstreamFailure } from "./UpstreamFailure.ts"
 import type { Usage } from "./Usage.ts"
 
 /**

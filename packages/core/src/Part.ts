@@ -286,6 +286,19 @@ export const isTerminalTool = (part: ToolPart): boolean => part.status === "comp
  */
 export const maxErrorLength = 2000
 
+/**
+ * The net change of a file in the server's account of a turn. `path` is relative to the root of the repository.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FileDiff {
+  readonly path: string
+  readonly change: FileChange["change"]
+  readonly additions: number
+  readonly deletions: number
+}
+
 // internal
 
 /** U+2800 is a letter of Braille without a dot. */

@@ -8,26 +8,7 @@
  *
  * @since 0.1.0
  */
-import * as Schema from "effect/Schema"
-import type { PermissionAsk } from "./Ask.ts"
-
-/**
- * One rule. `permission` is the pattern of the kinds of permission that it is about (`bash`, `edit`, `*`, …), `pattern` that of
- * what they are asked for (the command, the path).
- *
- * @category models
- * @since 0.1.0
- */
-export const PermissionRule = Schema.Struct({
-  permission: Schema.String,
-  pattern: Schema.String,
-  action: Schema.Literals(["allow", "ask", "deny"])
-})
-/**
- * @category models
- * @since 0.1.0
- */
-export interface PermissionRule extends Schema.Schema.Type<typeof PermissionRule> {}
+import type { PermissionAsk, PermissionRule } from "./Ask.ts"
 
 /**
  * Which of several rules that match decides.

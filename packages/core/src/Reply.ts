@@ -73,7 +73,7 @@ import type { Part, Todo, ToolPart } from "./Part.ts"
 import { isTerminalTool } from "./Part.ts"
 import type { Subagent } from "./Subagent.ts"
 import type { TurnEvent } from "./TurnEvent.ts"
-import type { UpstreamFailure } from "./Upstream.ts"
+import type { UpstreamFailure } from "./UpstreamFailure.ts"
 import * as Usage from "./Usage.ts"
 
 export type { Entry, PartEntry, TodosEntry } from "./internal/ReplyEntry.ts"

@@ -11,7 +11,7 @@ import type { Part, Todo } from "./Part.ts"
 import * as Reply from "./Reply.ts"
 import type { Subagent } from "./Subagent.ts"
 import type { TurnEvent } from "./TurnEvent.ts"
-import type { UpstreamFailure } from "./Upstream.ts"
+import type { UpstreamFailure } from "./UpstreamFailure.ts"
 
 /**
  * A change of what one session says.

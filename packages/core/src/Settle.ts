@@ -18,7 +18,7 @@ import * as Reply from "./Reply.ts"
 import { Tracer } from "./Tracer.ts"
 import { EmptyStream, TurnCancelled, Upstream } from "./TurnError.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
-import * as UpstreamFailures from "./Upstream.ts"
+import * as UpstreamFailures from "./UpstreamFailure.ts"
 
 /**
  * Makes the exchange the truth of `live` and gives it back; fails where it is no answer.

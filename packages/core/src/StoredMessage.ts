@@ -13,9 +13,9 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { PermissionRule } from "./Ask.ts"
 import { AssistantMessageId, ConversationId, MessageId, SessionId } from "./Ids.ts"
 import { Part } from "./Part.ts"
-import { PermissionRule } from "./PermissionRules.ts"
 import { Prompt, PromptPart } from "./Prompt.ts"
 import { Subagent } from "./Subagent.ts"
 import * as Usage from "./Usage.ts"

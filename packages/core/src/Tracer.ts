@@ -11,12 +11,15 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Ref from "effect/Ref"
 import * as Contained from "./Contained.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
@@ -208,6 +211,27 @@ export const layerCollect = (options?: Options): Layer.Layer<Tracer | TraceLog> 
     )
   }))
 
+/**
+ * Runs a callback of the product within `TurnPolicy.CallbackTimeout`, and says whether it succeeded. What goes wrong is reported
+ * and traced as `callback.error`.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const callback = <E, R>(
+  name: string,
+  context: Readonly<Record<string, string>>,
+  f: () => Effect.Effect<void, E, R>
+): Effect.Effect<boolean, never, R | Tracer> =>
+  Effect.gen(function*() {
+    const tracer = yield* Tracer
+    const exit = yield* Contained.isolated(Effect.suspend(f), yield* TurnPolicy.CallbackTimeout)
+    if (Exit.isSuccess(exit)) return true
+    yield* Contained.report(name, context, exit.cause)
+    yield* tracer.emit("callback.error", { callback: name, error_class: classOf(exit.cause) })
+    return false
+  })
+
 // internal
 
 const turns = Metric.counter("opencode_turn_finished_total", {
@@ -229,3 +253,10 @@ const record = (finished: TurnFinished): Effect.Effect<void> =>
     Metric.update(Metric.withAttributes(tokens, { direction: "input" }), finished.input_tokens),
     Metric.update(Metric.withAttributes(tokens, { direction: "output" }), finished.output_tokens)
   ], { discard: true })
+
+const classOf = (cause: Cause.Cause<unknown>): string => {
+  if (Cause.hasInterruptsOnly(cause)) return "Interrupt"
+  const error = Cause.squash(cause)
+  if (Predicate.hasProperty(error, "_tag") && Predicate.isString(error._tag)) return error._tag
+  return error instanceof Error ? error.name : typeof error
+}

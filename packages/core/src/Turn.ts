@@ -28,7 +28,6 @@ import * as FiberSet from "effect/FiberSet"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as Budget from "./Budget.ts"
-import { callback } from "./Callback.ts"
 import { claim } from "./Claim.ts"
 import type { Client } from "./Client.ts"
 import type { SessionNotFound } from "./ClientError.ts"
@@ -46,13 +45,14 @@ import * as LiveReply from "./LiveReply.ts"
 import * as Output from "./Output.ts"
 import { confirm, hold, snapshots } from "./Ownership.ts"
 import * as Prompts from "./Prompt.ts"
+import { promptParts } from "./PromptCheck.ts"
 import * as Refusals from "./Refusals.ts"
 import * as Reply from "./Reply.ts"
 import type { ReplyUpdate } from "./ReplyUpdate.ts"
 import { patiently } from "./Retrying.ts"
 import type { SessionStore, StoredMessage, StoreError } from "./SessionStore.ts"
 import { settle } from "./Settle.ts"
-import { Tracer } from "./Tracer.ts"
+import { callback, Tracer } from "./Tracer.ts"
 import type { StaleSession } from "./TurnError.ts"
 import {
   InvalidInput,
@@ -401,7 +401,7 @@ const validate = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, R, A>)
   if (typeof input.model === "string") yield* Prompts.parseModel(input.model)
   const flaw = Budget.flaw(yield* TurnPolicy.Budget)
   if (flaw !== undefined) return yield* new InvalidInput({ field: "TurnPolicy.Budget", reason: flaw })
-  return yield* Prompts.parts(input.prompt)
+  return yield* promptParts(input.prompt)
 })
 
 const toConversationId = Brand.nominal<ConversationId>()

@@ -7,7 +7,7 @@ import * as DateTime from "effect/DateTime"
 import * as Schema from "effect/Schema"
 import { AssistantMessageId, ConversationId, RequestId, SessionId } from "./Ids.ts"
 import { quoted } from "./internal/FilePath.ts"
-import { describe, UpstreamFailure, wordsOf } from "./Upstream.ts"
+import { describe, UpstreamFailure, wordsOf } from "./UpstreamFailure.ts"
 
 /**
  * The caller's input cannot be used. `reason` says what is wrong with the field and what it should be.

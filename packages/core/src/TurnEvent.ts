@@ -10,7 +10,7 @@ import type { Ask } from "./Ask.ts"
 import type { MessageId, PartId, RequestId, SessionId } from "./Ids.ts"
 import type { MessageInfo, SessionStatus } from "./Message.ts"
 import type { Todo, WirePart } from "./Part.ts"
-import type { UpstreamFailure } from "./Upstream.ts"
+import type { UpstreamFailure } from "./UpstreamFailure.ts"
 
 /**
  * What every event of a session carries. `eventId` sorts by the server's time of sending; older servers send none.

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Attachment from "@opencode-turn/core/Attachment"
 import type { PromptFile } from "@opencode-turn/core/Prompt"
-import * as Prompt from "@opencode-turn/core/Prompt"
+import { promptParts } from "@opencode-turn/core/PromptCheck"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
@@ -56,7 +56,7 @@ describe("bytes", () => {
       assert.deepStrictEqual(contentOf(part), bytes)
       assert.strictEqual(part.filename, options.filename)
       // What comes out is what a prompt takes.
-      assert.lengthOf(yield* Prompt.parts([part]), 1)
+      assert.lengthOf(yield* promptParts([part]), 1)
     }))
 
   const refused: ReadonlyArray<readonly [string, Uint8Array, Attachment.Options, string]> = [

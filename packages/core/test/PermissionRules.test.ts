@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import type { Decision, PermissionRule } from "@opencode-turn/core/PermissionRules"
+import type { PermissionRule } from "@opencode-turn/core/Ask"
+import type { Decision } from "@opencode-turn/core/PermissionRules"
 import { decide, matches } from "@opencode-turn/core/PermissionRules"
 import * as Schema from "effect/Schema"
 

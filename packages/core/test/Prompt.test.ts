@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Prompt from "@opencode-turn/core/Prompt"
+import { promptParts } from "@opencode-turn/core/PromptCheck"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -16,20 +17,20 @@ const subtask: Prompt.PromptPart = { type: "subtask", description: "look", promp
 describe("a prompt", () => {
   it.effect("of text has one part, parts stay as they are", () =>
     Effect.gen(function*() {
-      assert.deepStrictEqual(yield* Prompt.parts(" go "), [{ type: "text", text: " go " }])
+      assert.deepStrictEqual(yield* promptParts(" go "), [{ type: "text", text: " go " }])
       const parts: ReadonlyArray<Prompt.PromptPart> = [
         { type: "text", text: "" },
         file("image/png", png),
         { type: "agent", name: "plan" },
         subtask
       ]
-      assert.strictEqual(yield* Prompt.parts(parts), parts)
+      assert.strictEqual(yield* promptParts(parts), parts)
     }))
 
   it.effect("that says nothing is refused", () =>
     Effect.gen(function*() {
       for (const empty of ["", " \n\t", [], [{ type: "text", text: " " }] as const]) {
-        const error = yield* Effect.flip(Prompt.parts(empty))
+        const error = yield* Effect.flip(promptParts(empty))
         assert.strictEqual(error.field, "prompt")
         assert.match(error.message, /^invalid prompt: it is empty/)
       }
@@ -38,13 +39,13 @@ describe("a prompt", () => {
   it.effect("may be a file, an agent or a subtask alone", () =>
     Effect.gen(function*() {
       for (const part of [file("text/plain", "file:///a"), { type: "agent", name: "plan" } as const, subtask]) {
-        assert.lengthOf(yield* Prompt.parts([part]), 1)
+        assert.lengthOf(yield* promptParts([part]), 1)
       }
     }))
 
   it.effect("has one subtask: of several only the last would run", () =>
     Effect.gen(function*() {
-      const error = yield* Effect.flip(Prompt.parts([subtask, { type: "text", text: "and" }, subtask]))
+      const error = yield* Effect.flip(promptParts([subtask, { type: "text", text: "and" }, subtask]))
       assert.include(error.message, "more than one subtask")
     }))
 
@@ -73,7 +74,7 @@ describe("a file", () => {
   ]
   it.effect.each(good)("%s as %s is taken", ([mediaType, url]) =>
     Effect.gen(function*() {
-      assert.lengthOf(yield* Prompt.parts([file(mediaType, url)]), 1)
+      assert.lengthOf(yield* promptParts([file(mediaType, url)]), 1)
     }))
 
   // What each of them leads to on a real server: silence for ever, a failed turn, or a model that is not told of the file.
@@ -108,7 +109,7 @@ describe("a file", () => {
   ]
   it.effect.each(bad)("%s as %s is refused", ([mediaType, url, words]) =>
     Effect.gen(function*() {
-      const error = yield* Effect.flip(Prompt.parts([{ type: "text", text: "look" }, file(mediaType, url, "a b")]))
+      const error = yield* Effect.flip(promptParts([{ type: "text", text: "look" }, file(mediaType, url, "a b")]))
       assert.strictEqual(error.field, "prompt")
       assert.include(error.message, "part 2, the file \"a b\": ")
       assert.include(error.message, words)
@@ -123,8 +124,7 @@ describe("a file", () => {
         file("text/plain", "data:;base64,YQ=="),
         file("text/plain", "file:///huge")
       ]
-      const limited = (limit: number) =>
-        Effect.provideService(Prompt.parts(parts), TurnPolicy.MaxAttachmentBytes, limit)
+      const limited = (limit: number) => Effect.provideService(promptParts(parts), TurnPolicy.MaxAttachmentBytes, limit)
       assert.lengthOf(yield* limited(8 + 3 + 1), 4)
       const error = yield* Effect.flip(limited(11))
       assert.include(error.message, "12 bytes")
@@ -134,8 +134,8 @@ describe("a file", () => {
   it.effect("of many megabytes is checked all the same", () =>
     Effect.gen(function*() {
       const url = `data:text/plain;base64,${"YWJj".repeat(2_000_000)}`
-      assert.lengthOf(yield* Prompt.parts([file("text/plain", url)]), 1)
-      assert.include((yield* Effect.flip(Prompt.parts([file("text/plain", `${url}@@@@`)]))).message, "base64")
+      assert.lengthOf(yield* promptParts([file("text/plain", url)]), 1)
+      assert.include((yield* Effect.flip(promptParts([file("text/plain", `${url}@@@@`)]))).message, "base64")
     }))
 })
 
@@ -146,7 +146,7 @@ it.effect("an agent or a subtask without a name, or with nothing to do, is refus
       [{ ...subtask, agent: " " }, "the subtask: it names no agent"],
       [{ ...subtask, prompt: "\n" }, "the subtask: its prompt is empty"]
     ]
-    for (const [part, words] of bad) assert.include((yield* Effect.flip(Prompt.parts([part]))).message, words)
+    for (const [part, words] of bad) assert.include((yield* Effect.flip(promptParts([part]))).message, words)
   }))
 
 it.effect("a model is named by its provider first; its own name may have slashes", () =>

@@ -5,7 +5,7 @@ import type { AssistantMessage, Message, SessionStatus, UserMessage } from "@ope
 import type { Todo, ToolPart, WirePart } from "@opencode-turn/core/Part"
 import * as Reply from "@opencode-turn/core/Reply"
 import type { TurnEvent } from "@opencode-turn/core/TurnEvent"
-import type { UpstreamFailure } from "@opencode-turn/core/Upstream"
+import type { UpstreamFailure } from "@opencode-turn/core/UpstreamFailure"
 import * as Usage from "@opencode-turn/core/Usage"
 
 export const root = SessionId.make("ses_root")

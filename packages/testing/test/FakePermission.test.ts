@@ -1,4 +1,5 @@
 import { assert, it } from "@effect/vitest"
+import type { PermissionRule } from "@opencode-turn/core/Ask"
 import * as PermissionRules from "@opencode-turn/core/PermissionRules"
 import * as FakePermission from "@opencode-turn/testing/FakePermission"
 import * as Schema from "effect/Schema"
@@ -86,8 +87,7 @@ it.prop(
   { arbitrary: { runs: 1000 } }
 )
 
-const offered = (...rules: ReadonlyArray<PermissionRules.PermissionRule>) =>
-  FakePermission.offered({ rules, approved: [] })
+const offered = (...rules: ReadonlyArray<PermissionRule>) => FakePermission.offered({ rules, approved: [] })
 
 it("takes a tool away only where the last rule about it denies everything", () => {
   const deny = { permission: "edit", pattern: "*", action: "deny" } as const

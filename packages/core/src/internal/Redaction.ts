@@ -9,7 +9,7 @@ import * as Redacted from "effect/Redacted"
 import type { Message, SessionStatus, StoredInfo } from "../Message.ts"
 import type { WirePart } from "../Part.ts"
 import type { ServerEvent } from "../TurnEvent.ts"
-import type { UpstreamFailure } from "../Upstream.ts"
+import type { UpstreamFailure } from "../UpstreamFailure.ts"
 
 /** What replaces a secret. */
 export const mark = "<redacted>"

@@ -1,7 +1,7 @@
 /**
  * What `--permission` makes of a session.
  */
-import type { PermissionRule } from "@opencode-turn/core/Dialect"
+import type { PermissionRule } from "@opencode-turn/core/Ask"
 
 /** How permissions are decided. */
 export type Mode = "ask" | "store" | "allow" | "deny"

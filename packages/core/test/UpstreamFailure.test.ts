@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { StatusError } from "@opencode-turn/core/ClientError"
 import { Upstream } from "@opencode-turn/core/TurnError"
-import * as UpstreamFailures from "@opencode-turn/core/Upstream"
+import * as UpstreamFailures from "@opencode-turn/core/UpstreamFailure"
 
 const told = (name: string, message: string, statusCode?: number) =>
   UpstreamFailures.describe({ name, message, statusCode })
