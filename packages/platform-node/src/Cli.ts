@@ -9,7 +9,7 @@
  * | exit code | meaning |
  * |---|---|
  * | 0 | the turn completed |
- * | 1 | an error, or a turn that failed |
+ * | 1 | an error, a turn that failed, or stored rows that cannot be read (the others are printed) |
  * | 2 | the command line or a setting cannot be used |
  * | 130 | the turn was cancelled (Ctrl-C); 143 by `SIGTERM`, 129 by `SIGHUP` |
  *

@@ -9,6 +9,7 @@ import { layerStore } from "@opencode-turn/platform-node/LiveLayer"
 import { Effect, FileSystem } from "effect"
 import { spawnSync } from "node:child_process"
 import { createServer, type RequestListener } from "node:http"
+import { DatabaseSync } from "node:sqlite"
 import { fileURLToPath } from "node:url"
 import { cli } from "./support/CliInProcess.ts"
 import { cli as cliProcess, errorLine, jsonLines } from "./support/CliProcess.ts"
@@ -109,6 +110,11 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
     ["a terminal that is missing", ["run", "--permission", "ask", "hello"], /needs a terminal/],
     ["a malformed URL", ["run", "--url", "localhost:4096", "hello"], /--url is not an http or https URL/],
     ["an empty conversation", ["run", "--conversation", "", "hello"], /--conversation is empty/],
+    [
+      "a conversation that is too long",
+      ["run", "--conversation", "x".repeat(513), "hello"],
+      /--conversation cannot be stored: it is longer than 512 characters/
+    ],
     [
       "a directory that there is not",
       ["run", "--directory", "/no/such/place", "hello"],
@@ -322,6 +328,39 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       assert.deepStrictEqual(jsonLines(yield* cli(["prune", "--json", "--older-than", "1 d"], { env })), [
         { type: "pruned", count: 0 }
       ])
+    }))
+
+  it.effect("prints the rows that can be read, names those that cannot, and exits 1", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const database = `${yield* fs.makeTempDirectoryScoped()}/turns.db`
+      const env = { OPENCODE_TURN_DATABASE: database }
+      yield* Effect.provide(storeTurns, layerStore(database))
+      const spoil = (statement: string) =>
+        Effect.sync(() => {
+          const sqlite = new DatabaseSync(database)
+          sqlite.exec(statement)
+          sqlite.close()
+        })
+      yield* spoil("UPDATE opencode_turn_assistant_messages SET parts = 'not JSON' WHERE id IN ('asm_1', 'asm_3')")
+
+      const listed = yield* cli(["list"], { env })
+      assert.match(listed.stdout, /^asm_2 .*\n$/)
+      assert.strictEqual(
+        errorLine(listed),
+        "opencode-turn: 2 stored rows cannot be read and are left out: asm_3, asm_1. Correct or delete them in the database"
+      )
+      assert.strictEqual(listed.code, 1)
+      const lines = yield* cli(["list", "--json"], { env })
+      assert.deepStrictEqual(jsonLines(lines).map(({ messageId }) => messageId), ["asm_2", undefined])
+      assert.deepStrictEqual(jsonLines(lines).at(-1), { type: "unreadable", ids: ["asm_3", "asm_1"] })
+      assert.strictEqual(lines.code, 1)
+
+      // Nothing else is there to show.
+      const shown = yield* cli(["show", "c1"], { env })
+      assert.deepStrictEqual([shown.code, shown.stdout], [1, ""])
+      assert.match(errorLine(shown), /^opencode-turn: 1 stored row cannot be read and is left out: asm_1\./)
+      assert.strictEqual((yield* cli(["show", "c2"], { env })).code, 0)
     }))
 
   it.effect("tells why an answer ended, and the agent's words from those in their place, wherever a turn is shown", () =>

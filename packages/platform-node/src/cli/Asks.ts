@@ -16,6 +16,7 @@ import { describeAge } from "./Describe.ts"
 import { type Failure, fromError } from "./Failure.ts"
 import * as JsonLines from "./JsonLines.ts"
 import { Output } from "./Output.ts"
+import * as Unreadable from "./Unreadable.ts"
 
 /** What the command line says. */
 export interface Options {
@@ -43,7 +44,8 @@ export const asks = Effect.fnUntraced(
       )
     )
   },
-  Effect.scoped
+  Effect.scoped,
+  (effect, { json }) => Unreadable.told(effect, json)
 )
 
 /** A line for each question, each with the id of its request. What is asked is never cut: a person decides on it. */

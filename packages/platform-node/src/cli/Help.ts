@@ -54,4 +54,5 @@ const permissions = `PERMISSIONS
   What a subagent does is under OpenCode's own rules: with ask, store and deny it is the subagent that is asked about.`
 
 const exitStatus = `EXIT STATUS
-  0 completed   1 error   2 invalid command line or setting   130 cancelled (143 by SIGTERM, 129 by SIGHUP)`
+  0 completed   1 error   2 invalid command line or setting   130 cancelled (143 by SIGTERM, 129 by SIGHUP)
+  list, show and asks print what they can read, and exit 1 where stored rows cannot be read: these are named on standard error.`

@@ -160,6 +160,9 @@ export const fromAsk = (stored: StoredAsk): string =>
     closedMillis: stored.closedMillis
   })
 
+/** The line after the rows that could be read: the ids of those that could not. */
+export const fromUnreadable = (ids: ReadonlyArray<string>): string => encode({ type: "unreadable", ids })
+
 /** The line of `prune`. */
 export const fromPrune = (count: number): string => encode({ type: "pruned", count })
 

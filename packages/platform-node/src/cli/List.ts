@@ -12,6 +12,7 @@ import { describeAge, describePrompt } from "./Describe.ts"
 import { type Failure, fromError } from "./Failure.ts"
 import * as JsonLines from "./JsonLines.ts"
 import { Output } from "./Output.ts"
+import * as Unreadable from "./Unreadable.ts"
 
 /** What the command line says. */
 export interface Options {
@@ -38,7 +39,8 @@ export const list = Effect.fnUntraced(
         : table(messages.map((message) => cells(message, nowMillis)), output.columns())
     )
   },
-  Effect.scoped
+  Effect.scoped,
+  (effect, { json }) => Unreadable.told(effect, json)
 )
 
 // internal

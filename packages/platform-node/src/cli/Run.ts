@@ -4,7 +4,7 @@
 import * as Attachment from "@opencode-turn/core/Attachment"
 import { Client } from "@opencode-turn/core/Client"
 import { checkDirectory } from "@opencode-turn/core/EnsureSession"
-import { AssistantMessageId, ConversationId, makeId } from "@opencode-turn/core/Ids"
+import { AssistantMessageId, ConversationId, idFlaw, makeId } from "@opencode-turn/core/Ids"
 import * as TurnOutput from "@opencode-turn/core/Output"
 import { parseModel, type PromptPart } from "@opencode-turn/core/Prompt"
 import { retrying } from "@opencode-turn/core/Retrying"
@@ -90,6 +90,8 @@ const attempt = Effect.fnUntraced(function*(
     return yield* usage("--permission ask needs a terminal to ask at: choose store, allow or deny")
   }
   if (options.conversation === "") return yield* usage("--conversation is empty: leave it out, or name one")
+  const flaw = idFlaw(options.conversation ?? "none")
+  if (flaw !== undefined) return yield* usage(`--conversation cannot be stored: ${flaw}`)
   const flags = yield* Connection.settings(options)
   const database = yield* Database.open(options.database)
   if (permission === "store") yield* Database.mustBeShared(database)

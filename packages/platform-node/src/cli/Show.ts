@@ -14,6 +14,7 @@ import { describeCall, describeCost, describeDuration, describePrompt, describeT
 import { failed, type Failure, fromError, usage } from "./Failure.ts"
 import * as JsonLines from "./JsonLines.ts"
 import { Output } from "./Output.ts"
+import * as Unreadable from "./Unreadable.ts"
 
 /** What the command line says. */
 export interface Options {
@@ -52,7 +53,8 @@ export const show = Effect.fnUntraced(
       Effect.catchTag("StoreError", (error) => Effect.fail(fromError(error)))
     )
   },
-  Effect.scoped
+  Effect.scoped,
+  (effect, { json }) => Unreadable.told(effect, json)
 )
 
 // internal

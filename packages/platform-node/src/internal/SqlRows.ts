@@ -175,8 +175,15 @@ export const emptyReply = Schema.encodeSync(ContentColumns)(columnsOf({ content:
 export const field = (error: Schema.SchemaError): string =>
   String(SchemaIssue.makeFormatterStandardSchemaV1()(error.issue).issues[0]?.path?.[0] ?? "the row")
 
+/** The row's id, if it can be read. */
+export const idOf = (row: unknown): string | undefined =>
+  Predicate.hasProperty(row, "id") && Predicate.isString(row.id) ? row.id : undefined
+
 /** What is wrong with a row, and what to do about it. */
 export const undecodable = (table: string, row: unknown, error: Schema.SchemaError): string => {
-  const id = Predicate.hasProperty(row, "id") && Predicate.isString(row.id) ? JSON.stringify(row.id) : "without an id"
-  return `table ${table} holds a row that cannot be decoded (id ${id}, field ${field(error)}): correct it or delete it`
+  const id = idOf(row)
+  const named = id === undefined ? "without an id" : JSON.stringify(id)
+  return `table ${table} holds a row that cannot be decoded (id ${named}, field ${
+    field(error)
+  }): correct it or delete it`
 }

@@ -32,6 +32,9 @@ export const tooBusy = (operation: string, what = "the message") =>
 /** A caller's limit, at least 1, as one that a statement takes. */
 export const atMost = (limit: number): number => Math.min(Math.floor(limit), Number.MAX_SAFE_INTEGER)
 
+/** The feature of the report about a row that cannot be read; `row` in its context is the row's id. */
+export const unreadableRow = "unreadable row"
+
 /** So many unreadable rows are reported: each is remembered. */
 const maxReported = 1000
 
@@ -89,13 +92,16 @@ export const make = Effect.gen(function*() {
           const errors: Array<StoreError> = []
           for (const row of rows) {
             const read = yield* Effect.result(decodeRow(row))
-            if (Result.isSuccess(read)) readable.push(read.success)
-            else errors.push(read.failure)
-          }
-          for (const error of errors) {
+            if (Result.isSuccess(read)) {
+              readable.push(read.success)
+              continue
+            }
+            const error = read.failure
+            errors.push(error)
             if (reported.has(error.reason) || reported.size >= maxReported) continue
             reported.add(error.reason)
-            yield* Contained.report("unreadable row", { operation, table }, Cause.fail(error))
+            const context = { operation, table, row: SqlRows.idOf(row) ?? "" }
+            yield* Contained.report(unreadableRow, context, Cause.fail(error))
           }
           return { readable, errors }
         }))
