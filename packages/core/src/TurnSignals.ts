@@ -134,6 +134,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const idleSteps = IdleSteps.make(yield* TurnPolicy.MaxIdleSteps)
   const limits = yield* TurnPolicy.Budget
   const tooLarge = yield* Deferred.make<never, BudgetExceeded>()
+  let weighed: Reply.Reply | undefined
   const ourTime = yield* Clock.Clock
   const news = Latch.makeUnsafe(false)
   const counts = Latch.makeUnsafe(false)
@@ -169,7 +170,11 @@ export const make = Effect.fnUntraced(function*(options: {
   const setClock = () => clock.setStill(Reply.isBlocked(live.current()) && lost === undefined)
   /** Once for what came together: between two flushes the hub bounds how much that is. */
   const weigh = () => {
-    const exceeded = TurnSize.exceeded(limits, live.current())
+    const reply = live.current()
+    // A run of deltas to one part makes nothing larger that is counted.
+    if (reply.frame === weighed?.frame && reply.entries === weighed.entries) return
+    weighed = reply
+    const exceeded = TurnSize.exceeded(limits, reply)
     if (exceeded !== undefined) Deferred.doneUnsafe(tooLarge, Exit.fail(exceeded))
   }
   const onAsksChanged = () => {
