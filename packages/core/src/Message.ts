@@ -127,6 +127,8 @@ export interface Message {
   readonly info: StoredInfo
   readonly parts: ReadonlyArray<WirePart>
   readonly unread?: ReadonlyArray<UnreadPart>
+  /** The fields whose values were clamped or cut. */
+  readonly altered?: ReadonlyArray<string>
 }
 
 /**

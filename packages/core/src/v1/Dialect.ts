@@ -442,8 +442,9 @@ export const make = Effect.fnUntraced(function*(
 const maxReported = 1000
 
 /** What could not be read of a message, each with the message that it is in. */
-const unreadFields = ({ info, unread = [] }: Message): ReadonlyArray<string> => [
+const unreadFields = ({ altered = [], info, unread = [] }: Message): ReadonlyArray<string> => [
   ...(info.role === "opaque" ? [`${info.field} of ${info.id}`] : []),
+  ...altered.map((field) => `${field} of ${info.id}`),
   ...unread.map(({ field }) => `${field} of ${info.id}`)
 ]
 

@@ -87,6 +87,14 @@ export const each = <S extends Decodable>(schema: S) => {
 export const eachOr = <S extends Decodable>(schema: S, replacement: S["Type"]) =>
   Schema.Array(schema.pipe(Schema.catchDecoding(() => Effect.succeedSome(replacement))))
 
+/**
+ * Whether {@link Json} cuts the value.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isTooDeep = (value: unknown): boolean => isDeeper(value, maxLevels)
+
 // internal
 
 type Fields = Readonly<Record<string, unknown>>

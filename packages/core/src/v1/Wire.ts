@@ -28,7 +28,7 @@ import type { ModelRef, Prompt } from "../Prompt.ts"
 import type { UpstreamFailure } from "../UpstreamFailure.ts"
 import * as Upstream from "../UpstreamFailure.ts"
 import * as Usage from "../Usage.ts"
-import { each, eachOr, Json, maybe } from "./Lenient.ts"
+import { each, eachOr, isTooDeep, Json, maybe } from "./Lenient.ts"
 import { changedFiles } from "./ToolFiles.ts"
 
 /**
@@ -422,9 +422,18 @@ export const toMessage = (wire: unknown, within: Within = {}): Option.Option<Mes
       }
     }
     if (wireParts === undefined) unread.push(unreadList)
+    const altered = [
+      ...(isClamped(wireInfo) ? ["info.cost or info.tokens"] : []),
+      ...(wireParts ?? []).flatMap((part, index) => (isCut(part) ? [`parts.${index}.state`] : []))
+    ]
     return Option.map(
       toInfo(wireInfo, parts, around, isContinued),
-      (info) => ({ info, parts: info.role === "user" ? [] : parts, ...(unread.length > 0 && { unread }) })
+      (info) => ({
+        info,
+        parts: info.role === "user" ? [] : parts,
+        ...(unread.length > 0 && { unread }),
+        ...(altered.length > 0 && { altered })
+      })
     )
   })
 
@@ -717,6 +726,13 @@ const toUsage = (cost = 0, tokens: typeof WireTokens.Type = {}): Usage.Usage => 
     cacheWrite: Usage.amount(tokens.cache?.write ?? 0)
   }
 })
+
+const isClamped = ({ cost = 0, tokens: { cache, input, output, reasoning } = {} }: WireInfo): boolean =>
+  [cost, input, output, reasoning, cache?.read, cache?.write].some((value = 0) => Usage.amount(value) !== value)
+
+const isCut = (part: unknown): boolean =>
+  Predicate.hasProperty(part, "state") && Predicate.isObject(part.state) &&
+  Object.values(part.state).some((value) => Predicate.isObject(value) && isTooDeep(value))
 
 const isSessionId = Schema.is(SessionId)
 const decodeFailure = Schema.decodeUnknownOption(WireFailure)

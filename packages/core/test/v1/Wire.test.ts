@@ -344,3 +344,16 @@ describe("prompts", () => {
     )
   })
 })
+
+it("says which values of a message were clamped or cut", () => {
+  const deep = JSON.parse(`${"{\"a\":".repeat(300)}1${"}".repeat(300)}`)
+  const ids = { messageID: "msg_2", sessionID: "ses_1" }
+  const message = Wire.toMessage({
+    info: { role: "assistant", id: "msg_2", sessionID: "ses_1", parentID: "msg_1", cost: -1, tokens: { input: 1e308 } },
+    parts: [
+      { ...ids, id: "prt_1", type: "text", text: "words" },
+      { ...ids, id: "prt_2", type: "tool", callID: "call_1", tool: "bash", state: { status: "running", input: deep } }
+    ]
+  })
+  assert.deepStrictEqual(Option.getOrThrow(message).altered, ["info.cost or info.tokens", "parts.1.state"])
+})
