@@ -106,6 +106,23 @@ export const layer = <E = never, R = never>(
     )
   }))
 
+/**
+ * Takes a turn without a living owner over and carries it to its end. Of all workers that try at once, one gets it; the others get
+ * nothing.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const resumeOrphan = Effect.fn("TurnWorker.resumeOrphan")(function*<E = never, R = never>(
+  orphan: StoredMessage,
+  extras?: (message: StoredMessage) => Partial<TurnInput<E, R>>
+): Effect.fn.Return<Option.Option<TurnResult>, StoreError, SessionStore | Client | Tracer | R> {
+  const store = yield* SessionStore
+  const taken = yield* retrying(store.takeOver(orphan.id, yield* leaseOf(yield* makeId("run"))))
+  if (Option.isNone(taken)) return Option.none()
+  return Option.some(yield* resumeTurn(taken.value, extras?.(taken.value)))
+})
+
 // internal
 
 const maxConcurrent = 64
@@ -123,14 +140,9 @@ const worksHere = (orphan: StoredMessage): Effect.Effect<boolean, never, Session
     Effect.orElseSucceed(() => true)
   )
 
-/** Of all workers that try, one gets it: no result where it was another one. None where the turn failed beyond a result. */
+/** Nothing also where the turn failed beyond a result. */
 const resume = <E, R>(orphan: StoredMessage, options: Options<E, R> | undefined) =>
-  Effect.gen(function*() {
-    const store = yield* SessionStore
-    const taken = yield* retrying(store.takeOver(orphan.id, yield* leaseOf(yield* makeId("run"))))
-    if (Option.isNone(taken)) return Option.none<TurnResult>()
-    return Option.some(yield* resumeTurn(taken.value, options?.extras?.(taken.value)))
-  }).pipe(
+  resumeOrphan(orphan, options?.extras).pipe(
     Effect.provideService(TurnPolicy.OnInterrupt, "release"),
     Contained.reported("resume", { message: orphan.id })
   )

@@ -5,16 +5,15 @@
  *
  * *Not responsibilities*: how a turn is resumed (`Turn.resumeTurn`). `TurnWorker` does the same for servers with one folder.
  */
-import { leaseOf } from "@opencode-turn/core/Claim"
 import type { Client } from "@opencode-turn/core/Client"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
-import { type AssistantMessageId, makeId } from "@opencode-turn/core/Ids"
+import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
 import { SessionStore, type StoredMessage } from "@opencode-turn/core/SessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
-import { resumeTurn } from "@opencode-turn/core/Turn"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
+import { resumeOrphan } from "@opencode-turn/core/TurnWorker"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -152,16 +151,14 @@ const makeCarry = Effect.fnUntraced(
         ? undefined
         : yield* Effect.mapError(Effect.provideContext(Connection.folderOf(sessionId), home), fromError)
       const client = yield* clientOf(folder ?? server.directory)
-      const lease = yield* leaseOf(yield* makeId("run"))
-      const taken = yield* Effect.mapError(retrying(store.takeOver(orphan.id, lease)), fromError)
-      if (Option.isNone(taken)) return undefined
-      const result = yield* resumeTurn(taken.value).pipe(
+      const resumed = yield* resumeOrphan(orphan).pipe(
         Effect.provideContext(client),
         Effect.mapError(fromError),
         Effect.onInterrupt(() => output.progress(`${orphan.id} is left to the next resume\n`))
       )
-      yield* print(result)
-      return result
+      if (Option.isNone(resumed)) return undefined
+      yield* print(resumed.value)
+      return resumed.value
     }, Effect.scoped)
   }
 )
