@@ -2,7 +2,7 @@
  * The job that is measured on the real server: a prompt and an answer of 60 deltas, ten times in one session, after one that
  * is not counted.
  */
-import { prompt } from "../packages/testing/src/ModelScript.ts"
+import { prompt } from "../packages/testing/src/model/ModelScript.ts"
 import { begin } from "./Child.ts"
 
 const answer = "word after word ".repeat(20)

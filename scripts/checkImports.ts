@@ -1,21 +1,30 @@
 /**
- * Proves that the sources import each other without a cycle, type imports included, and that the imports within the core go
- * down the ranks of docs/ARCHITECTURE.md only.
+ * Proves that the sources import each other without a cycle, type imports included, and that each room of the core imports only
+ * rooms that stand above it in the table of docs/ARCHITECTURE.md.
  *
  * oxlint's `import/no-cycle` finds the same cycles in values; it leaves type imports out.
  */
 import { globSync, readFileSync } from "node:fs"
-import { dirname, join, normalize } from "node:path"
+import { dirname, join, normalize, relative, sep } from "node:path"
 
 const files = globSync("packages/*/src/**/*.ts").map(normalize).sort()
 
 const withoutComments = (file: string): string => readFileSync(file, "utf8").replaceAll(/^\s*(?:\*|\/\*|\/\/).*$/gm, "")
 
+/** The file that a package gives for a subpath; a path that is none where it gives nothing. */
+const exported = (name: string, subpath: string): string => {
+  const folder = join("packages", name)
+  const { exports }: { readonly exports: Record<string, string> } = JSON.parse(
+    readFileSync(join(folder, "package.json"), "utf8")
+  )
+  return join(folder, exports[subpath] ?? subpath)
+}
+
 const importsOf = (file: string): ReadonlyArray<string> =>
   [...withoutComments(file).matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)].flatMap(([, target = ""]) => {
     if (target.startsWith(".")) return [join(dirname(file), target)]
-    const [, name, path = "index"] = /^@opencode-turn\/([^/]+)(?:\/(.+))?$/.exec(target) ?? []
-    return name === undefined ? [] : [join("packages", name, "src", `${path}.ts`)]
+    const [, name, path] = /^@opencode-turn\/([^/]+)(?:\/(.+))?$/.exec(target) ?? []
+    return name === undefined ? [] : [exported(name, path === undefined ? "." : `./${path}`)]
   })
 
 const graph = new Map(files.map((file) => [file, importsOf(file)]))
@@ -38,26 +47,24 @@ const visit = (file: string, path: ReadonlyArray<string>): void => {
 for (const file of files) visit(file, [])
 
 const core = join("packages", "core", "src")
-const ranks = new Map<string, number>()
-for (
-  const [, rank = "", names = ""] of readFileSync("docs/ARCHITECTURE.md", "utf8").matchAll(/^\| (\d+) +\| ([^|]+)\|/gm)
-) {
-  for (const [, name = ""] of names.matchAll(/`([^`]+)`/g)) ranks.set(join(core, `${name}.ts`), Number(rank))
+const rooms = [...readFileSync("docs/ARCHITECTURE.md", "utf8").matchAll(/^\| `(\w+)\/` /gm)].map(([, name = ""]) =>
+  name
+)
+/** The number of a file's room; the entries `index.ts` and `steps.ts` stand after them all. */
+const roomOf = (file: string): number => {
+  const [room = "", ...rest] = relative(core, file).split(sep)
+  return rest.length === 0 ? rooms.length : rooms.indexOf(room)
 }
 for (const file of files.filter((file) => file.startsWith(core))) {
-  const rank = ranks.get(file)
-  if (rank === undefined) problems.push(`${file} has no rank in docs/ARCHITECTURE.md`)
+  if (roomOf(file) === -1) problems.push(`${file} is in no room of docs/ARCHITECTURE.md`)
   for (const target of graph.get(file) ?? []) {
-    const targetRank = ranks.get(target)
-    if (rank !== undefined && targetRank !== undefined && targetRank >= rank) {
-      problems.push(`${file} (rank ${rank}) imports ${target} (rank ${targetRank})`)
-    }
+    if (roomOf(target) > roomOf(file)) problems.push(`${file} imports ${target}, which is in a later room`)
   }
 }
-for (const file of ranks.keys()) {
-  if (!graph.has(file)) problems.push(`docs/ARCHITECTURE.md ranks ${file}, which does not exist`)
+for (const room of rooms) {
+  if (!files.some((file) => file.startsWith(join(core, room) + sep))) problems.push(`the room ${room} holds no file`)
 }
 
 for (const problem of problems) console.error(problem)
-console.log(`${files.length} files, ${ranks.size} ranked, ${problems.length} problems`)
+console.log(`${files.length} files, ${rooms.length} rooms, ${problems.length} problems`)
 process.exitCode = problems.length === 0 ? 0 : 1

@@ -2,9 +2,9 @@
  * What a reply holds: deltas of one part decoded and folded in memory, and the heap that is left of them. With `rope` the
  * same text as `text += delta`, for comparison.
  */
-import { MessageId, SessionId } from "../../packages/core/src/Ids.ts"
-import * as Reply from "../../packages/core/src/Reply.ts"
-import { makeDecoder } from "../../packages/core/src/v1/Events.ts"
+import { MessageId, SessionId } from "../../packages/core/src/domain/Ids.ts"
+import { makeDecoder } from "../../packages/core/src/opencode/v1/Events.ts"
+import * as Reply from "../../packages/core/src/reply/Reply.ts"
 import { flag, heapBytes, int, report, text } from "../Child.ts"
 import * as Wire from "../Wire.ts"
 

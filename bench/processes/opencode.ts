@@ -9,9 +9,9 @@ import * as Redacted from "effect/Redacted"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import * as OpencodeServer from "../../packages/platform-node/src/OpencodeServer.ts"
-import * as ScriptedModel from "../../packages/testing/src/ScriptedModel.ts"
-import { environment, opencodeConfig } from "../../packages/testing/src/ScriptedProvider.ts"
+import * as OpencodeServer from "../../packages/platform-node/src/live/OpencodeServer.ts"
+import * as ScriptedModel from "../../packages/testing/src/model/ScriptedModel.ts"
+import { environment, opencodeConfig } from "../../packages/testing/src/model/ScriptedProvider.ts"
 
 const home = await mkdtemp(join(tmpdir(), "opencode-turn-bench-"))
 const Server = Layer.unwrap(Effect.gen(function*() {

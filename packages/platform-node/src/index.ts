@@ -3,9 +3,9 @@
  *
  * @since 0.1.0
  */
-export { InvalidConfig, type Live, LiveLayer } from "./LiveLayer.ts"
-export * as OpencodeServer from "./OpencodeServer.ts"
-export * as SqliteClient from "./SqliteClient.ts"
-export * as SqlMigrations from "./SqlMigrations.ts"
-export * as SqlSessionStore from "./SqlSessionStore.ts"
-export * as TerminalGate from "./TerminalGate.ts"
+export { InvalidConfig, type Live, LiveLayer } from "./live/LiveLayer.ts"
+export * as OpencodeServer from "./live/OpencodeServer.ts"
+export * as SqliteClient from "./sql/SqliteClient.ts"
+export * as SqlMigrations from "./sql/SqlMigrations.ts"
+export * as SqlSessionStore from "./sql/SqlSessionStore.ts"
+export * as TerminalGate from "./terminal/TerminalGate.ts"

@@ -21,7 +21,7 @@ export const asksCommand = Command.make(
     json: json("Print one JSON object per request instead")
   },
   (input) =>
-    Effect.flatMap(Effect.promise(() => import("./Asks.ts")), ({ asks }) =>
+    Effect.flatMap(Effect.promise(() => import("./run/Asks.ts")), ({ asks }) =>
       asks({
         database: Option.getOrUndefined(input.database),
         conversation: Option.getOrUndefined(input.conversation),
@@ -69,7 +69,7 @@ export const answerCommand = Command.make(
     )
   },
   (input) =>
-    Effect.flatMap(Effect.promise(() => import("./Answer.ts")), ({ answer }) =>
+    Effect.flatMap(Effect.promise(() => import("./run/Answer.ts")), ({ answer }) =>
       answer({
         database: Option.getOrUndefined(input.database),
         allow: Option.getOrUndefined(input.allow),

@@ -3,7 +3,7 @@
  */
 import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
-import * as DurationText from "../internal/DurationText.ts"
+import * as DurationText from "../live/DurationText.ts"
 
 /** A server that runs. */
 export const url = Flag.String("url").pipe(

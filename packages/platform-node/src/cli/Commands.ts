@@ -13,7 +13,7 @@ import { cancelCommand, resumeCommand, watchCommand } from "./TurnCommands.ts"
 const demoCommand = Command.make(
   "demo",
   {},
-  () => Effect.flatMap(Effect.promise(() => import("./Demo.ts")), ({ demo }) => demo)
+  () => Effect.flatMap(Effect.promise(() => import("./run/Demo.ts")), ({ demo }) => demo)
 ).pipe(
   Command.withDescription(
     "Runs a turn on a real OpenCode server with a scripted model: no key, no network, nothing left behind."

@@ -91,7 +91,7 @@ export const runCommand = Command.make(
     )
   },
   (input) =>
-    Effect.flatMap(Effect.promise(() => import("./Run.ts")), ({ run }) =>
+    Effect.flatMap(Effect.promise(() => import("./run/Run.ts")), ({ run }) =>
       run({
         url: Option.getOrUndefined(input.url),
         directory: Option.getOrUndefined(input.directory),

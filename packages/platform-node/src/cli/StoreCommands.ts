@@ -28,7 +28,7 @@ export const listCommand = Command.make(
     json: json("Print one JSON object per message instead")
   },
   (input) =>
-    Effect.flatMap(Effect.promise(() => import("./List.ts")), ({ list }) =>
+    Effect.flatMap(Effect.promise(() => import("./run/List.ts")), ({ list }) =>
       list({
         database: Option.getOrUndefined(input.database),
         status: Option.getOrUndefined(input.status),
@@ -53,7 +53,7 @@ export const showCommand = Command.make(
   },
   (input) =>
     Effect.flatMap(
-      Effect.promise(() => import("./Show.ts")),
+      Effect.promise(() => import("./run/Show.ts")),
       ({ show }) =>
         show({ database: Option.getOrUndefined(input.database), json: input.json, conversation: input.conversation })
     )
@@ -74,7 +74,7 @@ export const pruneCommand = Command.make(
   },
   (input) =>
     Effect.flatMap(
-      Effect.promise(() => import("./Prune.ts")),
+      Effect.promise(() => import("./run/Prune.ts")),
       ({ prune }) =>
         prune({ database: Option.getOrUndefined(input.database), olderThan: input.olderThan, json: input.json })
     )

@@ -29,7 +29,7 @@ export const resumeCommand = Command.make(
     json: json("Print the turn.finished line of each turn instead")
   },
   (input) =>
-    Effect.flatMap(Effect.promise(() => import("./Resume.ts")), ({ resume }) =>
+    Effect.flatMap(Effect.promise(() => import("./run/Resume.ts")), ({ resume }) =>
       resume({
         url: Option.getOrUndefined(input.url),
         directory: Option.getOrUndefined(input.directory),
@@ -62,7 +62,7 @@ export const cancelCommand = Command.make(
     message
   },
   (input) =>
-    Effect.flatMap(Effect.promise(() => import("./Cancel.ts")), ({ cancel }) =>
+    Effect.flatMap(Effect.promise(() => import("./run/Cancel.ts")), ({ cancel }) =>
       cancel({
         url: Option.getOrUndefined(input.url),
         directory: Option.getOrUndefined(input.directory),
@@ -84,7 +84,7 @@ export const watchCommand = Command.make(
   { database, json: json("Print a snapshot object per change, and turn.finished last, instead"), message },
   (input) =>
     Effect.flatMap(
-      Effect.promise(() => import("./Watch.ts")),
+      Effect.promise(() => import("./run/Watch.ts")),
       ({ watch }) =>
         watch({ database: Option.getOrUndefined(input.database), json: input.json, message: input.message })
     )

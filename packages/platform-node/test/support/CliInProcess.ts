@@ -1,8 +1,8 @@
 /**
  * The command line in this process: its start costs a third of a second each time, which most tests do not need.
  */
-import { Output } from "#cli/Output"
-import { Stop } from "#cli/Stop"
+import { Stop } from "#cli/setup/Stop"
+import { Output } from "#cli/setup/Streams"
 import * as Cli from "@opencode-turn/platform-node/Cli"
 import { ConfigProvider, Effect, Layer, Logger, Stdio } from "effect"
 import type { Command } from "effect/cli"

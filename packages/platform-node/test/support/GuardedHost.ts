@@ -2,9 +2,9 @@
  * A program that starts a process with a child of its own in another session, lets a watchdog guard it, prints their ids, and
  * waits to be killed.
  */
+import { guard } from "#live/Watchdog"
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
-import { guard } from "../../src/internal/Watchdog.ts"
 
 const parent = spawn("/bin/sh", ["-c", "setsid sleep 1000 & echo $!; wait"], { stdio: ["ignore", "pipe", "ignore"] })
 

@@ -1,7 +1,7 @@
 /**
  * Turns as a person reads them: updates, results, and what both streams get.
  */
-import * as Screen from "#cli/Screen"
+import * as Screen from "#cli/view/Screen"
 import * as Artifact from "@opencode-turn/core/Artifact"
 import { AssistantMessageId, ConversationId, MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
 import type { Part, ToolPart } from "@opencode-turn/core/Part"

@@ -1,0 +1,368 @@
+/**
+ * Takes what the agent asks to the {@link HumanGate}, and the answers to the server.
+ *
+ * ```
+ *   asked ──▶ gate ──▶ answered: the reply shows it as resolved ──▶ sent until the server has it, or has closed it itself
+ *              │
+ *              └ answered elsewhere: the gate's effect is interrupted        Skip: left to somebody else
+ *                HumanTimeout: still open, and the turn is to end            an answer that does not fit: refused
+ * ```
+ *
+ * One fiber for each open request; each is taken to the gate once, and answered at most once. With the answer the turn's
+ * deadlines go on: from then on it waits for the server, not for a person.
+ *
+ * A refusal is held back while the session that asks has other requests without an answer, and stays open for as long: with the first
+ * permission that is rejected, 1.18.33 rejects every other one of the session, without the message, and an allowance that comes after
+ * it is too late. Of several refusals those with a message are sent first, because the server keeps the message of the first only.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberMap from "effect/FiberMap"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import type { Answer, Ask } from "../domain/Ask.ts"
+import { checkAnswer, InvalidAnswer } from "../domain/Ask.ts"
+import * as Contained from "../domain/Contained.ts"
+import type { AskId, MessageId, SessionId } from "../domain/Ids.ts"
+import type { HumanTimeout } from "../domain/TurnError.ts"
+import * as TurnPolicy from "../domain/TurnPolicy.ts"
+import { Client } from "../opencode/Client.ts"
+import type { AskNotFound, RequestError } from "../opencode/ClientError.ts"
+import type { Asking } from "../people/HumanGate.ts"
+import { HumanGate, start } from "../people/HumanGate.ts"
+import * as Reply from "../reply/Reply.ts"
+import type { LiveReply } from "./LiveReply.ts"
+
+/**
+ * A refusal that the gate gave, with its message for the model.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Refusal {
+  readonly ask: Ask
+  readonly reason: string | undefined
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface AnswerAsks {
+  /** Starts what was asked since, stops what is no longer open. */
+  readonly sync: Effect.Effect<void>
+  /** Fails once nobody answered in time. The request stays open: it goes with the abort of the session. */
+  readonly failed: Effect.Effect<never, HumanTimeout>
+}
+
+/**
+ * Answers what `live` shows as open, until the scope closes. `onAnswered` is called after each answer that was given here,
+ * `onRefused` for each refusal of the gate.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(
+  live: LiveReply,
+  turn: Pick<Asking, "conversationId" | "messageId">,
+  { onAnswered, onRefused }: {
+    readonly onAnswered: () => void
+    readonly onRefused?: ((refusal: Refusal) => void) | undefined
+  }
+): Effect.fn.Return<AnswerAsks, never, Client | Scope.Scope> {
+  const client = yield* Client
+  const gate = yield* HumanGate
+  const scope = yield* Effect.scope
+  const failed = yield* Deferred.make<never, HumanTimeout>()
+  /** Most turns never need it. */
+  let atGate: FiberMap.FiberMap<AskId, void> | undefined
+  /** What is open was brought in line with this. */
+  let synced = Reply.make(live.current())
+  const asked = new Set<AskId>()
+  const sessions = new Map<SessionId, Session>()
+  /** Sessions that may have all other answers, and those of which the server is being asked what else they wait for. */
+  let toCheck = new Set<SessionId>()
+  let checking: ReadonlySet<SessionId> = toCheck
+  let isChecking = false
+  const refusalHold = yield* TurnPolicy.RefusalHold
+  const posting = yield* Semaphore.make(maxPosts)
+  const askingOf = (ask: Ask): Asking => ({
+    ...turn,
+    sessionId: live.current().sessionId,
+    ...askerOf(live.current(), ask),
+    isOpen: () => Reply.isAsked(live.current(), ask.id)
+  })
+  const sessionOf = ({ sessionId }: Ask): Session => {
+    const known = sessions.get(sessionId)
+    if (known !== undefined) return known
+    const session: Session = { held: new Map(), skipped: new Set(), onTheWay: 0 }
+    sessions.set(sessionId, session)
+    return session
+  }
+
+  const send = (answers: ReadonlyArray<Held>) => {
+    for (const { ask } of answers) {
+      sessionOf(ask).onTheWay++
+      live.apply({ _tag: "AskResolved", eventId: undefined, sessionId: ask.sessionId, askId: ask.id })
+    }
+    live.flush()
+    const deliverAll = Effect.forEach(
+      answers,
+      ({ ask, given }) =>
+        deliver(client, posting, ask, given).pipe(
+          Effect.andThen(Effect.sync(() => void sessionOf(ask).onTheWay--)),
+          Effect.andThen(Effect.suspend(() => release([ask.sessionId])))
+        ),
+      { discard: true }
+    )
+    return Effect.forkIn(Effect.interruptible(deliverAll), scope, { startImmediately: true })
+      .pipe(Effect.andThen(Effect.sync(onAnswered)))
+  }
+
+  /** The refusals of a session that has all other answers; none while it waits for one. */
+  const readyOf = (sessionId: SessionId): ReadonlyArray<Held> => {
+    const session = sessions.get(sessionId)
+    if (session === undefined || session.onTheWay > 0) return []
+    const { held, skipped } = session
+    // Nearly always that is all there is to look at, however much is asked.
+    if (held.size === 0 || Reply.countAsksOf(live.current(), sessionId) > held.size + skipped.size) return []
+    const refusals = Array.from(held.values())
+    const isPatient = refusals.every(({ isPatient }) => isPatient)
+    const isWaitedFor = ({ id }: Ask) => !held.has(id) && (isPatient || !skipped.has(id))
+    return Reply.asksOf(live.current(), sessionId).some(isWaitedFor) ? [] : refusals
+  }
+
+  /**
+   * The calls of one step ask one right after the other: the server may know of a request that the stream has not told yet. It lists
+   * what all sessions ask, so it is asked once for all that are ready.
+   */
+  const unheardOf = (ready: ReadonlySet<SessionId>) => {
+    const steps = new Map<MessageId, SessionId>()
+    for (const sessionId of ready) {
+      for (const { ask } of readyOf(sessionId)) if (ask.tool !== undefined) steps.set(ask.tool.messageId, sessionId)
+    }
+    return Effect.all([client.permissions, client.questions], { concurrency: 2 }).pipe(
+      Effect.map((listed) =>
+        listed.flat().flatMap((ask) => {
+          const sessionId = ask.tool === undefined || asked.has(ask.id) ? undefined : steps.get(ask.tool.messageId)
+          return sessionId === undefined ? [] : [{ ask, sessionId }]
+        })
+      ),
+      // A server that cannot tell gets the refusal all the same.
+      Effect.orElseSucceed(() => [])
+    )
+  }
+
+  const checkAll = Effect.gen(function*() {
+    while (toCheck.size > 0) {
+      checking = toCheck
+      toCheck = new Set()
+      const unheard = yield* unheardOf(checking)
+      const ready = checking
+      checking = new Set()
+      const waiting = new Set(unheard.map(({ sessionId }) => sessionId))
+      for (const { ask, sessionId } of unheard) live.apply({ _tag: "Asked", eventId: undefined, sessionId, ask })
+      if (unheard.length > 0) {
+        live.flush()
+        onAnswered()
+      }
+      for (const sessionId of ready) {
+        const refusals = waiting.has(sessionId) ? [] : readyOf(sessionId)
+        if (refusals.length === 0) continue
+        for (const { ask } of refusals) sessionOf(ask).held.delete(ask.id)
+        yield* send([...refusals.filter(isExplained), ...refusals.filter((refusal) => !isExplained(refusal))])
+      }
+    }
+    isChecking = false
+  })
+
+  /** Sends the refusals of those sessions that have all other answers. */
+  const release = (changed: Iterable<SessionId>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      for (const id of changed) if (!checking.has(id) && readyOf(id).length > 0) toCheck.add(id)
+      if (toCheck.size === 0 || isChecking) return Effect.void
+      isChecking = true
+      return Effect.forkIn(Effect.interruptible(checkAll), scope, { startImmediately: true })
+    })
+
+  const answer = (ask: Ask) =>
+    // Between the answer and its way to the server nothing may come that would lose it.
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function*() {
+        const asking = askingOf(ask)
+        const answering = yield* start(gate, ask, asking)
+        const exit = yield* restore(Fiber.await(answering)).pipe(
+          Effect.onInterrupt(() => Effect.sync(() => answering.interruptUnsafe()))
+        )
+        const timeout = timeoutOf(exit)
+        if (timeout !== undefined) {
+          // Somebody else may have answered in this very moment.
+          if (asking.isOpen()) yield* Deferred.fail(failed, timeout)
+          return
+        }
+        const given = yield* fitting(ask, exit)
+        const { held, skipped } = sessionOf(ask)
+        const releaseOwn = release([ask.sessionId])
+        if (given._tag === "Skip") {
+          skipped.add(ask.id)
+          return yield* releaseOwn
+        }
+        const refusal = refusalOf(given)
+        if (refusal === undefined) return yield* send([{ ask, given, isPatient: true }])
+        onRefused?.({ ask, reason: refusal.message })
+        held.set(ask.id, { ask, given, isPatient: true })
+        yield* releaseOwn
+        if (!held.has(ask.id)) return
+        yield* restore(Effect.sleep(refusalHold))
+        if (!held.has(ask.id)) return
+        held.set(ask.id, { ask, given, isPatient: false })
+        yield* releaseOwn
+      })
+    )
+
+  return {
+    sync: Effect.gen(function*() {
+      const now = live.current()
+      const opened = Reply.newAsks(now, synced)
+      const closed = Reply.newAsks(synced, now)
+      synced = now
+      if (opened.length === 0 && closed.length === 0) return
+      atGate ??= yield* Scope.provide(FiberMap.make<AskId, void>(), scope)
+      for (const ask of closed) {
+        // Another client answered it, or its session has ended.
+        const { held, skipped } = sessionOf(ask)
+        held.delete(ask.id)
+        skipped.delete(ask.id)
+        yield* FiberMap.remove(atGate, ask.id)
+      }
+      for (const ask of opened) {
+        if (asked.has(ask.id)) continue
+        asked.add(ask.id)
+        yield* FiberMap.run(atGate, ask.id, answer(ask))
+      }
+      yield* release(new Set([...opened, ...closed].map(({ sessionId }) => sessionId)))
+    }),
+    failed: Deferred.await(failed)
+  }
+})
+
+/**
+ * An answer that is sent to the server.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type GivenAnswer = Exclude<Answer, { _tag: "Skip" }>
+
+/**
+ * Sends an answer once. One that is none to such a request becomes a rejection.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const sendAnswer = (
+  client: Client["Service"],
+  ask: Ask,
+  answer: GivenAnswer
+): Effect.Effect<void, RequestError | AskNotFound> => {
+  if (ask._tag === "Question") {
+    return answer._tag === "Answers" ? client.answerQuestion(ask.id, answer.answers) : client.rejectQuestion(ask.id)
+  }
+  switch (answer._tag) {
+    case "Permission":
+      return client.answerPermission(ask.id, answer.reply)
+    case "Reject":
+      return client.answerPermission(ask.id, {
+        reply: "reject",
+        ...(answer.message !== undefined && { message: answer.message })
+      })
+    case "Answers":
+      return sendAnswer(client, ask, rejection)
+  }
+}
+
+// internal
+
+/**
+ * How many answers are on their way at once: 8. More would be no faster, because a server handles them one after the other, and they
+ * would keep the requests of other turns waiting.
+ */
+const maxPosts = 8
+
+/** What a session asks that is held back, or was left to another client; how many answers the server may not have yet. */
+interface Session {
+  readonly held: Map<AskId, Held>
+  readonly skipped: Set<AskId>
+  onTheWay: number
+}
+
+/** An answer before it is sent. Without `isPatient` it waits no longer for what was left to another client. */
+interface Held {
+  readonly ask: Ask
+  readonly given: GivenAnswer
+  readonly isPatient: boolean
+}
+
+const refusalOf = (given: GivenAnswer): { readonly message?: string | undefined } | undefined =>
+  given._tag === "Reject"
+    ? given
+    : given._tag === "Permission" && given.reply.reply === "reject"
+    ? given.reply
+    : undefined
+
+const isExplained = ({ given }: Held): boolean => refusalOf(given)?.message !== undefined
+
+/** In place of an answer that there is none of, or none that fits. */
+const rejection: GivenAnswer = { _tag: "Reject", message: "The request could not be answered." }
+
+const timeoutOf = (exit: Exit.Exit<Answer, HumanTimeout>): HumanTimeout | undefined =>
+  Exit.isFailure(exit) ? exit.cause.reasons.find(Cause.isFailReason)?.error : undefined
+
+/** The gate's answer, if it is one to this request. */
+const fitting = (ask: Ask, exit: Exit.Exit<Answer, HumanTimeout>): Effect.Effect<Answer> =>
+  Effect.flatMap(exit, (answer) => {
+    const reason = checkAnswer(ask, answer)
+    return reason === undefined
+      ? Effect.succeed(answer)
+      : Effect.fail(new InvalidAnswer({ askId: ask.id, reason }))
+  }).pipe(
+    Effect.catchCause((cause) => Effect.as(Contained.report("human gate", { request: ask.id }, cause), rejection))
+  )
+
+const askerOf = (reply: Reply.Reply, ask: Ask): Pick<Asking, "openedBy" | "subagent"> => {
+  const subagent = Reply.subagentOf(reply, ask.sessionId)
+  return {
+    openedBy: subagent?.openedBy,
+    subagent: subagent && { title: subagent.title, agent: subagent.agent }
+  }
+}
+
+/** Sends the answer until the server has it. One that the server does not take becomes a rejection: the turn goes on. */
+const deliver = Effect.fnUntraced(function*(
+  client: Client["Service"],
+  posting: Semaphore.Semaphore,
+  ask: Ask,
+  answer: GivenAnswer
+) {
+  const schedule = yield* TurnPolicy.ReconnectBackoff
+  const deliverOnce = (answer: GivenAnswer) =>
+    Effect.retry(posting.withPermit(sendAnswer(client, ask, answer)), { schedule, while: (error) => error.isRetryable })
+      .pipe(
+        // Answered elsewhere, or its session was aborted.
+        Effect.catchTag("AskNotFound", () => Effect.void)
+      )
+  yield* deliverOnce(answer).pipe(
+    Effect.catch((error) =>
+      Effect.andThen(
+        Contained.report("answer", { request: ask.id }, Cause.fail(error)),
+        deliverOnce(rejection)
+      )
+    ),
+    Effect.catch((error) => Contained.report("answer", { request: ask.id }, Cause.fail(error)))
+  )
+})

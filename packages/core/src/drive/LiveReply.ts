@@ -1,0 +1,264 @@
+/**
+ * The reply of a running turn, and who watches it.
+ *
+ * **Responsibilities**: the current {@link Reply}, changed synchronously by the dispatcher of events; the updates for each
+ * watcher, batched for each read of the stream, text deltas joined; a bound on what waits for a slow watcher.
+ *
+ * **Not responsibilities**: running the watchers (`Turn`).
+ *
+ * @since 0.1.0
+ */
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type { PartId } from "../domain/Ids.ts"
+import { MessageId, SessionId } from "../domain/Ids.ts"
+import type { ToolPart } from "../domain/Part.ts"
+import type { Subagent } from "../domain/Subagent.ts"
+import type { TurnEvent } from "../domain/TurnEvent.ts"
+import * as TurnPolicy from "../domain/TurnPolicy.ts"
+import * as Usage from "../domain/Usage.ts"
+import * as Reply from "../reply/Reply.ts"
+import * as ReplyUpdate from "../reply/ReplyUpdate.ts"
+import type { Content } from "../store/StoredMessage.ts"
+
+/**
+ * **Details**
+ *
+ * Until `begin` it is the reply to no prompt; a second `begin` makes the watchers forget what they showed, and the reply one of
+ * the `earlier` ones, whose cost is the turn's as well (`addEarlier` adds one that was read back). `apply` folds an event; what
+ * changed reaches them with the next `flush`. `update` changes the reply otherwise; where a reader would see the
+ * difference, they get the whole of it at once. After `end` a watcher's queue ends once it is read.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LiveReply {
+  readonly begin: (
+    ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
+    reason?: "recreated" | "repaired" | "refused"
+  ) => void
+  readonly current: () => Reply.Reply
+  readonly earlier: () => ReadonlyArray<Reply.Reply>
+  readonly addEarlier: (reply: Reply.Reply) => void
+  readonly apply: (event: TurnEvent) => void
+  readonly flush: () => void
+  readonly update: (f: (reply: Reply.Reply) => Reply.Reply) => void
+  readonly watch: Effect.Effect<Queue.Dequeue<ReplyUpdate.ReplyUpdate, Cause.Done>>
+  readonly end: Effect.Effect<void>
+}
+
+/**
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
+  const capacity = yield* TurnPolicy.ObserverBuffer
+  const watchers: Array<Watcher> = []
+  let reply = Reply.make({ sessionId: SessionId.make(""), promptId: MessageId.make("") })
+  let batch: Array<ReplyUpdate.ReplyUpdate> = []
+  const earlier: Array<Reply.Reply> = []
+
+  const flush = () => {
+    if (batch.length === 0) return
+    for (const watcher of watchers) {
+      const { queue } = watcher
+      if (Queue.sizeUnsafe(queue) + batch.length <= capacity) {
+        for (const update of batch) offer(watcher, update)
+      } else {
+        while (Queue.takeUnsafe(queue) !== undefined) { /* one reset takes the place of all of them */ }
+        offer(watcher, { _tag: "Reset", reason: "overflow", reply })
+      }
+    }
+    batch = []
+  }
+
+  const reset = (reason: "recreated" | "repaired" | "refused" | "reconciled", next: Reply.Reply) => {
+    reply = next
+    batch.push({ _tag: "Reset", reason, reply })
+    flush()
+  }
+
+  return {
+    begin: (ids, reason = "recreated") => {
+      const isFirst = reply.sessionId === ""
+      const next = Reply.make(ids)
+      if (isFirst) {
+        reply = next
+        return
+      }
+      earlier.push(Reply.closeSubagents(reply))
+      reset(reason, next)
+    },
+    current: () => reply,
+    earlier: () => earlier,
+    addEarlier: (reply) => {
+      earlier.push(reply)
+    },
+    apply: (event) => {
+      const before = reply
+      reply = Reply.apply(before, event)
+      if (watchers.length === 0) return
+      for (const update of ReplyUpdate.fromEvent(before, reply, event)) {
+        const joined = join(batch.at(-1), update)
+        if (joined === undefined) batch.push(update)
+        else batch[batch.length - 1] = joined
+      }
+    },
+    flush,
+    update: (f) => {
+      const next = f(reply)
+      if (watchers.length === 0 || ReplyUpdate.isSameToReader(reply, next)) reply = next
+      else reset("reconciled", next)
+    },
+    watch: Effect.gen(function*() {
+      const queue = yield* Queue.unbounded<ReplyUpdate.ReplyUpdate, Cause.Done>()
+      watchers.push({ queue, newest: undefined })
+      return queue
+    }),
+    end: Effect.sync(() => {
+      flush()
+      for (const { queue } of watchers) Queue.endUnsafe(queue)
+    })
+  }
+})
+
+/**
+ * Cost and tokens of the turn so far, also of the prompts before the last one.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const usage = (self: LiveReply): Usage.TurnUsage => {
+  const all = [...self.earlier(), self.current()].map(Reply.turnUsage)
+  return {
+    total: Usage.sum(all.map(({ total }) => total)),
+    root: Usage.sum(all.map(({ root }) => root)),
+    subagents: Usage.sum(all.map(({ subagents }) => subagents))
+  }
+}
+
+/**
+ * What the subagents did so far, also those of the prompts before the last one.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const subagents = (self: LiveReply): ReadonlyArray<Subagent> =>
+  [...self.earlier(), self.current()].flatMap(Reply.subagents)
+
+/**
+ * The tool calls of the prompts before the last one that have ended. They have run or were refused, and no later answer takes that back.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const earlierTools = (self: LiveReply): ReadonlyArray<ToolPart> =>
+  self.earlier().flatMap((reply) => Reply.result(reply).tools)
+
+/**
+ * What the turn's own session said: the last answer, behind the {@link earlierTools}.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const result = (self: LiveReply): Reply.ReplyResult => {
+  const last = Reply.result(self.current())
+  const tools = earlierTools(self)
+  return tools.length === 0 ? last : { ...last, parts: [...tools, ...last.parts], tools: [...tools, ...last.tools] }
+}
+
+/**
+ * Shows what was stored of the turn before, until the server says more. What belongs to the prompts before the last one is left
+ * out: their record was read.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const restore = (self: LiveReply, stored: Required<Pick<Content, "parts" | "subagents">>): void => {
+  const earlier = self.earlier().flatMap((reply) => Reply.replies(reply))
+  const parts = stored.parts.filter(({ id }) => earlier.every((reply) => Reply.part(reply, id) === undefined))
+  const subagents = stored.subagents.filter(({ openedBy, sessionId }) =>
+    earlier.every((reply) =>
+      openedBy === undefined ? reply.sessionId !== sessionId : Reply.part(reply, openedBy) === undefined
+    )
+  )
+  if (parts.length === 0 && subagents.length === 0) return
+  self.update((reply) => Reply.restore(reply, parts, subagents))
+}
+
+/**
+ * What there is to be stored of the turn.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const content = (self: LiveReply): Required<Content> => {
+  const reply = self.current()
+  return {
+    content: Reply.text(reply),
+    isFallback: false,
+    finish: Reply.finish(reply) ?? null,
+    parts: [...earlierTools(self), ...Reply.parts(reply)],
+    usage: usage(self).total,
+    subagents: subagents(self)
+  }
+}
+
+// internal
+
+type Delta = Extract<ReplyUpdate.SessionUpdate, { readonly _tag: "TextDelta" | "ReasoningDelta" }>
+
+const isDelta = (update: ReplyUpdate.ReplyUpdate): update is Delta =>
+  update._tag === "TextDelta" || update._tag === "ReasoningDelta"
+
+/** The delta that an update is or, of a subagent, carries. A part id names one part of the whole tree. */
+const deltaIn = (update: ReplyUpdate.ReplyUpdate): Delta | undefined => {
+  const said = update._tag === "SubagentUpdate" ? update.update : update
+  return isDelta(said) ? said : undefined
+}
+
+const withDelta = (update: ReplyUpdate.ReplyUpdate, delta: Delta): ReplyUpdate.ReplyUpdate =>
+  update._tag === "SubagentUpdate" ? { ...update, update: delta } : delta
+
+/** Both as one, if they are deltas of one part. */
+const join = (
+  last: ReplyUpdate.ReplyUpdate | undefined,
+  update: ReplyUpdate.ReplyUpdate
+): ReplyUpdate.ReplyUpdate | undefined => {
+  const more = deltaIn(update)
+  const delta = last === undefined || more === undefined ? undefined : deltaIn(last)
+  return last === undefined || more === undefined || delta?.partId !== more.partId
+    ? undefined
+    : withDelta(last, { ...delta, delta: delta.delta + more.delta })
+}
+
+/** `newest` is what was offered last, if it was a delta: it may grow for as long as it waits. */
+interface Watcher {
+  readonly queue: Queue.Queue<ReplyUpdate.ReplyUpdate, Cause.Done>
+  newest: { readonly partId: PartId; delta: string } | undefined
+}
+
+/**
+ * Joins a delta to the one before it if that still waits. A watcher wakes up once for several reads: of 200 turns with 500
+ * deltas each, 100,000 updates become 15,000.
+ */
+const offer = (watcher: Watcher, update: ReplyUpdate.ReplyUpdate): void => {
+  const { newest, queue } = watcher
+  const delta = deltaIn(update)
+  if (delta === undefined) {
+    watcher.newest = undefined
+    Queue.offerUnsafe(queue, update)
+  } else if (
+    newest?.partId === delta.partId && newest.delta.length < maxJoinedLength && Queue.sizeUnsafe(queue) > 0
+  ) {
+    newest.delta += delta.delta
+  } else {
+    const own = { ...delta }
+    watcher.newest = own
+    Queue.offerUnsafe(queue, withDelta(update, own))
+  }
+}
+
+/** What waits for a watcher is bounded: so many characters, times `TurnPolicy.ObserverBuffer`. */
+const maxJoinedLength = 4096

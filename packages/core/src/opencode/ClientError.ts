@@ -1,0 +1,275 @@
+/**
+ * What can go wrong between us and an OpenCode server.
+ *
+ * No error holds a body, a header, a password or a query string. Whether a request may be sent again is the getter
+ * `isRetryable`.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import { quoted } from "../domain/FilePath.ts"
+import { AskId, MessageId, SessionId } from "../domain/Ids.ts"
+
+/**
+ * The request did not reach the server, or its answer did not reach us: refused, reset, unresolvable, cut short. Whether
+ * the server acted on it is not known.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TransportError extends Schema.TaggedError<TransportError>()("TransportError", {
+  operation: Schema.String,
+  origin: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `cannot reach OpenCode at ${this.origin} (${this.operation}): ${this.reason}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * No answer within the time limit of one request. Whether the server acted on it is not known.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RequestTimeout extends Schema.TaggedError<RequestTimeout>()("RequestTimeout", {
+  operation: Schema.String,
+  origin: Schema.String,
+  millis: Schema.Finite
+}) {
+  override get message() {
+    return `OpenCode at ${this.origin} did not answer within ${this.millis} ms (${this.operation})`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * The answer was JSON, but not of the shape that this operation has.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class DecodeError extends Schema.TaggedError<DecodeError>()("DecodeError", {
+  operation: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `OpenCode's answer cannot be read (${this.operation}): ${this.reason}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * The answer has more bytes than are read of one (64 MiB). The rest was not fetched.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class AnswerTooLarge extends Schema.TaggedError<AnswerTooLarge>()("AnswerTooLarge", {
+  operation: Schema.String,
+  maxBytes: Schema.Finite
+}) {
+  override get message() {
+    return `OpenCode's answer is larger than ${this.maxBytes / 1024 ** 2} MiB (${this.operation})`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * A status code that is not a success. `name` and `detail` are the server's words where it gave any. A redirect is one of
+ * these: it is not followed, because the password goes to the configured origin only.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StatusError extends Schema.TaggedError<StatusError>()("StatusError", {
+  operation: Schema.String,
+  status: Schema.Finite,
+  name: Schema.String,
+  detail: Schema.String
+}) {
+  override get message() {
+    // Two names that say nothing: OpenCode's own, and the one for an answer without any.
+    const name = ["UnknownError", "error", ""].includes(this.name) ? "" : ` ${this.name}`
+    const detail = this.detail === "" || this.detail === this.name ? "" : `: ${this.detail}`
+    return `OpenCode answered ${this.status}${name} (${this.operation})${detail}`
+  }
+  get isRetryable() {
+    return this.status === 429 || this.status >= 500
+  }
+}
+
+/**
+ * The server wants another password, or one at all.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Unauthorized extends Schema.TaggedError<Unauthorized>()("Unauthorized", {
+  origin: Schema.String,
+  status: Schema.Finite
+}) {
+  override get message() {
+    return `OpenCode at ${this.origin} refused the password (${this.status}): set OPENCODE_SERVER_PASSWORD to the server's`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * Something answers there, but it is not an OpenCode server of the 1.x line. `seen` says what it is.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class UnsupportedServer extends Schema.TaggedError<UnsupportedServer>()("UnsupportedServer", {
+  origin: Schema.String,
+  seen: Schema.String
+}) {
+  override get message() {
+    return `no OpenCode 1.x server at ${this.origin}: it answered with ${this.seen}. Check the URL and the server's version`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * The server has no such folder: nothing is there, or a file, or the server may not read it, or a name on its path holds a backslash,
+ * which OpenCode cannot list (1.18.33). `directory` is as it was named.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class UnknownDirectory extends Schema.TaggedError<UnknownDirectory>()("UnknownDirectory", {
+  origin: Schema.String,
+  directory: Schema.String
+}) {
+  override get message() {
+    const { directory, origin } = this
+    return directory.startsWith("/") && directory.includes("\\")
+      ? `OpenCode at ${origin} cannot work in ${quoted(directory)}: it finds no folder whose path holds a backslash`
+      : `OpenCode at ${origin} finds no folder ${quoted(directory)} that it can read`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * The server does not know the session (any more).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SessionNotFound extends Schema.TaggedError<SessionNotFound>()("SessionNotFound", {
+  sessionId: SessionId
+}) {
+  override get message() {
+    return `OpenCode does not know the session ${this.sessionId}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * The session has no such message.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class MessageNotFound extends Schema.TaggedError<MessageNotFound>()("MessageNotFound", {
+  sessionId: SessionId,
+  messageId: MessageId
+}) {
+  override get message() {
+    return `the session ${this.sessionId} has no message ${this.messageId}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * Nothing waits under this id: the request was answered already, or its session was aborted.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class AskNotFound extends Schema.TaggedError<AskNotFound>()("AskNotFound", {
+  askId: AskId
+}) {
+  override get message() {
+    return `nothing waits for an answer under ${this.askId}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * The event stream ended, or was silent for longer than heartbeats leave room for.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StreamLost extends Schema.TaggedError<StreamLost>()("StreamLost", {
+  origin: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `the event stream of ${this.origin} was lost: ${this.reason}`
+  }
+  get isRetryable() {
+    return true
+  }
+}
+
+/**
+ * What every request can fail with.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const RequestError = Schema.Union([
+  TransportError,
+  RequestTimeout,
+  DecodeError,
+  AnswerTooLarge,
+  StatusError,
+  Unauthorized,
+  UnsupportedServer
+])
+/**
+ * @category errors
+ * @since 0.1.0
+ */
+export type RequestError = typeof RequestError.Type
+
+/**
+ * What the event stream can fail with.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type EventsError = RequestError | StreamLost
+
+/**
+ * Any failure of the {@link Client}.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type ClientError = EventsError | UnknownDirectory | SessionNotFound | MessageNotFound | AskNotFound

@@ -1,0 +1,820 @@
+/**
+ * The JSON of OpenCode 1.x and its translation to the domain.
+ *
+ * The shapes are those of `GET /doc` and of the events of opencode 1.18.33. They name only what the domain needs, so that a
+ * field more does no harm. A field that is absent, `null` or of another shape costs itself alone (`Lenient`), and the
+ * translation puts the domain's default in its place. Required is only that without which nothing can be done with the
+ * whole: the id of a session or a request, the text of a text.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import type { PermissionAsk, QuestionAsk } from "../../domain/Ask.ts"
+import {
+  AskId as AnyRequestId,
+  maxIdLength,
+  MessageId as AnyMessageId,
+  PartId as AnyPartId,
+  SessionId as AnySessionId
+} from "../../domain/Ids.ts"
+import type { Message, Session, SessionStatus, StoredInfo, UnreadPart } from "../../domain/Message.ts"
+import type { FileDiff, Todo, WirePart } from "../../domain/Part.ts"
+import type { ModelRef, Prompt } from "../../domain/Prompt.ts"
+import type { UpstreamFailure } from "../../domain/UpstreamFailure.ts"
+import * as Upstream from "../../domain/UpstreamFailure.ts"
+import * as Usage from "../../domain/Usage.ts"
+import type { Agent, MessagePage, UnreadMessage } from "../Dialect.ts"
+import { each, eachOr, isTooDeep, Json, maybe } from "./Lenient.ts"
+import { changedFiles } from "./ToolFiles.ts"
+
+/**
+ * An id of the server's is kept in the store and becomes a piece of a path. So one that is longer than {@link maxIdLength}, or that
+ * holds blanks, control characters, lone surrogates or what means something in a path, is no id. The server checks the first letters
+ * itself (1.18.33).
+ */
+const isId = (first: string) =>
+  Schema.isPattern(new RegExp(`^(?:${first})[^\\p{C}\\s/\\\\?#%]{0,${maxIdLength - 3}}$`, "u"), {
+    expected: "an id"
+  })
+
+/**
+ * The id of a message.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const MessageId = AnyMessageId.check(isId("msg"))
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const SessionId = AnySessionId.check(isId("ses"))
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const PartId = AnyPartId.check(isId("prt"))
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const AskId = AnyRequestId.check(isId("per|que"))
+
+/** A model's provider names its calls, so that any text will do; a longer one could not be kept for each part. */
+const CallId = Schema.String.check(Schema.isMaxLength(maxIdLength))
+
+type MessageId = AnyMessageId
+type SessionId = AnySessionId
+type PartId = AnyPartId
+
+const WireTokens = Schema.Struct({
+  input: maybe(Schema.Finite),
+  output: maybe(Schema.Finite),
+  reasoning: maybe(Schema.Finite),
+  cache: maybe(Schema.Struct({ read: maybe(Schema.Finite), write: maybe(Schema.Finite) }))
+})
+
+const WireFailure = Schema.Struct({
+  name: maybe(Schema.String),
+  message: maybe(Schema.String),
+  data: maybe(Schema.Struct({
+    message: maybe(Schema.String),
+    statusCode: maybe(Schema.Finite),
+    isRetryable: maybe(Schema.Boolean),
+    metadata: maybe(Schema.Struct({ url: maybe(Schema.String) }))
+  }))
+})
+
+const sessionFields = {
+  parentID: maybe(SessionId),
+  title: maybe(Schema.String),
+  agent: maybe(Schema.String),
+  directory: maybe(Schema.String),
+  cost: maybe(Schema.Finite),
+  tokens: maybe(WireTokens),
+  time: maybe(Schema.Struct({ created: maybe(Schema.Finite), updated: maybe(Schema.Finite) }))
+}
+
+/**
+ * The folder of a request, absolute and without links.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WirePaths = Schema.Struct({ directory: Schema.String })
+
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireSession = Schema.Struct({ id: SessionId, ...sessionFields })
+
+/**
+ * A session that was asked for by its id.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireKnownSession = Schema.Struct({ id: maybe(SessionId), ...sessionFields })
+
+/**
+ * **Details**
+ *
+ * No field is required, so that a message is never lost with one of them. What the message is without it, `toInfo` says.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireInfo = Schema.Struct({
+  role: maybe(Schema.String),
+  id: maybe(MessageId),
+  sessionID: maybe(SessionId),
+  parentID: maybe(MessageId),
+  time: maybe(Schema.Struct({ created: maybe(Schema.Finite), completed: Schema.optionalKey(Schema.Unknown) })),
+  finish: maybe(Schema.String),
+  error: Schema.optionalKey(Schema.Unknown),
+  cost: maybe(Schema.Finite),
+  tokens: maybe(WireTokens),
+  summary: maybe(Schema.Boolean),
+  mode: maybe(Schema.String),
+  structured: Schema.optionalKey(Schema.Unknown),
+  path: maybe(Schema.Struct({ cwd: maybe(Schema.String), root: maybe(Schema.String) }))
+})
+type WireInfo = typeof WireInfo.Type
+
+const WirePartIds = Schema.Struct({
+  id: maybe(PartId),
+  messageID: maybe(MessageId),
+  sessionID: maybe(SessionId),
+  type: maybe(Schema.String)
+})
+
+const WireText = Schema.Struct({
+  text: Schema.String,
+  synthetic: maybe(Schema.Boolean),
+  metadata: maybe(Json),
+  time: maybe(Schema.Struct({ end: Schema.optionalKey(Schema.Unknown) }))
+})
+
+const WireToolState = Schema.Struct({
+  status: maybe(Schema.Literals(["pending", "running", "completed", "error"])),
+  input: maybe(Json),
+  title: maybe(Schema.String),
+  output: maybe(Schema.String),
+  error: maybe(Schema.String),
+  metadata: maybe(Json),
+  time: maybe(Schema.Struct({ start: maybe(Schema.Finite), end: maybe(Schema.Finite) }))
+})
+
+const WireTool = Schema.Struct({
+  callID: maybe(CallId),
+  tool: maybe(Schema.String),
+  state: maybe(WireToolState)
+})
+
+const WireFile = Schema.Struct({ mime: maybe(Schema.String), url: Schema.String, filename: maybe(Schema.String) })
+
+const WireStepFinish = Schema.Struct({
+  reason: maybe(Schema.String),
+  cost: maybe(Schema.Finite),
+  tokens: maybe(WireTokens)
+})
+
+const WirePatch = Schema.Struct({ files: maybe(each(Schema.String)) })
+
+const WireCompaction = Schema.Struct({ auto: maybe(Schema.Boolean) })
+
+const WireMessage = Schema.Struct({ info: maybe(WireInfo), parts: maybe(Schema.Array(Schema.Unknown)) })
+
+const AskTool = Schema.Struct({ messageID: MessageId, callID: CallId })
+
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WirePermission = Schema.Struct({
+  id: AskId,
+  sessionID: SessionId,
+  permission: maybe(Schema.String),
+  patterns: maybe(Schema.Array(Schema.String)),
+  always: maybe(each(Schema.String)),
+  metadata: maybe(Json),
+  tool: maybe(AskTool)
+})
+
+const WireQuestionItem = Schema.Struct({
+  question: maybe(Schema.String),
+  header: maybe(Schema.String),
+  options: maybe(each(Schema.Struct({ label: Schema.String, description: maybe(Schema.String) }))),
+  multiple: maybe(Schema.Boolean),
+  custom: maybe(Schema.Boolean)
+})
+
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireQuestion = Schema.Struct({
+  id: AskId,
+  sessionID: SessionId,
+  // The answers go by place, so an odd question keeps its own.
+  questions: maybe(eachOr(WireQuestionItem, {})),
+  tool: maybe(AskTool)
+})
+
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireTodo = Schema.Struct({
+  content: Schema.String,
+  status: maybe(Schema.String),
+  priority: maybe(Schema.String)
+})
+
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireAgent = Schema.Struct({ name: Schema.String, hidden: maybe(Schema.Boolean) })
+
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireDiff = Schema.Struct({
+  file: Schema.String,
+  additions: maybe(Schema.Finite),
+  deletions: maybe(Schema.Finite),
+  status: maybe(Schema.String)
+})
+
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireStatus = Schema.Struct({
+  type: Schema.String,
+  attempt: maybe(Schema.Finite),
+  message: maybe(Schema.String),
+  next: maybe(Schema.Finite)
+})
+
+/**
+ * The status of each session in the list of those that are not idle: an odd one is work.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireStatuses = Schema.Record(
+  SessionId,
+  WireStatus.pipe(Schema.catchDecoding(() => Effect.succeedSome({ type: "busy" })))
+)
+
+/**
+ * A session.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toSession = (wire: typeof WireSession.Type): Session => ({
+  id: wire.id,
+  parentId: wire.parentID,
+  title: wire.title ?? "",
+  agent: wire.agent,
+  directory: decodeDirectory(wire.directory ?? ""),
+  createdMillis: wire.time?.created ?? 0,
+  updatedMillis: wire.time?.updated ?? wire.time?.created ?? 0,
+  usage: toUsage(wire.cost, wire.tokens)
+})
+
+/**
+ * The folder that the server works in for a directory that it stored, or was told: it decodes both (1.18.33). What cannot be decoded
+ * stays as it is.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const decodeDirectory = (directory: string): string =>
+  Result.getOrElse(Result.try(() => decodeURIComponent(directory)), () => directory)
+
+/**
+ * What a session is doing; whatever is neither idle nor a retry is work.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toStatus = ({ attempt, message, next, type }: typeof WireStatus.Type): SessionStatus =>
+  type === "retry"
+    ? { type, attempt: attempt ?? 1, message: Upstream.reasonOf(message ?? ""), nextMillis: next ?? 0 }
+    : { type: type === "idle" ? "idle" : "busy" }
+
+/**
+ * An upstream error, without its headers and bodies, and its URL without a query. Anything that stands where an error is
+ * expected is one.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toFailure = (wire: unknown): UpstreamFailure => {
+  const { data, message, name = "UnknownError" }: typeof WireFailure.Type = Option.getOrElse(
+    decodeFailure(wire),
+    () => (typeof wire === "string" ? { message: wire } : {})
+  )
+  return {
+    name,
+    message: Upstream.reasonOf(data?.message ?? message ?? "") || name,
+    ...(data?.statusCode !== undefined && { statusCode: data.statusCode }),
+    isRetryable: data?.isRetryable ?? false,
+    ...(data?.metadata?.url !== undefined && { url: withoutQuery(data.metadata.url) })
+  }
+}
+
+/**
+ * What is known of a message from elsewhere: from the request that asked for it, or from the event around it. `partId` stands in
+ * for the id of a part, where that does not matter.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Within {
+  readonly sessionId?: SessionId | undefined
+  readonly messageId?: MessageId | undefined
+  readonly partId?: PartId | undefined
+}
+
+/**
+ * A message's info; none for one whose id cannot be read. `parts` tell whether a user message is one with which OpenCode goes on
+ * by itself, and why a step ended whose info does not say so.
+ *
+ * **Details**
+ *
+ * Without a role, a message that has a parent is an answer. An answer whose parent cannot be read is opaque: whose it is cannot be
+ * told, so it is nobody's. `completed` is written at the end of a message and not before (1.18.33), so whatever stands there marks
+ * the end.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toInfo = (
+  wire: WireInfo,
+  parts: ReadonlyArray<WirePart> = [],
+  within: Within = {},
+  isContinued = false
+): Option.Option<StoredInfo> => {
+  const id = wire.id ?? within.messageId ?? parts[0]?.messageId
+  const sessionId = wire.sessionID ?? within.sessionId
+  if (id === undefined || sessionId === undefined) return Option.none()
+  const completed = wire.time?.completed ?? undefined
+  const known = typeof completed === "number" ? completed : undefined
+  const createdMillis = wire.time?.created ?? known ?? 0
+  const base = { id, sessionId, createdMillis }
+  const { parentID: parentId, role } = wire
+  if (role === "user") return Option.some({ role, ...base, isContinuation: isContinued })
+  if (parentId === undefined) {
+    return Option.some({ role: "opaque", ...base, field: role === "assistant" ? "info.parentID" : "info.role" })
+  }
+  const error = wire.error ?? undefined
+  return Option.some({
+    role: "assistant",
+    ...base,
+    parentId,
+    completedMillis: completed === undefined ? undefined : known ?? createdMillis,
+    finish: wire.finish ?? finishOf(parts),
+    error: error === undefined ? undefined : toFailure(error),
+    usage: toUsage(wire.cost, wire.tokens),
+    isSummary: wire.summary ?? wire.mode === "compaction",
+    structured: wire.structured ?? undefined,
+    directory: wire.path?.cwd,
+    worktree: wire.path?.root
+  })
+}
+
+/**
+ * A stored message, read part by part; none for one that is not an object or whose id cannot be read.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toMessage = (wire: unknown, within: Within = {}): Option.Option<Message> =>
+  Option.flatMap(decodeMessage(wire), ({ info: wireInfo = {}, parts: wireParts }) => {
+    const around = {
+      sessionId: wireInfo.sessionID ?? within.sessionId,
+      messageId: wireInfo.id ?? within.messageId,
+      // The parts of a user only tell what kind of message it is.
+      partId: wireInfo.role === "user" ? AnyPartId.make("") : undefined
+    }
+    const parts: Array<WirePart> = []
+    const unread: Array<UnreadPart> = []
+    let isContinued = false
+    for (const [index, part] of (wireParts ?? []).entries()) {
+      const read = readPart(part, around)
+      const at = parts.length
+      if (read._tag === "Unread") {
+        unread.push({ at, field: `parts.${index}${read.field}`, id: read.id, isText: read.isText, part: read.part })
+      } else if (read._tag === "Part") {
+        isContinued ||= isContinuation(read.part)
+        Option.map(fromAnyPart(read.part), (part) => parts.push(part))
+      }
+    }
+    if (wireParts === undefined) unread.push(unreadList)
+    const altered = [
+      ...(isClamped(wireInfo) ? ["info.cost or info.tokens"] : []),
+      ...(wireParts ?? []).flatMap((part, index) => (isCut(part) ? [`parts.${index}.state`] : []))
+    ]
+    return Option.map(
+      toInfo(wireInfo, parts, around, isContinued),
+      (info) => ({
+        info,
+        parts: info.role === "user" ? [] : parts,
+        ...(unread.length > 0 && { unread }),
+        ...(altered.length > 0 && { altered })
+      })
+    )
+  })
+
+/**
+ * The messages of a session, each read by itself.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toMessages = (
+  wire: ReadonlyArray<unknown>,
+  sessionId: SessionId
+): Pick<MessagePage, "messages" | "unread"> => {
+  const messages: Array<Message> = []
+  const unread: Array<UnreadMessage> = []
+  for (const entry of wire) {
+    const message = toMessage(entry, { sessionId })
+    if (Option.isSome(message)) messages.push(message.value)
+    else unread.push({ field: "info.id", after: messages.at(-1)?.info.id, createdMillis: createdOf(entry) })
+  }
+  return { messages, ...(unread.length > 0 && { unread }) }
+}
+
+/**
+ * A part as it was sent, with its ids.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AnyPart =
+  & { readonly id: PartId; readonly messageID: MessageId; readonly sessionID: SessionId | undefined }
+  & PartBody
+
+/**
+ * What a part says besides its ids.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type PartBody =
+  | ({ readonly type: "text" | "reasoning" } & typeof WireText.Type)
+  | ({ readonly type: "tool" } & typeof WireTool.Type)
+  | ({ readonly type: "file" } & typeof WireFile.Type)
+  | ({ readonly type: "step-finish" } & typeof WireStepFinish.Type)
+  | ({ readonly type: "patch" } & typeof WirePatch.Type)
+  | ({ readonly type: "compaction" } & typeof WireCompaction.Type)
+
+/**
+ * Reads a part; none for a part of an unknown type, and for one that cannot be read.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const decodePart = (part: unknown, within?: Within): Option.Option<AnyPart> => {
+  const read = readPart(part, within)
+  return read._tag === "Part" ? Option.some(read.part) : Option.none()
+}
+
+/**
+ * Whether a part makes its user message one that OpenCode wrote to go on with the turn: the order to sum up, or the order
+ * to continue after it (1.18.33). An order to sum up that a person gave (`auto: false`) is a prompt of its own.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isContinuation = (part: AnyPart): boolean =>
+  (part.type === "compaction" && part.auto !== false) ||
+  (part.type === "text" && part.synthetic === true && part.metadata?.["compaction_continue"] === true)
+
+/**
+ * A part of the domain; none for what the domain does not know.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toPart = (wire: unknown, within?: Within): Option.Option<WirePart> =>
+  Option.flatMap(decodePart(wire, within), fromAnyPart)
+
+/**
+ * @category translations
+ * @since 0.1.0
+ */
+export const fromAnyPart = (wire: AnyPart): Option.Option<WirePart> => {
+  const ids = { id: wire.id, messageId: wire.messageID }
+  switch (wire.type) {
+    case "text":
+    case "reasoning":
+      return Option.some({ ...ids, type: wire.type, text: wire.text, isComplete: isPresent(wire.time?.end) })
+    case "tool": {
+      const { error, input, metadata, output, time, title } = wire.state ?? {}
+      const tool = wire.tool ?? "unknown"
+      const status = wire.state?.status ??
+        (output !== undefined ? "completed" : error !== undefined ? "error" : "pending")
+      const subagent = tool === "task" ? metadata?.["sessionId"] : undefined
+      const files = changedFiles(tool, { ...wire.state, status })
+      const feedback = error === undefined ? undefined : refusalWithFeedback.exec(error)?.[1]
+      return Option.some({
+        ...ids,
+        type: "tool",
+        callId: wire.callID ?? wire.id,
+        tool: firstName(tool, input),
+        status,
+        input: input ?? {},
+        ...(title !== undefined && { title }),
+        ...(output !== undefined && { output }),
+        ...(error !== undefined && { error }),
+        ...(error !== undefined && refusal.test(error) && { isRefused: true }),
+        ...(feedback !== undefined && { refusal: feedback }),
+        ...(metadata !== undefined && { metadata }),
+        ...(isSessionId(subagent) && { subagent }),
+        ...(files !== undefined && { files }),
+        ...(time?.start !== undefined && { startedMillis: time.start }),
+        ...(time?.end !== undefined && { endedMillis: time.end })
+      })
+    }
+    case "file":
+      return Option.some({
+        ...ids,
+        type: "file",
+        mediaType: wire.mime ?? "application/octet-stream",
+        url: wire.url,
+        ...(wire.filename !== undefined && { filename: wire.filename })
+      })
+    case "step-finish":
+      return Option.some({
+        ...ids,
+        type: "step-finish",
+        reason: wire.reason ?? unknownReason,
+        ...toUsage(wire.cost, wire.tokens)
+      })
+    case "patch":
+      return Option.some({ ...ids, type: "patch", files: wire.files ?? [] })
+    case "compaction":
+      return Option.none()
+  }
+}
+
+/**
+ * **Details**
+ *
+ * Where one pattern cannot be read there are none, so that no rule allows what nobody can see: it is asked.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toPermission = (wire: typeof WirePermission.Type): PermissionAsk => ({
+  _tag: "Permission",
+  id: wire.id,
+  sessionId: wire.sessionID,
+  permission: wire.permission ?? "unknown",
+  patterns: wire.patterns ?? [],
+  always: wire.always ?? [],
+  metadata: wire.metadata ?? {},
+  ...(wire.tool !== undefined && { tool: { messageId: wire.tool.messageID, callId: wire.tool.callID } })
+})
+
+/**
+ * @category translations
+ * @since 0.1.0
+ */
+export const toQuestion = (wire: typeof WireQuestion.Type): QuestionAsk => ({
+  _tag: "Question",
+  id: wire.id,
+  sessionId: wire.sessionID,
+  questions: (wire.questions ?? []).map((question) => ({
+    question: question.question ?? question.header ?? "",
+    header: question.header ?? "",
+    options: (question.options ?? []).map(({ description, label }) => ({ label, description: description ?? "" })),
+    multiple: question.multiple ?? false,
+    // Free text is allowed unless the model says otherwise (1.18.33).
+    custom: question.custom ?? true
+  })),
+  ...(wire.tool !== undefined && { tool: { messageId: wire.tool.messageID, callId: wire.tool.callID } })
+})
+
+/**
+ * A to-do item, its status in one spelling.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toTodo = (wire: typeof WireTodo.Type): Todo => ({
+  content: wire.content,
+  status: todoStatuses.get(wire.status?.toLowerCase().replaceAll(/[-\s]/g, "_") ?? "") ?? "pending",
+  ...(wire.priority !== undefined && { priority: wire.priority })
+})
+
+/**
+ * An agent. `hidden` is `null` for agents of the configuration (1.18.33).
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toAgent = (wire: typeof WireAgent.Type): Agent => ({
+  name: wire.name,
+  isHidden: wire.hidden ?? false
+})
+
+/**
+ * A file of a diff.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toDiff = ({ additions, deletions, file, status }: typeof WireDiff.Type): FileDiff => ({
+  path: file,
+  change: status === "added" || status === "deleted" || status === "modified" ? status : "unknown",
+  additions: additions ?? 0,
+  deletions: deletions ?? 0
+})
+
+/**
+ * The body of a prompt.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const fromPrompt = (prompt: Prompt): Record<string, unknown> => ({
+  ...(prompt.ids !== undefined && { messageID: prompt.ids.promptId }),
+  parts: prompt.parts.map((part, index) => {
+    const id = prompt.ids?.partIds[index]
+    const identity = id === undefined ? {} : { id }
+    switch (part.type) {
+      case "text":
+        return { ...identity, type: "text", text: part.text }
+      case "file":
+        return {
+          ...identity,
+          type: "file",
+          mime: part.mediaType,
+          url: part.url,
+          ...(part.filename !== undefined && { filename: part.filename })
+        }
+      case "agent":
+        return { ...identity, type: "agent", name: part.name }
+      case "subtask":
+        return {
+          ...identity,
+          type: "subtask",
+          description: part.description,
+          prompt: part.prompt,
+          agent: part.agent,
+          ...fromModel(part.model)
+        }
+    }
+  }),
+  ...fromModel(prompt.model),
+  ...(prompt.agent !== undefined && { agent: prompt.agent }),
+  ...(prompt.variant !== undefined && { variant: prompt.variant }),
+  ...(prompt.system !== undefined && { system: prompt.system }),
+  ...(prompt.format !== undefined && { format: prompt.format })
+})
+
+// internal
+
+const fromModel = (model: ModelRef | undefined) =>
+  model === undefined ? {} : { model: { providerID: model.providerId, modelID: model.modelId } }
+
+/** The two texts of 1.18.33 for a refusal that stops the agent. What a rule of the server denies reads otherwise, and stops nothing. */
+const refusal = /^The user (?:rejected permission to use this specific tool call\.|dismissed this question)$/
+
+/** The text of 1.18.33 for a refusal with a message: the model is told, and goes on where nothing else of the step was refused. */
+const refusalWithFeedback =
+  /^The user rejected permission to use this specific tool call with the following feedback: ([\s\S]*)$/
+
+/** OpenCode renames a call that it cannot run to `invalid` and keeps the model's name for it in the input (1.18.33). */
+const firstName = (tool: string, input: Readonly<Record<string, unknown>> | undefined): string => {
+  const called = input?.["tool"]
+  return tool === "invalid" && typeof called === "string" ? called : tool
+}
+
+const todoStatuses = new Map<string, Todo["status"]>([
+  ["pending", "pending"],
+  ["todo", "pending"],
+  ["in_progress", "in_progress"],
+  ["inprogress", "in_progress"],
+  ["completed", "completed"],
+  ["done", "completed"],
+  ["cancelled", "cancelled"],
+  ["canceled", "cancelled"]
+])
+
+const toUsage = (cost = 0, tokens: typeof WireTokens.Type = {}): Usage.Usage => ({
+  cost: Usage.amount(cost),
+  tokens: {
+    input: Usage.amount(tokens.input ?? 0),
+    output: Usage.amount(tokens.output ?? 0),
+    reasoning: Usage.amount(tokens.reasoning ?? 0),
+    cacheRead: Usage.amount(tokens.cache?.read ?? 0),
+    cacheWrite: Usage.amount(tokens.cache?.write ?? 0)
+  }
+})
+
+const isClamped = ({ cost = 0, tokens: { cache, input, output, reasoning } = {} }: WireInfo): boolean =>
+  [cost, input, output, reasoning, cache?.read, cache?.write].some((value = 0) => Usage.amount(value) !== value)
+
+const isCut = (part: unknown): boolean =>
+  Predicate.hasProperty(part, "state") && Predicate.isObject(part.state) &&
+  Object.values(part.state).some((value) => Predicate.isObject(value) && isTooDeep(value))
+
+const isSessionId = Schema.is(SessionId)
+const decodeFailure = Schema.decodeUnknownOption(WireFailure)
+const decodeMessage = Schema.decodeUnknownOption(WireMessage)
+const decodeIds = Schema.decodeUnknownOption(WirePartIds)
+
+const decodeText = Schema.decodeUnknownOption(WireText)
+const decodeTool = Schema.decodeUnknownOption(WireTool)
+const decodeFile = Schema.decodeUnknownOption(WireFile)
+const decodeStepFinish = Schema.decodeUnknownOption(WireStepFinish)
+const decodePatch = Schema.decodeUnknownOption(WirePatch)
+const decodeCompaction = Schema.decodeUnknownOption(WireCompaction)
+const decodeTime = Schema.decodeUnknownOption(
+  Schema.Struct({ info: Schema.Struct({ time: Schema.Struct({ created: Schema.Finite }) }) })
+)
+
+/** A part, a part of a type that the domain does not know, or one that cannot be read; `field` is the reason for that. */
+type ReadPart =
+  | { readonly _tag: "Part"; readonly part: AnyPart }
+  | { readonly _tag: "Unknown" }
+  | ({ readonly _tag: "Unread" } & Omit<UnreadPart, "at">)
+
+/** Where the message around the part is known, its ids count, and those in the part do not. */
+const readPart = (wire: unknown, within: Within = {}): ReadPart => {
+  const ids: typeof WirePartIds.Type = Option.getOrElse(decodeIds(wire), () => ({}))
+  const { id = within.partId, type } = ids
+  const hasText = Predicate.hasProperty(wire, "text")
+  const unread = (field: string, isText: boolean, part?: WirePart): ReadPart => ({
+    _tag: "Unread",
+    field,
+    id,
+    isText,
+    part
+  })
+  // Of a part that has nothing odd but its type, the other fields tell that it is no text.
+  if (type === undefined) return unread(".type", hasText || ids.id === undefined)
+  const body = readBody(type, wire)
+  // A later server may know more types. Only one with a text can be a text whose type is odd.
+  if (body === undefined) return hasText ? unread(".type", false) : { _tag: "Unknown" }
+  if (Option.isNone(body)) return unread(type === "file" ? ".url" : ".text", type === "text")
+  const messageID = within.messageId ?? ids.messageID
+  const sessionID = within.sessionId ?? ids.sessionID
+  if (messageID === undefined) return unread(".messageID", type === "text")
+  if (id !== undefined) return { _tag: "Part", part: { ...body.value, id, messageID, sessionID } }
+  const nameless = fromAnyPart({ ...body.value, id: AnyPartId.make(""), messageID, sessionID })
+  return unread(".id", type === "text", Option.getOrUndefined(nameless))
+}
+
+/** What a part says besides its ids; `undefined` for one of an unknown type. */
+const readBody = (type: string, wire: unknown): Option.Option<PartBody> | undefined => {
+  switch (type) {
+    case "text":
+    case "reasoning":
+      return Option.map(decodeText(wire), (body) => ({ type, ...body }))
+    case "tool":
+      return Option.map(decodeTool(wire), (body) => ({ type, ...body }))
+    case "file":
+      return Option.map(decodeFile(wire), (body) => ({ type, ...body }))
+    case "step-finish":
+      return Option.map(decodeStepFinish(wire), (body) => ({ type, ...body }))
+    case "patch":
+      return Option.map(decodePatch(wire), (body) => ({ type, ...body }))
+    case "compaction":
+      return Option.map(decodeCompaction(wire), (body) => ({ type, ...body }))
+    default:
+      return undefined
+  }
+}
+
+/** The reason of a step that does not say why it ended: the word that OpenCode has for it. */
+const unknownReason = "unknown"
+
+const finishOf = (parts: ReadonlyArray<WirePart>): string | undefined => {
+  const reason = parts.findLast((part) => part.type === "step-finish")?.reason
+  return reason === unknownReason ? undefined : reason
+}
+
+const createdOf = (wire: unknown): number | undefined =>
+  Option.getOrUndefined(Option.map(decodeTime(wire), ({ info }) => info.time.created))
+
+const unreadList = { at: 0, field: "parts", id: undefined, isText: true, part: undefined, isList: true }
+
+const isPresent = (value: unknown): boolean => value !== undefined && value !== null
+
+const withoutQuery = (url: string): string => url.split(/[?#]/, 1)[0] ?? ""

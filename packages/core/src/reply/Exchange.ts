@@ -1,0 +1,242 @@
+/**
+ * The exchange of a turn: the stored messages that are its prompt and the answer to it.
+ *
+ * An assistant message belongs to the turn if its `parentId` is the prompt's id, or that of a user message with which
+ * OpenCode itself went on after the context had overflowed. Texts are never compared; of those messages only the prompt posted
+ * anew is told by its place.
+ *
+ * @since 0.1.0
+ */
+import type { MessageId, SessionId } from "../domain/Ids.ts"
+import type { AssistantMessage, Message } from "../domain/Message.ts"
+import { isLast } from "../domain/Message.ts"
+import type { WirePart } from "../domain/Part.ts"
+import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
+import * as Usage from "../domain/Usage.ts"
+import type { UnreadMessage } from "../opencode/Dialect.ts"
+import * as Reply from "./Reply.ts"
+import { followingOf } from "./ReplyMessages.ts"
+
+/**
+ * One assistant message of the answer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Step {
+  readonly info: AssistantMessage
+  readonly parts: ReadonlyArray<WirePart>
+}
+
+/**
+ * `isAccepted`: the server has the prompt, or an answer to it, which proves one that cannot be read. `isCurrent`: no other prompt
+ * follows it. `steps` are in the order of the server; `messages` are the prompt, the steps and the continuations between them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Exchange {
+  readonly sessionId: SessionId
+  readonly promptId: MessageId
+  readonly isAccepted: boolean
+  readonly isCurrent: boolean
+  readonly messages: ReadonlyArray<Message>
+  readonly steps: ReadonlyArray<Step>
+  readonly unread: UnreadFields
+}
+
+/**
+ * The fields that nobody could read, behind the prompt.
+ *
+ * **Details**
+ *
+ * `lost`: without them the text of the answer is not whole. `hidden`: of messages that may be steps of the answer, behind all
+ * those that are known to be. `other`: of further parts of the steps.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface UnreadFields {
+  readonly lost: ReadonlyArray<string>
+  readonly hidden: ReadonlyArray<string>
+  readonly other: ReadonlyArray<string>
+}
+
+/**
+ * Picks the turn's messages, oldest first; one of another session is none, whatever it says it answers. `unread` are the messages without a readable id.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromMessages = (
+  ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
+  messages: ReadonlyArray<Message>,
+  unread: ReadonlyArray<UnreadMessage> = []
+): Exchange => {
+  const inSession = messages.filter(({ info }) => info.sessionId === ids.sessionId)
+  const { continuations, isAccepted, isCurrent } = followingOf(ids.promptId, inSession)
+  const answered = new Set([ids.promptId, ...continuations])
+  const own = inSession.filter(({ info }) => answered.has(info.role === "assistant" ? info.parentId : info.id))
+  const steps = own.flatMap(({ info, parts }) => (info.role === "assistant" ? [{ info, parts }] : []))
+  return {
+    ...ids,
+    isAccepted,
+    isCurrent,
+    messages: own,
+    steps,
+    unread: unreadFields(ids.promptId, steps.at(-1)?.info.id, inSession, own, unread)
+  }
+}
+
+/**
+ * The step that decides: the newest one that is not a summary.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const lastStep = (self: Exchange): Step | undefined => self.steps.findLast(({ info }) => !info.isSummary)
+
+/**
+ * Whether the answer has ended: its last message failed, or completed for a reason that no further step follows.
+ *
+ * **Gotchas**
+ *
+ * - A step without `completedMillis` may be running, or may be what a killed server left behind: only the status of the
+ *   session tells these apart.
+ * - The step in which the context overflows completes without `finish` and without an error, and the turn goes on (1.18.33).
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isFinal = (self: Exchange): boolean => {
+  const last = self.messages.at(-1)
+  if (last?.info.role !== "assistant") return false
+  const { error, finish, structured } = last.info
+  if (error !== undefined) return true
+  // Some providers say `stop` where tools are called: the model is called again all the same (1.18.33).
+  const goesOn = finish === "stop" && structured === undefined && last.parts.some(({ type }) => type === "tool")
+  return !goesOn && isLast(last.info)
+}
+
+/**
+ * Whether nothing more is to come from a session that is idle: the answer has ended, was refused, or has an end although its time
+ * cannot be read.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isFinalWhenIdle = (self: Exchange): boolean => {
+  if (isFinal(self) || isRefused(self)) return true
+  const last = self.messages.at(-1)?.info
+  return last?.role === "assistant" && last.finish !== undefined &&
+    isFinal({ ...self, messages: self.messages.map(ended) })
+}
+
+/**
+ * Whether the last step ended with a tool call that a person refused without a message, or with a question that was dismissed: no
+ * further step follows then, although its `finish` is `tool-calls` and it has no error (1.18.33).
+ *
+ * **Gotchas**
+ *
+ * - Of several permissions that a session asks for, the first that is rejected takes the others with it, without its message: the
+ *   agent is stopped then, also where the first came with one. Questions stay open (1.18.33).
+ * - A step that also gave the structured value has its answer: it is none that a refusal stopped.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isRefused = (self: Exchange): boolean => {
+  const last = lastStep(self)
+  return last?.info.completedMillis !== undefined && last.info.structured === undefined &&
+    last.parts.some((part) => part.type === "tool" && part.isRefused === true)
+}
+
+/**
+ * The error that ended the answer, also that of a summary without which it could not go on.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const failure = (self: Exchange): UpstreamFailure | undefined => self.steps.at(-1)?.info.error
+
+/**
+ * Why the last step ended: `stop`, `tool-calls`, `length`, …
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const finish = (self: Exchange): string | undefined => lastStep(self)?.info.finish
+
+/**
+ * Cost and tokens over all steps, from the messages themselves.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const usage = (self: Exchange): Usage.Usage => Usage.sum(self.steps.map(({ info }) => info.usage))
+
+/**
+ * Makes the exchange the truth of the reply; what only the stream knew stays.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const reconcile = (self: Exchange, reply: Reply.Reply): Reply.Reply => Reply.reconcile(reply, self.messages)
+
+/**
+ * Folds an exchange that may lag behind the stream into the reply: nothing shown shrinks.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const merge = (self: Exchange, reply: Reply.Reply): Reply.Reply => Reply.merge(reply, self.messages)
+
+// internal
+
+const ended = (message: Message): Message =>
+  message.info.role === "assistant"
+    ? { ...message, info: { ...message.info, completedMillis: message.info.completedMillis ?? 0 } }
+    : message
+
+const fieldsOf = (all: ReadonlyArray<{ readonly field: string }>) => all.map(({ field }) => field)
+
+const unreadFields = (
+  promptId: MessageId,
+  lastId: MessageId | undefined,
+  messages: ReadonlyArray<Message>,
+  own: ReadonlyArray<Message>,
+  unread: ReadonlyArray<UnreadMessage>
+): UnreadFields => {
+  const parts = own.flatMap(({ info, unread = [] }) =>
+    info.role === "assistant" && !info.isSummary
+      ? unread.map(({ field, isText }) => ({ field: `${field} of ${info.id}`, isText }))
+      : []
+  )
+  const opaque = messages.flatMap(({ info, parts }) =>
+    info.role === "opaque" && info.id > promptId
+      ? [{
+        field: `${info.field} of ${info.id}`,
+        isBehind: lastId === undefined || info.id > lastId,
+        isText: parts.some(({ type }) => type === "text")
+      }]
+      : []
+  )
+  const nameless = unread.flatMap(({ after, field }) =>
+    after !== undefined && after >= promptId
+      ? [{ field: `${field} behind ${after}`, isBehind: lastId === undefined || after >= lastId, isText: true }]
+      : []
+  )
+  // The parts of a user's message tell whether it is an order of OpenCode's to go on, or another prompt.
+  const orders = messages.flatMap(({ info, unread = [] }) =>
+    info.role === "user" && info.id > promptId && !info.isContinuation
+      ? unread.map(({ field }) => ({ field: `${field} of ${info.id}`, isBehind: true, isText: false }))
+      : []
+  )
+  const unknown = [...opaque, ...nameless, ...orders]
+  const between = unknown.filter(({ isBehind, isText }) => !isBehind && isText)
+  return {
+    lost: fieldsOf([...parts.filter(({ isText }) => isText), ...between]),
+    hidden: fieldsOf(unknown.filter(({ isBehind }) => isBehind)),
+    other: fieldsOf(parts.filter(({ isText }) => !isText))
+  }
+}

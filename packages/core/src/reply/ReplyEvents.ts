@@ -1,0 +1,45 @@
+/**
+ * What the events of one session do to what it says: the same for the turn's own session and for a subagent's.
+ *
+ * @since 0.1.0
+ */
+import type { TurnEvent } from "../domain/TurnEvent.ts"
+import { applyMessage, continueTurn, removeMessage } from "./ReplyMessages.ts"
+import { applyDelta, applyPart, applyTodos, holdOpenText, removePart } from "./ReplyParts.ts"
+import { applyFailure, applyStatus } from "./ReplySessions.ts"
+import type { Reply } from "./ReplyState.ts"
+
+/** Folds an event of the reply's own session. What it asks, and whom it opens, is the whole tree's. */
+export const applyOwn = (self: Reply, event: TurnEvent): Reply => {
+  switch (event._tag) {
+    case "PartDelta":
+      return applyDelta(self, event)
+    case "PartUpdated":
+      return applyPart(self, event)
+    case "MessageUpdated":
+      return applyMessage(self, event)
+    case "TurnContinued":
+      return continueTurn(self, event.messageId)
+    case "MessageRemoved":
+      return removeMessage(self, event.messageId)
+    case "PartRemoved":
+      return removePart(self, event.partId)
+    case "TodosUpdated":
+      return applyTodos(self, event)
+    case "SessionFailed":
+      return applyFailure(self, event)
+    case "StatusChanged":
+      return applyStatus(self, event)
+    case "SessionOpened":
+    case "SessionDeleted":
+    case "Asked":
+    case "AskResolved":
+      return self
+  }
+}
+
+/** Marks that events of the session may have been missed. */
+export const markOwnGap = (self: Reply): Reply => {
+  const held = holdOpenText(self)
+  return held.frame.hasGap ? held : { ...held, frame: { ...held.frame, hasGap: true } }
+}

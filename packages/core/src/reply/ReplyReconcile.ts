@@ -1,0 +1,221 @@
+/**
+ * What the server's stored messages make of a reply: while it runs, when they may lag behind the stream, and at its end, when
+ * they are the truth.
+ *
+ * @since 0.1.0
+ */
+import * as HashSet from "effect/HashSet"
+import { type MessageId, PartId } from "../domain/Ids.ts"
+import type { Message, StoredInfo, UnreadPart } from "../domain/Message.ts"
+import { isLast } from "../domain/Message.ts"
+import type { WirePart } from "../domain/Part.ts"
+import { isBlank } from "../domain/Part.ts"
+import * as Ordered from "./Ordered.ts"
+import type { Entry } from "./ReplyEntry.ts"
+import * as ReplyEntry from "./ReplyEntry.ts"
+import { applyMessage, continueTurn, followingOf, hasEnded, ownershipOf } from "./ReplyMessages.ts"
+import { applyPart, insert, missed, takeBackPart } from "./ReplyParts.ts"
+import type { MessageState, Reply } from "./ReplyState.ts"
+import { current, entriesOf, entryOf, messagesFrom, withEntries } from "./ReplyState.ts"
+import type { TextEntry } from "./ReplyText.ts"
+import * as ReplyText from "./ReplyText.ts"
+
+/** Folds a reading of one session's messages that may lag behind the stream. */
+export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
+  let merged = followingOf(self.promptId, messages).continuations.reduce(continueTurn, self)
+  const base = { eventId: undefined, sessionId: self.sessionId }
+  const known = messages.flatMap(({ info, parts }) =>
+    info.sessionId === self.sessionId && info.role !== "opaque" ? [{ info, parts }] : []
+  )
+  for (const { info } of known) merged = applyMessage(merged, { _tag: "MessageUpdated", ...base, info })
+  // What the stream missed is put in its places once, however much it is.
+  const following = new Map<PartId | undefined, Array<Entry>>()
+  const seen = new Set<PartId>()
+  let before: PartId | undefined
+  for (const { info, parts } of known) {
+    for (const part of parts) {
+      if (seen.has(part.id)) continue
+      seen.add(part.id)
+      if (entryOf(merged, part.id) !== undefined) {
+        merged = applyPart(merged, { _tag: "PartUpdated", ...base, part })
+        if (isTakenBack(info, part)) merged = takeBackPart(merged, part.id)
+        before = part.id
+        continue
+      }
+      const entry = missed(merged, part)
+      if (entry === undefined) continue
+      append(following, before, entry)
+    }
+  }
+  merged = insert(merged, following)
+  return merged === self ? self : { ...merged, eventCount: self.eventCount }
+}
+
+/**
+ * Makes the stored messages of one session the truth. A stored text that is blank takes nothing away: where the stream had closed
+ * the part with words, they stay, and so do those of a part that its message lacks where the record of the message has no words.
+ */
+export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
+  const streamed = current(self)
+  const streamedById = new Map(streamed.map((entry) => [entry.id, entry]))
+  const following = followingOf(self.promptId, messages)
+  const continuations = following.isAccepted
+    ? HashSet.fromIterable(following.continuations)
+    : self.frame.continuations
+  const entries: Array<Entry> = []
+  const states: Array<MessageState> = []
+  const wordless = new Set<MessageId>()
+  for (const { info, parts } of messages) {
+    if (info.role !== "assistant") continue
+    const ownership = ownershipOf(self.promptId, continuations, info)
+    if (ownership === "foreign") continue
+    states.push({ id: info.id, ownership, info })
+    if (ownership === "ours" && !parts.some((part) => part.type === "text" && !isBlank(part.text))) {
+      wordless.add(info.id)
+    }
+    for (const part of parts) {
+      if (ownership === "summary" && part.type !== "step-finish") continue
+      const before = streamedById.get(part.id)
+      const isLost = (part.type === "text" || part.type === "reasoning") && isBlank(part.text) &&
+        before?.kind === "text" && before.type === part.type && isSaid(before)
+      entries.push(isLost ? before : ReplyEntry.read(part, true, before?.kind === "part" ? before : undefined))
+    }
+  }
+  const isKept = (entry: Entry): boolean =>
+    entry.kind === "todos" ||
+    (entry.kind === "text" && entry.type === "text" && wordless.has(entry.messageId) && isSaid(entry))
+  const last = states.at(-1)?.info
+  return {
+    ...withEntries(self, withStreamOnly(entries, streamed, isKept)),
+    frame: {
+      ...self.frame,
+      ...messagesFrom(states),
+      continuations,
+      // A session can fail without any message that says so (an unknown model): the streamed failure stays, unless the
+      // server has an answer that ended well.
+      failure: last?.error ?? (last !== undefined && isLast(last) ? undefined : self.frame.failure),
+      retry: undefined
+    }
+  }
+}
+
+/**
+ * A stored message with what the stream told of it in place of what cannot be read.
+ *
+ * **Details**
+ *
+ * A message stays with the prompt that it answers, and one that has ended has ended, unless a gap may hide why that changed. A part
+ * that cannot be read is the streamed one of its id, or, without an id, the next one that the record lacks. Of a message whose end
+ * was streamed without a gap every part is known, and what the stream did not bring is no text. Of any other, a text that is not closed
+ * is shown as far as it came, and stays unread.
+ *
+ * @category folding
+ * @since 0.1.0
+ */
+export const fillIn = (self: Reply, message: Message): Message => {
+  const info = withStreamed(self, message.info)
+  if (message.unread === undefined || info.role === "user") {
+    return info === message.info ? message : { ...message, info }
+  }
+  const streamed = entriesOf(self, info.id).flatMap((entry) => {
+    const part = ReplyEntry.toPart(entry)
+    return part.type !== "todos" ? [part] : []
+  })
+  const ids = new Set([...message.parts, ...message.unread].map(({ id }) => id))
+  const spare = streamed.filter(({ id }) => !ids.has(id))
+  const state = Ordered.get(self.frame.messages, info.id)
+  const isTold = !self.frame.hasGap && state !== undefined && hasEnded(state.info)
+  const parts: Array<WirePart> = []
+  const unread: Array<UnreadPart> = []
+  const unreadAt = (at: number) => message.unread?.filter((part) => part.at === at) ?? []
+  for (let at = 0; at <= message.parts.length; at++) {
+    for (const flaw of unreadAt(at)) {
+      if (flaw.isList === true) {
+        parts.push(...spare.splice(0))
+        if (!isTold) unread.push(flaw)
+        continue
+      }
+      const place = flaw.id === undefined
+        ? spare.findIndex(({ type }) => flaw.part === undefined || type === flaw.part.type)
+        : -1
+      const known = flaw.id === undefined
+        ? spare.splice(place, place === -1 ? 0 : 1)[0]
+        : streamed.find(({ id }) => id === flaw.id)
+      if (flaw.part !== undefined) {
+        parts.push({ ...flaw.part, id: known?.id ?? PartId.make(`${info.id}_${at}_${parts.length}`) })
+        continue
+      }
+      if (known !== undefined) parts.push(known)
+      if (!isTold && (known === undefined || !isClosed(known))) unread.push({ ...flaw, at: parts.length })
+    }
+    const part = message.parts[at]
+    if (part !== undefined) parts.push(part)
+  }
+  return { info, parts, ...(unread.length > 0 && { unread }) }
+}
+
+// internal
+
+const append = (following: Map<PartId | undefined, Array<Entry>>, before: PartId | undefined, entry: Entry): void => {
+  const others = following.get(before)
+  if (others === undefined) following.set(before, [entry])
+  else others.push(entry)
+}
+
+const isClosed = (part: WirePart): boolean => (part.type !== "text" && part.type !== "reasoning") || part.isComplete
+
+const withStreamed = (self: Reply, info: StoredInfo): StoredInfo => {
+  const { continuations, hasGap, messages, userMessages } = self.frame
+  const { id } = info
+  if (info.role === "user") {
+    return info.isContinuation || !HashSet.has(continuations, id) ? info : { ...info, isContinuation: true }
+  }
+  const state = Ordered.get(messages, id)
+  if (state === undefined) {
+    const isContinuation = HashSet.has(continuations, id)
+    return info.role === "opaque" && (isContinuation || HashSet.has(userMessages, id))
+      ? { role: "user", id, sessionId: info.sessionId, createdMillis: info.createdMillis, isContinuation }
+      : info
+  }
+  const streamed = state.info
+  if (info.role === "opaque") return streamed
+  if (state.ownership === "foreign") return info
+  return {
+    ...info,
+    parentId: streamed.parentId,
+    isSummary: info.isSummary || streamed.isSummary,
+    structured: info.structured ?? streamed.structured,
+    directory: info.directory ?? streamed.directory,
+    worktree: info.worktree ?? streamed.worktree,
+    ...(!hasGap && {
+      completedMillis: info.completedMillis ?? streamed.completedMillis,
+      finish: info.finish ?? streamed.finish,
+      // The record says the same, or less.
+      error: streamed.error ?? info.error
+    })
+  }
+}
+
+/** A text that its message left open and empty is that of a try of the model that failed (1.18.33), and grows no more. */
+const isTakenBack = (info: StoredInfo, part: WirePart): boolean =>
+  info.role === "assistant" && hasEnded(info) &&
+  (part.type === "text" || part.type === "reasoning") && !part.isComplete && part.text === ""
+
+/** A text that the stream had closed, and that is not blank. */
+const isSaid = (entry: TextEntry): boolean => entry.isOurs && entry.isComplete && !isBlank(ReplyText.contents(entry))
+
+/** Puts what is kept of the stream, and not in the record, behind the part that it followed. */
+const withStreamOnly = (
+  entries: ReadonlyArray<Entry>,
+  streamed: ReadonlyArray<Entry>,
+  isKept: (entry: Entry) => boolean
+): ReadonlyArray<Entry> => {
+  const recorded = new Set(entries.map(({ id }) => id))
+  const following = new Map<PartId | undefined, Array<Entry>>()
+  let before: PartId | undefined
+  for (const entry of streamed) {
+    if (recorded.has(entry.id)) before = entry.id
+    else if (isKept(entry)) append(following, before, entry)
+  }
+  return [...following.get(undefined) ?? [], ...entries.flatMap((entry) => [entry, ...following.get(entry.id) ?? []])]
+}

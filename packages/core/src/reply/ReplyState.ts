@@ -1,0 +1,372 @@
+/**
+ * The state of a reply: the models, and the few ways in which the fold reads and changes them.
+ *
+ * Every change gives a new state and leaves the old one as it was; what changes nothing gives back the same reference.
+ *
+ * @since 0.1.0
+ */
+import * as HashMap from "effect/HashMap"
+import * as HashSet from "effect/HashSet"
+import * as Option from "effect/Option"
+import type { Ask } from "../domain/Ask.ts"
+import type { AskId, MessageId, PartId, SessionId } from "../domain/Ids.ts"
+import type { AssistantMessage } from "../domain/Message.ts"
+import type { SubagentStatus } from "../domain/Subagent.ts"
+import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
+import type { Ordered } from "./Ordered.ts"
+import * as Ordereds from "./Ordered.ts"
+import type { Entry } from "./ReplyEntry.ts"
+import { isVisibleText } from "./ReplyEntry.ts"
+
+/**
+ * The state of a reply. Immutable: a value of this type is a snapshot that may be kept.
+ *
+ * **Details**
+ *
+ * `entries` with `active` in place of the one with its id are the parts: a run of deltas to one part then changes no list. Read them
+ * with `Reply.parts`. `partsOf` finds the parts of a message, and may name some that are no longer there. `visibleTexts` counts the
+ * texts that a reader sees, `lastOurs` is the last part that is shown, `eventCount` counts the events that changed the reply.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Reply {
+  readonly sessionId: SessionId
+  readonly promptId: MessageId
+  readonly entries: Ordered<PartId, Entry>
+  readonly partsOf: HashMap.HashMap<MessageId, Linked<PartId>>
+  readonly active: Entry | undefined
+  readonly visibleTexts: number
+  readonly lastOurs: PartId | undefined
+  readonly eventCount: number
+  readonly frame: Frame
+}
+
+/**
+ * What changes rarely in a {@link Reply}.
+ *
+ * **Details**
+ *
+ * `messages` are the assistant messages seen, `newest` is the one of the turn's own that sorts last, a summary or not, and `strangers`
+ * finds those of others by what they answer. `continuations` are the user messages that OpenCode wrote to go on with the
+ * turn; what answers them answers the prompt. In the reply of a subagent they are all the prompts that it was given in the turn.
+ * `userMessages` are the other messages of users, `removed` the messages and parts that were taken away: neither comes back with
+ * a late event. `askEventIds`, `failureEventId` and `statusEventId` tell a late copy of an event from a new one. `asks` and
+ * `subagents` are those of the whole tree, and kept by its root; `asksOf` has the ids of those of each session. `retries` counts how often the session's model was to be asked
+ * again. `trouble` is the last failure or retry that was heard of the session; it stays when the session goes on. `hasGap`: events may have been missed since the fold began. `isClosed`: the turn has ended, and whose its subagents are is
+ * decided.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Frame {
+  readonly messages: Ordered<MessageId, MessageState>
+  readonly newest: MessageState | undefined
+  readonly strangers: HashMap.HashMap<MessageId, Linked<MessageId>>
+  readonly continuations: HashSet.HashSet<MessageId>
+  readonly userMessages: HashSet.HashSet<MessageId>
+  readonly removed: HashSet.HashSet<MessageId | PartId>
+  readonly asks: Ordered<AskId, Ask>
+  readonly asksOf: HashMap.HashMap<SessionId, HashSet.HashSet<AskId>>
+  readonly askEventIds: HashMap.HashMap<AskId, string>
+  readonly resolvedAsks: HashSet.HashSet<AskId>
+  readonly subagents: Ordered<SessionId, SubagentState>
+  readonly retry: Retry | undefined
+  readonly retries: number
+  readonly failure: UpstreamFailure | undefined
+  readonly failureEventId: string | undefined
+  readonly trouble: UpstreamFailure | undefined
+  readonly statusEventId: string | undefined
+  readonly hasGap: boolean
+  readonly isClosed: boolean
+}
+
+/**
+ * A list that grows at its front, the newest first, and shares what it grew from.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Linked<A> {
+  readonly value: A
+  readonly next: Linked<A> | undefined
+}
+
+/**
+ * An assistant message: an answer to this prompt, a summary made on the way (of which only the usage counts), or an answer
+ * to another prompt.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface MessageState {
+  readonly id: MessageId
+  readonly ownership: "ours" | "summary" | "foreign"
+  readonly info: AssistantMessage
+}
+
+/**
+ * A session that a tool of the turn opened, directly or through another subagent, while it is folded.
+ *
+ * **Details**
+ *
+ * `reply` is what it says in this turn: every prompt that was given to it since the turn's own is one of its continuations.
+ * `openedBy` is the tool part that names it, once that is known, and `sinceMillis` when that began, by the server's clock: a session
+ * that earlier turns used as well may have got their prompts after the last message of the root. `calledBy` is the newest tool part
+ * that names it, and how its tool failed, if it did.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SubagentState {
+  readonly sessionId: SessionId
+  readonly parentId: SessionId
+  readonly openedBy: PartId | undefined
+  readonly sinceMillis: number | undefined
+  readonly calledBy: { readonly partId: PartId; readonly end: "error" | "cancelled" | undefined } | undefined
+  readonly title: string
+  readonly agent: string | undefined
+  readonly status: SubagentStatus
+  readonly reply: Reply
+}
+
+/**
+ * The model is asked again at `nextMillis` (by the server's clock), for the `attempt`th time.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Retry {
+  readonly attempt: number
+  readonly message: string
+  readonly nextMillis: number
+}
+
+/**
+ * An empty reply to the prompt.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (ids: { readonly sessionId: SessionId; readonly promptId: MessageId }): Reply => ({
+  sessionId: ids.sessionId,
+  promptId: ids.promptId,
+  entries: noEntries,
+  partsOf: HashMap.empty(),
+  active: undefined,
+  visibleTexts: 0,
+  lastOurs: undefined,
+  eventCount: 0,
+  frame: emptyFrame
+})
+
+/** The entries, with the one that grows just now as it is. */
+export const withActive = ({ active, entries }: Reply): Ordered<PartId, Entry> =>
+  active === undefined ? entries : Ordereds.set(entries, active)
+
+/** The entries in their order. */
+export const current = (self: Reply): ReadonlyArray<Entry> => Ordereds.values(withActive(self))
+
+/** The entry of a part. */
+export const entryOf = (self: Reply, id: PartId): Entry | undefined =>
+  self.active?.id === id ? self.active : Ordereds.get(self.entries, id)
+
+/** The entries of a message, in their order. Costs what the message holds. */
+export const entriesOf = (self: Reply, messageId: MessageId): ReadonlyArray<Entry> => {
+  const ids = new Set(linked(self.partsOf, messageId).toReversed())
+  return Array.from(ids, (id) => entryOf(self, id)).filter((entry) =>
+    entry !== undefined && entry.kind !== "todos" && entry.messageId === messageId
+  ).filter((entry) => entry !== undefined)
+}
+
+/** Adds an entry behind the others. */
+export const push = (self: Reply, entry: Entry): Reply => ({
+  sessionId: self.sessionId,
+  promptId: self.promptId,
+  entries: Ordereds.set(withActive(self), entry),
+  partsOf: entry.kind === "todos" ? self.partsOf : link(self.partsOf, entry.messageId, entry.id),
+  active: entry,
+  visibleTexts: self.visibleTexts + Number(isVisibleText(entry)),
+  lastOurs: entry.isOurs ? entry.id : self.lastOurs,
+  eventCount: self.eventCount + 1,
+  frame: self.frame
+})
+
+/** Puts an entry in the place of another one. */
+export const replace = (self: Reply, before: Entry, entry: Entry): Reply => ({
+  sessionId: self.sessionId,
+  promptId: self.promptId,
+  entries: self.active?.id === entry.id ? self.entries : withActive(self),
+  partsOf: entry.kind === "todos" || before.kind === "todos" || entry.messageId === before.messageId
+    ? self.partsOf
+    : link(self.partsOf, entry.messageId, entry.id),
+  active: entry,
+  visibleTexts: self.visibleTexts + Number(isVisibleText(entry)) - Number(isVisibleText(before)),
+  lastOurs: self.lastOurs,
+  eventCount: self.eventCount + 1,
+  frame: self.frame
+})
+
+/** Puts other entries in the place of all of them; that is no event of its own. */
+export const withEntries = (self: Reply, entries: ReadonlyArray<Entry>): Reply => {
+  const partsOf = new Map<MessageId, Linked<PartId>>()
+  for (const entry of entries) {
+    if (entry.kind !== "todos") {
+      partsOf.set(entry.messageId, { value: entry.id, next: partsOf.get(entry.messageId) })
+    }
+  }
+  return {
+    ...self,
+    entries: Ordereds.fromIterable(keyOfEntry, entries),
+    partsOf: HashMap.fromIterable(partsOf),
+    active: undefined,
+    visibleTexts: entries.filter(isVisibleText).length,
+    lastOurs: entries.findLast(({ isOurs }) => isOurs)?.id
+  }
+}
+
+/** Maps the entries and drops those mapped to `undefined`; `self` if none changed. */
+export const mapEntries = (self: Reply, f: (entry: Entry) => Entry | undefined): Reply => {
+  const before = withActive(self)
+  const after = Ordereds.map(before, f)
+  return after === before ? self : withEntries(self, Ordereds.values(after))
+}
+
+/** Maps the entries of one message, in the same way. Costs what the message holds. */
+export const mapEntriesOf = (self: Reply, messageId: MessageId, f: (entry: Entry) => Entry | undefined): Reply =>
+  mapSome(self, entriesOf(self, messageId), f)
+
+/** Maps some of the entries, in the same way. */
+export const mapSome = (
+  self: Reply,
+  some: ReadonlyArray<Entry>,
+  f: (entry: Entry) => Entry | undefined
+): Reply => {
+  let entries: Ordered<PartId, Entry> | undefined
+  let { lastOurs, visibleTexts } = self
+  for (const before of some) {
+    const after = f(before)
+    if (after === before) continue
+    entries ??= withActive(self)
+    entries = after === undefined ? Ordereds.remove(entries, before.id) : Ordereds.set(entries, after)
+    if (after?.isOurs === true && (lastOurs === undefined || isLater(entries, after.id, lastOurs))) lastOurs = after.id
+    visibleTexts += Number(after !== undefined && isVisibleText(after)) - Number(isVisibleText(before))
+  }
+  if (entries === undefined) return self
+  if (lastOurs !== undefined && Ordereds.get(entries, lastOurs)?.isOurs !== true) {
+    lastOurs = Ordereds.findLast(entries, ({ isOurs }) => isOurs)?.id
+  }
+  return { ...self, entries, active: undefined, visibleTexts, lastOurs }
+}
+
+/** Changes the subagents; that is no event of its own. `self` if none changed. */
+export const mapSubagents = (
+  self: Reply,
+  f: (subagent: SubagentState) => SubagentState | undefined
+): Reply => withSubagents(self, Ordereds.map(self.frame.subagents, f))
+
+/** Changes one subagent, if it is known; that is no event of its own. `self` if it stays as it is. */
+export const mapSubagent = (
+  self: Reply,
+  sessionId: SessionId,
+  f: (subagent: SubagentState) => SubagentState
+): Reply => {
+  const before = Ordereds.get(self.frame.subagents, sessionId)
+  return before === undefined ? self : withSubagents(self, Ordereds.set(self.frame.subagents, f(before)))
+}
+
+/** Adds a subagent; that is no event of its own. */
+export const addSubagent = (self: Reply, subagent: SubagentState): Reply =>
+  withSubagents(self, Ordereds.set(self.frame.subagents, subagent))
+
+/** Puts these subagents in the place of all of them; that is no event of its own. */
+export const setSubagents = (self: Reply, subagents: ReadonlyArray<SubagentState>): Reply =>
+  withSubagents(self, Ordereds.fromIterable(keyOfSubagent, subagents))
+
+/** Puts these messages in the place of all of them. */
+export const messagesFrom = (
+  states: ReadonlyArray<MessageState>
+): Pick<Frame, "messages" | "newest" | "strangers"> => ({
+  messages: Ordereds.fromIterable(keyOfMessage, states),
+  newest: states.reduce<MessageState | undefined>(newer, undefined),
+  strangers: HashMap.empty()
+})
+
+/** Adds a message, or puts it in the place of the one with its id. */
+export const putMessage = (frame: Frame, state: MessageState): Pick<Frame, "messages" | "newest" | "strangers"> => ({
+  messages: Ordereds.set(frame.messages, state),
+  newest: frame.newest?.id === state.id && state.ownership !== "foreign" ? state : newer(frame.newest, state),
+  strangers: state.ownership === "foreign" && !Ordereds.has(frame.messages, state.id)
+    ? link(frame.strangers, state.info.parentId, state.id)
+    : frame.strangers
+})
+
+/** Takes a message away. */
+export const dropMessage = (frame: Frame, id: MessageId): Pick<Frame, "messages" | "newest"> => {
+  const messages = Ordereds.remove(frame.messages, id)
+  return {
+    messages,
+    newest: frame.newest?.id === id
+      ? Ordereds.values(messages).reduce<MessageState | undefined>(newer, undefined)
+      : frame.newest
+  }
+}
+
+/** The values of a key, newest first. */
+export const linked = <K, A>(map: HashMap.HashMap<K, Linked<A>>, key: K): ReadonlyArray<A> => {
+  const all: Array<A> = []
+  for (let link = Option.getOrUndefined(HashMap.get(map, key)); link !== undefined; link = link.next) {
+    all.push(link.value)
+  }
+  return all
+}
+
+/** Changes the frame. */
+export const withFrame = (self: Reply, changes: Partial<Frame>): Reply => ({
+  ...self,
+  frame: { ...self.frame, ...changes },
+  eventCount: self.eventCount + 1
+})
+
+// internal
+
+const keyOfEntry = ({ id }: Entry): PartId => id
+const keyOfMessage = ({ id }: MessageState): MessageId => id
+const keyOfSubagent = ({ sessionId }: SubagentState): SessionId => sessionId
+const keyOfAsk = ({ id }: Ask): AskId => id
+
+const noEntries: Ordered<PartId, Entry> = Ordereds.fromIterable(keyOfEntry, [])
+
+const emptyFrame: Frame = {
+  messages: Ordereds.fromIterable(keyOfMessage, []),
+  newest: undefined,
+  strangers: HashMap.empty(),
+  continuations: HashSet.empty(),
+  userMessages: HashSet.empty(),
+  removed: HashSet.empty(),
+  asks: Ordereds.fromIterable(keyOfAsk, []),
+  asksOf: HashMap.empty(),
+  askEventIds: HashMap.empty(),
+  resolvedAsks: HashSet.empty(),
+  subagents: Ordereds.fromIterable(keyOfSubagent, []),
+  retry: undefined,
+  retries: 0,
+  failure: undefined,
+  failureEventId: undefined,
+  trouble: undefined,
+  statusEventId: undefined,
+  hasGap: false,
+  isClosed: false
+}
+
+const isLater = (entries: Reply["entries"], id: PartId, other: PartId): boolean =>
+  (Ordereds.placeOf(entries, id) ?? 0) > (Ordereds.placeOf(entries, other) ?? 0)
+
+const withSubagents = (self: Reply, subagents: Frame["subagents"]): Reply =>
+  subagents === self.frame.subagents ? self : { ...self, frame: { ...self.frame, subagents } }
+
+const newer = (newest: MessageState | undefined, state: MessageState): MessageState | undefined =>
+  state.ownership !== "foreign" && (newest === undefined || state.id > newest.id) ? state : newest
+
+const link = <K, A>(map: HashMap.HashMap<K, Linked<A>>, key: K, value: A): HashMap.HashMap<K, Linked<A>> =>
+  HashMap.set(map, key, { value, next: Option.getOrUndefined(HashMap.get(map, key)) })

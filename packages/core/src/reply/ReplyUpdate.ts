@@ -1,0 +1,203 @@
+/**
+ * What changed in a reply, for observers: deltas, not snapshots.
+ *
+ * @since 0.1.0
+ */
+import * as Equal from "effect/Equal"
+import type { Ask } from "../domain/Ask.ts"
+import type { AskId, PartId, SessionId } from "../domain/Ids.ts"
+import type { Part, Todo } from "../domain/Part.ts"
+import type { Subagent } from "../domain/Subagent.ts"
+import type { TurnEvent } from "../domain/TurnEvent.ts"
+import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
+import * as Ordered from "./Ordered.ts"
+import * as Reply from "./Reply.ts"
+
+/**
+ * A change of what one session says.
+ *
+ * **Details**
+ *
+ * - `TextDelta`, `ReasoningDelta`: more text of the part. Older servers send the first ones before the part itself.
+ * - `PartChanged`: a part was opened, changed or closed; `part` takes the place of all that was shown of it, or stands behind
+ *   what is shown. A closed text may differ from its deltas; an open one is emptied when the model is asked again.
+ * - `PartRemoved`: a part is gone.
+ * - `Failed`: the session failed, as far as that is known; a subagent's failure need not be the turn's.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SessionUpdate =
+  | { readonly _tag: "TextDelta"; readonly partId: PartId; readonly delta: string }
+  | { readonly _tag: "ReasoningDelta"; readonly partId: PartId; readonly delta: string }
+  | { readonly _tag: "PartChanged"; readonly part: Part }
+  | { readonly _tag: "PartRemoved"; readonly partId: PartId }
+  | { readonly _tag: "TodosChanged"; readonly todos: ReadonlyArray<Todo> }
+  | { readonly _tag: "Retrying"; readonly retry: Reply.Retry }
+  | { readonly _tag: "Failed"; readonly failure: UpstreamFailure }
+
+/**
+ * One change of a reply.
+ *
+ * **Details**
+ *
+ * - A {@link SessionUpdate} is the turn's own session's; `SubagentUpdate` is one of a subagent, marked with its session and the
+ *   tool part that opened it.
+ * - `SubagentChanged`: a subagent was opened, became known to a tool part, or ended.
+ * - `Asked`: somebody asks; `ask.sessionId` says which session, `openedBy` is the tool part that opened it where it is a
+ *   subagent's.
+ * - `Reset`: forget what was shown, of subagents too, and take `reply`: updates were dropped because the observer was too slow
+ *   (`overflow`), the session was lost and the prompt sent again (`recreated`), the answer was no value of the schema and another
+ *   one was asked for (`repaired`), refusals stopped the agent and it was told why (`refused`), or what was shown lacks something in between or differs from the server's record
+ *   (`reconciled`).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ReplyUpdate =
+  | SessionUpdate
+  | {
+    readonly _tag: "SubagentUpdate"
+    readonly sessionId: SessionId
+    readonly openedBy: PartId | undefined
+    readonly update: SessionUpdate
+  }
+  | { readonly _tag: "SubagentChanged"; readonly subagent: Subagent }
+  | { readonly _tag: "Asked"; readonly ask: Ask; readonly openedBy: PartId | undefined }
+  | { readonly _tag: "AskResolved"; readonly askId: AskId }
+  | {
+    readonly _tag: "Reset"
+    readonly reason: "overflow" | "recreated" | "repaired" | "refused" | "reconciled"
+    readonly reply: Reply.Reply
+  }
+
+/**
+ * What folding `event` changed for a reader, in the order in which to show it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromEvent = (before: Reply.Reply, after: Reply.Reply, event: TurnEvent): ReadonlyArray<ReplyUpdate> => {
+  if (before === after) return none
+  const isRoot = event.sessionId === after.sessionId
+  const said = isRoot ? fromSession(before, after, event) : fromSubagent(before, after, event)
+  if (said === undefined) return [{ _tag: "Reset", reason: "reconciled", reply: after }]
+  // A delta changes nothing else.
+  return event._tag === "PartDelta"
+    ? said
+    : [...said, ...fromAsks(before, after, event), ...fromSubagents(before, after)]
+}
+
+/**
+ * Whether a reader would see the same in both: parts, open requests, subagents.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isSameToReader = (before: Reply.Reply, after: Reply.Reply): boolean =>
+  before === after ||
+  (before.frame.asks === after.frame.asks &&
+    hasSameSubagents(before, after) &&
+    (hasSameEntries(before, after) || Reply.isSameContent(before, after)))
+
+// internal
+
+const none: ReadonlyArray<never> = []
+
+/** What a session says anew; undefined where that cannot be told as changes. */
+const fromSession = (
+  before: Reply.Reply,
+  after: Reply.Reply,
+  event: TurnEvent
+): ReadonlyArray<SessionUpdate> | undefined => {
+  switch (event._tag) {
+    case "PartDelta": {
+      const entry = after.active
+      if (entry?.kind !== "text" || entry.id !== event.partId || !entry.isOurs) return none
+      return [{
+        _tag: entry.type === "text" ? "TextDelta" : "ReasoningDelta",
+        partId: event.partId,
+        delta: event.delta
+      }]
+    }
+    case "PartUpdated": {
+      const part = Reply.part(after, event.part.id)
+      return part === undefined ? none : [{ _tag: "PartChanged", part }]
+    }
+    case "TodosUpdated":
+      return [{ _tag: "TodosChanged", todos: event.todos }]
+    default: {
+      const parts = fromParts(before, after)
+      return parts && [...parts, ...fromFrame(before, after)]
+    }
+  }
+}
+
+/** What a subagent says anew, marked as its own. */
+const fromSubagent = (
+  before: Reply.Reply,
+  after: Reply.Reply,
+  event: TurnEvent
+): ReadonlyArray<ReplyUpdate> | undefined => {
+  const was = Reply.subagentOf(before, event.sessionId)
+  const is = Reply.subagentOf(after, event.sessionId)
+  if (was === undefined || is === undefined || was.reply === is.reply) return none
+  const { openedBy, sessionId } = is
+  return fromSession(was.reply, is.reply, event)
+    ?.map((update) => ({ _tag: "SubagentUpdate", sessionId, openedBy, update }))
+}
+
+/** For events that change several parts, and seldom do: parts whose message came after them, were taken back or removed. */
+const fromParts = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<SessionUpdate> | undefined => {
+  if (hasSameEntries(before, after)) return none
+  const { changed, isBetween, removed } = Reply.changedParts(before, after)
+  // Nothing tells a reader to put a part between those that are shown.
+  if (isBetween) return undefined
+  return [
+    ...removed.map((partId): SessionUpdate => ({ _tag: "PartRemoved", partId })),
+    ...changed.map((part): SessionUpdate => ({ _tag: "PartChanged", part }))
+  ]
+}
+
+const fromFrame = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<SessionUpdate> => {
+  const { failure, retry } = after.frame
+  const updates: Array<SessionUpdate> = []
+  if (retry !== undefined && retry !== before.frame.retry) updates.push({ _tag: "Retrying", retry })
+  if (failure !== undefined && !Equal.equals(failure, before.frame.failure)) updates.push({ _tag: "Failed", failure })
+  return updates
+}
+
+/** What is asked, what was answered, and the requests that went with the run that made them. */
+const fromAsks = (before: Reply.Reply, after: Reply.Reply, event: TurnEvent): ReadonlyArray<ReplyUpdate> => {
+  if (event._tag === "Asked") {
+    return [{ _tag: "Asked", ask: event.ask, openedBy: Reply.subagentOf(after, event.sessionId)?.openedBy }]
+  }
+  if (event._tag === "AskResolved") return [{ _tag: "AskResolved", askId: event.askId }]
+  return Reply.newAsks(before, after).map(({ id }): ReplyUpdate => ({ _tag: "AskResolved", askId: id }))
+}
+
+const fromSubagents = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<ReplyUpdate> =>
+  before.frame.subagents === after.frame.subagents ? none : Ordered.news(after.frame.subagents, before.frame.subagents)
+    .filter((is) => {
+      const was = Reply.subagentOf(before, is.sessionId)
+      return was === undefined || !isSameSubagent(was, is)
+    })
+    .map((is): ReplyUpdate => ({ _tag: "SubagentChanged", subagent: Reply.toSubagent(is) }))
+
+/** Whether all is the same but what it says. */
+const isSameSubagent = (was: Reply.SubagentState, is: Reply.SubagentState): boolean =>
+  was === is ||
+  (was.openedBy === is.openedBy && was.status === is.status && was.title === is.title && was.agent === is.agent)
+
+const hasSameEntries = (before: Reply.Reply, after: Reply.Reply): boolean =>
+  before.entries === after.entries && before.active === after.active
+
+/** Subagents that did nothing are the same objects. */
+const hasSameSubagents = (before: Reply.Reply, after: Reply.Reply): boolean => {
+  const were = before.frame.subagents
+  const are = after.frame.subagents
+  return were === are || (Ordered.size(were) === Ordered.size(are) && Ordered.news(are, were).every((is) => {
+    const was = Ordered.get(were, is.sessionId)
+    return was !== undefined && isSameSubagent(was, is) && isSameToReader(was.reply, is.reply)
+  }))
+}

@@ -1,0 +1,63 @@
+/**
+ * The terminal write of a turn, by compare-and-set: a cancel that came first wins, and keeps what was streamed.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { AssistantMessageId } from "../domain/Ids.ts"
+import { isBlank } from "../domain/Part.ts"
+import { retrying } from "../domain/Retrying.ts"
+import { TurnTakenOver } from "../domain/TurnError.ts"
+import type { Outcome, StoredMessage } from "./SessionStore.ts"
+import { SessionStore, StoreError } from "./SessionStore.ts"
+
+/**
+ * The stored message after the write, and whether this turn's write was the one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Finalized {
+  readonly message: StoredMessage
+  readonly isOurs: boolean
+}
+
+/**
+ * Stores the outcome if the message is pending and still this owner's.
+ *
+ * **Details**
+ *
+ * Where the write loses, the stored state is the truth: a message that was cancelled meanwhile stays cancelled and is given
+ * the content that was streamed; one that another worker owns is left alone (`TurnTakenOver`). An answer of the store that
+ * was lost is found out by reading: if the stored message is this outcome, the write was ours.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const finalize = Effect.fn("Turn.finalize")(function*(
+  id: AssistantMessageId,
+  epoch: number,
+  outcome: Outcome
+): Effect.fn.Return<Finalized, StoreError | TurnTakenOver, SessionStore> {
+  const store = yield* SessionStore
+  const isOurs = yield* retrying(store.finalize(id, epoch, outcome))
+  const message = yield* readMessage(id)
+  if (isOurs) return { message, isOurs }
+  if (message.epoch !== epoch || message.status === "pending") return yield* new TurnTakenOver({ messageId: id })
+  if (message.status === outcome.status && message.error?.tag === outcome.error?.tag) return { message, isOurs: true }
+  if (message.status !== "cancelled") return { message, isOurs: false }
+  const isSaid = outcome.isFallback !== true && !isBlank(outcome.content)
+  const words = isSaid ? {} : { content: message.content, isFallback: message.isFallback }
+  yield* retrying(store.keepPartial(id, epoch, { ...outcome, ...words, finish: null }))
+  return { message: yield* readMessage(id), isOurs: false }
+})
+
+// internal
+
+const readMessage = Effect.fnUntraced(function*(id: AssistantMessageId) {
+  const store = yield* SessionStore
+  const message = yield* retrying(store.getMessage(id))
+  if (Option.isSome(message)) return message.value
+  return yield* new StoreError({ operation: "finalize", reason: `message ${id} is gone`, isRetryable: false })
+})

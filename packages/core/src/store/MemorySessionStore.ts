@@ -1,0 +1,392 @@
+/**
+ * A `SessionStore` in memory, for tests and for programs whose conversations may end with the process.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type { AskId, AssistantMessageId, ConversationId, SessionId } from "../domain/Ids.ts"
+import { AlreadyFinished, TurnInProgress } from "../domain/TurnError.ts"
+import * as Usage from "../domain/Usage.ts"
+import * as ChangeNotifier from "./ChangeNotifier.ts"
+import { SessionStore, StoreError, UnknownMessage } from "./SessionStore.ts"
+import { storable } from "./StorableIds.ts"
+import type { StoredAsk } from "./StoredAsk.ts"
+import { AskClosed, isSameAnswer, UnknownAsk } from "./StoredAsk.ts"
+import type { Content, StoredMessage } from "./StoredMessage.ts"
+import { isAbandoned, isHeldByOther, isLeaseOver, isOpen } from "./StoredMessage.ts"
+
+/**
+ * An empty store.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*() {
+  const notifier = yield* ChangeNotifier.make
+  const sessions = new Map<ConversationId, SessionId>()
+  // Oldest first: a map keeps a key that is set again in its place.
+  const messages = new Map<AssistantMessageId, StoredMessage>()
+  const histories = new Map<ConversationId, Array<AssistantMessageId>>()
+  const open = new Map<ConversationId, ReadonlyArray<AssistantMessageId>>()
+
+  const asks = new Map<AskId, StoredAsk>()
+  // Those neither answered nor withdrawn by anybody, oldest first.
+  const openAsks = new Set<AskId>()
+
+  // Each operation reads the clock first and then reads and writes without yielding: no other fiber comes between.
+
+  const read = (ids: Iterable<AssistantMessageId> | undefined) =>
+    Array.from(ids ?? []).flatMap((id) => messages.get(id) ?? [])
+
+  const write = (message: StoredMessage): StoredMessage => {
+    messages.set(message.id, message)
+    if (!isOpen(message.status)) {
+      const others = (open.get(message.conversationId) ?? []).filter((id) => id !== message.id)
+      if (others.length > 0) open.set(message.conversationId, others)
+      else open.delete(message.conversationId)
+      for (const id of openAsks) if (asks.get(id)?.messageId === message.id) notifier.notify(id)
+    }
+    notifier.notify(message.id)
+    return message
+  }
+
+  const add = (message: StoredMessage): StoredMessage => {
+    const history = histories.get(message.conversationId) ?? []
+    history.push(message.id)
+    histories.set(message.conversationId, history)
+    open.set(message.conversationId, [...(open.get(message.conversationId) ?? []), message.id])
+    return write(message)
+  }
+
+  const update = (
+    id: AssistantMessageId,
+    isAllowed: (message: StoredMessage) => boolean,
+    change: (message: StoredMessage, nowMillis: number) => StoredMessage
+  ) =>
+    Effect.map(Clock.currentTimeMillis, (nowMillis) => {
+      const message = messages.get(id)
+      if (message === undefined || !isAllowed(message)) return false
+      write({ ...change(message, nowMillis), revision: message.revision + 1 })
+      return true
+    })
+
+  /** The lease alone: nobody is told. */
+  const updateLease = (
+    id: AssistantMessageId,
+    isAllowed: (message: StoredMessage) => boolean,
+    millis: number,
+    changes?: { readonly owner: null }
+  ) =>
+    Effect.map(Clock.currentTimeMillis, (nowMillis) => {
+      const message = messages.get(id)
+      if (message === undefined || !isOpen(message.status) || !isAllowed(message)) return false
+      messages.set(id, { ...message, ...changes, leaseUntilMillis: nowMillis + millis })
+      return true
+    })
+
+  /** What the message must wait for: the pending one, else the oldest queued one before it that still has its claimant. */
+  const inTheWay = (conversationId: ConversationId, id: AssistantMessageId, nowMillis: number) => {
+    const all = read(open.get(conversationId))
+    const place = all.findIndex((message) => message.id === id)
+    const before = place === -1 ? all : all.slice(0, place)
+    return all.find((message) => message.status === "pending" && message.id !== id) ??
+      before.find((message) => message.status === "queued" && !isLeaseOver(message, nowMillis))
+  }
+
+  /** A request as it is to its reader: nobody waits for the answer to one of a message that has ended. */
+  const effective = (ask: StoredAsk): StoredAsk => {
+    const message = messages.get(ask.messageId)
+    return ask.status === "open" && (message === undefined || !isOpen(message.status))
+      ? { ...ask, status: "withdrawn", closedMillis: message?.finishedMillis ?? ask.createdMillis }
+      : ask
+  }
+
+  const writeAsk = (ask: StoredAsk): StoredAsk => {
+    asks.set(ask.id, ask)
+    if (ask.status === "open") openAsks.add(ask.id)
+    else openAsks.delete(ask.id)
+    notifier.notify(ask.id)
+    return effective(ask)
+  }
+
+  return SessionStore.of(storable({
+    getSession: (conversationId) => Effect.sync(() => Option.fromUndefinedOr(sessions.get(conversationId))),
+
+    setSession: (conversationId, expected, next) =>
+      Effect.sync(() => {
+        if (sessions.get(conversationId) !== Option.getOrUndefined(expected)) return false
+        sessions.set(conversationId, next)
+        return true
+      }),
+
+    claim: Effect.fnUntraced(function*({ conversationId, draft, id, lease, maxQueued, prompt, whenBusy }) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      const existing = messages.get(id)
+      if (existing !== undefined && existing.conversationId !== conversationId) {
+        return yield* new StoreError({ operation: "claim", reason: otherConversation, isRetryable: false })
+      }
+      if (existing !== undefined && !isOpen(existing.status)) return existing
+      if (existing !== undefined && isHeldByOther(existing, lease?.owner, nowMillis)) {
+        return yield* new TurnInProgress({ conversationId, messageId: id })
+      }
+
+      const busy = inTheWay(conversationId, id, nowMillis)
+      const held = {
+        owner: lease?.owner ?? null,
+        leaseUntilMillis: lease === undefined ? null : nowMillis + lease.millis
+      }
+      if (existing === undefined) {
+        const queued = read(open.get(conversationId)).filter((message) => message.status === "queued").length
+        if (busy !== undefined && (whenBusy !== "queue" || queued >= (maxQueued ?? Infinity))) {
+          return yield* new TurnInProgress({ conversationId, messageId: busy.id })
+        }
+        const status = busy === undefined ? "pending" : "queued"
+        return add({
+          ...blank,
+          ...held,
+          id,
+          conversationId,
+          status,
+          prompt,
+          draft: draft ?? null,
+          createdMillis: nowMillis
+        })
+      }
+      const revision = existing.revision + 1
+      const hasLetGo = existing.owner === null && existing.leaseUntilMillis !== null
+      const isSameOwner = existing.owner === held.owner && !hasLetGo
+      if (existing.status === "pending") {
+        const takeovers = existing.takeovers + Number(!isSameOwner && isAbandoned(existing, nowMillis))
+        return write({ ...existing, ...held, epoch: existing.epoch + 1, takeovers, revision })
+      }
+      const taken = { ...existing, ...held, epoch: isSameOwner ? existing.epoch : existing.epoch + 1 }
+      if (busy === undefined) return write({ ...taken, status: "pending", revision })
+      if (!isSameOwner) return write({ ...taken, revision })
+      messages.set(id, taken)
+      return taken
+    }),
+
+    renew: (id, epoch, { millis, owner }) =>
+      updateLease(
+        id,
+        (message) => message.epoch === epoch && (owner === undefined || message.owner === owner),
+        millis
+      ),
+
+    release: (id, epoch) => updateLease(id, (message) => message.epoch === epoch, 0, { owner: null }),
+
+    takeOver: Effect.fnUntraced(function*(id, { millis, owner }) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      const message = messages.get(id)
+      if (message === undefined || !isOrphan(message, nowMillis)) return Option.none()
+      return Option.some(write({
+        ...message,
+        epoch: message.epoch + 1,
+        revision: message.revision + 1,
+        takeovers: message.takeovers + Number(isAbandoned(message, nowMillis)),
+        owner,
+        leaseUntilMillis: nowMillis + millis
+      }))
+    }),
+
+    listOrphans: (limit) =>
+      Effect.map(Clock.currentTimeMillis, (nowMillis) =>
+        Array.from(messages.values())
+          .filter((message) => isOrphan(message, nowMillis))
+          .slice(0, atMost(limit))),
+
+    findOrphan: (conversationId) =>
+      Effect.map(Clock.currentTimeMillis, (nowMillis) =>
+        Option.fromUndefinedOr(
+          read(open.get(conversationId)).find((message) => message.status === "pending" && isOrphan(message, nowMillis))
+            ?.id
+        )),
+
+    recordPrompt: (id, epoch, request) => update(id, isOwned(epoch), (message) => ({ ...message, request })),
+
+    snapshot: (id, epoch, content) => update(id, isOwned(epoch), (message) => ({ ...message, ...contentOf(content) })),
+
+    finalize: (id, epoch, outcome) =>
+      update(id, isOwned(epoch), (message, finishedMillis) => ({
+        ...message,
+        ...contentOf(outcome),
+        status: outcome.status,
+        error: outcome.error,
+        finishedMillis
+      })),
+
+    cancel: Effect.fnUntraced(function*(id, content) {
+      const finishedMillis = yield* Clock.currentTimeMillis
+      const message = messages.get(id)
+      if (message === undefined) return yield* new UnknownMessage({ messageId: id })
+      if (message.status === "completed" || message.status === "error") {
+        return yield* new AlreadyFinished({ messageId: id, status: message.status })
+      }
+      if (message.status === "cancelled") return message
+      return write({
+        ...message,
+        status: "cancelled",
+        content,
+        isFallback: true,
+        finish: null,
+        finishedMillis,
+        revision: message.revision + 1
+      })
+    }),
+
+    keepPartial: (id, epoch, partial) =>
+      update(
+        id,
+        (message) => message.status === "cancelled" && message.epoch === epoch,
+        (message) => ({ ...message, ...contentOf(partial) })
+      ),
+
+    getMessage: (id) => Effect.sync(() => Option.fromUndefinedOr(messages.get(id))),
+
+    getState: (id) =>
+      Effect.sync(() =>
+        Option.map(
+          Option.fromUndefinedOr(messages.get(id)),
+          ({ epoch, revision, status }) => ({ status, epoch, revision })
+        )
+      ),
+
+    listMessages: (conversationId, limit) =>
+      Effect.sync(() => {
+        const history = histories.get(conversationId) ?? []
+        return read(history.slice(Math.max(0, history.length - atMost(limit))))
+      }),
+
+    listByStatus: ({ limit, status }) =>
+      Effect.sync(() =>
+        Array.from(messages.values())
+          .toReversed()
+          .filter((message) => status === undefined || message.status === status)
+          .slice(0, atMost(limit))
+      ),
+
+    prune: (finishedBeforeMillis) =>
+      Effect.sync(() => {
+        const old = Array.from(messages.values()).filter(({ finishedMillis }) =>
+          finishedMillis !== null && finishedMillis < finishedBeforeMillis
+        )
+        const pruned = new Set(old.map(({ id }) => id))
+        for (const { id, messageId } of asks.values()) {
+          if (!pruned.has(messageId)) continue
+          asks.delete(id)
+          openAsks.delete(id)
+          notifier.notify(id)
+        }
+        for (const { conversationId, id } of old) {
+          messages.delete(id)
+          const history = (histories.get(conversationId) ?? []).filter((kept) => messages.has(kept))
+          if (history.length > 0) histories.set(conversationId, history)
+          else histories.delete(conversationId)
+          notifier.notify(id)
+        }
+        return old.length
+      }),
+
+    openAsk: ({ ask, conversationId, messageId }) =>
+      Effect.map(Clock.currentTimeMillis, (createdMillis) => {
+        const existing = asks.get(ask.id)
+        if (existing !== undefined && (existing.status !== "open" || existing.messageId === messageId)) {
+          return effective(existing)
+        }
+        return writeAsk({
+          ...(existing ?? { id: ask.id, status: "open", answer: null, createdMillis, closedMillis: null }),
+          messageId,
+          conversationId,
+          ask
+        })
+      }),
+
+    answerAsk: Effect.fnUntraced(function*(id, answer) {
+      const closedMillis = yield* Clock.currentTimeMillis
+      const existing = asks.get(id)
+      if (existing === undefined) return yield* new UnknownAsk({ askId: id })
+      const { status } = effective(existing)
+      if (existing.answer !== null && isSameAnswer(existing.answer, answer)) return existing
+      if (status !== "open") return yield* new AskClosed({ askId: id, status })
+      return writeAsk({ ...existing, status: "answered", answer, closedMillis })
+    }),
+
+    withdrawAsk: (id) =>
+      Effect.map(Clock.currentTimeMillis, (closedMillis) => {
+        const existing = asks.get(id)
+        if (existing === undefined || effective(existing).status !== "open") return false
+        writeAsk({ ...existing, status: "withdrawn", closedMillis })
+        return true
+      }),
+
+    getAsk: (id) => Effect.sync(() => Option.map(Option.fromUndefinedOr(asks.get(id)), effective)),
+
+    listAsks: ({ conversationId, limit, messageId }) =>
+      Effect.sync(() =>
+        Array.from(openAsks)
+          .flatMap((id) => asks.get(id) ?? [])
+          .filter((ask) =>
+            effective(ask).status === "open" &&
+            (conversationId === undefined || ask.conversationId === conversationId) &&
+            (messageId === undefined || ask.messageId === messageId)
+          )
+          .slice(0, atMost(limit))
+      ),
+
+    askChanges: (id) => notifier.watch(id),
+
+    changes: (id) => notifier.watch(id)
+  }))
+})
+
+/**
+ * {@link make} as a layer.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<SessionStore> = Layer.effect(SessionStore, make)
+
+// internal
+
+const otherConversation = "the message belongs to another conversation: choose a new message id"
+
+/** A new message, but for what its claim gives it. */
+const blank = {
+  epoch: 1,
+  revision: 1,
+  takeovers: 0,
+  request: null,
+  content: "",
+  isFallback: false,
+  finish: null,
+  parts: [],
+  usage: Usage.zero,
+  subagents: [],
+  error: null,
+  finishedMillis: null
+} satisfies Partial<StoredMessage>
+
+/** Only the fields of `Content`: the caller may hold more, an `Outcome` for example, whose status must not leak in. */
+const contentOf = (
+  { content, finish = null, isFallback = false, parts, subagents = [], usage }: Content
+): Required<Content> => ({
+  content,
+  isFallback,
+  finish,
+  parts,
+  usage,
+  subagents
+})
+
+const isOwned = (epoch: number) => (message: StoredMessage): boolean =>
+  message.status === "pending" && message.epoch === epoch
+
+const isOrphan = (message: StoredMessage, nowMillis: number): boolean =>
+  isOpen(message.status) && isLeaseOver(message, nowMillis)
+
+/** A limit as a count: below 1, or no number, is none. */
+const atMost = (limit: number): number => limit >= 1 ? Math.floor(limit) : 0

@@ -1,0 +1,89 @@
+/**
+ * What every `SessionStore` does about an id that rows cannot hold as it is (`Ids.idFlaw`): nothing is ever stored under it, so that who
+ * looks for it finds nothing, in place of another id's row or of a failure of the database.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import { idFlaw } from "../domain/Ids.ts"
+import { type SessionStore, StoreError, UnknownMessage } from "./SessionStore.ts"
+import { UnknownAsk } from "./StoredAsk.ts"
+
+/**
+ * The store behind a check of the ids that it is given.
+ *
+ * **Details**
+ *
+ * What would store something under such an id fails with a `StoreError` that names the field. What asks for one finds nothing, and
+ * what changes one changes nothing.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const storable = (store: SessionStore["Service"]): SessionStore["Service"] => ({
+  ...store,
+
+  setSession: (conversationId, expected, next) =>
+    checked("setSession", { conversationId, session: next }, store.setSession(conversationId, expected, next)),
+  claim: (claim) =>
+    checked(
+      "claim",
+      { message: claim.id, conversationId: claim.conversationId, owner: claim.lease?.owner },
+      store.claim(claim)
+    ),
+  openAsk: (opened) =>
+    checked(
+      "openAsk",
+      { request: opened.ask.id, message: opened.messageId, conversationId: opened.conversationId },
+      store.openAsk(opened)
+    ),
+  takeOver: (id, lease) =>
+    isStorable(id)
+      ? checked("takeOver", { owner: lease.owner }, store.takeOver(id, lease))
+      : Effect.succeed(Option.none()),
+
+  renew: (id, epoch, lease) =>
+    isStorable(id) && isStorable(lease.owner) ? store.renew(id, epoch, lease) : Effect.succeed(false),
+  release: (id, epoch) => (isStorable(id) ? store.release(id, epoch) : Effect.succeed(false)),
+  recordPrompt: (id, epoch, request) => isStorable(id) ? store.recordPrompt(id, epoch, request) : Effect.succeed(false),
+  snapshot: (id, epoch, content) => (isStorable(id) ? store.snapshot(id, epoch, content) : Effect.succeed(false)),
+  finalize: (id, epoch, outcome) => (isStorable(id) ? store.finalize(id, epoch, outcome) : Effect.succeed(false)),
+  keepPartial: (id, epoch, partial) => (isStorable(id) ? store.keepPartial(id, epoch, partial) : Effect.succeed(false)),
+  withdrawAsk: (id) => (isStorable(id) ? store.withdrawAsk(id) : Effect.succeed(false)),
+  cancel: (id, content) =>
+    isStorable(id) ? store.cancel(id, content) : Effect.fail(new UnknownMessage({ messageId: id })),
+  answerAsk: (id, answer) => isStorable(id) ? store.answerAsk(id, answer) : Effect.fail(new UnknownAsk({ askId: id })),
+
+  getSession: (id) => (isStorable(id) ? store.getSession(id) : Effect.succeed(Option.none())),
+  findOrphan: (id) => (isStorable(id) ? store.findOrphan(id) : Effect.succeed(Option.none())),
+  getMessage: (id) => (isStorable(id) ? store.getMessage(id) : Effect.succeed(Option.none())),
+  getState: (id) => (isStorable(id) ? store.getState(id) : Effect.succeed(Option.none())),
+  getAsk: (id) => (isStorable(id) ? store.getAsk(id) : Effect.succeed(Option.none())),
+  listMessages: (id, limit) => (isStorable(id) ? store.listMessages(id, limit) : Effect.succeed([])),
+  listAsks: (options) =>
+    isStorable(options.conversationId) && isStorable(options.messageId) ? store.listAsks(options) : Effect.succeed([]),
+  changes: (id) => (isStorable(id) ? store.changes(id) : nothingEver),
+  askChanges: (id) => (isStorable(id) ? store.askChanges(id) : nothingEver)
+})
+
+// internal
+
+const isStorable = (id: string | undefined): boolean => id === undefined || idFlaw(id) === undefined
+
+const nothingEver = Stream.concat(Stream.succeed(undefined), Stream.never)
+
+const checked = <A, E>(
+  operation: string,
+  ids: Readonly<Record<string, string | undefined>>,
+  effect: Effect.Effect<A, E>
+): Effect.Effect<A, E | StoreError> => {
+  for (const [name, id] of Object.entries(ids)) {
+    const reason = id === undefined ? undefined : idFlaw(id)
+    if (reason !== undefined) {
+      return Effect.fail(new StoreError({ operation, reason: `the id "${name}": ${reason}`, isRetryable: false }))
+    }
+  }
+  return effect
+}

@@ -1,0 +1,438 @@
+/**
+ * The end of a turn: what still runs is stopped, the outcome stored, everybody told, and the result made.
+ *
+ * **Responsibilities**: that this takes a bounded time whatever hangs (server, store, callbacks), and its order: abort,
+ * terminal write, observers, the files that were changed, `onFinalized`, `onTurnFinished`, `turn.finished`.
+ *
+ * A turn that was taken over has not ended: its owner that lost it stores, aborts and tells nothing. Nor has one that was taken over by
+ * a worker of another folder: that worker lets it go.
+ *
+ * **Not responsibilities**: the way to the end (`Turn`), who wins the terminal write (`Finalize`).
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as ErrorReporter from "effect/ErrorReporter"
+import * as FiberSet from "effect/FiberSet"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import * as Contained from "../domain/Contained.ts"
+import type { MessageId } from "../domain/Ids.ts"
+import { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
+import { retrying } from "../domain/Retrying.ts"
+import type { TurnFinished } from "../domain/Tracer.ts"
+import { callback, Tracer } from "../domain/Tracer.ts"
+import { NoProgress, TurnCancelled, type TurnTakenOver } from "../domain/TurnError.ts"
+import * as TurnPolicy from "../domain/TurnPolicy.ts"
+import { abortAnswer } from "../drive/AbortUpstream.ts"
+import * as LiveReply from "../drive/LiveReply.ts"
+import { fromReplies, readArtifacts } from "../drive/ReadArtifacts.ts"
+import { readSubagents } from "../drive/ReadSubagents.ts"
+import type { Client } from "../opencode/Client.ts"
+import * as Artifact from "../reply/Artifact.ts"
+import * as Exchange from "../reply/Exchange.ts"
+import * as Reply from "../reply/Reply.ts"
+import { finalize } from "../store/Finalize.ts"
+import type { Outcome, StoredMessage } from "../store/SessionStore.ts"
+import { SessionStore, StoreError } from "../store/SessionStore.ts"
+import type { EnsuredSession } from "./EnsureSession.ts"
+import type * as Output from "./Output.ts"
+import { keepingLease } from "./Ownership.ts"
+import type { TurnInput } from "./TurnInput.ts"
+import type { TurnError, TurnResult, TurnStatus } from "./TurnResult.ts"
+
+/**
+ * A turn while it runs. What is still undefined was not reached. `owner` names this run in the store, `taken` is the message
+ * where it was taken over from another one, `background` are the observers and the ticks. `spentMillis` is how long its prompts took
+ * so far, without the time in which a person was asked. `isHurried`: the turn has ended, and an observer that is behind is shown
+ * only the last state of the reply.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunningTurn<E, R, A> {
+  readonly input: TurnInput<E, R, A>
+  readonly conversationId: ConversationId
+  readonly messageId: AssistantMessageId
+  readonly startedMillis: number
+  readonly live: LiveReply.LiveReply
+  readonly owner: string
+  readonly taken: StoredMessage | undefined
+  readonly background: FiberSet.FiberSet<void>
+  message: StoredMessage | undefined
+  session: EnsuredSession | undefined
+  promptId: MessageId | undefined
+  isRecreated: boolean
+  isHurried: boolean
+  spentMillis: number
+  output: Output.Answer<A> | undefined
+}
+
+/**
+ * Names the turn in reports.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const contextOf = <E, R, A>({ conversationId, messageId }: RunningTurn<E, R, A>) => ({
+  conversation: conversationId,
+  message: messageId
+})
+
+/**
+ * Concludes a turn that came to an answer (`exchange`) or to an error. Run it uninterruptibly: every part of it is bounded.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
+  turn: RunningTurn<E, R, A>,
+  exchange: Exchange.Exchange | undefined,
+  cause: TurnError | undefined
+): Effect.fn.Return<TurnResult<A>, StoreError, Client | SessionStore | Tracer | R> {
+  let error = cause
+  const { conversationId, input, live, messageId } = turn
+  const tracer = yield* Tracer
+  const context = contextOf(turn)
+  const isLeft = isForAnother(turn, error)
+  const end = Effect.gen(function*() {
+    if (error !== undefined && !isLeft && leavesWorkRunning(error)) yield* abortUpstream(turn)
+    // However far the abort came: nothing works for a turn that has ended.
+    live.update(Reply.closeSubagents)
+    error = withAllSteps(error, live)
+    return yield* isLeft ? leave(turn) : store(turn, error)
+  })
+  const stored = yield* turn.message === undefined ? end : keepingLease(turn.message)(end)
+  const durationMillis = (yield* Clock.currentTimeMillis) - turn.startedMillis
+  yield* live.end
+  yield* untilObserved(turn)
+
+  const status = statusOf(stored, error)
+  const shown = stored.takenOver ?? (status === "cancelled" ? new TurnCancelled({ messageId }) : error)
+  const reply = LiveReply.result(live)
+  const usage = LiveReply.usage(live)
+  const trace: TurnFinished = {
+    status,
+    duration_ms: durationMillis,
+    cost: usage.total.cost,
+    input_tokens: usage.total.tokens.input,
+    output_tokens: usage.total.tokens.output,
+    tool_count: reply.tools.length,
+    error: shown?._tag ?? null,
+    error_message: shown?.message.slice(0, 200) ?? null
+  }
+  const result: TurnResult<A> = {
+    status,
+    conversationId,
+    messageId,
+    sessionId: turn.session?.sessionId,
+    promptId: turn.promptId,
+    message: stored.message,
+    content: stored.message?.content ?? "",
+    isFallback: stored.message?.isFallback ?? false,
+    finish: stored.message?.finish ?? undefined,
+    output: status === "completed" ? turn.output?.value : undefined,
+    reply,
+    subagents: LiveReply.subagents(live),
+    usage,
+    artifacts: yield* artifactsOf(turn, stored, status, error),
+    error: shown,
+    isNewSession: turn.session?.isNew ?? false,
+    isRecreated: turn.isRecreated,
+    durationMillis,
+    trace
+  }
+  if (shown !== undefined && isReported(shown)) {
+    yield* ErrorReporter.report(
+      Cause.fail(
+        new FailedTurn({ feature: yield* TurnPolicy.ErrorFeature, conversationId, messageId, status, error: shown })
+      )
+    )
+  }
+  const { onFinalized, onTurnFinished } = input
+  const { isOurs, message } = stored
+  if (onFinalized !== undefined && isOurs && message !== undefined) {
+    yield* callback("onFinalized", context, () => onFinalized(message, exchange))
+  }
+  if (shown?._tag === "TurnTakenOver" || isLeft) return result
+  if (onTurnFinished !== undefined) yield* callback("onTurnFinished", context, () => onTurnFinished(result))
+  yield* tracer.emit("turn.finished", trace)
+  return result
+})
+
+/**
+ * Lets the turn go, for the next worker: what was streamed is stored, the lease ends now, the agent goes on. Run it
+ * uninterruptibly: it is bounded.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const letGo = Effect.fn("Turn.letGo")(function*<E, R, A>(
+  turn: RunningTurn<E, R, A>
+): Effect.fn.Return<void, never, SessionStore> {
+  const store = yield* SessionStore
+  const limit = yield* TurnPolicy.StopTimeout
+  const { live, message, promptId } = turn
+  if (message !== undefined && promptId !== undefined) {
+    const content = LiveReply.content(live)
+    yield* Contained.attempt("snapshot", contextOf(turn), limit, store.snapshot(message.id, message.epoch, content))
+  }
+  yield* Contained.attempt(
+    "release",
+    contextOf(turn),
+    limit,
+    Effect.gen(function*() {
+      const own = message ?? (yield* findOwn(turn))
+      if (own !== undefined) yield* retrying(store.release(own.id, own.epoch))
+    })
+  )
+})
+
+/**
+ * Stops what the server does for the turn, and keeps what it stored of the answer, within `TurnPolicy.StopTimeout`. Does
+ * nothing before the prompt, nor where the turn is another owner's by now.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const abortUpstream = Effect.fn("Turn.abortUpstream")(function*<E, R, A>(
+  turn: RunningTurn<E, R, A>
+): Effect.fn.Return<void, never, Client | SessionStore> {
+  const { live, promptId, session } = turn
+  if (promptId === undefined || session === undefined) return
+  yield* Contained.attempt(
+    "abort",
+    { ...contextOf(turn), session: session.sessionId },
+    yield* TurnPolicy.StopTimeout,
+    Effect.gen(function*() {
+      if (yield* isTakenOver(turn)) return
+      const exchange = yield* abortAnswer(live.current())
+      live.update((reply) => Exchange.merge(exchange, reply))
+      yield* readSubagents(live)
+    })
+  )
+})
+
+/**
+ * A turn that ended without a usable answer, as an error reporter receives it, at severity Error. `feature` is
+ * `TurnPolicy.ErrorFeature`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class FailedTurn extends Schema.TaggedError<FailedTurn>()("FailedTurn", {
+  feature: Schema.String,
+  conversationId: ConversationId,
+  messageId: AssistantMessageId,
+  status: Schema.String,
+  error: Schema.Defect()
+}) {
+  override get message() {
+    return `a turn ended as ${this.status}: ${Predicate.isError(this.error) ? this.error.message : "unknown error"}`
+  }
+  override readonly [ErrorReporter.severity] = "Error" as const
+  override get [ErrorReporter.attributes]() {
+    const { conversationId, error, feature, messageId, status } = this
+    const tag = Predicate.hasProperty(error, "_tag") ? String(error._tag) : "unknown"
+    return { feature, handled: true, conversation: conversationId, message: messageId, status, error: tag }
+  }
+}
+
+// internal
+
+/** Whether the failure is news for an operator: nobody's wish, no mistake of the caller's, and no other worker's turn. */
+const isReported = ({ _tag }: TurnError): boolean =>
+  _tag !== "TurnCancelled" && _tag !== "TurnTakenOver" && _tag !== "TurnInProgress" && _tag !== "AlreadyFinished" &&
+  _tag !== "InvalidInput"
+
+/** `isOurs`: this turn's write was the terminal one. */
+interface Stored {
+  readonly message: StoredMessage | undefined
+  readonly isOurs: boolean
+  readonly takenOver: TurnTakenOver | undefined
+}
+
+/** A turn that another owner began in another folder goes on with a worker of that folder. */
+const isForAnother = <E, R, A>({ message, taken }: RunningTurn<E, R, A>, error: TurnError | undefined): boolean =>
+  error?._tag === "DirectoryMismatch" && (taken !== undefined || (message !== undefined && message.request !== null))
+
+/**
+ * Waits for the observers, which may be behind. After `TurnPolicy.CallbackTimeout` they leave out what waits for them; each then
+ * ends the call that it is at and is shown the last state, which takes at most twice as long.
+ */
+const untilObserved = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) {
+  const { background } = turn
+  const limit = yield* TurnPolicy.CallbackTimeout
+  yield* Effect.timeoutOption(FiberSet.awaitEmpty(background), limit)
+  turn.isHurried = true
+  yield* Effect.timeoutOption(FiberSet.awaitEmpty(background), Duration.times(limit, 2))
+  yield* FiberSet.clear(background)
+})
+
+const leave = <E, R, A>(turn: RunningTurn<E, R, A>): Effect.Effect<Stored, StoreError, SessionStore> =>
+  Effect.map(
+    Effect.andThen(letGo(turn), read(turn.messageId)),
+    (message) => ({ message, isOurs: false, takenOver: undefined })
+  )
+
+/** How many steps were begun is known once the tree has been aborted: the model goes on until then. */
+const withAllSteps = (error: TurnError | undefined, live: LiveReply.LiveReply): TurnError | undefined => {
+  if (error?._tag !== "NoProgress") return error
+  const { finish, last, sessionId, steps } = error
+  return new NoProgress({
+    sessionId,
+    steps,
+    allSteps: [...live.earlier(), live.current()].reduce((sum, reply) => sum + Reply.steps(reply), 0),
+    ...(finish !== undefined && { finish }),
+    ...(last !== undefined && { last })
+  })
+}
+
+/** Whether the server may still be at work on a turn that ends like this. After a takeover the new owner drives the session. */
+const leavesWorkRunning = (error: TurnError): boolean =>
+  error._tag !== "EmptyStream" && error._tag !== "Refused" && error._tag !== "TurnTakenOver"
+
+/** The files that the turn changed, as far as its replies tell; none where it is another owner's. */
+const artifactsOf = <E, R, A>(
+  { live, message }: RunningTurn<E, R, A>,
+  { takenOver }: Stored,
+  status: TurnStatus,
+  error: TurnError | undefined
+) =>
+  takenOver !== undefined
+    ? Effect.succeed(Artifact.none)
+    : readArtifacts(fromReplies(live.earlier(), live.current(), {
+      isStructured: message?.draft?.outputSchema !== undefined,
+      end: status === "completed"
+        ? "completed"
+        : error?._tag === "Upstream" || error?._tag === "EmptyStream"
+        ? "failed"
+        : "stopped"
+    }))
+
+/** A process that was frozen may find a deadline over before it finds out that it lost the turn. */
+const isTakenOver = Effect.fnUntraced(function*<E, R, A>({ message }: RunningTurn<E, R, A>) {
+  if (message === undefined) return false
+  const store = yield* SessionStore
+  const now = yield* store.getState(message.id).pipe(
+    Effect.timeoutOption(yield* TurnPolicy.LeaseRenewal),
+    // A store that does not answer keeps nobody from stopping a turn.
+    Effect.orElseSucceed(Option.none),
+    Effect.map(Option.flatten)
+  )
+  return Option.exists(now, ({ epoch }) => epoch !== message.epoch)
+})
+
+/** The terminal write, or, where nothing was claimed, what is stored under the id. */
+const store = Effect.fnUntraced(function*<E, R, A>(
+  turn: RunningTurn<E, R, A>,
+  error: TurnError | undefined
+): Effect.fn.Return<Stored, StoreError, SessionStore> {
+  const { message, messageId } = turn
+  if (message === undefined) return { message: yield* unclaimed(turn, error), isOurs: false, takenOver: undefined }
+  const streamed = LiveReply.content(turn.live)
+  const status = error === undefined ? "completed" : error._tag === "TurnCancelled" ? "cancelled" : "error"
+  const words = status === "cancelled" ? yield* TurnPolicy.CancelledContent : yield* TurnPolicy.FallbackContent
+  const isFallback = status !== "completed" && turn.output === undefined && !Reply.hasWords(turn.live.current())
+  const outcome: Outcome = {
+    ...streamed,
+    status,
+    content: isFallback ? words : turn.output?.json ?? streamed.content,
+    isFallback,
+    finish: status === "cancelled" ? null : streamed.finish,
+    error: error === undefined ? null : { tag: error._tag, message: error.message }
+  }
+  return yield* finalize(messageId, message.epoch, outcome).pipe(
+    // What cannot be stored as it is would leave the message pending, for one worker after the other.
+    Effect.catchIf(
+      (failure) => failure._tag === "StoreError" && !failure.isRetryable,
+      (failure) =>
+        Effect.andThen(
+          Contained.report("finalize", contextOf(turn), Cause.fail(failure)),
+          finalize(messageId, message.epoch, withoutParts(outcome, failure.message))
+        )
+    ),
+    bounded("finalize"),
+    Effect.map((finalized): Stored => ({ ...finalized, takenOver: undefined })),
+    Effect.catchTag(
+      "TurnTakenOver",
+      (takenOver) => Effect.map(read(messageId), (message): Stored => ({ message, isOurs: false, takenOver }))
+    )
+  )
+})
+
+/** What is left of an outcome that the store does not take: its text, and why. Half a surrogate pair becomes a question mark. */
+const withoutParts = ({ content, error, isFallback, status, usage }: Outcome, reason: string): Outcome => ({
+  content: content.toWellFormed(),
+  parts: [],
+  usage,
+  isFallback: isFallback ?? false,
+  finish: null,
+  status: status === "cancelled" ? status : "error",
+  error: error ?? { tag: "StoreError", message: reason }
+})
+
+/** The message of a turn that ended before it was pending, as far as it is known. */
+const unclaimed = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>, error: TurnError | undefined) {
+  const { messageId } = turn
+  switch (error?._tag) {
+    case "StoreError":
+      return yield* error
+    case "AlreadyFinished":
+      return yield* read(messageId)
+    case "TurnCancelled": {
+      // Interrupted while it waited, or while it was being claimed: the row may be there, and would stay as it is.
+      if ((yield* bounded("getMessage")(findOwn(turn))) === undefined) return yield* read(messageId)
+      const store = yield* SessionStore
+      return yield* retrying(store.cancel(messageId, yield* TurnPolicy.CancelledContent)).pipe(
+        Effect.catchTag(["UnknownMessage", "AlreadyFinished"], () => read(messageId)),
+        bounded("cancel")
+      )
+    }
+    default:
+      return undefined
+  }
+})
+
+/** The stored message, if it is this run's. */
+const findOwn = Effect.fnUntraced(function*<E, R, A>({ messageId, owner }: RunningTurn<E, R, A>) {
+  const store = yield* SessionStore
+  const message = Option.getOrUndefined(yield* retrying(store.getMessage(messageId)))
+  return message?.owner === owner ? message : undefined
+})
+
+const read = Effect.fnUntraced(function*(messageId: AssistantMessageId) {
+  const store = yield* SessionStore
+  return Option.getOrUndefined(yield* bounded("getMessage")(retrying(store.getMessage(messageId))))
+})
+
+/** A store that never answers must not hold up who waits for the end. */
+const bounded = (operation: string) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
+  Effect.flatMap(TurnPolicy.StopTimeout, (limit) =>
+    Effect.timeoutOrElse(effect, {
+      duration: limit,
+      orElse: () =>
+        Effect.fail(
+          new StoreError({
+            operation,
+            reason: `it did not answer within ${Duration.toMillis(limit)} ms`,
+            isRetryable: true
+          })
+        )
+    }))
+
+const statusOf = ({ message, takenOver }: Stored, error: TurnError | undefined): TurnStatus => {
+  if (takenOver !== undefined) return "failed"
+  if (message?.status === "cancelled") return "cancelled"
+  if (error === undefined) return "completed"
+  return isUnusable(error) ? "error" : "failed"
+}
+
+/** Whether the turn was driven to its end, and there is no answer to use. */
+const isUnusable = ({ _tag }: TurnError): boolean =>
+  _tag === "Upstream" || _tag === "EmptyStream" || _tag === "OutputInvalid" || _tag === "BudgetExceeded" ||
+  _tag === "NoProgress" || _tag === "Refused"

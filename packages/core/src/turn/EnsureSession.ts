@@ -1,0 +1,166 @@
+/**
+ * The OpenCode session of a conversation: found, made, or made anew.
+ *
+ * Safe under concurrent callers: one session is stored, by compare-and-set; one that was made in vain is deleted again.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Contained from "../domain/Contained.ts"
+import type { ConversationId, SessionId } from "../domain/Ids.ts"
+import type { Session } from "../domain/Message.ts"
+import { retrying } from "../domain/Retrying.ts"
+import { Tracer } from "../domain/Tracer.ts"
+import { DirectoryMismatch } from "../domain/TurnError.ts"
+import * as TurnPolicy from "../domain/TurnPolicy.ts"
+import { Client } from "../opencode/Client.ts"
+import type { RequestError, SessionNotFound, UnknownDirectory } from "../opencode/ClientError.ts"
+import type { SessionOptions } from "../opencode/Dialect.ts"
+import type { StoreError } from "../store/SessionStore.ts"
+import { SessionStore } from "../store/SessionStore.ts"
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface EnsuredSession {
+  readonly sessionId: SessionId
+  readonly isNew: boolean
+}
+
+/**
+ * Why there is no session to work in.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type EnsureError = RequestError | StoreError | UnknownDirectory | DirectoryMismatch
+
+/**
+ * Gives the conversation's session, making it if there is none. The client's folder has to be there, and has to be the one that the
+ * session works in.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const ensureSession = Effect.fn("Turn.ensureSession")(function*(
+  conversationId: ConversationId,
+  options: SessionOptions
+): Effect.fn.Return<EnsuredSession, EnsureError | SessionNotFound, Client | SessionStore | Tracer> {
+  const store = yield* SessionStore
+  const stored = yield* retrying(store.getSession(conversationId))
+  if (Option.isSome(stored)) {
+    yield* checkDirectory(stored.value)
+    return { sessionId: stored.value, isNew: false }
+  }
+  const ensured = yield* replaceSession(conversationId, Option.none(), options)
+  if (ensured.isNew) {
+    const tracer = yield* Tracer
+    yield* tracer.emit("session.created", { session_id: ensured.sessionId, subject_id: conversationId })
+  }
+  return ensured
+})
+
+/**
+ * Makes a new session in place of one that was lost. Whoever did so first wins.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const recreateSession = Effect.fn("Turn.recreateSession")(function*(
+  conversationId: ConversationId,
+  lost: SessionId,
+  options: SessionOptions
+): Effect.fn.Return<EnsuredSession, EnsureError | SessionNotFound, Client | SessionStore | Tracer> {
+  const ensured = yield* replaceSession(conversationId, Option.some(lost), options)
+  const tracer = yield* Tracer
+  yield* tracer.emit("session.recreated_with_resend", {
+    session_id: ensured.sessionId,
+    subject_id: conversationId
+  })
+  return ensured
+})
+
+/**
+ * Fails unless the session works in the client's folder. The server runs a session in the folder that it was made in, whatever a
+ * request names, and its events reach only clients of that folder (1.18.33).
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const checkDirectory = Effect.fn("Turn.checkDirectory")(function*(
+  sessionId: SessionId
+): Effect.fn.Return<void, RequestError | UnknownDirectory | SessionNotFound | DirectoryMismatch, Client> {
+  const client = yield* Client
+  const directory = yield* retrying(client.directory)
+  const sessionDirectory = yield* retrying(client.directoryOf(sessionId))
+  // Of a session that does not say where it works nothing is known against the folder.
+  if (sessionDirectory !== "" && sessionDirectory !== directory) {
+    return yield* new DirectoryMismatch({ sessionId, sessionDirectory, directory })
+  }
+})
+
+// internal
+
+const replaceSession = Effect.fnUntraced(function*(
+  conversationId: ConversationId,
+  expected: Option.Option<SessionId>,
+  options: SessionOptions
+): Effect.fn.Return<EnsuredSession, EnsureError | SessionNotFound, Client | SessionStore> {
+  const client = yield* Client
+  const store = yield* SessionStore
+  // From its making on, the session is either stored or deleted, also when the turn is interrupted.
+  return yield* Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function*() {
+      const making = yield* Effect.forkChild(retrying(client.createSession(options)))
+      const made = yield* restore(Fiber.join(making)).pipe(Effect.onInterrupt(() => abandon(conversationId, making)))
+      const winner = yield* restore(
+        Effect.gen(function*() {
+          if (yield* retrying(store.setSession(conversationId, expected, made.id))) return Option.some(made.id)
+          return yield* retrying(store.getSession(conversationId))
+        })
+      ).pipe(Effect.onError(() => discard(conversationId, made.id)))
+      // Also where an attempt to store it lost, because the answer to the one before was lost.
+      if (Option.contains(winner, made.id)) return { sessionId: made.id, isNew: true }
+      yield* discard(conversationId, made.id)
+      // The winner may itself have been replaced or lost meanwhile: then it is this caller's turn again.
+      if (Option.isNone(winner)) return yield* restore(replaceSession(conversationId, Option.none(), options))
+      yield* restore(checkDirectory(winner.value))
+      return { sessionId: winner.value, isNew: false }
+    })
+  )
+})
+
+/** Waits for the session that is being made, for a while: nobody wants it any more. */
+const abandon = (conversationId: ConversationId, making: Fiber.Fiber<Session, RequestError | UnknownDirectory>) =>
+  Effect.gen(function*() {
+    yield* Contained.attempt(
+      "wait for a session made in vain",
+      { conversation: conversationId },
+      yield* TurnPolicy.StopTimeout,
+      Effect.flatMap(
+        Fiber.await(making),
+        (exit) => (Exit.isSuccess(exit) ? discard(conversationId, exit.value.id) : Effect.void)
+      )
+    )
+    yield* Fiber.interrupt(making)
+  })
+
+/** Deletes a session made in vain, unless it is the stored one: the store may have done what it did not confirm. */
+const discard = (conversationId: ConversationId, sessionId: SessionId) =>
+  Effect.gen(function*() {
+    const client = yield* Client
+    const store = yield* SessionStore
+    yield* Contained.attempt(
+      "delete a session made in vain",
+      { conversation: conversationId, session: sessionId },
+      yield* TurnPolicy.StopTimeout,
+      Effect.gen(function*() {
+        const stored = yield* Effect.orElseSucceed(store.getSession(conversationId), Option.none)
+        if (!Option.contains(stored, sessionId)) yield* retrying(client.deleteSession(sessionId))
+      })
+    )
+  })

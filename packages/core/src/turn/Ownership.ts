@@ -1,0 +1,129 @@
+/**
+ * Holding a turn: the lease that says who drives it, and the watch for somebody who ends or takes it.
+ *
+ * **Responsibilities**: renews the lease while the turn works, and while it ends; fails as soon as the stored message is not
+ * this owner's any more, so that the turn stops. A process that was frozen past its lease finds out with its first renewal.
+ *
+ * **Not responsibilities**: what the turn does then (`Conclude`). Its writes change nothing in any case: they carry the epoch.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import { retrying } from "../domain/Retrying.ts"
+import { TurnCancelled, TurnTakenOver } from "../domain/TurnError.ts"
+import * as TurnPolicy from "../domain/TurnPolicy.ts"
+import * as LiveReply from "../drive/LiveReply.ts"
+import * as ReplyUpdate from "../reply/ReplyUpdate.ts"
+import type { StoredMessage } from "../store/SessionStore.ts"
+import { SessionStore, StoreError } from "../store/SessionStore.ts"
+
+/**
+ * Holds the message until it is lost: never succeeds. A store that does not answer just now is asked again; nobody loses a
+ * turn for that.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const hold = Effect.fn("Turn.hold")(function*(
+  message: StoredMessage
+): Effect.fn.Return<never, TurnCancelled | TurnTakenOver, SessionStore> {
+  return yield* Effect.raceFirst(renewing(message, endIfLost(message)), watching(message))
+})
+
+/**
+ * Keeps the lease of a message that is being ended, however long the server takes to stop: nobody is to take over what is
+ * just about to be written.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const keepingLease =
+  (message: StoredMessage) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R | SessionStore> =>
+    Effect.raceFirst(effect, renewing(message, Effect.void))
+
+/**
+ * Stores what was streamed so far, every `TurnPolicy.SnapshotInterval` when a reader would see a difference, one write at a
+ * time. Never ends. A write that fails is made up for by the next one.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const snapshots = Effect.fn("Turn.snapshots")(function*(
+  { epoch, id }: StoredMessage,
+  live: LiveReply.LiveReply
+): Effect.fn.Return<never, never, SessionStore> {
+  const store = yield* SessionStore
+  const interval = yield* TurnPolicy.SnapshotInterval
+  let stored = live.current()
+  while (true) {
+    yield* Effect.sleep(interval)
+    const reply = live.current()
+    if (ReplyUpdate.isSameToReader(stored, reply)) continue
+    const isStored = yield* Effect.orElseSucceed(store.snapshot(id, epoch, LiveReply.content(live)), () => false)
+    if (isStored) stored = reply
+  }
+})
+
+/**
+ * Fails if the message is not this owner's any more, or if the store cannot be asked. A prompt is posted only after this: a
+ * process that was frozen until another one finished the turn would ask the model again, where a later prompt followed (1.18.33).
+ *
+ * **Details**
+ *
+ * The store is asked again as `TurnPolicy.RequestRetry` says. Each attempt takes at most `TurnPolicy.StopTimeout`.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const confirm = Effect.fnUntraced(function*({ epoch, id }: StoredMessage) {
+  const store = yield* SessionStore
+  const limit = yield* TurnPolicy.StopTimeout
+  const getState = Effect.timeoutOrElse(store.getState(id), {
+    duration: limit,
+    orElse: () =>
+      Effect.fail(
+        new StoreError({
+          operation: "getState",
+          reason: `it did not answer within ${Duration.toMillis(limit)} ms`,
+          isRetryable: true
+        })
+      )
+  })
+  const state = Option.getOrUndefined(yield* retrying(getState))
+  if (state !== undefined && state.epoch !== epoch) return yield* new TurnTakenOver({ messageId: id })
+  if (state?.status === "cancelled") return yield* new TurnCancelled({ messageId: id })
+})
+
+// internal
+
+/** A living owner keeps its turn while the store cannot be asked. */
+const endIfLost = (message: StoredMessage) => Effect.catchTag(confirm(message), "StoreError", () => Effect.void)
+
+/** Renews the lease again and again, and runs the effect when it cannot be: the message is lost. */
+const renewing = Effect.fnUntraced(function*<E>(
+  { epoch, id, owner }: StoredMessage,
+  onLost: Effect.Effect<void, E, SessionStore>
+): Effect.fn.Return<never, E, SessionStore> {
+  const store = yield* SessionStore
+  const lease = { owner: owner ?? undefined, millis: Duration.toMillis(yield* TurnPolicy.Lease) }
+  const interval = yield* TurnPolicy.LeaseRenewal
+  while (true) {
+    yield* Effect.sleep(interval)
+    const isHeld = yield* Effect.orElseSucceed(store.renew(id, epoch, lease), () => true)
+    if (!isHeld) yield* onLost
+  }
+})
+
+/** Each of the turn's own snapshots is a change as well: what it costs to look is one read. */
+const watching = (message: StoredMessage) =>
+  Effect.flatMap(SessionStore, (store) =>
+    store.changes(message.id).pipe(
+      Stream.runForEach(() => endIfLost(message)),
+      Effect.catchTag("StoreError", () => Effect.void),
+      Effect.repeat(Schedule.spaced("1 second")),
+      Effect.andThen(Effect.never)
+    ))

@@ -1,0 +1,134 @@
+/**
+ * What the end of a drive amounts to: an answer, an upstream error, nothing, or a turn that somebody aborted.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
+import { isTerminalTool } from "../domain/Part.ts"
+import { Tracer } from "../domain/Tracer.ts"
+import { EmptyStream, TurnCancelled, Upstream } from "../domain/TurnError.ts"
+import * as TurnPolicy from "../domain/TurnPolicy.ts"
+import * as UpstreamFailures from "../domain/UpstreamFailure.ts"
+import type { LiveReply } from "../drive/LiveReply.ts"
+import { readExchange, unreadAnswer } from "../drive/ReadExchange.ts"
+import { readSubagents } from "../drive/ReadSubagents.ts"
+import type { Client } from "../opencode/Client.ts"
+import type { RequestError, SessionNotFound } from "../opencode/ClientError.ts"
+import * as Exchange from "../reply/Exchange.ts"
+import * as Reply from "../reply/Reply.ts"
+
+/**
+ * Makes the exchange the truth of `live` and gives it back; fails where it is no answer.
+ *
+ * **Details**
+ *
+ * An answer has words: a text of the turn's own session that is not blank, in any of its steps. An agent may say all that it has to
+ * say beside a tool call (a last look at its to-do list, for example) and then end without another word: that is an answer, and which
+ * step it was said in tells nothing about it. Thoughts, tool calls and files alone are none, unless `TurnPolicy.AllowSilent` says so.
+ * A structured value is one without words. An answer that lacks only that value is one too: its text may be the value, and if not, the
+ * agent can be told.
+ *
+ * A record without an answer is read once more after `TurnPolicy.EmptyStreamRetry`, because it may not have been stored yet; words that
+ * the stream had closed stay in any case. An exchange that a person's refusal ended is given back as it is.
+ *
+ * This reading takes no longer than `TurnPolicy.FinalExchange`, nor than `leftMillis`, what the turn may still take; but it always has
+ * `TurnPolicy.StopTimeout`. Where it comes to no end, the record that was read before counts.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const settle = Effect.fn("Turn.settle")(function*(
+  exchange: Exchange.Exchange,
+  live: LiveReply,
+  ids: {
+    readonly messageId: AssistantMessageId
+    readonly conversationId: ConversationId
+    readonly leftMillis?: number | undefined
+  }
+): Effect.fn.Return<
+  Exchange.Exchange,
+  Upstream | EmptyStream | TurnCancelled | RequestError | SessionNotFound,
+  Client | Tracer
+> {
+  const tracer = yield* Tracer
+  const allowsSilent = yield* TurnPolicy.AllowSilent
+  const isSilent = (exchange: Exchange.Exchange, reply: Reply.Reply) =>
+    (allowsSilent ? Reply.isEmpty(reply) : !Reply.hasWords(reply)) && !isEnd(exchange, live)
+  reconcile(exchange, live)
+  let settled = exchange
+  if (isSilent(settled, recordOf(settled, live))) {
+    const limit = Duration.min(
+      yield* TurnPolicy.FinalExchange,
+      Duration.max(yield* TurnPolicy.StopTimeout, Duration.millis(ids.leftMillis ?? Number.POSITIVE_INFINITY))
+    )
+    yield* Effect.sleep(yield* TurnPolicy.EmptyStreamRetry)
+    const again = yield* Effect.timeoutOption(readExchange(exchange, live.current()), limit)
+    settled = Option.getOrElse(again, () => exchange)
+    reconcile(settled, live)
+    if (!isSilent(settled, recordOf(settled, live))) {
+      yield* tracer.emit("response.recovered_from_exchange", { message_id: ids.messageId })
+    }
+  }
+  yield* readSubagents(live)
+  const { failure } = live.current().frame
+  if (failure !== undefined && UpstreamFailures.isAborted(failure)) {
+    return yield* new TurnCancelled({ messageId: ids.messageId })
+  }
+  const { hidden, lost, other } = settled.unread
+  // A part that cannot be read and is no text does not hide words: it counts only where there is nothing else.
+  const isUnanswered = isSilent(settled, live.current())
+  const hiding = isUnanswered ? [...hidden, ...(Reply.isEmpty(live.current()) ? other : [])] : []
+  const field = lost[0] ?? hiding[0]
+  if (failure === undefined && field !== undefined) return yield* unreadAnswer(field)
+  if (failure === undefined ? !isUnanswered : UpstreamFailures.isWithoutOutput(failure)) return settled
+  if (failure !== undefined) {
+    yield* tracer.emit("response.upstream_error", {
+      error_name: failure.name,
+      error_message: failure.message.slice(0, 200),
+      status_code: failure.statusCode ?? null,
+      provider_url: failure.url ?? null
+    })
+  }
+  yield* tracer.emit("response.error", {
+    reason: failure === undefined ? "empty_stream" : "upstream_llm_error",
+    message_id: ids.messageId,
+    subject_id: ids.conversationId
+  })
+  if (failure === undefined) return yield* emptyStream(settled, live.current())
+  const { message, ...rest } = failure
+  return yield* new Upstream({ ...rest, reason: message })
+})
+
+// internal
+
+/** An exchange that has not ended may lag behind what was streamed. */
+const reconcile = (exchange: Exchange.Exchange, live: LiveReply): void => {
+  live.update((
+    reply
+  ) => (Exchange.isFinalWhenIdle(exchange) ? Exchange.reconcile(exchange, reply) : Exchange.merge(exchange, reply)))
+}
+
+/** What the server has of the answer, without what the stream alone had. */
+const recordOf = (exchange: Exchange.Exchange, live: LiveReply): Reply.Reply =>
+  Exchange.isFinalWhenIdle(exchange) ? Reply.fromMessages(exchange, exchange.messages) : live.current()
+
+/** What needs no words to be the end: a structured value, which no part shows, an error, and a refusal. */
+const isEnd = (exchange: Exchange.Exchange, live: LiveReply): boolean =>
+  live.current().frame.failure !== undefined ||
+  exchange.steps.some(({ info }) => info.structured !== undefined) ||
+  Exchange.isRefused(exchange)
+
+const emptyStream = (exchange: Exchange.Exchange, reply: Reply.Reply): EmptyStream => {
+  const parts = Reply.parts(reply)
+  const finish = Exchange.finish(exchange)
+  const ran = parts.filter((part) => part.type === "tool").filter(isTerminalTool)
+  return new EmptyStream({
+    sessionId: exchange.sessionId,
+    ...(finish !== undefined && { finish }),
+    hasReasoning: parts.some((part) => part.type === "reasoning"),
+    tools: Array.from(new Set(ran.map(({ tool }) => tool)))
+  })
+}

@@ -1,0 +1,421 @@
+/**
+ * A turn: one user message, one assistant response, carried to a durable end whatever fails on the way.
+ *
+ * **Responsibilities**: the order of the steps, the one new session where the old one was lost, the request that an earlier
+ * owner of the message left, the stop when the turn is interrupted, the observers.
+ *
+ * **Not responsibilities**: each step's own work (`EnsureSession`, `ReadExchange`, `Drive`, `Settle`), and what every end has in
+ * common (`Conclude`).
+ *
+ * **Event contract**: trace events as `Tracer` lists them, over all owners of the turn: `response.started` from the one that
+ * starts it, `turn.finished` from the one that ends it, last, after the durable write. One that takes the turn over starts
+ * none, one that loses it or lets it go finishes none.
+ *
+ * **Example**
+ * ```ts
+ * Effect.runPromise(runTurn({ conversationId: "42", prompt: "What changed?" }).pipe(Effect.provide(LiveLayer)))
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Brand from "effect/Brand"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import * as Contained from "../domain/Contained.ts"
+import type { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
+import { idFlaw, makeId } from "../domain/Ids.ts"
+import * as Prompts from "../domain/Prompt.ts"
+import { patiently } from "../domain/Retrying.ts"
+import { callback, Tracer } from "../domain/Tracer.ts"
+import type { StaleSession } from "../domain/TurnError.ts"
+import {
+  InvalidInput,
+  OutputInvalid,
+  Refused,
+  SessionLost,
+  TakenOverTooOften,
+  TurnCancelled,
+  TurnDied
+} from "../domain/TurnError.ts"
+import * as TurnPolicy from "../domain/TurnPolicy.ts"
+import * as Budget from "../drive/Budget.ts"
+import { drive } from "../drive/Drive.ts"
+import * as LiveReply from "../drive/LiveReply.ts"
+import type { Client } from "../opencode/Client.ts"
+import type { SessionNotFound } from "../opencode/ClientError.ts"
+import type { SessionOptions } from "../opencode/Dialect.ts"
+import { promptParts } from "../opencode/PromptCheck.ts"
+import { withdrawAll, withdrawUnlisted } from "../people/WithdrawAsks.ts"
+import * as Exchange from "../reply/Exchange.ts"
+import * as Reply from "../reply/Reply.ts"
+import type { ReplyUpdate } from "../reply/ReplyUpdate.ts"
+import type { SessionStore, StoredMessage, StoreError } from "../store/SessionStore.ts"
+import type { IdentifiedPrompt } from "../store/StoredMessage.ts"
+import { claim } from "./Claim.ts"
+import type { RunningTurn } from "./Conclude.ts"
+import { abortUpstream, conclude, contextOf, letGo } from "./Conclude.ts"
+import type { EnsuredSession } from "./EnsureSession.ts"
+import { ensureSession, recreateSession } from "./EnsureSession.ts"
+import * as Output from "./Output.ts"
+import { confirm, hold, snapshots } from "./Ownership.ts"
+import { findAnswer, recallEarlier, recordedFor, recordPrompt, recordRepair, untilIdle } from "./RecordPrompt.ts"
+import * as Refusals from "./Refusals.ts"
+import { settle } from "./Settle.ts"
+import type { TurnInput } from "./TurnInput.ts"
+import { fromStored, identityOf, toDraft, withStoredPolicy } from "./TurnInput.ts"
+import type { TurnResult } from "./TurnResult.ts"
+
+/**
+ * Runs a turn.
+ *
+ * **Details**
+ *
+ * Every failure of the pipeline becomes a result; the effect itself fails only where the outcome cannot be stored.
+ * Interrupting it aborts the session upstream, stores what was streamed as cancelled, and leaves nothing running; that takes
+ * at most `TurnPolicy.StopTimeout` for each of these. With `TurnPolicy.OnInterrupt` "release" it is left to the next worker.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const runTurn = Effect.fn("Turn.runTurn")(function*<E = never, R = never, A = unknown>(
+  input: TurnInput<E, R, A>
+): Effect.fn.Return<TurnResult<A>, StoreError, Services | R> {
+  return yield* run(input, yield* LiveReply.make)
+})
+
+/**
+ * Runs a turn and gives what changes in its reply, then its result. Stop reading to cancel the turn.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const streamTurn = <E = never, R = never, A = unknown>(
+  input: TurnInput<E, R, A>
+): Stream.Stream<TurnUpdate<A>, StoreError, Services | R> =>
+  Stream.unwrap(Effect.gen(function*() {
+    const live = yield* LiveReply.make
+    const updates = yield* live.watch
+    const turn = yield* Effect.forkScoped(Effect.withSpan(run(input, live), "Turn.streamTurn"))
+    const finished = Effect.map(Fiber.join(turn), (result): TurnUpdate<A> => ({ _tag: "Finished", result }))
+    return Stream.concat(Stream.fromQueue(updates), Stream.fromEffect(finished))
+  }))
+
+/**
+ * Carries a message that was taken over (`SessionStore.takeOver`) to its end: follows a run that goes on, posts the same ids
+ * again where the server lacks them or left the answer unfinished, reads an answer that is done.
+ *
+ * **Details**
+ *
+ * The turn runs from what is stored, under the limits that it was given. `extras` are what cannot be stored: callbacks,
+ * observers, fields that are effects. Which turn it is, and its prompt, they do not change. The reply begins with the last
+ * snapshot.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const resumeTurn = Effect.fn("Turn.resumeTurn")(function*<E = never, R = never>(
+  taken: StoredMessage,
+  extras?: Partial<TurnInput<E, R>>
+): Effect.fn.Return<TurnResult, StoreError, Services | R> {
+  const outputSchema = taken.draft?.outputSchema
+  // Where the schema itself is not at hand, its JSON Schema tells a value from what is none.
+  const output = outputSchema === undefined
+    ? undefined
+    : yield* Effect.orElseSucceed(Output.fromJsonSchema(outputSchema), () => Output.unchecked(outputSchema))
+  const input: TurnInput<E, R> = { ...fromStored(taken), output, ...extras, ...identityOf(taken) }
+  return yield* withStoredPolicy(taken)(patiently(run(input, yield* LiveReply.make, taken)))
+})
+
+/**
+ * An item of {@link streamTurn}: a change of the reply, or, last, the result.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type TurnUpdate<A = unknown> = ReplyUpdate | { readonly _tag: "Finished"; readonly result: TurnResult<A> }
+
+// internal
+
+type Services = Client | SessionStore | Tracer
+
+const run = <E, R, A>(
+  input: TurnInput<E, R, A>,
+  live: LiveReply.LiveReply,
+  taken?: StoredMessage
+): Effect.Effect<TurnResult<A>, StoreError, Services | R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function*() {
+      const turn = yield* begin(input, live, taken)
+      const exit = yield* Effect.exit(restore(answer(turn)))
+      if (Exit.isSuccess(exit)) return yield* conclude(turn, exit.value, undefined)
+      const { cause } = exit
+      const failure = cause.reasons.find(Cause.isFailReason)
+      if (failure !== undefined) return yield* conclude(turn, undefined, failure.error)
+      if (Cause.hasInterruptsOnly(cause) && (yield* TurnPolicy.OnInterrupt) === "release") {
+        yield* letGo(turn)
+        return yield* Effect.failCause(Cause.interrupt())
+      }
+      // Interrupted, or a defect: the end is stored as that of any other turn, and the cause goes on.
+      const error = Cause.hasDies(cause)
+        ? new TurnDied({ cause: Cause.squash(cause) })
+        : new TurnCancelled({ messageId: turn.messageId })
+      const concluded = yield* Effect.exit(conclude(turn, undefined, error))
+      if (Exit.isFailure(concluded)) yield* Contained.report("conclude", contextOf(turn), concluded.cause)
+      const reasons = cause.reasons.flatMap((reason) => (Cause.isFailReason(reason) ? [] : [reason]))
+      return yield* Effect.failCause(Cause.fromReasons<never>(reasons))
+    }).pipe(Effect.ensuring(live.end), Effect.scoped)
+  )
+
+const begin = Effect.fnUntraced(function*<E, R, A>(
+  input: TurnInput<E, R, A>,
+  live: LiveReply.LiveReply,
+  taken: StoredMessage | undefined
+) {
+  const turn: RunningTurn<E, R, A> = {
+    input,
+    conversationId: toConversationId(input.conversationId),
+    messageId: toMessageId(input.messageId ?? (yield* makeId("asm"))),
+    startedMillis: yield* Clock.currentTimeMillis,
+    live,
+    owner: taken?.owner ?? (yield* makeId("run")),
+    taken,
+    background: yield* FiberSet.make<void>(),
+    message: taken?.status === "pending" ? taken : undefined,
+    session: undefined,
+    promptId: undefined,
+    isRecreated: false,
+    isHurried: false,
+    spentMillis: 0,
+    output: undefined
+  }
+  yield* Effect.forEach(input.observers ?? [], (observer) =>
+    Effect.gen(function*() {
+      const updates = Stream.fromQueue(yield* live.watch)
+      const show = (update: ReplyUpdate) => callback("observer", contextOf(turn), () => observer(update))
+      let hasMissed = false
+      const observe = (update: ReplyUpdate) => {
+        if (!turn.isHurried) return show(update)
+        hasMissed = true
+        return Effect.void
+      }
+      const last = Effect.suspend(() =>
+        hasMissed ? show({ _tag: "Reset", reason: "overflow", reply: live.current() }) : Effect.void
+      )
+      const observing = Effect.andThen(Stream.runForEach(updates, observe), last)
+      yield* FiberSet.run(turn.background, Effect.asVoid(observing))
+    }))
+  return turn
+})
+
+/** From the claim to an answer that is reconciled with the server's record. */
+const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) {
+  const { conversationId, input, live, messageId } = turn
+  const tracer = yield* Tracer
+  const message = turn.message ?? (yield* own(turn))
+  if (turn.message === undefined && message.request === null) {
+    yield* tracer.emit("response.started", { subject_id: conversationId, message_id: messageId })
+  }
+  turn.message = message
+  const options = sessionOptions(input)
+  const output = input.output === undefined ? undefined : Output.from(input.output)
+  const maxRepairs = yield* TurnPolicy.OutputRepairs
+  const maxRefusals = yield* TurnPolicy.RefusalRepairs
+  const maxTakeovers = yield* TurnPolicy.MaxTakeovers
+  if (message.takeovers > maxTakeovers) {
+    recall(turn)
+    return yield* new TakenOverTooOften({ messageId, takeovers: message.takeovers })
+  }
+  const within = <B, E2, R2>(effect: Effect.Effect<B, E2, R2>) => Budget.within(turn, effect)
+
+  const attempt = Effect.fnUntraced(function*(session: EnsuredSession) {
+    const { sessionId } = session
+    turn.session = session
+    const recorded = recordedFor(message, sessionId)
+    let isBusy = recorded === undefined && !session.isNew && !(yield* within(untilIdle(sessionId)))
+    if (recorded !== undefined) yield* within(recallEarlier(recorded, live))
+    let request = recorded ?? (yield* within(recordPrompt(input, message, sessionId)))
+    let reason: "recreated" | "repaired" | "refused" = "recreated"
+    const given: Array<Refusals.Given> = []
+    while (true) {
+      turn.promptId = request.prompt.ids.promptId
+      live.begin({ sessionId, promptId: turn.promptId }, reason)
+      const exchange = yield* answerTo(turn, message, request, {
+        isRecorded: request === recorded,
+        isBusy,
+        onRefused: (refusal) => void given.push(refusal)
+      })
+      const told = request.refusals ?? 0
+      if (Exchange.isRefused(exchange)) {
+        const refusals = Refusals.of(exchange, given)
+        if (told >= maxRefusals || !Refusals.areExplained(exchange, given)) {
+          return yield* new Refused({ refusals, repairs: told })
+        }
+        const text = Refusals.prompt(refusals)
+        request = yield* within(recordRepair(request, exchange, { text, why: "refused" }, message))
+        reason = "refused"
+      } else {
+        if (output === undefined) return exchange
+        const read = yield* Effect.result(Output.read(output, exchange))
+        if (Result.isSuccess(read)) {
+          turn.output = read.success
+          return exchange
+        }
+        const repairs = (request.earlier?.length ?? 0) - told
+        if (repairs >= maxRepairs) return yield* new OutputInvalid({ issues: read.failure, repairs })
+        const text = Output.repairPrompt(read.failure)
+        request = yield* within(recordRepair(request, exchange, { text, why: "invalid" }, message))
+        reason = "repaired"
+      }
+      isBusy = false
+    }
+  })
+
+  return yield* Effect.raceFirst(
+    within(ensureSession(conversationId, options)).pipe(
+      Effect.tapError((error) =>
+        error._tag === "SessionNotFound" || error._tag === "DirectoryMismatch"
+          ? Effect.void
+          : Effect.sync(() => recall(turn))
+      ),
+      Effect.flatMap(attempt),
+      Effect.catchTag(["SessionNotFound", "StaleSession"], (error) =>
+        Effect.gen(function*() {
+          yield* mayResend(turn, error)
+          if (error._tag === "StaleSession") yield* abortUpstream(turn)
+          turn.isRecreated = true
+          yield* withdrawAll(messageId)
+          turn.promptId = undefined
+          return yield* attempt(yield* within(recreateSession(conversationId, error.sessionId, options)))
+        }))
+    ),
+    Effect.raceFirst(hold(message), snapshots(message, live))
+  )
+})
+
+/** Fails unless the prompt may be sent once more in a new session. */
+const mayResend = Effect.fnUntraced(function*<E, R, A>(
+  { conversationId, live, message, promptId }: RunningTurn<E, R, A>,
+  error: SessionNotFound | StaleSession
+) {
+  // Before its prompt a turn has lost nothing but what was said before it, which no policy can bring back.
+  const isUnprompted = promptId === undefined && message?.request === null
+  const policy = yield* TurnPolicy.OnLostSession
+  const stored = message?.parts ?? []
+  const parts = [...stored, ...[...live.earlier(), live.current()].flatMap(Reply.replies).flatMap(Reply.parts)]
+  const ran = parts.filter((part) => part.type === "tool").filter(({ status }) => status !== "pending")
+  const isTouched = ran.length > 0 || (message?.subagents.length ?? 0) > 0
+  const isResent = isUnprompted || policy === "resend" || (policy === "resendIfUntouched" && !isTouched)
+  const tools = Array.from(new Set(ran.map(({ tool }) => tool)))
+  const tracer = yield* Tracer
+  yield* tracer.emit("session.lost", {
+    session_id: error.sessionId,
+    subject_id: conversationId,
+    decision: isResent ? "resend" : "fail",
+    tool_count: new Set(ran.map(({ id }) => id)).size
+  })
+  if (!isResent) {
+    return yield* error._tag === "StaleSession"
+      ? error
+      : new SessionLost({ sessionId: error.sessionId, tools })
+  }
+})
+
+/** A turn that was taken over and cannot even begin keeps what was streamed before, and may still run on the server. */
+const recall = <E, R, A>(turn: RunningTurn<E, R, A>): void => {
+  const { live, message } = turn
+  if (message === undefined || message.request === null) return
+  const { prompt: { ids }, sessionId } = message.request
+  if (ids === undefined) return
+  turn.session = { sessionId, isNew: false }
+  turn.promptId = ids.promptId
+  live.begin({ sessionId, promptId: ids.promptId })
+  LiveReply.restore(live, message)
+}
+
+/** One prompt, to an answer that is reconciled with the server's record. */
+const answerTo = Effect.fnUntraced(function*<E, R, A>(
+  turn: RunningTurn<E, R, A>,
+  message: StoredMessage,
+  request: IdentifiedPrompt,
+  { isBusy, isRecorded, onRefused }: {
+    readonly isRecorded: boolean
+    readonly isBusy: boolean
+    readonly onRefused: (refusal: Refusals.Given) => void
+  }
+) {
+  const { conversationId, live, messageId } = turn
+  const tracer = yield* Tracer
+  // What was streamed before is shown until the server says more, and is not streamed again.
+  if (isRecorded) LiveReply.restore(live, message)
+  const found = isRecorded ? yield* Budget.within(turn, findAnswer(request, live)) : { exchange: undefined, isBusy }
+  if (isRecorded) yield* withdrawUnlisted(messageId)
+  if (found.exchange !== undefined) yield* tracer.emit("response.recovered_from_exchange", { message_id: messageId })
+  const exchange = found.exchange ??
+    (yield* drive(request, live, {
+      conversationId,
+      messageId,
+      isBusy: found.isBusy,
+      confirm: confirm(message),
+      onActivity: onActivity(turn),
+      onRefused,
+      spentBefore: Budget.spentOn(live.earlier(), turn.spentMillis),
+      onEnd: (millis) => {
+        turn.spentMillis = millis
+      }
+    }))
+  const leftMillis = yield* Budget.leftMillis(turn.spentMillis)
+  const settled = yield* settle(exchange, live, { messageId, conversationId, leftMillis })
+  yield* Budget.check(Budget.spentOn([...live.earlier(), live.current()], turn.spentMillis))
+  return settled
+})
+
+/** Makes the message pending and this run its owner: one that is new, or one that was taken over while it waited. */
+const own = Effect.fnUntraced(
+  function*<E, R, A>({ conversationId, input, messageId, owner, taken }: RunningTurn<E, R, A>) {
+    const prompt = taken?.prompt ?? (yield* validate(input))
+    const draft = yield* toDraft(input)
+    return yield* claim({ id: messageId, conversationId, prompt, draft, owner }, carryOrphan)
+  }
+)
+
+/** Another turn, in the way of the one that carries it: who stops this one does not mean that one. */
+const carryOrphan = (orphan: StoredMessage): Effect.Effect<void, never, Services> =>
+  Effect.suspend(() => resumeTurn(orphan)).pipe(
+    Effect.provideService(TurnPolicy.OnInterrupt, "release"),
+    Contained.reported("resume", { message: orphan.id }),
+    Effect.asVoid
+  )
+
+/** Checks what can be checked before anything is stored. */
+const validate = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, R, A>) {
+  for (const field of ["conversationId", "messageId"] as const) {
+    const reason = idFlaw(input[field] ?? "none")
+    if (reason !== undefined) return yield* new InvalidInput({ field, reason })
+  }
+  if (typeof input.model === "string") yield* Prompts.parseModel(input.model)
+  const flaw = Budget.flaw(yield* TurnPolicy.Budget)
+  if (flaw !== undefined) return yield* new InvalidInput({ field: "TurnPolicy.Budget", reason: flaw })
+  return yield* promptParts(input.prompt)
+})
+
+const toConversationId = Brand.nominal<ConversationId>()
+const toMessageId = Brand.nominal<AssistantMessageId>()
+
+const sessionOptions = <E, R, A>({ permission, title }: TurnInput<E, R, A>): SessionOptions => ({
+  ...(title !== undefined && { title }),
+  ...(permission !== undefined && { permission })
+})
+
+/** Beside the turn: a slow callback does not keep the stream waiting. */
+const onActivity = <E, R, A>(turn: RunningTurn<E, R, A>) => (again: () => void) => {
+  const { background, conversationId, input: { onActivityTick } } = turn
+  if (onActivityTick === undefined) return Effect.void
+  const tick = callback("onActivityTick", contextOf(turn), () => onActivityTick(conversationId))
+  return Effect.asVoid(FiberSet.run(background, Effect.map(tick, (isDone) => (isDone ? undefined : again()))))
+}

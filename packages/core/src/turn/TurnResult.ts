@@ -1,0 +1,125 @@
+/**
+ * What a turn came to.
+ *
+ * @since 0.1.0
+ */
+import type { AssistantMessageId, ConversationId, MessageId, SessionId } from "../domain/Ids.ts"
+import type { Subagent } from "../domain/Subagent.ts"
+import type { TurnFinished } from "../domain/Tracer.ts"
+import type {
+  AlreadyFinished,
+  BudgetExceeded,
+  DirectoryMismatch,
+  EmptyStream,
+  HumanTimeout,
+  InputFailed,
+  InvalidInput,
+  NoProgress,
+  OutputInvalid,
+  Refused,
+  SessionLost,
+  StaleSession,
+  TakenOverTooOften,
+  TurnCancelled,
+  TurnDied,
+  TurnInProgress,
+  TurnTakenOver,
+  TurnTimeout,
+  TurnUnfinished,
+  Upstream
+} from "../domain/TurnError.ts"
+import type { TurnUsage } from "../domain/Usage.ts"
+import type { ClientError } from "../opencode/ClientError.ts"
+import type { Artifacts } from "../reply/Artifact.ts"
+import type { ReplyResult } from "../reply/Reply.ts"
+import type { StoredMessage, StoreError } from "../store/SessionStore.ts"
+
+/**
+ * Everything that a turn can end with besides an answer.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type TurnError =
+  | ClientError
+  | StoreError
+  | InvalidInput
+  | InputFailed
+  | TurnInProgress
+  | AlreadyFinished
+  | DirectoryMismatch
+  | StaleSession
+  | SessionLost
+  | TakenOverTooOften
+  | EmptyStream
+  | Upstream
+  | OutputInvalid
+  | Refused
+  | BudgetExceeded
+  | NoProgress
+  | HumanTimeout
+  | TurnTimeout
+  | TurnUnfinished
+  | TurnCancelled
+  | TurnTakenOver
+  | TurnDied
+
+/**
+ * - `completed`: an answer is stored: the agent said something, or gave the value that was asked for. Thoughts, tool calls and files
+ *   alone are no answer (`TurnPolicy.AllowSilent` changes that), and an answer that was cut off is one: `finish` tells.
+ * - `cancelled`: somebody stopped it; what was streamed is kept.
+ * - `error`: the model or its provider gave no usable answer (`Upstream`, `EmptyStream`, `OutputInvalid`, `NoProgress`), the turn
+ *   used more than it may (`BudgetExceeded`), or refusals stopped the agent (`Refused`).
+ * - `failed`: the turn could not be driven to an answer: input, server, store, deadlines, people.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type TurnStatus = "completed" | "cancelled" | "error" | "failed"
+
+/**
+ * The result of a turn.
+ *
+ * **Details**
+ *
+ * - `message`: the stored message as it is now; absent only where none was claimed (invalid input, another turn in progress).
+ * - `content`: the text for a reader. Of a turn with an `output` it is the value as JSON. `isFallback`: it is the policy's words
+ *   (`TurnPolicy.FallbackContent`, `CancelledContent`), and nothing that the agent said.
+ * - `finish`: why the last step of the answer ended, in the server's word (`stop`, `length`, `content-filter`, …). Undefined where
+ *   no step ended, and where the turn was cancelled.
+ * - `output`: the decoded value, where the turn was given an `output` and completed.
+ * - `reply`: what the turn's own session said; `reply.usage` is its share. After a repair, or after the agent was told what had been
+ *   refused, it is the last answer, behind the tool calls of the answers before it: those that were refused have `isRefused` or a
+ *   `refusal`.
+ * - `subagents`: what the sessions did that its tools opened, to any depth.
+ * - `usage`: cost and tokens over all steps, repairs and subagents; the two shares apart. A step that was stopped before its tools
+ *   were done counts nothing, as in the server's own account (1.18.33).
+ * - `artifacts`: the files that were changed. They are not stored: a turn that had ended before has none.
+ * - `trace`: the payload of `turn.finished`.
+ * - `isNewSession`: the session was made for this turn. `isRecreated`: it was lost and made anew, so the agent does not know
+ *   what was said before.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TurnResult<A = unknown> {
+  readonly status: TurnStatus
+  readonly conversationId: ConversationId
+  readonly messageId: AssistantMessageId
+  readonly sessionId: SessionId | undefined
+  readonly promptId: MessageId | undefined
+  readonly message: StoredMessage | undefined
+  readonly content: string
+  readonly isFallback: boolean
+  readonly finish: string | undefined
+  readonly output: A | undefined
+  readonly reply: ReplyResult
+  readonly subagents: ReadonlyArray<Subagent>
+  readonly usage: TurnUsage
+  readonly artifacts: Artifacts
+  readonly error: TurnError | undefined
+  readonly isNewSession: boolean
+  readonly isRecreated: boolean
+  readonly durationMillis: number
+  readonly trace: TurnFinished
+}

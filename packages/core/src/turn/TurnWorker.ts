@@ -1,0 +1,148 @@
+/**
+ * Carries on the turns whose worker died, was deployed over, or let them go.
+ *
+ * **Responsibilities**: finds pending and queued messages whose lease ran out, takes each over and brings it to its end.
+ *
+ * **Not responsibilities**: how a turn is resumed (`Turn.resumeTurn`); turns that were claimed without a lease; turns whose session works
+ * in another folder than the client, which are left to a worker of that folder.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as FiberMap from "effect/FiberMap"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Contained from "../domain/Contained.ts"
+import { type AssistantMessageId, makeId } from "../domain/Ids.ts"
+import { retrying } from "../domain/Retrying.ts"
+import type { Tracer } from "../domain/Tracer.ts"
+import * as TurnPolicy from "../domain/TurnPolicy.ts"
+import type { Client } from "../opencode/Client.ts"
+import type { StoredMessage, StoreError } from "../store/SessionStore.ts"
+import { SessionStore } from "../store/SessionStore.ts"
+import { leaseOf } from "./Claim.ts"
+import { checkDirectory } from "./EnsureSession.ts"
+import { resumeTurn } from "./Turn.ts"
+import type { TurnInput } from "./TurnInput.ts"
+import type { TurnResult } from "./TurnResult.ts"
+
+/**
+ * **Details**
+ *
+ * - `extras`: what cannot be stored of a turn, by its message: callbacks, observers, fields that are effects.
+ * - `maxConcurrent`: how many turns are carried on at once, 64 by default. Each costs little but its share of the server.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<E = never, R = never> {
+  readonly extras?: (message: StoredMessage) => Partial<TurnInput<E, R>>
+  readonly maxConcurrent?: number
+}
+
+/**
+ * Carries every turn without a living owner to its end, once: for a worker's start, or a job that runs now and then.
+ *
+ * **Details**
+ *
+ * Gives the results of those that it carried. One that fails or dies is reported, and the others go on. Interrupted, it lets
+ * its turns go for the next worker.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const resumeTurns = Effect.fn("TurnWorker.resumeTurns")(function*<E = never, R = never>(
+  options?: Options<E, R>
+): Effect.fn.Return<ReadonlyArray<TurnResult>, StoreError, SessionStore | Client | Tracer | R> {
+  const store = yield* SessionStore
+  const orphans = yield* retrying(store.listOrphans(Infinity))
+  const carry = (orphan: StoredMessage) =>
+    Effect.flatMap(worksHere(orphan), (isHere) => isHere ? resume(orphan, options) : Effect.succeedNone)
+  const results = yield* Effect.forEach(orphans, carry, { concurrency: options?.maxConcurrent ?? maxConcurrent })
+  return results.flatMap(Option.toArray).flatMap(Option.toArray)
+})
+
+/**
+ * Keeps sweeping, every `TurnPolicy.SweepInterval`, until the layer's scope closes: then the turns that it carries are let go
+ * for the next worker, and their agents go on.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = <E = never, R = never>(
+  options?: Options<E, R>
+): Layer.Layer<never, never, SessionStore | Client | Tracer | R> =>
+  Layer.effectDiscard(Effect.gen(function*() {
+    const store = yield* SessionStore
+    const running = yield* FiberMap.make<AssistantMessageId>()
+    const limit = options?.maxConcurrent ?? maxConcurrent
+    const maxFailures = yield* TurnPolicy.MaxTakeovers
+    // Turns for workers of other folders, and those whose end could not be stored again and again, stay in the list. They must not
+    // hide those behind them.
+    const leftAlone = new Set<AssistantMessageId>()
+    const failures = new Map<AssistantMessageId, number>()
+    const carry = Effect.fnUntraced(function*(orphan: StoredMessage) {
+      if (!(yield* worksHere(orphan))) return void leftAlone.add(orphan.id)
+      if (Option.isSome(yield* resume(orphan, options))) return void failures.delete(orphan.id)
+      failures.set(orphan.id, (failures.get(orphan.id) ?? 0) + 1)
+    })
+    const sweep = Effect.gen(function*() {
+      const free = limit - (yield* FiberMap.size(running))
+      if (free <= 0) return
+      const orphans = yield* store.listOrphans(free + leftAlone.size + failures.size)
+      const listed = new Set(orphans.map(({ id }) => id))
+      for (const id of leftAlone) if (!listed.has(id)) leftAlone.delete(id)
+      for (const orphan of orphans) {
+        if (leftAlone.has(orphan.id) || (failures.get(orphan.id) ?? 0) > maxFailures) continue
+        yield* FiberMap.run(running, orphan.id, carry(orphan), { onlyIfMissing: true })
+      }
+    })
+    yield* sweep.pipe(
+      // A store that is away comes back; until then there is nothing to do but to say so.
+      Contained.reported("sweep", {}),
+      Effect.repeat(Schedule.spaced(yield* TurnPolicy.SweepInterval)),
+      Effect.forkScoped
+    )
+  }))
+
+/**
+ * Takes a turn without a living owner over and carries it to its end. Of all workers that try at once, one gets it; the others get
+ * nothing.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const resumeOrphan = Effect.fn("TurnWorker.resumeOrphan")(function*<E = never, R = never>(
+  orphan: StoredMessage,
+  extras?: (message: StoredMessage) => Partial<TurnInput<E, R>>
+): Effect.fn.Return<Option.Option<TurnResult>, StoreError, SessionStore | Client | Tracer | R> {
+  const store = yield* SessionStore
+  const taken = yield* retrying(store.takeOver(orphan.id, yield* leaseOf(yield* makeId("run"))))
+  if (Option.isNone(taken)) return Option.none()
+  return Option.some(yield* resumeTurn(taken.value, extras?.(taken.value)))
+})
+
+// internal
+
+const maxConcurrent = 64
+
+/** Whether the turn's session works in the client's folder. A turn that is in no session yet works anywhere. */
+const worksHere = (orphan: StoredMessage): Effect.Effect<boolean, never, SessionStore | Client> =>
+  Effect.gen(function*() {
+    const store = yield* SessionStore
+    const sessionId = orphan.request?.sessionId ?? Option.getOrUndefined(yield* store.getSession(orphan.conversationId))
+    if (sessionId !== undefined) yield* checkDirectory(sessionId)
+    return true
+  }).pipe(
+    Effect.catchTag(["DirectoryMismatch", "UnknownDirectory"], () => Effect.succeed(false)),
+    // A lost session, or a server or store that is away, is for the turn to deal with.
+    Effect.orElseSucceed(() => true)
+  )
+
+/** Nothing also where the turn failed beyond a result. */
+const resume = <E, R>(orphan: StoredMessage, options: Options<E, R> | undefined) =>
+  resumeOrphan(orphan, options?.extras).pipe(
+    Effect.provideService(TurnPolicy.OnInterrupt, "release"),
+    Contained.reported("resume", { message: orphan.id })
+  )

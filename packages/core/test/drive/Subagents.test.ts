@@ -1,0 +1,1123 @@
+import * as LiveReply from "#drive/LiveReply"
+import { readSubagents } from "#drive/ReadSubagents"
+import { assert, describe, it } from "@effect/vitest"
+import { Client } from "@opencode-turn/core/Client"
+import * as ClientError from "@opencode-turn/core/ClientError"
+import { MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
+import type { AssistantMessage, Message, Session } from "@opencode-turn/core/Message"
+import type { ToolPart, WirePart } from "@opencode-turn/core/Part"
+import * as Reply from "@opencode-turn/core/Reply"
+import * as ReplyUpdate from "@opencode-turn/core/ReplyUpdate"
+import type { Subagent } from "@opencode-turn/core/Subagent"
+import { streamTurn, type TurnUpdate } from "@opencode-turn/core/Turn"
+import type { TurnEvent } from "@opencode-turn/core/TurnEvent"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
+import * as Usage from "@opencode-turn/core/Usage"
+import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
+import * as Faults from "@opencode-turn/testing/Faults"
+import type { Step } from "@opencode-turn/testing/ModelScript"
+import * as Effect from "effect/Effect"
+import * as ErrorReporter from "effect/ErrorReporter"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import * as Driving from "../support/driving.ts"
+import * as Make from "../support/make.ts"
+import * as Turns from "../support/turns.ts"
+
+const { child, fold, grandchild, promptId, root } = Make
+
+/** The prompt that the tool gave the child, and the answer to it: both sort after the turn's prompt. */
+const childPrompt = "msg_30_child"
+const childAnswer = "msg_31_child"
+
+const answering = (sessionId: SessionId, prompt: string, fields: Partial<AssistantMessage> = {}) => ({
+  sessionId,
+  parentId: MessageId.make(prompt),
+  ...fields
+})
+const prompted = (sessionId = child, id = childPrompt) => Make.message(Make.user(id, { sessionId }))
+const answered = (
+  fields: Partial<AssistantMessage> = {},
+  sessionId = child,
+  id = childAnswer,
+  prompt = childPrompt
+) => Make.message(Make.assistant(id, answering(sessionId, prompt, fields)))
+const said = (id: string, text: string, sessionId = child, messageId = childAnswer) => [
+  Make.part(Make.text(id, "", false, messageId), sessionId),
+  Make.delta(id, text, { messageId, sessionId })
+]
+const task = (id: string, subagent: SessionId | undefined, messageId: string = Make.answerId) =>
+  Make.tool(id, {
+    tool: "task",
+    status: "running",
+    messageId: MessageId.make(messageId),
+    ...(subagent !== undefined && { subagent })
+  })
+const failed = (name: string, sessionId = child): TurnEvent => ({ ...Make.failed(name), sessionId })
+const retry = (attempt: number, sessionId = child): TurnEvent => ({ ...Make.retry(attempt), sessionId })
+
+/** A child that the root opened, and that began to answer. */
+const begun = [
+  Make.message(Make.assistant()),
+  Make.opened(child, root),
+  Make.part(task("task", child)),
+  prompted(),
+  answered()
+]
+const only = (reply: Reply.Reply): Subagent => {
+  const [subagent, ...others] = Reply.subagents(reply)
+  assert(subagent !== undefined && others.length === 0)
+  return subagent
+}
+const more = (reply: Reply.Reply, ...events: ReadonlyArray<TurnEvent>) => events.reduce(Reply.apply, reply)
+const isUnchanged = (reply: Reply.Reply, ...events: ReadonlyArray<TurnEvent>) => {
+  for (const event of events) assert.strictEqual(Reply.apply(reply, event), reply, event._tag)
+}
+
+describe("what a subagent says", () => {
+  it("is its own: the root's parts, text and usage are as without it", () => {
+    const reply = fold(...begun, ...said("c", "child words"), Make.part(Make.finish("f", 2, childAnswer), child))
+    assert.deepStrictEqual(Reply.parts(reply).map(({ id }) => id), ["task"])
+    assert.strictEqual(Reply.text(reply), "")
+    assert.strictEqual(Reply.usage(reply).cost, 0)
+    assert.isFalse(Reply.hasText(reply))
+    assert.deepStrictEqual(only(reply), {
+      sessionId: child,
+      parentId: root,
+      openedBy: PartId.make("task"),
+      title: "sub",
+      agent: "general",
+      status: "running",
+      text: "child words",
+      usage: Make.usage(2)
+    })
+    const usage = Reply.turnUsage(reply)
+    assert.deepStrictEqual([usage.total.cost, usage.root.cost, usage.subagents.cost], [2, 0, 2])
+  })
+
+  it("is folded for a subagent's subagent too", () => {
+    const reply = fold(
+      ...begun,
+      Make.part(task("inner", grandchild, childAnswer), child),
+      Make.opened(grandchild, child),
+      prompted(grandchild, "msg_40"),
+      answered({}, grandchild, "msg_41", "msg_40"),
+      ...said("g", "deep words", grandchild, "msg_41")
+    )
+    const [first, second] = Reply.subagents(reply)
+    assert.deepInclude(first, { sessionId: child, openedBy: PartId.make("task"), text: "" })
+    assert.deepInclude(second, {
+      sessionId: grandchild,
+      parentId: child,
+      openedBy: PartId.make("inner"),
+      text: "deep words"
+    })
+  })
+
+  it("leaves out its prompt, and what it said for earlier turns", () => {
+    const reply = fold(
+      Make.message(Make.assistant()),
+      Make.opened(child, root),
+      Make.part(task("task", child)),
+      Make.message(Make.user("msg_02_old", { sessionId: child })),
+      Make.message(Make.assistant("msg_03_old", answering(child, "msg_02_old"))),
+      ...said("old", "old words", child, "msg_03_old"),
+      Make.part(Make.text("early", "its prompt", false, childPrompt), child),
+      prompted(),
+      Make.part(Make.text("p", "its prompt", false, childPrompt), child),
+      answered(),
+      ...said("c", "new words"),
+      { _tag: "TurnContinued", ...Make.base(child), messageId: MessageId.make("msg_02_old") }
+    )
+    assert.strictEqual(only(reply).text, "new words")
+    assert.deepStrictEqual(Reply.subagentStates(reply).map(({ reply }) => Reply.size(reply).parts), [1])
+    assert.strictEqual(Reply.steps(reply), 2)
+  })
+
+  describe("since it was called in this turn", () => {
+    const called = (id: string, startedMillis: number) => Make.part({ ...task(id, child), startedMillis })
+    const old = { sessionId: child, createdMillis: 60 }
+    const before = [
+      Make.message(Make.user("msg_30_old", old)),
+      Make.message(Make.ended("msg_31_old", { ...old, parentId: MessageId.make("msg_30_old") })),
+      ...said("old", "old words", child, "msg_31_old"),
+      Make.part(Make.finish("f_old", 5, "msg_31_old"), child)
+    ]
+    const fresh = { sessionId: child, createdMillis: 102 }
+    const after = [
+      Make.message(Make.user("msg_40", fresh)),
+      Make.message(Make.ended("msg_41", { ...fresh, parentId: MessageId.make("msg_40") })),
+      ...said("new", "new words", child, "msg_41"),
+      Make.part(Make.finish("f_new", 3, "msg_41"), child)
+    ]
+    const answer = Make.message(Make.assistant())
+
+    it("leaves out what it did for an earlier turn after the last message of the root", () => {
+      for (
+        const events of [
+          [called("task", 100), ...before, ...after],
+          [Make.opened(child, root), ...before, called("task", 100), ...after, ...before.slice(0, 2)],
+          [called("task", 200), called("again", 100), ...before, ...after]
+        ]
+      ) {
+        const reply = fold(answer, ...events)
+        assert.deepInclude(only(reply), { text: "new words", usage: Make.usage(3) })
+        assert.strictEqual(Reply.steps(reply), 2)
+      }
+    })
+
+    it("is since the earliest call, as far as the times of all are known, and where both are read at once", () => {
+      const [first, second] = [task("first", child), task("second", child)]
+      for (
+        const [calls, text] of [
+          [[{ ...first, startedMillis: 100 }, { ...second, startedMillis: 200 }], "new words"],
+          [[{ ...first, startedMillis: 200 }, { ...second, startedMillis: 100 }], "new words"],
+          [[{ ...first, startedMillis: 100 }, second], "old words\n\nnew words"],
+          [[first, { ...second, startedMillis: 100 }], "old words\n\nnew words"]
+        ] as const
+      ) {
+        const reply = Reply.merge(fold(), [Make.stored(Make.user()), Make.stored(Make.assistant(), ...calls)])
+        const told = more(reply, ...before, ...after)
+        assert.deepInclude(only(told), { openedBy: PartId.make("first"), text })
+      }
+    })
+
+    it("leaves it out of its record too", () => {
+      const record = [
+        Make.stored(Make.user("msg_30_old", old)),
+        Make.stored(
+          Make.ended("msg_31_old", { ...old, parentId: MessageId.make("msg_30_old") }),
+          Make.text("old", "old words", true, "msg_31_old")
+        ),
+        Make.stored(Make.user("msg_40", fresh)),
+        Make.stored(
+          Make.ended("msg_41", { ...fresh, parentId: MessageId.make("msg_40") }),
+          Make.text("new", "new words", true, "msg_41")
+        )
+      ]
+      const reply = fold(answer, called("task", 100))
+      assert.strictEqual(only(Reply.mergeSubagent(reply, child, record)).text, "new words")
+      assert.strictEqual(only(Reply.reconcileSubagent(reply, child, record)).text, "new words")
+      const unknown = fold(answer, Make.part(task("task", child)))
+      assert.strictEqual(only(Reply.reconcileSubagent(unknown, child, record)).text, "old words\n\nnew words")
+    })
+  })
+
+  it("is the turn's also where its prompt was missed, and where its parts come before their message", () => {
+    const reply = fold(Make.opened(child, root), ...said("c", "early words"), answered())
+    assert.strictEqual(only(reply).text, "early words")
+    isUnchanged(reply, prompted())
+  })
+
+  it("is what it answers to every prompt of the turn", () => {
+    const reply = fold(
+      ...begun,
+      ...said("c", "first"),
+      prompted(child, "msg_40"),
+      answered({}, child, "msg_41", "msg_40"),
+      ...said("d", "second", child, "msg_41")
+    )
+    assert.strictEqual(only(reply).text, "first\n\nsecond")
+  })
+
+  it("goes when it is removed, and its to-do list is not the turn's", () => {
+    const reply = fold(...begun, ...said("c", "one"), { ...Make.todos("its own"), sessionId: child })
+    assert.deepStrictEqual(Reply.todos(reply), [])
+    const state = Reply.subagentStates(reply)[0]
+    assert.deepStrictEqual(state && Reply.todos(state.reply).map(({ content }) => content), ["its own"])
+    const without = more(reply, { _tag: "MessageRemoved", ...Make.base(child), messageId: MessageId.make(childAnswer) })
+    assert.strictEqual(only(without).text, "")
+  })
+
+  it("is held after a gap until its part is closed, and so is that of one that was found after it", () => {
+    const lost = Reply.markGap(fold(...begun, ...said("c", "before ")))
+    isUnchanged(lost, Make.delta("c", "after", { messageId: childAnswer, sessionId: child }))
+    assert.strictEqual(Reply.markGap(lost), lost)
+    const found = more(lost, Make.opened(grandchild, child))
+    isUnchanged(found, Make.delta("g", "the middle", { messageId: "msg_41", sessionId: grandchild }))
+  })
+})
+
+const statusOf = (...events: ReadonlyArray<TurnEvent>) => only(fold(...begun, ...events)).status
+
+describe("the status of a subagent", () => {
+  it("is running from its opening on, and completed once it is idle", () => {
+    assert.strictEqual(only(fold(Make.opened(child, root))).status, "running")
+    assert.strictEqual(statusOf(Make.busy(child), retry(1)), "running")
+    assert.strictEqual(statusOf(Make.busy(child), Make.idle(child)), "completed")
+  })
+
+  it("is error or cancelled where it failed, also where that is known only after the idle", () => {
+    assert.strictEqual(statusOf(failed("APIError"), Make.idle(child)), "error")
+    assert.strictEqual(statusOf(failed("MessageAbortedError"), Make.idle(child)), "cancelled")
+    assert.strictEqual(statusOf(Make.idle(child), failed("MessageAbortedError")), "cancelled")
+    assert.strictEqual(statusOf(Make.idle(child), answered({ error: Make.failure("APIError") })), "error")
+  })
+
+  it("is running again when it is called again, and then of that run", () => {
+    const again = () => [prompted(child, "msg_40"), Make.busy(child)]
+    assert.strictEqual(statusOf(Make.idle(child), ...again()), "running")
+    assert.strictEqual(statusOf(failed("APIError"), Make.idle(child), ...again()), "running")
+    assert.strictEqual(statusOf(failed("APIError"), Make.idle(child), ...again(), Make.idle(child)), "completed")
+  })
+
+  it("is that of the tool that called it last, where its own record says nothing of a failure", () => {
+    const end = (id: string, fields: Partial<ToolPart>) => Make.part({ ...task(id, child), ...fields })
+    const error = end("task", { status: "error", error: "Subagent failed: The user rejected permission" })
+    assert.strictEqual(statusOf(Make.idle(child), error), "error")
+    assert.strictEqual(statusOf(Make.idle(child), error, Make.idle(child)), "error")
+    assert.strictEqual(
+      statusOf(Make.idle(child), end("task", { status: "error", error: "Task cancelled" })),
+      "cancelled"
+    )
+    const metadata = { interrupted: true }
+    assert.strictEqual(statusOf(Make.idle(child), end("task", { status: "error", metadata })), "cancelled")
+    const again = () => [Make.part(task("again", child)), prompted(child, "msg_40"), Make.busy(child)]
+    assert.strictEqual(statusOf(Make.idle(child), error, ...again()), "running")
+    assert.strictEqual(statusOf(Make.idle(child), error, ...again(), Make.idle(child)), "completed")
+    const reply = fold(...begun, error)
+    assert.strictEqual(only(Reply.endSubagent(more(reply, answered({ completedMillis: 2 })), child)).status, "error")
+    assert.strictEqual(
+      only(Reply.closeSubagents(more(reply, answered({ completedMillis: 2 })))).status,
+      "error"
+    )
+    assert.strictEqual(statusOf(error, failed("MessageAbortedError"), Make.idle(child)), "cancelled")
+  })
+
+  it("is not brought back by a late copy of an event", () => {
+    const first = Make.idle(child)
+    const second = Make.busy(child)
+    const running = fold(...begun, first, second)
+    isUnchanged(running, first, second)
+    const [idle, again] = [Make.idle(child), Make.idle(child)]
+    const failure = failed("APIError")
+    const prompt = prompted(child, "msg_40")
+    isUnchanged(more(running, failure, idle, again, prompt), idle, again, failure)
+    const ended = more(running, idle)
+    isUnchanged(ended, first, second, idle)
+  })
+
+  it("is cancelled when its session is deleted", () => {
+    assert.strictEqual(statusOf({ _tag: "SessionDeleted", ...Make.base(child) }), "cancelled")
+    assert.strictEqual(statusOf(Make.idle(child), { _tag: "SessionDeleted", ...Make.base(child) }), "completed")
+  })
+
+  it("and its failure are no business of the root's", () => {
+    const reply = fold(...begun, failed("APIError"), retry(1), Make.idle(child))
+    assert.isUndefined(reply.frame.failure)
+    assert.isUndefined(reply.frame.retry)
+    assert.deepStrictEqual([Reply.retries(reply), reply.frame.retries], [1, 0])
+  })
+})
+
+const openerOf = (...events: ReadonlyArray<TurnEvent>) => Reply.subagents(fold(...events))[0]?.openedBy
+
+describe("the tool that opened a subagent", () => {
+  const answer = Make.message(Make.assistant())
+
+  it("is known whether its part comes before the session or after it, or before its own message", () => {
+    const part = Make.part(task("task", child))
+    assert.strictEqual(openerOf(answer, part, Make.opened(child, root)), "task")
+    assert.strictEqual(openerOf(answer, Make.opened(child, root), part), "task")
+    assert.strictEqual(openerOf(part, Make.opened(child, root), answer), "task")
+    assert.isUndefined(openerOf(part, Make.opened(child, root)))
+  })
+
+  it("opens it where the session is not told of: one of an earlier turn that goes on", () => {
+    const part = Make.part({ ...Make.tool("task", { status: "running", subagent: child, title: "look" }) })
+    const named = fold(answer, part)
+    assert.deepInclude(only(named), { parentId: root, title: "look", status: "running", openedBy: PartId.make("task") })
+    isUnchanged(named, part)
+    const told = more(named, Make.opened(child, root))
+    assert.deepInclude(only(told), { title: "sub", agent: "general", openedBy: PartId.make("task") })
+    assert.deepStrictEqual(only(told), only(fold(answer, Make.opened(child, root), part)))
+    isUnchanged(told, Make.opened(child, root), part)
+  })
+
+  it("is the first of the turn's that names it, and none of another prompt", () => {
+    const [first, second] = [Make.part(task("first", child)), Make.part(task("second", child))]
+    assert.strictEqual(openerOf(answer, Make.opened(child, root), first, second, first), "first")
+    const theirs = Make.message(Make.assistant("msg_05", { parentId: MessageId.make("msg_04") }))
+    assert.isUndefined(openerOf(theirs, Make.opened(child, root), Make.part(task("theirs", child, "msg_05"))))
+  })
+
+  it("is the first, and its end that of the last, where the record tells of two at once", () => {
+    const [first, second] = [task("first", child), task("second", child)]
+    const reply = fold(answer, Make.opened(child, root), prompted(), answered(), Make.idle(child))
+    for (
+      const [calls, status] of [
+        [[{ ...first, status: "error" }, { ...second, status: "completed" }], "completed"],
+        [[{ ...first, status: "completed" }, { ...second, status: "error" }], "error"]
+      ] as const
+    ) {
+      const merged = Reply.merge(reply, [Make.stored(Make.user()), Make.stored(Make.assistant(), ...calls)])
+      assert.deepInclude(only(merged), { openedBy: first.id, status })
+    }
+  })
+
+  it("is known from what is stored too", () => {
+    const stored = [Make.stored(Make.user()), Make.stored(Make.ended(), task("task", child))]
+    const reply = fold(Make.opened(child, root))
+    assert.strictEqual(only(Reply.merge(reply, stored)).openedBy, "task")
+    assert.strictEqual(only(Reply.reconcile(reply, stored)).openedBy, "task")
+  })
+})
+
+const counted = (reply: Reply.Reply) => [
+  Reply.turnUsage(reply).total.cost,
+  Reply.turnUsage(reply).subagents.cost,
+  Reply.steps(reply),
+  Reply.retries(reply)
+]
+
+describe("what budgets count", () => {
+  it("are the steps of the whole tree, summaries included, and no other turn's", () => {
+    const reply = fold(
+      ...begun,
+      Make.message(Make.assistant("msg_21", { isSummary: true })),
+      Make.message(Make.assistant("msg_22", { parentId: MessageId.make("msg_04") })),
+      answered({}, child, "msg_32")
+    )
+    assert.strictEqual(Reply.steps(reply), 4)
+  })
+
+  it("are none of a session that no tool of the turn opened, to any depth, before the end decides", () => {
+    const events = [
+      Make.message(Make.assistant()),
+      Make.opened(child, root),
+      prompted(),
+      answered(),
+      Make.part(Make.finish("f", 2, childAnswer), child),
+      retry(1),
+      Make.part(task("inner", grandchild, childAnswer), child),
+      prompted(grandchild, "msg_40"),
+      answered({}, grandchild, "msg_41", "msg_40"),
+      Make.part(Make.finish("g", 3, "msg_41"), grandchild)
+    ]
+    const reply = fold(...events)
+    assert.deepStrictEqual(counted(reply), [0, 0, 1, 0])
+    assert.deepStrictEqual(counted(more(reply, Make.part(task("task", child)))), [5, 5, 3, 1])
+    assert.deepStrictEqual(counted(Reply.closeSubagents(reply)), [5, 5, 3, 1])
+  })
+
+  it("are the retries of each session, each once", () => {
+    const events = [Make.retry(1), Make.busy(), Make.retry(1), Make.retry(2), retry(1), Make.busy(child), retry(2)]
+    const reply = fold(...begun, ...events.flatMap((event) => [event, event]))
+    assert.strictEqual(Reply.retries(reply), 5)
+    isUnchanged(reply, ...events)
+  })
+})
+
+const closed = (...events: ReadonlyArray<TurnEvent>) => Reply.subagents(Reply.closeSubagents(fold(...events)))
+
+describe("the record of a subagent", () => {
+  const record = (...parts: Message["parts"]): ReadonlyArray<Message> => [
+    Make.stored(
+      Make.ended("msg_03_old", answering(child, "msg_02_old")),
+      Make.text("old", "old words", true, "msg_03_old")
+    ),
+    Make.stored(Make.user(childPrompt, { sessionId: child }), Make.text("p", "its prompt", true, childPrompt)),
+    Make.stored(Make.ended(childAnswer, answering(child, childPrompt)), ...parts)
+  ]
+  const full = record(Make.text("c", "all of it", true, childAnswer), Make.finish("f", 3, childAnswer))
+
+  it("becomes the truth at the end, from this turn on, with its status", () => {
+    const reply = fold(...begun, ...said("c", "half"), ...said("d", "never stored"))
+    const final = Reply.reconcileSubagent(reply, child, full)
+    assert.deepInclude(only(final), { text: "all of it", usage: Make.usage(3), status: "completed" })
+    assert.strictEqual(Reply.steps(final), 2)
+    assert.deepStrictEqual(Reply.subagents(Reply.reconcileSubagent(final, child, full)), Reply.subagents(final))
+  })
+
+  it("shrinks nothing while the turn runs", () => {
+    const reply = Reply.markGap(fold(...begun, ...said("c", "more than is stored")))
+    const open = Make.text("c", "", false, childAnswer)
+    const info = Make.assistant(childAnswer, answering(child, childPrompt))
+    const merged = Reply.mergeSubagent(reply, child, [Make.stored(info, open)])
+    assert.strictEqual(only(merged).text, "more than is stored")
+    assert.strictEqual(merged.eventCount, reply.eventCount)
+    const later = Reply.mergeSubagent(merged, child, full)
+    assert.strictEqual(only(later).text, "all of it")
+    assert.strictEqual(Reply.mergeSubagent(later, child, full), later)
+  })
+
+  it("names the subagent's own subagents", () => {
+    const reply = fold(...begun, Make.opened(grandchild, child))
+    const merged = Reply.mergeSubagent(reply, child, record(task("inner", grandchild, childAnswer)))
+    assert.strictEqual(Reply.subagents(merged)[1]?.openedBy, "inner")
+  })
+
+  it("without words takes away none that the stream had closed", () => {
+    const closed = fold(
+      ...begun,
+      ...said("c", "half"),
+      Make.part(Make.text("c", "half of it", true, childAnswer), child),
+      Make.message(Make.ended(childAnswer, answering(child, childPrompt)))
+    )
+    const messages = (...parts: ReadonlyArray<WirePart>) => [
+      Make.stored(Make.user(childPrompt, { sessionId: child })),
+      Make.stored(Make.ended(childAnswer, answering(child, childPrompt)), ...parts)
+    ]
+    const textOf = (...parts: ReadonlyArray<WirePart>) =>
+      only(Reply.reconcileSubagent(closed, child, messages(...parts))).text
+    assert.strictEqual(textOf(), "half of it")
+    assert.strictEqual(textOf(Make.text("c", " ", true, childAnswer)), "half of it")
+    assert.strictEqual(textOf(Make.text("c", "half", true, childAnswer)), "half")
+  })
+
+  it("of a failed or aborted one says how it ended, and an empty one says nothing", () => {
+    const ended = (fields: Partial<AssistantMessage>) =>
+      only(Reply.reconcileSubagent(fold(...begun, ...said("c", "half")), child, [
+        Make.stored(Make.user(childPrompt, { sessionId: child })),
+        Make.stored(Make.assistant(childAnswer, answering(child, childPrompt, fields)))
+      ])).status
+    assert.strictEqual(ended({ error: Make.failure("APIError") }), "error")
+    assert.strictEqual(ended({ error: Make.failure("MessageAbortedError") }), "cancelled")
+    assert.strictEqual(ended({}), "cancelled", "cut off")
+    const reply = fold(...begun, ...said("c", "half"))
+    assert.strictEqual(Reply.reconcileSubagent(reply, child, []), reply)
+    assert.strictEqual(Reply.reconcileSubagent(reply, Make.stranger, full), reply)
+  })
+
+  it("is waited for no longer when the turn has ended", () => {
+    assert.strictEqual(only(Reply.closeSubagents(fold(...begun))).status, "cancelled")
+    assert.strictEqual(only(Reply.closeSubagents(fold(...begun, answered({ completedMillis: 2 })))).status, "completed")
+  })
+
+  it("is no part of a turn whose tools do not name it, unless the one that would was missed", () => {
+    const unnamed = [Make.opened(child, root), prompted(), answered(), ...said("c", "words")]
+    assert.deepStrictEqual(closed(...unnamed), [])
+    assert.deepStrictEqual(closed(Make.message(Make.ended()), ...unnamed), [])
+    assert.lengthOf(closed(Make.message(Make.assistant()), ...unnamed), 1)
+    assert.deepStrictEqual(closed(Make.message(Make.assistant()), Make.opened(child, root)), [])
+  })
+})
+
+describe("a subagent that was stored", () => {
+  const stored: Subagent = {
+    sessionId: child,
+    parentId: root,
+    openedBy: PartId.make("task"),
+    title: "sub",
+    agent: "general",
+    status: "running",
+    text: "stored words",
+    usage: Make.usage(5)
+  }
+  const restored = Reply.restore({ sessionId: root, promptId }, [task("task", child)], [stored])
+
+  it("is as it was stored, until its record takes the place of it", () => {
+    assert.deepStrictEqual(only(restored), stored)
+    assert.isTrue(Reply.isInTree(restored, child))
+    const record = [
+      Make.stored(Make.user(childPrompt, { sessionId: child })),
+      Make.stored(
+        Make.ended(childAnswer, answering(child, childPrompt)),
+        Make.text("c", "stored words and more", true, childAnswer),
+        Make.finish("f", 7, childAnswer)
+      )
+    ]
+    for (const reply of [Reply.mergeSubagent, Reply.reconcileSubagent].map((read) => read(restored, child, record))) {
+      assert.deepInclude(only(reply), { text: "stored words and more", usage: Make.usage(7) })
+    }
+    assert.deepStrictEqual(only(Reply.reconcileSubagent(restored, child, [])), stored)
+  })
+
+  it("goes on with what the stream tells of it", () => {
+    const reply = more(restored, answered(), ...said("c", "new words"), Make.idle(child))
+    assert.deepInclude(only(reply), { text: "stored words\n\nnew words", status: "completed" })
+  })
+})
+
+describe("properties of a tree", () => {
+  const scripts: ReadonlyArray<ReadonlyArray<TurnEvent>> = [
+    [
+      Make.message(Make.user()),
+      Make.message(Make.assistant()),
+      ...said("a", "root words", root, Make.answerId),
+      Make.part(task("task", undefined)),
+      Make.part(task("task", child)),
+      Make.retry(1),
+      Make.busy(),
+      Make.part(Make.finish("fa", 1)),
+      Make.message(Make.ended()),
+      Make.idle()
+    ],
+    [
+      prompted(),
+      Make.part(Make.text("p", "its prompt", false, childPrompt), child),
+      Make.busy(child),
+      answered(),
+      ...said("c", "child words"),
+      Make.part(task("inner", grandchild, childAnswer), child),
+      { ...Make.todos("its own"), sessionId: child },
+      retry(1),
+      Make.busy(child),
+      Make.part(Make.finish("fc", 2, childAnswer), child),
+      failed("APIError"),
+      Make.idle(child),
+      answered({ error: Make.failure("APIError") }),
+      Make.idle(child),
+      prompted(child, "msg_50"),
+      Make.busy(child),
+      answered({}, child, "msg_51", "msg_50"),
+      ...said("e", "again", child, "msg_51"),
+      Make.idle(child)
+    ],
+    [
+      answered({}, grandchild, "msg_41", "msg_40"),
+      ...said("g", "deep words", grandchild, "msg_41"),
+      prompted(grandchild, "msg_40"),
+      Make.part(Make.finish("fg", 3, "msg_41"), grandchild),
+      Make.idle(grandchild),
+      failed("MessageAbortedError", grandchild)
+    ]
+  ]
+  const openings = [Make.opened(child, root), Make.opened(grandchild, child)]
+
+  /** The scripts as one stream: each in its order, mixed by the choices. */
+  const mixed = (choices: ReadonlyArray<number>): ReadonlyArray<TurnEvent> => {
+    const left = scripts.map((script) => [...script])
+    const events: Array<TurnEvent> = []
+    for (let at = 0; left.some((script) => script.length > 0); at++) {
+      const open = left.filter((script) => script.length > 0)
+      const next = open[(choices[at % choices.length] ?? 0) % open.length]?.shift()
+      if (next !== undefined) events.push(next)
+    }
+    return events
+  }
+  const index = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 10_000 }))
+  const choices = Schema.Array(index).check(Schema.isMinLength(1), Schema.isMaxLength(40))
+  const options = { arbitrary: { runs: 300 } }
+
+  it.prop("the sessions do not disturb each other, in whatever order their events come", { choices }, ({ choices }) => {
+    const reply = fold(...openings, ...mixed(choices))
+    const inOrder = fold(...openings, ...scripts.flat())
+    assert.deepStrictEqual(Reply.subagentStates(reply), Reply.subagentStates(inOrder))
+    assert.deepStrictEqual(Reply.result(reply), Reply.result(inOrder))
+    assert.deepStrictEqual(Reply.parts(reply), Reply.parts(fold(...(scripts[0] ?? []))))
+    assert.deepStrictEqual(Reply.subagents(reply).map(({ openedBy, status, text }) => [openedBy, status, text]), [
+      ["task", "completed", "again"],
+      ["inner", "cancelled", "deep words"]
+    ])
+    assert.deepStrictEqual([Reply.steps(reply), Reply.retries(reply)], [4, 2])
+  }, options)
+
+  it.prop("an event that is folded twice, at once or later, gives back the same reply", {
+    choices,
+    repeats: Schema.Array(Schema.Tuple([index, index])).check(Schema.isMaxLength(30))
+  }, ({ choices, repeats }) => {
+    const events = [...openings, ...mixed(choices)]
+    let reply = Make.empty
+    for (const [at, event] of events.entries()) {
+      reply = Reply.apply(reply, event)
+      const late = repeats.flatMap(([from, to]) => to % events.length === at ? (events[from % (at + 1)] ?? []) : [])
+      isUnchanged(reply, event, ...late)
+    }
+  }, options)
+})
+
+/** What a watcher gets for each of the events. */
+const updatesOf = (before: Reply.Reply, ...events: ReadonlyArray<TurnEvent>): ReadonlyArray<ReplyUpdate.ReplyUpdate> =>
+  events.flatMap((event) => {
+    const after = Reply.apply(before, event)
+    const updates = ReplyUpdate.fromEvent(before, after, event)
+    before = after
+    return updates
+  })
+const tagsOf = (updates: ReadonlyArray<ReplyUpdate.ReplyUpdate | TurnUpdate>) =>
+  updates.map((update) => (update._tag === "SubagentUpdate" ? `${update._tag} ${update.update._tag}` : update._tag))
+
+describe("the updates of a subagent", () => {
+  it("are marked with its session and the tool part that opened it, which come before them", () => {
+    const updates = updatesOf(
+      Make.empty,
+      ...begun,
+      ...said("c", "words"),
+      { ...Make.todos("its own"), sessionId: child },
+      retry(1),
+      Make.asked("per_1", child),
+      Make.resolved("per_1", child),
+      failed("APIError"),
+      failed("UnknownError"),
+      Make.idle(child),
+      answered({ error: Make.failure("APIError") })
+    )
+    assert.deepStrictEqual(tagsOf(updates), [
+      "SubagentChanged",
+      "PartChanged",
+      "SubagentChanged",
+      "SubagentUpdate PartChanged",
+      "SubagentUpdate TextDelta",
+      "SubagentUpdate TodosChanged",
+      "SubagentUpdate PartChanged",
+      "SubagentUpdate Retrying",
+      "Asked",
+      "AskResolved",
+      "SubagentUpdate Failed",
+      "SubagentChanged"
+    ])
+    const openedBy = PartId.make("task")
+    for (const update of updates) {
+      if (update._tag === "SubagentUpdate") assert.deepInclude(update, { sessionId: child, openedBy })
+      if (update._tag === "Asked") assert.strictEqual(update.openedBy, openedBy)
+    }
+    const changes = updates.flatMap((update) => (update._tag === "SubagentChanged" ? [update.subagent] : []))
+    assert.deepStrictEqual(changes.map(({ openedBy, status }) => [openedBy, status]), [
+      [undefined, "running"],
+      [openedBy, "running"],
+      [openedBy, "error"]
+    ])
+  })
+
+  it("tell that what follows the idle ended it otherwise, and that it runs again", () => {
+    const updates = updatesOf(
+      fold(...begun),
+      Make.idle(child),
+      failed("MessageAbortedError"),
+      prompted(child, "msg_40"),
+      Make.busy(child)
+    )
+    assert.deepStrictEqual(
+      updates.flatMap((update) => (update._tag === "SubagentChanged" ? [update.subagent.status] : [])),
+      ["completed", "cancelled", "running"]
+    )
+  })
+
+  it("tell its title as soon as that is known", () => {
+    const named = fold(Make.message(Make.assistant()), Make.part(task("task", child)))
+    const [update, ...others] = updatesOf(named, Make.opened(child, root))
+    assert.lengthOf(others, 0)
+    assert(update?._tag === "SubagentChanged")
+    assert.deepInclude(update.subagent, { title: "sub", agent: "general", openedBy: PartId.make("task") })
+  })
+
+  it("are a reset where its parts cannot be told one by one", () => {
+    const before = fold(...begun, Make.part(Make.text("late", "", false, "msg_32"), child), ...said("c", "words"))
+    const event = answered({}, child, "msg_32")
+    assert.deepStrictEqual(updatesOf(before, event), [
+      { _tag: "Reset", reason: "reconciled", reply: Reply.apply(before, event) }
+    ])
+  })
+
+  it("leave out what changes nothing", () => {
+    const before = fold(...begun, ...said("c", "words"))
+    assert.deepStrictEqual(updatesOf(before, ...begun, prompted(), Make.busy(child), Make.opened(child, root)), [])
+  })
+
+  it("of the root tell its failure once, whichever event brings it", () => {
+    const filtered = Make.message(Make.assistant(Make.answerId, { error: Make.failure("ContentFilterError") }))
+    assert.deepStrictEqual(tagsOf(updatesOf(Make.empty, Make.failed("APIError"), Make.failed("UnknownError"))), [
+      "Failed"
+    ])
+    assert.deepStrictEqual(tagsOf(updatesOf(Make.empty, filtered, Make.failed("ContentFilterError"))), ["Failed"])
+  })
+})
+
+describe("whether a reader sees the same", () => {
+  const reply = fold(...begun, ...said("c", "words"))
+
+  it("follows what subagents say, and how they are", () => {
+    assert.isFalse(ReplyUpdate.isSameToReader(reply, more(reply, ...said("d", "!"))))
+    assert.isFalse(ReplyUpdate.isSameToReader(reply, more(reply, Make.idle(child))))
+    assert.isFalse(ReplyUpdate.isSameToReader(reply, more(reply, Make.opened(grandchild, child))))
+  })
+
+  it("does not follow what nobody is shown", () => {
+    assert.isTrue(ReplyUpdate.isSameToReader(reply, Reply.markGap(reply)))
+    assert.isTrue(
+      ReplyUpdate.isSameToReader(reply, more(reply, Make.message(Make.user("msg_60", { sessionId: child }))))
+    )
+  })
+})
+
+const deltas = (updates: ReadonlyArray<ReplyUpdate.ReplyUpdate>) =>
+  updates.map((update) =>
+    update._tag === "SubagentUpdate" && update.update._tag === "TextDelta"
+      ? [update.update.partId, update.update.delta]
+      : update._tag
+  )
+
+describe("a watcher of a subagent", () => {
+  const watched = Effect.gen(function*() {
+    const live = yield* LiveReply.make
+    const queue = yield* live.watch
+    live.begin({ sessionId: root, promptId })
+    for (const event of [...begun, ...said("c", ""), ...said("d", "")]) live.apply(event)
+    live.flush()
+    yield* Queue.clear(queue)
+    return {
+      live,
+      read: Queue.clear(queue),
+      say: (id: string, words: string) =>
+        live.apply(Make.delta(id, words, { messageId: childAnswer, sessionId: child }))
+    }
+  })
+
+  it.effect("gets one delta for each part and read", () =>
+    Effect.gen(function*() {
+      const { live, read, say } = yield* watched
+      for (const word of ["one ", "two"]) say("c", word)
+      say("d", "three")
+      live.flush()
+      assert.deepStrictEqual(deltas(yield* read), [["c", "one two"], ["d", "three"]])
+    }))
+
+  it.effect("that reads seldom gets the deltas of several reads in one, and none twice", () =>
+    Effect.gen(function*() {
+      const { live, read, say } = yield* watched
+      const second = yield* live.watch
+      for (const word of ["one ", "two ", "three"]) {
+        say("c", word)
+        live.flush()
+      }
+      assert.deepStrictEqual(deltas(yield* read), [["c", "one two three"]])
+      assert.deepStrictEqual(deltas(yield* Queue.clear(second)), [["c", "one two three"]])
+      say("c", "!")
+      live.flush()
+      assert.deepStrictEqual(deltas(yield* read), [["c", "!"]])
+      assert.strictEqual(only(live.current()).text, "one two three!")
+    }))
+})
+
+const session = (id: SessionId, parentId: SessionId): Session => ({
+  id,
+  parentId,
+  title: `title of ${id}`,
+  agent: "general",
+  directory: "/project",
+  createdMillis: 1,
+  updatedMillis: 2,
+  usage: Usage.zero
+})
+
+const answers = (status: number) =>
+  new ClientError.StatusError({ operation: "listMessages", status, name: "BadRequest", detail: "no" })
+
+const reporting = (features: Array<unknown>) =>
+  ErrorReporter.layer([ErrorReporter.make(({ attributes }) => void features.push(attributes["feature"]))])
+
+const stored = (sessionId: SessionId, prompt: string, answer: string, ...parts: Message["parts"]) => [
+  Make.stored(Make.user(prompt, { sessionId })),
+  Make.stored(Make.ended(answer, answering(sessionId, prompt)), ...parts)
+]
+
+describe("reading the subagents", () => {
+  const records = new Map<SessionId, ReadonlyArray<Message>>([
+    [
+      child,
+      [
+        ...stored(child, "msg_02_old", "msg_03_old", Make.text("old", "old words", true, "msg_03_old")),
+        ...stored(
+          child,
+          childPrompt,
+          childAnswer,
+          task("inner", grandchild, childAnswer),
+          Make.text("c", "child words", true, childAnswer),
+          Make.finish("fc", 2, childAnswer)
+        )
+      ]
+    ],
+    [
+      grandchild,
+      stored(
+        grandchild,
+        "msg_40",
+        "msg_41",
+        Make.text("g", "deep words", true, "msg_41"),
+        Make.finish("fg", 3, "msg_41")
+      )
+    ]
+  ])
+  const children = new Map([
+    [root, [session(child, root), session(Make.stranger, root)]],
+    [child, [session(grandchild, child)]]
+  ])
+  const listMessages: Client["Service"]["listMessages"] = (id) =>
+    Effect.succeed({ messages: records.get(id) ?? [], before: Option.none() })
+  /** A server that has the records, and counts what it was asked. */
+  const server = (
+    asked: Array<string>,
+    replaced: Partial<Pick<Client["Service"], "listMessages" | "children">> = {}
+  ) => {
+    const noting =
+      <A extends ReadonlyArray<unknown>, B>(name: string, f: (id: SessionId, ...rest: A) => B) =>
+      (id: SessionId, ...rest: A) => {
+        asked.push(`${name} ${id}`)
+        return f(id, ...rest)
+      }
+    return Layer.mock(Client, {
+      origin: "http://127.0.0.1",
+      children: noting("children", replaced.children ?? ((id) => Effect.succeed(children.get(id) ?? []))),
+      listMessages: noting("messages", replaced.listMessages ?? listMessages),
+      getMessage: (id, messageId) =>
+        Effect.mapError(
+          Effect.fromNullishOr(records.get(id)?.find(({ info }) => info.id === messageId)),
+          () => new ClientError.MessageNotFound({ sessionId: id, messageId })
+        )
+    })
+  }
+  const liveWith = Effect.fnUntraced(function*(...events: ReadonlyArray<TurnEvent>) {
+    const live = yield* LiveReply.make
+    live.begin({ sessionId: root, promptId })
+    for (const event of events) live.apply(event)
+    return live
+  })
+
+  it.effect("asks nothing for a turn without any", () =>
+    Effect.gen(function*() {
+      const live = yield* liveWith(Make.message(Make.assistant()), Make.part(Make.tool("t")))
+      const before = live.current()
+      const asked: Array<string> = []
+      yield* Effect.provide(readSubagents(live), server(asked))
+      assert.deepStrictEqual(asked, [])
+      assert.strictEqual(live.current(), before)
+    }))
+
+  it.effect("finds those that the stream did not tell of, to any depth, and takes their records for the truth", () =>
+    Effect.gen(function*() {
+      const live = yield* liveWith(Make.message(Make.assistant()), Make.part(task("task", child)))
+      const asked: Array<string> = []
+      yield* Effect.provide(readSubagents(live), server(asked))
+      assert.deepStrictEqual(Reply.subagents(live.current()), [
+        {
+          sessionId: child,
+          parentId: root,
+          openedBy: PartId.make("task"),
+          title: `title of ${child}`,
+          agent: "general",
+          status: "completed",
+          text: "child words",
+          usage: Make.usage(2)
+        },
+        {
+          sessionId: grandchild,
+          parentId: child,
+          openedBy: PartId.make("inner"),
+          title: `title of ${grandchild}`,
+          agent: "general",
+          status: "completed",
+          text: "deep words",
+          usage: Make.usage(3)
+        }
+      ])
+      assert.strictEqual(Reply.turnUsage(live.current()).subagents.cost, 5)
+      yield* Effect.provide(readSubagents(live), server(asked))
+      assert.deepStrictEqual(asked, [
+        `children ${root}`,
+        `messages ${child}`,
+        `children ${child}`,
+        `messages ${grandchild}`,
+        // All of them are known now.
+        `messages ${child}`,
+        `messages ${grandchild}`
+      ])
+    }))
+
+  it.effect("asks for known messages one by one where the server cannot list them", () =>
+    Effect.gen(function*() {
+      const live = yield* liveWith(...begun)
+      yield* Effect.provide(readSubagents(live), server([], { listMessages: () => Effect.fail(answers(400)) }))
+      assert.deepInclude(Reply.subagents(live.current())[0], { text: "child words", status: "completed" })
+    }))
+
+  it.effect("reports what cannot be read, and keeps what was streamed of it", () =>
+    Effect.gen(function*() {
+      const features: Array<unknown> = []
+      const live = yield* liveWith(...begun, ...said("c", "streamed"), Make.idle(child))
+      yield* readSubagents(live).pipe(
+        Effect.provide([
+          server([], { listMessages: () => Effect.fail(answers(500)) }),
+          reporting(features)
+        ]),
+        Effect.provideService(TurnPolicy.RequestRetry, Schedule.recurs(0))
+      )
+      assert.deepInclude(only(live.current()), { text: "streamed", status: "completed" })
+      assert.deepStrictEqual(features, ["subagents"])
+    }))
+
+  it.effect("takes a bounded time, and ends what it could not read", () =>
+    Effect.gen(function*() {
+      const features: Array<unknown> = []
+      const live = yield* liveWith(...begun, ...said("c", "streamed"))
+      const fiber = yield* Effect.forkChild(
+        Effect.provide(readSubagents(live), [server([], { listMessages: () => Effect.never }), reporting(features)])
+      )
+      yield* TestClock.adjust("4999 millis")
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      yield* Fiber.join(fiber)
+      assert.deepInclude(only(live.current()), { text: "streamed", status: "cancelled" })
+      assert.deepStrictEqual(features, ["subagents"])
+    }))
+
+  it.effect("reads four at a time", () =>
+    Effect.gen(function*() {
+      const ids = Array.from({ length: 10 }, (_, index) => SessionId.make(`ses_child_${index}`))
+      const live = yield* liveWith(Make.message(Make.assistant()), ...ids.map((id) => Make.opened(id, root)))
+      let reading = 0
+      let most = 0
+      const listMessages: Client["Service"]["listMessages"] = () =>
+        Effect.gen(function*() {
+          most = Math.max(most, ++reading)
+          yield* Effect.yieldNow
+          reading--
+          return { messages: [], before: Option.none() }
+        })
+      yield* Effect.provide(readSubagents(live), server([], { listMessages }))
+      assert.strictEqual(most, 4)
+      // None of them did anything for this turn.
+      assert.deepStrictEqual(Reply.subagents(live.current()), [])
+    }))
+})
+
+/** A turn whose first step calls a subagent that looks around and answers. */
+const withSubagent = (steps: ReadonlyArray<Step>): ReadonlyArray<Step> => [
+  {
+    tool: "task",
+    args: {
+      description: "look",
+      prompt: FakeOpencode.prompt("Look around.", steps),
+      subagent_type: "general"
+    }
+  },
+  { text: "The parent's words." }
+]
+const childSteps: ReadonlyArray<Step> = [
+  { reasoning: "Hm.", text: "I look.", tool: "bash", args: { command: "echo one" }, chunks: 4, chunkDelayMillis: 5 },
+  { text: "All is well.", chunks: 4, chunkDelayMillis: 5 }
+]
+
+/** What a reader shows of each session in the end. */
+const readTexts = (updates: ReadonlyArray<ReplyUpdate.ReplyUpdate | TurnUpdate>) => {
+  const own = new Map<SessionId | "root", Array<ReplyUpdate.ReplyUpdate | TurnUpdate>>()
+  const show = (id: SessionId | "root", update: ReplyUpdate.ReplyUpdate | TurnUpdate) =>
+    own.set(id, [...(own.get(id) ?? []), update])
+  for (const update of updates) {
+    if (update._tag === "SubagentUpdate") show(update.sessionId, update.update)
+    else show("root", update)
+    if (update._tag === "Reset") {
+      for (const { reply, sessionId } of Reply.subagentStates(update.reply)) show(sessionId, { ...update, reply })
+    }
+  }
+  return new Map([...own].map(([id, shown]) => [id, Turns.readText(shown)]))
+}
+
+describe("a turn with a subagent", () => {
+  const run = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>, disturb: Effect.Effect<unknown> = Effect.void) {
+    const updates: Array<TurnUpdate> = []
+    const fiber = yield* Effect.forkChild(
+      Stream.runForEach(streamTurn(Turns.turn(steps)), (update) => Effect.sync(() => void updates.push(update)))
+    )
+    yield* Turns.rest
+    yield* TestClock.adjust("7 millis")
+    yield* Turns.rest
+    yield* disturb
+    for (let step = 0; step < 60 && fiber.pollUnsafe() === undefined; step++) {
+      yield* Turns.rest
+      yield* TestClock.adjust(step < 30 ? 5 : 1000)
+    }
+    yield* Fiber.join(fiber)
+    const last = updates.at(-1)
+    assert(last?._tag === "Finished")
+    const { result } = last
+    const [subagent] = result.subagents
+    assert(subagent !== undefined)
+    return { updates, result, subagent }
+  })
+  const assertWhole = ({ result, subagent, updates }: Effect.Success<ReturnType<typeof run>>) => {
+    assert.deepInclude(subagent, { text: "I look.\n\nAll is well.", status: "completed", agent: "general" })
+    const part = result.reply.tools.find(({ subagent: named }) => named === subagent.sessionId)
+    assert.strictEqual(subagent.openedBy, part?.id)
+    assert.isAbove(subagent.usage.cost, 0)
+    assert.deepStrictEqual(result.usage.subagents, subagent.usage)
+    assert.deepStrictEqual(result.usage.total, Usage.sum([result.usage.root, subagent.usage]))
+    const shown = readTexts(updates)
+    assert.strictEqual(shown.get("root"), "The parent's words.")
+    assert.strictEqual(shown.get(subagent.sessionId), subagent.text)
+  }
+
+  Turns.test("shows what it does as it does it, marked as its own", () =>
+    Effect.gen(function*() {
+      const turn = yield* run(withSubagent(childSteps))
+      assertWhole(turn)
+      const own = turn.updates.flatMap((update) =>
+        update._tag === "SubagentUpdate" || update._tag === "SubagentChanged" ? [update] : []
+      )
+      assert.strictEqual(own[0]?._tag, "SubagentChanged")
+      const { openedBy } = turn.subagent
+      assert.isTrue(own.every((update) => update._tag === "SubagentChanged" || update.openedBy === openedBy))
+      assert.includeMembers(tagsOf(own), [
+        "SubagentUpdate ReasoningDelta",
+        "SubagentUpdate TextDelta",
+        "SubagentUpdate PartChanged"
+      ])
+      assert.isFalse(turn.updates.some(({ _tag }) => _tag === "Reset"))
+      assert.lengthOf(yield* Turns.requests("GET", /\/children$/), 0)
+    }))
+
+  const disturbances = [
+    ["its deltas are lost", (fake) => fake.dropEvents(({ type }) => type === "message.part.delta")],
+    ["its parts are lost", (fake) => fake.dropEvents(({ type }) => type === "message.part.updated", 3)],
+    ["every event comes twice", (fake) => fake.duplicateEvents(() => true)],
+    ["the stream is cut", (fake) => fake.cutEvents],
+    [
+      "it ends while the stream is away",
+      (fake) => Effect.andThen(fake.fail({ path: "/event" }, Faults.delay("3 seconds")), fake.cutEvents)
+    ]
+  ] satisfies ReadonlyArray<
+    readonly [string, (fake: FakeOpencode.FakeOpencode["Service"]) => Effect.Effect<unknown>]
+  >
+  for (const [name, disturb] of disturbances) {
+    Turns.test(`has all of it where ${name}`, () =>
+      Effect.gen(function*() {
+        const fake = yield* FakeOpencode.FakeOpencode
+        assertWhole(yield* run(withSubagent(childSteps), disturb(fake)))
+      }))
+  }
+
+  Turns.test("says how it failed, and goes on", () =>
+    Effect.gen(function*() {
+      const { result, subagent, updates } = yield* run(withSubagent([{ fail: 400, message: "no" }]))
+      assert.strictEqual(result.status, "completed")
+      assert.strictEqual(subagent.status, "error")
+      const failures = updates.flatMap((update) =>
+        update._tag === "SubagentUpdate" && update.update._tag === "Failed" ? [update.update.failure.message] : []
+      )
+      assert.deepStrictEqual(failures, ["no"])
+    }))
+
+  Turns.test("counts what it costs also where the root fails after it", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode.FakeOpencode
+      yield* fake.dropEvents(({ type }) => type === "message.part.updated")
+      const steps = [...withSubagent(childSteps).slice(0, 1), { fail: 400, message: "no" } as const]
+      const { result, subagent } = yield* run(steps)
+      assert.strictEqual(result.error?._tag, "Upstream")
+      assert.isAbove(result.usage.subagents.cost, 0)
+      assert.strictEqual(subagent.text, "I look.\n\nAll is well.")
+    }))
+})
+
+it.effect("a to-do list that was written during a gap is read after it", () =>
+  Effect.gen(function*() {
+    const fake = yield* FakeOpencode.FakeOpencode
+    const running = yield* Driving.start([
+      {
+        tool: "todowrite",
+        args: { todos: [{ content: "look", status: "in_progress", priority: "high" }] },
+        delayMillis: 1000
+      },
+      { text: "words", delayMillis: 5000 }
+    ])
+    yield* fake.fail({ path: "/event" }, Faults.delay("3 seconds"))
+    yield* fake.cutEvents
+    const { result } = yield* Driving.finish(running, 15)
+    assert.deepStrictEqual(result.reply.todos.map(({ content }) => content), ["look"])
+  }).pipe(Effect.provide(Driving.layer())))

@@ -1,0 +1,265 @@
+import { assert, describe, it } from "@effect/vitest"
+import type { Account, SessionParts } from "@opencode-turn/core/Artifact"
+import * as Artifact from "@opencode-turn/core/Artifact"
+import type { SessionId } from "@opencode-turn/core/Ids"
+import { MessageId, PartId } from "@opencode-turn/core/Ids"
+import type { FileDiff } from "@opencode-turn/core/Part"
+import type { FileChange, Part } from "@opencode-turn/core/Part"
+import * as Schema from "effect/Schema"
+import { child, root, tool } from "../support/make.ts"
+
+const place = { directory: "/repo/app", worktree: "/repo" }
+
+/** A call at a time that changed these files. */
+const call = (at: number, files: ReadonlyArray<FileChange>, input: Record<string, unknown> = {}): Part =>
+  tool(idAt("prt", at), { tool: "write", status: "completed", files, input })
+
+const write = (at: number, path: string, change: FileChange["change"], content: string): Part =>
+  call(at, [{ path, change, contentKey: "content" }], { content })
+
+/** The changes of a step that lasted from one time to another. */
+const patch = (since: number, at: number, ...files: ReadonlyArray<string>): Part => ({
+  type: "patch",
+  id: PartId.make(idAt("prt", at)),
+  messageId: MessageId.make(idAt("msg", since)),
+  files
+})
+
+const idAt = (prefix: string, at: number) => `${prefix}_${String(at).padStart(12, "0")}abc`
+
+const of = (sessionId: SessionId, ...parts: ReadonlyArray<Part>): SessionParts => ({ sessionId, parts })
+const diff = (path: string, change: FileDiff["change"], additions = 0, deletions = 0): FileDiff => ({
+  path,
+  change,
+  additions,
+  deletions
+})
+const complete = (...files: ReadonlyArray<FileDiff>): Account => ({ files, covered: [root] })
+const partial = (...files: ReadonlyArray<FileDiff>): Account => ({ files, covered: [] })
+
+const unknown = { additions: undefined, deletions: undefined, content: undefined }
+const changes = (...args: Parameters<typeof Artifact.fromParts>) =>
+  Artifact.fromParts(...args).map(({ change, path }) => `${change} ${path}`)
+
+describe("the parts alone", () => {
+  it("tell what a call changed, with its counts, its content and its session", () => {
+    const files = Artifact.fromParts([
+      of(
+        root,
+        write(1, "/repo/app/new.txt", "added", "a\nb"),
+        call(2, [{ path: "/repo/app/old.txt", change: "modified", additions: 3, deletions: 1 }])
+      ),
+      of(child, write(3, "/repo/app/src/b.ts", "modified", "b\n"))
+    ], place)
+    assert.deepStrictEqual<unknown>(files, [
+      { path: "new.txt", change: "added", additions: 2, deletions: 0, content: "a\nb", sessionIds: [root] },
+      { path: "old.txt", change: "modified", additions: 3, deletions: 1, content: undefined, sessionIds: [root] },
+      { ...unknown, path: "src/b.ts", change: "modified", content: "b\n", sessionIds: [child] }
+    ])
+  })
+
+  it("count the lines of a new file", () => {
+    for (const [content, lines] of [["", 0], ["a", 1], ["a\n", 1], ["a\n\n", 2], ["\n", 1]] as const) {
+      const [file] = Artifact.fromParts([of(root, write(1, "a", "added", content))], place)
+      assert.strictEqual(file?.additions, lines, JSON.stringify(content))
+    }
+  })
+
+  it("name both sessions of a file that both changed, and keep what was written last", () => {
+    const files = Artifact.fromParts([
+      of(root, write(5, "a.txt", "modified", "last")),
+      of(child, write(2, "/repo/app/a.txt", "added", "first"))
+    ], place)
+    assert.deepStrictEqual<unknown>(files, [
+      { path: "a.txt", change: "added", additions: 1, deletions: 0, content: "last", sessionIds: [child, root] }
+    ])
+  })
+
+  it("keep no content and no counts that a later change made wrong", () => {
+    const edit = { path: "a.txt", change: "modified", additions: 1, deletions: 1 } as const
+    const [file] = Artifact.fromParts([
+      of(root, write(1, "a.txt", "modified", "x"), call(2, [edit]), call(3, [edit]))
+    ], place)
+    assert.deepStrictEqual<unknown>(file, { ...unknown, path: "a.txt", change: "modified", sessionIds: [root] })
+  })
+
+  it("count a call once that is given twice", () => {
+    const edit = call(1, [{ path: "a.txt", change: "modified", additions: 1, deletions: 2 }])
+    const [file] = Artifact.fromParts([of(root, edit), of(root, edit)], place)
+    assert.deepInclude(file, { additions: 1, deletions: 2 })
+  })
+
+  it("know of a file that only a shell command changed by its name alone", () => {
+    const files = Artifact.fromParts([of(root, patch(1, 9, "/repo/app/made.txt"))], place)
+    assert.deepStrictEqual<unknown>(files, [{ ...unknown, path: "made.txt", change: "unknown", sessionIds: [] }])
+  })
+
+  it("a patch says nothing new of what a call of its step changed, a subagent's call too", () => {
+    const sessions = [
+      of(root, write(2, "/repo/app/a", "added", "x"), patch(1, 9, "/repo/app/a", "/repo/app/b")),
+      of(child, write(4, "/repo/app/b", "added", "y"), patch(3, 5, "/repo/app/b"))
+    ]
+    assert.deepStrictEqual(changes(sessions, place), ["added a", "added b"])
+    assert.deepStrictEqual(Artifact.fromParts(sessions, place).map(({ content }) => content), ["x", "y"])
+  })
+
+  it("a patch of a later step says that something else changed the file since", () => {
+    const sessions = [
+      of(root, write(2, "/repo/app/a", "added", "x"), patch(1, 3, "/repo/app/a"), patch(4, 6, "/repo/app/a"))
+    ]
+    assert.deepStrictEqual<unknown>(Artifact.fromParts(sessions, place), [
+      { ...unknown, path: "a", change: "unknown", sessionIds: [root] }
+    ])
+  })
+
+  const Op = Schema.Struct({
+    session: Schema.Literals([root, child]),
+    file: Schema.Literals(["a", "b", "c"]),
+    removes: Schema.Boolean,
+    key: Schema.Int
+  })
+  const existed = new Set(["a"])
+  const history = (ops: ReadonlyArray<typeof Op.Type>) => {
+    const now = new Set(existed)
+    const told: Array<{ readonly session: SessionId; readonly part: Part; readonly key: number }> = []
+    for (const [at, { file, key, removes, session }] of ops.entries()) {
+      if (removes && !now.has(file)) continue
+      const part = removes
+        ? call(at, [{ path: file, change: "deleted" }])
+        : write(at, file, now.has(file) ? "modified" : "added", `${at}`)
+      told.push({ session, part, key })
+      if (removes) now.delete(file)
+      else now.add(file)
+    }
+    return { told, now }
+  }
+  const partsOf = (session: SessionId, told: ReturnType<typeof history>["told"]): SessionParts =>
+    of(session, ...told.filter((one) => one.session === session).map(({ part }) => part))
+
+  it.prop("come to the net change of each file", { ops: Schema.Array(Op) }, ({ ops }) => {
+    const { now, told } = history(ops)
+    const touched = new Set(
+      told.flatMap(({ part }) => (part.type === "tool" ? part.files ?? [] : [])).map((f) => f.path)
+    )
+    const expected = [...touched].toSorted().flatMap((file) => {
+      const [before, after] = [existed.has(file), now.has(file)]
+      return before || after ? [`${!after ? "deleted" : before ? "modified" : "added"} ${file}`] : []
+    })
+    assert.deepStrictEqual(changes([partsOf(root, told), partsOf(child, told)], place), expected)
+  })
+
+  it.prop("say the same in any order, and however often they are given", { ops: Schema.Array(Op) }, ({ ops }) => {
+    const { told } = history(ops)
+    const inOrder = Artifact.fromParts([partsOf(root, told), partsOf(child, told)], place)
+    const shuffled = told.toSorted((self, that) => self.key - that.key)
+    const again = [partsOf(child, shuffled), partsOf(root, shuffled), partsOf(child, told)]
+    assert.deepStrictEqual(Artifact.fromParts(again, place), inOrder)
+  })
+})
+
+describe("the server's account", () => {
+  it("decides about change and counts; content and sessions stay the parts'", () => {
+    const files = Artifact.fromParts(
+      [of(root, write(2, "/repo/app/a", "added", "x"), patch(1, 3, "/repo/app/a"))],
+      place,
+      complete(diff("app/a", "modified", 5, 4))
+    )
+    assert.deepStrictEqual<unknown>(files, [
+      { path: "a", change: "modified", additions: 5, deletions: 4, content: "x", sessionIds: [root] }
+    ])
+  })
+
+  it("names what only a shell command changed, also outside of the session's folder", () => {
+    const account = complete(diff("app/sub/made.txt", "added", 1), diff("other/gone.txt", "deleted", 0, 9))
+    assert.deepStrictEqual(changes([of(root, patch(1, 3, "/repo/app/sub/made.txt"))], place, account), [
+      "deleted /repo/other/gone.txt",
+      "added sub/made.txt"
+    ])
+  })
+
+  it("has no content of a file that is gone", () => {
+    const [file] = Artifact.fromParts(
+      [of(root, write(2, "/repo/app/a", "modified", "x"), patch(1, 3, "/repo/app/a"))],
+      place,
+      complete(diff("app/a", "deleted", 0, 1))
+    )
+    assert.deepStrictEqual<unknown>(file, {
+      path: "a",
+      change: "deleted",
+      additions: 0,
+      deletions: 1,
+      content: undefined,
+      sessionIds: [root]
+    })
+  })
+
+  it("takes away what was made and removed again, once it is complete", () => {
+    const sessions = [
+      of(root, write(2, "/repo/app/a", "added", "x"), patch(1, 3, "/repo/app/a"), patch(4, 5, "/repo/app/a"))
+    ]
+    assert.deepStrictEqual(changes(sessions, place, complete()), [])
+    assert.deepStrictEqual(changes(sessions, place, partial()), ["unknown a"])
+    assert.deepStrictEqual(changes(sessions, place, complete(diff("app/a", "added", 1))), ["added a"])
+  })
+
+  it("takes nothing away of a session that it does not cover", () => {
+    const sessions = [of(child, write(2, "/repo/app/a", "added", "x"), patch(1, 3, "/repo/app/a"))]
+    assert.deepStrictEqual(changes(sessions, place, complete()), ["added a"])
+    const called = [...sessions, of(root, patch(0, 4, "/repo/app/a"))]
+    assert.deepStrictEqual(changes(called, place, complete()), [])
+  })
+
+  it("takes nothing away that is out of its sight: ignored by git, or elsewhere on the disk", () => {
+    const sessions = [
+      of(root, write(2, "/repo/app/dist/out.js", "added", "x"), write(3, "/etc/hosts", "modified", "y"))
+    ]
+    assert.deepStrictEqual(changes(sessions, place, complete()), ["modified /etc/hosts", "added dist/out.js"])
+  })
+
+  it("that may lack something is put beside what the parts tell", () => {
+    const sessions = [of(root, write(2, "/repo/app/a", "added", "x"), patch(1, 3, "/repo/app/a", "/repo/app/b"))]
+    assert.deepStrictEqual(changes(sessions, place, partial(diff("app/c", "modified", 1))), [
+      "added a",
+      "unknown b",
+      "modified c"
+    ])
+  })
+})
+
+const pathFrom = (path: string, directory: string | undefined) =>
+  Artifact.fromParts([of(root, write(1, path, "added", ""))], { directory, worktree: undefined })[0]?.path
+
+describe("paths", () => {
+  it("are relative to the session's folder where they lie inside", () => {
+    assert.strictEqual(pathFrom("/w/a/b.txt", "/w"), "a/b.txt")
+    assert.strictEqual(pathFrom("/w/a/b.txt", "/w/"), "a/b.txt")
+    assert.strictEqual(pathFrom("./a//b/../c.txt", "/w"), "a/c.txt")
+    assert.strictEqual(pathFrom("/world/a", "/w"), "/world/a")
+    assert.strictEqual(pathFrom("../a", "/w/x"), "/w/a")
+    assert.strictEqual(pathFrom("/a", "/"), "a")
+    assert.strictEqual(pathFrom("a.txt", undefined), "a.txt")
+    assert.strictEqual(pathFrom("/a.txt", undefined), "/a.txt")
+  })
+
+  it("of Windows have slashes, and any spelling of the drive", () => {
+    assert.strictEqual(pathFrom("C:\\w\\a\\b.txt", "C:\\w"), "a/b.txt")
+    assert.strictEqual(pathFrom("c:/w/a.txt", "C:\\w"), "a.txt")
+    assert.strictEqual(pathFrom("a\\b.txt", "C:\\w"), "a/b.txt")
+    assert.strictEqual(pathFrom("D:\\a.txt", "C:\\w"), "D:/a.txt")
+    assert.strictEqual(pathFrom("\\\\host\\share\\a.txt", "\\\\host\\share"), "a.txt")
+  })
+
+  it("may have a backslash elsewhere", () => {
+    assert.strictEqual(pathFrom("/w/a\\b.txt", "/w"), "a\\b.txt")
+  })
+
+  it("of the account of a repository of Windows are the same files", () => {
+    const windows = { directory: "C:\\repo\\app", worktree: "C:/repo" }
+    const files = Artifact.fromParts(
+      [of(root, write(2, "C:\\repo\\app\\a.txt", "added", "x"))],
+      windows,
+      complete(diff("app/a.txt", "added", 1))
+    )
+    assert.deepStrictEqual(files.map(({ content, path }) => [path, content]), [["a.txt", "x"]])
+  })
+})

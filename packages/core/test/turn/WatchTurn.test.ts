@@ -1,0 +1,310 @@
+import { assert, describe } from "@effect/vitest"
+import type { StoredMessage } from "@opencode-turn/core/SessionStore"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { runTurn } from "@opencode-turn/core/Turn"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
+import { cancelTurn, pruneMessages, watchTurn } from "@opencode-turn/core/WatchTurn"
+import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
+import * as Faults from "@opencode-turn/testing/Faults"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Stream from "effect/Stream"
+import * as Carrying from "../support/carrying.ts"
+import * as Turns from "../support/turns.ts"
+
+const { ended, halfway, isEnded, launch, leave, messageIdOf, pass, rowOf, until } = Carrying
+const { messageId, payloads, row, test } = Turns
+
+/** Somebody who watches the turn, and what they have seen. */
+const watch = Effect.fnUntraced(function*(name: string = messageId) {
+  const seen: Array<StoredMessage> = []
+  const fiber = yield* Effect.forkChild(
+    Stream.runForEach(watchTurn(messageIdOf(name)), (message) => Effect.sync(() => void seen.push(message)))
+  )
+  yield* Turns.rest
+  return { fiber, seen: () => seen.map(({ content, status }) => `${status}: ${content}`), rows: () => seen }
+})
+
+const isIdle = Effect.gen(function*() {
+  const fake = yield* FakeOpencode
+  const messages = yield* Effect.forEach(yield* fake.sessions, (id) => fake.messages(id))
+  return messages.flat().every(({ info }) => info.role === "user" || info.time.completed !== undefined)
+})
+
+describe("watchTurn", () => {
+  test("gives the turn as it grows, then as it ended, and ends", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const turn = yield* launch(messageId, halfway)
+      const watcher = yield* watch()
+      assert.deepStrictEqual(watcher.seen(), ["pending: "])
+      yield* pass(3000)
+      assert.deepStrictEqual(watcher.seen(), ["pending: ", "pending: one two "])
+      yield* fake.release("half")
+      yield* ended(turn)
+      yield* ended(watcher.fiber)
+      assert.deepStrictEqual(watcher.seen(), ["pending: ", "pending: one two ", "completed: one two three"])
+      assert.deepStrictEqual(watcher.rows().at(-1), yield* row)
+    }))
+
+  test("of a turn that waits shows that, and that it runs", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const first = yield* launch("first", halfway)
+      const second = yield* launch("second", [{ text: "two" }])
+      const watcher = yield* watch("second")
+      yield* pass(5000)
+      assert.deepStrictEqual(watcher.seen(), ["queued: "])
+      yield* fake.release("half")
+      yield* ended(first)
+      yield* ended(second, 500)
+      yield* ended(watcher.fiber)
+      assert.deepStrictEqual(watcher.seen().at(-1), "completed: two")
+    }))
+
+  test("of a turn that has ended gives it, and ends", () =>
+    Effect.gen(function*() {
+      yield* runTurn(Turns.turn([{ text: "Hi." }]))
+      const watcher = yield* watch()
+      yield* ended(watcher.fiber)
+      assert.deepStrictEqual(watcher.seen(), ["completed: Hi."])
+    }))
+
+  test("of a message that does not exist fails", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(Stream.runDrain(watchTurn(messageId)))
+      assert.strictEqual(error._tag, "UnknownMessage")
+    }))
+
+  test("follows a turn to its next owner", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* leave(halfway, { stage: "posted", name: "orphan" })
+      const watcher = yield* watch("orphan")
+      const next = yield* launch("next", [{ text: "two" }])
+      yield* pass(1000)
+      yield* fake.release("half")
+      yield* ended(next, 500)
+      yield* ended(watcher.fiber)
+      assert.deepStrictEqual(watcher.rows().map(({ epoch }) => epoch).at(-1), 2)
+      assert.strictEqual(watcher.seen().at(-1), "completed: one two three")
+    }))
+
+  test("of a turn that is cancelled ends with what was streamed", () =>
+    Effect.gen(function*() {
+      const turn = yield* launch(messageId, halfway)
+      const watcher = yield* watch()
+      yield* pass(1000)
+      yield* Turns.cancel
+      yield* ended(turn)
+      const { millis } = yield* ended(watcher.fiber)
+      assert.strictEqual(millis, 0)
+      assert.strictEqual(watcher.seen().at(-1), "cancelled: one two ")
+      const late = yield* watch()
+      assert.strictEqual((yield* ended(late.fiber)).millis, 0)
+      assert.deepStrictEqual(late.seen(), ["cancelled: one two "])
+    }))
+
+  test("of a turn that is cancelled waits for what was streamed", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* fake.fail({ method: "POST", path: /abort$/ }, Faults.delay("1 second"))
+      const turn = yield* launch(messageId, halfway)
+      const watcher = yield* watch()
+      yield* Turns.cancel
+      yield* ended(turn, 1000)
+      assert.strictEqual((yield* ended(watcher.fiber)).millis, 0)
+      assert.deepStrictEqual(watcher.seen().slice(-2), ["cancelled: Stopped.", "cancelled: one two "])
+    }))
+
+  test("of a turn that is interrupted does not wait for more", () =>
+    Effect.gen(function*() {
+      const turn = yield* launch(messageId, halfway)
+      const watcher = yield* watch()
+      yield* Fiber.interrupt(turn)
+      assert.strictEqual((yield* ended(watcher.fiber)).millis, 0)
+      assert.strictEqual(watcher.seen().at(-1), "cancelled: one two ")
+    }))
+
+  test("of a turn whose text nobody keeps any more ends all the same", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* leave(halfway, { stage: "posted" })
+      const watcher = yield* watch()
+      yield* Turns.cancel
+      assert.isAtMost((yield* ended(watcher.fiber, 6000)).millis, 5000)
+      assert.strictEqual(watcher.seen().at(-1), "cancelled: Stopped.")
+      yield* fake.release("half")
+    }))
+
+  let isDown = false
+  test("survives a store that fails for twenty seconds", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      yield* leave([{ text: "Hi." }], { stage: "claimed", leaseMillis: 1_000_000 })
+      const watcher = yield* watch()
+      isDown = true
+      yield* store.snapshot(messageId, 1, { content: "more", parts: [], usage: (yield* rowIn(store)).usage })
+      yield* pass(20_000, 1000)
+      assert.deepStrictEqual(watcher.seen(), ["pending: "])
+      isDown = false
+      yield* pass(1000)
+      assert.deepStrictEqual(watcher.seen(), ["pending: ", "pending: more"])
+      isDown = true
+      yield* store.snapshot(messageId, 1, { content: "most", parts: [], usage: (yield* rowIn(store)).usage })
+      yield* pass(40_000, 1000)
+      const exit = yield* Fiber.await(watcher.fiber)
+      assert.strictEqual(exit._tag, "Failure")
+    }), {
+    store: (store) => ({
+      getMessage: (id) =>
+        Effect.suspend(() => isDown ? Effect.fail(Turns.unavailable("getMessage")) : store.getMessage(id))
+    })
+  })
+
+  const rowIn = Effect.fnUntraced(function*(store: Turns.Store) {
+    const [message] = yield* store.listByStatus({ limit: 1 })
+    assert(message)
+    return message
+  })
+})
+
+describe("cancelTurn", () => {
+  test("has the owner stop at once, and gives the turn back with what was streamed", () =>
+    Effect.gen(function*() {
+      const turn = yield* launch(messageId, halfway)
+      const cancel = yield* Effect.forkChild(cancelTurn(messageId))
+      const { millis, value } = yield* ended(cancel)
+      assert.strictEqual(millis, 0)
+      assert.deepInclude(value, { status: "cancelled", content: "one two ", error: null })
+      assert.deepStrictEqual(value, yield* row)
+      assert.strictEqual((yield* ended(turn)).value.status, "cancelled")
+      assert.lengthOf(yield* Turns.aborts, 1)
+      assert.isTrue(yield* isIdle)
+    }))
+
+  test("does it in place of an owner whose lease is over", () =>
+    Effect.gen(function*() {
+      yield* leave(halfway, { stage: "posted" })
+      const { millis, value } = yield* ended(yield* Effect.forkChild(cancelTurn(messageId)))
+      assert.strictEqual(millis, 0)
+      assert.deepInclude(value, { status: "cancelled", content: "one two " })
+      assert.deepStrictEqual(value, yield* row)
+      assert.lengthOf(yield* Turns.aborts, 1)
+      assert.isTrue(yield* isIdle)
+    }))
+
+  test("does it within two seconds for an owner that died just now", () =>
+    Effect.gen(function*() {
+      yield* leave(halfway, { stage: "posted", leaseMillis: 4000 })
+      const cancel = yield* Effect.forkChild(cancelTurn(messageId))
+      yield* Turns.rest
+      assert.deepInclude(yield* row, { status: "cancelled" })
+      const { millis, value } = yield* ended(cancel, 2000)
+      assert.isAtMost(millis, 1500)
+      assert.strictEqual(value.content, "one two ")
+      assert.lengthOf(yield* Turns.aborts, 1)
+      assert.isTrue(yield* isIdle)
+    }))
+
+  test("keeps what the last snapshot had where the server cannot be asked", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const turn = yield* launch(messageId, halfway).pipe(Effect.provideService(TurnPolicy.OnInterrupt, "release"))
+      yield* Fiber.interrupt(turn)
+      yield* fake.fail({ path: /./ }, Faults.status(400), Infinity)
+      const { value } = yield* ended(yield* Effect.forkChild(cancelTurn(messageId)))
+      assert.strictEqual(value.status, "cancelled")
+      assert.deepStrictEqual(value.parts.flatMap((part) => (part.type === "text" ? [part.text] : [])), ["one two "])
+      assert.deepStrictEqual(yield* Turns.features, ["abort"])
+      yield* fake.clearFaults
+      yield* fake.release("half")
+    }))
+
+  test("of an answer that has ended keeps the whole of it, and aborts nothing", () =>
+    Effect.gen(function*() {
+      yield* leave([{ text: "All of it." }], { stage: "posted" })
+      const { value } = yield* ended(yield* Effect.forkChild(cancelTurn(messageId)))
+      assert.deepInclude(value, { status: "cancelled", content: "All of it." })
+      assert.lengthOf(yield* Turns.aborts, 0)
+    }))
+
+  test("does not abort what another prompt has begun in the session", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* leave([{ text: "one", ending: "hang" }], { stage: "posted", name: "old" })
+      const store = yield* SessionStore
+      // The one before lost its row to a cancel that nobody carried out.
+      yield* store.cancel(messageIdOf("old"), "Stopped.")
+      const next = yield* launch("next", halfway)
+      yield* pass(2500)
+      assert.lengthOf(yield* Turns.prompts, 2)
+      yield* ended(yield* Effect.forkChild(cancelTurn(messageIdOf("old"))), 2000)
+      assert.lengthOf(yield* Turns.aborts, 0)
+      yield* Fiber.interrupt(next)
+      yield* fake.release("half")
+    }))
+
+  test("twice changes nothing the second time", () =>
+    Effect.gen(function*() {
+      const turn = yield* launch(messageId, halfway)
+      const first = yield* ended(yield* Effect.forkChild(cancelTurn(messageId)))
+      yield* ended(turn)
+      const second = yield* ended(yield* Effect.forkChild(cancelTurn(messageId)), 2000)
+      assert.deepStrictEqual(second.value, first.value)
+      assert.lengthOf(yield* Turns.aborts, 1)
+      assert.lengthOf(yield* payloads("turn.finished"), 1)
+    }))
+
+  test("of a turn that waits cancels it, and it alone", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const first = yield* launch("first", halfway)
+      const second = yield* launch("second", [{ text: "two" }])
+      const { value } = yield* ended(yield* Effect.forkChild(cancelTurn(messageIdOf("second"))))
+      assert.deepInclude(value, { status: "cancelled", content: "Response was stopped." })
+      assert.strictEqual((yield* ended(second, 250)).value.error?._tag, "TurnCancelled")
+      yield* fake.release("half")
+      assert.strictEqual((yield* ended(first)).value.status, "completed")
+      assert.lengthOf(yield* Turns.aborts, 0)
+    }))
+
+  test("of a turn that has ended, or is unknown, fails", () =>
+    Effect.gen(function*() {
+      assert.strictEqual((yield* Effect.flip(cancelTurn(messageId)))._tag, "UnknownMessage")
+      yield* runTurn(Turns.turn([{ text: "Hi." }]))
+      const error = yield* Effect.flip(cancelTurn(messageId))
+      assert(error._tag === "AlreadyFinished")
+      assert.strictEqual(error.status, "completed")
+      assert.deepInclude(yield* row, { status: "completed", content: "Hi." })
+    }))
+})
+
+describe("pruneMessages", () => {
+  test("deletes what ended longer ago than the age, and neither what runs nor what waits", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* ended(yield* launch("old", [{ text: "old" }]))
+      yield* pass(60_000, 60_000)
+      yield* ended(yield* launch("young", [{ text: "young" }]))
+      const first = yield* launch("first", halfway)
+      const second = yield* launch("second", [{ text: "two" }])
+      yield* pass(30_000, 1000)
+      assert.strictEqual(yield* Clock.currentTimeMillis, 90_000)
+      assert.strictEqual(yield* pruneMessages("90 seconds"), 0)
+      assert.strictEqual(yield* pruneMessages("1 minute"), 1)
+      assert.isUndefined(yield* rowOf("old"))
+      assert.isDefined(yield* rowOf("young"))
+      yield* pass(1, 1)
+      assert.strictEqual(yield* pruneMessages(0), 1)
+      assert.deepStrictEqual(
+        (yield* Effect.forEach(["first", "second"], rowOf)).map((row) => row?.status),
+        ["pending", "queued"]
+      )
+      yield* fake.release("half")
+      yield* ended(first)
+      yield* ended(second, 500)
+      yield* until(isEnded("second"), 0)
+    }))
+})

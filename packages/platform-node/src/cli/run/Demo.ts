@@ -1,0 +1,150 @@
+/**
+ * `opencode-turn demo`: a whole turn on a real OpenCode server whose model is a script, without a key and without network.
+ */
+import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import * as Tracer from "@opencode-turn/core/Tracer"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as ChildProcess from "effect/process/ChildProcess"
+import { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
+import { join } from "node:path"
+import * as Connection from "../setup/Connection.ts"
+import { failed, type Failure, fromError } from "../setup/Failure.ts"
+import { Stop } from "../setup/Stop.ts"
+import * as OutputStreams from "../setup/Streams.ts"
+import { Output } from "../setup/Streams.ts"
+import * as Ending from "../view/Ending.ts"
+import * as TurnView from "../view/TurnView.ts"
+import type { Services } from "./Run.ts"
+
+/** Shows the turn, and where to go from there. */
+export const demo: Effect.Effect<void, Failure, Services> = Effect.gen(function*() {
+  const output = yield* Output
+  // Only the demo needs the test kit: everybody else starts faster without it.
+  const { ScriptedModel, ScriptedProvider } = yield* loadKit
+  yield* output.progress("A turn on a real OpenCode server with a scripted model: no key, no network.\n\n")
+
+  const fs = yield* FileSystem.FileSystem
+  const folder = yield* Effect.mapError(
+    fs.makeTempDirectoryScoped({ prefix: "opencode-turn-demo-" }),
+    (error) => failed(`there is no room for a temporary folder: ${error.message}`)
+  )
+  const directory = join(folder, "project")
+  const temporary = join(folder, "tmp")
+  yield* Effect.mapError(
+    Effect.forEach([directory, temporary], (path) => fs.makeDirectory(path), { discard: true }),
+    (error) => failed(error.message)
+  )
+  yield* makeRepository(directory)
+  const model = yield* ScriptedModel.ScriptedModel.pipe(
+    Effect.provide(
+      yield* Effect.mapError(
+        Layer.build(ScriptedModel.layer({ script: ScriptedModel.sequence(steps) })),
+        (error) => failed(`the scripted model cannot listen on 127.0.0.1: ${error.message}`)
+      )
+    )
+  )
+
+  const view = yield* TurnView.human()
+  const server = yield* Connection.start({
+    home: join(folder, "home"),
+    directory,
+    environment: {
+      ...ScriptedProvider.environment(ScriptedProvider.opencodeConfig(model)),
+      // OpenCode unpacks libraries there and leaves them behind (1.18).
+      TMPDIR: temporary,
+      TMP: temporary,
+      TEMP: temporary
+    }
+  }, view)
+  yield* output.progress(`\n> ${prompt}\n\n`)
+  const { now: onQuit } = yield* Stop
+  const result = yield* Effect.raceFirst(
+    Effect.mapError(
+      TurnView.run({ conversationId: "demo", prompt, title: "Demo" }, { view, permission: "allow", onQuit }),
+      fromError
+    ),
+    server.ended
+  ).pipe(
+    Effect.provide(
+      Layer.mergeAll(
+        Layer.orDie(Connection.client(server, undefined)),
+        Layer.effect(SessionStore, MemorySessionStore.make),
+        Tracer.layerNoop
+      )
+    )
+  )
+  yield* Ending.toExit(result ?? (yield* failed("the turn ended without a result")))
+  yield* output.progress(`\n${next}`)
+}).pipe(Effect.scoped, Effect.provide(OutputStreams.layerStdout))
+
+// internal
+
+const loadKit = Effect.tryPromise({
+  try: async () => ({
+    ScriptedModel: await import("@opencode-turn/testing/ScriptedModel"),
+    ScriptedProvider: await import("@opencode-turn/testing/ScriptedProvider")
+  }),
+  catch: () => failed("the demo needs @opencode-turn/testing: install it beside @opencode-turn/platform-node")
+})
+
+/** OpenCode tells what a shell command changed in a repository only (1.18). Without git the demo goes on, and says so. */
+const makeRepository = (directory: string) =>
+  Effect.flatMap(ChildProcessSpawner, (spawner) =>
+    // In a hook of git its environment names another repository.
+    spawner.exitCode(ChildProcess.make("git", ["init", "--quiet", "--template=", directory], {
+      env: { GIT_DIR: undefined, GIT_WORK_TREE: undefined },
+      extendEnv: true
+    }))).pipe(Effect.ignore)
+
+const prompt = "Write three lines into notes.txt and count them."
+
+const todos = (written: string, counted: string) => ({
+  todos: [
+    { content: "Write three lines into notes.txt", status: written, priority: "high" },
+    { content: "Count the lines", status: counted, priority: "medium" }
+  ]
+})
+
+/** As slow as a model that one can follow. */
+const pace = { chunkDelayMillis: 35 }
+
+const steps = [
+  {
+    reasoning: "Two small steps: write the file, then count. A plan first, so that one can see where I am.",
+    text: "I will write the file and count its lines.",
+    tool: "todowrite",
+    args: todos("in_progress", "pending"),
+    usage: { input: 1200, output: 60, reasoning: 22 },
+    ...pace
+  },
+  {
+    tool: "bash",
+    args: {
+      command: `printf '%s\\n' one two three > notes.txt && wc -l notes.txt`,
+      description: "Write three lines and count them"
+    },
+    usage: { input: 1300, output: 40, cacheRead: 1200 },
+    delayMillis: 300
+  },
+  {
+    tool: "todowrite",
+    args: todos("completed", "completed"),
+    usage: { input: 1400, output: 30, cacheRead: 1300 },
+    delayMillis: 200
+  },
+  {
+    text: "Done: notes.txt holds 3 lines. The prompt, every tool call and this answer came through one turn, " +
+      "and what you read is the server's own record of it.",
+    usage: { input: 1500, output: 35, cacheRead: 1400 },
+    ...pace
+  }
+]
+
+const next = `Where to go next:
+  opencode-turn run "Explain this repository"    a turn on your own OpenCode, in this folder
+  opencode-turn run --json "…"                   the same for programs, a line of JSON for each event
+  opencode-turn --help                           everything else
+`

@@ -1,0 +1,79 @@
+/**
+ * `opencode-turn list`: the stored turns of all conversations.
+ */
+import { type MessageStatus, SessionStore, type StoredMessage } from "@opencode-turn/core/SessionStore"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
+import type * as Scope from "effect/Scope"
+import { describeAge, describePrompt } from "../../terminal/Describe.ts"
+import { fit, line } from "../../terminal/TerminalText.ts"
+import * as Database from "../setup/Database.ts"
+import { type Failure, fromError } from "../setup/Failure.ts"
+import { Output } from "../setup/Streams.ts"
+import * as JsonLines from "../view/JsonLines.ts"
+import * as Unreadable from "../view/Unreadable.ts"
+
+/** What the command line says. */
+export interface Options {
+  readonly database: string | undefined
+  readonly status: MessageStatus | undefined
+  readonly limit: number
+  readonly json: boolean
+}
+
+/** Prints a line for each turn, newest first. */
+export const list = Effect.fnUntraced(
+  function*(options: Options): Effect.fn.Return<void, Failure, Output | FileSystem.FileSystem | Scope.Scope> {
+    const { store } = yield* Database.openExisting(options.database)
+    const output = yield* Output
+    const messages = yield* Effect.flatMap(SessionStore, (store) => store.listByStatus(options)).pipe(
+      Effect.provideContext(store),
+      Effect.mapError(fromError)
+    )
+    if (messages.length === 0) return yield* options.json ? Effect.void : output.progress("there is no such turn\n")
+    const nowMillis = yield* Clock.currentTimeMillis
+    yield* output.answer(
+      options.json
+        ? messages.map((message) => JsonLines.fromStored(message)).join("")
+        : table(messages.map((message) => cells(message, nowMillis)), output.columns())
+    )
+  },
+  Effect.scoped,
+  (effect, { json }) => Unreadable.told(effect, json)
+)
+
+// internal
+
+const cells = (message: StoredMessage, nowMillis: number) => {
+  const { conversationId, createdMillis, id, prompt } = message
+  return [
+    line(id),
+    describeStatus(message),
+    fit(conversationId, 30),
+    describeAge(nowMillis - createdMillis),
+    line(describePrompt(prompt))
+  ]
+}
+
+/** With the reason of the end, where a completed answer was not ended by the agent. */
+const describeStatus = ({ draft, finish, status }: StoredMessage): string => {
+  const isUsual = finish === null || finish === "stop" || (finish === "tool-calls" && draft?.outputSchema !== undefined)
+  return status !== "completed" || isUsual ? status : `${status} (${line(finish)})`
+}
+
+/** All columns but the last are as wide as their widest cell; the last gets what is left. */
+const table = (rows: ReadonlyArray<ReadonlyArray<string>>, columns: number): string => {
+  const widths = rows[0]?.slice(0, -1).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ??
+    []
+  const left = columns - widths.reduce((sum, width) => sum + width + 2, 0) - 1
+  return rows
+    .map((row) =>
+      [
+        ...widths.map((width, column) => (row[column] ?? "").padEnd(width)),
+        fit(row.at(-1) ?? "", Math.max(left, 20))
+      ].join("  ")
+    )
+    .map((text) => `${text.trimEnd()}\n`)
+    .join("")
+}

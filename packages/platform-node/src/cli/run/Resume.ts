@@ -1,0 +1,198 @@
+/**
+ * `opencode-turn resume`: carries the turns without a living owner to their end, once or for as long as it runs.
+ *
+ * *Responsibilities*: which turns, a client for the folder of each, and a line for each end.
+ *
+ * *Not responsibilities*: how a turn is resumed (`Turn.resumeTurn`). `TurnWorker` does the same for servers with one folder.
+ */
+import type { Client } from "@opencode-turn/core/Client"
+import * as HumanGate from "@opencode-turn/core/HumanGate"
+import type { AssistantMessageId } from "@opencode-turn/core/Ids"
+import { retrying } from "@opencode-turn/core/Retrying"
+import { SessionStore, type StoredMessage } from "@opencode-turn/core/SessionStore"
+import * as Tracer from "@opencode-turn/core/Tracer"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
+import type { TurnResult } from "@opencode-turn/core/TurnResult"
+import { resumeOrphan } from "@opencode-turn/core/TurnWorker"
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FiberMap from "effect/FiberMap"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as RcMap from "effect/RcMap"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { describeDuration } from "../../terminal/Describe.ts"
+import { line } from "../../terminal/TerminalText.ts"
+import * as Connection from "../setup/Connection.ts"
+import * as Database from "../setup/Database.ts"
+import { describe, failed, type Failure, fromError } from "../setup/Failure.ts"
+import type { Mode } from "../setup/Permissions.ts"
+import * as StoreGate from "../setup/StoreGate.ts"
+import { Output } from "../setup/Streams.ts"
+import * as JsonLines from "../view/JsonLines.ts"
+import { describeResult } from "../view/Summary.ts"
+import * as TurnView from "../view/TurnView.ts"
+import type { Services } from "./Run.ts"
+
+/** What the command line says. */
+export interface Options extends Connection.Flags {
+  readonly database: string | undefined
+  readonly permission: Exclude<Mode, "ask">
+  readonly worker: boolean
+  readonly json: boolean
+}
+
+/** Resumes what there is to resume; with `worker`, never ends. */
+export const resume = Effect.fnUntraced(
+  function*(options: Options): Effect.fn.Return<void, Failure, Services | Scope.Scope> {
+    const flags = yield* Connection.settings(options)
+    const database = yield* options.worker ? Database.open(options.database) : Database.openExisting(options.database)
+    if (options.permission === "store") yield* Database.mustBeShared(database)
+    const { store } = database
+    const view = yield* options.json ? TurnView.json : TurnView.human()
+
+    yield* Effect.gen(function*() {
+      const orphans = options.worker ? [] : yield* Effect.mapError(findOrphans(view), fromError)
+      if (!options.worker && orphans.length === 0) return yield* view.note("there is nothing to resume")
+      const server = yield* Connection.connect(flags, view)
+      const carry = yield* makeCarry(server, options)
+      yield* Effect.raceFirst(options.worker ? work(carry, view) : once(orphans, carry), server.ended)
+    }).pipe(
+      Effect.provideServiceEffect(HumanGate.HumanGate, gateOf(options.permission, view)),
+      Effect.provideContext(store),
+      Effect.provide(Tracer.layerNoop),
+      Effect.provideService(TurnPolicy.OnInterrupt, "release")
+    )
+  },
+  Effect.scoped
+)
+
+// internal
+
+/** Takes a turn over, carries it to its end and prints that; nothing where another worker has it. */
+type Carry = (orphan: StoredMessage) => Effect.Effect<TurnResult | undefined, Failure, SessionStore | Tracer.Tracer>
+
+const gateOf = (
+  mode: Options["permission"],
+  view: TurnView.View
+): Effect.Effect<HumanGate.Gate, never, SessionStore> => {
+  switch (mode) {
+    case "store":
+      return StoreGate.make((ask, asking) =>
+        Effect.forEach(StoreGate.describe(ask, asking), (text) => view.note(`${asking.messageId} · ${text}`), {
+          discard: true
+        })
+      )
+    case "allow":
+      return Effect.succeed(HumanGate.allow)
+    case "deny":
+      return Effect.succeed(HumanGate.deny)
+  }
+}
+
+/** How many turns are carried on at once. */
+const maxConcurrent = 16
+
+/** How many are looked for at once. */
+const batch = 1000
+
+/** The orphans, and those that become orphans now because their owner was killed just before. */
+const findOrphans = Effect.fnUntraced(function*(view: TurnView.View) {
+  const store = yield* SessionStore
+  const open = [
+    ...yield* store.listByStatus({ status: "pending", limit: batch }),
+    ...yield* store.listByStatus({ status: "queued", limit: batch })
+  ]
+  const nowMillis = yield* Clock.currentTimeMillis
+  const lease = Duration.toMillis(yield* TurnPolicy.Lease)
+  const leftMillis = open
+    .map(({ leaseUntilMillis }) => Math.min((leaseUntilMillis ?? nowMillis) - nowMillis, lease))
+    .filter((millis) => millis > 0)
+  if (leftMillis.length > 0) {
+    const longest = Math.max(...leftMillis)
+    const who = leftMillis.length === 1 ? "1 turn may have lost its" : `${leftMillis.length} turns may have lost their`
+    yield* view.note(`waiting ${describeDuration(longest)}: ${who} owner just now`)
+    // A living owner renews its lease before it runs out.
+    yield* Effect.sleep(longest)
+  }
+  return yield* store.listOrphans(batch)
+})
+
+const makeCarry = Effect.fnUntraced(
+  function*(server: Connection.Server, options: Options): Effect.fn.Return<Carry, never, Output | Scope.Scope> {
+    const output = yield* Output
+    // A session's events reach only those who listen in its folder.
+    const clients = yield* RcMap.make({
+      lookup: (folder: string) => Layer.build(Connection.client(server, folder === "" ? undefined : folder)),
+      idleTimeToLive: "10 seconds"
+    })
+    const clientOf = (folder: string | undefined): Effect.Effect<Context.Context<Client>, Failure, Scope.Scope> =>
+      RcMap.get(clients, folder ?? "")
+
+    const print = (result: TurnResult) =>
+      output.answer(
+        options.json
+          ? JsonLines.fromEnding(result)
+          : `${result.messageId} · ${describeResult(result)}${
+            result.error === undefined ? "" : `: ${line(describe(result.error))}`
+          }\n`
+      )
+
+    return Effect.fnUntraced(function*(orphan) {
+      const store = yield* SessionStore
+      const sessionId = orphan.request?.sessionId ??
+        Option.getOrUndefined(yield* Effect.mapError(retrying(store.getSession(orphan.conversationId)), fromError))
+      const home = yield* clientOf(server.directory)
+      // Before the turn is taken: one that cannot be reached stays what it is.
+      const folder = sessionId === undefined
+        ? undefined
+        : yield* Effect.mapError(Effect.provideContext(Connection.folderOf(sessionId), home), fromError)
+      const client = yield* clientOf(folder ?? server.directory)
+      const resumed = yield* resumeOrphan(orphan).pipe(
+        Effect.provideContext(client),
+        Effect.mapError(fromError),
+        Effect.onInterrupt(() => output.progress(`${orphan.id} is left to the next resume\n`))
+      )
+      if (Option.isNone(resumed)) return undefined
+      yield* print(resumed.value)
+      return resumed.value
+    }, Effect.scoped)
+  }
+)
+
+const once = Effect.fnUntraced(function*(orphans: ReadonlyArray<StoredMessage>, carry: Carry) {
+  const results = yield* Effect.forEach(orphans, carry, { concurrency: maxConcurrent })
+  const bad = results.filter((result) => result?.status === "error" || result?.status === "failed")
+  if (bad.length > 0) return yield* failed(`${bad.length} of ${results.length} resumed turns did not complete`)
+})
+
+/** Looks for orphans again and again. What fails is told, once while it stays the same, and tried again. */
+const work = Effect.fnUntraced(function*(carry: Carry, view: TurnView.View) {
+  const store = yield* SessionStore
+  const { progress } = yield* Output
+  const running = yield* FiberMap.make<AssistantMessageId, void>()
+  let told = ""
+  const tell = (error: Failure) =>
+    Effect.suspend(() => {
+      if (error.message === told) return Effect.void
+      told = error.message
+      return progress(`opencode-turn: ${line(error.message)}\n`)
+    })
+  const sweep = Effect.gen(function*() {
+    const free = maxConcurrent - (yield* FiberMap.size(running))
+    if (free <= 0) return
+    for (const orphan of yield* Effect.mapError(store.listOrphans(free), fromError)) {
+      const carried = Effect.catch(Effect.asVoid(carry(orphan)), tell)
+      yield* FiberMap.run(running, orphan.id, carried, { onlyIfMissing: true })
+    }
+  })
+  yield* view.note("waiting for turns to resume; Ctrl-C ends it, and leaves what is not done to the next one")
+  return yield* sweep.pipe(
+    Effect.catch(tell),
+    Effect.repeat(Schedule.spaced(yield* TurnPolicy.SweepInterval)),
+    Effect.andThen(Effect.never)
+  )
+}, Effect.scoped)

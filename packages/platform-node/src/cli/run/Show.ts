@@ -1,0 +1,94 @@
+/**
+ * `opencode-turn show`: what is stored of a conversation.
+ */
+import { ConversationId } from "@opencode-turn/core/Ids"
+import type { ToolPart } from "@opencode-turn/core/Part"
+import { SessionStore, type StoredMessage } from "@opencode-turn/core/SessionStore"
+import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import {
+  describeCall,
+  describeCost,
+  describeDuration,
+  describePrompt,
+  describeTokens
+} from "../../terminal/Describe.ts"
+import { line, sanitize } from "../../terminal/TerminalText.ts"
+import * as Database from "../setup/Database.ts"
+import { failed, type Failure, fromError, usage } from "../setup/Failure.ts"
+import { Output } from "../setup/Streams.ts"
+import * as JsonLines from "../view/JsonLines.ts"
+import * as Unreadable from "../view/Unreadable.ts"
+
+/** What the command line says. */
+export interface Options {
+  readonly database: string | undefined
+  readonly json: boolean
+  readonly conversation: string
+}
+
+/** Prints the conversation's messages, oldest first. */
+export const show = Effect.fnUntraced(
+  function*(options: Options): Effect.fn.Return<void, Failure, Output | FileSystem.FileSystem | Scope.Scope> {
+    if (options.conversation === "") return yield* usage("the conversation is empty: name one")
+    const { name, store } = yield* Database.openExisting(options.database)
+    yield* Effect.gen(function*() {
+      const store = yield* SessionStore
+      const output = yield* Output
+      const conversationId = ConversationId.make(options.conversation)
+      const messages = yield* store.listMessages(conversationId, Number.POSITIVE_INFINITY)
+      if (messages.length === 0) {
+        return yield* failed(
+          `there is no conversation ${JSON.stringify(line(options.conversation))} in ${name}: ` +
+            `each run prints the name of its own at its end`
+        )
+      }
+      const session = Option.getOrUndefined(yield* store.getSession(conversationId))
+      yield* output.answer(
+        options.json
+          ? messages.map((message) => JsonLines.fromStored(message)).join("")
+          : [
+            `conversation ${line(options.conversation)}, OpenCode session ${line(session ?? "none")}\n`,
+            ...messages.map(describe)
+          ].join("\n")
+      )
+    }).pipe(
+      Effect.provideContext(store),
+      Effect.catchTag("StoreError", (error) => Effect.fail(fromError(error)))
+    )
+  },
+  Effect.scoped,
+  (effect, { json }) => Unreadable.told(effect, json)
+)
+
+// internal
+
+/** A dismissed question and a rejected permission; the server keeps the reason of the first of several permissions only (1.18.33). */
+const isRefused = (part: ToolPart): boolean => part.isRefused === true || part.refusal !== undefined
+
+const describeRefusal = (part: ToolPart): string =>
+  `refused ${describeCall(part)}${part.refusal === undefined ? "" : `: ${line(part.refusal)}`}`
+
+const describe = (message: StoredMessage): string => {
+  const { content, createdMillis, error, finish, finishedMillis, isFallback, parts, status, subagents, usage } = message
+  const tools = parts.filter((part) => part.type === "tool")
+  const facts = [
+    status,
+    ...(finish === null ? [] : [`finish ${line(finish)}`]),
+    new Date(createdMillis).toISOString(),
+    ...(finishedMillis === null ? [] : [describeDuration(finishedMillis - createdMillis)]),
+    `${tools.length} ${tools.length === 1 ? "tool" : "tools"}`,
+    ...(subagents.length === 0 ? [] : [`${subagents.length} ${subagents.length === 1 ? "subagent" : "subagents"}`]),
+    describeTokens(usage),
+    describeCost(usage.cost)
+  ]
+  return [
+    sanitize(describePrompt(message.prompt)).replaceAll(/^/gm, "> "),
+    ...(content === "" ? [] : [`${isFallback ? "[no words of the agent] " : ""}${sanitize(content)}`]),
+    ...tools.filter(isRefused).map(describeRefusal),
+    ...(error === null ? [] : [`error ${line(error.tag)}: ${line(error.message)}`]),
+    `${facts.join(" · ")}\n`
+  ].join("\n")
+}

@@ -1,0 +1,35 @@
+/**
+ * Who asked what waits in the store.
+ */
+import { retrying } from "@opencode-turn/core/Retrying"
+import { SessionStore, type StoredMessage, type StoreError } from "@opencode-turn/core/SessionStore"
+import type { StoredAsk } from "@opencode-turn/core/StoredAsk"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { type Asker, unknownSubagent } from "../../terminal/AskText.ts"
+
+/** The subagent that asks; `undefined` for the turn's own agent. A snapshot may not have its name yet. */
+export const subagentOf = (
+  { ask }: Pick<StoredAsk, "ask">,
+  message: Pick<StoredMessage, "request" | "subagents"> | undefined
+): Asker => {
+  const root = message?.request?.sessionId
+  if (root === undefined || ask.sessionId === root) return undefined
+  const subagent = message?.subagents.find(({ sessionId }) => sessionId === ask.sessionId)
+  return subagent === undefined ? unknownSubagent : { title: subagent.title, agent: subagent.agent }
+}
+
+/** Each request with who asks it. A turn that asks several is read once. */
+export const withAskers = Effect.fnUntraced(function*<A extends StoredAsk>(
+  asks: ReadonlyArray<A>
+): Effect.fn.Return<ReadonlyArray<readonly [A, Asker]>, StoreError, SessionStore> {
+  const store = yield* SessionStore
+  const ids = [...new Set(asks.map(({ messageId }) => messageId))]
+  const messages = new Map(
+    yield* Effect.forEach(
+      ids,
+      (id) => Effect.map(retrying(store.getMessage(id)), (message) => [id, Option.getOrUndefined(message)] as const)
+    )
+  )
+  return asks.map((stored) => [stored, subagentOf(stored, messages.get(stored.messageId))] as const)
+})

@@ -1,0 +1,97 @@
+/**
+ * How a command ends other than well: an exit code, and one line for standard error.
+ */
+import { BudgetExceeded, EmptyStream, Upstream } from "@opencode-turn/core/TurnError"
+import * as Schema from "effect/Schema"
+import { describeCost } from "../../terminal/Describe.ts"
+
+/** The codes: 1 an error, 2 the command line, 130 a cancelled turn. Without a `reason` nothing is printed. */
+export class Failure extends Schema.TaggedError<Failure>()("CliFailure", {
+  exitCode: Schema.Int,
+  /** The kind of the error, for programs. */
+  tag: Schema.String,
+  reason: Schema.NullOr(Schema.String)
+}) {
+  override get message() {
+    return this.reason ?? `exit code ${this.exitCode}`
+  }
+}
+
+/** An error as people and programs are told of it. */
+export interface Told {
+  readonly _tag: string
+  readonly message: string
+}
+
+/** The command line cannot be used. */
+export const usage = (reason: string): Failure => new Failure({ exitCode: 2, tag: "InvalidUsage", reason })
+
+/** The command was understood and could not be done. */
+export const failed = (reason: string, tag = "CommandFailed"): Failure => new Failure({ exitCode: 1, tag, reason })
+
+/** The command could not be done for this reason. */
+export const fromError = (error: Told): Failure => failed(describe(error), error._tag)
+
+/** What an error says, and what to do about it where the error itself does not tell. */
+export const describe = (error: Told): string => {
+  const advice = adviceFor(error)
+  const message = limited.has(error._tag)
+    ? error.message.replace(limitName, "").replaceAll(millis, toSeconds).replaceAll(dollars, toCost)
+    : error.message
+  return advice === undefined ? message : `${message.replace(/\.$/, "")}. ${advice}`
+}
+
+// internal
+
+/** The errors that tell of a limit and what it was passed by. Stored ones have only their message. */
+const limited = new Set(["TurnTimeout", "HumanTimeout", "BudgetExceeded", "StaleSession"])
+
+/** Nobody at a command line knows the limits by their names. */
+const limitName =
+  / \((?:wallClock|cost|tokens|modelRetries|steps|stall|(?:openAsks|subagents|messages|parts); [a-zA-Z. ]{1,100})\)(?=$|; last heard: )/
+
+const millis = /(?<!\d)(\d{1,20}(?:\.\d{1,20})?) ms\b/g
+
+const toSeconds = (text: string, millis: string): string =>
+  Number(millis) < 1000 ? text : `${Number((Number(millis) / 1000).toFixed(1))} s`
+
+const dollars = /\$(\d{1,20}(?:\.\d{1,20})?(?:e[-+]?\d{1,4})?)/g
+
+const toCost = (_: string, dollars: string): string => describeCost(Number(dollars))
+
+const again = "Send the prompt again, or begin another --conversation"
+
+const adviceFor = (error: Told): string | undefined => {
+  switch (error._tag) {
+    case "TransportError":
+    case "StreamLost":
+      return "Check that the server runs there, or leave the URL out: a server of its own is started then"
+    case "RequestTimeout":
+      return "Check the server, or allow more time with OPENCODE_TIMEOUT"
+    case "BudgetExceeded":
+      return error instanceof BudgetExceeded && error.limit === "wallClock"
+        ? "Allow more time with --timeout"
+        : undefined
+    case "TurnInProgress":
+      return "Wait for its end, also with --when-busy queue, or choose another --conversation"
+    case "Upstream":
+      return error instanceof Upstream && isRefusal(error)
+        ? "Check the credentials of the model's provider (opencode auth login)"
+        : undefined
+    case "UnknownAsk":
+      return "opencode-turn asks lists those that wait for an answer"
+    case "EmptyStream":
+      return error instanceof EmptyStream && error.finish === "length"
+        ? "Ask for a shorter answer, or give the model a higher output limit"
+        : again
+    case "StaleSession":
+    case "TurnTimeout":
+    case "TurnUnfinished":
+      return again
+    default:
+      return undefined
+  }
+}
+
+const isRefusal = ({ name, statusCode }: Upstream): boolean =>
+  name === "ProviderAuthError" || statusCode === 401 || statusCode === 403

@@ -1,0 +1,113 @@
+/**
+ * The end of a turn as it is shown, of one that ran here or of one that is stored.
+ */
+import type { Artifacts } from "@opencode-turn/core/Artifact"
+import { MessageId, SessionId } from "@opencode-turn/core/Ids"
+import * as Reply from "@opencode-turn/core/Reply"
+import type { StoredMessage } from "@opencode-turn/core/SessionStore"
+import type { TurnError, TurnResult } from "@opencode-turn/core/TurnResult"
+import * as Usage from "@opencode-turn/core/Usage"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { describe, failed, Failure, type Told, usage } from "../setup/Failure.ts"
+
+/** What of a `TurnResult` is shown. */
+export interface Ending extends
+  Pick<
+    TurnResult,
+    | "status"
+    | "conversationId"
+    | "sessionId"
+    | "messageId"
+    | "promptId"
+    | "message"
+    | "content"
+    | "isFallback"
+    | "finish"
+    | "output"
+    | "reply"
+    | "subagents"
+    | "usage"
+    | "durationMillis"
+  >
+{
+  /** Not known of a turn that is read from the store. */
+  readonly artifacts: Artifacts | undefined
+  readonly error: Told | undefined
+}
+
+/** The end that a stored message tells of. */
+export const fromStored = (message: StoredMessage): Ending => {
+  const { content, conversationId, createdMillis, error, finish, finishedMillis, id, isFallback } = message
+  const { parts, request, subagents } = message
+  const usage = usageOf(message)
+  const sessionId = request?.sessionId
+  const promptId = request?.prompt.ids?.promptId
+  const ids = { sessionId: sessionId ?? SessionId.make(""), promptId: promptId ?? MessageId.make("") }
+  return {
+    status: statusOf(message),
+    conversationId,
+    sessionId,
+    messageId: id,
+    promptId,
+    message,
+    content,
+    isFallback,
+    finish: finish ?? undefined,
+    output: message.status === "completed" && hasValue(message)
+      ? Option.getOrUndefined(decodeJson(content))
+      : undefined,
+    reply: { ...Reply.result(Reply.restore(ids, parts)), usage: usage.root },
+    subagents,
+    usage,
+    artifacts: undefined,
+    durationMillis: (finishedMillis ?? createdMillis) - createdMillis,
+    error: error === null ? undefined : { _tag: error.tag, message: error.message }
+  }
+}
+
+/** Whether the turn's answer is to be a value of a JSON Schema. */
+export const hasValue = ({ draft }: StoredMessage): boolean => draft?.outputSchema !== undefined
+
+/** Succeeds for a completed turn, and fails with the exit code of every other one. */
+export const toExit = ({ error, status }: Ending): Effect.Effect<void, Failure> => {
+  switch (status) {
+    case "completed":
+      return Effect.void
+    case "cancelled":
+      return Effect.fail(new Failure({ exitCode: 130, tag: "TurnCancelled", reason: null }))
+    case "error":
+    case "failed":
+      return Effect.fail(
+        error?._tag === "InvalidInput"
+          ? usage(error.message)
+          : failed(error === undefined ? "the turn failed" : describe(error), error?._tag)
+      )
+  }
+}
+
+// internal
+
+/** As in `TurnResult`: what the model or its provider failed is an error, all else a failure. */
+const statusOf = ({ error, status }: StoredMessage): Ending["status"] => {
+  if (status === "completed" || status === "cancelled") return status
+  return error !== null && errors.has(error.tag) ? "error" : "failed"
+}
+
+const errors: ReadonlySet<string> = new Set<TurnError["_tag"]>([
+  "Upstream",
+  "EmptyStream",
+  "OutputInvalid",
+  "BudgetExceeded",
+  "NoProgress",
+  "Refused"
+])
+
+/** What is stored of a turn's usage is the total, and each subagent's share. */
+const usageOf = ({ subagents, usage: total }: StoredMessage): Usage.TurnUsage => {
+  const theirs = Usage.sum(subagents.map(({ usage }) => usage))
+  return { total, root: Usage.subtract(total, theirs), subagents: theirs }
+}
+
+const decodeJson = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Unknown))

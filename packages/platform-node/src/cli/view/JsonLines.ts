@@ -1,0 +1,220 @@
+/**
+ * A turn as lines of JSON, for programs: one object with a `type` per line, `turn.finished` last.
+ *
+ * | type | fields |
+ * |---|---|
+ * | `text.delta`, `reasoning.delta` | `partId`, `delta` |
+ * | `part` | `part`: opened, changed or closed, the whole of it; takes the place of its deltas |
+ * | `part.removed` | `partId` |
+ * | `todos` | `todos` |
+ * | `retrying` | `attempt`, `message`, `nextMillis` |
+ * | `failed` | `failure`: what the model's provider reported; of a subagent it need not be the turn's failure |
+ * | `subagent` | `subagent`: opened, known to the tool that opened it, or ended; the whole of it |
+ * | `subagent.update` | `sessionId`, `openedBy` (the tool's part, or null), `update`: one of the objects above, of the subagent |
+ * | `asked` | `ask`: a permission or a question, with the `sessionId` that asks; `openedBy` as above |
+ * | `answered` | `askId` |
+ * | `reset` | `reason`, `parts`, `subagents`: they take the place of all that came before |
+ * | `queued` | `messageId`, `conversationId`, `behind`: the message that runs now, or null |
+ * | `turn.finished` | see {@link fromEnding} |
+ *
+ * `watch` writes `snapshot` lines, with the fields of a stored message, before the last one.
+ */
+import type { Artifact, Artifacts } from "@opencode-turn/core/Artifact"
+import * as Reply from "@opencode-turn/core/Reply"
+import type { ReplyUpdate, SessionUpdate } from "@opencode-turn/core/ReplyUpdate"
+import type { StoredMessage } from "@opencode-turn/core/SessionStore"
+import type { StoredAsk } from "@opencode-turn/core/StoredAsk"
+import type { Subagent } from "@opencode-turn/core/Subagent"
+import * as Usage from "@opencode-turn/core/Usage"
+import { escapeJson } from "../../terminal/TerminalText.ts"
+import type { Failure } from "../setup/Failure.ts"
+import type { Ending } from "./Ending.ts"
+
+/** The line of an update. */
+export const fromUpdate = (update: ReplyUpdate): string => {
+  switch (update._tag) {
+    case "SubagentUpdate": {
+      const { openedBy = null, sessionId } = update
+      return encode({ type: "subagent.update", sessionId, openedBy, update: fromSession(update.update) })
+    }
+    case "SubagentChanged":
+      return encode({ type: "subagent", subagent: fromSubagent(update.subagent) })
+    case "Asked":
+      return encode({ type: "asked", ask: update.ask, openedBy: update.openedBy ?? null })
+    case "AskResolved":
+      return encode({ type: "answered", askId: update.askId })
+    case "Reset": {
+      const { reason, reply } = update
+      return encode({
+        type: "reset",
+        reason,
+        parts: Reply.parts(reply),
+        subagents: Reply.subagents(reply).map(fromSubagent)
+      })
+    }
+    default:
+      return encode(fromSession(update))
+  }
+}
+
+/** The line of a turn that waits for another one. */
+export const fromWait = (waiting: StoredMessage, running: StoredMessage | undefined): string =>
+  encode({
+    type: "queued",
+    messageId: waiting.id,
+    conversationId: waiting.conversationId,
+    behind: running?.id ?? null
+  })
+
+/**
+ * The last line of a turn. Every key is always there; what was not reached is `null`, and so are the changed files of a turn that
+ * is read from the store, which does not keep them. `text` is what the agent said, and nothing else: `isFallback` says that the stored
+ * content holds other words in its place. `finish` is why the answer ended, in the server's word. `cost` and `tokens` are the total of
+ * `usage`, `output` is the value of `--schema`.
+ */
+export const fromEnding = (ending: Ending): string => {
+  const { parts, reasoning, text, todos, tools } = ending.reply
+  const { root, subagents, total } = ending.usage
+  return encode({
+    type: "turn.finished",
+    status: ending.status,
+    finish: ending.finish ?? null,
+    text,
+    isFallback: ending.isFallback,
+    output: ending.output ?? null,
+    reasoning,
+    parts,
+    tools,
+    todos,
+    ...fromUsage(total),
+    usage: { total: fromUsage(total), root: fromUsage(root), subagents: fromUsage(subagents) },
+    subagents: ending.subagents.map(fromSubagent),
+    ...fromArtifacts(ending.artifacts),
+    durationMs: ending.durationMillis,
+    conversationId: ending.conversationId,
+    sessionId: ending.sessionId ?? null,
+    messageId: ending.messageId,
+    promptId: ending.promptId ?? null,
+    error: ending.error === undefined ? null : { tag: ending.error._tag, message: ending.error.message }
+  })
+}
+
+/** The last line of a command that came to no turn, with the same keys. */
+export const fromFailure = (failure: Failure, conversation: string | undefined): string => {
+  const nothing = fromUsage(Usage.zero)
+  return encode({
+    type: "turn.finished",
+    status: "failed",
+    finish: null,
+    text: "",
+    isFallback: false,
+    output: null,
+    reasoning: "",
+    parts: [],
+    tools: [],
+    todos: [],
+    ...nothing,
+    usage: { total: nothing, root: nothing, subagents: nothing },
+    subagents: [],
+    ...fromArtifacts(undefined),
+    durationMs: 0,
+    conversationId: conversation ?? null,
+    sessionId: null,
+    messageId: null,
+    promptId: null,
+    error: { tag: failure.tag, message: failure.message }
+  })
+}
+
+/** The line of a stored message. Its `text` is the stored content, which is not the agent's where it `isFallback`. */
+export const fromStored = (message: StoredMessage, type: "message" | "snapshot" = "message"): string =>
+  encode({
+    type,
+    messageId: message.id,
+    conversationId: message.conversationId,
+    sessionId: message.request?.sessionId ?? null,
+    status: message.status,
+    finish: message.finish,
+    prompt: message.prompt,
+    text: message.content,
+    isFallback: message.isFallback,
+    parts: message.parts,
+    ...fromUsage(message.usage),
+    subagents: message.subagents.map(fromSubagent),
+    createdMillis: message.createdMillis,
+    finishedMillis: message.finishedMillis,
+    error: message.error
+  })
+
+/** The line of a stored request. */
+export const fromAsk = (stored: StoredAsk): string =>
+  encode({
+    type: "ask",
+    askId: stored.id,
+    conversationId: stored.conversationId,
+    messageId: stored.messageId,
+    status: stored.status,
+    ask: stored.ask,
+    answer: stored.answer,
+    createdMillis: stored.createdMillis,
+    closedMillis: stored.closedMillis
+  })
+
+/** The line after the rows that could be read: the ids of those that could not. */
+export const fromUnreadable = (ids: ReadonlyArray<string>): string => encode({ type: "unreadable", ids })
+
+/** The line of `prune`. */
+export const fromPrune = (count: number): string => encode({ type: "pruned", count })
+
+// internal
+
+const fromSession = (update: SessionUpdate): object => {
+  switch (update._tag) {
+    case "TextDelta":
+      return { type: "text.delta", partId: update.partId, delta: update.delta }
+    case "ReasoningDelta":
+      return { type: "reasoning.delta", partId: update.partId, delta: update.delta }
+    case "PartChanged":
+      return { type: "part", part: update.part }
+    case "PartRemoved":
+      return { type: "part.removed", partId: update.partId }
+    case "TodosChanged":
+      return { type: "todos", todos: update.todos }
+    case "Retrying":
+      return { type: "retrying", ...update.retry }
+    case "Failed":
+      return { type: "failed", failure: update.failure }
+  }
+}
+
+const fromSubagent = ({ agent, openedBy, parentId, sessionId, status, text, title, usage }: Subagent) => ({
+  sessionId,
+  parentId,
+  openedBy: openedBy ?? null,
+  agent: agent ?? null,
+  title,
+  status,
+  text,
+  ...fromUsage(usage)
+})
+
+const fromArtifacts = (artifacts: Artifacts | undefined) => ({
+  files: artifacts?.files.map(fromArtifact) ?? null,
+  filesUnread: artifacts?.unread ?? null
+})
+
+/** Without the contents, which may be large: the parts carry them. */
+const fromArtifact = ({ additions, change, deletions, path, sessionIds }: Artifact) => ({
+  path,
+  change,
+  additions: additions ?? null,
+  deletions: deletions ?? null,
+  sessionIds
+})
+
+const fromUsage = ({ cost, tokens: { cacheRead, cacheWrite, input, output, reasoning } }: Usage.Usage) => ({
+  cost,
+  tokens: { input, output, reasoning, cacheRead, cacheWrite }
+})
+
+const encode = (value: object): string => `${escapeJson(JSON.stringify(value))}\n`

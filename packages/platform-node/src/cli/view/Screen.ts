@@ -1,0 +1,175 @@
+/**
+ * A turn as a person reads it: a fold of reply updates into what is written where.
+ *
+ * **Responsibilities**
+ * - The answer's text goes to `answer`, as it comes (`ScreenAnswer`); reasoning, tools, to-dos, subagents (`ScreenSubagents`) and
+ *   everything else to `progress`. Where the answer is a value, that alone goes to `answer`, at the end.
+ * - What was done, and what it cost, at the end (`Summary`).
+ * - Nothing that a model or a server wrote reaches the terminal as a control character.
+ *
+ * **Not responsibilities**: writing (`Output`), asking (`TerminalGate`).
+ */
+import type { Part, ToolPart } from "@opencode-turn/core/Part"
+import * as Reply from "@opencode-turn/core/Reply"
+import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
+import { describeRetry, describeTodo, describeTool } from "../../terminal/Describe.ts"
+import { escapeJson, line } from "../../terminal/TerminalText.ts"
+import type { Ending } from "./Ending.ts"
+import * as ScreenAnswer from "./ScreenAnswer.ts"
+import { aside, chain, closeAnswer, closeLine, lines, row, type Screen, type Step } from "./ScreenState.ts"
+import * as ScreenSubagents from "./ScreenSubagents.ts"
+import { describeName, type Summarized, summary } from "./Summary.ts"
+
+export { make, type Options, pause, type Screen, type Step, type Write } from "./ScreenState.ts"
+
+/** What is shown of the end of a turn. */
+export type ShownEnding = Summarized & Pick<Ending, "content" | "message">
+
+/** Shows what changed. */
+export const update = (self: Screen, update: ReplyUpdate): Step => {
+  switch (update._tag) {
+    case "TextDelta":
+      return self.options.hasValue
+        ? aside(self, update.partId, "saying", update.delta)
+        : ScreenAnswer.showText(self, update.partId, update.delta)
+    case "ReasoningDelta":
+      return aside(self, update.partId, "thinking", update.delta)
+    case "PartChanged":
+      return showPart(self, update.part)
+    case "PartRemoved":
+      return ScreenAnswer.takeBack(self, update.partId)
+    case "TodosChanged":
+      return lines(self, update.todos.map((todo) => `  ${describeTodo(todo)}`))
+    case "Asked":
+      return update.openedBy === undefined && !self.subagents.has(update.ask.sessionId)
+        ? lines(self, ScreenSubagents.linesOfAsk(self, update.ask))
+        : ScreenSubagents.showAsk(self, update.ask)
+    case "AskResolved":
+    // It is the turn's end, which says so.
+    case "Failed":
+      return [self, []]
+    case "Retrying":
+      return lines(self, [describeRetry(update.retry)])
+    case "SubagentUpdate":
+      return ScreenSubagents.update(self, update.sessionId, update.update)
+    case "SubagentChanged":
+      return ScreenSubagents.change(self, update.subagent)
+    case "Reset":
+      return reset(self, update)
+  }
+}
+
+/** Shows how long the tool in the last line has been running, where the line can be drawn over. Call it about once a second. */
+export const tick = (self: Screen, nowMillis: number): Step => {
+  const { redrawable, working } = self
+  if (working === undefined || redrawable?.id !== working.part.id) return [self, []]
+  const { part, sinceMillis = nowMillis } = working
+  const elapsedMillis = nowMillis - sinceMillis
+  const ticked: Screen = { ...self, working: { part, sinceMillis } }
+  return elapsedMillis < longMillis
+    ? [ticked, []]
+    : row(ticked, part.id, (width) => describeTool(part, width, elapsedMillis))
+}
+
+/** Shows a line of our own. */
+export const note = (self: Screen, text: string): Step => lines(self, [line(text)])
+
+/** Shows what is missing of the result, and the summary of a turn that is stored. */
+export const finish = (self: Screen, result: ShownEnding): Step =>
+  chain(
+    self,
+    (screen) => ScreenAnswer.compare(screen, result.reply.parts),
+    (screen) => ScreenSubagents.restore(screen, result.subagents),
+    (screen) =>
+      self.options.hasValue && result.status === "completed"
+        ? ScreenAnswer.showValue(screen, escapeJson(result.content))
+        : [screen, []],
+    closeAnswer,
+    (screen) => {
+      // Whoever wants to see a stored turn, or to go on with it, needs the name of its conversation.
+      if (result.message === undefined) return [screen, []]
+      const hasWorked = result.reply.parts.length > 0 || result.usage.total.tokens.input > 0
+      return lines(
+        screen,
+        result.status === "completed" || hasWorked ? summary(result, self.options.columns - 1) : [describeName(result)]
+      )
+    }
+  )
+
+// internal
+
+const reset = (self: Screen, { reason, reply }: Extract<ReplyUpdate, { readonly _tag: "Reset" }>): Step =>
+  chain(
+    self,
+    (screen) =>
+      reason === "recreated" || reason === "repaired" || reason === "refused"
+        ? ScreenAnswer.restart(screen, restarts[reason]) :
+        [screen, []],
+    (screen) => ScreenAnswer.compare(screen, Reply.parts(reply)),
+    (screen) => ScreenSubagents.restore(screen, Reply.subagents(reply))
+  )
+
+const restarts = {
+  recreated: "the session was lost: the agent begins anew, and does not know what was said before",
+  repaired: "the answer did not fit the schema: the agent was told why, and asked for another one",
+  refused: "refusals stopped the agent: it was told what was refused and why, and goes on without it"
+}
+
+const showPart = (self: Screen, part: Part): Step => {
+  switch (part.type) {
+    case "text": {
+      if (self.options.hasValue) return showAside(self, part, "saying")
+      const shown = self.texts.find(({ id }) => id === part.id)?.text ?? ""
+      if (part.text === "") return ScreenAnswer.takeBack(self, part.id)
+      return part.text.length > shown.length && part.text.startsWith(shown)
+        ? ScreenAnswer.showText(self, part.id, part.text.slice(shown.length))
+        : [self, []]
+    }
+    case "reasoning":
+      return showAside(self, part, "thinking")
+    case "tool":
+      // Until it runs its input is not known.
+      if (part.status === "pending") return [self, []]
+      return chain(
+        self,
+        (screen) => row(withWorking(screen, part), part.id, (width) => describeTool(part, width)),
+        (screen) => ScreenSubagents.showBelow(screen, part.id)
+      )
+    case "file":
+      return lines(self, [`file ${line(part.filename ?? "")} (${line(part.mediaType)})`])
+    case "patch":
+      return lines(self, [`changed ${part.files.map(line).join(", ")}`])
+    case "step-finish":
+    case "todos":
+      return [self, []]
+  }
+}
+
+/** A tool that runs longer than this is one that somebody waits for. */
+const longMillis = 3000
+
+const withWorking = (self: Screen, part: ToolPart): Screen => {
+  const { working } = self
+  if (part.status === "running") {
+    return { ...self, working: { part, sinceMillis: working?.part.id === part.id ? working.sinceMillis : undefined } }
+  }
+  return working?.part.id === part.id ? { ...self, working: undefined } : self
+}
+
+/** What a part that is shown as progress has more than was shown of it; its line ends with the part. */
+const showAside = (
+  self: Screen,
+  part: Extract<Part, { readonly type: "text" | "reasoning" }>,
+  label: string
+): Step => {
+  if (part.text === "") return ScreenAnswer.takeBack(self, part.id)
+  const shown = self.asides.get(part.id) ?? ""
+  return chain(
+    self,
+    (screen) =>
+      part.text.length > shown.length && part.text.startsWith(shown)
+        ? aside(screen, part.id, label, part.text.slice(shown.length))
+        : [screen, []],
+    (screen) => (part.isComplete && screen.unfinished === "aside" ? closeLine(screen) : [screen, []])
+  )
+}

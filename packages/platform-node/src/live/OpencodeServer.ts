@@ -1,0 +1,474 @@
+/**
+ * An OpenCode server of our own: `opencode serve` as a child process that lives as long as a scope.
+ *
+ * *Responsibilities*: finding the binary, a loopback port, a password, waiting until the server answers, and ending the
+ * server with everything it started.
+ *
+ * *Not responsibilities*: talking to it beyond the health probe, restarting it when it ends by itself.
+ *
+ * **Gotchas**
+ *
+ * - A child process keeps real time: under a `TestClock` the start waits for ever. Build it with the live clock.
+ * - A host that dies of `SIGKILL`, or of a signal that nobody handles, runs no code of ours: a watchdog ends the server then
+ *   (`Watchdog`; on systems with a POSIX shell).
+ * - A tool that outlives a server which ended by itself is not found any more.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as FileSystem from "effect/FileSystem"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Path from "effect/Path"
+import * as Predicate from "effect/Predicate"
+import * as ChildProcess from "effect/process/ChildProcess"
+import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { randomBytes } from "node:crypto"
+import { createServer } from "node:net"
+import { stripVTControlCharacters } from "node:util"
+import * as Locate from "./Locate.ts"
+import * as ProcessTree from "./ProcessTree.ts"
+import * as Watchdog from "./Watchdog.ts"
+
+/**
+ * A running OpenCode server.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class OpencodeServer extends Context.Service<OpencodeServer, {
+  /** Where it listens: `http://127.0.0.1:PORT`, without a slash at the end. */
+  readonly url: string
+  /** What every request needs, as Basic authentication of the user `opencode`. */
+  readonly password: Redacted.Redacted<string>
+  /** The id of the server's own process. */
+  readonly pid: number
+  /** Waits for the end of the server: its exit code, or `null` when a signal ended it. */
+  readonly exited: Effect.Effect<number | null>
+  /** Kills the server and everything it started with `SIGKILL`, as a crash would, and waits for its end. */
+  readonly kill: Effect.Effect<void>
+}>()("@opencode-turn/platform-node/OpencodeServer") {}
+
+/**
+ * How to start a server.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** The binary, as a path or a name on `PATH`. Default: see {@link locate}. */
+  readonly command?: string | undefined
+  /** The server's working directory, its default project. Default: that of this process. */
+  readonly directory?: string | undefined
+  /**
+   * A folder that stands in for the user's home, so that the server sees none of the user's sessions, settings and
+   * credentials; inherited `OPENCODE_*` variables are dropped too. Default: the user's own.
+   */
+  readonly home?: string | undefined
+  /** OpenCode's configuration, handed over in `OPENCODE_CONFIG_CONTENT`. */
+  readonly config?: Readonly<Record<string, unknown>> | undefined
+  /**
+   * Further environment variables; `undefined` removes an inherited one. The settings of this library (`OPENCODE_TURN_*`,
+   * `OPENCODE_BASE_URL` and the like) are not inherited.
+   */
+  readonly environment?: Readonly<Record<string, string | Redacted.Redacted<string> | undefined>> | undefined
+  /** Default: 192 random bits. */
+  readonly password?: Redacted.Redacted<string> | undefined
+  /** Default: a free one. */
+  readonly port?: number | undefined
+  /**
+   * How long the server may take until it answers. Default: 30 seconds, about ten times what a cold start of 1.18 takes
+   * on two shared cores (2–4 s).
+   */
+  readonly startTimeout?: Duration.Input | undefined
+}
+
+/**
+ * There is no OpenCode binary where one was looked for.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class OpencodeNotFound extends Schema.TaggedError<OpencodeNotFound>()("OpencodeNotFound", {
+  searched: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `OpenCode was not found (looked for ${
+      this.searched.join(", ")
+    }): install it with "npm install opencode-ai", ` +
+      "or set OPENCODE_BIN to the path of its binary"
+  }
+}
+
+/**
+ * The server could not be spawned, ended before it answered, or did not answer in time.
+ *
+ * **Details**
+ *
+ * `output` holds the last lines that it wrote, without the password and the secrets of its configuration. `exitCode` is
+ * `null` unless it ended by itself.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class OpencodeStartFailed extends Schema.TaggedError<OpencodeStartFailed>()("OpencodeStartFailed", {
+  reason: Schema.Literals(["NotSpawned", "Exited", "TimedOut"]),
+  command: Schema.String,
+  exitCode: Schema.NullOr(Schema.Int),
+  output: Schema.Array(Schema.String),
+  cause: Schema.optional(Schema.Defect())
+}) {
+  override get message() {
+    return [`"${this.command} serve" ${describeFailure(this)}`, ...this.output].join("\n")
+  }
+}
+
+/**
+ * Why there is no server.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type OpencodeServerError = OpencodeNotFound | OpencodeStartFailed | Config.ConfigError
+
+/**
+ * Finds the OpenCode binary.
+ *
+ * **Details**
+ *
+ * The first of these that is given or found:
+ *
+ * 1. the `command` option, then `OPENCODE_BIN`: if one of them names nothing, the search ends there;
+ * 2. the npm package `opencode-ai`, as this package sees it;
+ * 3. `opencode` on `PATH`.
+ *
+ * The project's own `node_modules` are not searched: whoever wrote the project would choose the program that starts before
+ * anything was allowed. Name its binary in `OPENCODE_BIN` to run it.
+ *
+ * The binary itself is spawned, never a wrapper. The install script of `opencode-ai` (1.18) links it to
+ * `bin/opencode.exe` on every platform; where a package manager did not run the script, that file is a short text, and
+ * the binary is taken from the platform's own package.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const locate = Effect.fn("OpencodeServer.locate")(function*(
+  options: Pick<Options, "command" | "directory">
+): Effect.fn.Return<string, OpencodeNotFound | Config.ConfigError, FileSystem.FileSystem | Path.Path> {
+  const configured = options.command ?? (yield* Config.String("OPENCODE_BIN").pipe(Config.withDefault("")))
+  if (configured !== "") {
+    return yield* Effect.fromOption(
+      yield* Locate.findCommand(configured, yield* Locate.searchPath),
+      () => notFound(configured)
+    )
+  }
+
+  const installed = yield* Locate.findInstalled(import.meta.url)
+  if (Option.isSome(installed)) return installed.value
+
+  const path = yield* Path.Path
+  const project = path.resolve(options.directory ?? ".") + path.sep
+  // `npm run` puts these folders in front of `PATH`.
+  const isOfProject = (folder: string) =>
+    path.normalize(folder).startsWith(project) && path.normalize(folder).split(path.sep).includes("node_modules")
+  const onPath = yield* Locate.findCommand(
+    "opencode",
+    (yield* Locate.searchPath).filter((folder) => !isOfProject(folder))
+  )
+  return yield* Effect.fromOption(onPath, () => notFound("the package opencode-ai", "opencode on PATH"))
+})
+
+/**
+ * Starts a server, waits until it answers, and ends it and everything it started when the scope closes.
+ *
+ * **Details**
+ *
+ * It listens on `127.0.0.1` only and always has a password, which travels in its environment: a command line is readable
+ * by every user of the machine.
+ *
+ * On close the server and its descendants get `SIGTERM`, and after two seconds `SIGKILL`.
+ *
+ * **Gotchas**
+ *
+ * OpenCode (1.18) passes its environment on to the commands that its tools run, the password included.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fn("OpencodeServer.make")(function*(
+  options: Options = {}
+): Effect.fn.Return<
+  OpencodeServer["Service"],
+  OpencodeServerError,
+  ChildProcessSpawner.ChildProcessSpawner | FileSystem.FileSystem | HttpClient.HttpClient | Path.Path | Scope.Scope
+> {
+  const command = yield* locate(options)
+  const password = options.password ?? Redacted.make(randomBytes(24).toString("base64url"))
+  const failed = (
+    reason: OpencodeStartFailed["reason"],
+    details: Partial<Pick<OpencodeStartFailed, "cause" | "exitCode" | "output">>
+  ) => new OpencodeStartFailed({ reason, command, exitCode: null, output: [], ...details })
+  const notSpawned = (cause: Error) => failed("NotSpawned", { cause })
+
+  const environment = yield* Effect.mapError(prepareEnvironment(options, password), notSpawned)
+  const port = options.port ?? (yield* freePort(notSpawned))
+  const url = `http://127.0.0.1:${port}`
+  const child = yield* Effect.mapError(
+    spawn(command, ["serve", "--hostname", "127.0.0.1", "--port", `${port}`], {
+      cwd: options.directory,
+      env: environment,
+      extendEnv: true
+    }),
+    notSpawned
+  )
+
+  const { lastOutput } = yield* keepLastLines(child.handle, secretsOf(options, password))
+  yield* Effect.raceFirst(
+    awaitHealthy(url, password),
+    Effect.flatMap(
+      child.exited,
+      (exitCode) => Effect.flatMap(lastOutput, (output) => Effect.fail(failed("Exited", { exitCode, output })))
+    )
+  ).pipe(
+    Effect.timeoutOrElse({
+      duration: options.startTimeout ?? "30 seconds",
+      orElse: () => Effect.flatMap(lastOutput, (output) => Effect.fail(failed("TimedOut", { output })))
+    })
+  )
+
+  return OpencodeServer.of({ url, password, pid: child.handle.pid, exited: child.exited, kill: child.kill })
+})
+
+/**
+ * Provides a server that lives as long as the layer.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<
+  OpencodeServer,
+  OpencodeServerError,
+  ChildProcessSpawner.ChildProcessSpawner | FileSystem.FileSystem | HttpClient.HttpClient | Path.Path
+> => Layer.effect(OpencodeServer, make(options))
+
+// internal
+
+const describeFailure = (error: OpencodeStartFailed): string => {
+  switch (error.reason) {
+    case "NotSpawned":
+      return `could not be started${Predicate.isError(error.cause) ? `: ${error.cause.message}` : ""}`
+    case "Exited":
+      return error.exitCode === null
+        ? "was ended by a signal before it answered"
+        : `exited with code ${error.exitCode} before it answered`
+    case "TimedOut":
+      return "did not answer in time"
+  }
+}
+
+// internal: finding the binary
+
+const notFound = (...searched: ReadonlyArray<string>) => new OpencodeNotFound({ searched })
+
+// internal: the child process
+
+/** The settings of this library, which the server and the commands of its tools have no use for; some hold a password. */
+const isOurs = (name: string): boolean => /^OPENCODE_(?:TURN_.*|BASE_URL|DIRECTORY|TIMEOUT|BIN)$/i.test(name)
+
+const prepareEnvironment = Effect.fnUntraced(function*(options: Options, password: Redacted.Redacted<string>) {
+  const home: Record<string, string | undefined> = {}
+  for (const name of Object.keys(process.env)) {
+    if (isOurs(name)) home[name] = undefined
+  }
+  if (options.home !== undefined) {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    yield* fs.makeDirectory(options.home, { recursive: true })
+    for (const name of Object.keys(process.env)) {
+      if (name.startsWith("OPENCODE_")) {
+        home[name] = undefined
+      }
+    }
+    const root = path.resolve(options.home)
+    home["HOME"] = root
+    home["USERPROFILE"] = root
+    home["XDG_CONFIG_HOME"] = path.join(root, ".config")
+    home["XDG_DATA_HOME"] = path.join(root, ".local", "share")
+    home["XDG_STATE_HOME"] = path.join(root, ".local", "state")
+    home["XDG_CACHE_HOME"] = path.join(root, ".cache")
+  }
+  return {
+    ...home,
+    // An embedded server that replaces its own binary would surprise its host.
+    OPENCODE_DISABLE_AUTOUPDATE: "1",
+    ...(options.config === undefined ? {} : { OPENCODE_CONFIG_CONTENT: JSON.stringify(options.config) }),
+    ...options.environment,
+    OPENCODE_SERVER_USERNAME: "opencode",
+    OPENCODE_SERVER_PASSWORD: password
+  }
+})
+
+/**
+ * Asks the system instead of OpenCode, whose own choice (`--port 0`, 1.18) begins with the well-known 4096. If somebody
+ * takes the port in between, the server exits and says so.
+ */
+const freePort = <E>(onFailure: (cause: Error) => E): Effect.Effect<number, E> =>
+  Effect.callback((resume) => {
+    const server = createServer()
+    server.once("error", (cause) => resume(Effect.fail(onFailure(cause))))
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address()
+      server.close(() =>
+        resume(
+          address !== null && typeof address === "object"
+            ? Effect.succeed(address.port)
+            : Effect.fail(onFailure(new Error("the system gave no port")))
+        )
+      )
+    })
+    return Effect.sync(() => server.close())
+  })
+
+/** How long the server and its children may take to end by themselves; 1.18 takes a few milliseconds. */
+const grace = Duration.seconds(2)
+
+const untilGone = Schedule.max([Schedule.spaced("20 millis"), Schedule.during(grace)])
+
+const spawn = Effect.fnUntraced(function*(
+  command: string,
+  args: ReadonlyArray<string>,
+  options: ChildProcess.CommandOptions
+) {
+  // The spawner gives the child a process group of its own and kills the group; the tree reaches what left the group.
+  const handle = yield* ChildProcess.make(command, args, { ...options, stdin: "ignore", forceKillAfter: grace })
+  const root = ProcessTree.find(handle.pid)
+  const killTree = () => {
+    if (root !== undefined) {
+      ProcessTree.kill(root)
+    }
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => process.once("exit", killTree)),
+    () => Effect.sync(() => process.off("exit", killTree))
+  )
+  yield* Effect.addFinalizer(() => root === undefined ? Effect.void : endTree(root))
+
+  const exited: Effect.Effect<number | null> = Effect.orElseSucceed(handle.exitCode, () => null)
+  yield* Watchdog.guard(handle.pid, exited)
+  const kill = Effect.sync(killTree).pipe(
+    Effect.andThen(Effect.ignore(handle.kill({ killSignal: "SIGKILL" }))),
+    Effect.andThen(exited),
+    Effect.asVoid
+  )
+  return { handle, exited, kill }
+}, Effect.uninterruptible)
+
+const endTree = Effect.fnUntraced(function*(root: ProcessTree.Process) {
+  const family = ProcessTree.freeze(root)
+  ProcessTree.terminate(family)
+  const isGone = Effect.sync(() => ProcessTree.running(family).length === 0)
+  yield* Effect.repeat(isGone, { schedule: untilGone, until: (gone) => gone })
+  for (const survivor of ProcessTree.running(family)) {
+    ProcessTree.kill(survivor)
+  }
+  yield* Effect.repeat(isGone, { schedule: untilGone, until: (gone) => gone })
+})
+
+// internal: waiting for the server
+
+const awaitHealthy = Effect.fnUntraced(function*(url: string, password: Redacted.Redacted<string>) {
+  const client = yield* HttpClient.HttpClient
+  const probe = HttpClientRequest.get(`${url}/global/health`).pipe(
+    HttpClientRequest.basicAuth("opencode", password)
+  )
+  yield* HttpClient.filterStatusOk(client).execute(probe).pipe(
+    Effect.flatMap((response) => response.text),
+    // A request that reaches the port in the first moments of a cold start can hang for a minute (1.18).
+    Effect.timeout("1 second"),
+    Effect.retry(Schedule.spaced("100 millis")),
+    // The schedule has no end, so no failure comes through: the caller bounds the wait.
+    Effect.orDie,
+    // Some twenty refused connections per start are no news.
+    Effect.provideService(HttpClient.TracerDisabledWhen, () => true)
+  )
+})
+
+const keptLines = 20
+const keptLineLength = 500
+
+/** Room for the lines that are kept, and for one long one; what a child writes before that is forgotten. */
+const keptLength = 64 * 1024
+
+/** Reads all that the child writes, since a full pipe would block it, and keeps the end. */
+const keepLastLines = Effect.fnUntraced(function*(
+  handle: ChildProcessSpawner.ChildProcessHandle,
+  secrets: ReadonlyArray<string>
+) {
+  let tail = ""
+  let isCut = false
+  const reader = yield* handle.all.pipe(
+    Stream.decodeText(),
+    Stream.runForEach((text) =>
+      Effect.sync(() => {
+        const all = tail + text
+        isCut = isCut || all.length > keptLength
+        tail = all.slice(-keptLength)
+      })
+    ),
+    Effect.ignore,
+    Effect.forkScoped
+  )
+  const lastOutput = Fiber.await(reader).pipe(
+    // What a dead child wrote is still in the pipe; a grandchild that holds the pipe open must not keep us.
+    Effect.timeoutOption("200 millis"),
+    Effect.map(() =>
+      tail.split("\n")
+        // The rest of a line may begin in the middle of a secret.
+        .slice(isCut ? 1 : 0)
+        .map((line) => redact(line, secrets))
+        .filter((line) => line.trim() !== "")
+        .slice(-keptLines)
+    )
+  )
+  return { lastOutput }
+})
+
+const redact = (line: string, secrets: ReadonlyArray<string>): string =>
+  secrets
+    .reduce((text, secret) => text.replaceAll(secret, "<redacted>"), stripVTControlCharacters(line))
+    .slice(0, keptLineLength)
+
+const secretsOf = (options: Options, password: Redacted.Redacted<string>): ReadonlyArray<string> => [
+  ...[password, ...Object.values(options.environment ?? {})].flatMap((value) =>
+    Redacted.isRedacted(value) && Redacted.value(value) !== "" ? [Redacted.value(value)] : []
+  ),
+  ...secretsIn(options.config)
+]
+
+const secretName = /key|token|secret|password|authorization/i
+
+/** Anything shorter is a placeholder, and replacing it would only garble the lines. */
+const shortestSecret = 8
+
+/** The strings of a configuration that are secrets by their name. */
+const secretsIn = (value: unknown): ReadonlyArray<string> =>
+  Predicate.isObject(value)
+    ? Object.entries(value).flatMap(([name, member]) =>
+      Predicate.isString(member)
+        ? (secretName.test(name) && member.length >= shortestSecret ? [member] : [])
+        : secretsIn(member)
+    )
+    : []

@@ -1,0 +1,303 @@
+/**
+ * The tables of `SqlSessionStore`, by version.
+ *
+ * **Responsibilities**
+ * - Brings a database to the version of this program, one numbered step after the other, in one transaction.
+ * - Refuses a database that a newer program wrote, and leaves it as it is.
+ *
+ * **Not responsibilities**: making the database file or its folder, backups, going back to an older version.
+ *
+ * **Gotchas**
+ *
+ * A step that was released is never edited again, only followed by another one: databases exist that have it.
+ *
+ * @since 0.1.0
+ */
+import { StoreError } from "@opencode-turn/core/SessionStore"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Migrator from "effect/sql/Migrator"
+import * as SqlClient from "effect/sql/SqlClient"
+import { isSqlError } from "effect/sql/SqlError"
+import * as SqlFailure from "./SqlFailure.ts"
+
+/**
+ * The newest version of the tables that this program knows.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const version = 4
+
+/**
+ * Brings the tables to {@link version}, and does nothing where they have it already.
+ *
+ * **Details**
+ *
+ * Any number of processes may start at once: one of them runs the steps while the others wait.
+ *
+ * @category migrations
+ * @since 0.1.0
+ */
+export const run: Effect.Effect<void, StoreError, SqlClient.SqlClient> = Effect.gen(function*() {
+  const database = yield* SqlFailure.database
+  yield* Migrator.make({})({ table, loader: Migrator.fromRecord(steps) }).pipe(
+    Effect.mapError((error) => {
+      if (error._tag === "SqlError") return database.failure(operation)(error)
+      if (isSqlError(error.cause)) return database.failure(operation)(error.cause)
+      return new StoreError({ operation, reason: `${database.name}: ${error.message}`, isRetryable: false })
+    }),
+    Effect.retry({ while: (error) => error.isRetryable, schedule: whileLocked })
+  )
+  // Asked afterwards, because a newer program may have come first; the steps above are none for a newer database.
+  yield* check
+})
+
+/**
+ * Fails unless the tables have exactly the {@link version} of this program. Changes nothing.
+ *
+ * @category migrations
+ * @since 0.1.0
+ */
+export const check: Effect.Effect<void, StoreError, SqlClient.SqlClient> = Effect.gen(function*() {
+  const database = yield* SqlFailure.database
+  const found = yield* Effect.mapError(storedVersion, database.failure(operation))
+  if (found === version) return
+  return yield* new StoreError({
+    operation,
+    reason: found > version
+      ? `${database.name} was written by a newer version of opencode-turn (its tables have version ${found}, this program ` +
+        `knows ${version}): update this program; nothing was changed`
+      : `${database.name} lacks the tables of this version of opencode-turn (it has version ${found}, this program needs ` +
+        `${version}): run the migrations first`,
+    isRetryable: false
+  })
+})
+
+// internal
+
+const operation = "migrate"
+
+const table = "opencode_turn_migrations"
+
+/** Beyond the busy timeout of one attempt: two clients of one process cannot wait for each other inside it. */
+const whileLocked = Schedule.max([Schedule.spaced("50 millis"), Schedule.recurs(5)])
+
+const createConversationsAndMessages = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  // The order in which messages were first claimed. Times do not give it: clocks jump, and many share a millisecond.
+  const position = sql.literal(sql.onDialectOrElse({
+    pg: () => "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    orElse: () => "INTEGER PRIMARY KEY"
+  }))
+  yield* sql`
+    CREATE TABLE opencode_turn_conversations (
+      id TEXT NOT NULL PRIMARY KEY,
+      session_id TEXT NOT NULL
+    )`
+  // Milliseconds are double precision because PostgreSQL's drivers give 8-byte integers back as text. All texts but the
+  // ids and the status are JSON: PostgreSQL's text holds no NUL, and neither dialect's holds half a surrogate pair.
+  yield* sql`
+    CREATE TABLE opencode_turn_assistant_messages (
+      position ${position},
+      id TEXT NOT NULL UNIQUE,
+      conversation_id TEXT NOT NULL,
+      status TEXT NOT NULL CHECK (status IN ('pending', 'completed', 'cancelled', 'error')),
+      epoch INTEGER NOT NULL CHECK (epoch >= 1),
+      prompt TEXT NOT NULL,
+      request TEXT,
+      content TEXT NOT NULL,
+      parts TEXT NOT NULL,
+      usage TEXT NOT NULL,
+      error TEXT,
+      created_millis DOUBLE PRECISION NOT NULL,
+      finished_millis DOUBLE PRECISION,
+      CHECK ((status = 'pending') = (finished_millis IS NULL))
+    )`
+  yield* sql`
+    CREATE UNIQUE INDEX opencode_turn_assistant_messages_pending
+    ON opencode_turn_assistant_messages (conversation_id)
+    WHERE status = 'pending'`
+  yield* sql`
+    CREATE INDEX opencode_turn_assistant_messages_history
+    ON opencode_turn_assistant_messages (conversation_id, position)`
+})
+
+/**
+ * Leases, the queue, and what a watcher and another worker need to know of a message.
+ *
+ * What was claimed before has no lease: its owner knows nothing of leases and may be at work still.
+ */
+const addLeasesAndQueue = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql.onDialectOrElse({ pg: () => alterMessages, orElse: () => rebuildMessages })
+  yield* sql`
+    CREATE INDEX opencode_turn_assistant_messages_queued
+    ON opencode_turn_assistant_messages (conversation_id, position)
+    WHERE status = 'queued'`
+  yield* sql`
+    CREATE INDEX opencode_turn_assistant_messages_leases
+    ON opencode_turn_assistant_messages (lease_until_millis)
+    WHERE finished_millis IS NULL`
+  yield* sql`
+    CREATE INDEX opencode_turn_assistant_messages_status
+    ON opencode_turn_assistant_messages (status, position)`
+  yield* sql`
+    CREATE INDEX opencode_turn_assistant_messages_finished
+    ON opencode_turn_assistant_messages (finished_millis)
+    WHERE finished_millis IS NOT NULL`
+})
+
+/** PostgreSQL gave the checks of the first step these names. */
+const alterMessages = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`
+    ALTER TABLE opencode_turn_assistant_messages
+      ADD COLUMN revision INTEGER NOT NULL DEFAULT 1 CHECK (revision >= 1),
+      ADD COLUMN owner TEXT,
+      ADD COLUMN lease_until_millis DOUBLE PRECISION,
+      ADD COLUMN draft TEXT,
+      DROP CONSTRAINT opencode_turn_assistant_messages_status_check,
+      DROP CONSTRAINT opencode_turn_assistant_messages_check,
+      ADD CHECK (status IN ('queued', 'pending', 'completed', 'cancelled', 'error')),
+      ADD CHECK ((status IN ('queued', 'pending')) = (finished_millis IS NULL))`
+  // The count of the queue as of now. A claim is one statement, whose own view of the rows is older than the lock: two of
+  // them would both take the last place.
+  yield* sql`
+    CREATE FUNCTION opencode_turn_queue_length(conversation TEXT) RETURNS BIGINT LANGUAGE sql VOLATILE AS $$
+      SELECT pg_advisory_xact_lock(hashtextextended('opencode_turn ' || conversation, 0));
+      SELECT count(*) FROM opencode_turn_assistant_messages WHERE conversation_id = conversation AND status = 'queued'
+    $$`
+})
+
+/** SQLite cannot change a check: the table is made anew, with the rows in their order. */
+const rebuildMessages = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`
+    CREATE TABLE opencode_turn_assistant_messages_new (
+      position INTEGER PRIMARY KEY,
+      id TEXT NOT NULL UNIQUE,
+      conversation_id TEXT NOT NULL,
+      status TEXT NOT NULL CHECK (status IN ('queued', 'pending', 'completed', 'cancelled', 'error')),
+      epoch INTEGER NOT NULL CHECK (epoch >= 1),
+      revision INTEGER NOT NULL DEFAULT 1 CHECK (revision >= 1),
+      owner TEXT,
+      lease_until_millis DOUBLE PRECISION,
+      prompt TEXT NOT NULL,
+      draft TEXT,
+      request TEXT,
+      content TEXT NOT NULL,
+      parts TEXT NOT NULL,
+      usage TEXT NOT NULL,
+      error TEXT,
+      created_millis DOUBLE PRECISION NOT NULL,
+      finished_millis DOUBLE PRECISION,
+      CHECK ((status IN ('queued', 'pending')) = (finished_millis IS NULL))
+    )`
+  const columns = sql.literal(
+    "position, id, conversation_id, status, epoch, prompt, request, content, parts, usage, error, created_millis, " +
+      "finished_millis"
+  )
+  yield* sql`
+    INSERT INTO opencode_turn_assistant_messages_new (${columns}) SELECT ${columns} FROM opencode_turn_assistant_messages`
+  yield* sql`DROP TABLE opencode_turn_assistant_messages`
+  yield* sql`ALTER TABLE opencode_turn_assistant_messages_new RENAME TO opencode_turn_assistant_messages`
+  yield* sql`
+    CREATE UNIQUE INDEX opencode_turn_assistant_messages_pending
+    ON opencode_turn_assistant_messages (conversation_id)
+    WHERE status = 'pending'`
+  yield* sql`
+    CREATE INDEX opencode_turn_assistant_messages_history
+    ON opencode_turn_assistant_messages (conversation_id, position)`
+})
+
+/**
+ * What subagents did, and what an agent asks of a person; and the prompts get a table of their own.
+ *
+ * No foreign key holds a request or a prompt to its message: SQLite would follow it when a later step makes the messages' table
+ * anew.
+ */
+const addSubagentsAndAsks = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  // The order in which requests were opened.
+  const position = sql.literal(sql.onDialectOrElse({
+    pg: () => "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    orElse: () => "INTEGER PRIMARY KEY"
+  }))
+  yield* sql`ALTER TABLE opencode_turn_assistant_messages ADD COLUMN subagents TEXT NOT NULL DEFAULT '[]'`
+  // A prompt is written once and may hold files of many megabytes. SQLite writes the whole row with every change of it: renewing
+  // the lease of a message with a file of 10 MiB took 60 ms.
+  yield* sql`
+    CREATE TABLE opencode_turn_prompts (
+      message_id TEXT NOT NULL PRIMARY KEY,
+      prompt TEXT NOT NULL
+    )`
+  yield* sql`
+    INSERT INTO opencode_turn_prompts (message_id, prompt) SELECT id, prompt FROM opencode_turn_assistant_messages`
+  yield* sql`ALTER TABLE opencode_turn_assistant_messages DROP COLUMN prompt`
+  yield* sql`
+    CREATE TABLE opencode_turn_asks (
+      position ${position},
+      id TEXT NOT NULL UNIQUE,
+      message_id TEXT NOT NULL,
+      conversation_id TEXT NOT NULL,
+      ask TEXT NOT NULL,
+      status TEXT NOT NULL CHECK (status IN ('open', 'answered', 'withdrawn')),
+      answer TEXT,
+      created_millis DOUBLE PRECISION NOT NULL,
+      closed_millis DOUBLE PRECISION,
+      CHECK ((status = 'open') = (closed_millis IS NULL)),
+      CHECK ((status = 'answered') = (answer IS NOT NULL))
+    )`
+  yield* sql`
+    CREATE INDEX opencode_turn_asks_open
+    ON opencode_turn_asks (position)
+    WHERE status = 'open'`
+  yield* sql`
+    CREATE INDEX opencode_turn_asks_conversation
+    ON opencode_turn_asks (conversation_id, position)
+    WHERE status = 'open'`
+  // Of every status: with a message all its requests are deleted.
+  yield* sql`
+    CREATE INDEX opencode_turn_asks_message
+    ON opencode_turn_asks (message_id, position)`
+})
+
+/**
+ * How an answer ended, whose words the content is, and how often a turn was taken from a worker that was gone.
+ *
+ * Of what was written before nobody knows: it reads as the agent's words, which ended for no known reason.
+ */
+const addEndsAndTakeovers = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`ALTER TABLE opencode_turn_assistant_messages ADD COLUMN finish TEXT`
+  yield* sql`
+    ALTER TABLE opencode_turn_assistant_messages
+    ADD COLUMN is_fallback INTEGER NOT NULL DEFAULT 0 CHECK (is_fallback IN (0, 1))`
+  yield* sql`
+    ALTER TABLE opencode_turn_assistant_messages
+    ADD COLUMN takeovers INTEGER NOT NULL DEFAULT 0 CHECK (takeovers >= 0)`
+})
+
+const steps = {
+  "0001_conversations_and_messages": createConversationsAndMessages,
+  "0002_leases_and_queue": addLeasesAndQueue,
+  "0003_subagents_and_asks": addSubagentsAndAsks,
+  "0004_ends_and_takeovers": addEndsAndTakeovers
+}
+
+const storedVersion = Effect.gen(function*() {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const existing = yield* sql.onDialectOrElse({
+    pg: () => sql`SELECT 1 AS found WHERE to_regclass(${table}) IS NOT NULL`,
+    orElse: () => sql`SELECT 1 AS found FROM sqlite_master WHERE type = 'table' AND name = ${table}`
+  })
+  if (existing.length === 0) return 0
+  const rows = yield* sql`SELECT max(migration_id) AS version FROM ${sql(table)}`
+  const [latest] = yield* Effect.orDie(decodeVersion(rows))
+  return latest?.version ?? 0
+})
+
+/** The rows of an aggregate over an integer column: they cannot be of another shape. */
+const decodeVersion = Schema.decodeUnknownEffect(Schema.Array(Schema.Struct({ version: Schema.NullOr(Schema.Int) })))

@@ -1,0 +1,112 @@
+/**
+ * The words for what a turn consists of, each on one line and safe for a terminal.
+ */
+import type { Todo, ToolPart } from "@opencode-turn/core/Part"
+import type { PromptPart } from "@opencode-turn/core/Prompt"
+import type { Retry } from "@opencode-turn/core/Reply"
+import type { Usage } from "@opencode-turn/core/Usage"
+import * as Predicate from "effect/Predicate"
+import { fit, line } from "./TerminalText.ts"
+
+/** Tokens by kind; the kinds that were not used are left out. */
+export const describeTokens = ({ tokens }: Usage): string =>
+  [
+    `${tokens.input} tokens in`,
+    `${tokens.output} out`,
+    ...(tokens.reasoning > 0 ? [`${tokens.reasoning} reasoning`] : []),
+    ...(tokens.cacheRead > 0 ? [`${tokens.cacheRead} from cache`] : []),
+    ...(tokens.cacheWrite > 0 ? [`${tokens.cacheWrite} to cache`] : [])
+  ].join(", ")
+
+/** US dollars with as many decimals as a cheap step needs. */
+export const describeCost = (cost: number): string => {
+  if (cost === 0) return "$0"
+  if (cost < 0.01) return `$${Number(cost.toFixed(6))}`
+  return cost < 1 ? `$${cost.toFixed(3).replace(/0$/, "")}` : `$${cost.toFixed(2)}`
+}
+
+/** Seconds below a minute, then minutes and seconds. */
+export const describeDuration = (millis: number): string =>
+  millis < 60_000
+    ? `${(millis / 1000).toFixed(1)} s`
+    : `${Math.floor(millis / 60_000)} min ${Math.round((millis % 60_000) / 1000)} s`
+
+/** How long ago something was, in its largest unit. */
+export const describeAge = (millis: number): string => {
+  const seconds = Math.max(0, Math.floor(millis / 1000))
+  if (seconds < 60) return `${seconds} s ago`
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`
+  return `${Math.floor(seconds / 86_400)} d ago`
+}
+
+/** What the user said, with a word for what is not text. A file without a name may carry its contents in its URL. */
+export const describePrompt = (prompt: ReadonlyArray<PromptPart>): string => prompt.map(describePromptPart).join("\n")
+
+/** A tool, and what it is called for. */
+export const describeCall = (part: ToolPart): string => line(`${part.tool} ${part.title ?? subjectOf(part.input)}`)
+
+/** One row, so that it can be drawn over; only an error is told in full. `elapsedMillis` is how long it has been running. */
+export const describeTool = (part: ToolPart, width: number, elapsedMillis?: number): string => {
+  const what = describeCall(part)
+  const took = part.startedMillis === undefined || part.endedMillis === undefined
+    ? ""
+    : ` ${describeDuration(part.endedMillis - part.startedMillis)}`
+  const elapsed = elapsedMillis === undefined ? "" : ` ${describeSeconds(elapsedMillis)}`
+  switch (part.status) {
+    case "completed":
+      return `${fit(`✓ ${what}`, width - took.length)}${took}`
+    case "error":
+      return `${fit(`✗ ${what}`, width)}: ${line(part.error?.trim() || "it failed")}`
+    default:
+      return `${fit(`● ${what}`, width - elapsed.length)}${elapsed}`
+  }
+}
+
+/** That the model is asked again, and why, where the server says so. */
+export const describeRetry = ({ attempt, message }: Retry): string =>
+  `↻ the model failed (attempt ${attempt}), it is asked again${message.trim() === "" ? "" : `: ${line(message)}`}`
+
+/** An item of the to-do list, with a box that shows its status. */
+export const describeTodo = (todo: Todo): string => `${todoMarks[todo.status]} ${line(todo.content)}`
+
+// internal
+
+/** Whole seconds, for what is still going on. */
+const describeSeconds = (millis: number): string => {
+  const seconds = Math.floor(millis / 1000)
+  return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`
+}
+
+const describePromptPart = (part: PromptPart): string => {
+  switch (part.type) {
+    case "text":
+      return part.text
+    case "file":
+      return `[file ${part.filename ?? part.url.replace(/^(data:[^,]{0,60}).*$/s, "$1…")}]`
+    case "agent":
+      return `[@${part.name}]`
+    case "subtask":
+      return `[@${part.agent}: ${part.description}]`
+  }
+}
+
+/** What a call is about, until the tool gives it a title: the first of its arguments that says it. */
+const subjectOf = (input: ToolPart["input"]): string =>
+  subjects.map((name) => input[name]).find(Predicate.isString) ?? questionsOf(input).join(" ")
+
+const questionsOf = ({ questions }: ToolPart["input"]): ReadonlyArray<string> =>
+  Array.isArray(questions)
+    ? questions.flatMap((asked: unknown) =>
+      Predicate.hasProperty(asked, "question") && Predicate.isString(asked.question) ? [asked.question] : []
+    )
+    : []
+
+const subjects = ["command", "filePath", "path", "pattern", "url", "query", "description", "name"]
+
+const todoMarks: Record<Todo["status"], string> = {
+  pending: "☐",
+  in_progress: "◐",
+  completed: "☑",
+  cancelled: "☒"
+}

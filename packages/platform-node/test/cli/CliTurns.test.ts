@@ -1,0 +1,399 @@
+import { assert, it } from "@effect/vitest"
+import { Client } from "@opencode-turn/core/Client"
+import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { watchTurn } from "@opencode-turn/core/WatchTurn"
+import { layerStore } from "@opencode-turn/platform-node/LiveLayer"
+import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
+import { environment, opencodeConfig } from "@opencode-turn/testing/ScriptedProvider"
+import { Deferred, Effect, FileSystem, Schedule, Stream } from "effect"
+import { readFileSync } from "node:fs"
+import { createServer, request } from "node:http"
+import {
+  cli,
+  errorLine,
+  type Finished,
+  jsonLines,
+  layer,
+  live,
+  type Options,
+  Playground,
+  progressOf,
+  type Running,
+  start as startAlone
+} from "../support/CliProcess.ts"
+
+const lastLine = (finished: Finished) => jsonLines(finished).at(-1) ?? {}
+
+const release = (gate: string) => Effect.flatMap(ScriptedModel, (model) => model.release(gate))
+
+/** Says two words, and the rest once the gate is open. */
+const gated = (gate: string) => prompt("Talk.", [{ text: "first words and the rest", gate, gateAfter: 2 }])
+
+const next = (text: string, ...flags: ReadonlyArray<string>) => [
+  "run",
+  "--conversation",
+  "busy",
+  ...flags,
+  prompt(text, [{ text }])
+]
+
+/** The command line against the shared server, with a database that no other test touches. */
+const apart = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  const playground = yield* Playground
+  const database = `${yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-cli-" })}/turns.db`
+  const withDatabase = (options: Options = {}): Options => ({
+    ...options,
+    env: { OPENCODE_TURN_DATABASE: database, ...options.env }
+  })
+  const stored = <A, E>(use: (store: SessionStore["Service"]) => Effect.Effect<A, E>) =>
+    Effect.provide(Effect.flatMap(SessionStore, use), layerStore(database))
+  const messagesOf = (conversation: string) =>
+    stored((store) => store.listMessages(ConversationId.make(conversation), 10))
+  return {
+    ...playground,
+    database,
+    run: (args: ReadonlyArray<string>, options?: Options) => playground.run(args, withDatabase(options)),
+    start: (args: ReadonlyArray<string>, options?: Options) => playground.start(args, withDatabase(options)),
+    messagesOf,
+    /** Starts a turn that waits at the gate, and gives its message. */
+    startGated: Effect.fnUntraced(function*(conversation: string, gate: string, options?: Options) {
+      const running = yield* playground.start(
+        ["run", "--conversation", conversation, gated(gate)],
+        withDatabase(options)
+      )
+      yield* running.printed("words")
+      const [message] = yield* messagesOf(conversation)
+      return { running, id: message?.id ?? "" }
+    }),
+    /** Kills the process of a turn, whose lease runs out at once. */
+    orphan: Effect.fnUntraced(function*(conversation: string, running: Running) {
+      yield* running.kill("SIGKILL")
+      yield* running.finished
+      const [message] = yield* messagesOf(conversation)
+      if (message !== undefined) yield* stored((store) => store.release(message.id, message.epoch))
+      return message
+    }),
+    /** Waits until somebody has taken the turn over. */
+    takenOver: (id: string) =>
+      watchTurn(AssistantMessageId.make(id)).pipe(
+        Stream.takeUntil(({ epoch }) => epoch > 1),
+        Stream.runDrain,
+        Effect.provide(layerStore(database))
+      )
+  }
+})
+
+/** Passes everything on to the server but aborts, which it does not answer. */
+const deafToAborts = (target: string) =>
+  Effect.gen(function*() {
+    const asked = yield* Deferred.make<void>()
+    const server = createServer((incoming, outgoing) => {
+      if (incoming.url?.includes("/abort") === true) return void Deferred.doneUnsafe(asked, Effect.void)
+      const { headers, method, url } = incoming
+      const upstream = request(new URL(url ?? "/", target), { method, headers }, (answer) => {
+        outgoing.writeHead(answer.statusCode ?? 502, answer.headers)
+        answer.pipe(outgoing)
+        outgoing.on("close", () => answer.destroy())
+      })
+      upstream.on("error", () => outgoing.destroy())
+      incoming.pipe(upstream)
+    })
+    yield* Effect.acquireRelease(
+      Effect.callback<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
+      () =>
+        Effect.sync(() => {
+          server.close()
+          server.closeAllConnections()
+        })
+    )
+    const { port }: { readonly port: number } = Object(server.address())
+    return { url: `http://127.0.0.1:${port}`, asked: Deferred.await(asked) }
+  })
+
+const isBusy = (sessionId: string | undefined) =>
+  Effect.flatMap(Client, (client) => client.statuses).pipe(
+    Effect.map((statuses) => [...statuses].some(([id, { type }]) => id === sessionId && type !== "idle")),
+    Effect.provide(live)
+  )
+
+const hasProc = process.platform === "linux"
+
+const childrenOf = (pid: number): ReadonlyArray<number> =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter((text) => text.trim() !== "").map(Number)
+
+/** Whether the process is gone, or dead and only not collected by its parent. */
+const isGone = (pid: number): boolean => {
+  try {
+    return /^\d+ \(.*\) [ZX]/.test(readFileSync(`/proc/${pid}/stat`, "utf8"))
+  } catch {
+    return true
+  }
+}
+
+it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn and its commands", (it) => {
+  it.effect("resume carries the turn of a killed process to its end, and then has nothing to do", () =>
+    Effect.gen(function*() {
+      const { messagesOf, run, startGated } = yield* apart
+      const { id, running } = yield* startGated("killed", "killed")
+      yield* running.kill("SIGKILL")
+      yield* running.finished
+      assert.deepStrictEqual((yield* messagesOf("killed")).map(({ status }) => status), ["pending"])
+
+      yield* release("killed")
+      const resumed = yield* run(["resume"])
+      assert.match(resumed.stdout, new RegExp(`^${id} · completed · [^\n]* · conversation killed\n$`))
+      assert.strictEqual(resumed.code, 0)
+      const [message] = yield* messagesOf("killed")
+      assert.deepInclude(message, { status: "completed", content: "first words and the rest" })
+
+      const again = yield* run(["resume"])
+      assert.deepStrictEqual({ code: again.code, stdout: again.stdout }, { code: 0, stdout: "" })
+      assert.match(errorLine(again), /nothing to resume/)
+    }))
+
+  it.effect("run takes over the turn of a killed process that is in its way", () =>
+    Effect.gen(function*() {
+      const { messagesOf, orphan, start, startGated } = yield* apart
+      const { running } = yield* startGated("in the way", "in-the-way")
+      yield* orphan("in the way", running)
+      const taking = yield* start(["run", "--conversation", "in the way", prompt("Next.", [{ text: "Then this." }])])
+      yield* taking.printed("conversation in the way is busy")
+      yield* release("in-the-way")
+      const { code, stdout } = yield* taking.finished
+      assert.deepStrictEqual([code, stdout], [0, "Then this.\n"])
+      assert.deepStrictEqual((yield* messagesOf("in the way")).map(({ content, status }) => [status, content]), [
+        ["completed", "first words and the rest"],
+        ["completed", "Then this."]
+      ])
+    }))
+
+  it.effect("resume ends with 1 and tells of a turn that fails, in JSON as run does", () =>
+    Effect.gen(function*() {
+      const { orphan, run, start } = yield* apart
+      const running = yield* start([
+        "run",
+        "--conversation",
+        "bad",
+        prompt("Fail.", [
+          {
+            text: "before the failure",
+            gate: "bad",
+            gateAfter: 1,
+            tool: "bash",
+            args: { command: "true", description: "nothing" }
+          },
+          { fail: 400, message: "no such thing" }
+        ]),
+        "--permission",
+        "allow"
+      ])
+      yield* running.printed("before")
+      yield* orphan("bad", running)
+      yield* release("bad")
+      const resumed = yield* run(["resume", "--json"])
+      assert.strictEqual(resumed.code, 1)
+      assert.match(errorLine(resumed), /1 of 1 resumed turns did not complete/)
+      const { error, ...last } = lastLine(resumed)
+      assert.deepInclude(last, { type: "turn.finished", status: "error", conversationId: "bad" })
+      assert.deepInclude(error, { tag: "Upstream" })
+    }))
+
+  it.effect("a worker resumes turns as they come, and leaves what is not done to the next one", () =>
+    Effect.gen(function*() {
+      const { messagesOf, orphan, run, start, startGated, takenOver } = yield* apart
+      const worker = yield* start(["resume", "--worker"])
+      yield* worker.printed("waiting for turns")
+      const first = yield* startGated("first", "worker-1")
+      yield* orphan("first", first.running)
+      yield* release("worker-1")
+      yield* worker.printed("conversation first")
+      const second = yield* startGated("second", "worker-2")
+      yield* orphan("second", second.running)
+      yield* takenOver(second.id)
+      yield* worker.kill("SIGINT")
+      const { code, stderr } = yield* worker.finished
+      assert.strictEqual(code, 130)
+      assert.include(stderr, `${second.id} is left to the next resume`)
+      assert.deepStrictEqual((yield* messagesOf("second")).map(({ status }) => status), ["pending"])
+      yield* release("worker-2")
+      assert.match((yield* run(["resume"])).stdout, /completed .* conversation second\n$/)
+    }))
+
+  it.effect("a second Ctrl-C, while the server does not answer the abort, leaves the turn to resume", () =>
+    Effect.gen(function*() {
+      const { messagesOf, run, startGated, url } = yield* apart
+      const proxy = yield* deafToAborts(url)
+      const { id, running } = yield* startGated("twice", "twice", { env: { OPENCODE_BASE_URL: proxy.url } })
+      yield* running.kill("SIGINT")
+      yield* proxy.asked
+      yield* running.kill("SIGINT")
+      const finished = yield* running.finished
+      assert.strictEqual(finished.code, 130)
+      assert.match(
+        progressOf(finished),
+        new RegExp(`^opencode-turn: stopped, .* unfinished: opencode-turn resume .*${id}, conversation \\S+\\)\n$`)
+      )
+      assert.deepStrictEqual((yield* messagesOf("twice")).map(({ status }) => status), ["pending"])
+
+      yield* release("twice")
+      const resumed = yield* run(["resume", "--json"])
+      assert.strictEqual(resumed.code, 0)
+      assert.deepInclude(lastLine(resumed), {
+        type: "turn.finished",
+        status: "completed",
+        text: "first words and the rest",
+        messageId: id
+      })
+    }))
+
+  it.effect.runIf(hasProc)(
+    "a second Ctrl-C ends a server of its own, and resume starts another one",
+    () =>
+      Effect.gen(function*() {
+        const fs = yield* FileSystem.FileSystem
+        const folder = yield* fs.makeTempDirectoryScoped()
+        const env = { HOME: `${folder}/home`, ...environment(opencodeConfig(yield* ScriptedModel)) }
+        const running = yield* startAlone(["run", "--directory", folder, gated("embedded-twice")], { env })
+        yield* running.printed("words")
+        const [server = 0] = childrenOf(running.pid)
+        // It does not answer any more.
+        process.kill(server, "SIGSTOP")
+        yield* running.kill("SIGINT")
+        yield* running.printed("Ctrl-C again")
+        yield* running.kill("SIGINT")
+        const { code, stderr } = yield* running.finished
+        assert.strictEqual(code, 130)
+        assert.include(stderr, "opencode-turn resume carries it on")
+        // Killed with the process; the kernel takes a moment.
+        yield* Effect.repeat(Effect.sync(() => isGone(server)), {
+          until: (gone) => gone,
+          schedule: Schedule.spaced("20 millis")
+        })
+
+        yield* release("embedded-twice")
+        const resumed = yield* cli(["resume"], { env })
+        assert.match(resumed.stdout, /^asm_\w+ · completed · /)
+        assert.strictEqual(resumed.code, 0)
+        const listed = yield* cli(["list", "--json"], { env })
+        assert.deepInclude(lastLine(listed), { status: "completed", text: "first words and the rest" })
+      })
+  )
+
+  it.effect("run waits for the turn before it and says so; --when-busy rejects or replaces", () =>
+    Effect.gen(function*() {
+      const { messagesOf, run, start, startGated } = yield* apart
+      const { id, running } = yield* startGated("busy", "busy")
+      const rejected = yield* run(next("Rejected.", "--when-busy", "reject", "--json"))
+      assert.strictEqual(rejected.code, 1)
+      assert.match(errorLine(rejected), /already has a turn in progress.*--when-busy queue/)
+      assert.deepInclude(Object(lastLine(rejected)["error"]), { tag: "TurnInProgress" })
+
+      const waiting = yield* start(next("Queued.", "--json"))
+      yield* waiting.printed("\"queued\"")
+      yield* release("busy")
+      assert.strictEqual((yield* running.finished).stdout, "first words and the rest\n")
+      const queued = yield* waiting.finished
+      assert.deepInclude(jsonLines(queued)[0] ?? {}, { type: "queued", conversationId: "busy", behind: id })
+      assert.deepInclude(lastLine(queued), { status: "completed", text: "Queued." })
+
+      const replaced = yield* start(["run", "--conversation", "busy", gated("replaced")])
+      yield* replaced.printed("words")
+      const replacing = yield* run(next("Instead.", "--when-busy", "replace"))
+      assert.deepStrictEqual([replacing.code, replacing.stdout], [0, "Instead.\n"])
+      assert.strictEqual((yield* replaced.finished).code, 130)
+      assert.deepStrictEqual(
+        (yield* messagesOf("busy")).map(({ content, status }) => [status, content.trim()]),
+        [
+          ["completed", "first words and the rest"],
+          ["completed", "Queued."],
+          ["cancelled", "first words"],
+          ["completed", "Instead."]
+        ]
+      )
+    }))
+
+  it.effect("watch shows a turn that another process runs, up to its end; Ctrl-C only stops watching", () =>
+    Effect.gen(function*() {
+      const { run, start, startGated } = yield* apart
+      const { id, running } = yield* startGated("watched", "watched")
+      const human = yield* start(["watch", id])
+      yield* human.printed("first words")
+      const bored = yield* start(["watch", id])
+      yield* bored.printed("first words")
+      const json = yield* start(["watch", "--json", id])
+      yield* json.printed("snapshot")
+      yield* bored.kill("SIGINT")
+      const stopped = yield* bored.finished
+      assert.strictEqual(stopped.code, 130)
+      assert.include(stopped.stderr, `stopped watching; the turn goes on, opencode-turn cancel ${id} stops it`)
+
+      yield* release("watched")
+      const ran = yield* running.finished
+      const watched = yield* human.finished
+      assert.deepStrictEqual([watched.code, watched.stdout], [0, ran.stdout])
+      assert.match(watched.stderr, /completed · [^\n]* · conversation watched\n$/)
+
+      const lines = jsonLines(yield* json.finished)
+      assert.deepInclude(lines[0] ?? {}, { type: "snapshot", messageId: id, status: "pending" })
+      assert.deepInclude(lines.at(-1) ?? {}, {
+        type: "turn.finished",
+        status: "completed",
+        text: "first words and the rest"
+      })
+      const ended = yield* run(["watch", "--json", id])
+      assert.deepStrictEqual(jsonLines(ended), lines.slice(-1))
+      const same = yield* run(["run", "--json", prompt("Same keys.", [{ text: "Yes." }])])
+      assert.deepStrictEqual(Object.keys(lines.at(-1) ?? {}), Object.keys(lastLine(same)))
+    }))
+
+  it.effect("cancel stops a turn that another process runs, and tells of one that has ended", () =>
+    Effect.gen(function*() {
+      const { messagesOf, run, startGated } = yield* apart
+      const { id, running } = yield* startGated("cancelled", "cancelled")
+      const cancelled = yield* run(["cancel", id])
+      assert.deepStrictEqual(
+        [cancelled.code, cancelled.stdout],
+        [0, `cancelled ${id} · conversation cancelled · its owner stops the agent\n`]
+      )
+      assert.strictEqual((yield* running.finished).code, 130)
+      const [message] = yield* messagesOf("cancelled")
+      assert.deepStrictEqual([message?.status, message?.content.trim()], ["cancelled", "first words"])
+
+      const again = yield* run(["cancel", "--json", id])
+      assert.deepInclude(lastLine(again), { type: "message", messageId: id, status: "cancelled" })
+      assert.strictEqual((yield* run(["watch", id])).code, 130)
+
+      const other = yield* run(["run", "--json", prompt("Done.", [{ text: "Done." }])])
+      const finished = yield* run(["cancel", String(lastLine(other)["messageId"])])
+      assert.deepStrictEqual([finished.code, finished.stdout], [1, ""])
+      assert.match(errorLine(finished), /is already completed/)
+    }))
+
+  it.effect("cancel stops the agent of a turn whose process is gone, if a server can be asked", () =>
+    Effect.gen(function*() {
+      const { messagesOf, orphan, run, startGated } = yield* apart
+      const orphaned = Effect.fnUntraced(function*(name: string) {
+        const { id, running } = yield* startGated(name, name)
+        const message = yield* orphan(name, running)
+        return { id, sessionId: message?.request?.sessionId }
+      })
+
+      const first = yield* orphaned("orphan-1")
+      const unreachable = yield* run(["cancel", "--url", "http://127.0.0.1:1", first.id])
+      assert.strictEqual(unreachable.code, 0)
+      assert.match(unreachable.stdout, /its owner is gone, and the server does not answer/)
+      assert.deepStrictEqual((yield* messagesOf("orphan-1")).map(({ status }) => status), ["cancelled"])
+      assert.isTrue(yield* isBusy(first.sessionId))
+      yield* release("orphan-1")
+
+      const second = yield* orphaned("orphan-2")
+      const asked = yield* run(["cancel", second.id])
+      assert.match(asked.stdout, /its owner is gone; the server was asked to stop the agent\n$/)
+      assert.isFalse(yield* isBusy(second.sessionId))
+      const [message] = yield* messagesOf("orphan-2")
+      assert.deepStrictEqual([message?.status, message?.content.trim()], ["cancelled", "first words"])
+      yield* release("orphan-2")
+    }))
+})

@@ -1,0 +1,122 @@
+import { usage } from "#cli/setup/Failure"
+import * as JsonLines from "#cli/view/JsonLines"
+import { assert, it } from "@effect/vitest"
+import { AskId, PartId, SessionId } from "@opencode-turn/core/Ids"
+import type { Subagent } from "@opencode-turn/core/Subagent"
+import { zero } from "@opencode-turn/core/Usage"
+import { ids, reset, result, textPart } from "../../support/ScreenPlay.ts"
+
+const subagent: Subagent = {
+  sessionId: SessionId.make("ses_2"),
+  parentId: ids.sessionId,
+  title: "look",
+  status: "completed",
+  text: "Three.",
+  usage: { ...zero, cost: 0.002 }
+}
+
+const lineOf = (update: Parameters<typeof JsonLines.fromUpdate>[0]) => JSON.parse(JsonLines.fromUpdate(update))
+
+it("tells which part is gone", () => {
+  assert.strictEqual(
+    JsonLines.fromUpdate({ _tag: "PartRemoved", partId: PartId.make("prt_1") }),
+    `{"type":"part.removed","partId":"prt_1"}\n`
+  )
+})
+
+it("writes one line, whose value is exactly the text of the model", () => {
+  const text = "a\nb\r\u001b[31m\u009b2J\u202e\u2028\u007f \u{1f600} é"
+  const line = JsonLines.fromUpdate({ _tag: "TextDelta", partId: PartId.make("prt_1"), delta: text })
+  assert.deepStrictEqual(JSON.parse(line), { type: "text.delta", partId: "prt_1", delta: text })
+  assert.match(line, /^[^\n]*\n$/)
+  assert.notMatch(line.slice(0, -1), /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/u)
+})
+
+it("marks what a subagent does with its session and the tool that opened it", () => {
+  const delta = { _tag: "TextDelta", partId: PartId.make("prt_1"), delta: "hi" } as const
+  const { sessionId } = subagent
+  assert.deepStrictEqual(lineOf({ _tag: "SubagentUpdate", sessionId, openedBy: undefined, update: delta }), {
+    type: "subagent.update",
+    sessionId: "ses_2",
+    openedBy: null,
+    update: { type: "text.delta", partId: "prt_1", delta: "hi" }
+  })
+  const failure = { name: "APIError", message: "no", isRetryable: false }
+  const failed = { _tag: "Failed", failure } as const
+  const openedBy = PartId.make("prt_2")
+  assert.deepInclude(lineOf({ _tag: "SubagentUpdate", sessionId, openedBy, update: failed }), {
+    openedBy: "prt_2",
+    update: { type: "failed", failure }
+  })
+  const told = {
+    sessionId: "ses_2",
+    parentId: "ses_1",
+    openedBy: null,
+    agent: null,
+    title: "look",
+    status: "completed",
+    text: "Three.",
+    cost: 0.002,
+    tokens: zero.tokens
+  }
+  assert.deepStrictEqual(lineOf({ _tag: "SubagentChanged", subagent }), { type: "subagent", subagent: told })
+})
+
+it("tells who asks", () => {
+  const ask = { _tag: "Question", id: AskId.make("que_1"), sessionId: subagent.sessionId, questions: [] } as const
+  assert.deepStrictEqual(lineOf({ _tag: "Asked", ask, openedBy: undefined }), { type: "asked", ask, openedBy: null })
+})
+
+it("gives a reset with all that takes the place of what came before", () => {
+  const part = textPart("prt_1", "abc")
+  assert.deepStrictEqual(lineOf(reset(part)), { type: "reset", reason: "reconciled", parts: [part], subagents: [] })
+})
+
+it("ends with the value, the split of the usage, and the changed files without their contents", () => {
+  const ended = JSON.parse(JsonLines.fromEnding({
+    ...result("completed"),
+    output: { n: 1 },
+    subagents: [subagent],
+    usage: {
+      total: { ...zero, cost: 0.003 },
+      root: { ...zero, cost: 0.001 },
+      subagents: { ...zero, cost: 0.002 }
+    },
+    artifacts: {
+      files: [{
+        path: "a.ts",
+        change: "added",
+        additions: 2,
+        deletions: undefined,
+        content: "secret",
+        sessionIds: [ids.sessionId]
+      }],
+      unread: [{ sessionId: subagent.sessionId, reason: "gone" }]
+    }
+  }))
+  assert.deepInclude(ended, {
+    output: { n: 1 },
+    cost: 0.003,
+    files: [{ path: "a.ts", change: "added", additions: 2, deletions: null, sessionIds: ["ses_1"] }],
+    filesUnread: [{ sessionId: "ses_2", reason: "gone" }],
+    todos: []
+  })
+  assert.deepStrictEqual(
+    [ended.usage.total.cost, ended.usage.root.cost, ended.usage.subagents.cost, ended.subagents[0].cost],
+    [0.003, 0.001, 0.002, 0.002]
+  )
+})
+
+it("tells the agent's words from those that are shown in their place, and why the answer ended", () => {
+  const ended = JSON.parse(JsonLines.fromEnding({ ...result("completed"), finish: "length" }))
+  assert.deepInclude(ended, { status: "completed", finish: "length", text: "", isFallback: false })
+  const fallback = { ...result("error"), content: "Sorry.", isFallback: true }
+  assert.deepInclude(JSON.parse(JsonLines.fromEnding(fallback)), { finish: null, text: "", isFallback: true })
+})
+
+it("ends with the same keys whether there was a turn or not", () => {
+  const failure = JSON.parse(JsonLines.fromFailure(usage("no"), undefined))
+  const ended = JSON.parse(JsonLines.fromEnding(result("failed")))
+  assert.deepStrictEqual(Object.keys(failure), Object.keys(ended))
+  assert.deepStrictEqual([failure.output, failure.files, failure.filesUnread], [null, null, null])
+})

@@ -1,0 +1,143 @@
+/**
+ * The folder that the agent works in, on a real OpenCode: it is the one that was named, whatever its name, or the turn fails.
+ */
+import { NodeHttpClient } from "@effect/platform-node"
+import { assert, it } from "@effect/vitest"
+import type { Answer } from "@opencode-turn/core/Ask"
+import * as Client from "@opencode-turn/core/Client"
+import * as HumanGate from "@opencode-turn/core/HumanGate"
+import { runTurn } from "@opencode-turn/core/Turn"
+import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
+import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
+import { Effect, Layer } from "effect"
+import { existsSync, mkdirSync, realpathSync, rmdirSync, symlinkSync, writeFileSync } from "node:fs"
+import * as RealServer from "../support/RealServer.ts"
+import { bash } from "../support/RealTurns.ts"
+
+/** Gives an effect a client of its own that works in the folder. */
+const within = (directory: string | undefined) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(OpencodeServer.OpencodeServer, ({ password, url }) =>
+    Effect.provide(
+      effect,
+      Client.layer({ baseUrl: url, password, directory }).pipe(Layer.provide(NodeHttpClient.layerUndici))
+    ))
+
+const once: Answer = { _tag: "Permission", reply: { reply: "once" } }
+
+const pwd = (conversationId: string) =>
+  runTurn({
+    conversationId,
+    prompt: ScriptedModel.prompt("Where are you?", [bash("pwd -P"), { text: "There." }]),
+    // It asks: the request and its answer have to find the folder too.
+    permission: [{ permission: "bash", pattern: "*", action: "ask" }]
+  }).pipe(
+    Effect.provideService(HumanGate.HumanGate, () => Effect.succeed(once)),
+    Effect.map((result) => {
+      const tool = result.reply.tools.find(({ tool }) => tool === "bash")
+      return { result, output: tool?.output?.replace(/\n$/, "") }
+    })
+  )
+
+const names = [
+  "a%20b",
+  "a b",
+  "a%2520b",
+  "100%",
+  "%",
+  "a#b",
+  "a&b",
+  "a+b",
+  "a?b",
+  "a%2Fb",
+  "q\"'q",
+  "dot.",
+  "-dash",
+  "日本語",
+  "%E6%97%A5",
+  "日",
+  "🚀 go"
+]
+
+it.layer(RealServer.layer, { excludeTestServices: true, timeout: "60 seconds" })(
+  "the folder on the real server",
+  (it) => {
+    const root = Effect.map(RealServer.Workplace, ({ directory }) => {
+      const root = `${realpathSync(directory)}/folders`
+      mkdirSync(`${root}/a/b`, { recursive: true })
+      for (const name of names) mkdirSync(`${root}/${name}`, { recursive: true })
+      return root
+    })
+
+    it.effect("is the one that was named, whatever is in its name", () =>
+      Effect.gen(function*() {
+        const folder = yield* root
+        const worked = yield* Effect.forEach(names, (name) => pwd(`named ${name}`).pipe(within(`${folder}/${name}`)), {
+          concurrency: 4
+        })
+        const expected = names.map((name) => `${folder}/${name}`)
+        assert.deepStrictEqual(worked.map(({ output, result }) => output ?? result.error), expected)
+        const [first] = worked
+        const again = yield* pwd(`named ${names[0]}`).pipe(within(`${expected[0]}/`))
+        assert.strictEqual(again.output, expected[0], again.result.error?.message)
+        assert.strictEqual(again.result.sessionId, first?.result.sessionId)
+      }), 180_000)
+
+    it.effect(
+      "that is not there is an error, makes no session and no folder, and does not spoil the conversation",
+      () =>
+        Effect.gen(function*() {
+          const folder = yield* root
+          writeFileSync(`${folder}/file`, "")
+          for (const wrong of [`${folder}/missing`, `${folder}/missing/deep`, `${folder}/file`, "no/such/folder"]) {
+            const { result } = yield* pwd("typo").pipe(within(wrong))
+            assert(result.error?._tag === "UnknownDirectory", result.error?.message)
+            assert.strictEqual(result.error.directory, wrong)
+            assert.isUndefined(result.sessionId)
+          }
+          assert.isFalse(existsSync(`${folder}/missing`))
+          const { output } = yield* pwd("typo").pipe(within(`${folder}/dot.`))
+          assert.strictEqual(output, `${folder}/dot.`)
+        }),
+      60_000
+    )
+
+    it.effect(
+      "with a backslash in its name is one that the server does not find, and the error says so",
+      () =>
+        Effect.gen(function*() {
+          const folder = `${yield* root}/back\\slash`
+          mkdirSync(folder)
+          const { result } = yield* pwd("backslash").pipe(within(folder))
+          assert(result.error?._tag === "UnknownDirectory", result.error?.message)
+          assert.match(result.error.message, /back\\slash": it finds no folder whose path holds a backslash$/)
+        }),
+      60_000
+    )
+
+    it.effect("of a conversation does not change, and a link to it is the same folder", () =>
+      Effect.gen(function*() {
+        const folder = yield* root
+        symlinkSync(`${folder}/a%20b`, `${folder}/link`)
+        const { output } = yield* pwd("linked").pipe(within(`${folder}/link`))
+        assert.strictEqual(output, `${folder}/a%20b`)
+        assert.strictEqual((yield* pwd("linked").pipe(within(`${folder}/a%20b`))).output, `${folder}/a%20b`)
+        for (const other of [`${folder}/a b`, undefined]) {
+          const { result } = yield* pwd("linked").pipe(within(other))
+          assert(result.error?._tag === "DirectoryMismatch", result.error?.message)
+          assert.strictEqual(result.error.sessionDirectory, `${folder}/a%20b`)
+          assert.notStrictEqual(result.error.directory, result.error.sessionDirectory)
+        }
+      }), 60_000)
+
+    it.effect("that was deleted between two turns is an error", () =>
+      Effect.gen(function*() {
+        const folder = `${yield* root}/short-lived`
+        mkdirSync(folder)
+        assert.strictEqual((yield* pwd("deleted").pipe(within(folder))).output, folder)
+        rmdirSync(folder)
+        const { result } = yield* pwd("deleted").pipe(within(folder))
+        assert.strictEqual(result.error?._tag, "UnknownDirectory", result.error?.message)
+        assert.isFalse(existsSync(folder))
+      }), 60_000)
+  }
+)

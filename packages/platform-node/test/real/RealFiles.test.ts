@@ -1,0 +1,153 @@
+/**
+ * Files that go into a turn and files that come out of it, against a real OpenCode in a git repository.
+ */
+import { assert, it } from "@effect/vitest"
+import * as Attachment from "@opencode-turn/core/Attachment"
+import { runTurn } from "@opencode-turn/core/Turn"
+import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
+import { Effect, FileSystem } from "effect"
+import * as RealServer from "../support/RealServer.ts"
+import { bash, turn } from "../support/RealTurns.ts"
+
+const text = (text: string) => ({ type: "text", text }) as const
+
+/** The text of everything that the model was sent last. */
+const lastRequest = Effect.gen(function*() {
+  const model = yield* ScriptedModel.ScriptedModel
+  return (yield* model.requests).at(-1)?.messages.map((message) => message.text).join("\n") ?? ""
+})
+
+/** One black pixel. */
+const png = Uint8Array.from(
+  atob("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="),
+  (character) => character.charCodeAt(0)
+)
+
+it.layer(RealServer.layerOf({ isRepository: true }), { excludeTestServices: true, timeout: "5 minutes" })(
+  "files on the real server",
+  (it) => {
+    it.effect("that the agent, its shell and its subagent changed are told, with the net change of each", () =>
+      Effect.gen(function*() {
+        const { directory } = yield* RealServer.Workplace
+        const prompt = ScriptedModel.prompt("Write one.", [
+          { tool: "write", args: { filePath: `${directory}/child.txt`, content: "child\n" } },
+          { text: "Written." }
+        ])
+        const result = yield* runTurn(turn([
+          { tool: "write", args: { filePath: `${directory}/src/new.txt`, content: "one\ntwo\n" } },
+          { tool: "edit", args: { filePath: `${directory}/old.txt`, oldString: "two", newString: "TWO" } },
+          bash("echo shell > shell.txt && echo gone > gone.txt"),
+          bash("rm gone.txt"),
+          { tool: "task", args: { description: "child", prompt, subagent_type: "general" } },
+          { text: "All done." }
+        ]))
+        assert.strictEqual(result.status, "completed", result.error?.message)
+        const [child] = result.subagents
+        assert.deepEqual(result.artifacts, {
+          unread: [],
+          files: [
+            {
+              path: "child.txt",
+              change: "added",
+              additions: 1,
+              deletions: 0,
+              content: "child\n",
+              sessionIds: child === undefined ? [] : [child.sessionId]
+            },
+            {
+              path: "old.txt",
+              change: "modified",
+              additions: 1,
+              deletions: 1,
+              content: undefined,
+              sessionIds: result.sessionId === undefined ? [] : [result.sessionId]
+            },
+            { path: "shell.txt", change: "added", additions: 1, deletions: 0, content: undefined, sessionIds: [] },
+            {
+              path: "src/new.txt",
+              change: "added",
+              additions: 2,
+              deletions: 0,
+              content: "one\ntwo\n",
+              sessionIds: result.sessionId === undefined ? [] : [result.sessionId]
+            }
+          ]
+        })
+      }))
+
+    it.effect("are none where the turn only talked, or only looked", () =>
+      Effect.gen(function*() {
+        const result = yield* runTurn(turn([{ tool: "read", args: { filePath: "old.txt" } }, { text: "Read." }]))
+        assert.deepEqual(result.artifacts, { files: [], unread: [] })
+      }))
+
+    it.effect("of a turn that failed are told as well", () =>
+      Effect.gen(function*() {
+        const { directory } = yield* RealServer.Workplace
+        const result = yield* runTurn(turn([
+          { tool: "write", args: { filePath: `${directory}/half.txt`, content: "half\n" } },
+          { fail: 400, message: "no more" }
+        ]))
+        assert.strictEqual(result.status, "error")
+        assert.deepEqual(result.artifacts.files.map(({ change, path }) => [change, path]), [["added", "half.txt"]])
+      }))
+
+    it.effect("that go along reach the model: a text by its words, an image as the model takes it", () =>
+      Effect.gen(function*() {
+        const fs = yield* FileSystem.FileSystem
+        const { directory } = yield* RealServer.Workplace
+        yield* fs.writeFileString(`${directory}/notes.json`, `{"colour":"teal"}`)
+        const notes = yield* Attachment.fromPath(`${directory}/notes.json`)
+        const pixel = yield* Attachment.fromBytes({ bytes: png, filename: "pixel.png" })
+        const { prompt } = turn([{ text: "Seen." }])
+        assert(typeof prompt === "string")
+        const result = yield* runTurn(turn([], { prompt: [text(prompt), notes, pixel] }))
+        assert.strictEqual(result.content, "Seen.", result.error?.message)
+        const sent = yield* lastRequest
+        assert.include(sent, "teal")
+        // The scripted model takes no images: OpenCode tells it so.
+        assert.include(sent, "does not support image input")
+      }))
+
+    it.effect("that OpenCode would lose or hang on are refused before anything is sent", () =>
+      Effect.gen(function*() {
+        const model = yield* ScriptedModel.ScriptedModel
+        const before = (yield* model.requests).length
+        for (
+          const [url, mediaType] of [
+            ["https://example.com/page.txt", "text/plain"],
+            ["data:image/png,notbase64", "image/png"],
+            ["data:application/json;base64,e30=", "application/json"]
+          ] as const
+        ) {
+          const result = yield* runTurn(turn([], { prompt: [text("Look."), { type: "file", url, mediaType }] }))
+          assert.strictEqual(result.status, "failed")
+          assert(result.error?._tag === "InvalidInput")
+          assert.strictEqual(result.error.field, "prompt")
+          assert.isUndefined(result.message)
+        }
+        assert.lengthOf(yield* model.requests, before)
+      }))
+
+    it.effect("and a subtask is run by its agent, before the turn's own model is asked", () =>
+      Effect.gen(function*() {
+        // The model finds the subtask in its history as a step that it made itself.
+        const steps = [{ text: "the subtask" }, { text: "The turn is done." }]
+        const subtask = {
+          type: "subtask",
+          agent: "general",
+          description: "look",
+          prompt: ScriptedModel.prompt("Look.", [{ text: "The subtask is done." }])
+        } as const
+        const result = yield* runTurn(turn([], { prompt: [text(ScriptedModel.prompt("Then go on.", steps)), subtask] }))
+        assert.strictEqual(result.content, "The turn is done.", result.error?.message)
+        assert.deepEqual(
+          result.subagents.map(({ agent, status, text }) => [agent, status, text]),
+          [["general", "completed", "The subtask is done."]]
+        )
+        const unknown = yield* runTurn(turn([], { prompt: [text("Go on."), { ...subtask, agent: "nope" }] }))
+        assert(unknown.error?._tag === "InvalidInput")
+        assert.match(unknown.error.reason, /no agent "nope", only .*general/)
+      }))
+  }
+)

@@ -1,0 +1,685 @@
+import { NodeFileSystem } from "@effect/platform-node"
+import { assert, it } from "@effect/vitest"
+import type { Ask } from "@opencode-turn/core/Ask"
+import {
+  AskId,
+  AssistantMessageId,
+  ConversationId,
+  makeId,
+  MessageId,
+  PartId,
+  SessionId
+} from "@opencode-turn/core/Ids"
+import type { Outcome, PromptRecord } from "@opencode-turn/core/SessionStore"
+import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
+import * as Usage from "@opencode-turn/core/Usage"
+import * as SqliteClient from "@opencode-turn/platform-node/SqliteClient"
+import * as SqlMigrations from "@opencode-turn/platform-node/SqlMigrations"
+import * as SqlSessionStore from "@opencode-turn/platform-node/SqlSessionStore"
+import { describeSessionStore } from "@opencode-turn/testing/SessionStoreContract"
+import { Context, Effect, ErrorReporter, Exit, Fiber, FileSystem, Layer, Option, Queue, Scope, Stream } from "effect"
+import { SqlClient } from "effect/sql"
+import { TestClock } from "effect/testing"
+
+const temporaryFile = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  return `${yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-store-" })}/turn.db`
+})
+
+describeSessionStore("SqlSessionStore on SQLite in memory", SqlSessionStore.layerSqlite({ filename: ":memory:" }))
+
+describeSessionStore(
+  "SqlSessionStore on a SQLite file",
+  Layer.unwrap(Effect.map(temporaryFile, (filename) => SqlSessionStore.layerSqlite({ filename }))).pipe(
+    Layer.provide(NodeFileSystem.layer)
+  )
+)
+
+describeSessionStore(
+  "SqlSessionStore over a client that renames columns",
+  SqlSessionStore.layer.pipe(Layer.provide(SqliteClient.layer({
+    filename: ":memory:",
+    transformResultNames: (name) => `renamed_${name}`
+  }))),
+  { rounds: 50 }
+)
+
+const open = (filename: string) =>
+  Effect.map(
+    Layer.build(SqlSessionStore.layerSqlite({ filename })),
+    (context) => Context.get(context, SessionStore)
+  )
+
+const openClient = (options: SqliteClient.Options) =>
+  Effect.map(Layer.build(SqliteClient.layer(options)), (context) => Context.get(context, SqlClient.SqlClient))
+
+/** A store and the client below it, to see and to spoil what is stored. */
+const openBoth = (options: SqliteClient.Options) =>
+  Effect.map(
+    Layer.build(Layer.fresh(SqlSessionStore.layer).pipe(Layer.provideMerge(SqliteClient.layer(options)))),
+    (context) => ({ store: Context.get(context, SessionStore), sql: Context.get(context, SqlClient.SqlClient) })
+  )
+
+const newTurn = Effect.gen(function*() {
+  return {
+    id: AssistantMessageId.make(yield* makeId("asm")),
+    conversationId: ConversationId.make(yield* makeId("con")),
+    prompt: [{ type: "text", text: "canary-prompt" }] as const
+  }
+})
+
+const permissionOf = (id: string): Ask => ({
+  _tag: "Permission",
+  id: AskId.make(id),
+  sessionId: SessionId.make("ses_1"),
+  permission: "bash",
+  patterns: [],
+  always: [],
+  metadata: {}
+})
+
+const completed: Outcome = {
+  status: "completed",
+  content: "canary-content",
+  parts: [{
+    type: "text",
+    id: PartId.make("prt_1"),
+    messageId: MessageId.make("msg_1"),
+    text: "done",
+    isComplete: true
+  }],
+  usage: Usage.zero,
+  error: null
+}
+
+const request: PromptRecord = {
+  sessionId: SessionId.make("ses_1"),
+  prompt: {
+    ids: { promptId: MessageId.make("msg_1"), partIds: [PartId.make("prt_1")] },
+    parts: [{ type: "text", text: "canary-prompt" }]
+  }
+}
+
+const newAsk = Effect.gen(function*() {
+  return {
+    _tag: "Permission",
+    id: AskId.make(yield* makeId("per")),
+    sessionId: SessionId.make("ses_1"),
+    permission: "bash",
+    patterns: ["canary"],
+    always: [],
+    metadata: {}
+  } satisfies Ask
+})
+
+const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
+
+/** A store's failure as it is told, with a check that it tells no value. */
+const failureOf = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.map(Effect.flip(effect), (error) => {
+    assert.instanceOf(error, StoreError)
+    assert.notInclude(JSON.stringify(error), "canary")
+    return error
+  })
+
+const dump = (sql: SqlClient.SqlClient) =>
+  Effect.all([
+    sql`SELECT * FROM sqlite_master ORDER BY name`.values,
+    sql`SELECT * FROM opencode_turn_migrations`.values,
+    sql`SELECT * FROM opencode_turn_assistant_messages`.values,
+    sql`SELECT * FROM opencode_turn_prompts`.values,
+    sql`PRAGMA data_version`.values
+  ])
+
+it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
+  it.effect("keeps everything when the file is closed and opened again", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const scope = yield* Scope.make()
+      const [ended, pending, cancelled] = [yield* newTurn, yield* newTurn, yield* newTurn]
+      const before = yield* Effect.gen(function*() {
+        const store = yield* open(filename)
+        yield* store.setSession(ended.conversationId, Option.none(), SessionId.make("ses_1"))
+        yield* store.claim(ended)
+        yield* store.recordPrompt(ended.id, 1, request)
+        yield* store.finalize(ended.id, 1, completed)
+        yield* store.claim(pending)
+        yield* store.claim(cancelled)
+        yield* store.cancel(cancelled.id, "stopped")
+        return yield* Effect.forEach([ended, pending, cancelled], (turn) => store.getMessage(turn.id))
+      }).pipe(Scope.provide(scope))
+      yield* Scope.close(scope, Exit.void)
+
+      const store = yield* open(filename)
+      assert.deepStrictEqual(
+        yield* Effect.forEach([ended, pending, cancelled], (turn) => store.getMessage(turn.id)),
+        before
+      )
+      assert.deepStrictEqual(yield* store.getSession(ended.conversationId), Option.some(SessionId.make("ses_1")))
+      assert.strictEqual((yield* store.claim(pending)).epoch, 2)
+    }))
+
+  it.effect("keeps the stores of two files apart when they are built together", () =>
+    Effect.gen(function*() {
+      const left = SqlSessionStore.layerSqlite({ filename: yield* temporaryFile })
+      const right = SqlSessionStore.layerSqlite({ filename: yield* temporaryFile })
+      const built = yield* Layer.build(Layer.merge(
+        Layer.effectDiscard(Effect.flatMap(SessionStore, (store) =>
+          store.setSession(ConversationId.make("con"), Option.none(), SessionId.make("ses_left")))).pipe(
+            Layer.provide(left)
+          ),
+        right
+      ))
+      const store = Context.get(built, SessionStore)
+      assert.deepStrictEqual(yield* store.getSession(ConversationId.make("con")), Option.none())
+    }))
+
+  it.effect("refuses a second pending message of a conversation in the database itself", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: ":memory:" })
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      const copy = sql`
+        INSERT INTO opencode_turn_assistant_messages
+          (id, conversation_id, status, epoch, content, parts, usage, created_millis, finished_millis)
+        SELECT 'copy', conversation_id, status, epoch, content, parts, usage, created_millis, finished_millis
+        FROM opencode_turn_assistant_messages`
+      assert.strictEqual((yield* Effect.flip(copy)).reason._tag, "UniqueViolation")
+      yield* store.finalize(turn.id, 1, completed)
+      yield* copy
+      for (
+        const change of [
+          sql`UPDATE opencode_turn_assistant_messages SET status = 'done'`,
+          sql`UPDATE opencode_turn_assistant_messages SET finished_millis = NULL`,
+          sql`UPDATE opencode_turn_assistant_messages SET status = 'queued'`,
+          sql`UPDATE opencode_turn_assistant_messages SET revision = 0`,
+          sql`UPDATE opencode_turn_assistant_messages SET epoch = 0`
+        ]
+      ) assert.strictEqual((yield* Effect.flip(change)).reason._tag, "ConstraintError")
+    }))
+
+  it.effect.each([
+    {
+      what: "a page of a long history",
+      query: "WHERE conversation_id = 'a' ORDER BY position DESC LIMIT 1",
+      plan: ["SEARCH messages USING INDEX opencode_turn_assistant_messages_history (conversation_id=?)"]
+    },
+    {
+      what: "a page of one status",
+      query: "WHERE status = 'error' ORDER BY position DESC LIMIT 1",
+      plan: ["SEARCH messages USING INDEX opencode_turn_assistant_messages_status (status=?)"]
+    },
+    {
+      what: "the queue of a conversation",
+      query: "WHERE conversation_id = 'a' AND status = 'queued' AND position < 9",
+      plan: ["SEARCH messages USING INDEX opencode_turn_assistant_messages_queued (conversation_id=? AND position<?)"]
+    },
+    {
+      what: "the few orphans among many messages",
+      query: "WHERE finished_millis IS NULL AND lease_until_millis <= 9 ORDER BY position LIMIT 9",
+      plan: [
+        "SEARCH messages USING INDEX opencode_turn_assistant_messages_leases (lease_until_millis<?)",
+        "USE TEMP B-TREE FOR ORDER BY"
+      ]
+    },
+    {
+      what: "what is to be pruned",
+      query: "WHERE finished_millis < 9 LIMIT 9",
+      plan: ["SEARCH messages USING INDEX opencode_turn_assistant_messages_finished (finished_millis<?)"]
+    }
+  ])("reads $what through its index", ({ plan, query }) =>
+    Effect.gen(function*() {
+      const { sql } = yield* openBoth({ filename: ":memory:" })
+      const steps = yield* sql<{ detail: string }>`EXPLAIN QUERY PLAN
+        SELECT * FROM opencode_turn_assistant_messages AS messages ${sql.literal(query)}`
+      assert.deepStrictEqual(steps.map((step) => step.detail), plan)
+    }))
+
+  it.effect.each([
+    {
+      what: "the open requests of all",
+      query: "WHERE status = 'open' ORDER BY position LIMIT 9",
+      plan: ["SCAN asks USING INDEX opencode_turn_asks_open"]
+    },
+    {
+      what: "the open requests of a conversation",
+      query: "WHERE status = 'open' AND conversation_id = 'a' ORDER BY position LIMIT 9",
+      plan: ["SEARCH asks USING INDEX opencode_turn_asks_conversation (conversation_id=?)"]
+    },
+    {
+      what: "the open requests of a message",
+      query: "WHERE status = 'open' AND message_id = 'a' ORDER BY position LIMIT 9",
+      plan: ["SEARCH asks USING INDEX opencode_turn_asks_message (message_id=?)"]
+    },
+    {
+      what: "the requests of pruned messages",
+      query: "WHERE message_id IN ('a', 'b')",
+      plan: ["SEARCH asks USING INDEX opencode_turn_asks_message (message_id=?)"]
+    }
+  ])("finds $what through an index", ({ plan, query }) =>
+    Effect.gen(function*() {
+      const { sql } = yield* openBoth({ filename: ":memory:" })
+      const steps = yield* sql<{ detail: string }>`EXPLAIN QUERY PLAN
+        SELECT * FROM opencode_turn_asks AS asks ${sql.literal(query)}`
+      assert.deepStrictEqual(steps.map((step) => step.detail), plan)
+    }))
+
+  it.effect("a row that cannot be read hides no other one from a list, is reported once, and is told where it is asked for", () =>
+    Effect.gen(function*() {
+      const reports: Array<string> = []
+      const reporter = ErrorReporter.make(({ error }) => void reports.push(String(error.cause)))
+      yield* Effect.gen(function*() {
+        const { sql, store } = yield* openBoth({ filename: ":memory:" })
+        const spoiled = yield* newTurn
+        const { conversationId } = spoiled
+        const turns = [spoiled, { ...yield* newTurn, conversationId }, { ...yield* newTurn, conversationId }]
+        for (const turn of turns) {
+          yield* store.claim(turn)
+          yield* store.finalize(turn.id, 1, completed)
+        }
+        const readable = turns.slice(1).map(({ id }) => id)
+        yield* sql`UPDATE opencode_turn_assistant_messages SET parts = 'not JSON' WHERE id = ${spoiled.id}`
+
+        for (const _ of [1, 2]) {
+          assert.deepStrictEqual((yield* store.listMessages(conversationId, 9)).map(({ id }) => id), readable)
+          const newestFirst = (yield* store.listByStatus({ limit: 9 })).map(({ id }) => id)
+          assert.deepStrictEqual(newestFirst, readable.toReversed())
+        }
+        const error = yield* Effect.flip(store.getMessage(spoiled.id))
+        assert.include(error.message, `holds a row that cannot be decoded (id "${spoiled.id}", field parts)`)
+        assert.lengthOf(reports, 1)
+        assert.include(reports[0] ?? "", spoiled.id)
+
+        // Where there is nothing else, an empty list would say that there is nothing at all.
+        yield* sql`UPDATE opencode_turn_assistant_messages SET parts = 'not JSON'`
+        assert.include((yield* Effect.flip(store.listMessages(conversationId, 9))).message, "cannot be decoded")
+      }).pipe(Effect.provide(ErrorReporter.layer([reporter])))
+    }))
+
+  it.effect("unreadable orphans keep no sweep from the orphans behind them", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: ":memory:" })
+      const turns = [yield* newTurn, yield* newTurn, yield* newTurn, yield* newTurn]
+      for (const turn of turns) yield* store.claim({ ...turn, lease: { owner: "gone", millis: 1 } })
+      yield* TestClock.adjust("1 second")
+      const [first, second, third] = turns
+      yield* sql`UPDATE opencode_turn_assistant_messages SET parts = 'not JSON' WHERE id IN (${first?.id ?? ""}, ${
+        second?.id ?? ""
+      })`
+      const sweep = Effect.map(store.listOrphans(1), (orphans) => orphans.map(({ id }) => id))
+      // The first ones find out what is in the way.
+      for (const _ of [1, 2]) yield* sweep
+      assert.deepStrictEqual(yield* sweep, [third?.id])
+      assert.lengthOf(yield* store.listOrphans(Infinity), 2)
+    }))
+
+  it.effect("a request that cannot be read hides no other one", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: ":memory:" })
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      for (const id of ["per_1", "per_2"]) {
+        yield* store.openAsk({ messageId: turn.id, conversationId: turn.conversationId, ask: permissionOf(id) })
+      }
+      yield* sql`UPDATE opencode_turn_asks SET ask = '[]' WHERE id = 'per_1'`
+      assert.deepStrictEqual((yield* store.listAsks({ limit: 9 })).map(({ id }) => id), ["per_2"])
+      assert.include((yield* Effect.flip(store.getAsk(AskId.make("per_1")))).message, "cannot be decoded")
+    }))
+
+  it.effect.each([
+    { column: "prompt", value: "not JSON canary" },
+    { column: "request", value: "{\"sessionId\":\"canary\"}" },
+    { column: "draft", value: "{\"permission\":\"canary\"}" },
+    { column: "content", value: "canary" },
+    { column: "parts", value: "[{\"type\":\"canary\"}]" },
+    { column: "usage", value: "{}" },
+    { column: "subagents", value: "[{\"sessionId\":\"canary\"}]" },
+    { column: "error", value: "[]" }
+  ])(
+    "names table, id and field of a row whose $column cannot be decoded",
+    ({ column, value }) =>
+      Effect.gen(function*() {
+        const filename = yield* temporaryFile
+        const { sql, store } = yield* openBoth({ filename })
+        const turn = yield* newTurn
+        const sound = yield* newTurn
+        yield* store.claim(turn)
+        yield* store.claim(sound)
+        yield* column === "prompt"
+          ? sql`UPDATE opencode_turn_prompts SET prompt = ${value} WHERE message_id = ${turn.id}`
+          : sql`UPDATE opencode_turn_assistant_messages SET ${sql(column)} = ${value} WHERE id = ${turn.id}`
+        const reads = [
+          store.getMessage(turn.id),
+          Effect.asVoid(store.listMessages(turn.conversationId, 10)),
+          store.claim(turn)
+        ]
+        for (const read of reads) {
+          const error = yield* failureOf(read)
+          assert.strictEqual(
+            error.reason,
+            `the SQLite database "${filename}": table opencode_turn_assistant_messages holds a row that cannot be decoded ` +
+              `(id "${turn.id}", field ${column}): correct it or delete it`
+          )
+          assert.isFalse(error.isRetryable)
+        }
+        assert.isTrue(Option.isSome(yield* store.getMessage(sound.id)))
+      })
+  )
+
+  it.effect("names table, id and field of a message whose prompt is gone, and of one whose state cannot be", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: ":memory:" })
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      const reasonOf = (field: string) =>
+        "the SQLite database in memory: table opencode_turn_assistant_messages holds a row that cannot be decoded " +
+        `(id "${turn.id}", field ${field}): correct it or delete it`
+      yield* sql`DELETE FROM opencode_turn_prompts`
+      assert.strictEqual((yield* failureOf(store.getMessage(turn.id))).reason, reasonOf("prompt"))
+      assert.deepStrictEqual(yield* store.getState(turn.id), Option.some({ status: "pending", epoch: 1, revision: 1 }))
+      yield* sql`UPDATE opencode_turn_assistant_messages SET revision = 'canary'`
+      assert.strictEqual((yield* failureOf(store.getState(turn.id))).reason, reasonOf("revision"))
+    }))
+
+  it.effect("makes a message anew that somebody deleted by hand, with its new prompt", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: ":memory:" })
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      yield* sql`DELETE FROM opencode_turn_assistant_messages`
+      const prompt = [{ type: "text", text: "again" }] as const
+      assert.deepInclude(yield* store.claim({ ...turn, prompt }), { epoch: 1, prompt })
+      assert.deepInclude(Option.getOrThrow(yield* store.getMessage(turn.id)), { epoch: 1, prompt })
+    }))
+
+  it.effect.each([
+    { column: "ask", value: "{\"_tag\":\"canary\"}" },
+    { column: "answer", value: "not JSON canary" }
+  ])(
+    "names table, id and field of a request whose $column cannot be decoded",
+    ({ column, value }) =>
+      Effect.gen(function*() {
+        const filename = yield* temporaryFile
+        const { sql, store } = yield* openBoth({ filename })
+        const turn = yield* newTurn
+        yield* store.claim(turn)
+        const asked = { messageId: turn.id, conversationId: turn.conversationId }
+        const [spoilt, sound] = [yield* newAsk, yield* newAsk]
+        for (const ask of [spoilt, sound]) yield* store.openAsk({ ...asked, ask })
+        yield* store.answerAsk(spoilt.id, { _tag: "Reject", message: "canary" })
+        yield* sql`UPDATE opencode_turn_asks SET ${sql(column)} = ${value} WHERE id = ${spoilt.id}`
+        const reads = [
+          Effect.asVoid(store.getAsk(spoilt.id)),
+          Effect.asVoid(store.openAsk({ ...asked, ask: spoilt }))
+        ]
+        for (const read of reads) {
+          const error = yield* failureOf(read)
+          assert.strictEqual(
+            error.reason,
+            `the SQLite database "${filename}": table opencode_turn_asks holds a row that cannot be decoded ` +
+              `(id "${spoilt.id}", field ${column}): correct it or delete it`
+          )
+          assert.isFalse(error.isRetryable)
+        }
+        assert.deepStrictEqual((yield* store.listAsks({ ...asked, limit: 9 })).map(({ id }) => id), [sound.id])
+      })
+  )
+
+  it.effect("fails for a request that JSON cannot hold, and opens none", () =>
+    Effect.gen(function*() {
+      const { store } = yield* openBoth({ filename: ":memory:" })
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      const ask = { ...(yield* newAsk), metadata: { canary: 1n } }
+      const error = yield* failureOf(store.openAsk({ messageId: turn.id, conversationId: turn.conversationId, ask }))
+      assert.strictEqual(error.reason, "the SQLite database in memory: ask is not a value that can be kept as JSON")
+      assert.deepStrictEqual(yield* store.getAsk(ask.id), Option.none())
+    }))
+
+  it.effect("refuses a request of an impossible state in the database itself", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: ":memory:" })
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      yield* store.openAsk({ messageId: turn.id, conversationId: turn.conversationId, ask: yield* newAsk })
+      for (
+        const change of [
+          sql`UPDATE opencode_turn_asks SET status = 'done', closed_millis = 1`,
+          sql`UPDATE opencode_turn_asks SET status = 'withdrawn'`,
+          sql`UPDATE opencode_turn_asks SET status = 'answered', closed_millis = 1`,
+          sql`UPDATE opencode_turn_asks SET answer = '{}'`
+        ]
+      ) assert.strictEqual((yield* Effect.flip(change)).reason._tag, "ConstraintError")
+    }))
+
+  it.effect("fails for a reply that JSON cannot hold, and leaves the message pending", () =>
+    Effect.gen(function*() {
+      const { store } = yield* openBoth({ filename: ":memory:" })
+      const turn = yield* newTurn
+      const pending = yield* store.claim(turn)
+      for (const cost of [NaN, Infinity]) {
+        const error = yield* failureOf(store.finalize(turn.id, 1, { ...completed, usage: { ...Usage.zero, cost } }))
+        assert.strictEqual(
+          error.reason,
+          "the SQLite database in memory: usage is not a value that can be kept as JSON"
+        )
+      }
+      const input = { count: 1n }
+      const tool = { type: "tool", callId: "1", tool: "t", status: "running", input } as const
+      const parts = [{ ...tool, id: PartId.make("prt_1"), messageId: MessageId.make("msg_1") }]
+      assert.include((yield* failureOf(store.finalize(turn.id, 1, { ...completed, parts }))).reason, "parts is not")
+      assert.deepStrictEqual(yield* store.getMessage(turn.id), Option.some(pending))
+    }))
+
+  // migrations
+
+  it.effect("makes its tables once, however often it is opened, and at once from several connections", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      yield* Effect.forEach(numbers(5), () => open(filename), { concurrency: "unbounded" })
+      const sql = yield* openClient({ filename })
+      const before = yield* dump(sql)
+      yield* open(filename)
+      assert.deepStrictEqual(yield* dump(sql), before)
+      assert.deepStrictEqual(yield* sql`SELECT migration_id, name FROM opencode_turn_migrations`.values, [
+        [1, "conversations_and_messages"],
+        [2, "leases_and_queue"],
+        [3, "subagents_and_asks"],
+        [SqlMigrations.version, "ends_and_takeovers"]
+      ])
+    }))
+
+  it.effect("waits for its tables while another connection holds the lock", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const holder = yield* openClient({ filename })
+      yield* holder`BEGIN IMMEDIATE`
+      const opening = yield* Effect.forkScoped(openBoth({ filename, busyTimeout: 0 }), { startImmediately: true })
+      assert.isUndefined(opening.pollUnsafe())
+      yield* holder`COMMIT`
+      yield* TestClock.adjust("50 millis")
+      const { store } = yield* Fiber.join(opening)
+      assert.deepInclude(yield* store.claim(yield* newTurn), { epoch: 1 })
+    }))
+
+  it.effect("fails retryably when the lock that keeps it from its tables is never released", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const holder = yield* openClient({ filename })
+      yield* holder`BEGIN IMMEDIATE`
+      const opening = yield* Effect.forkScoped(failureOf(openBoth({ filename, busyTimeout: 0 })))
+      yield* TestClock.adjust("1 second")
+      assert.deepInclude(yield* Fiber.join(opening), { operation: "migrate", isRetryable: true })
+    }))
+
+  it.effect("refuses a database that a newer version wrote, and leaves it untouched", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const { sql, store } = yield* openBoth({ filename })
+      yield* store.claim(yield* newTurn)
+      yield* sql`INSERT INTO opencode_turn_migrations (migration_id, name) VALUES (7, 'from the future')`
+      const before = yield* dump(sql)
+      const client = SqliteClient.layer({ filename })
+      for (
+        const layer of [
+          SqlSessionStore.layerSqlite({ filename }),
+          SqlSessionStore.layer.pipe(Layer.provide(client)),
+          SqlSessionStore.layerWithoutMigrations.pipe(Layer.provide(client)),
+          SqlSessionStore.layerMigrate.pipe(Layer.provide(client))
+        ]
+      ) {
+        const error = yield* failureOf(Layer.build(layer))
+        assert.strictEqual(
+          error.message,
+          `the store failed (migrate): the SQLite database "${filename}" was written by a newer version of ` +
+            "opencode-turn (its tables have version 7, this program knows 4): update this program; nothing was changed"
+        )
+        assert.isFalse(error.isRetryable)
+      }
+      assert.deepStrictEqual(yield* dump(sql), before)
+    }))
+
+  it.effect("opens without migrations only what was migrated before, and changes nothing", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const client = SqliteClient.layer({ filename })
+      const store = SqlSessionStore.layerWithoutMigrations.pipe(Layer.provide(client))
+      const error = yield* failureOf(Layer.build(store))
+      assert.strictEqual(
+        error.reason,
+        `the SQLite database "${filename}" lacks the tables of this version of opencode-turn (it has version 0, this ` +
+          "program needs 4): run the migrations first"
+      )
+      const sql = yield* openClient({ filename })
+      assert.deepStrictEqual(yield* sql`SELECT name FROM sqlite_master`.values, [])
+      yield* Layer.build(SqlSessionStore.layerMigrate.pipe(Layer.provide(client)))
+      const context = yield* Layer.build(store)
+      assert.deepInclude(yield* Context.get(context, SessionStore).claim(yield* newTurn), { status: "pending" })
+    }))
+
+  it.effect("rolls a migration back that fails half way, so that the next start can run it", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const sql = yield* openClient({ filename })
+      yield* sql`CREATE TABLE opencode_turn_assistant_messages (other TEXT)`
+      const error = yield* failureOf(open(filename))
+      assert.include(error.reason, filename)
+      assert.include(error.reason, "table opencode_turn_assistant_messages already exists")
+      assert.deepStrictEqual(yield* sql`SELECT name FROM sqlite_master WHERE name LIKE '%conversations'`.values, [])
+      yield* sql`DROP TABLE opencode_turn_assistant_messages`
+      yield* open(filename)
+    }))
+
+  // a database that cannot be used
+
+  it.effect("says which file is not a database", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const filename = yield* temporaryFile
+      yield* fs.writeFileString(filename, "certainly not a database\n".repeat(100))
+      const error = yield* failureOf(open(filename))
+      assert.deepInclude(error, { operation: "open", isRetryable: false })
+      assert.include(error.reason, filename)
+      assert.include(error.reason, "file is not a database; restore the file from a backup")
+    }))
+
+  it.effect("says which path is a directory, or has no folder", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* fs.makeTempDirectoryScoped()
+      for (const filename of [directory, `${directory}/missing/turn.db`]) {
+        const error = yield* failureOf(open(filename))
+        assert.deepInclude(error, { operation: "open", isRetryable: false })
+        assert.include(error.reason, filename)
+        assert.include(error.reason, "the folder must exist")
+      }
+      assert.isFalse(yield* fs.exists(`${directory}/missing`))
+    }))
+
+  it.effect("reads a file that it may not write, and fails to write it with advice", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const turn = yield* newTurn
+      const pending = yield* (yield* open(filename)).claim(turn)
+      const { store } = yield* openBoth({ filename, readonly: true })
+      assert.deepStrictEqual(yield* store.getMessage(turn.id), Option.some(pending))
+      for (
+        const failure of [
+          failureOf(store.claim(turn)),
+          failureOf(store.cancel(turn.id, "canary")),
+          failureOf(store.finalize(turn.id, 1, completed)),
+          failureOf(store.setSession(turn.conversationId, Option.none(), SessionId.make("ses_canary")))
+        ]
+      ) {
+        const error = yield* failure
+        assert.isFalse(error.isRetryable)
+        assert.strictEqual(
+          error.reason,
+          `the SQLite database "${filename}": failed to execute a statement: attempt to write a readonly database; ` +
+            "make the file and its folder writable"
+        )
+      }
+    }))
+
+  it.effect("fails when the disk is full, keeps what was stored, and goes on once there is space", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: yield* temporaryFile })
+      const turn = yield* newTurn
+      const pending = yield* store.claim(turn)
+      const outcome = { ...completed, content: "canary".repeat(100_000) }
+      yield* sql`PRAGMA max_page_count = 20`
+      const error = yield* failureOf(store.finalize(turn.id, 1, outcome))
+      assert.isFalse(error.isRetryable)
+      assert.include(error.reason, "database or disk is full; free some space")
+      assert.deepStrictEqual(yield* store.getMessage(turn.id), Option.some(pending))
+      yield* sql`PRAGMA max_page_count = 100000`
+      assert.isTrue(yield* store.finalize(turn.id, 1, outcome))
+    }))
+
+  it.effect("fails retryably while another connection holds the lock, and works afterwards", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const { store } = yield* openBoth({ filename, busyTimeout: 0 })
+      const holder = yield* openClient({ filename })
+      const turn = yield* newTurn
+      const error = yield* holder.withTransaction(failureOf(store.claim(turn)))
+      assert.deepInclude(error, { operation: "claim", isRetryable: true })
+      assert.include(
+        error.reason,
+        `${filename}": failed to execute a statement: database is locked; another connection`
+      )
+      assert.deepInclude(yield* store.claim(turn), { epoch: 1 })
+    }))
+
+  it.effect("keeps a watcher while another connection holds the lock, and tells it afterwards", () =>
+    Effect.gen(function*() {
+      const options = { filename: yield* temporaryFile, busyTimeout: 0, disableWAL: true }
+      const { store } = yield* openBoth(options)
+      const holder = yield* openClient(options)
+      const { id } = yield* store.claim(yield* newTurn)
+      yield* holder`BEGIN EXCLUSIVE`
+      const news = yield* Queue.unbounded<void>()
+      const watcher = yield* Effect.forkScoped(
+        Stream.runForEach(store.changes(id), () => Queue.offer(news, undefined)),
+        { startImmediately: true }
+      )
+      assert.strictEqual((yield* failureOf(store.getMessage(id))).isRetryable, true)
+      yield* TestClock.adjust("1 minute")
+      assert.isUndefined(watcher.pollUnsafe())
+      assert.strictEqual(yield* Queue.size(news), 0)
+      yield* holder`COMMIT`
+      yield* TestClock.adjust("250 millis")
+      yield* Queue.take(news)
+    }))
+
+  it.effect("fails typed when it is used after its layer was released", () =>
+    Effect.gen(function*() {
+      const filename = yield* temporaryFile
+      const scope = yield* Scope.make()
+      const store = yield* open(filename).pipe(Scope.provide(scope))
+      yield* Scope.close(scope, Exit.void)
+      const error = yield* failureOf(store.getMessage(AssistantMessageId.make("asm")))
+      assert.isFalse(error.isRetryable)
+      assert.include(error.reason, filename)
+    }))
+})

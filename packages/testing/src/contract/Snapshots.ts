@@ -1,0 +1,100 @@
+/**
+ * What is stored of a reply while it is streamed.
+ */
+import { assert } from "@effect/vitest"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import * as Effect from "effect/Effect"
+import {
+  completed,
+  contents,
+  failed,
+  newTurn,
+  partsOf,
+  requestOf,
+  someUsage,
+  stored,
+  type StoreTests,
+  subagentsOf,
+  terminals
+} from "./Samples.ts"
+
+export const snapshots = (it: StoreTests): void => {
+  it.effect("stores what was streamed so far, the last of it, and leaves the message pending", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* newTurn
+      const pending = yield* store.claim(turn)
+      yield* store.recordPrompt(turn.id, 1, requestOf(turn.prompt))
+      // An outcome holds more than a snapshot takes; a content without subagents has none.
+      for (
+        const { content, finish = null, isFallback = false, parts, subagents, usage } of [failed, completed, failed]
+      ) {
+        const streamed = { content, isFallback, finish, parts, usage, ...(subagents !== undefined && { subagents }) }
+        assert.isTrue(yield* store.snapshot(turn.id, 1, { ...failed, ...streamed }))
+        const message = yield* stored(turn.id)
+        assert.deepStrictEqual(message, {
+          ...pending,
+          request: requestOf(turn.prompt),
+          content,
+          isFallback,
+          finish,
+          parts,
+          usage,
+          subagents: subagents ?? [],
+          revision: message.revision
+        })
+      }
+    }))
+
+  it.effect("takes a snapshot that says nothing of its end for the agent's words, of which no step has ended", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      assert.isTrue(yield* store.snapshot(turn.id, 1, { ...failed, finish: "length" }))
+      assert.deepInclude(yield* stored(turn.id), { isFallback: true, finish: "length" })
+      assert.isTrue(yield* store.snapshot(turn.id, 1, { content: "I", parts: [], usage: someUsage }))
+      assert.deepInclude(yield* stored(turn.id), { content: "I", isFallback: false, finish: null })
+    }))
+
+  it.effect("gives a snapshot of any characters back", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      for (const { text } of contents) {
+        const turn = yield* newTurn
+        yield* store.claim(turn)
+        const content = { content: text, parts: partsOf(text), usage: someUsage, subagents: subagentsOf(text) }
+        assert.isTrue(yield* store.snapshot(turn.id, 1, content))
+        assert.deepInclude(yield* stored(turn.id), content)
+      }
+    }))
+
+  it.effect("takes no snapshot of another epoch, of an ended message, or of one that there is not", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      for (const outcome of terminals) {
+        const turn = yield* newTurn
+        const pending = yield* store.claim(turn)
+        assert.isFalse(yield* store.snapshot(turn.id, 0, completed))
+        assert.isFalse(yield* store.snapshot(turn.id, 2, completed))
+        assert.deepStrictEqual(yield* stored(turn.id), pending)
+        yield* store.finalize(turn.id, 1, outcome)
+        const ended = yield* stored(turn.id)
+        assert.isFalse(yield* store.snapshot(turn.id, 1, { ...completed, content: "late" }))
+        assert.deepStrictEqual(yield* stored(turn.id), ended)
+      }
+      assert.isFalse(yield* store.snapshot((yield* newTurn).id, 1, completed))
+    }))
+
+  it.effect("keeps the reply of the last snapshot when the message is cancelled", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* newTurn
+      yield* store.claim(turn)
+      yield* store.snapshot(turn.id, 1, completed)
+      const cancelled = yield* store.cancel(turn.id, "Stopped.")
+      const { parts, usage } = completed
+      const subagents = subagentsOf("It is a workspace.")
+      assert.deepInclude(cancelled, { content: "Stopped.", isFallback: true, finish: null, parts, usage, subagents })
+    }))
+}

@@ -1,0 +1,368 @@
+/**
+ * An OpenCode 1.x server that exists in memory only: the same routes, events and order of events as opencode 1.18.33, with a script in
+ * place of the model and faults on demand.
+ *
+ * Responsibilities: the controls of a test, credentials, the record of requests, crashes, and a `Client` over the fake without any
+ * network. `FakeServer` serves the same fake over HTTP.
+ *
+ * Not responsibilities: executing tools, titles of sessions, projects and files, OpenCode 2.x.
+ *
+ * Nothing in it needs real time: delays, heartbeats and retries follow the `Clock` that the layer is built with, everything else
+ * happens as soon as the fibers run.
+ *
+ * @example
+ * ```ts
+ * it.effect("says hello", () =>
+ *   Effect.gen(function*() {
+ *     const client = yield* Client
+ *     const session = yield* client.createSession({})
+ *     const message = yield* client.sendMessage(session.id, FakeOpencode.prompt("hi", [{ text: "hello" }]))
+ *     assert.strictEqual(message.parts[0].text, "hello")
+ *   }).pipe(Effect.provide(FakeOpencode.layerTest())))
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type { Client } from "@opencode-turn/core/Client"
+import * as CoreClient from "@opencode-turn/core/Client"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import type { ModelRequest, Script, Step } from "../model/ModelScript.ts"
+import { fromPrompt, prompt as promptText } from "../model/ModelScript.ts"
+import * as Faults from "./Faults.ts"
+import { layerHttpClient } from "./HttpClient.ts"
+import * as FakeRoutes from "./Routes.ts"
+import * as FakeEvents from "./state/Events.ts"
+import { make as makeFiles } from "./state/Files.ts"
+import type { FakeRequest, FakeResponse, RecordedRequest } from "./state/Http.ts"
+import * as FakeState from "./state/State.ts"
+import type { Event, Message, PermissionRule } from "./state/Wire.ts"
+import { makeIds } from "./state/Wire.ts"
+import type { AgentOptions } from "./tools/Agent.ts"
+import { make as makeAgents } from "./tools/Agent.ts"
+import * as FakeTurn from "./turn/Turn.ts"
+
+/**
+ * Writes a prompt that carries its script: `ModelScript.prompt`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const prompt = promptText
+
+/**
+ * How the fake is made.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** With it every request needs Basic authentication of the user `opencode`. */
+  readonly password?: Redacted.Redacted<string> | undefined
+  /** The server's working directory; `/project` by default. */
+  readonly directory?: string | undefined
+  /** Picks the model's answers; `ModelScript.fromPrompt` by default. */
+  readonly script?: Script | undefined
+  /** Permission rules of the server's configuration: unlike those of a session, they hold for subagents too. */
+  readonly permission?: ReadonlyArray<PermissionRule> | undefined
+  /** Agents of the configuration besides the built-in ones, by name. */
+  readonly agents?: Readonly<Record<string, AgentOptions>> | undefined
+  /**
+   * `subagent_depth` of the configuration, 1 by default: subagents may not call subagents. An agent whose sessions are to call some
+   * needs a rule about `task` besides.
+   */
+  readonly subagentDepth?: number | undefined
+  /**
+   * Whether the directory is a repository, as by default: without one there are no diffs, no `patch` parts and no snapshots, and the
+   * worktree is `/`.
+   */
+  readonly git?: boolean | undefined
+  /** Files that are there from the start: contents by path, relative to the directory. */
+  readonly files?: Readonly<Record<string, string>> | undefined
+  /**
+   * How long a session that failed or was aborted is idle before its message says so. Some 2 ms on the real server; here zero by
+   * default, so that nothing waits for the clock.
+   */
+  readonly raceDelay?: Duration.Input | undefined
+  /**
+   * How long after a step, and after the end of a turn, the user message has its summary, and so `GET /session/{id}/diff` its
+   * files: 20 to 400 ms on the real server; here zero by default.
+   */
+  readonly summaryDelay?: Duration.Input | undefined
+}
+
+/**
+ * The fake and its controls.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class FakeOpencode extends Context.Service<FakeOpencode, {
+  /** Answers a request as the server does: what both transports call. */
+  readonly handle: (request: FakeRequest) => Effect.Effect<FakeResponse>
+
+  /**
+   * The script of the next prompt, in place of one in its text, for any session or for one. Several wait in line. A script in
+   * the text of a later prompt counts again.
+   */
+  readonly script: (steps: ReadonlyArray<Step>, sessionId?: string) => Effect.Effect<void>
+  /** The calls of the model. */
+  readonly modelRequests: Effect.Effect<ReadonlyArray<ModelRequest>>
+  readonly modelCalls: Effect.Effect<number>
+
+  /** Hits the next `times` requests (1 by default) that match. */
+  readonly fail: (matcher: Faults.RequestMatcher, fault: Faults.Fault, times?: number) => Effect.Effect<void>
+  /** Never answers the next request that matches, and does not act on it. */
+  readonly hang: (matcher: Faults.RequestMatcher) => Effect.Effect<void>
+  /** The folders that are not there, from now on. All others are, as in the beginning. */
+  readonly missing: (directories: ReadonlyArray<string>) => Effect.Effect<void>
+  /** Forgets the faults that have not hit. */
+  readonly clearFaults: Effect.Effect<void>
+
+  /** Sends an event to every connection, past `dropEvents` and `duplicateEvents`. Without an `id` it gets one. */
+  readonly emit: (event: Omit<Event, "id"> & { readonly id?: string }) => Effect.Effect<void>
+  /** Ends all event connections, cleanly. */
+  readonly cutEvents: Effect.Effect<void>
+  /** Keeps event connections open, and says nothing on them any more: no events, no heartbeats. */
+  readonly muteEvents: Effect.Effect<void>
+  readonly unmuteEvents: Effect.Effect<void>
+  /** Loses the next `times` events (all of them by default) that match. */
+  readonly dropEvents: (predicate: FakeEvents.EventPredicate, times?: number) => Effect.Effect<void>
+  /** Sends the next `times` events (all of them by default) that match twice. */
+  readonly duplicateEvents: (predicate: FakeEvents.EventPredicate, times?: number) => Effect.Effect<void>
+  /** The event connections that are open. */
+  readonly eventConnections: Effect.Effect<number>
+
+  /** Kills the server: every connection breaks, turns stay as they are, statuses and asks are lost. */
+  readonly kill: Effect.Effect<void>
+  /** Starts it again, with what it had stored. */
+  readonly start: Effect.Effect<void>
+  /** `kill` and `start`. */
+  readonly restart: Effect.Effect<void>
+  /** Deletes a session behind the client's back. */
+  readonly deleteSession: (sessionId: string) => Effect.Effect<void>
+
+  /** Completes once something has reached the gate, whatever became of it. */
+  readonly reached: (gate: string) => Effect.Effect<void>
+  /** Opens the gate for those that wait at it and for all that come later. */
+  readonly release: (gate: string) => Effect.Effect<void>
+
+  /** Every request so far, in order of arrival. */
+  readonly requests: Effect.Effect<ReadonlyArray<RecordedRequest>>
+  /** The ids of the sessions, newest first. */
+  readonly sessions: Effect.Effect<ReadonlyArray<string>>
+  /** What is stored of a session, oldest first; nothing for an unknown one. */
+  readonly messages: (sessionId: string) => Effect.Effect<ReadonlyArray<Message>>
+  readonly userMessageCount: (sessionId: string) => Effect.Effect<number>
+  readonly password: Redacted.Redacted<string> | undefined
+}>()("@opencode-turn/testing/FakeOpencode") {}
+
+/**
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(
+  options: Options = {}
+): Effect.fn.Return<FakeOpencode["Service"], never, Scope.Scope> {
+  const clock = yield* Clock.Clock
+  const fibers = yield* FiberSet.make<unknown>()
+  const fork = yield* FiberSet.runtime(fibers)()
+  const now = () => clock.currentTimeMillisUnsafe()
+  const ids = makeIds(now)
+  const events = FakeEvents.make(ids)
+  const directory = options.directory ?? "/project"
+  const files = makeFiles({ directory, isRepository: options.git ?? true, files: options.files ?? {} })
+  const state = FakeState.make({ events, ids, now, files })
+  const faults = Faults.makePlan()
+  const gates = makeGates()
+  const scripts = makeScripts()
+  const requests: Array<RecordedRequest> = []
+  const agents = makeAgents({ agents: options.agents ?? {}, permission: options.permission ?? [] })
+  const turn = FakeTurn.make({
+    state,
+    script: options.script ?? fromPrompt,
+    scriptOf: scripts.of,
+    agents,
+    subagentDepth: options.subagentDepth ?? 1,
+    gate: gates.pass,
+    fork: (effect) => fork(effect),
+    raceDelay: Duration.fromInputUnsafe(options.raceDelay ?? Duration.zero),
+    summaryDelay: Duration.fromInputUnsafe(options.summaryDelay ?? Duration.zero)
+  })
+  let missing: ReadonlyArray<string> = []
+  const isFolder = (directory: string) => !missing.includes(directory)
+  const services = { state, turn, events, agents, directory, isFolder, onPrompt: scripts.bind }
+  const authorization = options.password &&
+    `Basic ${btoa(`opencode:${Redacted.value(options.password)}`)}`
+
+  let isUp = true
+  /** Opens when the server dies, so that what it was answering breaks. */
+  let death = Latch.makeUnsafe()
+
+  const handle = (request: FakeRequest): Effect.Effect<FakeResponse> =>
+    Effect.suspend(() => {
+      const isAuthorized = authorization === undefined || request.headers["authorization"] === authorization
+      requests.push(record(request, isAuthorized))
+      if (!isUp) return Effect.succeed(reset)
+      const serve = Effect.suspend(() => {
+        return isAuthorized
+          ? FakeRoutes.handle(services, request)
+          : Faults.status(401)(Effect.never, gates.pass, request)
+      })
+      const fault = faults.take(request)
+      return Effect.raceFirst(
+        fault === undefined ? serve : fault(serve, gates.pass, request),
+        Effect.as(death.await, reset)
+      )
+    })
+
+  const kill = Effect.suspend(() => {
+    isUp = false
+    death.openUnsafe()
+    events.end("reset")
+    return Effect.andThen(turn.crash, Effect.sync(state.forget))
+  })
+  const start = Effect.sync(() => {
+    if (!isUp) death = Latch.makeUnsafe()
+    isUp = true
+  })
+
+  return FakeOpencode.of({
+    handle,
+    script: (steps, sessionId) => Effect.sync(() => scripts.add(steps, sessionId)),
+    modelRequests: Effect.sync(turn.modelRequests),
+    modelCalls: Effect.sync(() => turn.modelRequests().length),
+    fail: (matcher, fault, times = 1) => Effect.sync(() => faults.add(matcher, fault, times)),
+    hang: (matcher) => Effect.sync(() => faults.add(matcher, Faults.hang, 1)),
+    missing: (directories) =>
+      Effect.sync(() => {
+        missing = directories
+      }),
+    clearFaults: Effect.sync(faults.clear),
+    emit: ({ id, properties, type }) =>
+      Effect.sync(() => events.send({ id: id ?? ids.ascending("evt"), type, properties })),
+    cutEvents: Effect.sync(() => events.end("clean")),
+    muteEvents: Effect.sync(() => events.setMuted(true)),
+    unmuteEvents: Effect.sync(() => events.setMuted(false)),
+    dropEvents: (predicate, times = Infinity) => Effect.sync(() => events.spoil("drop", predicate, times)),
+    duplicateEvents: (predicate, times = Infinity) => Effect.sync(() => events.spoil("duplicate", predicate, times)),
+    eventConnections: Effect.sync(events.connections),
+    kill,
+    start,
+    restart: Effect.andThen(kill, start),
+    deleteSession: (id) =>
+      Effect.sync(() => {
+        const session = state.session(id)
+        if (session !== undefined) state.deleteSession(session)
+      }),
+    reached: gates.reached,
+    release: gates.release,
+    requests: Effect.sync(() => requests.slice()),
+    sessions: Effect.sync(() => state.sessions().map(({ info }) => info.id)),
+    messages: (id) =>
+      Effect.sync(() => {
+        const session = state.session(id)
+        return session === undefined ? [] : state.messages(session)
+      }),
+    userMessageCount: (id) =>
+      Effect.sync(() => {
+        const session = state.session(id)
+        return session === undefined ? 0 : state.messages(session).filter(({ info }) => info.role === "user").length
+      }),
+    password: options.password
+  })
+})
+
+/**
+ * A fake OpenCode that lives as long as the layer's scope.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options = {}): Layer.Layer<FakeOpencode> => Layer.effect(FakeOpencode, make(options))
+
+/**
+ * The real client of `core` over the fake, without a network: requests, responses and the event stream are handed over in memory.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerClient: Layer.Layer<Client, never, FakeOpencode> = Layer.unwrap(
+  Effect.map(
+    FakeOpencode,
+    (fake) =>
+      CoreClient.layer({ baseUrl: "http://fake", ...(fake.password !== undefined && { password: fake.password }) })
+        .pipe(
+          Layer.provide(layerHttpClient(fake.handle))
+        )
+  )
+)
+
+/**
+ * A fake and its client: all that a test of a turn needs.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerTest = (options: Options = {}): Layer.Layer<FakeOpencode | Client> =>
+  Layer.provideMerge(layerClient, layer(options))
+
+// internal
+
+const reset: FakeResponse = { _tag: "Reset" }
+
+const record = ({ body, headers, method, path, query }: FakeRequest, isAuthorized: boolean): RecordedRequest => {
+  const { authorization: _authorization, ...others } = headers
+  return { method, path, query, headers: others, body: parse(body), isAuthorized }
+}
+
+const parse = (body: string): unknown => {
+  if (body === "") return undefined
+  try {
+    return JSON.parse(body)
+  } catch {
+    return body
+  }
+}
+
+const makeGates = () => {
+  const gates = new Map<string, { readonly reached: Latch.Latch; readonly opened: Latch.Latch }>()
+  const of = (name: string) => {
+    let gate = gates.get(name)
+    if (gate === undefined) {
+      gate = { reached: Latch.makeUnsafe(), opened: Latch.makeUnsafe() }
+      gates.set(name, gate)
+    }
+    return gate
+  }
+  return {
+    pass: (name: string): Effect.Effect<void> =>
+      Effect.suspend(() => Effect.andThen(of(name).reached.open, of(name).opened.await)),
+    reached: (name: string): Effect.Effect<void> => Effect.suspend(() => of(name).reached.await),
+    release: (name: string): Effect.Effect<void> => Effect.suspend(() => Effect.asVoid(of(name).opened.open))
+  }
+}
+
+/** Scripts that wait for their prompt, and those that have found it, by its message's id. */
+const makeScripts = () => {
+  const waiting: Array<{ readonly script: string; readonly sessionId: string | undefined }> = []
+  const bound = new Map<string, string>()
+  return {
+    add: (steps: ReadonlyArray<Step>, sessionId?: string) => {
+      waiting.push({ script: JSON.stringify([steps]), sessionId })
+    },
+    bind: (sessionId: string, messageId: string) => {
+      const index = waiting.findIndex((entry) => entry.sessionId === undefined || entry.sessionId === sessionId)
+      const [entry] = index === -1 ? [] : waiting.splice(index, 1)
+      if (entry !== undefined) bound.set(messageId, entry.script)
+    },
+    of: (messageId: string) => bound.get(messageId)
+  }
+}

@@ -1,0 +1,344 @@
+/**
+ * The JSON that the fake OpenCode stores and sends, and the ids in it: the shapes of opencode 1.18.33.
+ *
+ * Owns the types and the generator of ids. Does not own when a value changes (`FakeState`).
+ *
+ * @since 0.1.0
+ */
+
+import type { Change } from "./Files.ts"
+
+/**
+ * An event of `GET /event`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Event {
+  readonly id: string
+  readonly type: string
+  readonly properties: Properties
+}
+
+/**
+ * What an event says. Events about a session name it in `sessionID`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Properties = { readonly [key: string]: unknown }
+
+/**
+ * `total` is absent until the step is finished, and in the sums of a session.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Tokens {
+  readonly total?: number
+  readonly input: number
+  readonly output: number
+  readonly reasoning: number
+  readonly cache: { readonly read: number; readonly write: number }
+}
+
+/**
+ * @category constants
+ * @since 0.1.0
+ */
+export const zeroTokens: Tokens = { input: 0, output: 0, reasoning: 0, cache: { read: 0, write: 0 } }
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface PermissionRule {
+  readonly permission: string
+  readonly pattern: string
+  readonly action: "allow" | "ask" | "deny"
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Session {
+  readonly id: string
+  readonly slug: string
+  readonly projectID: string
+  readonly directory: string
+  readonly path: string
+  readonly parentID?: string
+  readonly title: string
+  readonly agent?: string
+  readonly model?: { readonly id: string; readonly providerID: string; readonly variant?: string }
+  readonly version: string
+  readonly summary?: { readonly additions: number; readonly deletions: number; readonly files: number }
+  readonly cost: number
+  readonly tokens: Tokens
+  readonly metadata?: Properties
+  readonly permission?: ReadonlyArray<PermissionRule>
+  readonly time: { readonly created: number; readonly updated: number; readonly archived?: number }
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type Status =
+  | { readonly type: "idle" | "busy" }
+  | { readonly type: "retry"; readonly attempt: number; readonly message: string; readonly next: number }
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Failure {
+  readonly name: string
+  readonly data: { readonly message: string; readonly [key: string]: unknown }
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface ModelRef {
+  readonly providerID: string
+  readonly modelID: string
+}
+
+/**
+ * The form that a prompt wants its answer in. The server stores it with the prompt, and cannot list what it has stored (1.18.33).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Format =
+  | { readonly type: "text" }
+  | { readonly type: "json_schema"; readonly schema: Properties; readonly retryCount: number }
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface User {
+  readonly id: string
+  readonly role: "user"
+  readonly sessionID: string
+  readonly time: { readonly created: number }
+  readonly agent: string
+  readonly model: ModelRef
+  readonly format?: Format
+  readonly summary?: { readonly diffs: ReadonlyArray<Change> }
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Assistant {
+  readonly id: string
+  readonly role: "assistant"
+  readonly sessionID: string
+  readonly parentID: string
+  readonly mode: string
+  readonly agent: string
+  readonly path: { readonly cwd: string; readonly root: string }
+  readonly cost: number
+  readonly tokens: Tokens
+  readonly modelID: string
+  readonly providerID: string
+  readonly summary?: true
+  readonly time: { readonly created: number; readonly completed?: number }
+  readonly finish?: string
+  /** The arguments of the last call of `StructuredOutput`, whatever they are: the server checks nothing. */
+  readonly structured?: Properties
+  readonly error?: Failure
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type MessageInfo = User | Assistant
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface PartBase {
+  readonly id: string
+  readonly messageID: string
+  readonly sessionID: string
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface TextPart extends PartBase {
+  readonly type: "text" | "reasoning"
+  readonly text: string
+  readonly synthetic?: true
+  readonly metadata?: Properties
+  readonly time?: { readonly start: number; readonly end?: number }
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface ToolPart extends PartBase {
+  readonly type: "tool"
+  readonly tool: string
+  readonly callID: string
+  readonly state: ToolState
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface FilePart extends PartBase {
+  readonly type: "file"
+  readonly mime: string
+  readonly url: string
+  readonly filename?: string
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface SubtaskPart extends PartBase {
+  readonly type: "subtask"
+  readonly prompt: string
+  readonly description: string
+  readonly agent: string
+  readonly model?: ModelRef
+  readonly command?: string
+}
+
+/**
+ * `title` and `metadata` appear while the tool runs.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ToolState {
+  readonly status: "pending" | "running" | "completed" | "error"
+  readonly input: Properties
+  readonly raw?: string
+  readonly title?: string
+  readonly output?: string
+  readonly error?: string
+  readonly metadata?: Properties
+  readonly time?: { readonly start: number; readonly end?: number }
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type Part =
+  | TextPart
+  | ToolPart
+  | (PartBase & { readonly type: "step-start"; readonly snapshot?: string })
+  | (PartBase & {
+    readonly type: "step-finish"
+    readonly reason: string
+    readonly snapshot?: string
+    readonly tokens: Tokens
+    readonly cost: number
+  })
+  | (PartBase & { readonly type: "patch"; readonly hash: string; readonly files: ReadonlyArray<string> })
+  | (PartBase & { readonly type: "compaction"; readonly auto: boolean; readonly overflow?: boolean })
+  | FilePart
+  | SubtaskPart
+  | (PartBase & { readonly type: "agent"; readonly name: string })
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Message {
+  readonly info: MessageInfo
+  readonly parts: ReadonlyArray<Part>
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Todo {
+  readonly content: string
+  readonly status: string
+  readonly priority?: string
+}
+
+/**
+ * A permission or a question that waits for an answer: what `*.asked` carries and `GET /permission`, `GET /question` list.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AskInfo {
+  readonly id: string
+  readonly sessionID: string
+  readonly tool: { readonly messageID: string; readonly callID: string }
+  readonly [key: string]: unknown
+}
+
+/**
+ * Makes ids in OpenCode's format: 12 hex digits of time and 14 base62 characters.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface IdGenerator {
+  /** An id that sorts after every id made before, whatever its prefix. */
+  readonly ascending: (prefix: "evt" | "msg" | "per" | "prt" | "que") => string
+  /** A session's id: newer sessions sort before older ones. */
+  readonly session: () => string
+}
+
+/**
+ * A generator that gives the same ids whenever the clock gives the same times.
+ *
+ * **Details**
+ *
+ * The time counts in ticks of 1/4096 ms. More ids than ticks in a millisecond, usual where the clock stands still, borrow from the
+ * time to come.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeIds = (nowMillis: () => number): IdGenerator => {
+  let lastTick = 0n
+  let seed = 1n
+  const next = () => {
+    const now = BigInt(Math.trunc(nowMillis())) * 4096n
+    lastTick = now > lastTick ? now : lastTick + 1n
+    return lastTick & lowBits
+  }
+  const suffix = () => {
+    let text = ""
+    for (let index = 0; index < 14; index++) {
+      // A linear congruential generator (Knuth's MMIX): the suffix has only to differ.
+      seed = (seed * 6364136223846793005n + 1442695040888963407n) & ((1n << 64n) - 1n)
+      text += alphabet.charAt(Number(seed >> 33n) % alphabet.length)
+    }
+    return text
+  }
+  return {
+    ascending: (prefix) => `${prefix}_${hex(next())}${suffix()}`,
+    session: () => `ses_${hex(lowBits - next())}${suffix()}`
+  }
+}
+
+// internal
+
+const hex = (tick: bigint) => tick.toString(16).padStart(12, "0")
+
+const lowBits = (1n << 48n) - 1n
+const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

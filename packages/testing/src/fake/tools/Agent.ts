@@ -1,0 +1,168 @@
+/**
+ * The agents of the fake OpenCode: the built-in ones of 1.18.33, those of its configuration, and what each may do.
+ *
+ * Owns the rules that an agent brings along and those that its subagents inherit. How rules decide is `FakePermission`'s.
+ *
+ * **Gotchas**
+ *
+ * The real agents have a few rules more: for folders of the server's own.
+ *
+ * @since 0.1.0
+ */
+import type { PermissionRule } from "../state/Wire.ts"
+
+/**
+ * An agent of the configuration, under its name.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AgentOptions {
+  /** `all` by default. */
+  readonly mode?: "all" | "primary" | "subagent" | undefined
+  readonly description?: string | undefined
+  /** Rules of its own, behind those of the configuration. One about `task` lets its sessions call subagents. */
+  readonly permission?: ReadonlyArray<PermissionRule> | undefined
+}
+
+/**
+ * An agent as `GET /agent` lists it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Agent {
+  readonly name: string
+  readonly description?: string
+  readonly mode: "all" | "primary" | "subagent"
+  readonly native: boolean
+  readonly hidden?: boolean | null
+  readonly permission: ReadonlyArray<PermissionRule>
+  readonly options: Readonly<Record<string, never>>
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface FakeAgents {
+  /** By name. */
+  readonly list: ReadonlyArray<Agent>
+  readonly find: (name: string) => Agent | undefined
+  /** The names that an error offers. */
+  readonly available: ReadonlyArray<string>
+}
+
+/**
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: {
+  readonly agents: Readonly<Record<string, AgentOptions>>
+  /** Rules of the configuration, for all agents. */
+  readonly permission: ReadonlyArray<PermissionRule>
+}): FakeAgents => {
+  const custom = Object.entries(options.agents).map(([name, agent]): Agent => ({
+    name,
+    description: agent.description ?? name,
+    mode: agent.mode ?? "all",
+    native: false,
+    hidden: null,
+    permission: [...base, ...options.permission, ...agent.permission ?? []],
+    options: {}
+  }))
+  const native = natives.map(({ rules, ...agent }): Agent => ({
+    ...agent,
+    native: true,
+    permission: [...base, ...rules, ...options.permission],
+    options: {}
+  }))
+  const list = [...native, ...custom].sort((left, right) => (left.name < right.name ? -1 : 1))
+  return {
+    list,
+    find: (name) => list.find((agent) => agent.name === name),
+    available: list.flatMap(({ hidden, name }) => (hidden === true ? [] : [name]))
+  }
+}
+
+/**
+ * The rules of a subagent's session: what its parent's session denies or says about folders outside, and then no to-do list and no
+ * subagents, unless the agent has rules of its own about them.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const childRules = (
+  parent: ReadonlyArray<PermissionRule>,
+  { permission }: Agent
+): ReadonlyArray<PermissionRule> => [
+  ...parent.filter((rule) => rule.action === "deny" || rule.permission === "external_directory"),
+  ...["todowrite", "task"].flatMap((name) =>
+    permission.some((rule) => rule.permission === name) ? [] : [rule(name, "deny")]
+  )
+]
+
+// internal
+
+const rule = (permission: string, action: PermissionRule["action"], pattern = "*"): PermissionRule => ({
+  permission,
+  action,
+  pattern
+})
+
+const base: ReadonlyArray<PermissionRule> = [
+  rule("*", "allow"),
+  rule("doom_loop", "ask"),
+  rule("external_directory", "ask"),
+  rule("question", "deny"),
+  rule("plan_enter", "deny"),
+  rule("plan_exit", "deny"),
+  rule("read", "allow"),
+  rule("read", "ask", "*.env"),
+  rule("read", "ask", "*.env.*"),
+  rule("read", "allow", "*.env.example")
+]
+
+const hidden = (name: string) => ({ name, mode: "primary", hidden: true, rules: [rule("*", "deny")] }) as const
+
+const natives: ReadonlyArray<
+  Pick<Agent, "description" | "hidden" | "mode" | "name"> & { readonly rules: ReadonlyArray<PermissionRule> }
+> = [
+  {
+    name: "build",
+    description: "The default agent.",
+    mode: "primary",
+    rules: [rule("question", "allow"), rule("plan_enter", "allow")]
+  },
+  {
+    name: "plan",
+    description: "Plans, and edits nothing but plans.",
+    mode: "primary",
+    rules: [
+      rule("question", "allow"),
+      rule("plan_exit", "allow"),
+      rule("task", "deny", "general"),
+      rule("edit", "deny"),
+      rule("edit", "allow", ".opencode/plans/*.md")
+    ]
+  },
+  {
+    name: "general",
+    description: "Does several things on its own.",
+    mode: "subagent",
+    rules: [rule("todowrite", "deny")]
+  },
+  {
+    name: "explore",
+    description: "Looks, and changes nothing.",
+    mode: "subagent",
+    rules: [
+      rule("*", "deny"),
+      ...["grep", "glob", "list", "bash", "webfetch", "websearch", "read"].map((name) => rule(name, "allow")),
+      rule("external_directory", "ask")
+    ]
+  },
+  hidden("compaction"),
+  hidden("summary"),
+  hidden("title")
+]

@@ -1,0 +1,437 @@
+/**
+ * What the tools of the fake OpenCode do: nothing is executed, each call has an outcome that follows from its arguments.
+ *
+ * Owns the outcomes. Does not own when the states of a call are announced (`FakeToolRun`).
+ *
+ * **Details**
+ *
+ * - `bash` understands `echo`, `printf` (without a format), `sleep` (seconds) and their sequences with `;` and `&&`.
+ * - `read` gives one line for any file, and asks for `external_directory` outside of the session's directory.
+ * - `write`, `edit` and `apply_patch` write into files in memory.
+ * - `question`, `todowrite` and `task` do what they do on the real server; a subagent's prompt may carry a script of its own.
+ * - Any call can be given another outcome: {@link withOutcome}.
+ *
+ * @since 0.1.0
+ */
+import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as Struct from "effect/Struct"
+import type { ToolCall } from "../../model/ModelScript.ts"
+import * as FakeEdit from "../state/Edit.ts"
+import * as FakeFiles from "../state/Files.ts"
+import type { ModelRef, Properties, Todo } from "../state/Wire.ts"
+import type { PermissionRequest } from "./Permission.ts"
+import { permissionOf } from "./Permission.ts"
+
+/**
+ * What becomes of a call, in place of what the tool would do.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Outcome = Schema.Struct({
+  output: Schema.optionalKey(Schema.String),
+  title: Schema.optionalKey(Schema.String),
+  metadata: Schema.optionalKey(Schema.JsonObject),
+  /** The call fails with this text; the turn goes on. */
+  error: Schema.optionalKey(Schema.String),
+  /** A permission that is asked for first, whatever the rules say, unless it was allowed for always. */
+  ask: Schema.optionalKey(Schema.Struct({
+    permission: Schema.String,
+    patterns: Schema.Array(Schema.String),
+    always: Schema.optionalKey(Schema.Array(Schema.String)),
+    metadata: Schema.optionalKey(Schema.JsonObject)
+  })),
+  /** Output so far, each announced by a running state of its own. */
+  progress: Schema.optionalKey(Schema.Array(Schema.String)),
+  /** How long the call runs. */
+  delayMillis: Schema.optionalKey(Schema.Natural),
+  /** Name of a gate at which the running call waits. */
+  gate: Schema.optionalKey(Schema.String),
+  /** Files that the call changes when it begins to run, named from the root of the repository. Only `file` is needed. */
+  files: Schema.optionalKey(Schema.Array(Schema.Struct({
+    ...FakeFiles.Change.mapFields(Struct.map(Schema.optionalKey)).fields,
+    file: Schema.String
+  }))),
+  /** The call runs until it is aborted. */
+  hang: Schema.optionalKey(Schema.Boolean)
+})
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Outcome extends Schema.Schema.Type<typeof Outcome> {}
+
+/**
+ * The arguments of a call that is to have this outcome on the fake. The fake takes the outcome out again, so that it is seen by
+ * nobody; the real server would see it.
+ *
+ * @example
+ * ```ts
+ * { tool: "bash", args: FakeTool.withOutcome({ command: "make" }, { error: "make: no targets" }) }
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const withOutcome = (args: Schema.JsonObject, outcome: Outcome): Schema.JsonObject => ({
+  ...args,
+  [outcomeKey]: encodeOutcome(outcome)
+})
+
+/**
+ * One stretch of a running call: it waits, then its output so far is announced.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Progress {
+  readonly afterMillis: number
+  readonly output: string
+}
+
+/**
+ * A call that has been understood. `tool` is `invalid` for one that was not.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Plan {
+  readonly tool: string
+  readonly input: Properties
+  readonly permission: PermissionRequest | undefined
+  readonly action:
+    | { readonly _tag: "Result"; readonly output: string; readonly title: string; readonly metadata: Properties }
+    | { readonly _tag: "Error"; readonly error: string }
+    | { readonly _tag: "Question"; readonly questions: ReadonlyArray<Question> }
+    | { readonly _tag: "Todos"; readonly todos: ReadonlyArray<Todo> }
+    | { readonly _tag: "Structured"; readonly value: Properties }
+    | { readonly _tag: "Edit"; readonly edit: FakeEdit.Edit }
+    | ({ readonly _tag: "Task" } & Task)
+  readonly progress: ReadonlyArray<Progress>
+  readonly gate: string | undefined
+  readonly hangs: boolean
+  /** Changes of files that the call makes without saying how. */
+  readonly files: ReadonlyArray<FakeFiles.Change>
+}
+
+/**
+ * What a subagent is to do.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Task {
+  readonly agent: string
+  readonly prompt: string
+  readonly title: string
+  /** The session to go on in. */
+  readonly taskId?: string | undefined
+  /** In place of the parent's. */
+  readonly model?: ModelRef | undefined
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Question {
+  readonly question: string
+  readonly header: string
+  readonly options: ReadonlyArray<{ readonly label: string; readonly description: string }>
+  readonly multiple?: boolean
+}
+
+/**
+ * The tool that takes the answer to a prompt with a format.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const structuredOutput = "StructuredOutput"
+
+/**
+ * Understands a call.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const plan = (
+  call: ToolCall,
+  context: Context & { readonly offered: ReadonlyArray<string> }
+): Plan => {
+  const { [outcomeKey]: scripted, ...input } = call.args ?? {}
+  // OpenCode offers `apply_patch` to some models in place of `edit` and `write`; here it can be called beside them.
+  const isOffered = context.offered.includes(call.tool === "apply_patch" ? "edit" : call.tool)
+  if (!isOffered) {
+    const available = [...context.offered, "invalid"].sort().join(", ")
+    return invalid(call.tool, `Model tried to call unavailable tool '${call.tool}'. Available tools: ${available}.`)
+  }
+  if (call.tool === structuredOutput) {
+    return { ...nothingElse, tool: call.tool, input, action: { _tag: "Structured", value: input } }
+  }
+  const planned = builtins[call.tool]?.(input, context) ?? simple(call.tool, input)
+  return scripted === undefined ? planned : override(planned, decodeOutcome(scripted))
+}
+
+// internal
+
+const outcomeKey = "fake:outcome"
+const encodeOutcome = Schema.encodeSync(Outcome)
+const decodeOutcome = Schema.decodeUnknownSync(Outcome, { onExcessProperty: "error" })
+
+const nothingElse = { permission: undefined, progress: [], gate: undefined, hangs: false, files: [] } as const
+
+const simple = (tool: string, input: Properties): Plan => ({
+  ...nothingElse,
+  tool,
+  input,
+  permission: {
+    permission: permissionOf(tool),
+    patterns: [Object.values(input).find(Predicate.isString) ?? "*"],
+    always: ["*"],
+    metadata: input,
+    isForced: false
+  },
+  action: { _tag: "Result", output: "ok", title: "", metadata: {} }
+})
+
+const invalid = (tool: string, error: string): Plan => ({
+  ...nothingElse,
+  tool: "invalid",
+  input: { tool, error },
+  action: {
+    _tag: "Result",
+    output: `The arguments provided to the tool are invalid: ${error}`,
+    title: "Invalid Tool",
+    metadata: {}
+  }
+})
+
+const override = (plan: Plan, outcome: Outcome): Plan => {
+  const before = plan.action._tag === "Result" ? plan.action : { output: "", title: "", metadata: {} }
+  const isResult = outcome.output !== undefined || outcome.title !== undefined || outcome.metadata !== undefined
+  const progress = outcome.progress?.map((output) => ({ afterMillis: 0, output })) ?? (isResult ? [] : plan.progress)
+  return {
+    ...plan,
+    permission: outcome.ask === undefined
+      ? plan.permission
+      : {
+        ...outcome.ask,
+        always: outcome.ask.always ?? outcome.ask.patterns,
+        metadata: outcome.ask.metadata ?? {},
+        isForced: true
+      },
+    action: outcome.error !== undefined
+      ? { _tag: "Error", error: outcome.error }
+      : isResult
+      ? {
+        _tag: "Result",
+        output: outcome.output ?? before.output,
+        title: outcome.title ?? before.title,
+        metadata: outcome.metadata ?? {}
+      }
+      : plan.action,
+    progress: outcome.delayMillis === undefined
+      ? progress
+      : [...progress, { afterMillis: outcome.delayMillis, output: progress.at(-1)?.output ?? "" }],
+    gate: outcome.gate,
+    files: outcome.files?.map((change) => ({
+      ...{ status: "modified", additions: 0, deletions: 0, patch: "" } as const,
+      ...change
+    })) ?? [],
+    hangs: outcome.hang ?? false
+  }
+}
+
+interface Context {
+  readonly directory: string
+  readonly files: FakeFiles.FakeFiles
+}
+
+type Builtin = (input: Properties, context: Context) => Plan
+
+const builtin = <A>(
+  tool: string,
+  schema: Schema.Codec<A, unknown>,
+  toPlan: (args: A, context: Context) => Partial<Plan> & Pick<Plan, "action">
+): Builtin => {
+  const decode = Schema.decodeUnknownResult(schema)
+  return (input, context) =>
+    Result.match(decode(input), {
+      onFailure: ({ message }) => {
+        const error = `The ${tool} tool was called with invalid arguments: SchemaError(${message}).\n` +
+          "Please rewrite the input so it satisfies the expected schema."
+        return { ...nothingElse, tool, input, action: { _tag: "Error", error } }
+      },
+      onSuccess: (args) => ({ ...nothingElse, tool, input, ...toPlan(args, context) })
+    })
+}
+
+/** A tool that writes files: it asks for `edit`, with what it is about to change. */
+const editing = <A>(
+  tool: FakeEdit.Edit["tool"],
+  schema: Schema.Codec<A, unknown>,
+  toEdit: (args: A) => FakeEdit.Edit
+): Builtin =>
+  builtin(tool, schema, (args, { directory, files }) => {
+    const edit = toEdit(args)
+    const edited = FakeEdit.plan(files, directory, edit)
+    if (typeof edited === "string") return { action: { _tag: "Error", error: edited } }
+    const worktree = files.worktree(directory)
+    const diff = edited.changes.map((change) => FakeEdit.diffOf(change)).join("\n")
+    return {
+      permission: {
+        permission: "edit",
+        patterns: edited.changes.map(({ path }) => FakeFiles.relative(worktree, path)),
+        always: ["*"],
+        metadata: { filepath: edited.changes[0]?.path, diff },
+        isForced: false
+      },
+      action: { _tag: "Edit", edit }
+    }
+  })
+
+const builtins: Readonly<Record<string, Builtin>> = {
+  bash: builtin("bash", Schema.Struct({ command: Schema.String }), ({ command }) => {
+    const progress = runShell(command)
+    const printed = progress.at(-1)?.output ?? ""
+    const output = printed === "" ? "(no output)" : printed
+    const commands = [...new Set(simpleCommands(command))]
+    return {
+      permission: {
+        permission: "bash",
+        patterns: commands,
+        always: [...new Set(commands.map((simple) => `${prefixOf(simple)} *`))],
+        metadata: { command },
+        isForced: false
+      },
+      progress: [{ afterMillis: 0, output: "" }, ...progress],
+      action: {
+        _tag: "Result",
+        output,
+        title: command,
+        metadata: { output, exit: 0 }
+      }
+    }
+  }),
+
+  read: builtin("read", Schema.Struct({ filePath: Schema.String }), ({ filePath }, { directory }) => {
+    const parentDir = filePath.replace(/\/[^/]*$/, "")
+    const isOutside = filePath.startsWith("/") && !filePath.startsWith(`${directory}/`)
+    const pattern = `${parentDir}/*`
+    return {
+      permission: isOutside
+        ? {
+          permission: "external_directory",
+          patterns: [pattern],
+          always: [pattern],
+          metadata: { filepath: filePath, parentDir },
+          isForced: false
+        }
+        : { permission: "read", patterns: [filePath], always: ["*"], metadata: {}, isForced: false },
+      action: {
+        _tag: "Result",
+        output:
+          `<path>${filePath}</path>\n<type>file</type>\n<content>\n1: scripted\n\n(End of file - total 1 lines)\n</content>`,
+        title: filePath.replace(/^\//, ""),
+        metadata: { preview: "scripted", loaded: [] }
+      }
+    }
+  }),
+
+  write: editing(
+    "write",
+    Schema.Struct({ content: Schema.String, filePath: Schema.String }),
+    (args) => ({ tool: "write", ...args })
+  ),
+
+  edit: editing(
+    "edit",
+    Schema.Struct({
+      filePath: Schema.String,
+      oldString: Schema.String,
+      newString: Schema.String,
+      replaceAll: Schema.optionalKey(Schema.Boolean)
+    }),
+    (args) => ({ tool: "edit", ...args })
+  ),
+
+  apply_patch: editing(
+    "apply_patch",
+    Schema.Struct({ patchText: Schema.String }),
+    (args) => ({ tool: "apply_patch", ...args })
+  ),
+
+  question: builtin(
+    "question",
+    Schema.Struct({
+      questions: Schema.Array(Schema.Struct({
+        question: Schema.String,
+        header: Schema.String,
+        options: Schema.Array(Schema.Struct({ label: Schema.String, description: Schema.String })),
+        multiple: Schema.optionalKey(Schema.Boolean)
+      }))
+    }),
+    ({ questions }) => ({ action: { _tag: "Question", questions } })
+  ),
+
+  todowrite: builtin(
+    "todowrite",
+    Schema.Struct({
+      todos: Schema.Array(Schema.Struct({
+        content: Schema.String,
+        status: Schema.String,
+        priority: Schema.String
+      }))
+    }),
+    ({ todos }) => ({ action: { _tag: "Todos", todos } })
+  ),
+
+  task: builtin(
+    "task",
+    Schema.Struct({
+      description: Schema.String,
+      prompt: Schema.String,
+      subagent_type: Schema.String,
+      task_id: Schema.optionalKey(Schema.String)
+    }),
+    ({ description, prompt, subagent_type, task_id }) => ({
+      permission: {
+        permission: "task",
+        patterns: [subagent_type],
+        always: ["*"],
+        metadata: { description, subagent_type },
+        isForced: false
+      },
+      action: { _tag: "Task", title: description, prompt, agent: subagent_type, taskId: task_id }
+    })
+  )
+}
+
+/** Cuts a script where one command ends and another begins: one permission each. No quoting, no substitution. */
+const simpleCommands = (script: string): ReadonlyArray<string> =>
+  script.split(/;|&&|\|\|?|\n/).map((simple) => simple.trim()).filter((simple) =>
+    simple !== "" && !/^cd\b/.test(simple)
+  )
+
+/** What is allowed with `always`: the command, of some commands with their subcommand. */
+const prefixOf = (simple: string): string => {
+  const [name = "", subcommand] = simple.split(/\s+/)
+  return withSubcommand.has(name) && subcommand !== undefined ? `${name} ${subcommand}` : name
+}
+
+const withSubcommand = new Set(["bun", "cargo", "docker", "git", "go", "npm", "pip", "pnpm", "yarn"])
+
+const runShell = (command: string): ReadonlyArray<Progress> => {
+  let output = ""
+  return command.split(/;|&&/).map((part) => {
+    const simple = part.trim()
+    const [name, ...words] = simple.split(" ")
+    const text = words.join(" ").replace(/^(["'])(.*)\1$/, "$2")
+    if (name === "echo") output += `${text}\n`
+    if (name === "printf") output += text
+    return { afterMillis: name === "sleep" && Predicate.isTruthy(Number(text)) ? Number(text) * 1000 : 0, output }
+  })
+}

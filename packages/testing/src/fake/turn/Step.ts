@@ -1,0 +1,324 @@
+/**
+ * One step of the fake OpenCode's answer: one assistant message, filled by one call of the model, or by several if it must be asked
+ * again.
+ *
+ * Owns the order of parts, deltas and tool calls within the message, and what is left of it when it fails or is aborted.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type { Answer, ModelMessage, Step, Usage } from "../../model/ModelScript.ts"
+import { toolCalls } from "../../model/ModelScript.ts"
+import { modelId, providerId } from "../../model/ScriptedProvider.ts"
+import type { StoredSession } from "../state/State.ts"
+import { textOf } from "../state/State.ts"
+import type { Assistant, Failure, Format, Message, ModelRef, Properties, TextPart, Tokens } from "../state/Wire.ts"
+import * as FakeCall from "../tools/Call.ts"
+import * as FakePermission from "../tools/Permission.ts"
+import * as FakeTool from "../tools/Tool.ts"
+import * as FakeToolRun from "../tools/ToolRun.ts"
+import * as Failures from "./Failure.ts"
+
+/**
+ * How a step ended: with a finished answer; with one after which the turn stops, because a person refused a tool or the provider
+ * filtered the answer; with a failure; or because the context was full.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type StepEnd =
+  | { readonly _tag: "Finished" }
+  | { readonly _tag: "Stopped" }
+  | { readonly _tag: "Failed"; readonly error: Failure }
+  | { readonly _tag: "Overflowed"; readonly message: string }
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface FakeStep {
+  /** Asks the model, again where that may help, and does what it says. */
+  readonly run: (ask: (tools: ReadonlyArray<string>) => Step) => Effect.Effect<StepEnd>
+  /** Stores that the message is complete, with these fields. */
+  readonly close: (fields: Partial<Assistant>) => void
+  /** Stores what had been streamed when the step was aborted, and that it was. */
+  readonly abort: () => void
+  /** The tool calls that have not ended. */
+  readonly calls: () => ReadonlyArray<FakeCall.ToolRun>
+}
+
+/**
+ * The only model of the fake, that of `ScriptedProvider`.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const defaultModel: ModelRef = { providerID: providerId, modelID: modelId }
+
+/**
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isKnownModel = ({ modelID, providerID }: ModelRef): boolean =>
+  providerID === providerId && modelID === modelId
+
+/**
+ * A step that writes the message `info`, which is stored already.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  services: FakeCall.Services,
+  session: StoredSession,
+  initial: Assistant,
+  format?: Format
+): FakeStep => {
+  const { state } = services
+  const isStructured = format?.type === "json_schema"
+  const ids = { messageID: initial.id, sessionID: session.info.id }
+  let info = initial
+  let open: OpenPart | undefined
+  /** The files when the step began; `undefined` without a repository. */
+  let started: string | undefined
+  let tools: ReadonlyArray<FakeCall.ToolRun> = []
+
+  const close: FakeStep["close"] = (fields) => {
+    info = { ...info, ...fields, time: { ...info.time, completed: state.now() } }
+    state.putAssistant(session, info)
+  }
+
+  const closePart = () => {
+    if (open === undefined) return
+    state.putPart(session, { ...open.part, text: open.text, time: { start: open.startMillis, end: state.now() } })
+    open = undefined
+  }
+
+  const say = (type: TextPart["type"], delta: string) => {
+    if (open?.part.type !== type) {
+      closePart()
+      const startMillis = state.now()
+      const part: TextPart = { id: state.ids.ascending("prt"), ...ids, type, text: "", time: { start: startMillis } }
+      open = { part, startMillis, text: "" }
+      state.putPart(session, part)
+    }
+    open.text += delta
+    state.delta(session, open.part, delta)
+  }
+
+  const stream = Effect.fnUntraced(function*(answer: Answer): Effect.fn.Return<"cut" | StepEnd> {
+    started = state.files.isRepository ? state.files.snapshot() : undefined
+    state.putPart(session, {
+      id: state.ids.ascending("prt"),
+      ...ids,
+      type: "step-start",
+      ...(started !== undefined && { snapshot: started })
+    })
+    const pieces = [
+      ...split(answer.reasoning ?? "", answer.chunks).map((text) => ({ type: "reasoning" as const, text })),
+      ...split(answer.text ?? "", answer.chunks).map((text) => ({ type: "text" as const, text }))
+    ]
+    const gateAfter = Math.min(answer.gateAfter ?? pieces.length, pieces.length)
+    for (let index = 0; index <= pieces.length; index++) {
+      if (answer.gate !== undefined && index === gateAfter) yield* services.gate(answer.gate)
+      const piece = pieces[index]
+      if (piece === undefined) break
+      if (answer.chunkDelayMillis !== undefined) yield* Effect.sleep(answer.chunkDelayMillis)
+      say(piece.type, piece.text)
+    }
+    if (answer.ending === "hang") return yield* Effect.never
+    if (answer.ending === "cut") return "cut"
+
+    const calls = toolCalls(answer)
+    if (open?.part.type === "reasoning" && calls.length > 0) closePart()
+    const finishes: Array<Effect.Effect<FakeCall.ToolEnd>> = []
+    const { directory } = session
+    const { files } = state
+    const available = offered()
+    for (const call of calls) {
+      const plan = FakeTool.plan(call, { offered: available, directory, files })
+      const callID = `call_${state.ids.ascending("prt").slice("prt_".length)}`
+      const { finish, run } = yield* FakeToolRun.start(services, session, info.id, callID, call.tool, plan)
+      tools = [...tools, run]
+      finishes.push(finish)
+    }
+    closePart()
+    const ends = yield* Effect.all(finishes, { concurrency: "unbounded" })
+
+    const reason = finishReason(answer)
+    const used = { tokens: toTokens(answer.usage ?? defaultUsage), cost: toCost(answer.usage ?? defaultUsage) }
+    state.putPart(session, {
+      id: state.ids.ascending("prt"),
+      ...ids,
+      type: "step-finish",
+      reason,
+      ...(started !== undefined && { snapshot: state.files.snapshot() }),
+      ...used
+    })
+    info = { ...info, ...used }
+    const isCompared = started !== undefined
+    if (isCompared) {
+      // To see what has changed takes a while: the message is finished then, and not completed.
+      info = { ...info, finish: reason }
+      state.putAssistant(session, info)
+      putPatch()
+    }
+    const isFiltered = reason === "content-filter"
+    const structured = structuredOf(tools)
+    const isMissing = isStructured && structured === undefined && reason !== "tool-calls"
+    const error = isFiltered ? Failures.contentFilter : isMissing ? Failures.notStructured : undefined
+    const isLast = structured !== undefined || error !== undefined
+    close({ finish: reason, ...(structured !== undefined && { structured }), ...(error !== undefined && { error }) })
+    if (!isCompared) state.putAssistant(session, info)
+    if (isLast) state.putAssistant(session, info)
+    if (isFiltered) state.fail(session, Failures.contentFilter)
+    return { _tag: isLast || ends.includes("refused") ? "Stopped" : "Finished" }
+  })
+
+  /** The files that have changed since the step began, if any have. */
+  const putPatch = () => {
+    if (started === undefined) return
+    const files = state.files.changed(session.directory, started)
+    if (files.length === 0) return
+    state.putPart(session, { id: state.ids.ascending("prt"), ...ids, type: "patch", hash: started, files })
+  }
+
+  const calls = () => tools.filter((run) => !FakeCall.isEnded(run))
+
+  const offered = (): ReadonlyArray<string> => {
+    const tools = FakePermission.offered(services.ruleset(session))
+    return isStructured ? [...tools, FakeTool.structuredOutput].sort(alphabetically) : tools
+  }
+
+  const retry = Effect.fnUntraced(function*(attempt: number, message: string, delayMillis: number) {
+    state.setStatus(session, { type: "retry", attempt, message, next: state.now() + delayMillis })
+    yield* Effect.sleep(delayMillis)
+  })
+
+  return {
+    run: Effect.fnUntraced(function*(ask) {
+      for (let attempt = 1;; attempt++) {
+        state.setStatus(session, { type: "busy" })
+        const step = ask(offered())
+        if (step.delayMillis !== undefined) yield* Effect.sleep(step.delayMillis)
+        if ("fail" in step) {
+          const message = Failures.messageOf(step)
+          if (Failures.isOverflow(step)) return { _tag: "Overflowed", message }
+          if (!Failures.isRetryable(step)) return { _tag: "Failed", error: Failures.api(step) }
+          yield* retry(attempt, message, Failures.retryMillis(step.headers, attempt))
+          continue
+        }
+        const end = yield* stream(step)
+        if (end !== "cut") return end
+        // The open part stays in the message as it is: empty, and never closed (1.18.33).
+        open = undefined
+        yield* retry(attempt, "Connection reset by server", Failures.retryMillis(undefined, attempt))
+      }
+    }),
+    close,
+    abort: () => {
+      closePart()
+      for (const run of calls()) FakeCall.abort(services, run)
+      putPatch()
+      close({ error: Failures.aborted })
+    },
+    calls
+  }
+}
+
+/**
+ * The messages of a session as its model is told them, and for the script what belongs to a user message besides its text.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const history = (
+  messages: ReadonlyArray<Message>,
+  scriptOf: (messageId: string) => string | undefined
+): ReadonlyArray<ModelMessage> => {
+  const summary = messages.findLastIndex(({ info }) => info.role === "assistant" && info.summary === true)
+  return messages.slice(Math.max(0, summary - 1)).flatMap((message): ReadonlyArray<ModelMessage> => {
+    if (message.info.role === "user") {
+      const script = scriptOf(message.info.id)
+      const said = message.parts.some(({ type }) => type === "subtask")
+        ? `${textOf(message)}\nThe following tool was executed by the user`
+        : textOf(message)
+      const text = script === undefined ? said : `${script} ${said}`
+      return [{ role: "user", text, toolCalls: [] }]
+    }
+    if (message.info.error !== undefined && message.info.error.name !== Failures.aborted.name) return []
+    if (message.parts.every(({ type }) => type === "step-start")) return []
+    const tools = message.parts.flatMap((part) => (part.type === "tool" ? [part] : []))
+    return [
+      { role: "assistant", text: textOf(message), toolCalls: tools.map(({ tool }) => tool) },
+      ...tools.map(({ state }) => ({
+        role: "tool",
+        text: state.output ?? state.error ?? "[Tool execution was interrupted]",
+        toolCalls: []
+      }))
+    ]
+  })
+}
+
+/**
+ * What a turn failed with that ended with this message: the message's error, or that of a tool with which it stopped.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const failureOf = ({ info, parts }: Message): string | undefined => {
+  if (info.role !== "assistant") return undefined
+  if (info.error !== undefined) return info.error.data.message
+  if (info.finish !== "tool-calls") return undefined
+  const refused = parts.findLast((part) => part.type === "tool" && part.state.status === "error")
+  return refused?.type === "tool" ? refused.state.error : undefined
+}
+
+// internal
+
+interface OpenPart {
+  readonly part: TextPart
+  readonly startMillis: number
+  text: string
+}
+
+const defaultUsage: Usage = { input: 10, output: 5 }
+
+const split = (text: string, chunks: number | undefined): ReadonlyArray<string> => {
+  if (text === "") return []
+  if (chunks === undefined) return text.match(/\S+\s*|\s+/g) ?? []
+  const size = Math.ceil(text.length / chunks)
+  return Array.from(
+    { length: Math.ceil(text.length / size) },
+    (_, index) => text.slice(index * size, (index + 1) * size)
+  )
+}
+
+const alphabetically = (left: string, right: string) => left.toLowerCase() < right.toLowerCase() ? -1 : 1
+
+/** The last value counts. */
+const structuredOf = (tools: ReadonlyArray<FakeCall.ToolRun>): Properties | undefined =>
+  tools.flatMap(({ plan: { action } }) => (action._tag === "Structured" ? [action.value] : [])).at(-1)
+
+/** A reason of no known kind becomes `unknown` (1.18.33). */
+const finishReason = (answer: Answer): string => {
+  const reason = answer.finish?.replaceAll("_", "-") ?? (toolCalls(answer).length > 0 ? "tool-calls" : "stop")
+  return knownReasons.includes(reason) ? reason : "unknown"
+}
+
+const knownReasons: ReadonlyArray<string> = ["stop", "tool-calls", "length", "content-filter"]
+
+/** OpenCode's input excludes what was cached, its output what was reasoned. */
+const toTokens = ({ cacheRead = 0, input, output, reasoning = 0 }: Usage): Tokens => ({
+  total: input + output,
+  input: input - cacheRead,
+  output: output - reasoning,
+  reasoning,
+  cache: { read: cacheRead, write: 0 }
+})
+
+/** The prices of `ScriptedProvider`, in half dollars per million tokens; reasoning costs what output costs. */
+const toCost = (usage: Usage): number => {
+  const { cache, input, output, reasoning } = toTokens(usage)
+  return (input * 2 + (output + reasoning) * 4 + cache.read) / 2 / 1_000_000
+}

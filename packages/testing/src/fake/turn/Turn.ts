@@ -1,0 +1,474 @@
+/**
+ * How the fake OpenCode answers prompts: the loop of a session, its steps, and what ends them.
+ *
+ * Responsibilities: accepting a prompt, asking the script for each step, the order of everything that happens in a turn, its
+ * subagents, compaction, what aborts and crashes leave.
+ *
+ * Not responsibilities: storing and announcing (`FakeState`), one step (`FakeStep`), whom an abort stops (`FakeAbort`), HTTP
+ * (`FakeRoutes`).
+ *
+ * ```
+ *             prompt                      no step is due
+ *   (idle) ───────────▶ busy ──▶ step ──────────────────────────▶ idle
+ *                         ▲        │ refused or filtered ────────▶ idle
+ *                         └────────┤ failed for good ──▶ idle ──▶ message with its error ──▶ idle again
+ *                  tool calls,     │ aborted ─────────▶ idle ──▶ open parts, message ─────▶ idle again
+ *                  newer prompt,   └ crashed ─────────▶ (nothing: all stays as it is)
+ *                  compaction
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import type { ModelRequest, Script } from "../../model/ModelScript.ts"
+import type * as FakePayload from "../state/Payload.ts"
+import type { FakeState, StoredSession } from "../state/State.ts"
+import { modelOf } from "../state/State.ts"
+import type { Assistant, Failure, Message, ModelRef, Part, PermissionRule, SubtaskPart, User } from "../state/Wire.ts"
+import { zeroTokens } from "../state/Wire.ts"
+import type { FakeAgents } from "../tools/Agent.ts"
+import * as FakeCall from "../tools/Call.ts"
+import type { Run } from "./Abort.ts"
+import { abort as abortRun } from "./Abort.ts"
+import * as Failures from "./Failure.ts"
+import * as FakePrompt from "./Prompt.ts"
+import * as FakeStep from "./Step.ts"
+import { make as makeSubagents } from "./Subagent.ts"
+import * as FakeSubtask from "./Subtask.ts"
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface FakeTurn {
+  /** Accepts a prompt: stores it and sees that it is answered. `undefined` for an unknown agent. */
+  readonly prompt: (session: StoredSession, body: FakePayload.Prompt) => User | undefined
+  /** Waits until the session is at rest; `rejected` if it could not even begin to answer. */
+  readonly settled: (session: StoredSession) => Effect.Effect<"answered" | "rejected">
+  /** Stops the session and its subagents; done when the session says that it is idle. */
+  readonly abort: (session: StoredSession) => Effect.Effect<void>
+  /** Stops everything at once and leaves it as it is. */
+  readonly crash: Effect.Effect<void>
+  /** The calls of the model so far. */
+  readonly modelRequests: () => ReadonlyArray<ModelRequest>
+  /** Allows from now on, in every session of the directory, what a person allowed for always. A crash forgets it. */
+  readonly allowAlways: (directory: string, permission: string, patterns: ReadonlyArray<string>) => void
+  /** What was allowed so in a directory. */
+  readonly approved: (directory: string) => ReadonlyArray<PermissionRule>
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly state: FakeState
+  readonly script: Script
+  /** A script that belongs to a user message without being in its text. */
+  readonly scriptOf: (messageId: string) => string | undefined
+  readonly agents: FakeAgents
+  /** How deep subagents may call subagents: 1 is not at all. */
+  readonly subagentDepth: number
+  readonly gate: (name: string) => Effect.Effect<void>
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  /** How long the session is idle before a message that failed or was aborted is stored: some 2 ms on the real server. */
+  readonly raceDelay: Duration.Duration
+  /** How long after a step, and after the end, the user message says which files were changed: 20 to 400 ms on the real server. */
+  readonly summaryDelay: Duration.Duration
+}
+
+/**
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): FakeTurn => {
+  const { agents, fork, script, state } = options
+  const runs = new Map<StoredSession, Run>()
+  const modelRequests: Array<ModelRequest> = []
+  const approvals = new Map<string, ReadonlyArray<PermissionRule>>()
+  const approved: FakeTurn["approved"] = (directory) => approvals.get(directory) ?? []
+
+  const race = Duration.isZero(options.raceDelay) ? Effect.void : Effect.sleep(options.raceDelay)
+
+  const ask = (session: StoredSession, model: ModelRef, tools: ReadonlyArray<string>) => {
+    const earlier = modelRequests.slice()
+    const request: ModelRequest = {
+      model: model.modelID,
+      messages: FakeStep.history(state.messages(session), options.scriptOf),
+      tools,
+      isTitle: false,
+      sessionId: session.info.id,
+      body: undefined
+    }
+    modelRequests.push(request)
+    return script(request, earlier)
+  }
+
+  const services: FakeCall.Services = {
+    state,
+    gate: options.gate,
+    ruleset: ({ directory, info }) => ({
+      rules: [...agents.find(info.agent ?? defaultAgent)?.permission ?? [], ...info.permission ?? []],
+      approved: approved(directory)
+    }),
+    ...makeSubagents({
+      state,
+      agents,
+      depth: options.subagentDepth,
+      defaultModel: FakeStep.defaultModel,
+      runs,
+      prompt: (session, body) => prompt(session, body),
+      abort: (session) => Effect.andThen(abort(session), settled(session))
+    })
+  }
+
+  const newAssistant = (session: StoredSession, user: User, fields: Partial<Assistant> = {}): Assistant => ({
+    id: state.ids.ascending("msg"),
+    parentID: user.id,
+    role: "assistant",
+    mode: user.agent,
+    agent: user.agent,
+    path: { cwd: session.directory, root: state.files.worktree(session.directory) },
+    cost: 0,
+    tokens: zeroTokens,
+    modelID: user.model.modelID,
+    providerID: user.model.providerID,
+    time: { created: state.now() },
+    sessionID: session.info.id,
+    ...fields
+  })
+
+  /** What the server does some time after each step. */
+  const summarize = (session: StoredSession, userId: string) => {
+    state.sum(session)
+    if (Duration.isZero(options.summaryDelay)) state.summarize(session, userId)
+    else fork(Effect.delay(Effect.sync(() => state.summarize(session, userId)), options.summaryDelay))
+  }
+
+  /** Makes steps until none is due. The session is idle afterwards unless the failure is still to be stored. */
+  const loop = Effect.fnUntraced(function*(session: StoredSession, run: Run) {
+    while (true) {
+      state.setStatus(session, { type: "busy" })
+      const user = newestUser(session)
+      if (user === undefined || isAnswered(session, user)) break
+      if (!FakeStep.isKnownModel(user.model)) {
+        const unknown = Failures.unknownModel(user.model)
+        return reject(session, run, unknown, `ProviderModelNotFoundError: ${unknown.data.message}`)
+      }
+      if (isCompaction(session, user)) {
+        if (yield* compact(session, run, user)) continue
+        return
+      }
+      const messages = state.messages(session)
+      const subtask = FakeSubtask.due(messages)
+      if (subtask !== undefined) {
+        if (yield* runSubtask(session, run, user, subtask)) continue
+        return
+      }
+      const info = newAssistant(session, user)
+      const step = FakeStep.make(services, session, info, user.format)
+      run.step = step
+      state.putAssistant(session, info)
+      summarize(session, user.id)
+      if (run.isAbortDue) return yield* aborted(session, run)
+      const unsupported = FakePrompt.unsupported(messages.flatMap(({ parts }) => parts))
+      if (unsupported !== undefined) state.setStatus(session, { type: "busy" })
+      const end: FakeStep.StepEnd = unsupported === undefined
+        ? yield* step.run((tools) => ask(session, user.model, tools))
+        : { _tag: "Failed", error: unsupported }
+      run.step = undefined
+      if (end._tag === "Failed") {
+        yield* failed(session, step, end.error)
+        summarize(session, user.id)
+        return
+      }
+      if (end._tag === "Overflowed") {
+        overflow(session, user, step, end.message)
+        continue
+      }
+      if (end._tag === "Stopped") break
+    }
+    state.setStatus(session, { type: "idle" })
+    const user = newestUser(session)
+    if (user !== undefined) summarize(session, user.id)
+  })
+
+  /** The session is idle before the message holds its error, and says so again afterwards (1.18.33). */
+  const failed = Effect.fnUntraced(function*(
+    session: StoredSession,
+    step: FakeStep.FakeStep,
+    error: Failure
+  ) {
+    state.fail(session, error)
+    state.setStatus(session, { type: "idle" })
+    yield* race
+    step.close({ error })
+    state.setStatus(session, { type: "idle" })
+  })
+
+  const aborted = Effect.fnUntraced(function*(session: StoredSession, run: Run) {
+    run.isEnding = true
+    run.isAborted = true
+    // Most of the time the server does not say so then (1.18.33).
+    if (run.step !== undefined && !run.isAbortDue) state.fail(session, Failures.aborted)
+    state.setStatus(session, { type: "idle" })
+    run.stopped.openUnsafe()
+    if (run.step === undefined) return
+    yield* race
+    run.step.abort()
+    state.setStatus(session, { type: "idle" })
+  })
+
+  /** Gives a subtask to its agent; `false` for an agent that does not exist, which is the end of the turn. */
+  const runSubtask = Effect.fnUntraced(function*(
+    session: StoredSession,
+    run: Run,
+    user: User,
+    part: SubtaskPart
+  ): Effect.fn.Return<boolean> {
+    const info = newAssistant(session, user, {
+      mode: part.agent,
+      agent: part.agent,
+      ...(part.model ?? user.model)
+    })
+    state.putAssistant(session, info)
+    const { call, finish } = FakeSubtask.start(services, session, info, part)
+    if (agents.find(part.agent) === undefined) {
+      reject(session, run, Failures.unknownAgent(part.agent, agents.available), "UnknownError: UnknownError")
+      return false
+    }
+    run.isSubtask = true
+    run.step = { calls: () => FakeCall.isEnded(call) ? [] : [call], abort: () => {} }
+    yield* finish
+    run.isSubtask = false
+    run.step = undefined
+    if (part.command !== undefined) {
+      const next = postUser(session, withoutFormat(user))
+      state.putPart(session, {
+        id: state.ids.ascending("prt"),
+        messageID: next.id,
+        sessionID: session.info.id,
+        type: "text",
+        text: FakeSubtask.continuation,
+        synthetic: true
+      })
+    }
+    return true
+  })
+
+  /** Ends a turn that cannot go on: nobody handles the failure, so the server reports it once more. */
+  const reject = (session: StoredSession, run: Run, failure: Failure, report: string) => {
+    run.isRejected = true
+    state.fail(session, failure)
+    state.setStatus(session, { type: "idle" })
+    state.fail(session, Failures.unhandled(report))
+  }
+
+  const overflow = (session: StoredSession, user: User, step: FakeStep.FakeStep, message: string) => {
+    state.fail(session, Failures.contextOverflow(message))
+    step.close({})
+    const order = postUser(session, withoutFormat(user))
+    const ids = { id: state.ids.ascending("prt"), messageID: order.id, sessionID: session.info.id }
+    state.putPart(session, { ...ids, type: "compaction", auto: true, overflow: true })
+  }
+
+  /** Sums up and goes on; `false` where that ends the turn: a prompt with a format cannot be posted anew (1.18.33). */
+  const compact = Effect.fnUntraced(function*(session: StoredSession, run: Run, user: User) {
+    const info = newAssistant(session, user, { mode: "compaction", agent: "compaction", summary: true })
+    const step = FakeStep.make(services, session, info)
+    run.step = step
+    state.putAssistant(session, info)
+    yield* step.run(() => ({ text: "Scripted title" }))
+    run.step = undefined
+    const overflowed = replayed(state.messages(session), user.id)
+    if (overflowed?.info.format !== undefined) {
+      state.setStatus(session, { type: "idle" })
+      state.fail(session, Failures.unknownError(`SchemaError: ${Failures.unreadableFormat(overflowed.info.format)}`))
+      return false
+    }
+    if (overflowed === undefined) goOn(session, user)
+    else replay(session, overflowed)
+    state.compacted(session)
+    return true
+  })
+
+  /** Goes on behind a summary with a message that says so. */
+  const goOn = (session: StoredSession, user: User) => {
+    const order = postUser(session, withoutFormat(user))
+    state.putPart(session, {
+      id: state.ids.ascending("prt"),
+      messageID: order.id,
+      sessionID: session.info.id,
+      type: "text",
+      text: "Go on with the next step, if there is one.",
+      synthetic: true,
+      metadata: { compaction_continue: true },
+      time: { start: state.now(), end: state.now() }
+    })
+  }
+
+  /** Goes on behind a summary with the prompt that was too much, as if it were posted again. */
+  const replay = (session: StoredSession, { info, parts }: UserMessage) => {
+    const order = postUser(session, info)
+    for (const part of parts) {
+      state.putPart(session, { ...part, id: state.ids.ascending("prt"), messageID: order.id })
+    }
+  }
+
+  const postUser = (
+    session: StoredSession,
+    { agent, format, model }: Pick<User, "agent" | "format" | "model">,
+    id?: string
+  ): User => {
+    const info: User = {
+      id: id ?? state.ids.ascending("msg"),
+      role: "user",
+      sessionID: session.info.id,
+      time: { created: state.now() },
+      agent,
+      model,
+      ...(format !== undefined && { format })
+    }
+    state.postUser(session, info)
+    return info
+  }
+
+  const newestUser = (session: StoredSession): User | undefined => {
+    const info = state.lastPosted(session, "user")
+    return info?.role === "user" ? info : undefined
+  }
+
+  const isAnswered = (session: StoredSession, user: User): boolean => {
+    const last = state.lastPosted(session, "assistant")
+    return last?.role === "assistant" && last.parentID === user.id && last.finish !== undefined &&
+      last.finish !== "tool-calls" && last.finish !== "unknown" && !hasToolCall(session, last.id)
+  }
+
+  const begin = (session: StoredSession): void => {
+    const run: Run = {
+      session,
+      stopped: Latch.makeUnsafe(),
+      ended: Deferred.makeUnsafe(),
+      cancelled: Latch.makeUnsafe(),
+      step: undefined,
+      fiber: undefined,
+      isEnding: false,
+      isSubtask: false,
+      isAborted: false,
+      isCancelled: false,
+      isAbortDue: false,
+      isCrashed: false,
+      isRejected: false,
+      isWanted: false
+    }
+    runs.set(session, run)
+    run.fiber = fork(
+      // The answer to the prompt leaves before the turn begins.
+      Effect.andThen(Effect.yieldNow, loop(session, run)).pipe(
+        Effect.onInterrupt(() => (run.isCrashed ? Effect.void : aborted(session, run))),
+        Effect.ensuring(
+          Effect.sync(() => {
+            runs.delete(session)
+            run.stopped.openUnsafe()
+            Deferred.doneUnsafe(run.ended, Effect.succeed(run.isRejected ? "rejected" : "answered"))
+            if (run.isWanted) begin(session)
+          })
+        )
+      )
+    )
+  }
+
+  const prompt: FakeTurn["prompt"] = (session, body) => {
+    const agent = body.agent ?? session.info.agent ?? defaultAgent
+    if (agents.find(agent) === undefined) {
+      const unknown = Failures.unknownAgent(agent, agents.available)
+      state.fail(session, unknown)
+      state.fail(session, Failures.unhandled("UnknownError: UnknownError"))
+      return undefined
+    }
+    const messageID = body.messageID ?? state.ids.ascending("msg")
+    const owner = { messageID, sessionID: session.info.id }
+    const resolved = FakePrompt.resolve(state, owner, body.parts)
+    if ("name" in resolved) {
+      state.fail(session, resolved)
+      return undefined
+    }
+    const model = body.model ?? modelOf(session) ?? FakeStep.defaultModel
+    if (session.info.agent !== agent || session.info.model?.id !== model.modelID) {
+      state.updateSession(session, {
+        agent,
+        model: { id: model.modelID, providerID: model.providerID, variant: "default" }
+      })
+    }
+    for (const failure of resolved.failures) state.fail(session, failure)
+    const user = postUser(session, { agent, model, ...(body.format && { format: body.format }) }, messageID)
+    for (const part of resolved.parts) state.putPart(session, part)
+    state.updateSession(session, {})
+    if (body.noReply !== true) {
+      const run = runs.get(session)
+      if (run === undefined) begin(session)
+      else if (run.isEnding) run.isWanted = true
+    }
+    return user
+  }
+
+  const settled: FakeTurn["settled"] = (session) =>
+    Effect.suspend(() => {
+      const run = runs.get(session)
+      return run === undefined ? Effect.succeed("answered") : Deferred.await(run.ended)
+    })
+
+  const abort: FakeTurn["abort"] = (session) => abortRun(state, runs, session)
+
+  return {
+    prompt,
+    settled,
+    abort,
+    crash: Effect.suspend(() => {
+      approvals.clear()
+      for (const run of runs.values()) run.isCrashed = true
+      return Fiber.interruptAll([...runs.values()].flatMap(({ fiber }) => fiber ?? []))
+    }),
+    modelRequests: () => modelRequests.slice(),
+    allowAlways: (directory, permission, patterns) => {
+      const allowed = patterns.map((pattern) => ({ permission, pattern, action: "allow" as const }))
+      approvals.set(directory, [...approved(directory), ...allowed])
+    },
+    approved
+  }
+}
+
+// internal
+
+const defaultAgent = "build"
+
+/** A compaction loses the format: what follows is answered in plain text (1.18.33). */
+const withoutFormat = ({ agent, model }: User) => ({ agent, model })
+
+/** A message with a tool call is not the end, whatever its finish reason. */
+const hasToolCall = (session: StoredSession, id: string): boolean =>
+  [...session.messages.get(id)?.parts.values() ?? []].some(({ type }) => type === "tool")
+
+const isCompaction = (session: StoredSession, user: User): boolean =>
+  isOrder([...session.messages.get(user.id)?.parts.values() ?? []])
+
+const isOrder = (parts: ReadonlyArray<Part>): boolean => parts.some((part) => part.type === "compaction")
+
+interface UserMessage {
+  readonly info: User
+  readonly parts: ReadonlyArray<Part>
+}
+
+/** The prompt before an order to sum up, if something else was said since the order before: only then it is posted anew (1.18.33). */
+const replayed = (messages: ReadonlyArray<Message>, orderId: string): UserMessage | undefined => {
+  const order = messages.findIndex(({ info }) => info.id === orderId)
+  const since = messages.slice(0, order).findLastIndex(({ parts }) => isOrder(parts))
+  const prompts = messages.slice(since + 1, order).flatMap(({ info, parts }) =>
+    info.role === "user" ? [{ info, parts }] : []
+  )
+  return prompts.length > 1 ? prompts.at(-1) : undefined
+}
