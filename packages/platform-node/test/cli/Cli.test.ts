@@ -133,7 +133,8 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       const common = ["run", "--json", "--permission", "allow", "--conversation", "folders"]
       const refused = ["--directory", "/"]
       for (const named of [["--directory", folder], refused, []]) {
-        const finished = yield* run([...common, ...named, where])
+        // From a folder of its own, which a process alone has.
+        const finished = yield* run([...common, ...named, where], { cwd: "/" })
         if (named === refused) {
           assert.strictEqual(finished.code, 1)
           assert.include(errorLine(finished), folder)

@@ -7,8 +7,10 @@ import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import { environment, opencodeConfig } from "@opencode-turn/testing/ScriptedProvider"
 import { Context, Deferred, Effect, FileSystem, Layer, Redacted, type Scope } from "effect"
+import type { Command } from "effect/cli"
 import { spawn, spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
+import { cli as here } from "./CliInProcess.ts"
 
 const bin = fileURLToPath(new URL("../../bin/opencode-turn.js", import.meta.url))
 
@@ -138,7 +140,7 @@ export class Playground extends Context.Service<Playground, {
   readonly password: string
   readonly directory: string
   readonly database: string
-  /** Runs the command line against the server. */
+  /** Runs the command line against the server: in this process, unless something of a process is asked for. */
   readonly run: (args: ReadonlyArray<string>, options?: Options) => Effect.Effect<Finished>
   readonly start: (
     args: ReadonlyArray<string>,
@@ -164,6 +166,7 @@ export const layer = Layer.effect(
     })
     const password = Redacted.value(server.password)
     const database = `${folder}/data/turns.db`
+    const services = yield* Effect.context<Command.Environment>()
     const withServer = (options: Options = {}): Options => ({
       cwd: directory,
       ...options,
@@ -180,7 +183,12 @@ export const layer = Layer.effect(
       password,
       directory,
       database,
-      run: (args, options) => cli(args, withServer(options)),
+      run: (args, options) => {
+        const all = withServer(options)
+        return all.cwd !== directory || all.input !== undefined || all.wrapper !== undefined
+          ? cli(args, all)
+          : Effect.provide(here(args, { env: { OPENCODE_DIRECTORY: directory, ...all.env } }), services)
+      },
       start: (args, options) => start(args, withServer(options))
     })
   })
