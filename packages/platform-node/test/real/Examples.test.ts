@@ -1,13 +1,42 @@
 /**
  * The examples of docs/PEOPLE.md, each run as the program that it is.
  */
+import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
-import { Effect } from "effect"
+import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
+import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
+import { Context, Effect, FileSystem, Layer, Redacted } from "effect"
 import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { cli, hasScript, inTerminal, start } from "../support/CliProcess.ts"
 
 const folder = fileURLToPath(new URL("../../../../examples/gates/", import.meta.url))
+
+/**
+ * The environment of the programs: one server for all of them, and what Node compiled of the sources, which is half of the time of
+ * a start.
+ */
+class Shared extends Context.Service<Shared, {
+  readonly OPENCODE_BASE_URL: string
+  readonly OPENCODE_SERVER_PASSWORD: string
+  readonly NODE_COMPILE_CACHE: string
+}>()("test/Shared") {}
+
+const shared = Layer.effect(
+  Shared,
+  Effect.gen(function*() {
+    const fs = yield* FileSystem.FileSystem
+    const home = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-examples-" })
+    // Each program brings the settings of its own model along.
+    const { OPENCODE_DISABLE_PROJECT_CONFIG: _, ...environment } = ScriptedProvider.environment({})
+    const { password, url } = yield* OpencodeServer.make({ home, directory: home, environment })
+    return {
+      OPENCODE_BASE_URL: url,
+      OPENCODE_SERVER_PASSWORD: Redacted.value(password),
+      NODE_COMPILE_CACHE: fileURLToPath(new URL("../../../../node_modules/.cache/examples", import.meta.url))
+    }
+  })
+).pipe(Layer.provideMerge(Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)))
 
 const refused = "The user rejected permission to use this specific tool call with the following feedback: "
 
@@ -37,28 +66,48 @@ const printed: ReadonlyMap<string, ReadonlyArray<string>> = new Map([
   ]]
 ])
 
-for (const [name, lines] of printed) {
-  it.live(`gates/${name} prints what its gate does`, () =>
-    Effect.gen(function*() {
-      const { code, stderr, stdout } = yield* cli([], { wrapper: ([node = "node"]) => [node, `${folder}${name}`] })
-      assert.deepEqual([code, stderr], [0, ""])
-      assert.deepEqual(stdout, `${lines.join("\n")}\n`)
-    }))
-}
+it.layer(shared, { excludeTestServices: true })("examples", (it) => {
+  for (const [name, lines] of printed) {
+    it.effect(`gates/${name} prints what its gate does`, () =>
+      Effect.gen(function*() {
+        const env = yield* Shared
+        const { code, stderr, stdout } = yield* cli([], {
+          env,
+          wrapper: ([node = "node"]) => [node, `${folder}${name}`]
+        })
+        assert.deepEqual([code, stderr], [0, ""])
+        assert.deepEqual(stdout, `${lines.join("\n")}\n`)
+      }))
+  }
 
-it.live.skipIf(!hasScript)("gates/terminal.ts asks at the terminal", () =>
-  Effect.gen(function*() {
-    const running = yield* start([], {
-      wrapper: ([node = "node"]) => inTerminal([node, `${folder}terminal.ts`]),
-      input: { open: true }
-    })
-    yield* running.printed("Reject and explain")
-    yield* running.type("1")
-    const { code, stdout } = yield* running.finished
-    assert.strictEqual(code, 0)
-    assert.include(stdout, "echo hello > hello.txt")
-    assert.include(stdout, "Thank you: hello.txt is written.")
-  }))
+  it.effect.skipIf(!hasScript)("gates/terminal.ts asks at the terminal", () =>
+    Effect.gen(function*() {
+      const env = yield* Shared
+      const running = yield* start([], {
+        env,
+        wrapper: ([node = "node"]) => inTerminal([node, `${folder}terminal.ts`]),
+        input: { open: true }
+      })
+      yield* running.printed("Reject and explain")
+      yield* running.type("1")
+      const { code, stdout } = yield* running.finished
+      assert.strictEqual(code, 0)
+      assert.include(stdout, "echo hello > hello.txt")
+      assert.include(stdout, "Thank you: hello.txt is written.")
+    }))
+
+  // The other programs use the server of the tests, for a start of one takes seconds.
+  it.effect("gates/deny.ts starts a server of its own", () =>
+    Effect.gen(function*() {
+      const { NODE_COMPILE_CACHE } = yield* Shared
+      const { code, stderr, stdout } = yield* cli([], {
+        env: { NODE_COMPILE_CACHE },
+        wrapper: ([node = "node"]) => [node, `${folder}deny.ts`]
+      })
+      assert.deepEqual([code, stderr], [0, ""])
+      assert.deepEqual(stdout, `${printed.get("deny.ts")?.join("\n")}\n`)
+    }))
+})
 
 it("every example is run, and linked to", () => {
   const names = readdirSync(folder)
