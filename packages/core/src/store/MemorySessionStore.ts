@@ -205,7 +205,7 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
             ?.id
         )),
 
-    recordPrompt: (id, epoch, request) => update(id, isOwned(epoch), (message) => ({ ...message, request })),
+    recordPrompt: (id, epoch, promptRecord) => update(id, isOwned(epoch), (message) => ({ ...message, promptRecord })),
 
     snapshot: (id, epoch, content) => update(id, isOwned(epoch), (message) => ({ ...message, ...contentOf(content) })),
 
@@ -359,7 +359,7 @@ const blank = {
   epoch: 1,
   revision: 1,
   takeovers: 0,
-  request: null,
+  promptRecord: null,
   content: "",
   isFallback: false,
   finish: null,

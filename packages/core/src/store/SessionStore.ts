@@ -186,7 +186,7 @@ export class SessionStore extends Context.Service<SessionStore, {
   readonly recordPrompt: (
     id: AssistantMessageId,
     epoch: number,
-    request: PromptRecord
+    record: PromptRecord
   ) => Effect.Effect<boolean, StoreError>
 
   /**

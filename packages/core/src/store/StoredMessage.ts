@@ -128,7 +128,7 @@ export interface Draft extends Schema.Schema.Type<typeof Draft> {}
  * **Details**
  *
  * - `prompt`: what the user said. `draft`: what the caller chose with it; null where it was claimed without.
- * - `request`: null until the prompt's ids were chosen; written before the first byte of the prompt is sent.
+ * - `promptRecord`: null until the prompt's ids were chosen; written before the first byte of the prompt is sent.
  * - `content`: the text for the reader: the answer, or the policy's words for a turn that failed or was stopped without
  *   any; of a turn with an output, the value as JSON. While the turn runs, `content`, `parts`, `usage` and `subagents` are those of
  *   the last snapshot.
@@ -160,7 +160,7 @@ export const StoredMessage = Schema.Struct({
   takeovers: Schema.Int,
   prompt: Schema.Array(PromptPart),
   draft: Schema.NullOr(Draft),
-  request: Schema.NullOr(PromptRecord),
+  promptRecord: Schema.NullOr(PromptRecord),
   content: Schema.String,
   isFallback: Schema.Boolean,
   finish: Schema.NullOr(Schema.String),

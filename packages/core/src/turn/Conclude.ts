@@ -258,7 +258,8 @@ interface Stored {
 
 /** A turn that another owner began in another folder goes on with a worker of that folder. */
 const isForAnother = <E, R, A>({ message, taken }: RunningTurn<E, R, A>, error: TurnError | undefined): boolean =>
-  error?._tag === "DirectoryMismatch" && (taken !== undefined || (message !== undefined && message.request !== null))
+  error?._tag === "DirectoryMismatch" &&
+  (taken !== undefined || (message !== undefined && message.promptRecord !== null))
 
 /**
  * Waits for the observers, which may be behind. After `TurnPolicy.CallbackTimeout` they leave out what waits for them; each then

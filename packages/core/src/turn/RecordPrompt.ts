@@ -35,11 +35,11 @@ import { toPrompt } from "./TurnInput.ts"
  * @category getters
  * @since 0.1.0
  */
-export const recordedFor = ({ request }: StoredMessage, sessionId: SessionId): IdentifiedPrompt | undefined => {
-  const ids = request?.prompt.ids
-  return request === null || ids === undefined || request.sessionId !== sessionId
+export const recordedFor = ({ promptRecord }: StoredMessage, sessionId: SessionId): IdentifiedPrompt | undefined => {
+  const ids = promptRecord?.prompt.ids
+  return promptRecord === null || ids === undefined || promptRecord.sessionId !== sessionId
     ? undefined
-    : { ...request, prompt: { ...request.prompt, ids } }
+    : { ...promptRecord, prompt: { ...promptRecord.prompt, ids } }
 }
 
 /**

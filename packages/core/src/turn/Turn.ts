@@ -218,7 +218,7 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
   const { conversationId, input, live, messageId } = turn
   const tracer = yield* Tracer
   const message = turn.message ?? (yield* own(turn))
-  if (turn.message === undefined && message.request === null) {
+  if (turn.message === undefined && message.promptRecord === null) {
     yield* tracer.emit("response.started", { subject_id: conversationId, message_id: messageId })
   }
   turn.message = message
@@ -304,7 +304,7 @@ const mayResend = Effect.fnUntraced(function*<E, R, A>(
   error: SessionNotFound | StaleSession
 ) {
   // Before its prompt a turn has lost nothing but what was said before it, which no policy can bring back.
-  const isUnprompted = promptId === undefined && message?.request === null
+  const isUnprompted = promptId === undefined && message?.promptRecord === null
   const policy = yield* TurnPolicy.OnLostSession
   const stored = message?.parts ?? []
   const parts = [...stored, ...[...live.earlier(), live.current()].flatMap(Reply.replies).flatMap(Reply.parts)]
@@ -329,8 +329,8 @@ const mayResend = Effect.fnUntraced(function*<E, R, A>(
 /** A turn that was taken over and cannot even begin keeps what was streamed before, and may still run on the server. */
 const recall = <E, R, A>(turn: RunningTurn<E, R, A>): void => {
   const { live, message } = turn
-  if (message === undefined || message.request === null) return
-  const { prompt: { ids }, sessionId } = message.request
+  if (message === undefined || message.promptRecord === null) return
+  const { prompt: { ids }, sessionId } = message.promptRecord
   if (ids === undefined) return
   turn.session = { sessionId, isNew: false }
   turn.promptId = ids.promptId

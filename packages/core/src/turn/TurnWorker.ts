@@ -131,7 +131,8 @@ const maxConcurrent = 64
 const worksHere = (orphan: StoredMessage): Effect.Effect<boolean, never, SessionStore | Client> =>
   Effect.gen(function*() {
     const store = yield* SessionStore
-    const sessionId = orphan.request?.sessionId ?? Option.getOrUndefined(yield* store.getSession(orphan.conversationId))
+    const sessionId = orphan.promptRecord?.sessionId ??
+      Option.getOrUndefined(yield* store.getSession(orphan.conversationId))
     if (sessionId !== undefined) yield* checkDirectory(sessionId)
     return true
   }).pipe(

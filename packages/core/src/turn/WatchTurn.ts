@@ -96,8 +96,8 @@ export const cancelTurn = Effect.fn("Turn.cancelTurn")(function*(
 ): Effect.fn.Return<StoredMessage, AlreadyFinished | UnknownMessage | StoreError, SessionStore | Client> {
   const store = yield* SessionStore
   const cancelled = yield* retrying(store.cancel(id, yield* TurnPolicy.CancelledContent))
-  const { leaseUntilMillis, request, revision } = cancelled
-  if (request === null) return cancelled
+  const { leaseUntilMillis, promptRecord, revision } = cancelled
+  if (promptRecord === null) return cancelled
   if (leaseUntilMillis !== null && leaseUntilMillis > (yield* Clock.currentTimeMillis)) {
     const kept = yield* watchTurn(id).pipe(
       Stream.filter((message) => message.revision > revision),
@@ -108,7 +108,7 @@ export const cancelTurn = Effect.fn("Turn.cancelTurn")(function*(
     )
     if (Option.isSome(kept)) return kept.value
   }
-  yield* abortFor(cancelled, request)
+  yield* abortFor(cancelled, promptRecord)
   return Option.getOrElse(yield* retrying(store.getMessage(id)), () => cancelled)
 })
 
@@ -141,18 +141,18 @@ export const isFinished = ({ status }: StoredMessage): boolean => status !== "pe
  * its place.
  */
 const mayGainText = (
-  { error, finishedMillis, isFallback, request, status }: StoredMessage,
+  { error, finishedMillis, isFallback, promptRecord, status }: StoredMessage,
   sinceMillis: number
 ): boolean =>
-  status === "cancelled" && isFallback && error === null && request !== null && finishedMillis !== null &&
+  status === "cancelled" && isFallback && error === null && promptRecord !== null && finishedMillis !== null &&
   finishedMillis > sinceMillis
 
 /** In place of an owner that is gone: stops what still runs for the message, and keeps what the server has of it. */
 const abortFor = Effect.fnUntraced(function*(
   { content, epoch, finish, id, isFallback, parts, subagents, usage }: StoredMessage,
-  request: PromptRecord
+  record: PromptRecord
 ) {
-  const { prompt: { ids }, sessionId } = request
+  const { prompt: { ids }, sessionId } = record
   if (ids === undefined) return
   yield* Contained.attempt(
     "abort",
@@ -165,7 +165,7 @@ const abortFor = Effect.fnUntraced(function*(
       live.update((reply) => Reply.restore(reply, parts, subagents))
       const exchange = yield* abortAnswer(live.current())
       live.update((reply) => Exchange.merge(exchange, reply))
-      yield* recallEarlier({ ...request, prompt: { ...request.prompt, ids } }, live)
+      yield* recallEarlier({ ...record, prompt: { ...record.prompt, ids } }, live)
       yield* readSubagents(live)
       const read = LiveReply.content(live)
       const kept = { ...read, ...(!Reply.hasWords(live.current()) && { content, isFallback }), finish }

@@ -36,9 +36,9 @@ it.effect.each(servers.flatMap((server) => [
         stage: "posted",
         draft: { policy: { budget: { wallClockMillis: budgetMillis } } }
       })
-      const request = (yield* Carrying.rowOf(Turns.messageId))?.request ?? undefined
-      assert(request !== undefined)
-      yield* store.recordPrompt(left.id, left.row.epoch, { ...request, earlier })
+      const record = (yield* Carrying.rowOf(Turns.messageId))?.promptRecord ?? undefined
+      assert(record !== undefined)
+      yield* store.recordPrompt(left.id, left.row.epoch, { ...record, earlier })
 
       yield* fake.fail(isRead, fault(), Infinity)
       const fiber = yield* Effect.forkChild(resumeTurn(yield* Carrying.takeOver(left.id)))

@@ -269,7 +269,7 @@ describe("an owner that was frozen past its lease", () => {
       const store = yield* SessionStore
       yield* fake.fail({ path: "/event" }, Faults.holdAt("stream"))
       const fiber = yield* launch(messageId, halfway)
-      assert.isNotNull((yield* row)?.request)
+      assert.isNotNull((yield* row)?.promptRecord)
       yield* store.release(messageId, 1)
       const taken = yield* takeOver(messageId)
       yield* fake.release("stream")

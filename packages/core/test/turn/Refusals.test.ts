@@ -82,7 +82,7 @@ const told = Effect.map(Turns.prompts, (posts) => posts.slice(1).map(({ body }) 
 /** What the tools of the first step came to. */
 const outcomes = Effect.gen(function*() {
   const fake = yield* FakeOpencode
-  const sessionId = (yield* row)?.request?.sessionId
+  const sessionId = (yield* row)?.promptRecord?.sessionId
   const messages = sessionId === undefined ? [] : yield* fake.messages(sessionId)
   const first = messages.find(({ info }) => info.role === "assistant")
   return (first?.parts ?? []).flatMap((part) => (part.type === "tool" ? [part.state.output ?? part.state.error] : []))
@@ -284,7 +284,7 @@ describe("an agent that refusals have stopped", () => {
       for (const command of ["echo a", "echo b"]) {
         assert.include(text, `bash (${command}): Nobody is here to answer.`)
       }
-      assert.deepInclude((yield* row)?.request, { refusals: 1 })
+      assert.deepInclude((yield* row)?.promptRecord, { refusals: 1 })
     }))
 
   test("leaves what was refused among the tools of the result and of the stored message", () =>
@@ -417,7 +417,7 @@ describe("a worker that went away", () => {
   test("between the refusals and the prompt that tells of them leaves a reason that the next one tells", () =>
     Effect.gen(function*() {
       const taken = yield* abandon(because("not now"), [bash("echo a", "echo b"), done])
-      assert.isUndefined(taken.request?.earlier)
+      assert.isUndefined(taken.promptRecord?.earlier)
       const result = yield* resumeTurn(taken)
       assert.deepInclude(result, { status: "completed", content: "done" })
       assert.include((yield* told).join(), "bash (echo a): not now")
@@ -443,7 +443,7 @@ describe("a worker that went away", () => {
       yield* fake.reached("here")
       yield* Fiber.interrupt(fiber)
       const taken = yield* takeOver(messageId)
-      assert.deepInclude(taken.request, { refusals: 1 })
+      assert.deepInclude(taken.promptRecord, { refusals: 1 })
       yield* fake.release("here")
       const result = yield* resumeTurn(taken)
       assert(result.error?._tag === "Refused")

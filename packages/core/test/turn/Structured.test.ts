@@ -115,7 +115,7 @@ describe("an answer", () => {
       const posts = yield* Turns.prompts
       assert.lengthOf(posts, 3)
       for (const post of posts) assert.deepNestedPropertyVal(post.body, "format.type", "json_schema")
-      assert.deepInclude((yield* row)?.request, { refusals: 1 })
+      assert.deepInclude((yield* row)?.promptRecord, { refusals: 1 })
       assert.strictEqual(inputTokens(result), 3000)
     }))
 
@@ -174,7 +174,7 @@ describe("a worker that went away", () => {
     Effect.gen(function*() {
       const fake = yield* FakeOpencode.FakeOpencode
       const taken = yield* abandon([value("one"), value("two", { gate: "here" }), value(3)])
-      assert.lengthOf(taken.request?.earlier ?? [], 1)
+      assert.lengthOf(taken.promptRecord?.earlier ?? [], 1)
       yield* fake.release("here")
       const result = yield* resumeTurn(taken)
       assert(result.error?._tag === "OutputInvalid")

@@ -84,7 +84,7 @@ describe("a turn that completes", () => {
         epoch: 1,
         finishedMillis: 0
       })
-      assert.strictEqual((yield* row)?.request?.prompt.ids?.promptId, result.promptId)
+      assert.strictEqual((yield* row)?.promptRecord?.prompt.ids?.promptId, result.promptId)
     }))
 
   test("traces its events in their order, with these keys", () =>
@@ -181,7 +181,7 @@ describe("what is posted", () => {
       yield* fake.fail({ method: "POST", path: /prompt_async$/ }, Faults.holdAt("post"))
       const fiber = yield* Effect.forkChild(runTurn(turn([{ text: "Hi." }])))
       yield* fake.reached("post")
-      const stored = (yield* row)?.request
+      const stored = (yield* row)?.promptRecord
       assert.deepInclude((yield* Turns.prompts)[0]?.body, { messageID: stored?.prompt.ids?.promptId })
       assert.strictEqual(stored?.prompt.parts.length, stored?.prompt.ids?.partIds.length)
       yield* fake.release("post")
@@ -673,8 +673,8 @@ describe("a lost session", () => {
     ])
     assert.lengthOf(yield* payloads("session.created"), 1)
     assert.strictEqual(updates.some((update) => update._tag === "Reset"), isShown)
-    assert.strictEqual((yield* row)?.request?.sessionId, result.sessionId)
-    assert.deepStrictEqual((yield* row)?.request?.prompt.ids?.promptId, result.promptId)
+    assert.strictEqual((yield* row)?.promptRecord?.sessionId, result.sessionId)
+    assert.deepStrictEqual((yield* row)?.promptRecord?.prompt.ids?.promptId, result.promptId)
     const ids = (yield* Turns.prompts).map((request) => JSON.stringify(request.body).match(/msg_\w+/)?.[0])
     assert.strictEqual(new Set(ids).size, ids.length)
   })

@@ -21,7 +21,7 @@ const stored = (draft: Draft | null): StoredMessage => ({
   takeovers: 0,
   prompt: [{ type: "text", text: "hello" }],
   draft,
-  request: null,
+  promptRecord: null,
   content: "",
   isFallback: false,
   finish: null,

@@ -83,14 +83,14 @@ const OutcomeColumns = Schema.Struct({
 })
 
 /** Without the parts where they are the message's own prompt, which may be large and is stored already. */
-const RequestColumn = Schema.fromJsonString(Schema.Struct({
+const PromptRecordColumn = Schema.fromJsonString(Schema.Struct({
   ...PromptRecord.fields,
   prompt: Schema.Struct({ ...Prompt.fields, parts: Schema.optionalKey(Prompt.fields.parts) })
 }))
 
-const RequestColumns = Schema.Struct({
-  request: RequestColumn,
-  requestWithoutParts: RequestColumn,
+const PromptRecordColumns = Schema.Struct({
+  whole: PromptRecordColumn,
+  withoutParts: PromptRecordColumn,
   prompt: Schema.fromJsonString(prompt)
 })
 
@@ -100,13 +100,14 @@ const ClaimColumns = Schema.Struct({
 })
 
 const { is_fallback: isFallback, ...outcomeFields } = OutcomeColumns.fields
+const { promptRecord: _, ...messageFields } = StoredMessage.fields
 
 const Row = Schema.Struct({
-  ...StoredMessage.fields,
+  ...messageFields,
   ...outcomeFields,
   isFallback,
   ...ClaimColumns.fields,
-  request: Schema.NullOr(RequestColumn)
+  request: Schema.NullOr(PromptRecordColumn)
 })
 
 const AskColumn = Schema.Struct({ ask: Schema.fromJsonString(StoredAsk.fields.ask) })
@@ -124,7 +125,7 @@ const decodeRow = Schema.decodeUnknownEffect(Row)
 export const decodeMessage = (row: unknown): Effect.Effect<StoredMessage, Schema.SchemaError> =>
   Effect.map(decodeRow(row), ({ request, ...message }) => ({
     ...message,
-    request: request === null ? null : { ...request, prompt: { parts: message.prompt, ...request.prompt } }
+    promptRecord: request === null ? null : { ...request, prompt: { parts: message.prompt, ...request.prompt } }
   }))
 export const decodeAsk = Schema.decodeUnknownEffect(AskRow)
 export const decodeMessageState = Schema.decodeUnknownEffect(
@@ -142,11 +143,11 @@ export const decodeState = Schema.decodeUnknownOption(
 )
 export const decodeConversation = Schema.decodeUnknownEffect(Schema.Struct({ sessionId: SessionId }))
 export const encodeClaim = Schema.encodeEffect(ClaimColumns)
-export const encodeRequest = (request: PromptRecord) => {
-  const { parts, ...choices } = request.prompt
-  return Schema.encodeEffect(RequestColumns)({
-    request,
-    requestWithoutParts: { ...request, prompt: choices },
+export const encodePromptRecord = (record: PromptRecord) => {
+  const { parts, ...choices } = record.prompt
+  return Schema.encodeEffect(PromptRecordColumns)({
+    whole: record,
+    withoutParts: { ...record, prompt: choices },
     prompt: parts
   })
 }

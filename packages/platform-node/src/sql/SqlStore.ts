@@ -142,12 +142,12 @@ export const make = Effect.fnUntraced(function*(
       return Option.map(orphan, ({ id }) => id)
     }),
 
-    recordPrompt: Effect.fnUntraced(function*(id, epoch, request) {
-      const changes = yield* encoded("recordPrompt", SqlRows.encodeRequest(request))
+    recordPrompt: Effect.fnUntraced(function*(id, epoch, record) {
+      const columns = yield* encoded("recordPrompt", SqlRows.encodePromptRecord(record))
       return yield* isChanged(
         "recordPrompt",
         sql`UPDATE ${messages} SET revision = revision + 1, request = CASE
-            WHEN ${promptOfMessage} = ${changes.prompt} THEN ${changes.requestWithoutParts} ELSE ${changes.request}
+            WHEN ${promptOfMessage} = ${columns.prompt} THEN ${columns.withoutParts} ELSE ${columns.whole}
           END
           WHERE id = ${id} AND status = 'pending' AND epoch = ${epoch} RETURNING id${news}`
       )

@@ -106,7 +106,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       yield* run(["run", "--conversation", "two", prompt("First.", [{ text: "One." }])])
       yield* run(["run", "--conversation", "two", prompt("Second.", [{ text: "Two." }])])
       const [first, second] = yield* messagesOf("two")
-      assert.strictEqual(first?.request?.sessionId, second?.request?.sessionId)
+      assert.strictEqual(first?.promptRecord?.sessionId, second?.promptRecord?.sessionId)
 
       const shown = yield* run(["show", "two"])
       assert.strictEqual(shown.code, 0)

@@ -377,7 +377,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn and
       const orphaned = Effect.fnUntraced(function*(name: string) {
         const { id, running } = yield* startGated(name, name)
         const message = yield* orphan(name, running)
-        return { id, sessionId: message?.request?.sessionId }
+        return { id, sessionId: message?.promptRecord?.sessionId }
       })
 
       const first = yield* orphaned("orphan-1")

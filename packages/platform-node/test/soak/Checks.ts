@@ -52,7 +52,7 @@ const checkRow = (
   row: StoredMessage,
   { serverKills, steps }: Expected
 ): ReadonlyArray<string> => {
-  const promptId = row.request?.prompt.ids?.promptId
+  const promptId = row.promptRecord?.prompt.ids?.promptId
   const answer = record.filter(({ info }) => info.role === "assistant" && info.parentID === promptId)
   const text = answer.flatMap(textsOf).join("\n\n")
   const count = (part: string) => row.content.split(part).length - 1

@@ -239,7 +239,7 @@ const conclude = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Outcome> {
   const requests = (yield* place.model.requests).filter((request) => turnOf(request) === id)
   const stored = yield* Effect.orDie(place.store.getSession(ConversationId.make(conversationId)))
-  const sessionId = row?.request?.sessionId ?? Option.getOrUndefined(stored)
+  const sessionId = row?.promptRecord?.sessionId ?? Option.getOrUndefined(stored)
   const trace = `${place.directory}/${id}.txt`
   const found: Checks.Found = {
     id,

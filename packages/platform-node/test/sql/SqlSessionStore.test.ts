@@ -92,7 +92,7 @@ const completed: Outcome = {
   error: null
 }
 
-const request: PromptRecord = {
+const record: PromptRecord = {
   sessionId: SessionId.make("ses_1"),
   prompt: {
     ids: { promptId: MessageId.make("msg_1"), partIds: [PartId.make("prt_1")] },
@@ -141,7 +141,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         const store = yield* open(filename)
         yield* store.setSession(ended.conversationId, Option.none(), SessionId.make("ses_1"))
         yield* store.claim(ended)
-        yield* store.recordPrompt(ended.id, 1, request)
+        yield* store.recordPrompt(ended.id, 1, record)
         yield* store.finalize(ended.id, 1, completed)
         yield* store.claim(pending)
         yield* store.claim(cancelled)

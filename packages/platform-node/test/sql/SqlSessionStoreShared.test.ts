@@ -62,7 +62,7 @@ const newTurn = Effect.gen(function*() {
 
 const completed: Outcome = { status: "completed", content: "Nothing.", parts: [], usage: Usage.zero, error: null }
 
-const request: PromptRecord = {
+const promptRecord: PromptRecord = {
   sessionId: SessionId.make("ses_1"),
   prompt: { parts: [{ type: "text", text: "What is new?" }] }
 }
@@ -176,7 +176,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           { concurrency: "unbounded" }
         )
         assert.deepStrictEqual(taken.flatMap(Option.toArray).map(({ epoch }) => epoch), [2])
-        assert.isFalse(yield* stale.recordPrompt(turn.id, 1, request))
+        assert.isFalse(yield* stale.recordPrompt(turn.id, 1, promptRecord))
         assert.isFalse(yield* stale.snapshot(turn.id, 1, completed))
         assert.isFalse(yield* stale.finalize(turn.id, 1, completed))
         assert.isTrue(yield* other.finalize(turn.id, 2, completed))
@@ -293,7 +293,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         const store = yield* open(database)
         const turn = yield* newTurn
         yield* store.claim(turn)
-        yield* store.recordPrompt(turn.id, 1, request)
+        yield* store.recordPrompt(turn.id, 1, promptRecord)
         yield* store.snapshot(turn.id, 1, completed)
         const rows = yield* database.sql`SELECT * FROM opencode_turn_assistant_messages`
         assert.lengthOf(rows, 1)
@@ -302,7 +302,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           yield* database.sql`SELECT message_id, prompt FROM opencode_turn_prompts`.values,
           [[turn.id, JSON.stringify(turn.prompt)]]
         )
-        assert.deepInclude(Option.getOrThrow(yield* store.getMessage(turn.id)), { prompt: turn.prompt, request })
+        assert.deepInclude(Option.getOrThrow(yield* store.getMessage(turn.id)), { prompt: turn.prompt, promptRecord })
       })
   )
 
@@ -356,7 +356,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           takeovers: 0,
           prompt: [{ type: "text", text: "Hi" }],
           draft: null,
-          request: null,
+          promptRecord: null,
           content: "",
           isFallback: false,
           finish: null,
@@ -378,7 +378,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           id: AssistantMessageId.make("y_completed"),
           status: "completed",
           content: "Hello.",
-          request
+          promptRecord
         })
         assert.deepStrictEqual(failed, {
           ...old,
@@ -442,7 +442,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           takeovers: 0,
           prompt: [{ type: "text", text: "Hi" }],
           draft: null,
-          request: null,
+          promptRecord: null,
           content: "",
           isFallback: false,
           finish: null,
@@ -462,7 +462,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
             revision: 9,
             owner: "gone",
             content: "Hello.",
-            request,
+            promptRecord,
             finishedMillis: 1_754_000_001_000.5
           },
           {
@@ -528,7 +528,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           status: "completed",
           epoch: 2,
           content: "Hello.",
-          request,
+          promptRecord,
           finishedMillis: 1_754_000_001_000.5
         })
         assert.deepStrictEqual((yield* store.listAsks({ limit: 9 })).map(({ id }) => id), ["per_1"])
@@ -624,7 +624,7 @@ const writeVersion1 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, posi
   const usage = JSON.stringify(Usage.zero)
   const rows = [
     { id: "z_cancelled", status: "cancelled", content: "\"Stopped.\"" },
-    { id: "y_completed", status: "completed", content: "\"Hello.\"", request: JSON.stringify(request) },
+    { id: "y_completed", status: "completed", content: "\"Hello.\"", request: JSON.stringify(promptRecord) },
     { id: "x_error", status: "error", error: "{\"tag\":\"Upstream\",\"message\":\"529\"}" },
     { id: "w_pending", status: "pending", epoch: 3, finished_millis: null }
   ]
@@ -696,7 +696,7 @@ const writeVersion2 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, posi
       revision: 9,
       owner: "gone",
       content: "\"Hello.\"",
-      request: JSON.stringify(request),
+      request: JSON.stringify(promptRecord),
       finished_millis: 1_754_000_001_000.5
     },
     {
@@ -794,7 +794,7 @@ const writeVersion3 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, posi
       revision: 9,
       owner: "gone",
       content: "\"Hello.\"",
-      request: JSON.stringify(request),
+      request: JSON.stringify(promptRecord),
       finished_millis: 1_754_000_001_000.5
     },
     {

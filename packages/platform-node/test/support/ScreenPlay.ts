@@ -96,7 +96,7 @@ const stored: StoredMessage = {
   takeovers: 0,
   prompt: [],
   draft: null,
-  request: null,
+  promptRecord: null,
   content: "",
   isFallback: false,
   finish: null,

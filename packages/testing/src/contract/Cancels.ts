@@ -9,7 +9,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
-import { completed, failed, newTurn, partsOf, requestOf, someUsage, stored, type StoreTests } from "./Samples.ts"
+import { completed, failed, newTurn, partsOf, recordOf, someUsage, stored, type StoreTests } from "./Samples.ts"
 
 export const cancels = (it: StoreTests): void => {
   it.effect("cancels a pending message whoever owns it, and gives it back", () =>
@@ -17,7 +17,7 @@ export const cancels = (it: StoreTests): void => {
       const store = yield* SessionStore
       const turn = yield* newTurn
       yield* store.claim(turn)
-      yield* store.recordPrompt(turn.id, 1, requestOf(turn.prompt))
+      yield* store.recordPrompt(turn.id, 1, recordOf(turn.prompt))
       const owned = yield* store.claim(turn)
       yield* TestClock.adjust("3 seconds")
       const finishedMillis = yield* Clock.currentTimeMillis

@@ -17,7 +17,7 @@ import {
   newTurn,
   newTurnOf,
   numbers,
-  requestOf,
+  recordOf,
   stored,
   type StoreTests,
   terminals
@@ -40,7 +40,7 @@ export const claims = (it: StoreTests): void => {
         leaseUntilMillis: null,
         takeovers: 0,
         draft: null,
-        request: null,
+        promptRecord: null,
         content: "",
         isFallback: false,
         finish: null,
@@ -60,10 +60,10 @@ export const claims = (it: StoreTests): void => {
       const store = yield* SessionStore
       const turn = yield* newTurn
       const first = yield* store.claim(turn)
-      assert.isTrue(yield* store.recordPrompt(turn.id, 1, requestOf(turn.prompt)))
+      assert.isTrue(yield* store.recordPrompt(turn.id, 1, recordOf(turn.prompt)))
       yield* TestClock.adjust("1 minute")
       const again = yield* store.claim({ ...turn, prompt: [{ type: "text", text: "something else" }] })
-      assert.deepStrictEqual(again, { ...first, epoch: 2, revision: 3, request: requestOf(turn.prompt) })
+      assert.deepStrictEqual(again, { ...first, epoch: 2, revision: 3, promptRecord: recordOf(turn.prompt) })
       assert.strictEqual((yield* store.claim(turn)).epoch, 3)
       assert.strictEqual((yield* stored(turn.id)).epoch, 3)
     }))

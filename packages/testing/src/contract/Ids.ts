@@ -15,7 +15,7 @@ import {
   newTurn,
   once,
   permissionOf,
-  requestOf,
+  recordOf,
   session,
   stored,
   type StoreTests,
@@ -92,7 +92,7 @@ export const ids = (it: StoreTests): void => {
       const changes = [
         store.renew(messageId, 1, { millis: 1 }),
         store.release(messageId, 1),
-        store.recordPrompt(messageId, 1, requestOf([])),
+        store.recordPrompt(messageId, 1, recordOf([])),
         store.snapshot(messageId, 1, completed),
         store.finalize(messageId, 1, completed),
         store.keepPartial(messageId, 1, completed),

@@ -6,7 +6,7 @@ import { AssistantMessageId, ConversationId, makeId } from "@opencode-turn/core/
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { completed, hostileIds, newTurn, newTurnOf, requestOf, session, stored, type StoreTests } from "./Samples.ts"
+import { completed, hostileIds, newTurn, newTurnOf, recordOf, session, stored, type StoreTests } from "./Samples.ts"
 
 export const isolation = (it: StoreTests): void => {
   it.effect("keeps two conversations apart", () =>
@@ -20,7 +20,7 @@ export const isolation = (it: StoreTests): void => {
       assert.deepStrictEqual(yield* store.getSession(right.conversationId), Option.none())
       yield* store.setSession(right.conversationId, Option.none(), session("right"))
 
-      yield* store.recordPrompt(left.id, 1, requestOf(left.prompt))
+      yield* store.recordPrompt(left.id, 1, recordOf(left.prompt))
       yield* store.finalize(left.id, 1, completed)
       yield* store.claim(yield* newTurnOf(left.conversationId))
       assert.deepStrictEqual(yield* stored(right.id), untouched)
@@ -45,7 +45,7 @@ export const isolation = (it: StoreTests): void => {
       yield* store.claim(turn)
       const error = yield* Effect.flip(store.claim(yield* newTurnOf(conversationId)))
       assert.deepInclude(error, { _tag: "TurnInProgress", conversationId, messageId: turn.id })
-      assert.isTrue(yield* store.recordPrompt(turn.id, 1, requestOf(turn.prompt)))
+      assert.isTrue(yield* store.recordPrompt(turn.id, 1, recordOf(turn.prompt)))
       assert.strictEqual((yield* store.cancel(turn.id, hostile)).id, turn.id)
       assert.isTrue(yield* store.keepPartial(turn.id, 1, completed))
       assert.deepStrictEqual(yield* store.listMessages(conversationId, 10), [yield* stored(turn.id)])

@@ -13,7 +13,7 @@ import {
   leaseOf,
   newTurn,
   newTurnOf,
-  requestOf,
+  recordOf,
   stored,
   type StoreTests,
   terminals
@@ -301,7 +301,7 @@ export const leases = (it: StoreTests): void => {
       yield* TestClock.adjust("1 second")
       const taken = yield* Effect.fromOption(yield* store.takeOver(turn.id, { owner: "b", millis: 60_000 }))
       yield* TestClock.adjust("1 second")
-      assert.isFalse(yield* store.recordPrompt(turn.id, 1, requestOf(turn.prompt)))
+      assert.isFalse(yield* store.recordPrompt(turn.id, 1, recordOf(turn.prompt)))
       assert.isFalse(yield* store.snapshot(turn.id, 1, completed))
       for (const outcome of terminals) assert.isFalse(yield* store.finalize(turn.id, 1, outcome))
       assert.isFalse(yield* store.keepPartial(turn.id, 1, completed))
@@ -310,7 +310,7 @@ export const leases = (it: StoreTests): void => {
       assert.isFalse(yield* store.release(turn.id, 1))
       assert.deepStrictEqual(yield* stored(turn.id), taken)
 
-      assert.isTrue(yield* store.recordPrompt(turn.id, 2, requestOf(turn.prompt)))
+      assert.isTrue(yield* store.recordPrompt(turn.id, 2, recordOf(turn.prompt)))
       assert.isTrue(yield* store.snapshot(turn.id, 2, completed))
       assert.isTrue(yield* store.renew(turn.id, 2, leaseOf("b")))
       yield* store.cancel(turn.id, "stopped")

@@ -16,7 +16,7 @@ import {
   newTurn,
   newTurnOf,
   numbers,
-  requestOf,
+  recordOf,
   stored,
   type StoreTests,
   terminals
@@ -62,7 +62,7 @@ export const queue = (it: StoreTests): void => {
       const createdMillis = yield* Clock.currentTimeMillis
       const queued = yield* store.claim({ ...next, whenBusy: "queue" })
       assert.deepStrictEqual(queued, { ...pending, id: next.id, status: "queued", createdMillis })
-      assert.isFalse(yield* store.recordPrompt(next.id, 1, requestOf(next.prompt)))
+      assert.isFalse(yield* store.recordPrompt(next.id, 1, recordOf(next.prompt)))
       assert.isFalse(yield* store.snapshot(next.id, 1, completed))
       for (const outcome of terminals) assert.isFalse(yield* store.finalize(next.id, 1, outcome))
       assert.isFalse(yield* store.keepPartial(next.id, 1, completed))

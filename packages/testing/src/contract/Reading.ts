@@ -18,7 +18,7 @@ import {
   numbers,
   partsOf,
   promptOf,
-  requestOf,
+  recordOf,
   someUsage,
   stored,
   type StoreTests,
@@ -82,7 +82,7 @@ export const reading = (it: StoreTests): void => {
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = { ...(yield* newTurn), prompt: promptOf(text) }
-      const request = requestOf(turn.prompt, text)
+      const promptRecord = recordOf(turn.prompt, text)
       const outcome: Outcome = {
         status: "error",
         content: text,
@@ -95,13 +95,13 @@ export const reading = (it: StoreTests): void => {
       }
       const pending = yield* store.claim(turn)
       assert.deepStrictEqual(pending.prompt, turn.prompt)
-      assert.isTrue(yield* store.recordPrompt(turn.id, 1, request))
+      assert.isTrue(yield* store.recordPrompt(turn.id, 1, promptRecord))
       assert.isTrue(yield* store.finalize(turn.id, 1, outcome))
       const message = yield* stored(turn.id)
       assert.deepStrictEqual(message, {
         ...pending,
         ...outcome,
-        request,
+        promptRecord,
         revision: 3,
         finishedMillis: message.finishedMillis
       })
@@ -120,7 +120,7 @@ export const reading = (it: StoreTests): void => {
         [store.cancel(before.id, ""), { status: "queued", epoch: 1, revision: 1 }],
         [store.claim(turn), { status: "pending", epoch: 1, revision: 2 }],
         [store.renew(turn.id, 1, { millis: 1_000 }), { status: "pending", epoch: 1, revision: 2 }],
-        [store.recordPrompt(turn.id, 1, requestOf(turn.prompt)), { status: "pending", epoch: 1, revision: 3 }],
+        [store.recordPrompt(turn.id, 1, recordOf(turn.prompt)), { status: "pending", epoch: 1, revision: 3 }],
         [store.snapshot(turn.id, 1, completed), { status: "pending", epoch: 1, revision: 4 }],
         [store.release(turn.id, 1), { status: "pending", epoch: 1, revision: 4 }],
         [store.takeOver(turn.id, leaseOf("second")), { status: "pending", epoch: 2, revision: 5 }],

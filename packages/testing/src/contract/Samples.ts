@@ -57,7 +57,7 @@ export const promptOf = (text: string): ReadonlyArray<PromptPart> => [
   { type: "agent", name: text }
 ]
 
-export const requestOf = (parts: ReadonlyArray<PromptPart>, text = "plain"): PromptRecord => ({
+export const recordOf = (parts: ReadonlyArray<PromptPart>, text = "plain"): PromptRecord => ({
   sessionId: session("of the request"),
   prompt: {
     ids: {

@@ -8,7 +8,7 @@ import { isOpen } from "@opencode-turn/core/StoredMessage"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as TestClock from "effect/testing/TestClock"
-import { completed, failed, leaseOf, newConversation, newTurnOf, requestOf, type StoreTests } from "./Samples.ts"
+import { completed, failed, leaseOf, newConversation, newTurnOf, recordOf, type StoreTests } from "./Samples.ts"
 
 export const sequences = (it: StoreTests): void => {
   it.effect.prop(
@@ -107,7 +107,7 @@ const ask = Effect.fnUntraced(function*(
     case "keep the partial reply of the first":
       return yield* store.keepPartial(turn.id, epoch, completed)
     case "record the request of the second":
-      return yield* store.recordPrompt(turn.id, epoch, requestOf(turn.prompt))
+      return yield* store.recordPrompt(turn.id, epoch, recordOf(turn.prompt))
     case "an old owner finalizes the first":
       return yield* store.finalize(turn.id, epoch - 1, completed)
     case "an old owner renews the first":
@@ -115,6 +115,6 @@ const ask = Effect.fnUntraced(function*(
     case "an old owner takes a snapshot of the first":
       return yield* store.snapshot(turn.id, epoch - 1, completed)
     case "an old owner records the request of the second":
-      return yield* store.recordPrompt(turn.id, epoch - 1, requestOf(turn.prompt))
+      return yield* store.recordPrompt(turn.id, epoch - 1, recordOf(turn.prompt))
   }
 })

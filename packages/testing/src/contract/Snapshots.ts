@@ -10,7 +10,7 @@ import {
   failed,
   newTurn,
   partsOf,
-  requestOf,
+  recordOf,
   someUsage,
   stored,
   type StoreTests,
@@ -24,7 +24,7 @@ export const snapshots = (it: StoreTests): void => {
       const store = yield* SessionStore
       const turn = yield* newTurn
       const pending = yield* store.claim(turn)
-      yield* store.recordPrompt(turn.id, 1, requestOf(turn.prompt))
+      yield* store.recordPrompt(turn.id, 1, recordOf(turn.prompt))
       // An outcome holds more than a snapshot takes; a content without subagents has none.
       for (
         const { content, finish = null, isFallback = false, parts, subagents, usage } of [failed, completed, failed]
@@ -34,7 +34,7 @@ export const snapshots = (it: StoreTests): void => {
         const message = yield* stored(turn.id)
         assert.deepStrictEqual(message, {
           ...pending,
-          request: requestOf(turn.prompt),
+          promptRecord: recordOf(turn.prompt),
           content,
           isFallback,
           finish,

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
-import { completed, failed, leaseOf, newTurn, newTurnOf, requestOf, stored, type StoreTests } from "./Samples.ts"
+import { completed, failed, leaseOf, newTurn, newTurnOf, recordOf, stored, type StoreTests } from "./Samples.ts"
 
 export const watching = (it: StoreTests): void => {
   it.effect("tells a watcher at once, and then of every change of the message, from its claim to its end", () =>
@@ -19,7 +19,7 @@ export const watching = (it: StoreTests): void => {
       yield* news.next
       const changes = [
         store.claim({ ...turn, lease: leaseOf("a") }),
-        store.recordPrompt(turn.id, 1, requestOf(turn.prompt)),
+        store.recordPrompt(turn.id, 1, recordOf(turn.prompt)),
         store.snapshot(turn.id, 1, failed),
         store.snapshot(turn.id, 1, completed),
         Effect.andThen(TestClock.adjust("1 second"), store.takeOver(turn.id, leaseOf("b"))),

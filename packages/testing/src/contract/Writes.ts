@@ -8,7 +8,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
-import { completed, newTurn, requestOf, session, stored, type StoreTests, terminals, transitions } from "./Samples.ts"
+import { completed, newTurn, recordOf, session, stored, type StoreTests, terminals, transitions } from "./Samples.ts"
 
 export const writes = (it: StoreTests): void => {
   it.effect("records the request of the owner, and the last one when there are several", () =>
@@ -16,24 +16,24 @@ export const writes = (it: StoreTests): void => {
       const store = yield* SessionStore
       const turn = yield* newTurn
       const pending = yield* store.claim(turn)
-      assert.isTrue(yield* store.recordPrompt(turn.id, 1, requestOf(turn.prompt)))
-      assert.deepStrictEqual(yield* stored(turn.id), { ...pending, request: requestOf(turn.prompt), revision: 2 })
+      assert.isTrue(yield* store.recordPrompt(turn.id, 1, recordOf(turn.prompt)))
+      assert.deepStrictEqual(yield* stored(turn.id), { ...pending, promptRecord: recordOf(turn.prompt), revision: 2 })
       const other: PromptRecord = { sessionId: session("other"), prompt: { parts: turn.prompt } }
       assert.isTrue(yield* store.recordPrompt(turn.id, 1, other))
-      assert.deepStrictEqual(yield* stored(turn.id), { ...pending, request: other, revision: 3 })
+      assert.deepStrictEqual(yield* stored(turn.id), { ...pending, promptRecord: other, revision: 3 })
     }))
 
-  it.effect("records a request whose parts are others than the prompt of the message, or none", () =>
+  it.effect("records a prompt whose parts differ from the prompt of the message, or that has none", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
       const pending = yield* store.claim(turn)
-      const own = requestOf(turn.prompt)
-      const again: PromptRecord = requestOf([{ type: "text", text: "Once more, please." }])
-      const nothing: PromptRecord = requestOf([])
-      for (const [n, request] of [own, again, nothing, own].entries()) {
-        assert.isTrue(yield* store.recordPrompt(turn.id, 1, request))
-        assert.deepStrictEqual(yield* stored(turn.id), { ...pending, request, revision: n + 2 })
+      const own = recordOf(turn.prompt)
+      const again: PromptRecord = recordOf([{ type: "text", text: "Once more, please." }])
+      const nothing: PromptRecord = recordOf([])
+      for (const [n, promptRecord] of [own, again, nothing, own].entries()) {
+        assert.isTrue(yield* store.recordPrompt(turn.id, 1, promptRecord))
+        assert.deepStrictEqual(yield* stored(turn.id), { ...pending, promptRecord, revision: n + 2 })
       }
     }))
 
@@ -58,9 +58,9 @@ export const writes = (it: StoreTests): void => {
       const store = yield* SessionStore
       const turn = yield* newTurn
       yield* store.claim(turn)
-      yield* store.recordPrompt(turn.id, 1, requestOf(turn.prompt))
+      yield* store.recordPrompt(turn.id, 1, recordOf(turn.prompt))
       yield* store.finalize(turn.id, 1, completed)
-      assert.deepStrictEqual((yield* stored(turn.id)).request, requestOf(turn.prompt))
+      assert.deepStrictEqual((yield* stored(turn.id)).promptRecord, recordOf(turn.prompt))
     }))
 
   it.effect.each([{ epoch: 1, is: "older" }, { epoch: 3, is: "newer" }])(
@@ -72,7 +72,7 @@ export const writes = (it: StoreTests): void => {
         yield* store.claim(turn)
         const taken = yield* store.claim(turn)
         assert.strictEqual(taken.epoch, 2)
-        assert.isFalse(yield* store.recordPrompt(turn.id, epoch, requestOf(turn.prompt)))
+        assert.isFalse(yield* store.recordPrompt(turn.id, epoch, recordOf(turn.prompt)))
         for (const outcome of terminals) {
           assert.isFalse(yield* store.finalize(turn.id, epoch, outcome))
         }
@@ -89,7 +89,7 @@ export const writes = (it: StoreTests): void => {
     Effect.gen(function*() {
       const store = yield* SessionStore
       const { id, prompt } = yield* newTurn
-      assert.isFalse(yield* store.recordPrompt(id, 1, requestOf(prompt)))
+      assert.isFalse(yield* store.recordPrompt(id, 1, recordOf(prompt)))
       assert.isFalse(yield* store.finalize(id, 1, completed))
       assert.isFalse(yield* store.keepPartial(id, 1, completed))
       assert.deepStrictEqual(yield* store.getMessage(id), Option.none())
@@ -107,7 +107,7 @@ export const writes = (it: StoreTests): void => {
         yield* TestClock.adjust("1 second")
         for (const epoch of [0, 1, 2]) {
           assert.isFalse(yield* store.finalize(turn.id, epoch, { ...to, content: "too late" }))
-          assert.isFalse(yield* store.recordPrompt(turn.id, epoch, requestOf(turn.prompt)))
+          assert.isFalse(yield* store.recordPrompt(turn.id, epoch, recordOf(turn.prompt)))
         }
         if (to.status === "cancelled") {
           yield* Effect.exit(store.cancel(turn.id, "too late"))

@@ -53,12 +53,12 @@ const cancelMessage = Effect.fnUntraced(function*(id: AssistantMessageId, flags:
   // Stored first: whatever the server says or does not say, the turn is cancelled.
   const message = yield* retrying(store.cancel(id, yield* TurnPolicy.CancelledContent))
   if (before?.status === "cancelled") return { message, what: "it was cancelled before" }
-  if (message.request === null) return { message, what: "it had not begun" }
+  if (message.promptRecord === null) return { message, what: "it had not begun" }
   if (!isLeaseOver(message, yield* Clock.currentTimeMillis)) return { message, what: "its owner stops the agent" }
   if (flags.url === undefined) {
     return { message, what: "its owner is gone; an agent that still works on it can be stopped with --url" }
   }
-  const aborted = yield* abort(message, message.request.sessionId, flags.url, flags.directory)
+  const aborted = yield* abort(message, message.promptRecord.sessionId, flags.url, flags.directory)
   return aborted === undefined
     ? { message, what: "its owner is gone, and the server does not answer: its agent may go on" }
     : { message: aborted, what: "its owner is gone; the server was asked to stop the agent" }

@@ -143,7 +143,7 @@ const makeCarry = Effect.fnUntraced(
 
     return Effect.fnUntraced(function*(orphan) {
       const store = yield* SessionStore
-      const sessionId = orphan.request?.sessionId ??
+      const sessionId = orphan.promptRecord?.sessionId ??
         Option.getOrUndefined(yield* Effect.mapError(retrying(store.getSession(orphan.conversationId)), fromError))
       const home = yield* clientOf(server.directory)
       // Before the turn is taken: one that cannot be reached stays what it is.

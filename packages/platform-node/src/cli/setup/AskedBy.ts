@@ -11,9 +11,9 @@ import { type Asker, unknownSubagent } from "../../terminal/AskText.ts"
 /** The subagent that asks; `undefined` for the turn's own agent. A snapshot may not have its name yet. */
 export const subagentOf = (
   { ask }: Pick<StoredAsk, "ask">,
-  message: Pick<StoredMessage, "request" | "subagents"> | undefined
+  message: Pick<StoredMessage, "promptRecord" | "subagents"> | undefined
 ): Asker => {
-  const root = message?.request?.sessionId
+  const root = message?.promptRecord?.sessionId
   if (root === undefined || ask.sessionId === root) return undefined
   const subagent = message?.subagents.find(({ sessionId }) => sessionId === ask.sessionId)
   return subagent === undefined ? unknownSubagent : { title: subagent.title, agent: subagent.agent }

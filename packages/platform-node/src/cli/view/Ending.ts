@@ -40,10 +40,10 @@ export interface Ending extends
 /** The end that a stored message tells of. */
 export const fromStored = (message: StoredMessage): Ending => {
   const { content, conversationId, createdMillis, error, finish, finishedMillis, id, isFallback } = message
-  const { parts, request, subagents } = message
+  const { parts, promptRecord, subagents } = message
   const usage = usageOf(message)
-  const sessionId = request?.sessionId
-  const promptId = request?.prompt.ids?.promptId
+  const sessionId = promptRecord?.sessionId
+  const promptId = promptRecord?.prompt.ids?.promptId
   const ids = { sessionId: sessionId ?? SessionId.make(""), promptId: promptId ?? MessageId.make("") }
   return {
     status: statusOf(message),

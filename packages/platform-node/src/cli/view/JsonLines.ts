@@ -132,7 +132,7 @@ export const fromStored = (message: StoredMessage, type: "message" | "snapshot" 
     type,
     messageId: message.id,
     conversationId: message.conversationId,
-    sessionId: message.request?.sessionId ?? null,
+    sessionId: message.promptRecord?.sessionId ?? null,
     status: message.status,
     finish: message.finish,
     prompt: message.prompt,

@@ -35,8 +35,8 @@ const subagent: Subagent = {
 
 const message = (
   ...subagents: ReadonlyArray<Subagent>
-): Pick<StoredMessage, "request" | "subagents"> => ({
-  request: { sessionId: root, prompt: { parts: [] } },
+): Pick<StoredMessage, "promptRecord" | "subagents"> => ({
+  promptRecord: { sessionId: root, prompt: { parts: [] } },
   subagents
 })
 
