@@ -206,7 +206,7 @@ export const drive = Effect.fn("Turn.drive")(
           return yield* new StaleSession({ sessionId, silentMillis: deadlines.silentMillis(), ...lastOf() })
         } else if (!deadlines.isIdleForSure() || signals.lost() !== undefined) {
           deadlines.lookAgain({ sinceMillis, isIdle: true })
-        } else if (view.exchange.unread.hidden[0] !== undefined && live.current().frame.failure === undefined) {
+        } else if (view.exchange.unread.hidden[0] !== undefined && live.current().session.failure === undefined) {
           return yield* unreadAnswer(view.exchange.unread.hidden[0])
         } else if (isWithoutAnswer(view, live.current(), hadGap)) {
           return view.exchange
@@ -223,7 +223,7 @@ export const drive = Effect.fn("Turn.drive")(
           const limit = yield* TurnPolicy.FinalExchange
           return yield* new TurnTimeout({ millis: Duration.toMillis(limit), ...lastOf() })
         }
-        if (deadlines.isEnding() && !hasWaited && live.current().frame.failure === undefined) {
+        if (deadlines.isEnding() && !hasWaited && live.current().session.failure === undefined) {
           hasWaited = true
           yield* tracer.emit("response.waiting_for_final_text", {
             message_id: options.messageId,
@@ -267,7 +267,7 @@ export const drive = Effect.fn("Turn.drive")(
 
     const takeOpen = Effect.andThen(takePending(live, subscription), Effect.sync(signals.onAsksChanged))
     // What may have been posted before is looked for first, as after any other gap.
-    const begin = live.current().frame.hasGap
+    const begin = live.current().session.hasGap
       ? Effect.sync(signals.subscriber.onGap)
       : options.isBusy === true
       ? Effect.andThen(takeOpen, prompt)
@@ -329,4 +329,4 @@ const isOver = ({ exchange, isIdle }: View): boolean =>
 
 /** The server is idle and will say no more: it failed the turn, or ended it, on an unbroken stream, without a message. */
 const isWithoutAnswer = ({ exchange }: View, reply: Reply.Reply, hadGap: boolean): boolean =>
-  reply.frame.failure !== undefined || (!hadGap && exchange.isAccepted && exchange.steps.length === 0)
+  reply.session.failure !== undefined || (!hadGap && exchange.isAccepted && exchange.steps.length === 0)

@@ -68,7 +68,7 @@ export const fromReplies = (
     sessionId: last.sessionId,
     sessions: [
       ended(last, [last.promptId]),
-      ...Reply.subagentStates(last).map(({ reply }) => ended(reply, Array.from(reply.frame.continuations))),
+      ...Reply.subagentStates(last).map(({ reply }) => ended(reply, Array.from(reply.session.continuations))),
       ...earlier.flatMap(Reply.replies).map((reply) => ended(reply, []))
     ],
     directory: place?.directory,

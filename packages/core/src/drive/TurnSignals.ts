@@ -172,7 +172,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const weigh = () => {
     const reply = live.current()
     // A run of deltas to one part makes nothing larger that is counted.
-    if (reply.frame === weighed?.frame && reply.entries === weighed.entries) return
+    if (reply.session === weighed?.session && reply.entries === weighed.entries) return
     weighed = reply
     const exceeded = TurnSize.exceeded(limits, reply)
     if (exceeded !== undefined) Deferred.doneUnsafe(tooLarge, Exit.fail(exceeded))
@@ -231,7 +231,7 @@ export const make = Effect.fnUntraced(function*(options: {
       onEvent: (event) => {
         if (event._tag === "SessionFailed" && !isPrompting) return
         if (isOfOther(event)) return
-        const { asks } = live.current().frame
+        const { asks } = live.current().session
         live.apply(event)
         if (event._tag === "PartDelta") return
         hasCounted ||= mayCount(event)
@@ -239,7 +239,7 @@ export const make = Effect.fnUntraced(function*(options: {
         if (idleSteps.found() !== undefined) signal({ stuck: idleSteps.found() })
         if (event._tag === "StatusChanged") onRetry(event)
         if (event.sessionId === ids.sessionId) onRootEvent(event)
-        if (live.current().frame.asks !== asks) onAsksChanged()
+        if (live.current().session.asks !== asks) onAsksChanged()
       },
       onFlush: () => {
         lastEventMillis = clock.now()
@@ -361,8 +361,8 @@ const mayCount = (event: TurnEvent): boolean => {
   }
 }
 
-const hasEnded = ({ frame }: Reply.Reply): boolean => {
-  const last = Ordered.findLast(frame.messages, ({ ownership }) => ownership === "ours")?.info
+const hasEnded = ({ session }: Reply.Reply): boolean => {
+  const last = Ordered.findLast(session.messages, ({ ownership }) => ownership === "ours")?.info
   return last !== undefined && isLast(last)
 }
 

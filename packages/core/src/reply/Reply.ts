@@ -70,7 +70,7 @@ import * as ReplyText from "./ReplyText.ts"
 export type { Entry, PartEntry, TodosEntry } from "./ReplyEntry.ts"
 export { fillIn } from "./ReplyReconcile.ts"
 export { asksOf, countAsksOf, isInTree, syncAsks } from "./ReplySessions.ts"
-export type { Frame, Linked, MessageState, Reply, Retry, SubagentState } from "./ReplyState.ts"
+export type { Linked, MessageState, Reply, Retry, SessionState, SubagentState } from "./ReplyState.ts"
 export { make } from "./ReplyState.ts"
 export {
   closeSubagents,
@@ -291,7 +291,8 @@ export const todos = (self: Reply): ReadonlyArray<Todo> => {
  * @category getters
  * @since 0.1.0
  */
-export const subagents = (self: Reply): ReadonlyArray<Subagent> => Ordered.values(self.frame.subagents).map(toSubagent)
+export const subagents = (self: Reply): ReadonlyArray<Subagent> =>
+  Ordered.values(self.session.subagents).map(toSubagent)
 
 /**
  * The subagents as they are folded, in the order in which they were opened.
@@ -299,7 +300,7 @@ export const subagents = (self: Reply): ReadonlyArray<Subagent> => Ordered.value
  * @category getters
  * @since 0.1.0
  */
-export const subagentStates = (self: Reply): ReadonlyArray<SubagentState> => Ordered.values(self.frame.subagents)
+export const subagentStates = (self: Reply): ReadonlyArray<SubagentState> => Ordered.values(self.session.subagents)
 
 /**
  * What one subagent is at.
@@ -308,7 +309,7 @@ export const subagentStates = (self: Reply): ReadonlyArray<SubagentState> => Ord
  * @since 0.1.0
  */
 export const subagentOf = (self: Reply, sessionId: SessionId): SubagentState | undefined =>
-  Ordered.get(self.frame.subagents, sessionId)
+  Ordered.get(self.session.subagents, sessionId)
 
 /**
  * What is asked and not answered yet, in its order.
@@ -316,7 +317,7 @@ export const subagentOf = (self: Reply, sessionId: SessionId): SubagentState | u
  * @category getters
  * @since 0.1.0
  */
-export const asks = (self: Reply): ReadonlyArray<Ask> => Ordered.values(self.frame.asks)
+export const asks = (self: Reply): ReadonlyArray<Ask> => Ordered.values(self.session.asks)
 
 /**
  * Whether a request is not answered yet.
@@ -324,7 +325,7 @@ export const asks = (self: Reply): ReadonlyArray<Ask> => Ordered.values(self.fra
  * @category predicates
  * @since 0.1.0
  */
-export const isAsked = (self: Reply, id: AskId): boolean => Ordered.has(self.frame.asks, id)
+export const isAsked = (self: Reply, id: AskId): boolean => Ordered.has(self.session.asks, id)
 
 /**
  * What is asked, and was not in an earlier version of the reply. Costs what differs, not what is asked.
@@ -333,7 +334,7 @@ export const isAsked = (self: Reply, id: AskId): boolean => Ordered.has(self.fra
  * @since 0.1.0
  */
 export const newAsks = (self: Reply, before: Reply): ReadonlyArray<Ask> =>
-  Ordered.news(self.frame.asks, before.frame.asks)
+  Ordered.news(self.session.asks, before.session.asks)
 
 /**
  * The assistant messages of the turn's own session, in the order in which they came.
@@ -341,7 +342,7 @@ export const newAsks = (self: Reply, before: Reply): ReadonlyArray<Ask> =>
  * @category getters
  * @since 0.1.0
  */
-export const messages = (self: Reply): ReadonlyArray<MessageState> => Ordered.values(self.frame.messages)
+export const messages = (self: Reply): ReadonlyArray<MessageState> => Ordered.values(self.session.messages)
 
 /**
  * One assistant message of the turn's own session.
@@ -349,7 +350,7 @@ export const messages = (self: Reply): ReadonlyArray<MessageState> => Ordered.va
  * @category getters
  * @since 0.1.0
  */
-export const message = (self: Reply, id: MessageId): MessageState | undefined => Ordered.get(self.frame.messages, id)
+export const message = (self: Reply, id: MessageId): MessageState | undefined => Ordered.get(self.session.messages, id)
 
 /**
  * How much the reply holds of all its sessions: what is asked, and the subagents, messages and parts.
@@ -362,11 +363,12 @@ export const size = (
 ): { readonly openAsks: number; readonly subagents: number; readonly messages: number; readonly parts: number } => {
   let messages = 0
   let parts = 0
-  for (const { entries, frame } of replies(self)) {
-    messages += Ordered.size(frame.messages) + HashSet.size(frame.userMessages) + HashSet.size(frame.continuations)
+  for (const { entries, session } of replies(self)) {
+    messages += Ordered.size(session.messages) + HashSet.size(session.userMessages) +
+      HashSet.size(session.continuations)
     parts += Ordered.size(entries)
   }
-  return { openAsks: Ordered.size(self.frame.asks), subagents: Ordered.size(self.frame.subagents), messages, parts }
+  return { openAsks: Ordered.size(self.session.asks), subagents: Ordered.size(self.session.subagents), messages, parts }
 }
 
 /**
@@ -415,7 +417,7 @@ export const steps = (self: Reply): number =>
  * @category getters
  * @since 0.1.0
  */
-export const retries = (self: Reply): number => sumOverTree(self, ({ frame }) => frame.retries)
+export const retries = (self: Reply): number => sumOverTree(self, ({ session }) => session.retries)
 
 /**
  * The last failure or retry that was heard of the turn's own session, or else of a subagent.
@@ -424,7 +426,7 @@ export const retries = (self: Reply): number => sumOverTree(self, ({ frame }) =>
  * @since 0.1.0
  */
 export const trouble = (self: Reply): UpstreamFailure | undefined =>
-  ownReplies(self).find(({ frame }) => frame.trouble !== undefined)?.frame.trouble
+  ownReplies(self).find(({ session }) => session.trouble !== undefined)?.session.trouble
 
 /**
  * The tool calls of a message that have ended. Costs what the message holds.
@@ -473,7 +475,7 @@ export const finish = (self: Reply): string | undefined => newestMessage(self)?.
  * @category predicates
  * @since 0.1.0
  */
-export const isBlocked = (self: Reply): boolean => Ordered.size(self.frame.asks) > 0
+export const isBlocked = (self: Reply): boolean => Ordered.size(self.session.asks) > 0
 
 /**
  * Whether the turn's own session said something that a reader sees.

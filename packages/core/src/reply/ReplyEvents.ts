@@ -41,5 +41,5 @@ export const applyOwn = (self: Reply, event: TurnEvent): Reply => {
 /** Marks that events of the session may have been missed. */
 export const markOwnGap = (self: Reply): Reply => {
   const held = holdOpenText(self)
-  return held.frame.hasGap ? held : { ...held, frame: { ...held.frame, hasGap: true } }
+  return held.session.hasGap ? held : { ...held, session: { ...held.session, hasGap: true } }
 }

@@ -8,50 +8,50 @@ import type { MessageId } from "../domain/Ids.ts"
 import type { AssistantMessage, Message, UserMessage } from "../domain/Message.ts"
 import type { MessageUpdated } from "../domain/TurnEvent.ts"
 import * as Ordered from "./Ordered.ts"
-import type { Frame, MessageState, Reply } from "./ReplyState.ts"
-import { dropMessage, linked, mapEntriesOf, putMessage, withFrame } from "./ReplyState.ts"
+import type { MessageState, Reply, SessionState } from "./ReplyState.ts"
+import { dropMessage, linked, mapEntriesOf, putMessage, withSession } from "./ReplyState.ts"
 
 /** Takes a new message, or the end of one that is known. */
 export const applyMessage = (self: Reply, { info }: MessageUpdated): Reply => {
   if (info.role === "user") return applyUserMessage(self, info)
-  const before = Ordered.get(self.frame.messages, info.id)
-  if (before === undefined ? HashSet.has(self.frame.removed, info.id) : endings(info) <= endings(before.info)) {
+  const before = Ordered.get(self.session.messages, info.id)
+  if (before === undefined ? HashSet.has(self.session.removed, info.id) : endings(info) <= endings(before.info)) {
     return self
   }
-  const ownership = before?.ownership ?? ownershipOf(self.promptId, self.frame.continuations, info)
+  const ownership = before?.ownership ?? ownershipOf(self.promptId, self.session.continuations, info)
   const state: MessageState = { id: info.id, ownership, info }
-  return withFrame(before === undefined ? attribute(self, state) : self, {
-    ...putMessage(self.frame, state),
-    failure: ownership === "foreign" ? self.frame.failure : info.error ?? self.frame.failure,
-    trouble: ownership === "foreign" ? self.frame.trouble : info.error ?? self.frame.trouble
+  return withSession(before === undefined ? attribute(self, state) : self, {
+    ...putMessage(self.session, state),
+    failure: ownership === "foreign" ? self.session.failure : info.error ?? self.session.failure,
+    trouble: ownership === "foreign" ? self.session.trouble : info.error ?? self.session.trouble
   })
 }
 
 /** Forgets a message with its parts. */
 export const removeMessage = (self: Reply, messageId: MessageId): Reply => {
   const without = withoutEntriesOf(self, messageId)
-  return without === self && !Ordered.has(self.frame.messages, messageId)
+  return without === self && !Ordered.has(self.session.messages, messageId)
     ? self
-    : withFrame(without, {
-      ...dropMessage(self.frame, messageId),
-      removed: HashSet.add(self.frame.removed, messageId)
+    : withSession(without, {
+      ...dropMessage(self.session, messageId),
+      removed: HashSet.add(self.session.removed, messageId)
     })
 }
 
 /** Takes a user message for a continuation of the turn. */
 export const continueTurn = (self: Reply, messageId: MessageId): Reply => {
-  if (HashSet.has(self.frame.continuations, messageId)) return self
-  const continuations = HashSet.add(self.frame.continuations, messageId)
-  let frame: Frame = { ...self.frame, continuations }
+  if (HashSet.has(self.session.continuations, messageId)) return self
+  const continuations = HashSet.add(self.session.continuations, messageId)
+  let session: SessionState = { ...self.session, continuations }
   // An answer that was seen before the message that it answers was not known to be one.
-  for (const id of linked(frame.strangers, messageId)) {
-    const message = Ordered.get(frame.messages, id)
+  for (const id of linked(session.strangers, messageId)) {
+    const message = Ordered.get(session.messages, id)
     if (message === undefined) continue
     const ownership = ownershipOf(self.promptId, continuations, message.info)
-    frame = { ...frame, ...putMessage(frame, { ...message, ownership }) }
+    session = { ...session, ...putMessage(session, { ...message, ownership }) }
   }
   // What the session failed with was that its context overflowed.
-  return withFrame(withoutEntriesOf(self, messageId), { ...frame, failure: undefined })
+  return withSession(withoutEntriesOf(self, messageId), { ...session, failure: undefined })
 }
 
 /**
@@ -106,16 +106,16 @@ export const ownershipOf = (
 
 /** What the message of a part is to the turn, if it is known. */
 export const ownerOf = (self: Reply, messageId: MessageId): MessageState["ownership"] | "unknown" =>
-  messageId === self.promptId || HashSet.has(self.frame.userMessages, messageId) ||
-    HashSet.has(self.frame.continuations, messageId) || HashSet.has(self.frame.removed, messageId)
+  messageId === self.promptId || HashSet.has(self.session.userMessages, messageId) ||
+    HashSet.has(self.session.continuations, messageId) || HashSet.has(self.session.removed, messageId)
     ? "foreign"
-    : (Ordered.get(self.frame.messages, messageId)?.ownership ?? "unknown")
+    : (Ordered.get(self.session.messages, messageId)?.ownership ?? "unknown")
 
 /** The newest message of the turn's own. By the ids, which sort by time: a reading may bring one after that which followed it. */
-export const newestMessage = ({ frame }: Reply): AssistantMessage | undefined => {
-  if (frame.newest === undefined || frame.newest.ownership === "ours") return frame.newest?.info
+export const newestMessage = ({ session }: Reply): AssistantMessage | undefined => {
+  if (session.newest === undefined || session.newest.ownership === "ours") return session.newest?.info
   let newest: AssistantMessage | undefined
-  for (const { info, ownership } of Ordered.values(frame.messages)) {
+  for (const { info, ownership } of Ordered.values(session.messages)) {
     if (ownership === "ours" && (newest === undefined || info.id > newest.id)) newest = info
   }
   return newest
@@ -140,15 +140,15 @@ const isReplay = (last: AssistantMessage | undefined, { createdMillis }: UserMes
 
 /** The parts of another prompt are neither shown nor kept. */
 const applyUserMessage = (self: Reply, info: UserMessage): Reply => {
-  const { continuations, userMessages } = self.frame
+  const { continuations, userMessages } = self.session
   const { id } = info
   if (id === self.promptId || HashSet.has(userMessages, id) || HashSet.has(continuations, id)) return self
-  const seen = withFrame(withoutEntriesOf(self, id), { userMessages: HashSet.add(userMessages, id) })
+  const seen = withSession(withoutEntriesOf(self, id), { userMessages: HashSet.add(userMessages, id) })
   return followsSummary(self, info) ? { ...continueTurn(seen, id), eventCount: seen.eventCount } : seen
 }
 
 /** Whether the turn is current, and its newest message the summary that the prompt is posted anew behind. */
-const followsSummary = ({ frame: { continuations, newest, userMessages }, promptId }: Reply, info: UserMessage) =>
+const followsSummary = ({ session: { continuations, newest, userMessages }, promptId }: Reply, info: UserMessage) =>
   newest !== undefined && isReplay(newest.info, info) && info.id > promptId &&
   HashSet.every(continuations, (id) => id < newest.id) &&
   HashSet.every(userMessages, (id) => id < promptId || HashSet.has(continuations, id))

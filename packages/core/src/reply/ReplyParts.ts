@@ -22,7 +22,7 @@ import {
   push,
   replace,
   withEntries,
-  withFrame
+  withSession
 } from "./ReplyState.ts"
 import * as ReplyText from "./ReplyText.ts"
 
@@ -65,9 +65,9 @@ export const todosId = (sessionId: SessionId): PartId => PartId.make(`todos_${se
 /** Forgets a part. */
 export const removePart = (self: Reply, partId: PartId): Reply => {
   const entry = entryOf(self, partId)
-  return entry === undefined ? self : withFrame(
+  return entry === undefined ? self : withSession(
     mapSome(self, [entry], () => undefined),
-    { removed: HashSet.add(self.frame.removed, partId) }
+    { removed: HashSet.add(self.session.removed, partId) }
   )
 }
 
@@ -119,16 +119,16 @@ export const takeBackTry = (self: Reply, eventId: string | undefined): Reply => 
 
 const openByDelta = (self: Reply, event: PartDelta): Reply => {
   const owner = ownerOf(self, event.messageId)
-  if (owner === "foreign" || owner === "summary" || HashSet.has(self.frame.removed, event.partId)) return self
+  if (owner === "foreign" || owner === "summary" || HashSet.has(self.session.removed, event.partId)) return self
   // After a gap the opening of the part may be what was missed: its text would begin in the middle.
-  return self.frame.hasGap ? self : push(self, ReplyText.openByDelta(event, owner === "ours"))
+  return self.session.hasGap ? self : push(self, ReplyText.openByDelta(event, owner === "ours"))
 }
 
 /** Whether a part that is not known yet may be shown, now or once its message is known. */
 const isWanted = (self: Reply, part: WirePart): boolean => {
   const owner = ownerOf(self, part.messageId)
   return owner !== "foreign" && (owner !== "summary" || part.type === "step-finish") &&
-    !HashSet.has(self.frame.removed, part.id)
+    !HashSet.has(self.session.removed, part.id)
 }
 
 const takenBack = (entry: Entry): Entry => (entry.kind === "text" ? ReplyText.takeBack(entry) : entry)

@@ -61,7 +61,7 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
   const following = followingOf(self.promptId, messages)
   const continuations = following.isAccepted
     ? HashSet.fromIterable(following.continuations)
-    : self.frame.continuations
+    : self.session.continuations
   const entries: Array<Entry> = []
   const states: Array<MessageState> = []
   const wordless = new Set<MessageId>()
@@ -87,13 +87,13 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
   const last = states.at(-1)?.info
   return {
     ...withEntries(self, withStreamOnly(entries, streamed, isKept)),
-    frame: {
-      ...self.frame,
+    session: {
+      ...self.session,
       ...messagesFrom(states),
       continuations,
       // A session can fail without any message that says so (an unknown model): the streamed failure stays, unless the
       // server has an answer that ended well.
-      failure: last?.error ?? (last !== undefined && isLast(last) ? undefined : self.frame.failure),
+      failure: last?.error ?? (last !== undefined && isLast(last) ? undefined : self.session.failure),
       retry: undefined
     }
   }
@@ -123,8 +123,8 @@ export const fillIn = (self: Reply, message: Message): Message => {
   })
   const ids = new Set([...message.parts, ...message.unread].map(({ id }) => id))
   const spare = streamed.filter(({ id }) => !ids.has(id))
-  const state = Ordered.get(self.frame.messages, info.id)
-  const isTold = !self.frame.hasGap && state !== undefined && hasEnded(state.info)
+  const state = Ordered.get(self.session.messages, info.id)
+  const isTold = !self.session.hasGap && state !== undefined && hasEnded(state.info)
   const parts: Array<WirePart> = []
   const unread: Array<UnreadPart> = []
   const unreadAt = (at: number) => message.unread?.filter((part) => part.at === at) ?? []
@@ -165,7 +165,7 @@ const append = (following: Map<PartId | undefined, Array<Entry>>, before: PartId
 const isClosed = (part: WirePart): boolean => (part.type !== "text" && part.type !== "reasoning") || part.isComplete
 
 const withStreamed = (self: Reply, info: StoredInfo): StoredInfo => {
-  const { continuations, hasGap, messages, userMessages } = self.frame
+  const { continuations, hasGap, messages, userMessages } = self.session
   const { id } = info
   if (info.role === "user") {
     return info.isContinuation || !HashSet.has(continuations, id) ? info : { ...info, isContinuation: true }

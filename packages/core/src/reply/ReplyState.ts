@@ -39,7 +39,7 @@ export interface Reply {
   readonly visibleTexts: number
   readonly lastOurs: PartId | undefined
   readonly eventCount: number
-  readonly frame: Frame
+  readonly session: SessionState
 }
 
 /**
@@ -59,7 +59,7 @@ export interface Reply {
  * @category models
  * @since 0.1.0
  */
-export interface Frame {
+export interface SessionState {
   readonly messages: Ordered<MessageId, MessageState>
   readonly newest: MessageState | undefined
   readonly strangers: HashMap.HashMap<MessageId, Linked<MessageId>>
@@ -157,7 +157,7 @@ export const make = (ids: { readonly sessionId: SessionId; readonly promptId: Me
   visibleTexts: 0,
   lastOurs: undefined,
   eventCount: 0,
-  frame: emptyFrame
+  session: emptySession
 })
 
 /** The entries, with the one that grows just now as it is. */
@@ -189,7 +189,7 @@ export const push = (self: Reply, entry: Entry): Reply => ({
   visibleTexts: self.visibleTexts + Number(isVisibleText(entry)),
   lastOurs: entry.isOurs ? entry.id : self.lastOurs,
   eventCount: self.eventCount + 1,
-  frame: self.frame
+  session: self.session
 })
 
 /** Puts an entry in the place of another one. */
@@ -204,7 +204,7 @@ export const replace = (self: Reply, before: Entry, entry: Entry): Reply => ({
   visibleTexts: self.visibleTexts + Number(isVisibleText(entry)) - Number(isVisibleText(before)),
   lastOurs: self.lastOurs,
   eventCount: self.eventCount + 1,
-  frame: self.frame
+  session: self.session
 })
 
 /** Puts other entries in the place of all of them; that is no event of its own. */
@@ -263,7 +263,7 @@ export const mapSome = (
 export const mapSubagents = (
   self: Reply,
   f: (subagent: SubagentState) => SubagentState | undefined
-): Reply => withSubagents(self, Ordereds.map(self.frame.subagents, f))
+): Reply => withSubagents(self, Ordereds.map(self.session.subagents, f))
 
 /** Changes one subagent, if it is known; that is no event of its own. `self` if it stays as it is. */
 export const mapSubagent = (
@@ -271,13 +271,13 @@ export const mapSubagent = (
   sessionId: SessionId,
   f: (subagent: SubagentState) => SubagentState
 ): Reply => {
-  const before = Ordereds.get(self.frame.subagents, sessionId)
-  return before === undefined ? self : withSubagents(self, Ordereds.set(self.frame.subagents, f(before)))
+  const before = Ordereds.get(self.session.subagents, sessionId)
+  return before === undefined ? self : withSubagents(self, Ordereds.set(self.session.subagents, f(before)))
 }
 
 /** Adds a subagent; that is no event of its own. */
 export const addSubagent = (self: Reply, subagent: SubagentState): Reply =>
-  withSubagents(self, Ordereds.set(self.frame.subagents, subagent))
+  withSubagents(self, Ordereds.set(self.session.subagents, subagent))
 
 /** Puts these subagents in the place of all of them; that is no event of its own. */
 export const setSubagents = (self: Reply, subagents: ReadonlyArray<SubagentState>): Reply =>
@@ -286,29 +286,32 @@ export const setSubagents = (self: Reply, subagents: ReadonlyArray<SubagentState
 /** Puts these messages in the place of all of them. */
 export const messagesFrom = (
   states: ReadonlyArray<MessageState>
-): Pick<Frame, "messages" | "newest" | "strangers"> => ({
+): Pick<SessionState, "messages" | "newest" | "strangers"> => ({
   messages: Ordereds.fromIterable(keyOfMessage, states),
   newest: states.reduce<MessageState | undefined>(newer, undefined),
   strangers: HashMap.empty()
 })
 
 /** Adds a message, or puts it in the place of the one with its id. */
-export const putMessage = (frame: Frame, state: MessageState): Pick<Frame, "messages" | "newest" | "strangers"> => ({
-  messages: Ordereds.set(frame.messages, state),
-  newest: frame.newest?.id === state.id && state.ownership !== "foreign" ? state : newer(frame.newest, state),
-  strangers: state.ownership === "foreign" && !Ordereds.has(frame.messages, state.id)
-    ? link(frame.strangers, state.info.parentId, state.id)
-    : frame.strangers
+export const putMessage = (
+  session: SessionState,
+  state: MessageState
+): Pick<SessionState, "messages" | "newest" | "strangers"> => ({
+  messages: Ordereds.set(session.messages, state),
+  newest: session.newest?.id === state.id && state.ownership !== "foreign" ? state : newer(session.newest, state),
+  strangers: state.ownership === "foreign" && !Ordereds.has(session.messages, state.id)
+    ? link(session.strangers, state.info.parentId, state.id)
+    : session.strangers
 })
 
 /** Takes a message away. */
-export const dropMessage = (frame: Frame, id: MessageId): Pick<Frame, "messages" | "newest"> => {
-  const messages = Ordereds.remove(frame.messages, id)
+export const dropMessage = (session: SessionState, id: MessageId): Pick<SessionState, "messages" | "newest"> => {
+  const messages = Ordereds.remove(session.messages, id)
   return {
     messages,
-    newest: frame.newest?.id === id
+    newest: session.newest?.id === id
       ? Ordereds.values(messages).reduce<MessageState | undefined>(newer, undefined)
-      : frame.newest
+      : session.newest
   }
 }
 
@@ -321,10 +324,10 @@ export const linked = <K, A>(map: HashMap.HashMap<K, Linked<A>>, key: K): Readon
   return all
 }
 
-/** Changes the frame. */
-export const withFrame = (self: Reply, changes: Partial<Frame>): Reply => ({
+/** Changes fields of the session state. */
+export const withSession = (self: Reply, changes: Partial<SessionState>): Reply => ({
   ...self,
-  frame: { ...self.frame, ...changes },
+  session: { ...self.session, ...changes },
   eventCount: self.eventCount + 1
 })
 
@@ -337,7 +340,7 @@ const keyOfAsk = ({ id }: Ask): AskId => id
 
 const noEntries: Ordered<PartId, Entry> = Ordereds.fromIterable(keyOfEntry, [])
 
-const emptyFrame: Frame = {
+const emptySession: SessionState = {
   messages: Ordereds.fromIterable(keyOfMessage, []),
   newest: undefined,
   strangers: HashMap.empty(),
@@ -362,8 +365,8 @@ const emptyFrame: Frame = {
 const isLater = (entries: Reply["entries"], id: PartId, other: PartId): boolean =>
   (Ordereds.placeOf(entries, id) ?? 0) > (Ordereds.placeOf(entries, other) ?? 0)
 
-const withSubagents = (self: Reply, subagents: Frame["subagents"]): Reply =>
-  subagents === self.frame.subagents ? self : { ...self, frame: { ...self.frame, subagents } }
+const withSubagents = (self: Reply, subagents: SessionState["subagents"]): Reply =>
+  subagents === self.session.subagents ? self : { ...self, session: { ...self.session, subagents } }
 
 const newer = (newest: MessageState | undefined, state: MessageState): MessageState | undefined =>
   state.ownership !== "foreign" && (newest === undefined || state.id > newest.id) ? state : newest

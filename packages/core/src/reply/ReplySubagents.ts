@@ -30,31 +30,31 @@ import {
   mapSubagent,
   mapSubagents,
   withEntries,
-  withFrame
+  withSession
 } from "./ReplyState.ts"
 
 /** A session of the tree opened another one. Of one that a tool named before, this tells the title and the agent. */
 export const openSubagent = (self: Reply, { agent, parentId, sessionId, title }: SessionOpened): Reply => {
-  const { subagents } = self.frame
+  const { subagents } = self.session
   const known = Ordered.get(subagents, sessionId)
   if (known !== undefined) {
     return isTold(known) || agent === undefined
       ? self
-      : withFrame(self, { subagents: Ordered.set(subagents, { ...known, title, agent }) })
+      : withSession(self, { subagents: Ordered.set(subagents, { ...known, title, agent }) })
   }
   if (parentId === undefined || sessionId === self.sessionId || !isInTree(self, parentId)) return self
-  return withFrame(self, {
+  return withSession(self, {
     subagents: Ordered.set(subagents, begin(self, { sessionId, parentId, title, agent }))
   })
 }
 
 /** An event of a subagent's session. */
 export const applyToSubagent = (self: Reply, event: TurnEvent): Reply => {
-  const { subagents } = self.frame
+  const { subagents } = self.session
   const before = Ordered.get(subagents, event.sessionId)
   if (before === undefined) return self
   const after = change(before, event)
-  return after === before ? self : withFrame(self, { subagents: Ordered.set(subagents, after) })
+  return after === before ? self : withSession(self, { subagents: Ordered.set(subagents, after) })
 }
 
 /**
@@ -86,7 +86,7 @@ export const nameBy = (self: Reply, parentId: SessionId, entries: ReadonlyArray<
   let after = self
   for (const [sessionId, naming] of named) {
     if (sessionId === self.sessionId) continue
-    after = Ordered.has(after.frame.subagents, sessionId)
+    after = Ordered.has(after.session.subagents, sessionId)
       ? mapSubagent(after, sessionId, (known) => call(known, naming, isAfter))
       : addSubagent(
         after,
@@ -103,7 +103,7 @@ export const nameBy = (self: Reply, parentId: SessionId, entries: ReadonlyArray<
  * @since 0.1.0
  */
 export const replyOf = (self: Reply, sessionId: SessionId): Reply | undefined =>
-  sessionId === self.sessionId ? self : Ordered.get(self.frame.subagents, sessionId)?.reply
+  sessionId === self.sessionId ? self : Ordered.get(self.session.subagents, sessionId)?.reply
 
 /**
  * Whether the server told of the subagent's session itself, and not only a tool part.
@@ -121,7 +121,7 @@ export const isTold = ({ agent }: SubagentState): boolean => agent !== undefined
  */
 export const replies = (self: Reply): ReadonlyArray<Reply> => [
   self,
-  ...Ordered.values(self.frame.subagents).map((subagent) => subagent.reply)
+  ...Ordered.values(self.session.subagents).map((subagent) => subagent.reply)
 ]
 
 /**
@@ -132,7 +132,7 @@ export const replies = (self: Reply): ReadonlyArray<Reply> => [
  * @since 0.1.0
  */
 export const ownReplies = (self: Reply): ReadonlyArray<Reply> => {
-  const { isClosed, subagents } = self.frame
+  const { isClosed, subagents } = self.session
   const own = new Set([self.sessionId])
   const replies = [self]
   // Who opened a subagent stands before it.
@@ -190,7 +190,7 @@ export const closeSubagents = (self: Reply): Reply => {
       (!isSilent(subagent.reply) && isUnfinished(self, subagent.parentId))
     return isOwn ? ended(subagent) : undefined
   })
-  return closed.frame.isClosed ? closed : { ...closed, frame: { ...closed.frame, isClosed: true } }
+  return closed.session.isClosed ? closed : { ...closed, session: { ...closed.session, isClosed: true } }
 }
 
 /** A subagent as far as it was stored: what it said and used, until its record takes their place. */
@@ -232,7 +232,7 @@ export const deleteSubagent = (self: Reply, { eventId, sessionId }: SessionDelet
 
 type Opening = Pick<SubagentState, "sessionId" | "parentId" | "title" | "agent">
 
-const begin = ({ frame: { hasGap }, promptId }: Reply, opening: Opening): SubagentState => {
+const begin = ({ session: { hasGap }, promptId }: Reply, opening: Opening): SubagentState => {
   const { agent, parentId, sessionId, title } = opening
   const reply = make({ sessionId, promptId })
   return {
@@ -245,7 +245,7 @@ const begin = ({ frame: { hasGap }, promptId }: Reply, opening: Opening): Subage
     agent,
     status: "running",
     // What it said before it was found may have been missed.
-    reply: { ...reply, frame: { ...reply.frame, hasGap } }
+    reply: { ...reply, session: { ...reply.session, hasGap } }
   }
 }
 
@@ -313,7 +313,7 @@ const settled = (self: SubagentState): SubagentState =>
 
 /** Forgets what was taken for the turn's before it was known when its first call began. */
 const withoutBefore = (self: Reply, sinceMillis: number): Reply => {
-  const old = Ordered.values(self.frame.messages).filter(({ info }) => info.createdMillis < sinceMillis)
+  const old = Ordered.values(self.session.messages).filter(({ info }) => info.createdMillis < sinceMillis)
   return old.length === 0
     ? self
     : { ...old.reduce((reply, { id }) => removeMessage(reply, id), self), eventCount: self.eventCount }
@@ -339,17 +339,17 @@ const change = (self: SubagentState, event: TurnEvent): SubagentState => {
 /** What failed is known a little after the session said that it is idle (1.18.33). */
 const changed = (self: SubagentState, reply: Reply): SubagentState => {
   if (reply === self.reply) return self
-  const hasFailed = self.status !== "running" && reply.frame.failure !== undefined
+  const hasFailed = self.status !== "running" && reply.session.failure !== undefined
   return { ...self, reply, status: hasFailed ? endOf(reply) : self.status }
 }
 
 const changeStatus = (self: SubagentState, event: StatusChanged): SubagentState => {
-  if (isStale(self.reply.frame.statusEventId, event.eventId)) return self
+  if (isStale(self.reply.session.statusEventId, event.eventId)) return self
   const reply = applyStatus(self.reply, event)
   const isIdle = event.status.type === "idle"
   // One that failed says twice that it is idle (1.18.33), the second time perhaps after its next prompt.
   if (isIdle === (self.status !== "running")) return changed(self, reply)
-  const status = !isIdle ? "running" : reply.frame.failure === undefined ? "completed" : endOf(reply)
+  const status = !isIdle ? "running" : reply.session.failure === undefined ? "completed" : endOf(reply)
   return withStatus(self, reply, status, event.eventId)
 }
 
@@ -363,14 +363,14 @@ const withStatus = (
   settled({
     ...self,
     status,
-    reply: withFrame(reply, { statusEventId: eventId ?? reply.frame.statusEventId })
+    reply: withSession(reply, { statusEventId: eventId ?? reply.session.statusEventId })
   })
 
 const ended = (self: SubagentState): SubagentState =>
   self.status === "running" ? settled({ ...self, status: endOf(self.reply) }) : self
 
 /** How a subagent that does not run any more ended. */
-const endOf = ({ frame: { failure, messages } }: Reply): SubagentStatus => {
+const endOf = ({ session: { failure, messages } }: Reply): SubagentStatus => {
   if (failure !== undefined) return isAborted(failure) ? "cancelled" : "error"
   const last = Ordered.findLast(messages, ({ ownership }) => ownership !== "foreign")
   return last !== undefined && hasEnded(last.info) ? "completed" : "cancelled"
@@ -388,12 +388,13 @@ const isAfter = (self: Reply, prompt: MessageId): boolean => prompt > self.promp
 /** Whether a step of the session was begun whose end is not known. */
 const isUnfinished = (self: Reply, sessionId: SessionId): boolean => {
   const reply = replyOf(self, sessionId)
-  const last = reply && Ordered.findLast(reply.frame.messages, ({ ownership }) => ownership !== "foreign")
+  const last = reply && Ordered.findLast(reply.session.messages, ({ ownership }) => ownership !== "foreign")
   return last !== undefined && !hasEnded(last.info)
 }
 
 const isSilent = (self: Reply): boolean =>
-  current(self).every(({ isOurs }) => !isOurs) && self.frame.failure === undefined && self.frame.newest === undefined
+  current(self).every(({ isOurs }) => !isOurs) && self.session.failure === undefined &&
+  self.session.newest === undefined
 
 type ReadableMessage = Message & { readonly info: MessageInfo }
 
@@ -418,7 +419,7 @@ const promptedBy = (self: Reply, recorded: ReadonlyArray<ReadableMessage>): Repl
   const prompted = recorded.reduce((reply, { info }) => continueTurn(reply, promptOf(info)), self)
   return prompted === self
     ? self
-    : { ...prompted, eventCount: self.eventCount, frame: { ...prompted.frame, failure: self.frame.failure } }
+    : { ...prompted, eventCount: self.eventCount, session: { ...prompted.session, failure: self.session.failure } }
 }
 
 /** In place of the messages that a stored subagent does not tell apart. */

@@ -96,7 +96,7 @@ export const fromEvent = (before: Reply.Reply, after: Reply.Reply, event: TurnEv
  */
 export const isSameToReader = (before: Reply.Reply, after: Reply.Reply): boolean =>
   before === after ||
-  (before.frame.asks === after.frame.asks &&
+  (before.session.asks === after.session.asks &&
     hasSameSubagents(before, after) &&
     (hasSameEntries(before, after) || Reply.isSameContent(before, after)))
 
@@ -160,10 +160,10 @@ const fromParts = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<Sessi
 }
 
 const fromFrame = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<SessionUpdate> => {
-  const { failure, retry } = after.frame
+  const { failure, retry } = after.session
   const updates: Array<SessionUpdate> = []
-  if (retry !== undefined && retry !== before.frame.retry) updates.push({ _tag: "Retrying", retry })
-  if (failure !== undefined && !Equal.equals(failure, before.frame.failure)) updates.push({ _tag: "Failed", failure })
+  if (retry !== undefined && retry !== before.session.retry) updates.push({ _tag: "Retrying", retry })
+  if (failure !== undefined && !Equal.equals(failure, before.session.failure)) updates.push({ _tag: "Failed", failure })
   return updates
 }
 
@@ -177,12 +177,14 @@ const fromAsks = (before: Reply.Reply, after: Reply.Reply, event: TurnEvent): Re
 }
 
 const fromSubagents = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<ReplyUpdate> =>
-  before.frame.subagents === after.frame.subagents ? none : Ordered.news(after.frame.subagents, before.frame.subagents)
-    .filter((is) => {
-      const was = Reply.subagentOf(before, is.sessionId)
-      return was === undefined || !isSameSubagent(was, is)
-    })
-    .map((is): ReplyUpdate => ({ _tag: "SubagentChanged", subagent: Reply.toSubagent(is) }))
+  before.session.subagents === after.session.subagents ?
+    none :
+    Ordered.news(after.session.subagents, before.session.subagents)
+      .filter((is) => {
+        const was = Reply.subagentOf(before, is.sessionId)
+        return was === undefined || !isSameSubagent(was, is)
+      })
+      .map((is): ReplyUpdate => ({ _tag: "SubagentChanged", subagent: Reply.toSubagent(is) }))
 
 /** Whether all is the same but what it says. */
 const isSameSubagent = (was: Reply.SubagentState, is: Reply.SubagentState): boolean =>
@@ -194,8 +196,8 @@ const hasSameEntries = (before: Reply.Reply, after: Reply.Reply): boolean =>
 
 /** Subagents that did nothing are the same objects. */
 const hasSameSubagents = (before: Reply.Reply, after: Reply.Reply): boolean => {
-  const were = before.frame.subagents
-  const are = after.frame.subagents
+  const were = before.session.subagents
+  const are = after.session.subagents
   return were === are || (Ordered.size(were) === Ordered.size(are) && Ordered.news(are, were).every((is) => {
     const was = Ordered.get(were, is.sessionId)
     return was !== undefined && isSameSubagent(was, is) && isSameToReader(was.reply, is.reply)

@@ -73,7 +73,7 @@ export const settle = Effect.fn("Turn.settle")(function*(
     }
   }
   yield* readSubagents(live)
-  const { failure } = live.current().frame
+  const { failure } = live.current().session
   if (failure !== undefined && UpstreamFailures.isAborted(failure)) {
     return yield* new TurnCancelled({ messageId: ids.messageId })
   }
@@ -117,7 +117,7 @@ const recordOf = (exchange: Exchange.Exchange, live: LiveReply): Reply.Reply =>
 
 /** What needs no words to be the end: a structured value, which no part shows, an error, and a refusal. */
 const isEnd = (exchange: Exchange.Exchange, live: LiveReply): boolean =>
-  live.current().frame.failure !== undefined ||
+  live.current().session.failure !== undefined ||
   exchange.steps.some(({ info }) => info.structured !== undefined) ||
   Exchange.isRefused(exchange)
 

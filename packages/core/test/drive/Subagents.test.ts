@@ -310,9 +310,9 @@ describe("the status of a subagent", () => {
 
   it("and its failure are no business of the root's", () => {
     const reply = fold(...begun, failed("APIError"), retry(1), Make.idle(child))
-    assert.isUndefined(reply.frame.failure)
-    assert.isUndefined(reply.frame.retry)
-    assert.deepStrictEqual([Reply.retries(reply), reply.frame.retries], [1, 0])
+    assert.isUndefined(reply.session.failure)
+    assert.isUndefined(reply.session.retry)
+    assert.deepStrictEqual([Reply.retries(reply), reply.session.retries], [1, 0])
   })
 })
 

@@ -143,7 +143,7 @@ it("a summary that fails fails the turn", () => {
   )
   assert.isTrue(Exchange.isFinal(exchange))
   assert.strictEqual(Exchange.failure(exchange), error)
-  assert.strictEqual(Exchange.reconcile(exchange, Make.empty).frame.failure, error)
+  assert.strictEqual(Exchange.reconcile(exchange, Make.empty).session.failure, error)
   assert.strictEqual(Exchange.lastStep(exchange)?.info.id, answerId)
 })
 

@@ -346,9 +346,9 @@ describe("status and failure", () => {
   it("a retry is shown until the session is busy again, and a late copy does not bring it back", () => {
     const first = Make.retry(1)
     const waiting = fold(first)
-    assert.strictEqual(waiting.frame.retry?.attempt, 1)
+    assert.strictEqual(waiting.session.retry?.attempt, 1)
     const again = Reply.apply(waiting, Make.busy())
-    assert.isUndefined(again.frame.retry)
+    assert.isUndefined(again.session.retry)
     isUnchanged(again, first, Make.busy())
   })
 
@@ -393,9 +393,9 @@ describe("status and failure", () => {
 
   it("the first failure of a session counts, and the error of its message more", () => {
     const reply = fold(answer, Make.failed("UnknownError", "Model not found"), Make.failed("UnknownError", "a stack"))
-    assert.strictEqual(reply.frame.failure?.message, "Model not found")
+    assert.strictEqual(reply.session.failure?.message, "Model not found")
     const stored = Reply.apply(reply, Make.message(Make.assistant(answerId, { error: Make.failure("APIError") })))
-    assert.strictEqual(stored.frame.failure?.name, "APIError")
+    assert.strictEqual(stored.session.failure?.name, "APIError")
   })
 
   it("a message that has ended stays ended", () => {
@@ -597,12 +597,12 @@ describe("reconcile", () => {
 
   it("clears the failure of a session that answered after all, and keeps one without a message", () => {
     const reply = fold(Make.failed("UnknownError"))
-    assert.isUndefined(Reply.reconcile(reply, [Make.stored(Make.ended())]).frame.failure)
-    assert.strictEqual(Reply.reconcile(reply, [Make.stored(Make.user())]).frame.failure?.name, "UnknownError")
+    assert.isUndefined(Reply.reconcile(reply, [Make.stored(Make.ended())]).session.failure)
+    assert.strictEqual(Reply.reconcile(reply, [Make.stored(Make.user())]).session.failure?.name, "UnknownError")
     const between = Make.stored(Make.ended(answerId, { finish: "tool-calls" }))
-    assert.strictEqual(Reply.reconcile(reply, [between]).frame.failure?.name, "UnknownError")
+    assert.strictEqual(Reply.reconcile(reply, [between]).session.failure?.name, "UnknownError")
     const error = Make.failure("APIError")
-    assert.strictEqual(Reply.reconcile(reply, [Make.stored(Make.ended(answerId, { error }))]).frame.failure, error)
+    assert.strictEqual(Reply.reconcile(reply, [Make.stored(Make.ended(answerId, { error }))]).session.failure, error)
   })
 
   it("leaves out reasoning when it says whether there is text", () => {
@@ -670,7 +670,7 @@ describe("a context that overflowed after the session's first turn", () => {
     const queued = Make.fold(...summarized, early, replay, ...answering("msg_411", "x"), ...answering("msg_42", "y"))
     assert.strictEqual(Reply.text(queued), "")
     const late = Make.fold(...summarized, Make.message(Make.user("msg_01", { createdMillis: 9 })), replay)
-    assert.sameMembers(Array.from(late.frame.continuations), [order, "msg_42"].map((id) => MessageId.make(id)))
+    assert.sameMembers(Array.from(late.session.continuations), [order, "msg_42"].map((id) => MessageId.make(id)))
   })
 })
 
@@ -686,7 +686,7 @@ describe("recorded turns", () => {
     for (const each of [reply, final, Reply.fromMessages(tape("compaction").ids, tape("compaction").messages)]) {
       assert.strictEqual(Reply.text(each), "This prompt carries no script.")
       assert.strictEqual(Reply.usage(each).cost, 0.00004)
-      assert.isUndefined(each.frame.failure)
+      assert.isUndefined(each.session.failure)
     }
   })
 
@@ -703,12 +703,12 @@ describe("recorded turns", () => {
     const { final, reply } = full("abort")
     assert.strictEqual(Reply.text(reply), "some partial words")
     assert.strictEqual(Reply.text(final), "some partial words")
-    assert.strictEqual(final.frame.failure?.name, "MessageAbortedError")
+    assert.strictEqual(final.session.failure?.name, "MessageAbortedError")
   })
 
   it("an unknown model: a failure, and no answer", () => {
     const { final } = full("unknown_model")
-    assert.strictEqual(final.frame.failure?.message, "Model not found: nope/zip. Did you mean: standardcompute?")
+    assert.strictEqual(final.session.failure?.message, "Model not found: nope/zip. Did you mean: standardcompute?")
     assert.isTrue(Reply.isEmpty(final))
   })
 
@@ -769,8 +769,8 @@ describe("recorded turns", () => {
     const { events } = tape("retry")
     const waiting = events.findIndex((event) => event._tag === "StatusChanged" && event.status.type === "retry")
     const reply = play(tape("retry"), events.slice(0, waiting + 1))
-    assert.strictEqual(reply.frame.retry?.message, "slow down")
-    assert.isUndefined(play(tape("retry")).frame.retry)
+    assert.strictEqual(reply.session.retry?.message, "slow down")
+    assert.isUndefined(play(tape("retry")).session.retry)
   })
 })
 
@@ -783,7 +783,7 @@ const pick = <A>(all: ReadonlyArray<A>, at: number): A => {
 /** What the stream knows without the server: what a killed server broke is only found by asking. */
 const isTold = ({ name }: Tape) => name !== "resume"
 const view = (reply: Reply.Reply) => {
-  const { continuations, failure, retry } = reply.frame
+  const { continuations, failure, retry } = reply.session
   return {
     ...Reply.result(reply),
     asks: Reply.asks(reply),
@@ -909,7 +909,7 @@ describe("properties over recorded turns", () => {
       let reply = empty(recorded)
       for (const event of recorded.events) {
         const next = step(reply, event)
-        if (next.frame.retry !== undefined) reply = next
+        if (next.session.retry !== undefined) reply = next
         for (const before of Reply.parts(reply)) {
           if (before.type !== "text" && before.type !== "reasoning") continue
           const after = Reply.part(next, before.id)
