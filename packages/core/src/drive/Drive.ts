@@ -3,7 +3,7 @@
  * stream does not tell the whole story.
  *
  * **Responsibilities**
- * - The prompt leaves only after `server.connected`; a lost stream is reopened without prompting.
+ * - The prompt leaves only once the stream is open; a lost stream is reopened without prompting.
  * - After a gap nothing is decided before what it hid was read (`CatchUp`).
  * - The end is the server's word: `idle` from the stream starts the question, the stored exchange decides it.
  * - A turn that the server left unfinished (killed and restarted) is resumed under the same ids.

@@ -98,7 +98,7 @@ export interface Subscription {
 export interface EventHub {
   /**
    * Subscribes to the session and to the subagents that its tools open, until the scope closes. Succeeds when the
-   * connection is live (`server.connected`); fails when that does not happen within `TurnPolicy.ConnectTimeout`, or cannot.
+   * connection is live (its first event, or a comment); fails when that does not happen within `TurnPolicy.ConnectTimeout`, or cannot.
    */
   readonly subscribe: (
     sessionId: SessionId,
@@ -153,6 +153,7 @@ export const make = Effect.fnUntraced(function*(
           sessions: new Set(),
           isLive: false,
           isDirty: false,
+          missedMillis: -Infinity,
           lastError: undefined
         }
         yield* Effect.acquireRelease(
@@ -203,6 +204,8 @@ interface Member {
   /** Its subscription has succeeded: what it hears of the connection from now on is news to it. */
   isLive: boolean
   isDirty: boolean
+  /** When it was last told of an event that cannot be read. */
+  missedMillis: number
   lastError: EventsError | undefined
 }
 
@@ -298,12 +301,37 @@ const openConnection = Effect.fnUntraced(function*(
     }
   }
 
-  /** What an unreadable event said is read from the server, as after any other gap. */
+  const isMissDue = yield* Latch.make(false)
+  const missedLater = new Set<Member>()
+  const tellMissed = (member: Member): void => {
+    member.missedMillis = clock.currentTimeMillisUnsafe()
+    tell(member, onGap)
+  }
+  /**
+   * What an unreadable event said is read from the server, as after any other gap. The session may be a subagent's of which only such an
+   * event told: then it may be anybody's. A reading takes several requests, so in a flood of such events it comes once in a while.
+   */
   const missed = (sessionId: SessionId | undefined): void => {
-    for (const member of sessionId === undefined ? members : routes.get(sessionId) ?? []) {
-      if (member.isLive) tell(member, onGap)
+    const nowMillis = clock.currentTimeMillisUnsafe()
+    for (const member of (sessionId === undefined ? undefined : routes.get(sessionId)) ?? members) {
+      if (!member.isLive) continue
+      if (nowMillis - member.missedMillis >= missMillis) {
+        tellMissed(member)
+      } else {
+        missedLater.add(member)
+        isMissDue.openUnsafe()
+      }
     }
   }
+  const tellingMissed = isMissDue.await.pipe(
+    Effect.andThen(Effect.sleep(missMillis)),
+    Effect.andThen(Effect.sync(() => {
+      isMissDue.closeUnsafe()
+      for (const member of missedLater) if (members.has(member)) tellMissed(member)
+      missedLater.clear()
+    })),
+    Effect.forever({ disableYield: true })
+  )
 
   const onRead = (events: ReadonlyArray<ServerEvent>): void => {
     lastReadMillis = clock.currentTimeMillisUnsafe()
@@ -361,7 +389,7 @@ const openConnection = Effect.fnUntraced(function*(
     Effect.andThen(Effect.fail(new StreamLost({ origin: dialect.origin, reason: "the server ended it" })))
   )
   /** Reads one connection to its end. Succeeds if it was worth having, so that the next backoff begins anew. */
-  const readOnce = Effect.raceAllFirst([reading, watchSilence, flushing]).pipe(
+  const readOnce = Effect.raceAllFirst([reading, watchSilence, flushing, tellingMissed]).pipe(
     Effect.catch((error) => {
       flush()
       const wasSteady = isLive && clock.currentTimeMillisUnsafe() - connectedMillis >= steadyMillis
@@ -420,6 +448,9 @@ const idleMillis = 2000
  * that this costs nothing.
  */
 const maxEventsAtOnce = 1000
+
+/** How long after a gap that an unreadable event made the next ones are gathered. */
+const missMillis = 1000
 
 /** A connection that lived this long was a good one: the next loss is not one more attempt of the same trouble. */
 const steadyMillis = 5000

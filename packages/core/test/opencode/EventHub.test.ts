@@ -469,3 +469,38 @@ it.effect("a stream that fails with an event too large is opened anew", () =>
     yield* TestClock.adjust("120 millis")
     assert.strictEqual(connections(), 2)
   }))
+
+const unread = (sessionId?: SessionId) => ({ _tag: "Unread", sessionId }) as const
+
+it.effect("an event that cannot be read is a gap for whoever hears of its session", () =>
+  Effect.gen(function*() {
+    const { first, send, subscribe } = yield* live
+    const second = recorder()
+    yield* subscribe(stranger, second.subscriber)
+    yield* send([unread(root)])
+    assert.deepStrictEqual([first.heard, second.heard], [["gap"], []])
+  }))
+
+it.effect("an event that cannot be read is a gap for everybody where nobody hears of its session", () =>
+  Effect.gen(function*() {
+    const { first, send, subscribe } = yield* live
+    const second = recorder()
+    yield* subscribe(stranger, second.subscriber)
+    yield* send([unread(child)])
+    assert.deepStrictEqual([first.heard, second.heard], [["gap"], ["gap"]])
+  }))
+
+it.effect("of a flood of events that cannot be read, the first makes a gap at once and the others one a second", () =>
+  Effect.gen(function*() {
+    const { first, send } = yield* live
+    yield* send(Array.from({ length: 100 }, () => unread()))
+    assert.deepStrictEqual(first.heard, ["gap"])
+    yield* TestClock.adjust("999 millis")
+    assert.deepStrictEqual(first.heard, ["gap"])
+    yield* TestClock.adjust("1 millis")
+    assert.deepStrictEqual(first.heard, ["gap", "gap"])
+    yield* TestClock.adjust("20 seconds")
+    assert.deepStrictEqual(first.heard, ["gap", "gap"])
+    yield* send([unread()])
+    assert.deepStrictEqual(first.heard, ["gap", "gap", "gap"])
+  }))

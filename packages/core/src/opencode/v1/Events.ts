@@ -28,9 +28,9 @@ import * as Wire from "./Wire.ts"
  *
  * **Details**
  *
- * `push` takes one read and gives the events that it completed. `dropped` counts the events that were not understood: of an
- * unknown type, of a session or a message that they do not name, or not JSON. `push` throws a `RangeError` for an event of more than
- * `maxEventBytes`.
+ * `push` takes one read and gives the events that it completed; an event that cannot be read is `Unread`. `dropped` counts the events
+ * that mean nothing to the domain: those of an unknown type, and deltas that cannot be read. `hasFrame` tells whether anything was
+ * complete so far, be it a comment. `push` throws a `RangeError` for an event of more than `maxEventBytes`.
  *
  * @category models
  * @since 0.1.0
@@ -38,6 +38,7 @@ import * as Wire from "./Wire.ts"
 export interface Decoder {
   readonly push: (bytes: Uint8Array) => ReadonlyArray<ServerEvent>
   readonly dropped: () => number
+  readonly hasFrame: () => boolean
 }
 
 /**
@@ -54,6 +55,7 @@ export const makeDecoder = (maxEventBytes = defaultMaxEventBytes): Decoder => {
   let last = newline
   let lastButOne = 0
   let dropped = 0
+  let hasFrame = false
 
   const decodeBlock = (block: string): ReadonlyArray<ServerEvent> => {
     const events: Array<ServerEvent> = []
@@ -61,6 +63,7 @@ export const makeDecoder = (maxEventBytes = defaultMaxEventBytes): Decoder => {
     while (start < block.length) {
       const blank = block.indexOf("\n\n", start)
       const end = blank === -1 ? block.length : blank
+      hasFrame ||= end > start
       const data = dataOf(block, start, end)
       if (data !== "") {
         const event = decodeEvent(data)
@@ -93,6 +96,7 @@ export const makeDecoder = (maxEventBytes = defaultMaxEventBytes): Decoder => {
 
   return {
     dropped: () => dropped,
+    hasFrame: () => hasFrame,
     push: (bytes) => {
       if (bytes.length === 0) return []
       const end = behindBlankLine(bytes)
@@ -127,15 +131,21 @@ export const makeDecoder = (maxEventBytes = defaultMaxEventBytes): Decoder => {
 export const defaultMaxEventBytes = 64 * 1024 * 1024
 
 /**
- * Reads the JSON of one event; `undefined` for one that is not understood.
+ * Reads the JSON of one event; `undefined` for one that means nothing to the domain.
+ *
+ * **Details**
+ *
+ * An event that cannot be read is `Unread`. A delta is not, because the end of its part repeats its text, and until then no record has
+ * it. Neither is an event of an unknown type, unless it names a request for a person: its type may be what cannot be read.
  *
  * @category translations
  * @since 0.1.0
  */
 export const decodeEvent = (data: string): ServerEvent | undefined => {
   const event = parse(data)
-  if (!Predicate.isObject(event)) return undefined
+  if (!Predicate.isObject(event)) return unreadOf(undefined)
   const { id, properties, type } = event
+  if (typeof type !== "string") return unreadOf(properties)
   // The ids sort by time, so an odd one would make every later event look old.
   const eventId = typeof id === "string" && id.startsWith("evt_") ? id : undefined
   if (type === "message.part.delta" && Predicate.isObject(properties)) {
@@ -152,8 +162,9 @@ export const decodeEvent = (data: string): ServerEvent | undefined => {
       }
       : undefined
   }
-  const decode = typeof type === "string" ? decoders.get(type) : undefined
-  return decode?.(properties, eventId)
+  const decode = decoders.get(type)
+  if (decode !== undefined) return decode(properties, eventId)
+  return namesAsk(properties) ? unreadOf(properties) : undefined
 }
 
 // internal
@@ -190,30 +201,43 @@ const dataOf = (block: string, start: number, end: number): string =>
 
 type Decode = (properties: unknown, eventId: string | undefined) => ServerEvent | undefined
 
+const bySession = { sessionID: Wire.SessionId }
+
+const decodeOwner = Schema.decodeUnknownOption(Schema.Struct({
+  sessionID: maybe(Wire.SessionId),
+  info: maybe(Schema.Struct({ sessionID: maybe(Wire.SessionId) })),
+  part: maybe(Schema.Struct({ sessionID: maybe(Wire.SessionId) }))
+}))
+
+/** What the server must be asked about; without a session it may be anybody's. */
+const unreadOf = (properties: unknown): ServerEvent => {
+  const owner = Option.getOrUndefined(decodeOwner(properties))
+  return { _tag: "Unread", sessionId: owner?.sessionID ?? owner?.info?.sessionID ?? owner?.part?.sessionID }
+}
+
+const isAskId = Schema.is(Wire.AskId)
+
+const namesAsk = (properties: unknown): boolean =>
+  Predicate.isObject(properties) && (isAskId(properties["id"]) || isAskId(properties["requestID"]))
+
+/** Properties of another shape make the event unread; those that are translated to `undefined` mean nothing to the domain. */
 const on = <S extends Schema.Top & { readonly DecodingServices: never }>(
   schema: S,
   translate: (properties: S["Type"], eventId: string | undefined) => ServerEvent | undefined
 ): Decode => {
   const decode = Schema.decodeUnknownOption(schema)
   return (properties, eventId) =>
-    Option.getOrUndefined(Option.flatMapNullishOr(decode(properties), (decoded) => translate(decoded, eventId)))
-}
-
-const bySession = { sessionID: Wire.SessionId }
-
-/** Events whose loss nothing but the server's lists can make good. */
-const orUnread = (decode: Decode): Decode => {
-  const sessionOf = Schema.decodeUnknownOption(Schema.Struct(bySession))
-  return (properties, eventId) =>
-    decode(properties, eventId) ??
-      { _tag: "Unread", sessionId: Option.getOrUndefined(sessionOf(properties))?.sessionID }
+    Option.match(decode(properties), {
+      onNone: () => unreadOf(properties),
+      onSome: (decoded) => translate(decoded, eventId)
+    })
 }
 
 const sessionOpened = on(
   Schema.Struct({ sessionID: maybe(Wire.SessionId), info: Wire.WireKnownSession }),
   ({ info, sessionID }, eventId) => {
     const id = info.id ?? sessionID
-    return id === undefined ? undefined : {
+    return id === undefined ? unreadOf({ sessionID: info.parentID }) : {
       _tag: "SessionOpened",
       eventId,
       sessionId: id,
@@ -224,7 +248,7 @@ const sessionOpened = on(
   }
 )
 
-const askResolved = orUnread(on(
+const askResolved = on(
   Schema.Struct({ ...bySession, requestID: Wire.AskId }),
   ({ requestID, sessionID }, eventId) => ({
     _tag: "AskResolved",
@@ -232,7 +256,7 @@ const askResolved = orUnread(on(
     sessionId: sessionID,
     askId: requestID
   })
-))
+)
 
 const decoders = new Map<string, Decode>([
   ["server.connected", () => ({ _tag: "Connected" })],
@@ -269,13 +293,14 @@ const decoders = new Map<string, Decode>([
     // An error without a session belongs to nobody's turn.
     "session.error",
     on(
-      Schema.Struct({ ...bySession, error: Schema.optionalKey(Schema.Unknown) }),
-      ({ error, sessionID }, eventId) => ({
-        _tag: "SessionFailed",
-        eventId,
-        sessionId: sessionID,
-        failure: Wire.toFailure(error)
-      })
+      Schema.Struct({ sessionID: Schema.optionalKey(Wire.SessionId), error: Schema.optionalKey(Schema.Unknown) }),
+      ({ error, sessionID }, eventId) =>
+        sessionID === undefined ? undefined : {
+          _tag: "SessionFailed",
+          eventId,
+          sessionId: sessionID,
+          failure: Wire.toFailure(error)
+        }
     )
   ],
   [
@@ -286,7 +311,7 @@ const decoders = new Map<string, Decode>([
         const info = Option.getOrUndefined(Wire.toInfo(wire, [], { sessionId: sessionID }))
         // Whose it is may be told by a later event or by the record: its parts are neither shown nor dropped until then.
         return info === undefined || info.role === "opaque"
-          ? undefined
+          ? unreadOf({ sessionID, info: wire })
           : { _tag: "MessageUpdated", eventId, sessionId: info.sessionId, info }
       }
     )
@@ -304,15 +329,18 @@ const decoders = new Map<string, Decode>([
     "message.part.updated",
     on(
       Schema.Struct({ sessionID: maybe(Wire.SessionId), part: Schema.Unknown }),
-      ({ part, sessionID }, eventId) =>
-        Option.getOrUndefined(Option.flatMap(Wire.decodePart(part), (wire): Option.Option<ServerEvent> => {
-          const sessionId = wire.sessionID ?? sessionID
-          if (sessionId === undefined) return Option.none()
-          const base = { eventId, sessionId }
-          return Wire.isContinuation(wire)
-            ? Option.some({ _tag: "TurnContinued", ...base, messageId: wire.messageID })
-            : Option.map(Wire.fromAnyPart(wire), (part) => ({ _tag: "PartUpdated", ...base, part }))
-        }))
+      ({ part, sessionID }, eventId) => {
+        const read = Wire.readPart(part)
+        if (read._tag === "Unknown") return undefined
+        const sessionId = read._tag === "Part" ? read.part.sessionID ?? sessionID : undefined
+        if (read._tag === "Unread" || sessionId === undefined) return unreadOf({ sessionID, part })
+        const base = { eventId, sessionId }
+        return Wire.isContinuation(read.part)
+          ? { _tag: "TurnContinued", ...base, messageId: read.part.messageID }
+          : Option.getOrUndefined(
+            Option.map(Wire.fromAnyPart(read.part), (part) => ({ _tag: "PartUpdated", ...base, part }))
+          )
+      }
     )
   ],
   [
@@ -339,21 +367,21 @@ const decoders = new Map<string, Decode>([
   ],
   [
     "permission.asked",
-    orUnread(on(Wire.WirePermission, (wire, eventId) => ({
+    on(Wire.WirePermission, (wire, eventId) => ({
       _tag: "Asked",
       eventId,
       sessionId: wire.sessionID,
       ask: Wire.toPermission(wire)
-    })))
+    }))
   ],
   [
     "question.asked",
-    orUnread(on(Wire.WireQuestion, (wire, eventId) => ({
+    on(Wire.WireQuestion, (wire, eventId) => ({
       _tag: "Asked",
       eventId,
       sessionId: wire.sessionID,
       ask: Wire.toQuestion(wire)
-    })))
+    }))
   ],
   ["permission.replied", askResolved],
   ["question.replied", askResolved],

@@ -36,6 +36,7 @@ import type * as Tracer from "effect/Tracer"
 import * as Contained from "../../domain/Contained.ts"
 import { SessionId } from "../../domain/Ids.ts"
 import type { Message } from "../../domain/Message.ts"
+import type { ServerEvent } from "../../domain/TurnEvent.ts"
 import type { EventsError, RequestError } from "../ClientError.ts"
 import {
   AnswerTooLarge,
@@ -421,11 +422,20 @@ export const make = Effect.fnUntraced(function*(
         )
       }
       const decoder = makeDecoder()
+      let isOpen = !isEventStream(response)
+      /** Whatever comes first on a stream of events shows that it is open, be it a comment of a proxy's or something unreadable. */
+      const opened = (events: ReadonlyArray<ServerEvent>): ReadonlyArray<ServerEvent> => {
+        if (isOpen || !decoder.hasFrame()) return events
+        isOpen = true
+        if (events.some(({ _tag }) => _tag === "Connected")) return events
+        // What cannot be read and stands in the place of `server.connected` is taken for it: before it nothing can be missed.
+        return [{ _tag: "Connected" }, ...events.slice(events[0]?._tag === "Unread" ? 1 : 0)]
+      }
       return response.stream.pipe(
         Stream.mapError((error): EventsError => toTransportError(operation, origin, error, true, redaction.text)),
         Stream.mapArrayEffect((reads) =>
           Effect.try({
-            try: () => Arr.map(reads, (bytes) => decoder.push(bytes).map(redaction.event)),
+            try: () => Arr.map(reads, (bytes) => opened(decoder.push(bytes)).map(redaction.event)),
             catch: () => new StreamLost({ origin, reason: "an event was larger than can be read" })
           })
         ),
@@ -590,6 +600,9 @@ const isServerError = (error: RequestError): error is StatusError =>
 
 const isHtml = (response: HttpClientResponse.HttpClientResponse): boolean =>
   (response.headers["content-type"] ?? "").includes("text/html")
+
+const isEventStream = (response: HttpClientResponse.HttpClientResponse): boolean =>
+  (response.headers["content-type"] ?? "").includes("text/event-stream")
 
 const post = (path: string, body: Record<string, unknown>) =>
   HttpClientRequest.post(path).pipe(HttpClientRequest.bodyJsonUnsafe(body))

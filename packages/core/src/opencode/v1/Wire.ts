@@ -482,6 +482,48 @@ export type PartBody =
   | ({ readonly type: "compaction" } & typeof WireCompaction.Type)
 
 /**
+ * A part, a part of a type that the domain does not know, or one that cannot be read; `field` is the reason for that.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ReadPart =
+  | { readonly _tag: "Part"; readonly part: AnyPart }
+  | { readonly _tag: "Unknown" }
+  | ({ readonly _tag: "Unread" } & Omit<UnreadPart, "at">)
+
+/**
+ * Reads a part. Where the message around the part is known, its ids count, and those in the part do not.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const readPart = (wire: unknown, within: Within = {}): ReadPart => {
+  const ids: typeof WirePartIds.Type = Option.getOrElse(decodeIds(wire), () => ({}))
+  const { id = within.partId, type } = ids
+  const hasText = Predicate.hasProperty(wire, "text")
+  const unread = (field: string, isText: boolean, part?: WirePart): ReadPart => ({
+    _tag: "Unread",
+    field,
+    id,
+    isText,
+    part
+  })
+  // Of a part that has nothing odd but its type, the other fields tell that it is no text.
+  if (type === undefined) return unread(".type", hasText || ids.id === undefined)
+  const body = readBody(type, wire)
+  // A later server may know more types. Only one with a text can be a text whose type is odd.
+  if (body === undefined) return hasText ? unread(".type", false) : { _tag: "Unknown" }
+  if (Option.isNone(body)) return unread(type === "file" ? ".url" : ".text", type === "text")
+  const messageID = within.messageId ?? ids.messageID
+  const sessionID = within.sessionId ?? ids.sessionID
+  if (messageID === undefined) return unread(".messageID", type === "text")
+  if (id !== undefined) return { _tag: "Part", part: { ...body.value, id, messageID, sessionID } }
+  const nameless = fromAnyPart({ ...body.value, id: AnyPartId.make(""), messageID, sessionID })
+  return unread(".id", type === "text", Option.getOrUndefined(nameless))
+}
+
+/**
  * Reads a part; none for a part of an unknown type, and for one that cannot be read.
  *
  * @category translations
@@ -748,38 +790,6 @@ const decodeCompaction = Schema.decodeUnknownOption(WireCompaction)
 const decodeTime = Schema.decodeUnknownOption(
   Schema.Struct({ info: Schema.Struct({ time: Schema.Struct({ created: Schema.Finite }) }) })
 )
-
-/** A part, a part of a type that the domain does not know, or one that cannot be read; `field` is the reason for that. */
-type ReadPart =
-  | { readonly _tag: "Part"; readonly part: AnyPart }
-  | { readonly _tag: "Unknown" }
-  | ({ readonly _tag: "Unread" } & Omit<UnreadPart, "at">)
-
-/** Where the message around the part is known, its ids count, and those in the part do not. */
-const readPart = (wire: unknown, within: Within = {}): ReadPart => {
-  const ids: typeof WirePartIds.Type = Option.getOrElse(decodeIds(wire), () => ({}))
-  const { id = within.partId, type } = ids
-  const hasText = Predicate.hasProperty(wire, "text")
-  const unread = (field: string, isText: boolean, part?: WirePart): ReadPart => ({
-    _tag: "Unread",
-    field,
-    id,
-    isText,
-    part
-  })
-  // Of a part that has nothing odd but its type, the other fields tell that it is no text.
-  if (type === undefined) return unread(".type", hasText || ids.id === undefined)
-  const body = readBody(type, wire)
-  // A later server may know more types. Only one with a text can be a text whose type is odd.
-  if (body === undefined) return hasText ? unread(".type", false) : { _tag: "Unknown" }
-  if (Option.isNone(body)) return unread(type === "file" ? ".url" : ".text", type === "text")
-  const messageID = within.messageId ?? ids.messageID
-  const sessionID = within.sessionId ?? ids.sessionID
-  if (messageID === undefined) return unread(".messageID", type === "text")
-  if (id !== undefined) return { _tag: "Part", part: { ...body.value, id, messageID, sessionID } }
-  const nameless = fromAnyPart({ ...body.value, id: AnyPartId.make(""), messageID, sessionID })
-  return unread(".id", type === "text", Option.getOrUndefined(nameless))
-}
 
 /** What a part says besides its ids; `undefined` for one of an unknown type. */
 const readBody = (type: string, wire: unknown): Option.Option<PartBody> | undefined => {

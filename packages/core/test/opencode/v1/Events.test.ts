@@ -114,7 +114,7 @@ describe("framing", () => {
     const split = (at: number) => readText(`data: ${heartbeat.slice(0, at)}\ndata: ${heartbeat.slice(at)}\n\n`)
     assert.deepStrictEqual(said(split(heartbeat.indexOf(",") + 1).events), ["Heartbeat"])
     // JSON allows a line break between its tokens only, so this shows that there is one.
-    assert.strictEqual(split(heartbeat.indexOf("evt")).dropped, 1)
+    assert.deepStrictEqual(said(split(heartbeat.indexOf("evt")).events), ["Unread"])
   })
 
   it("comments, other fields and a missing blank after the colon are read as the standard says", () => {
@@ -134,22 +134,43 @@ describe("framing", () => {
     assert.deepStrictEqual(said(read(broken, bytesOf(frame(heartbeat))).events), ["a\uFFFDb", "Heartbeat"])
   })
 
-  it("what is not JSON, not an object, or of an unknown type is dropped and counted", () => {
+  it("what is of an unknown type, and a delta that cannot be read, is dropped and counted", () => {
     const { dropped, events } = readText(
-      frame("{not json"),
-      frame("null"),
-      frame("[]"),
-      frame("7"),
       frame(`{"type":"plugin.added","properties":{"id":"x"}}`),
-      frame(`{"type":7}`),
       frame(`{"type":"toString","properties":{}}`),
-      frame(`{"type":"session.idle","properties":{}}`),
-      frame(`{"type":"message.part.delta","properties":null}`),
       frame(`{"type":"message.part.delta","properties":{"sessionID":"ses_1","delta":5}}`),
       frame(heartbeat)
     )
     assert.deepStrictEqual(said(events), ["Heartbeat"])
-    assert.strictEqual(dropped, 10)
+    assert.strictEqual(dropped, 3)
+  })
+
+  it.each([
+    "{not json",
+    "null",
+    "[]",
+    "7",
+    `{"type":7}`,
+    `{"properties":{}}`,
+    `{"type":"session.idle","properties":{}}`,
+    `{"type":"message.part.delta"`,
+    `{"type":"message.part.updated","properties":{"part":{"id":"prt_1"}}}`,
+    `{"type":"message.updated","properties":{"info":{"role":"assistant"}}}`,
+    `{"type":"session.created","properties":{"info":null}}`,
+    `{"type":"todo.updated","properties":{"todos":null}}`,
+    `{"type":"permission.renamed","properties":{"id":"per_1"}}`
+  ])("%s is an event that cannot be read, of nobody knows which session", (data) => {
+    assert.deepStrictEqual(readText(frame(data)).events, [{ _tag: "Unread", sessionId: undefined }])
+  })
+
+  it.each([
+    `{"type":null,"properties":{"id":"per_1","sessionID":"ses_1"}}`,
+    `{"type":"x","properties":{"requestID":"que_1","sessionID":"ses_1"}}`,
+    `{"type":"todo.updated","properties":{"sessionID":"ses_1","todos":null}}`,
+    `{"type":"message.part.updated","properties":{"part":{"id":"prt_1","sessionID":"ses_1","type":null}}}`,
+    `{"type":"message.updated","properties":{"info":{"id":"msg_1","sessionID":"ses_1"}}}`
+  ])("%s cannot be read, and says whose it is", (data) => {
+    assert.deepStrictEqual<unknown>(readText(frame(data)).events, [{ _tag: "Unread", sessionId: "ses_1" }])
   })
 
   it("an event larger than the limit is refused, a stream of small ones is not", () => {

@@ -744,8 +744,31 @@ describe("the event stream", () => {
       assert.deepStrictEqual(lists.map((list) => list.map((event) => event._tag)), [
         ["Connected", "Heartbeat"],
         [],
-        []
+        ["Unread"]
       ])
+    }))
+
+  it.effect.each([
+    ["a comment", ": hello\n\n"],
+    ["an event without a type", `data: {"id":"evt_1","type":null,"properties":{}}\n\n`],
+    ["what is not JSON", "data: {\n\n"],
+    ["an event of an unknown type", frame("plugin.added")]
+  ])("counts as open after %s", ([, first]) =>
+    Effect.gen(function*() {
+      const lists = yield* Stream.runCollect(yield* events(first + frame("server.heartbeat")))
+      assert.deepStrictEqual(lists.flat().map(({ _tag }) => _tag), ["Connected", "Heartbeat"])
+    }))
+
+  it.effect("counts as open once, where the server says so right after a comment", () =>
+    Effect.gen(function*() {
+      const lists = yield* Stream.runCollect(yield* events(`: hello\n\n${frame("server.connected")}`))
+      assert.deepStrictEqual(lists.flat().map(({ _tag }) => _tag), ["Connected"])
+    }))
+
+  it.effect("does not count as open where it is no stream of events", () =>
+    Effect.gen(function*() {
+      const init = { headers: { "content-type": "text/plain" } }
+      assert.deepStrictEqual((yield* Stream.runCollect(yield* events("Closed.\n\nSorry.\n\n", init))).flat(), [])
     }))
 
   it.effect("fails when the connection breaks", () =>
@@ -888,7 +911,7 @@ it.effect("the password is in no error of a message, a session or a tool that th
       [yield* client.getMessage(sessionId, messageId)],
       Array.from(yield* Stream.runCollect(client.events)).flat()
     ]
-    assert.deepStrictEqual(told.map((all) => all.length), [1, 1, 4])
+    assert.deepStrictEqual(told.map((all) => all.length), [1, 1, 5])
     for (const text of [JSON.stringify(told), inspect(told, { depth: 20 })]) {
       assert.include(text, "it failed for <redacted>")
       assert.notInclude(text, canary)
