@@ -222,15 +222,29 @@ export const callback = <E, R>(
   name: string,
   context: Readonly<Record<string, string>>,
   f: () => Effect.Effect<void, E, R>
-): Effect.Effect<boolean, never, R | Tracer> =>
-  Effect.gen(function*() {
-    const tracer = yield* Tracer
-    const exit = yield* Contained.isolated(Effect.suspend(f), yield* TurnPolicy.CallbackTimeout)
-    if (Exit.isSuccess(exit)) return true
-    yield* Contained.report(name, context, exit.cause)
-    yield* tracer.emit("callback.error", { callback: name, error_class: classOf(exit.cause) })
-    return false
-  })
+): Effect.Effect<boolean, never, R | Tracer> => callbackOften(name, context)(f)
+
+/**
+ * A {@link callback} that is called many times in one turn. Only its first failure is reported and traced: a broken callback fails at
+ * every call, and one report says that.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const callbackOften = (name: string, context: Readonly<Record<string, string>>) => {
+  let hasFailed = false
+  return <E, R>(f: () => Effect.Effect<void, E, R>): Effect.Effect<boolean, never, R | Tracer> =>
+    Effect.gen(function*() {
+      const tracer = yield* Tracer
+      const exit = yield* Contained.isolated(Effect.suspend(f), yield* TurnPolicy.CallbackTimeout)
+      if (Exit.isSuccess(exit)) return true
+      if (hasFailed) return false
+      hasFailed = true
+      yield* Contained.report(name, context, exit.cause)
+      yield* tracer.emit("callback.error", { callback: name, error_class: classOf(exit.cause) })
+      return false
+    })
+}
 
 // internal
 

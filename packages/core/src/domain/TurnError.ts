@@ -72,7 +72,7 @@ export class StaleSession extends Schema.TaggedError<StaleSession>()("StaleSessi
 }) {
   override get message() {
     const { last, sessionId, silentMillis } = this
-    return `session ${sessionId} was silent for ${silentMillis} ms after the prompt and is idle without an answer${
+    return `session ${sessionId} was silent for ${time(silentMillis)} after the prompt and is idle without an answer${
       heard(last)
     }`
   }
@@ -118,7 +118,8 @@ const maxNamedTools = 5
 /**
  * The model's provider, or OpenCode on its behalf, failed the turn. `name` is OpenCode's name of the error. `retryAtMillis` (since the
  * epoch, by the server's clock) is when OpenCode was to call the model again, where that is later than the turn may wait: its name is
- * `RetryTooLate` then, and the session was aborted.
+ * `RetryTooLate` then, and the session was aborted. `limit` is the limit of `TurnPolicy.Budget` that would have ended the turn before
+ * that time, and `allowedMillis` is what it allows.
  *
  * @category errors
  * @since 0.1.0
@@ -129,16 +130,21 @@ export class Upstream extends Schema.TaggedError<Upstream>()("Upstream", {
   statusCode: Schema.optionalKey(Schema.Finite),
   isRetryable: Schema.Boolean,
   url: Schema.optionalKey(Schema.String),
-  retryAtMillis: Schema.optionalKey(Schema.Finite)
+  retryAtMillis: Schema.optionalKey(Schema.Finite),
+  limit: Schema.optionalKey(Schema.Literals(["wallClock", "stall"])),
+  allowedMillis: Schema.optionalKey(Schema.Finite)
 }) {
   override get message() {
     const words = describe({ name: this.name, message: this.reason, statusCode: this.statusCode })
-    return this.retryAtMillis === undefined
-      ? words
-      : clauses([
-        words,
-        `the model would be called again at ${DateTime.formatIso(DateTime.makeUnsafe(this.retryAtMillis))} only`
-      ])
+    const { allowedMillis, limit, retryAtMillis } = this
+    if (retryAtMillis === undefined) return words
+    const next = `OpenCode planned to call the model again at ${DateTime.formatIso(DateTime.makeUnsafe(retryAtMillis))}`
+    const past = limit === undefined || allowedMillis === undefined
+      ? ""
+      : `, past the limit of ${time(allowedMillis)} ${
+        limit === "wallClock" ? "for the turn" : "without a sign of life"
+      }`
+    return clauses([words, next + past])
   }
 }
 
@@ -153,7 +159,7 @@ export class TurnTimeout extends Schema.TaggedError<TurnTimeout>()("TurnTimeout"
   last: Schema.optionalKey(UpstreamFailure)
 }) {
   override get message() {
-    return `the last message of the turn did not come within ${this.millis} ms after its session had ended${
+    return `the last message of the turn did not come within ${time(this.millis)} after its session had ended${
       heard(this.last)
     }`
   }
@@ -196,7 +202,7 @@ export class HumanTimeout extends Schema.TaggedError<HumanTimeout>()("HumanTimeo
   millis: Schema.Finite
 }) {
   override get message() {
-    return `nobody answered ${this.askId} within ${this.millis} ms`
+    return `nobody answered ${this.askId} within ${time(this.millis)}`
   }
 }
 
@@ -229,19 +235,26 @@ export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("Budget
   last: Schema.optionalKey(UpstreamFailure)
 }) {
   override get message() {
-    const unit = budgetUnits[this.limit]
-    const name = isSize(this.limit)
-      ? `${this.limit}; a turn that is to be larger needs a larger TurnPolicy.Budget`
-      : this.limit
-    return `the turn is over its budget: ${unit(this.value)}; allowed: ${unit(this.allowed)} (${name})${
-      heard(this.last)
-    }`
+    const { allowed, last, limit, value } = this
+    return `the turn is over its budget: ${passed(limit, value, allowed)}${heard(last)}`
   }
 }
 
-const budgetUnits: Record<BudgetExceeded["limit"], (value: number) => string> = {
-  wallClock: (millis) => `${millis} ms of time`,
-  stall: (millis) => `${millis} ms without a sign of life`,
+/** A limit of time is passed by a moment, which says nothing to a reader. */
+const passed = (limit: BudgetExceeded["limit"], value: number, allowed: number): string => {
+  switch (limit) {
+    case "wallClock":
+      return `it took longer than ${time(allowed)}`
+    case "stall":
+      return `it gave no sign of life for longer than ${time(allowed)}`
+    default: {
+      const unit = budgetUnits[limit]
+      return `${unit(value)}; allowed: ${unit(allowed)}`
+    }
+  }
+}
+
+const budgetUnits: Record<Exclude<BudgetExceeded["limit"], "wallClock" | "stall">, (value: number) => string> = {
   cost: (dollars) => `$${Number(dollars.toPrecision(6))}`,
   tokens: (tokens) => count(tokens, "token"),
   modelRetries: (retries) => count(retries, "retry of the model", "retries of the model"),
@@ -251,9 +264,6 @@ const budgetUnits: Record<BudgetExceeded["limit"], (value: number) => string> = 
   messages: (messages) => count(messages, "message"),
   parts: (parts) => count(parts, "part")
 }
-
-const isSize = (limit: BudgetExceeded["limit"]): boolean =>
-  limit === "openAsks" || limit === "subagents" || limit === "messages" || limit === "parts"
 
 /**
  * Where a value does not fit its schema. `path` is like `items[0].price`; empty for the value as a whole.
@@ -320,7 +330,8 @@ export class Refused extends Schema.TaggedError<Refused>()("Refused", {
 }
 
 /**
- * The server left the turn unfinished (it was restarted, or lost the run) more often than it is resumed.
+ * The server left the turn unfinished: it was restarted, or lost the run, more often than `TurnPolicy.MaxReposts` allows. Or the session
+ * went on with a later prompt, for example another client's (`isSuperseded`): the turn's own prompt is not posted again then.
  *
  * @category errors
  * @since 0.1.0
@@ -328,9 +339,13 @@ export class Refused extends Schema.TaggedError<Refused>()("Refused", {
 export class TurnUnfinished extends Schema.TaggedError<TurnUnfinished>()("TurnUnfinished", {
   sessionId: SessionId,
   resumes: Schema.Finite,
+  isSuperseded: Schema.Boolean,
   last: Schema.optionalKey(UpstreamFailure)
 }) {
   override get message() {
+    if (this.isSuperseded) {
+      return `another prompt took over session ${this.sessionId} before the turn was finished${heard(this.last)}`
+    }
     const resumed = this.resumes === 0 ? "" : `, after it was resumed ${count(this.resumes, "time")}`
     return `session ${this.sessionId} left the turn unfinished and idle${resumed}${heard(this.last)}`
   }
@@ -448,6 +463,11 @@ export class AlreadyFinished extends Schema.TaggedError<AlreadyFinished>()("Alre
 /** Clauses in one sentence: none but the last one keeps the full stop that it may have of its own. */
 function clauses(texts: ReadonlyArray<string>): string {
   return texts.map((text, index) => (index === texts.length - 1 ? text : text.replace(/[\s.;]$/, ""))).join("; ")
+}
+
+/** Seconds, and milliseconds below one. */
+function time(millis: number): string {
+  return millis < 1000 ? `${millis} ms` : `${Number((millis / 1000).toFixed(1))} s`
 }
 
 function count(n: number, one: string, many = `${one}s`): string {

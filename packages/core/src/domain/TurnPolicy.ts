@@ -227,6 +227,9 @@ export const ErrorFeature: Context.Reference<string> = Context.Reference(
  * The server is gone while its event stream is lost and it answers no request. Nobody waits for a person on a server that is gone: the
  * turn's clock runs then, and what was asked is withdrawn when the turn ends.
  *
+ * After this time the turn looks for its answer once more and then tries to abort the session, so its end comes up to twice
+ * `StopTimeout` later: after 16 s where 6 s are allowed and the server's connections hang.
+ *
  * @category references
  * @since 0.1.0
  */

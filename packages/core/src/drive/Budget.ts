@@ -55,7 +55,7 @@ export interface SpentBefore {
  *
  * - `watch` fails as soon as a limit is crossed, and never succeeds.
  * - `wallClockMillis` is how long the turn has taken, with what it took before.
- * - `leftMillis` is how long it may still wait while nothing comes; `Infinity` without a limit of time.
+ * - `nextLimit` is the limit of time that is crossed first while nothing comes, and how long until then; `Infinity` without one.
  *
  * @category models
  * @since 0.1.0
@@ -63,7 +63,19 @@ export interface SpentBefore {
 export interface Budget {
   readonly watch: Effect.Effect<never, BudgetExceeded>
   readonly wallClockMillis: () => number
-  readonly leftMillis: () => number
+  readonly nextLimit: () => TimeLimit
+}
+
+/**
+ * A limit of time: which one, how much it allows in all, and how much of that is left.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TimeLimit {
+  readonly limit: "wallClock" | "stall"
+  readonly allowedMillis: number
+  readonly leftMillis: number
 }
 
 /**
@@ -95,12 +107,10 @@ export const make = Effect.fnUntraced(function*(options: {
     }, Reply.trouble(live.current())))
   })
 
+  const wallClockDueMillis = crossedAt(promptedMillis - spentBefore.wallClockMillis, limits.wallClock)
+  const stallDueMillis = () => crossedAt(signals.lastProgressMillis(), stallOf(limits))
   /** When a limit of time will be crossed unless something comes before. */
-  const dueMillis = () =>
-    Math.min(
-      crossedAt(promptedMillis - spentBefore.wallClockMillis, limits.wallClock),
-      crossedAt(signals.lastProgressMillis(), stallOf(limits))
-    )
+  const dueMillis = () => Math.min(wallClockDueMillis, stallDueMillis())
   const isCounted = limits.cost !== undefined || limits.tokens !== undefined || limits.modelRetries !== undefined ||
     limits.steps !== undefined
   const due = Effect.suspend(() => clock.until(dueMillis()))
@@ -111,7 +121,15 @@ export const make = Effect.fnUntraced(function*(options: {
       Effect.forever({ disableYield: true })
     ),
     wallClockMillis,
-    leftMillis: () => dueMillis() - clock.now()
+    nextLimit: () => {
+      const limit = wallClockDueMillis <= stallDueMillis() ? "wallClock" : "stall"
+      const allowed = limit === "wallClock" ? limits.wallClock : stallOf(limits)
+      return {
+        limit,
+        allowedMillis: TurnPolicy.limitMillis(allowed) ?? Number.POSITIVE_INFINITY,
+        leftMillis: dueMillis() - clock.now()
+      }
+    }
   }
 })
 

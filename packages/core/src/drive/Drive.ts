@@ -162,11 +162,21 @@ export const drive = Effect.fn("Turn.drive")(
     }
     /** Nobody waits longer than the turn may for the model's next try. While a person is asked, the turn may wait for any time. */
     const tooLate = ({ message, nextMillis, waitMillis }: TurnSignals.AnnouncedRetry) =>
-      waitMillis > budget.leftMillis() && !Reply.isBlocked(live.current())
-        ? Effect.fail(
-          new Upstream({ name: "RetryTooLate", reason: message, isRetryable: true, retryAtMillis: nextMillis })
-        )
-        : Effect.void
+      Effect.suspend(() => {
+        const { allowedMillis, leftMillis, limit } = budget.nextLimit()
+        return waitMillis > leftMillis && !Reply.isBlocked(live.current())
+          ? Effect.fail(
+            new Upstream({
+              name: "RetryTooLate",
+              reason: message,
+              isRetryable: true,
+              retryAtMillis: nextMillis,
+              limit,
+              allowedMillis
+            })
+          )
+          : Effect.void
+      })
 
     const untilOver = Effect.gen(function*() {
       while (true) {
@@ -211,7 +221,13 @@ export const drive = Effect.fn("Turn.drive")(
         } else if (isWithoutAnswer(view, live.current(), hadGap)) {
           return view.exchange
         } else if (resumes >= maxReposts || (view.exchange.isAccepted && !view.exchange.isCurrent)) {
-          return yield* new TurnUnfinished({ sessionId, resumes, ...lastOf() })
+          const { isAccepted, isCurrent } = view.exchange
+          return yield* new TurnUnfinished({
+            sessionId,
+            resumes,
+            isSuperseded: isAccepted && !isCurrent,
+            ...lastOf()
+          })
         } else {
           resumes++
           live.update(Reply.markGap)

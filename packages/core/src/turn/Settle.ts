@@ -6,7 +6,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
+import type { AssistantMessageId } from "../domain/Ids.ts"
 import { isTerminalTool } from "../domain/Part.ts"
 import { Tracer } from "../domain/Tracer.ts"
 import { EmptyStream, TurnCancelled, Upstream } from "../domain/TurnError.ts"
@@ -45,7 +45,6 @@ export const settle = Effect.fn("Turn.settle")(function*(
   live: LiveReply,
   ids: {
     readonly messageId: AssistantMessageId
-    readonly conversationId: ConversationId
     readonly leftMillis?: number | undefined
   }
 ): Effect.fn.Return<
@@ -84,19 +83,6 @@ export const settle = Effect.fn("Turn.settle")(function*(
   const field = lost[0] ?? hiding[0]
   if (failure === undefined && field !== undefined) return yield* unreadAnswer(field)
   if (failure === undefined ? !isUnanswered : UpstreamFailures.isWithoutOutput(failure)) return settled
-  if (failure !== undefined) {
-    yield* tracer.emit("response.upstream_error", {
-      error_name: failure.name,
-      error_message: failure.message.slice(0, 200),
-      status_code: failure.statusCode ?? null,
-      provider_url: failure.url ?? null
-    })
-  }
-  yield* tracer.emit("response.error", {
-    reason: failure === undefined ? "empty_stream" : "upstream_llm_error",
-    message_id: ids.messageId,
-    subject_id: ids.conversationId
-  })
   if (failure === undefined) return yield* emptyStream(settled, live.current())
   const { message, ...rest } = failure
   return yield* new Upstream({ ...rest, reason: message })

@@ -32,8 +32,8 @@ import type { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
 import { idFlaw, makeId } from "../domain/Ids.ts"
 import * as Prompts from "../domain/Prompt.ts"
 import { patiently } from "../domain/Retrying.ts"
-import { callback, Tracer } from "../domain/Tracer.ts"
-import type { StaleSession } from "../domain/TurnError.ts"
+import { callbackOften, Tracer } from "../domain/Tracer.ts"
+import type { EmptyStream, StaleSession, Upstream } from "../domain/TurnError.ts"
 import {
   InvalidInput,
   OutputInvalid,
@@ -197,7 +197,8 @@ const begin = Effect.fnUntraced(function*<E, R, A>(
   yield* Effect.forEach(input.observers ?? [], (observer) =>
     Effect.gen(function*() {
       const updates = Stream.fromQueue(yield* live.watch)
-      const show = (update: ReplyUpdate) => callback("observer", contextOf(turn), () => observer(update))
+      const called = callbackOften("observer", contextOf(turn))
+      const show = (update: ReplyUpdate) => called(() => observer(update))
       let hasMissed = false
       const observe = (update: ReplyUpdate) => {
         if (!turn.isHurried) return show(update)
@@ -249,7 +250,7 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
         isRecorded: request === recorded,
         isBusy,
         onRefused: (refusal) => void given.push(refusal)
-      })
+      }).pipe(Effect.tapErrorTag(["Upstream", "EmptyStream"], (error) => traceUnusable(turn, error)))
       const told = request.refusals ?? 0
       if (Exchange.isRefused(exchange)) {
         const refusals = Refusals.of(exchange, given)
@@ -370,9 +371,30 @@ const answerTo = Effect.fnUntraced(function*<E, R, A>(
       }
     }))
   const leftMillis = yield* Budget.leftMillis(turn.spentMillis)
-  const settled = yield* settle(exchange, live, { messageId, conversationId, leftMillis })
+  const settled = yield* settle(exchange, live, { messageId, leftMillis })
   yield* Budget.check(Budget.spentOn([...live.earlier(), live.current()], turn.spentMillis))
   return settled
+})
+
+/** Traces that the model or its provider gave no usable answer, whether the record told so or the stream. */
+const traceUnusable = Effect.fnUntraced(function*<E, R, A>(
+  { conversationId, messageId }: RunningTurn<E, R, A>,
+  error: Upstream | EmptyStream
+) {
+  const tracer = yield* Tracer
+  if (error._tag === "Upstream") {
+    yield* tracer.emit("response.upstream_error", {
+      error_name: error.name,
+      error_message: error.reason.slice(0, 200),
+      status_code: error.statusCode ?? null,
+      provider_url: error.url ?? null
+    })
+  }
+  yield* tracer.emit("response.error", {
+    reason: error._tag === "Upstream" ? "upstream_llm_error" : "empty_stream",
+    message_id: messageId,
+    subject_id: conversationId
+  })
 })
 
 /** Makes the message pending and this run its owner: one that is new, or one that was taken over while it waited. */
@@ -413,9 +435,12 @@ const sessionOptions = <E, R, A>({ permission, title }: TurnInput<E, R, A>): Ses
 })
 
 /** Beside the turn: a slow callback does not keep the stream waiting. */
-const onActivity = <E, R, A>(turn: RunningTurn<E, R, A>) => (again: () => void) => {
+const onActivity = <E, R, A>(turn: RunningTurn<E, R, A>) => {
   const { background, conversationId, input: { onActivityTick } } = turn
-  if (onActivityTick === undefined) return Effect.void
-  const tick = callback("onActivityTick", contextOf(turn), () => onActivityTick(conversationId))
-  return Effect.asVoid(FiberSet.run(background, Effect.map(tick, (isDone) => (isDone ? undefined : again()))))
+  const called = callbackOften("onActivityTick", contextOf(turn))
+  return (again: () => void) => {
+    if (onActivityTick === undefined) return Effect.void
+    const tick = called(() => onActivityTick(conversationId))
+    return Effect.asVoid(FiberSet.run(background, Effect.map(tick, (isDone) => (isDone ? undefined : again()))))
+  }
 }

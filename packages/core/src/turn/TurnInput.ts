@@ -52,7 +52,8 @@ export type Evaluated<A, E = never, R = never> = A | Effect.Effect<A | undefined
  * **Gotchas**
  *
  * Callbacks and observers are contained: one that fails, dies or takes longer than `TurnPolicy.CallbackTimeout` is reported
- * (`ErrorReporter`, `callback.error`) and changes nothing.
+ * (`ErrorReporter`, `callback.error`) and changes nothing. Of an observer only the first failure is reported, and of the ticks only the
+ * first during each prompt.
  *
  * @category models
  * @since 0.1.0

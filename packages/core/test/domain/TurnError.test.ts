@@ -9,6 +9,7 @@ import {
   OutputInvalid,
   Refused,
   SessionLost,
+  TurnUnfinished,
   Upstream
 } from "@opencode-turn/core/TurnError"
 
@@ -35,7 +36,30 @@ it("joins what has a full stop of its own without a full stop before the semicol
   assert.match(new OutputInvalid({ issues, repairs: 1 }).message, /a: It is missing; b: It is missing\.$/)
   assert.match(
     new Upstream({ name: "APIError", reason: "Try later.", isRetryable: true, retryAtMillis: 0 }).message,
-    /^APIError: Try later; the model would be called again at 1970-01-01T00:00:00\.000Z only$/
+    /^APIError: Try later; OpenCode planned to call the model again at 1970-01-01T00:00:00\.000Z$/
+  )
+})
+
+it("names the limit that a retry of the model is too late for", () => {
+  const late = { name: "RetryTooLate", reason: "Try later.", isRetryable: true, retryAtMillis: 0 }
+  assert.match(
+    new Upstream({ ...late, limit: "wallClock", allowedMillis: 40_000 }).message,
+    /00Z, past the limit of 40 s for the turn$/
+  )
+  assert.match(
+    new Upstream({ ...late, limit: "stall", allowedMillis: 600_000 }).message,
+    /00Z, past the limit of 600 s without a sign of life$/
+  )
+})
+
+it("tells a turn that another prompt took over from one that the server lost", () => {
+  assert.strictEqual(
+    new TurnUnfinished({ sessionId, resumes: 0, isSuperseded: true }).message,
+    "another prompt took over session ses_1 before the turn was finished"
+  )
+  assert.strictEqual(
+    new TurnUnfinished({ sessionId, resumes: 3, isSuperseded: false }).message,
+    "session ses_1 left the turn unfinished and idle, after it was resumed 3 times"
   )
 })
 
@@ -67,12 +91,13 @@ const over = (limit: BudgetExceeded["limit"], value: number, allowed: number) =>
 
 it("tells of one and of several, and of money without the noise of its digits", () => {
   const texts = [
-    [over("wallClock", 2, 1), "2 ms of time; allowed: 1 ms of time (wallClock)"],
-    [over("stall", 2, 1), "2 ms without a sign of life; allowed: 1 ms without a sign of life (stall)"],
-    [over("cost", 0.1 + 0.2, 0.25), "$0.3; allowed: $0.25 (cost)"],
-    [over("tokens", 1, 0), "1 token; allowed: 0 tokens (tokens)"],
-    [over("modelRetries", 2, 1), "2 retries of the model; allowed: 1 retry of the model (modelRetries)"],
-    [over("steps", 2, 1), "2 calls of the model; allowed: 1 call of the model (steps)"]
+    [over("wallClock", 2, 1), "it took longer than 1 ms"],
+    [over("wallClock", 2001, 2000), "it took longer than 2 s"],
+    [over("stall", 2, 1), "it gave no sign of life for longer than 1 ms"],
+    [over("cost", 0.1 + 0.2, 0.25), "$0.3; allowed: $0.25"],
+    [over("tokens", 1, 0), "1 token; allowed: 0 tokens"],
+    [over("modelRetries", 2, 1), "2 retries of the model; allowed: 1 retry of the model"],
+    [over("steps", 2, 1), "2 calls of the model; allowed: 1 call of the model"]
   ]
   for (const [text, expected] of texts) assert.strictEqual(text, `the turn is over its budget: ${expected}`)
 })

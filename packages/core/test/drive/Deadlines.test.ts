@@ -174,11 +174,11 @@ it.effect("tells with a limit what was heard last: in the error and in the row",
 const soMany: Step = { fail: 429, message: "slow down please", headers: { "retry-after": "7200" } }
 
 it.effect.each([
-  { name: "its limit", budget: { wallClock: Duration.seconds(40) } },
-  { name: "the silence that a turn may have", budget: {} }
+  { name: "its limit", budget: { wallClock: Duration.seconds(40) }, limit: "wallClock", allowedMillis: 40_000 },
+  { name: "the silence that a turn may have", budget: {}, limit: "stall", allowedMillis: 600_000 }
 ])(
   "ends at once where the model is to be called again later than $name allows",
-  ({ budget }) =>
+  ({ allowedMillis, budget, limit }) =>
     Effect.gen(function*() {
       const end = yield* run([soMany, { text: "never" }])
       const { error, status } = end.result
@@ -187,6 +187,8 @@ it.effect.each([
       assert.strictEqual(error.reason, "slow down please")
       assert.strictEqual(error.retryAtMillis, 7_200_000)
       assert.include(error.message, "1970-01-01T02:00:00")
+      assert.deepStrictEqual([error.limit, error.allowedMillis], [limit, allowedMillis])
+      assert.deepStrictEqual(end.trace.slice(-3), ["response.upstream_error", "response.error", "turn.finished"])
       assert.strictEqual(end.nowMillis, 0)
       assert.strictEqual(end.modelCalls, 1)
       assert.deepStrictEqual([...(yield* (yield* Client).statuses)], [], "sessions that still run")

@@ -458,7 +458,7 @@ it.effect("gives up after so many resumes", () =>
       yield* rest
     }
     const { result, ...end } = yield* finish(running, 10)
-    assert.strictEqual(result.error?._tag, "TurnUnfinished")
+    assert.deepInclude(result.error, { _tag: "TurnUnfinished", isSuperseded: false })
     assert.strictEqual(end.modelCalls, 3)
     assert.strictEqual(end.userMessages, 1)
   }).pipe(Effect.provideService(TurnPolicy.MaxReposts, 2), Effect.provide(layer())))
@@ -489,7 +489,7 @@ it.effect("gives the server twice the time after each resume before the next one
     // Each time the session has to be idle at two looks, a quarter of a second apart.
     assert.deepStrictEqual(posted, [250, 2500, 6750])
     const { result, ...end } = yield* finish(running)
-    assert.strictEqual(result.error?._tag, "TurnUnfinished")
+    assert.deepInclude(result.error, { _tag: "TurnUnfinished", isSuperseded: false })
     assert.strictEqual(end.nowMillis, 15_000)
   }).pipe(Effect.provideService(TurnPolicy.FinalExchangePoll, Duration.seconds(1)), Effect.provide(layer())))
 
@@ -506,7 +506,8 @@ it.effect("does not resume what a later prompt has followed", () =>
     yield* client.prompt(SessionId.make(sessionId), "another prompt")
     yield* fake.restart
     const { result, ...end } = yield* finish(running, 10)
-    assert.strictEqual(result.error?._tag, "TurnUnfinished")
+    assert.deepInclude(result.error, { _tag: "TurnUnfinished", isSuperseded: true })
+    assert.include(result.error?.message, "another prompt took over")
     assert.strictEqual(end.posts.length, 2)
     assert.strictEqual(end.modelCalls, 1)
   }).pipe(Effect.provide(layer())))

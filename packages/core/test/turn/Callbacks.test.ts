@@ -196,6 +196,21 @@ describe("observers", () => {
       assert.strictEqual((yield* names).at(-1), "turn.finished")
     }))
 
+  test("that fail at every update are called on, and reported once each", () =>
+    Effect.gen(function*() {
+      const calls = [0, 0]
+      const failing = (index: number) => () =>
+        Effect.suspend(() => {
+          calls[index] = (calls[index] ?? 0) + 1
+          return Effect.fail("broken")
+        })
+      const result = yield* run({ observers: [failing(0), failing(1)] })
+      assert.strictEqual(result.status, "completed")
+      for (const count of calls) assert.isAbove(count, 1)
+      assert.deepStrictEqual(yield* Turns.features, ["observer", "observer"])
+      assert.lengthOf(yield* payloads("callback.error"), 2)
+    }))
+
   test("that hang in every call do not hold up the end for ever", () =>
     Effect.gen(function*() {
       let calls = 0
@@ -208,7 +223,7 @@ describe("observers", () => {
       assert.strictEqual(result.status, "completed")
       assert.strictEqual(calls, 2)
       assert.strictEqual(yield* Effect.clockWith((clock) => clock.currentTimeMillis), 10_000)
-      assert.deepStrictEqual(yield* Turns.features, ["observer", "observer"])
+      assert.deepStrictEqual(yield* Turns.features, ["observer"])
     }))
 
   test("that are slow hold up neither the stream nor the store", () =>

@@ -63,9 +63,11 @@ export const describeTool = (part: ToolPart, width: number, elapsedMillis?: numb
   }
 }
 
-/** That the model is asked again, and why, where the server says so. */
+/** That the server plans to ask the model again, and why the model failed. The turn may end before that. */
 export const describeRetry = ({ attempt, message }: Retry): string =>
-  `↻ the model failed (attempt ${attempt}), it is asked again${message.trim() === "" ? "" : `: ${line(message)}`}`
+  `↻ the model failed (attempt ${attempt}), OpenCode plans to ask it again${
+    message.trim() === "" ? "" : `: ${line(message)}`
+  }`
 
 /** An item of the to-do list, with a box that shows its status. */
 export const describeTodo = (todo: Todo): string => `${todoMarks[todo.status]} ${line(todo.content)}`

@@ -3,7 +3,6 @@
  */
 import { BudgetExceeded, EmptyStream, Upstream } from "@opencode-turn/core/TurnError"
 import * as Schema from "effect/Schema"
-import { describeCost } from "../../terminal/Describe.ts"
 
 /** The codes: 1 an error, 2 the command line, 130 a cancelled turn. Without a `reason` nothing is printed. */
 export class Failure extends Schema.TaggedError<Failure>()("CliFailure", {
@@ -35,29 +34,10 @@ export const fromError = (error: Told): Failure => failed(describe(error), error
 /** What an error says, and what to do about it where the error itself does not tell. */
 export const describe = (error: Told): string => {
   const advice = adviceFor(error)
-  const message = limited.has(error._tag)
-    ? error.message.replace(limitName, "").replaceAll(millis, toSeconds).replaceAll(dollars, toCost)
-    : error.message
-  return advice === undefined ? message : `${message.replace(/\.$/, "")}. ${advice}`
+  return advice === undefined ? error.message : `${error.message.replace(/\.$/, "")}. ${advice}`
 }
 
 // internal
-
-/** The errors that tell of a limit and what it was passed by. Stored ones have only their message. */
-const limited = new Set(["TurnTimeout", "HumanTimeout", "BudgetExceeded", "StaleSession"])
-
-/** Nobody at a command line knows the limits by their names. */
-const limitName =
-  / \((?:wallClock|cost|tokens|modelRetries|steps|stall|(?:openAsks|subagents|messages|parts); [a-zA-Z. ]{1,100})\)(?=$|; last heard: )/
-
-const millis = /(?<!\d)(\d{1,20}(?:\.\d{1,20})?) ms\b/g
-
-const toSeconds = (text: string, millis: string): string =>
-  Number(millis) < 1000 ? text : `${Number((Number(millis) / 1000).toFixed(1))} s`
-
-const dollars = /\$(\d{1,20}(?:\.\d{1,20})?(?:e[-+]?\d{1,4})?)/g
-
-const toCost = (_: string, dollars: string): string => describeCost(Number(dollars))
 
 const again = "Send the prompt again, or begin another --conversation"
 
