@@ -104,7 +104,7 @@ export const readExchange = Effect.fn("Turn.readExchange")(function*(
  * @since 0.1.0
  */
 export const unreadAnswer = (field: string): DecodeError =>
-  new DecodeError({ operation: "read the answer", reason: `${field} is missing or odd` })
+  new DecodeError({ operation: "read the answer", reason: `the field ${field} is missing or odd` })
 
 /**
  * Reads what a session has since the prompt, as {@link readBackTo} does; messages of the reply that no page gives are read by their

@@ -223,7 +223,11 @@ const unreadFields = (
   )
   const nameless = unread.flatMap(({ after, field }) =>
     after !== undefined && after >= promptId
-      ? [{ field: `${field} behind ${after}`, isBehind: lastId === undefined || after >= lastId, isText: true }]
+      ? [{
+        field: `${field} of the message behind ${after}`,
+        isBehind: lastId === undefined || after >= lastId,
+        isText: true
+      }]
       : []
   )
   // The parts of a user's message tell whether it is an order of OpenCode's to go on, or another prompt.

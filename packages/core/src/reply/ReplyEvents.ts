@@ -4,7 +4,8 @@
  * @since 0.1.0
  */
 import type { TurnEvent } from "../domain/TurnEvent.ts"
-import { applyMessage, continueTurn, removeMessage } from "./ReplyMessages.ts"
+import * as Ordered from "./Ordered.ts"
+import { applyMessage, continueTurn, hasEnded, removeMessage } from "./ReplyMessages.ts"
 import { applyDelta, applyPart, applyTodos, holdOpenText, removePart } from "./ReplyParts.ts"
 import { applyFailure, applyStatus } from "./ReplySessions.ts"
 import type { Reply } from "./ReplyState.ts"
@@ -41,5 +42,7 @@ export const applyOwn = (self: Reply, event: TurnEvent): Reply => {
 /** Marks that events of the session may have been missed. */
 export const markOwnGap = (self: Reply): Reply => {
   const held = holdOpenText(self)
-  return held.session.hasGap ? held : { ...held, session: { ...held.session, hasGap: true } }
+  if (held.session.hasGap) return held
+  const toldUpTo = Ordered.findLast(held.session.messages, ({ info }) => hasEnded(info))?.id
+  return { ...held, session: { ...held.session, hasGap: true, toldUpTo } }
 }

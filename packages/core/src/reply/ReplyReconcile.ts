@@ -106,7 +106,7 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
  *
  * A message stays with the prompt that it answers, and one that has ended has ended, unless a gap may hide why that changed. A part
  * that cannot be read is the streamed one of its id, or, without an id, the next one that the record lacks. Of a message whose end
- * was streamed without a gap every part is known, and what the stream did not bring is no text. Of any other, a text that is not closed
+ * was streamed before any gap every part is known, and what the stream did not bring is no text. Of any other, a text that is not closed
  * is shown as far as it came, and stays unread.
  *
  * @category folding
@@ -124,7 +124,9 @@ export const fillIn = (self: Reply, message: Message): Message => {
   const ids = new Set([...message.parts, ...message.unread].map(({ id }) => id))
   const spare = streamed.filter(({ id }) => !ids.has(id))
   const state = Ordered.get(self.session.messages, info.id)
-  const isTold = !self.session.hasGap && state !== undefined && hasEnded(state.info)
+  const { hasGap, toldUpTo } = self.session
+  const isTold = state !== undefined && hasEnded(state.info) &&
+    (!hasGap || (toldUpTo !== undefined && info.id <= toldUpTo))
   const parts: Array<WirePart> = []
   const unread: Array<UnreadPart> = []
   const unreadAt = (at: number) => message.unread?.filter((part) => part.at === at) ?? []

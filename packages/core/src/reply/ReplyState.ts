@@ -53,7 +53,8 @@ export interface Reply {
  * `userMessages` are the other messages of users, `removed` the messages and parts that were taken away: neither comes back with
  * a late event. `askEventIds`, `failureEventId` and `statusEventId` tell a late copy of an event from a new one. `asks` and
  * `subagents` are those of the whole tree, and kept by its root; `asksOf` has the ids of those of each session. `retries` counts how often the session's model was to be asked
- * again. `trouble` is the last failure or retry that was heard of the session; it stays when the session goes on. `hasGap`: events may have been missed since the fold began. `isClosed`: the turn has ended, and whose its subagents are is
+ * again. `trouble` is the last failure or retry that was heard of the session; it stays when the session goes on. `hasGap`: events may have been missed since the fold began.
+ * `toldUpTo` is the last message that had ended before any of them. `isClosed`: the turn has ended, and whose its subagents are is
  * decided.
  *
  * @category models
@@ -78,6 +79,7 @@ export interface SessionState {
   readonly trouble: UpstreamFailure | undefined
   readonly statusEventId: string | undefined
   readonly hasGap: boolean
+  readonly toldUpTo: MessageId | undefined
   readonly isClosed: boolean
 }
 
@@ -359,6 +361,7 @@ const emptySession: SessionState = {
   trouble: undefined,
   statusEventId: undefined,
   hasGap: false,
+  toldUpTo: undefined,
   isClosed: false
 }
 

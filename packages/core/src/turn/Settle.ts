@@ -31,8 +31,8 @@ import * as Reply from "../reply/Reply.ts"
  * A structured value is one without words. An answer that lacks only that value is one too: its text may be the value, and if not, the
  * agent can be told.
  *
- * A record without an answer is read once more after `TurnPolicy.EmptyStreamRetry`, because it may not have been stored yet; words that
- * the stream had closed stay in any case. An exchange that a person's refusal ended is given back as it is.
+ * A record without an answer is read once more after `TurnPolicy.EmptyStreamRetry`, because it may not have been stored yet; so is one
+ * that lacks text, because it cannot be read, which the next reading may bring. Words that the stream had closed stay in any case. An exchange that a person's refusal ended is given back as it is.
  *
  * This reading takes no longer than `TurnPolicy.FinalExchange`, nor than `leftMillis`, what the turn may still take; but it always has
  * `TurnPolicy.StopTimeout`. Where it comes to no end, the record that was read before counts.
@@ -56,18 +56,21 @@ export const settle = Effect.fn("Turn.settle")(function*(
   const allowsSilent = yield* TurnPolicy.AllowSilent
   const isSilent = (exchange: Exchange.Exchange, reply: Reply.Reply) =>
     (allowsSilent ? Reply.isEmpty(reply) : !Reply.hasWords(reply)) && !isEnd(exchange, live)
+  // What the record lacks is known from the stream alone, so the second reading is not filled in from the first one.
+  const streamed = live.current()
   reconcile(exchange, live)
   let settled = exchange
-  if (isSilent(settled, recordOf(settled, live))) {
+  const wasSilent = isSilent(settled, recordOf(settled, live))
+  if (wasSilent || settled.unread.lost.length > 0) {
     const limit = Duration.min(
       yield* TurnPolicy.FinalExchange,
       Duration.max(yield* TurnPolicy.StopTimeout, Duration.millis(ids.leftMillis ?? Number.POSITIVE_INFINITY))
     )
     yield* Effect.sleep(yield* TurnPolicy.EmptyStreamRetry)
-    const again = yield* Effect.timeoutOption(readExchange(exchange, live.current()), limit)
+    const again = yield* Effect.timeoutOption(readExchange(exchange, streamed), limit)
     settled = Option.getOrElse(again, () => exchange)
     reconcile(settled, live)
-    if (!isSilent(settled, recordOf(settled, live))) {
+    if (wasSilent && !isSilent(settled, recordOf(settled, live))) {
       yield* tracer.emit("response.recovered_from_exchange", { message_id: ids.messageId })
     }
   }

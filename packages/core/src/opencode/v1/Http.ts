@@ -260,7 +260,7 @@ export const make = Effect.fnUntraced(function*(
     return Contained.report(
       "unreadable messages",
       { session: sessionId, count: String(fields.length) },
-      Cause.fail(new DecodeError({ operation, reason: `${first} is missing or odd` }))
+      Cause.fail(new DecodeError({ operation, reason: `the field ${first} is missing or odd` }))
     )
   }
 

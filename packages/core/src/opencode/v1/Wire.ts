@@ -411,11 +411,13 @@ export const toMessage = (wire: unknown, within: Within = {}): Option.Option<Mes
     const parts: Array<WirePart> = []
     const unread: Array<UnreadPart> = []
     let isContinued = false
+    const isOutside = outsideOfStep(wireParts ?? [], wireInfo.finish !== undefined && !isPresent(wireInfo.error))
     for (const [index, part] of (wireParts ?? []).entries()) {
       const read = readPart(part, around)
       const at = parts.length
       if (read._tag === "Unread") {
-        unread.push({ at, field: `parts.${index}${read.field}`, id: read.id, isText: read.isText, part: read.part })
+        const isText = read.isText && (Predicate.hasProperty(part, "text") || !isOutside(index))
+        unread.push({ at, field: `parts.${index}${read.field}`, id: read.id, isText, part: read.part })
       } else if (read._tag === "Part") {
         isContinued ||= isContinuation(read.part)
         Option.map(fromAnyPart(read.part), (part) => parts.push(part))
@@ -509,8 +511,8 @@ export const readPart = (wire: unknown, within: Within = {}): ReadPart => {
     isText,
     part
   })
-  // Of a part that has nothing odd but its type, the other fields tell that it is no text.
-  if (type === undefined) return unread(".type", hasText || ids.id === undefined)
+  // Of a part whose type is odd, the other fields tell that it is no text.
+  if (type === undefined) return unread(".type", hasText || (ids.id === undefined && !hasFieldOfOther(wire)))
   const body = readBody(type, wire)
   // A later server may know more types. Only one with a text can be a text whose type is odd.
   if (body === undefined) return hasText ? unread(".type", false) : { _tag: "Unknown" }
@@ -790,6 +792,28 @@ const decodeCompaction = Schema.decodeUnknownOption(WireCompaction)
 const decodeTime = Schema.decodeUnknownOption(
   Schema.Struct({ info: Schema.Struct({ time: Schema.Struct({ created: Schema.Finite }) }) })
 )
+
+/** Fields of parts that are no text, and never of one that is (1.18.33). */
+const hasFieldOfOther = (wire: unknown): boolean =>
+  ["tool", "callID", "state", "url", "mime", "snapshot", "reason", "tokens", "cost", "hash", "files"]
+    .some((field) => Predicate.hasProperty(wire, field))
+
+/**
+ * Whether a part at that place is none of those that the model made: they stand between the start and the finish of the step, and
+ * only patches follow (1.18.33). Where the one is missing and the other is there, the first or the last part is the missing one.
+ */
+const outsideOfStep = (parts: ReadonlyArray<unknown>, isFinished: boolean) => {
+  const types = parts.map((part) => Option.getOrUndefined(decodeIds(part))?.type)
+  const start = types.indexOf("step-start")
+  const finish = types.lastIndexOf("step-finish")
+  return (index: number): boolean => {
+    const isBefore = start === -1 ? finish !== -1 && index === 0 : index < start
+    const isBehind = finish === -1
+      ? start !== -1 && isFinished && types.slice(index + 1).every((type) => type === "patch")
+      : index > finish
+    return isBefore || isBehind
+  }
+}
 
 /** What a part says besides its ids; `undefined` for one of an unknown type. */
 const readBody = (type: string, wire: unknown): Option.Option<PartBody> | undefined => {
