@@ -14,7 +14,7 @@
  *
  * @since 0.1.0
  */
-import { SessionStore, type StoreError } from "@opencode-turn/core/SessionStore"
+import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -112,8 +112,16 @@ export const layerPostgres = (options: PostgresOptions): Layer.Layer<SessionStor
   Layer.effect(
     SessionStore,
     Effect.gen(function*() {
-      // Loaded on demand: its driver costs a program that uses SQLite 25 ms.
-      const Postgres = yield* Effect.promise(() => import("./Postgres.ts"))
+      // Loaded on demand: a program that uses SQLite neither needs the driver nor spends 25 ms on it.
+      const Postgres = yield* Effect.tryPromise({
+        try: () => import("./Postgres.ts"),
+        catch: () =>
+          new StoreError({
+            operation: "open",
+            reason: "a database in PostgreSQL needs the package @effect/sql-pg: install it beside @opencode-turn/platform-node",
+            isRetryable: false
+          })
+      })
       const database = SqlFailure.postgresDatabase(options.url)
       const sql = yield* Postgres.connect(options)
       const changes = yield* Postgres.listen(options)
