@@ -6,7 +6,7 @@
  */
 import { rmSync } from "node:fs"
 
-if (/^pnpm\//.test(process.env.npm_config_user_agent ?? "")) {
+if (process.env.npm_config_user_agent?.startsWith("pnpm/")) {
   rmSync("dist", { recursive: true, force: true })
 } else {
   console.error("Use pnpm: `npx -y pnpm@12.21.0 release` publishes, `npx -y pnpm@12.21.0 tarballs` packs and tries the packages.")

@@ -12,7 +12,11 @@ const root = join(import.meta.dirname, "..")
 const folder = mkdtempSync(join(tmpdir(), "opencode-turn-tarballs-"))
 const project = join(folder, "project")
 
-const run = (command: string, args: ReadonlyArray<string>, options: { cwd?: string; env?: Record<string, string> } = {}) => {
+const run = (
+  command: string,
+  args: ReadonlyArray<string>,
+  options: { cwd?: string; env?: Record<string, string> } = {}
+) => {
   console.log(`$ ${[command, ...args].join(" ")}`)
   return execFileSync(command, args, {
     cwd: options.cwd ?? root,
@@ -38,8 +42,7 @@ const versionOf = (name: string): string =>
   `${name}@${JSON.parse(readFileSync(join(root, "node_modules", name, "package.json"), "utf8")).version}`
 
 const pack = (): ReadonlyArray<string> => {
-  // One after the other: each builds what it stands on.
-  run("pnpm", ["--recursive", "--workspace-concurrency=1", "--filter", "./packages/*", "pack", "--pack-destination", folder])
+  run("pnpm", ["packages", folder])
   const tarballs = readdirSync(folder).filter((name) => name.endsWith(".tgz")).map((name) => join(folder, name))
   for (const tarball of tarballs) {
     run("pnpm", ["exec", "publint", "run", tarball, "--strict"])
@@ -121,9 +124,14 @@ try {
   expect(run("node", ["turn.ts"], { cwd: project, env }), "completed said from a tarball")
   expect(run("node", ["testing-1.ts"], { cwd: project }), "Hello.")
   expect(run("npx", ["opencode-turn", "--version"], { cwd: project }), "opencode-turn ")
-  expect(failure("npx", ["opencode-turn", "list", "--database", "postgres://host/turns"]), "needs the package @effect/sql-pg")
+  expect(
+    failure("npx", ["opencode-turn", "list", "--database", "postgres://host/turns"]),
+    "needs the package @effect/sql-pg"
+  )
   expect(run("npx", ["opencode-turn", "demo"], { cwd: project, env }), "completed · ")
-  console.log(`${tarballs.length} tarballs, ${codes.length} programs of the READMEs, ${settings.length} compiler settings: all as they should be`)
+  console.log(
+    `${tarballs.length} tarballs, ${codes.length} programs of the READMEs, ${settings.length} compiler settings: all as they should be`
+  )
 } finally {
   rmSync(folder, { recursive: true, force: true })
 }

@@ -118,7 +118,8 @@ export const layerPostgres = (options: PostgresOptions): Layer.Layer<SessionStor
         catch: () =>
           new StoreError({
             operation: "open",
-            reason: "a database in PostgreSQL needs the package @effect/sql-pg: install it beside @opencode-turn/platform-node",
+            reason:
+              "a database in PostgreSQL needs the package @effect/sql-pg: install it beside @opencode-turn/platform-node",
             isRetryable: false
           })
       })
