@@ -1,5 +1,5 @@
 /**
- * What an agent asks a person: a question, or a permission. And the answers.
+ * What an agent asks a person, a question or a permission, and the answers to it.
  *
  * @since 0.1.0
  */
@@ -7,7 +7,7 @@ import * as Schema from "effect/Schema"
 import { AskId, MessageId, SessionId } from "./Ids.ts"
 
 /**
- * The tool call on whose behalf something is asked.
+ * The tool call that needs the answer.
  *
  * @category models
  * @since 0.1.0
@@ -20,7 +20,8 @@ export const AskingTool = Schema.Struct({ messageId: MessageId, callId: Schema.S
 export interface AskingTool extends Schema.Schema.Type<typeof AskingTool> {}
 
 /**
- * One question of a question request. Without `multiple` one label is chosen; with `custom` free text is allowed too.
+ * One question of a {@link QuestionAsk}. Without `multiple` the person chooses one label; with `custom` they may also
+ * write free text.
  *
  * @category models
  * @since 0.1.0
@@ -39,7 +40,7 @@ export const Question = Schema.Struct({
 export interface Question extends Schema.Schema.Type<typeof Question> {}
 
 /**
- * A request that one or more questions be answered. `sessionId` is the session that asks: the root or a subagent's.
+ * An ask for answers to one or more questions. `sessionId` is the session that asks: the root or a subagent's.
  *
  * @category models
  * @since 0.1.0
@@ -58,8 +59,8 @@ export const QuestionAsk = Schema.Struct({
 export interface QuestionAsk extends Schema.Schema.Type<typeof QuestionAsk> {}
 
 /**
- * A request for permission: `permission` is the kind (`bash`, `edit`, …), `patterns` what it is for (the command, the
- * path), `always` the patterns that the answer `always` would allow from then on.
+ * An ask for a permission. `permission` is its kind (`bash`, `edit`, …), `patterns` are the commands or paths that it
+ * covers, and `always` are the patterns that the reply `always` would allow from then on.
  *
  * @category models
  * @since 0.1.0
@@ -81,7 +82,7 @@ export const PermissionAsk = Schema.Struct({
 export interface PermissionAsk extends Schema.Schema.Type<typeof PermissionAsk> {}
 
 /**
- * Something that waits for a person.
+ * A question or a permission that waits for a person.
  *
  * @category models
  * @since 0.1.0
@@ -94,7 +95,7 @@ export const Ask = Schema.Union([QuestionAsk, PermissionAsk])
 export type Ask = typeof Ask.Type
 
 /**
- * The answer to a permission request. `message` is given to the model with a rejection.
+ * The answer to a permission. The model reads `message` when the permission is rejected.
  *
  * @category models
  * @since 0.1.0
@@ -110,7 +111,7 @@ export const PermissionReply = Schema.Struct({
 export interface PermissionReply extends Schema.Schema.Type<typeof PermissionReply> {}
 
 /**
- * The answers to a question request, one list of labels or free texts for each question.
+ * The answers to a {@link QuestionAsk}: one list of labels or free texts for each question.
  *
  * @category models
  * @since 0.1.0
@@ -123,8 +124,8 @@ export const QuestionAnswers = Schema.Array(Schema.Array(Schema.String))
 export type QuestionAnswers = typeof QuestionAnswers.Type
 
 /**
- * An answer to an {@link Ask}. `Reject` refuses a permission, with a message for the model where there is one, or dismisses a
- * question. `Skip` leaves it open for somebody else.
+ * An answer to an {@link Ask}. `Reject` refuses a permission, with an optional message for the model, or dismisses a
+ * question. `Skip` leaves the ask open for another client.
  *
  * @category models
  * @since 0.1.0
@@ -142,7 +143,7 @@ export const Answer = Schema.Union([
 export type Answer = typeof Answer.Type
 
 /**
- * An answer that does not fit what was asked.
+ * An answer that does not fit its ask.
  *
  * @category errors
  * @since 0.1.0
@@ -152,37 +153,38 @@ export class InvalidAnswer extends Schema.TaggedError<InvalidAnswer>()("InvalidA
   reason: Schema.String
 }) {
   override get message() {
-    return `the answer does not fit request ${this.askId}: ${this.reason}`
+    return `the answer does not fit ask ${this.askId}: ${this.reason}`
   }
 }
 
 /**
- * What is wrong with an answer, if anything is. It may come from a form or a message queue: its shape is looked at first.
+ * Says why an answer does not fit its ask, or `undefined` if it fits. The answer may come from a form or a message
+ * queue, so its shape is checked first.
  *
  * **Details**
  *
- * The server itself takes any lists of texts (1.18.33). A question may be left unanswered: its list is empty then, and the model
- * is told so.
+ * The server itself accepts any lists of texts (1.18.33). An empty list leaves its question unanswered, and the server
+ * tells the model so.
  *
  * @category getters
  * @since 0.1.0
  */
 export const checkAnswer = (ask: Ask, answer: unknown): string | undefined => {
-  if (!isAnswer(answer)) return "it is none of Answers, Permission, Reject and Skip, or not whole"
+  if (!isAnswer(answer)) return "expected Answers, Permission, Reject or Skip with all its fields"
   switch (answer._tag) {
     case "Reject":
     case "Skip":
       return undefined
     case "Permission":
-      return ask._tag === "Permission" ? undefined : "a permission was given to a question"
+      return ask._tag === "Permission" ? undefined : "expected Answers, got Permission"
     case "Answers":
-      return ask._tag === "Question" ? checkAnswers(ask.questions, answer.answers) : "a permission takes no answers"
+      return ask._tag === "Question" ? checkAnswers(ask.questions, answer.answers) : "expected Permission, got Answers"
   }
 }
 
 /**
- * One rule. `permission` is the pattern of the kinds of permission that it is about (`bash`, `edit`, `*`, …), `pattern` that of
- * what they are asked for (the command, the path).
+ * One rule. `permission` is a pattern that matches kinds of permission (`bash`, `edit`, `*`, …). `pattern` matches the
+ * command or the path.
  *
  * @category models
  * @since 0.1.0
@@ -204,15 +206,15 @@ const isAnswer = Schema.is(Answer)
 
 const checkAnswers = (questions: ReadonlyArray<Question>, answers: QuestionAnswers): string | undefined => {
   if (answers.length !== questions.length) {
-    return `questions and answers have to be as many: ${questions.length} of them were asked, ${answers.length} answered`
+    return `expected ${questions.length} ${questions.length === 1 ? "answer" : "answers"}, got ${answers.length}`
   }
   for (const [index, { custom, multiple, options }] of questions.entries()) {
     const chosen = answers[index] ?? []
     const question = `question ${index + 1}`
-    if (chosen.includes("")) return `an answer to ${question} is empty; leave the list empty to give none`
-    if (!multiple && chosen.length > 1) return `${question} takes one answer`
+    if (chosen.includes("")) return `an answer to ${question} is empty; use an empty list to leave it unanswered`
+    if (!multiple && chosen.length > 1) return `${question} accepts one answer`
     const isOffered = (label: string) => options.some((option) => option.label === label)
-    if (!custom && !chosen.every(isOffered)) return `${question} takes only the labels of its options`
+    if (!custom && !chosen.every(isOffered)) return `${question} accepts only the labels of its options`
   }
   return undefined
 }

@@ -1,8 +1,8 @@
 /**
- * Keeps what is not the turn's own from changing the turn: callbacks, observers, gates, best-effort requests.
+ * Protects a turn from the failures of callbacks, observers, gates and best-effort requests.
  *
- * A contained effect may fail, die, interrupt itself, or hang: it is given up after its time, reported to Effect's
- * `ErrorReporter` with the feature and its context, and the turn goes on.
+ * A contained effect may fail, die, interrupt itself or hang. It is stopped at its time limit and reported to Effect's
+ * `ErrorReporter` with its feature and context, and the turn goes on.
  *
  * @since 0.1.0
  */
@@ -16,7 +16,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 /**
- * A failure that was contained, as an error reporter receives it. `feature` names what failed.
+ * A contained failure, as an error reporter receives it. `feature` names the part that failed.
  *
  * @category errors
  * @since 0.1.0
@@ -36,7 +36,7 @@ export class ContainedFailure extends Schema.TaggedError<ContainedFailure>()("Co
 }
 
 /**
- * Runs an effect whose failure is no more than reported, within a time limit.
+ * Runs an effect within a time limit; a failure is reported and gives `None`.
  *
  * @category combinators
  * @since 0.1.0
@@ -66,7 +66,7 @@ export const report = (
   ErrorReporter.report(Cause.fail(new ContainedFailure({ feature, context, cause: Cause.squash(cause) })))
 
 /**
- * Runs an effect whose failure is no more than reported. An interruption is none, and goes on.
+ * Runs an effect without a time limit; a failure is reported and gives `None`. An interruption is passed on.
  *
  * @category combinators
  * @since 0.1.0
@@ -84,8 +84,8 @@ export const reported =
     )
 
 /**
- * Runs the effect in a fiber of its own, so that it can interrupt nobody but itself, and stops waiting for it after the
- * limit even if it cannot be interrupted.
+ * Runs the effect in its own fiber, so that it can interrupt only itself. After the limit the caller goes on, even if
+ * the effect cannot be interrupted.
  *
  * @category combinators
  * @since 0.1.0
@@ -102,5 +102,5 @@ export const isolated = <A, E, R>(
     )
     if (Option.isSome(exit)) return exit.value
     fiber.interruptUnsafe()
-    return Exit.fail(new Cause.TimeoutError("it took longer than it may"))
+    return Exit.fail(new Cause.TimeoutError("it exceeded its time limit"))
   })

@@ -1,10 +1,10 @@
 /**
- * Paths as a server writes them, in one spelling: absolute where that can be known, with `/`.
+ * Paths from the server in one spelling: with `/`, and absolute where the folder is known.
  *
  * @since 0.1.0
  */
 
-/** A path against the folder that it is relative to. Backslashes separate on Windows only: elsewhere they are part of a name. */
+/** Resolves a path against a folder. A backslash separates names on Windows only; elsewhere it is part of a name. */
 export const resolve = (folder: string | undefined, path: string): string => {
   const isWindows = isOfWindows(path) || (folder !== undefined && isOfWindows(folder))
   const own = isWindows ? path.replaceAll("\\", "/") : path
@@ -19,7 +19,7 @@ export const resolve = (folder: string | undefined, path: string): string => {
   return `${isWindows ? root.toUpperCase() : root.slice(0, 1)}${names.join("/")}`
 }
 
-/** A resolved path without the folder, if it lies inside. */
+/** Removes the folder from a resolved path that lies inside it. */
 export const within = (folder: string | undefined, path: string): string => {
   if (folder === undefined) return path
   const resolved = resolve(undefined, folder)
@@ -27,7 +27,7 @@ export const within = (folder: string | undefined, path: string): string => {
   return path.startsWith(prefix) ? path.slice(prefix.length) : path
 }
 
-/** A path in quotes, for a message. Control characters are escaped; a backslash is shown as the one character that it is. */
+/** Quotes a path for a message. Control characters are escaped; a backslash stays a single character. */
 export const quoted = (path: string): string => JSON.stringify(path).replaceAll("\\\\", "\\")
 
 // internal

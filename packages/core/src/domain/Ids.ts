@@ -1,7 +1,7 @@
 /**
- * The identities of a turn, and the choice of the ids of a prompt.
+ * The branded ids of a turn, and the choice of a prompt's ids.
  *
- * Owns: the branded ids and {@link makePromptIds}. Does not own: which ids a stored message holds (`SessionStore`).
+ * **Not responsibilities**: which ids a stored message holds (`SessionStore`).
  *
  * @since 0.1.0
  */
@@ -10,7 +10,7 @@ import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 
 /**
- * The most characters (UTF-16 units) that an id may have. Any store can index so many: PostgreSQL takes 2,704 bytes.
+ * The most characters (UTF-16 units) in an id. Every store can index that many: PostgreSQL takes 2,704 bytes.
  *
  * @category constants
  * @since 0.1.0
@@ -18,8 +18,8 @@ import * as Schema from "effect/Schema"
 export const maxIdLength = 512
 
 /**
- * Why a text can be no id of a conversation or a message, in words; `undefined` for one that can. PostgreSQL keeps no NUL, and no
- * database keeps half a surrogate pair: two ids would become one.
+ * Says why a text cannot be the id of a conversation or a message; `undefined` if it can. PostgreSQL stores no NUL, and
+ * no database stores half a surrogate pair: two ids would become one.
  *
  * @category getters
  * @since 0.1.0
@@ -36,7 +36,7 @@ export const idFlaw = (id: string): string | undefined =>
     : "it holds half a surrogate pair"
 
 /**
- * A conversation of the product, chosen by the caller; one OpenCode session belongs to it.
+ * A conversation of the product. The caller chooses the id; one OpenCode session belongs to it.
  *
  * @category models
  * @since 0.1.0
@@ -101,7 +101,7 @@ export const PartId = Schema.String.pipe(Schema.brand("PartId"))
 export type PartId = typeof PartId.Type
 
 /**
- * A question (`que_…`) or a permission request (`per_…`) that waits for an answer.
+ * An open question (`que_…`) or permission (`per_…`) of the server.
  *
  * @category models
  * @since 0.1.0
@@ -114,7 +114,7 @@ export const AskId = Schema.String.pipe(Schema.brand("AskId"))
 export type AskId = typeof AskId.Type
 
 /**
- * The ids under which one prompt is posted, however often it is posted.
+ * The ids of one prompt. A repost uses the same ids.
  *
  * @category models
  * @since 0.1.0
@@ -130,8 +130,8 @@ export const PromptIds = Schema.Struct({
 export interface PromptIds extends Schema.Schema.Type<typeof PromptIds> {}
 
 /**
- * What the ids of the next prompt must sort after: the newest message of the session, or, where none is known, the time at
- * which the session last changed, by the server's clock (milliseconds since the epoch).
+ * The lower bound for the ids of the next prompt: the newest message of the session. If no message is known, it is the
+ * time of the session's last change, by the server's clock (milliseconds since the epoch).
  *
  * @category models
  * @since 0.1.0
@@ -147,8 +147,8 @@ export interface IdFloor {
  * **Details**
  *
  * OpenCode 1.x sorts messages by id: 12 hex digits (milliseconds × 4096 + counter, low 48 bits) and 14 base62
- * characters. An id made from a clock ahead of the server's would sort after its own answer, so the local clock is not
- * asked at all: the next id is the smallest one that sorts after what the session already has.
+ * characters. A clock ahead of the server's would give an id that sorts after its own answer. The local clock is
+ * therefore not used: the next id is the smallest one that sorts after the session's messages.
  *
  * @category constructors
  * @since 0.1.0
@@ -158,7 +158,7 @@ export const makePromptIds = Effect.fnUntraced(function*(floor: IdFloor, partCou
   const next = ((after ?? BigInt(Math.max(0, Math.trunc(floor.sessionUpdatedMillis))) * ticksPerMilli) + 1n) & lowBits
   const prefix = next.toString(16).padStart(12, "0")
   const promptId = MessageId.make(`msg_${prefix}${yield* randomBase62(suffixLength)}`)
-  // Parts sort by id within their message; one random suffix for all, with the position in its last three characters.
+  // Parts sort by id within their message, so they share one random suffix and count up in its last three characters.
   const suffix = yield* randomBase62(suffixLength - 3)
   const partIds = Array.from(
     { length: partCount },
@@ -168,8 +168,8 @@ export const makePromptIds = Effect.fnUntraced(function*(floor: IdFloor, partCou
 })
 
 /**
- * Makes an id for something of the product's own, for example a stored assistant message: `prefix_` and 22 random
- * base62 characters (130 bits).
+ * Makes an id for an object of the product, such as a stored assistant message: `prefix_` and 22 random base62
+ * characters (130 bits).
  *
  * @category constructors
  * @since 0.1.0

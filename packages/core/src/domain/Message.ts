@@ -1,5 +1,5 @@
 /**
- * OpenCode's stored messages and sessions, as the domain knows them.
+ * OpenCode's stored messages and sessions, as the domain models them.
  *
  * @since 0.1.0
  */
@@ -9,13 +9,14 @@ import type { UpstreamFailure } from "./UpstreamFailure.ts"
 import type { Usage } from "./Usage.ts"
 
 /**
- * A user's message. Its parts are of no interest to a turn.
+ * A user's message. A turn does not need its parts.
  *
  * **Details**
  *
- * When the context overflows, OpenCode writes user messages of its own: one that asks for a summary, and one that goes on
- * after it. `isContinuation` marks both: what answers them belongs to the prompt before. In a session that had something before the
- * prompt, it posts the prompt anew instead of going on, without any mark: that is told by its place (1.18.33).
+ * When the context overflows, OpenCode writes two user messages of its own: one asks for a summary, the next one
+ * continues the turn. `isContinuation` marks both; their answers belong to the prompt before them. If the session had
+ * messages before the prompt, OpenCode posts the prompt again without any mark instead of continuing (1.18.33). The
+ * fold recognises that message by its place.
  *
  * @category models
  * @since 0.1.0
@@ -29,17 +30,17 @@ export interface UserMessage {
 }
 
 /**
- * One step of an answer. A tool loop makes one assistant message for each step, all with the same `parentId`, the user
- * message they answer.
+ * One step of an answer. A tool loop makes one assistant message for each step. All of them have the same `parentId`:
+ * the user message that they answer.
  *
  * **Details**
  *
- * `finish` is `tool-calls` for every step but the last, and for the last one too where a person refused the tool. After `unknown`, a
- * provider's reason of no known kind, the model is called again (1.18.33).
- * `completedMillis` is absent while the step runs, and stays absent when the server is killed during it. `isSummary`: the
- * step summed up the conversation because the context had overflowed; it says nothing to the user. `structured` is the
- * value that a `format` of JSON Schema asked for. `directory` is the session's folder on the server, `worktree` the root of the
- * repository that it lies in, `/` where it lies in none.
+ * `finish` is `tool-calls` for every step but the last, and also for the last one when a person refused the tool. After
+ * `unknown`, which stands for an unrecognised reason of the provider, OpenCode calls the model again (1.18.33).
+ * `completedMillis` is absent while the step runs, and stays absent if the server is killed during it. `isSummary`
+ * marks a step that summed up the conversation because the context had overflowed; its text is not for the user.
+ * `structured` is the value for a `format` of JSON Schema. `directory` is the session's folder on the server.
+ * `worktree` is the root of its repository, or `/` outside of any repository.
  *
  * @category models
  * @since 0.1.0
@@ -61,8 +62,8 @@ export interface AssistantMessage {
 }
 
 /**
- * Whether the message says of itself that no step follows it: it ended for another reason than to call tools or to make room in
- * the context, or it has the structured value that was asked for (its `finish` is `tool-calls` then, 1.18.33).
+ * Whether the message itself shows that no step follows it. It ended for a reason other than tool calls or making room
+ * in the context, or it has the structured value (its `finish` is then `tool-calls`, 1.18.33).
  *
  * @category predicates
  * @since 0.1.0
@@ -78,7 +79,7 @@ export const isLast = ({ completedMillis, finish, isSummary, structured }: Assis
 export type MessageInfo = UserMessage | AssistantMessage
 
 /**
- * A stored message of which not enough can be read to know whose it is. It counts as nobody's. `field` is what is missing.
+ * A stored message that lacks the fields that tell whose it is. It belongs to no turn. `field` names the missing field.
  *
  * @category models
  * @since 0.1.0
@@ -102,8 +103,9 @@ export type StoredInfo = MessageInfo | OpaqueMessage
  *
  * **Details**
  *
- * `at` is the number of readable parts before it, and `field` the path of what is missing. `isText`: it is, or may be, text of an
- * answer. `part` is the rest of it where only its id is missing. `isList`: it stands for all parts of the message.
+ * `at` is the number of readable parts before it, and `field` is the path of the missing field. `isText` marks a part
+ * that is, or may be, text of an answer. `part` holds the rest of a part that lacks only its id. `isList` marks an
+ * unreadable list of parts, which stands for all parts of the message.
  *
  * @category models
  * @since 0.1.0
@@ -118,7 +120,7 @@ export interface UnreadPart {
 }
 
 /**
- * A message with its parts, as the server stores it. `unread` are the parts that cannot be read.
+ * A message with its parts, as the server stores it. `unread` are the parts that could not be read.
  *
  * @category models
  * @since 0.1.0
@@ -132,7 +134,7 @@ export interface Message {
 }
 
 /**
- * A session of the server. `usage` is the session's own sum; the sessions of its subagents are not in it.
+ * A session of the server. `usage` is the session's own sum, without the sessions of its subagents.
  *
  * @category models
  * @since 0.1.0
@@ -149,7 +151,7 @@ export interface Session {
 }
 
 /**
- * What a session is doing. The server lists only sessions that are not idle.
+ * The state of a session. The server lists only sessions that are not idle.
  *
  * @category models
  * @since 0.1.0

@@ -1,8 +1,8 @@
 /**
- * The parts of an assistant message, as the domain knows them.
+ * The parts of an assistant message, as the domain and the store hold them.
  *
- * Owns: the models, which are also what a store keeps. Does not own: how a part grows while it streams (`Reply`), or how
- * a server writes it on the wire (`v1/`).
+ * **Not responsibilities**: how a part grows while it streams (`Reply`), and how a server writes it on the wire
+ * (`v1/`).
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import { MessageId, PartId, SessionId } from "./Ids.ts"
 import { Tokens } from "./Usage.ts"
 
 /**
- * Text that the model said.
+ * Text of the model's answer.
  *
  * @category models
  * @since 0.1.0
@@ -30,7 +30,7 @@ export const TextPart = Schema.Struct({
 export interface TextPart extends Schema.Schema.Type<typeof TextPart> {}
 
 /**
- * Whether a reader sees nothing of a text: it is empty, or holds only spaces, line breaks and characters that are not drawn.
+ * Whether a text shows nothing to a reader: it is empty, or has only spaces, line breaks and invisible characters.
  *
  * @category predicates
  * @since 0.1.0
@@ -38,7 +38,7 @@ export interface TextPart extends Schema.Schema.Type<typeof TextPart> {}
 export const isBlank = (text: string): boolean => !drawn.test(text)
 
 /**
- * What the model thought, where the provider shows it.
+ * The model's reasoning, if the provider shows it.
  *
  * @category models
  * @since 0.1.0
@@ -57,7 +57,7 @@ export const ReasoningPart = Schema.Struct({
 export interface ReasoningPart extends Schema.Schema.Type<typeof ReasoningPart> {}
 
 /**
- * `pending`: the model is still writing the input, or a permission is being asked. `completed` and `error` are terminal.
+ * `pending`: the model is still writing the input, or a permission is open. `completed` and `error` are terminal.
  *
  * @category models
  * @since 0.1.0
@@ -70,13 +70,13 @@ export const ToolStatus = Schema.Literals(["pending", "running", "completed", "e
 export type ToolStatus = typeof ToolStatus.Type
 
 /**
- * What a tool call did to a file.
+ * The change that a tool call made to a file.
  *
  * **Details**
  *
- * `path` is as the tool said it, mostly absolute. `change` is `unknown` where the tool does not tell whether the file was there before.
- * `additions` and `deletions` count lines, where the tool counted them. `contentKey` names the field of the call's `input` that is the
- * whole file after the change.
+ * `path` is the path that the tool gave, usually absolute. `change` is `unknown` if the tool does not tell whether the
+ * file existed before. `additions` and `deletions` count lines, if the tool counted them. `contentKey` names the field
+ * of the call's `input` that holds the whole file after the change.
  *
  * @category models
  * @since 0.1.0
@@ -100,10 +100,11 @@ export interface FileChange extends Schema.Schema.Type<typeof FileChange> {}
  * **Details**
  *
  * `tool` is the name that the model called first; OpenCode 1.x renames a call with bad arguments to `invalid`. `error`
- * holds at most {@link maxErrorLength} characters. `isRefused`: a person, or a rule in their place, refused the call, and that stopped
- * the agent. `refusal` is the reason of a refusal that the model was told, and that alone does not stop it. `subagent` is the session that a `task` tool opened. `files` are
- * the files that the call itself changed; absent where that is not known: while it runs, and for shell commands and other people's tools.
- * Times are milliseconds since the epoch, by the server's clock.
+ * holds at most {@link maxErrorLength} characters. `isRefused`: a person or a rule refused the call, and the refusal
+ * stopped the agent. `refusal` is the reason that the model was told; such a refusal alone does not stop the agent.
+ * `subagent` is the session that a `task` tool opened. `files` are the files that the call itself changed. The field is
+ * absent if they are unknown: while the call runs, for shell commands, and for third-party tools. Times are
+ * milliseconds since the epoch, by the server's clock.
  *
  * @category models
  * @since 0.1.0
@@ -134,7 +135,7 @@ export const ToolPart = Schema.Struct({
 export interface ToolPart extends Schema.Schema.Type<typeof ToolPart> {}
 
 /**
- * A file that the answer carries.
+ * A file in the answer.
  *
  * @category models
  * @since 0.1.0
@@ -192,8 +193,8 @@ export const PatchPart = Schema.Struct({
 export interface PatchPart extends Schema.Schema.Type<typeof PatchPart> {}
 
 /**
- * One item of the agent's to-do list. OpenCode 1.18 sends the statuses `pending`, `in_progress`, `completed`,
- * `cancelled`; spellings of other versions are translated to these at the boundary.
+ * One item of the agent's to-do list. OpenCode 1.18 sends the statuses `pending`, `in_progress`, `completed` and
+ * `cancelled`; the dialect translates other spellings.
  *
  * @category models
  * @since 0.1.0
@@ -210,8 +211,8 @@ export const Todo = Schema.Struct({
 export interface Todo extends Schema.Schema.Type<typeof Todo> {}
 
 /**
- * The agent's to-do list. It exists in the stream only: the server's stored messages have no such part, so it survives
- * reconciliation.
+ * The agent's to-do list. The server's stored messages have no such part, so the list exists in the stream only and
+ * survives reconciliation.
  *
  * @category models
  * @since 0.1.0
@@ -262,7 +263,7 @@ export const Part = Schema.Union([
 export type Part = typeof Part.Type
 
 /**
- * Whether a part came from a stored message of the server (`wire`) or exists in the event stream only (`stream`).
+ * Whether the server stores such a part with a message (`wire`) or sends it in the event stream only (`stream`).
  *
  * @category getters
  * @since 0.1.0
@@ -270,7 +271,7 @@ export type Part = typeof Part.Type
 export const provenance = (part: Part): "wire" | "stream" => (part.type === "todos" ? "stream" : "wire")
 
 /**
- * Whether the tool call has ended, well or not.
+ * Whether the tool call has ended, with a result or an error.
  *
  * @category predicates
  * @since 0.1.0
@@ -278,8 +279,8 @@ export const provenance = (part: Part): "wire" | "stream" => (part.type === "tod
 export const isTerminalTool = (part: ToolPart): boolean => part.status === "completed" || part.status === "error"
 
 /**
- * The most characters of a tool's error text that are kept: a failing command can print megabytes, and the whole text is
- * still on the server.
+ * The most characters that are kept of a tool's error text. A failing command can print megabytes, and the server still
+ * has the whole text.
  *
  * @category constants
  * @since 0.1.0
@@ -287,7 +288,7 @@ export const isTerminalTool = (part: ToolPart): boolean => part.status === "comp
 export const maxErrorLength = 2000
 
 /**
- * The net change of a file in the server's account of a turn. `path` is relative to the root of the repository.
+ * The net change of a file in a turn, as the server reports it. `path` is relative to the root of the repository.
  *
  * @category models
  * @since 0.1.0
@@ -301,5 +302,5 @@ export interface FileDiff {
 
 // internal
 
-/** U+2800 is a letter of Braille without a dot. */
+/** U+2800 is the Braille pattern without dots, which shows nothing. */
 const drawn = /[^\s\p{Cc}\p{Default_Ignorable_Code_Point}\u2800]/u

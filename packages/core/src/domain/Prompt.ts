@@ -1,8 +1,8 @@
 /**
- * What is said to an agent: the parts of a prompt and the choices that go with it.
+ * The models of a prompt: its parts, and the agent, the model and the options that it chooses.
  *
- * Owns: the models. Does not own: what is wrong with a part (`PromptCheck`), how files become parts (`Attachment`), which agents a
- * server has (`CheckAgents`).
+ * **Not responsibilities**: checking a part (`PromptCheck`), turning files into parts (`Attachment`), and checking
+ * which agents a server has (`CheckAgents`).
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@ import { PromptIds } from "./Ids.ts"
 import { InvalidInput } from "./TurnError.ts"
 
 /**
- * A model by its provider: `anthropic/claude-sonnet-4-5` is provider `anthropic`, model `claude-sonnet-4-5`.
+ * A model and its provider: `anthropic/claude-sonnet-4-5` is provider `anthropic`, model `claude-sonnet-4-5`.
  *
  * @category models
  * @since 0.1.0
@@ -29,12 +29,12 @@ export interface ModelRef extends Schema.Schema.Type<typeof ModelRef> {}
  *
  * **Details**
  *
- * - `text`: what is said.
+ * - `text`: the words of the prompt.
  * - `file`: a file or image inside the prompt (a `data:` URL, see `Attachment`), or one on the server's own disk (a `file:` URL; a
- *   folder too, as `application/x-directory`). Text of any kind is `text/plain`: OpenCode refuses other types than that, `image/*`
+ *   folder too, as `application/x-directory`). Text of any kind is `text/plain`: OpenCode refuses types other than that, `image/*`
  *   and `application/pdf` (1.18.33).
- * - `agent`: mentions a subagent: OpenCode asks the model to call it.
- * - `subtask`: has a subagent do something before the model is asked; the model is then told of its answer. One for each prompt.
+ * - `agent`: mentions a subagent; OpenCode asks the model to call it.
+ * - `subtask`: runs a subagent before the model is called; the model then reads the subagent's answer. A prompt has at most one.
  *
  * @category models
  * @since 0.1.0
@@ -71,8 +71,8 @@ export type PromptPart = typeof PromptPart.Type
 export type PromptFile = Extract<PromptPart, { readonly type: "file" }>
 
 /**
- * A prompt as it is posted. With `ids` it may be posted any number of times and is answered once; without them the
- * server chooses the ids. `format` asks for a value of a JSON Schema instead of text.
+ * A prompt as it is posted. With `ids` it may be posted repeatedly and is answered once; without them the server
+ * chooses the ids. `format` asks for a value of a JSON Schema instead of text.
  *
  * @category models
  * @since 0.1.0
@@ -93,7 +93,7 @@ export const Prompt = Schema.Struct({
 export interface Prompt extends Schema.Schema.Type<typeof Prompt> {}
 
 /**
- * Reads `provider/model`. The model's own name may contain slashes: `openrouter/anthropic/claude-sonnet-4-5`.
+ * Parses `provider/model`. The model's own name may contain slashes: `openrouter/anthropic/claude-sonnet-4-5`.
  *
  * @category constructors
  * @since 0.1.0
@@ -105,7 +105,7 @@ export const parseModel = (text: string): Effect.Effect<ModelRef, InvalidInput> 
     : Effect.fail(
       new InvalidInput({
         field: "model",
-        reason: `${JSON.stringify(text)} is not of the form provider/model, for example anthropic/claude-sonnet-4-5`
+        reason: `${JSON.stringify(text)} does not have the form provider/model, for example anthropic/claude-sonnet-4-5`
       })
     )
 }

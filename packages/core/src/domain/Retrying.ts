@@ -1,5 +1,5 @@
 /**
- * Repeats what may be repeated.
+ * Retries effects whose failures allow it.
  *
  * @since 0.1.0
  */
@@ -9,7 +9,7 @@ import * as Schedule from "effect/Schedule"
 import * as TurnPolicy from "./TurnPolicy.ts"
 
 /**
- * Retries failures that say that they may be (`isRetryable`), by `TurnPolicy.RequestRetry`.
+ * Retries by `TurnPolicy.RequestRetry` while the failure is retryable (`isRetryable`).
  *
  * @category combinators
  * @since 0.1.0
@@ -18,7 +18,7 @@ export const retrying = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect
   retryingWhile(effect, isRetryable)
 
 /**
- * Retries a read: also when its answer could not be understood, because it may have been cut short on the way.
+ * Retries a read, also when its answer could not be decoded: the answer may have been cut short on the way.
  *
  * @category combinators
  * @since 0.1.0
@@ -27,8 +27,8 @@ export const rereading = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effec
   retryingWhile(effect, (error) => isRetryable(error) || Predicate.isTagged(error, "DecodeError"))
 
 /**
- * Lets an effect's requests be retried for as long as `TurnPolicy.FinalExchange`, after the usual retries: for a turn that was
- * taken over. The server may have died with the worker, and be seconds away from the answer.
+ * Keeps retrying the requests of an effect for `TurnPolicy.FinalExchange` after the usual retries. A takeover uses it:
+ * the server may have died with the worker and may need some seconds to come back.
  *
  * @category combinators
  * @since 0.1.0

@@ -1,7 +1,7 @@
 /**
- * A session that a tool of the turn opened, directly or through another subagent: what is known and stored of it.
+ * A session that a tool of the turn opened, directly or through another subagent.
  *
- * Owns: the models. Does not own: how a subagent's events are folded (`Reply`), how its record is read (`ReadSubagents`).
+ * **Not responsibilities**: folding a subagent's events (`Reply`), and reading its stored messages (`ReadSubagents`).
  *
  * @since 0.1.0
  */
@@ -10,8 +10,8 @@ import { PartId, SessionId } from "./Ids.ts"
 import { Usage } from "./Usage.ts"
 
 /**
- * `running`: works, or waits for a person or for its model. `completed`: is done. `error`: its model or OpenCode failed it.
- * `cancelled`: was aborted.
+ * `running`: the subagent works, or waits for a person or for its model. `completed`: it has finished. `error`: its
+ * model or OpenCode failed. `cancelled`: its session was aborted.
  *
  * @category models
  * @since 0.1.0
@@ -24,14 +24,14 @@ export const SubagentStatus = Schema.Literals(["running", "completed", "error", 
 export type SubagentStatus = typeof SubagentStatus.Type
 
 /**
- * What a subagent did for one turn.
+ * A subagent's work for one turn.
  *
  * **Details**
  *
- * `parentId` is the session whose tool opened it: the turn's own, or another subagent's. `openedBy` is that tool's part; 1.18.33
- * names the session in it right after the session was opened. `text` is the subagent's answer, `usage` what its own steps of this
- * turn used, without those of the subagents that it opened in turn. A session that earlier turns used as well counts from this
- * turn on only.
+ * `parentId` is the session whose tool opened the subagent: the turn's own, or another subagent's. `openedBy` is that
+ * tool's part; 1.18.33 names the session in it right after it opened the session. `text` is the subagent's answer.
+ * `usage` covers its own steps of this turn, without the subagents that it opened itself. If earlier turns used the
+ * session too, only this turn counts.
  *
  * @category models
  * @since 0.1.0

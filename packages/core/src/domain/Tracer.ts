@@ -1,13 +1,13 @@
 /**
  * Named trace events of a turn, for dashboards and alerts.
  *
- * **Responsibilities**: the names and the payload keys below, which dashboards rely on (snake_case; durations in
- * milliseconds), and where they go.
+ * **Responsibilities**: the names and payload keys below, which dashboards rely on (snake_case; durations in
+ * milliseconds), and the delivery of the events.
+ * **Not responsibilities**: Effect's own spans and metrics; every public function of the pipeline has its span.
  *
- * **Not responsibilities**: spans and metrics of Effect itself; every public function of the pipeline has its span.
- *
- * **Event contract**: `response.started` comes before the stream's events, these before `turn.finished`, which comes once,
- * after the durable write, and last. `response.upstream_error` comes right before the `response.error` that it explains.
+ * **Event contract**: `response.started` comes before the stream's events, and those come before `turn.finished`.
+ * `turn.finished` comes once and last, after the durable write. `response.upstream_error` comes right before the
+ * `response.error` that it explains.
  *
  * @since 0.1.0
  */
@@ -25,7 +25,7 @@ import * as Contained from "./Contained.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 
 /**
- * The payload of `turn.finished`. `error` is the tag of the error, `error_message` at most 200 characters.
+ * The payload of `turn.finished`. `error` is the error's tag; `error_message` has at most 200 characters.
  *
  * @category models
  * @since 0.1.0
@@ -93,7 +93,7 @@ export interface TraceEvents {
 export type TraceName = keyof TraceEvents
 
 /**
- * A trace event as a sink receives it: the name with the product's prefix, `opencode.turn.finished`.
+ * A trace event as a sink receives it. Its name has the product's prefix: `opencode.turn.finished`.
  *
  * @category models
  * @since 0.1.0
@@ -112,7 +112,7 @@ export class Tracer extends Context.Service<Tracer, {
 }>()("@opencode-turn/core/Tracer") {}
 
 /**
- * What every layer takes: `prefix` comes before each event's name, `opencode` by default.
+ * The options of every layer: `prefix` comes before each event's name, `opencode` by default.
  *
  * @category models
  * @since 0.1.0
@@ -122,8 +122,8 @@ export interface Options {
 }
 
 /**
- * A tracer whose events go to a function. One that fails, or takes longer than `TurnPolicy.CallbackTimeout`, is reported and
- * changes nothing.
+ * Makes a tracer that passes its events to a function. If the function fails, or exceeds `TurnPolicy.CallbackTimeout`,
+ * the failure is reported and changes nothing.
  *
  * @category constructors
  * @since 0.1.0
@@ -140,7 +140,7 @@ export const make = (sink: (event: TraceEvent) => Effect.Effect<void>, options?:
 }
 
 /**
- * Emits nothing.
+ * A tracer that emits nothing.
  *
  * @category layers
  * @since 0.1.0
@@ -148,7 +148,7 @@ export const make = (sink: (event: TraceEvent) => Effect.Effect<void>, options?:
 export const layerNoop: Layer.Layer<Tracer> = Layer.succeed(Tracer, make(() => Effect.void))
 
 /**
- * Logs each event at level Info, its payload as annotations.
+ * Logs each event at level Info, with its payload as annotations.
  *
  * @category layers
  * @since 0.1.0
@@ -160,7 +160,7 @@ export const layerLog = (options?: Options): Layer.Layer<Tracer> =>
   )
 
 /**
- * Adds each event to the current span, and counts in Effect's metrics: turns by status, their duration, cost and tokens.
+ * Adds each event to the current span, and counts turns by status, their duration, cost and tokens in Effect's metrics.
  *
  * @category layers
  * @since 0.1.0
@@ -212,8 +212,8 @@ export const layerCollect = (options?: Options): Layer.Layer<Tracer | TraceLog> 
   }))
 
 /**
- * Runs a callback of the product within `TurnPolicy.CallbackTimeout`, and says whether it succeeded. What goes wrong is reported
- * and traced as `callback.error`.
+ * Runs a callback of the product within `TurnPolicy.CallbackTimeout`, and returns whether it succeeded. A failure is
+ * reported and traced as `callback.error`.
  *
  * @category combinators
  * @since 0.1.0

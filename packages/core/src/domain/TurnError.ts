@@ -1,5 +1,5 @@
 /**
- * What can go wrong with a turn, beyond the errors of the server (`ClientError`) and of the store (`StoreError`).
+ * The errors of a turn, apart from those of the server (`ClientError`) and of the store (`StoreError`).
  *
  * @since 0.1.0
  */
@@ -10,7 +10,7 @@ import { AskId, AssistantMessageId, ConversationId, SessionId } from "./Ids.ts"
 import { describe, UpstreamFailure, wordsOf } from "./UpstreamFailure.ts"
 
 /**
- * The caller's input cannot be used. `reason` says what is wrong with the field and what it should be.
+ * The caller's input is unusable. `reason` says what is wrong with the field and what it should be.
  *
  * @category errors
  * @since 0.1.0
@@ -25,7 +25,7 @@ export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInp
 }
 
 /**
- * An effect of the caller's input failed: the one that was to give this field.
+ * An effect in the caller's input, which should produce this field, failed.
  *
  * @category errors
  * @since 0.1.0
@@ -40,16 +40,16 @@ export class InputFailed extends Schema.TaggedError<InputFailed>()("InputFailed"
 }
 
 /**
- * The conversation's session works in another folder than the client, and a session cannot be moved. Nothing was sent.
+ * The conversation's session works in another folder than the client, and a session cannot move. Nothing was sent.
  *
  * @category errors
  * @since 0.1.0
  */
 export class DirectoryMismatch extends Schema.TaggedError<DirectoryMismatch>()("DirectoryMismatch", {
   sessionId: SessionId,
-  /** Where the session works. */
+  /** The session's folder. */
   sessionDirectory: Schema.String,
-  /** Where the client works. */
+  /** The client's folder. */
   directory: Schema.String
 }) {
   override get message() {
@@ -59,8 +59,8 @@ export class DirectoryMismatch extends Schema.TaggedError<DirectoryMismatch>()("
 }
 
 /**
- * The server accepted the prompt and then did nothing: no event, no answer, and it says that the session is idle. `last` is the last
- * failure or retry that was heard of the turn, as for every error that has it.
+ * The server accepted the prompt and then did nothing: it sent no event and no answer, and it reports the session as
+ * idle. `last` is the last failure or retry that the turn heard of; every error with this field means the same by it.
  *
  * @category errors
  * @since 0.1.0
@@ -79,11 +79,12 @@ export class StaleSession extends Schema.TaggedError<StaleSession>()("StaleSessi
 }
 
 /**
- * The agent ended the turn without an answer: it said no word, and the server's record has none either.
+ * The agent ended the turn without any text, in the stream and in the server's stored messages.
  *
  * **Details**
  *
- * `finish` is why its last step ended, in the server's word. `hasReasoning`: it thought. `tools` are the tools that ran, each once.
+ * `finish` is the server's reason for the end of the last step. `hasReasoning`: the model sent reasoning. `tools` are
+ * the tools that ran, each once.
  *
  * @category errors
  * @since 0.1.0
@@ -116,10 +117,10 @@ const listed = (tools: ReadonlyArray<string>): string => {
 const maxNamedTools = 5
 
 /**
- * The model's provider, or OpenCode on its behalf, failed the turn. `name` is OpenCode's name of the error. `retryAtMillis` (since the
- * epoch, by the server's clock) is when OpenCode was to call the model again, where that is later than the turn may wait: its name is
- * `RetryTooLate` then, and the session was aborted. `limit` is the limit of `TurnPolicy.Budget` that would have ended the turn before
- * that time, and `allowedMillis` is what it allows.
+ * The model's provider, or OpenCode on its behalf, failed the turn. `name` is OpenCode's name of the error. It is
+ * `RetryTooLate` if OpenCode planned its next call of the model for a time after the turn's limits; the session was then
+ * aborted. `retryAtMillis` is that time (since the epoch, by the server's clock). `limit` is the limit of
+ * `TurnPolicy.Budget` that would have ended the turn earlier, and `allowedMillis` is its value.
  *
  * @category errors
  * @since 0.1.0
@@ -149,7 +150,8 @@ export class Upstream extends Schema.TaggedError<Upstream>()("Upstream", {
 }
 
 /**
- * The session ended without its last message, and that did not come within `TurnPolicy.FinalExchange`. The session was aborted.
+ * The session ended without its last message, and the message did not appear within `TurnPolicy.FinalExchange`. The
+ * session was aborted.
  *
  * @category errors
  * @since 0.1.0
@@ -166,12 +168,13 @@ export class TurnTimeout extends Schema.TaggedError<TurnTimeout>()("TurnTimeout"
 }
 
 /**
- * The model was called again and again, and nothing new came of it. The session was aborted, what was streamed is kept.
+ * The model was called repeatedly without a new result. The session was aborted; the streamed reply is kept.
  *
  * **Details**
  *
- * `steps` is how many steps in a row brought the session nothing new; `finish` is why the last of them ended. `allSteps` counts every
- * step that the turn began, those of its subagents too, and those that were under way when the session was aborted.
+ * `steps` is the number of steps in a row without a new result, and `finish` is the reason for the end of the last one.
+ * `allSteps` counts every step that the turn began, including subagents' steps and steps that were running at the
+ * abort.
  *
  * @category errors
  * @since 0.1.0
@@ -192,7 +195,7 @@ export class NoProgress extends Schema.TaggedError<NoProgress>()("NoProgress", {
 }
 
 /**
- * Nobody answered a request of the agent within the time that its gate gives (`HumanGate.within`). The session was aborted.
+ * Nobody answered an ask of the agent within its gate's time limit (`HumanGate.within`). The session was aborted.
  *
  * @category errors
  * @since 0.1.0
@@ -207,12 +210,13 @@ export class HumanTimeout extends Schema.TaggedError<HumanTimeout>()("HumanTimeo
 }
 
 /**
- * The turn used more than its budget (`TurnPolicy.Budget`). The session was aborted, what was streamed is kept.
+ * The turn exceeded its budget (`TurnPolicy.Budget`). The session was aborted; the streamed reply is kept.
  *
  * **Details**
  *
- * `cost` is in US dollars, `wallClock` and `stall` in milliseconds, `tokens` counts all kinds, `modelRetries` and `steps` those of
- * subagents too. `openAsks`, `subagents`, `messages` and `parts` are the sizes that keep a broken server from taking all of a process.
+ * `cost` is in US dollars, `wallClock` and `stall` are in milliseconds, `tokens` counts all kinds. `modelRetries` and
+ * `steps` include subagents. `openAsks`, `subagents`, `messages` and `parts` are sizes that protect the process from a
+ * broken server.
  *
  * @category errors
  * @since 0.1.0
@@ -240,7 +244,7 @@ export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("Budget
   }
 }
 
-/** A limit of time is passed by a moment, which says nothing to a reader. */
+/** Leaves out by how much a time limit was exceeded: it is a moment, which tells a reader nothing. */
 const passed = (limit: BudgetExceeded["limit"], value: number, allowed: number): string => {
   switch (limit) {
     case "wallClock":
@@ -259,14 +263,15 @@ const budgetUnits: Record<Exclude<BudgetExceeded["limit"], "wallClock" | "stall"
   tokens: (tokens) => count(tokens, "token"),
   modelRetries: (retries) => count(retries, "retry of the model", "retries of the model"),
   steps: (steps) => count(steps, "call of the model", "calls of the model"),
-  openAsks: (asks) => count(asks, "open request", "open requests"),
+  openAsks: (asks) => count(asks, "open ask"),
   subagents: (subagents) => count(subagents, "subagent"),
   messages: (messages) => count(messages, "message"),
   parts: (parts) => count(parts, "part")
 }
 
 /**
- * Where a value does not fit its schema. `path` is like `items[0].price`; empty for the value as a whole.
+ * An issue where a value does not fit its schema. `path` is like `items[0].price`; it is empty for the value as a
+ * whole.
  *
  * @category models
  * @since 0.1.0
@@ -279,7 +284,7 @@ export const OutputIssue = Schema.Struct({ path: Schema.String, message: Schema.
 export interface OutputIssue extends Schema.Schema.Type<typeof OutputIssue> {}
 
 /**
- * The answer is not a value of the schema that was asked for, also after `repairs` more prompts.
+ * The answer does not fit the requested schema, even after `repairs` more prompts.
  *
  * @category errors
  * @since 0.1.0
@@ -295,7 +300,7 @@ export class OutputInvalid extends Schema.TaggedError<OutputInvalid>()("OutputIn
 }
 
 /**
- * What was refused: the tool, what it was to do, and the reason that was given, if there was one.
+ * A refused tool call: the tool, its target, and the reason if one was given.
  *
  * @category models
  * @since 0.1.0
@@ -312,7 +317,8 @@ export const Refusal = Schema.Struct({
 export interface Refusal extends Schema.Schema.Type<typeof Refusal> {}
 
 /**
- * Refusals stopped the agent, also after it was told `repairs` times what had been refused and why.
+ * Refusals stopped the agent. `repairs` times it was told the refusals with their reasons and prompted again, and it
+ * was stopped each time.
  *
  * @category errors
  * @since 0.1.0
@@ -330,15 +336,16 @@ export class Refused extends Schema.TaggedError<Refused>()("Refused", {
 }
 
 /**
- * The server left the turn unfinished: it was restarted, or lost the run, more often than `TurnPolicy.MaxReposts` allows. Or the session
- * went on with a later prompt, for example another client's (`isSuperseded`): the turn's own prompt is not posted again then.
+ * The server left the turn unfinished. It was restarted, or lost the run, more often than `TurnPolicy.MaxReposts`
+ * allows. Or the session went on with a later prompt, for example of another client (`isSuperseded`); the turn's own
+ * prompt is then not reposted.
  *
  * @category errors
  * @since 0.1.0
  */
 export class TurnUnfinished extends Schema.TaggedError<TurnUnfinished>()("TurnUnfinished", {
   sessionId: SessionId,
-  resumes: Schema.Finite,
+  reposts: Schema.Finite,
   isSuperseded: Schema.Boolean,
   last: Schema.optionalKey(UpstreamFailure)
 }) {
@@ -346,13 +353,13 @@ export class TurnUnfinished extends Schema.TaggedError<TurnUnfinished>()("TurnUn
     if (this.isSuperseded) {
       return `another prompt took over session ${this.sessionId} before the turn was finished${heard(this.last)}`
     }
-    const resumed = this.resumes === 0 ? "" : `, after it was resumed ${count(this.resumes, "time")}`
-    return `session ${this.sessionId} left the turn unfinished and idle${resumed}${heard(this.last)}`
+    const reposted = this.reposts === 0 ? "" : ` after ${count(this.reposts, "repost")}`
+    return `session ${this.sessionId} became idle and left the turn unfinished${reposted}${heard(this.last)}`
   }
 }
 
 /**
- * Somebody stopped the turn: the stored message is cancelled, or the session was aborted on the server.
+ * Somebody stopped the turn: its stored message was cancelled, or its session was aborted on the server.
  *
  * @category errors
  * @since 0.1.0
@@ -366,8 +373,9 @@ export class TurnCancelled extends Schema.TaggedError<TurnCancelled>()("TurnCanc
 }
 
 /**
- * The server lost the session after tools of the turn had started, so the prompt was not sent again (`TurnPolicy.OnLostSession`). What was
- * streamed is kept, and the conversation's next turn begins in a new session. `tools` are the names of those that had started.
+ * The server lost the session after tools of the turn had started, so the prompt was not sent again
+ * (`TurnPolicy.OnLostSession`). The streamed reply is kept, and the conversation's next turn begins in a new session.
+ * `tools` are the names of the tools that had started.
  *
  * @category errors
  * @since 0.1.0
@@ -383,8 +391,8 @@ export class SessionLost extends Schema.TaggedError<SessionLost>()("SessionLost"
 }
 
 /**
- * The turn was taken over from a worker that died more often than `TurnPolicy.MaxTakeovers` allows. It was not driven again; what was
- * stored of it is kept.
+ * More workers died while they drove the turn than `TurnPolicy.MaxTakeovers` allows. The turn was not driven again; its
+ * last snapshot is kept.
  *
  * @category errors
  * @since 0.1.0
@@ -401,7 +409,7 @@ export class TakenOverTooOften extends Schema.TaggedError<TakenOverTooOften>()("
 }
 
 /**
- * Another worker took the turn over: this one's writes change nothing any more.
+ * Another worker took the turn over, so this worker's writes have no effect any more.
  *
  * @category errors
  * @since 0.1.0
@@ -415,7 +423,7 @@ export class TurnTakenOver extends Schema.TaggedError<TurnTakenOver>()("TurnTake
 }
 
 /**
- * A defect in the pipeline, or in what it was given. It is stored as the end of the message, and thrown again.
+ * A defect in the pipeline or in the caller's code. It is stored as the end of the message, and thrown again.
  *
  * @category errors
  * @since 0.1.0
@@ -429,7 +437,7 @@ export class TurnDied extends Schema.TaggedError<TurnDied>()("TurnDied", {
 }
 
 /**
- * The conversation has a turn that has not ended.
+ * The conversation already has a turn that has not ended.
  *
  * @category errors
  * @since 0.1.0
@@ -444,7 +452,7 @@ export class TurnInProgress extends Schema.TaggedError<TurnInProgress>()("TurnIn
 }
 
 /**
- * The assistant message that the turn was to fill has ended already.
+ * The turn's assistant message has already ended.
  *
  * @category errors
  * @since 0.1.0
@@ -460,7 +468,7 @@ export class AlreadyFinished extends Schema.TaggedError<AlreadyFinished>()("Alre
 
 // internal
 
-/** Clauses in one sentence: none but the last one keeps the full stop that it may have of its own. */
+/** Joins clauses into one sentence. Only the last clause keeps its own full stop. */
 function clauses(texts: ReadonlyArray<string>): string {
   return texts.map((text, index) => (index === texts.length - 1 ? text : text.replace(/[\s.;]$/, ""))).join("; ")
 }
@@ -474,7 +482,7 @@ function count(n: number, one: string, many = `${one}s`): string {
   return `${n} ${n === 1 ? one : many}`
 }
 
-/** What was heard last, as a part of a message. */
+/** The end of an error text that tells the last failure or retry. */
 function heard(last: UpstreamFailure | undefined): string {
   return last === undefined ? "" : `; last heard: ${wordsOf(last)}`
 }

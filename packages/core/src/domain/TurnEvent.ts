@@ -1,8 +1,7 @@
 /**
- * What a server tells of its sessions while they run: a closed union.
+ * What a server reports of its sessions while they run: a closed union.
  *
- * The events of a dialect are translated to these at its boundary (`v1/`); what is not in the union is counted and
- * dropped there.
+ * A dialect (`v1/`) translates the server's events to these. It counts and drops every other event.
  *
  * @since 0.1.0
  */
@@ -13,7 +12,8 @@ import type { Todo, WirePart } from "./Part.ts"
 import type { UpstreamFailure } from "./UpstreamFailure.ts"
 
 /**
- * What every event of a session carries. `eventId` sorts by the server's time of sending; older servers send none.
+ * The fields of every event of a session. `eventId` sorts by the time of sending on the server; older servers send
+ * none.
  *
  * @category models
  * @since 0.1.0
@@ -23,7 +23,7 @@ export interface EventBase {
   readonly sessionId: SessionId
 }
 
-/** A session exists, and whose subagent it is. @category models @since 0.1.0 */
+/** A session exists; `parentId` is set for a subagent's session. @category models @since 0.1.0 */
 export interface SessionOpened extends EventBase {
   readonly _tag: "SessionOpened"
   readonly parentId: SessionId | undefined
@@ -36,7 +36,7 @@ export interface SessionDeleted extends EventBase {
   readonly _tag: "SessionDeleted"
 }
 
-/** A session became busy or idle, or waits to ask its model again. @category models @since 0.1.0 */
+/** A session became busy or idle, or waits before it calls its model again. @category models @since 0.1.0 */
 export interface StatusChanged extends EventBase {
   readonly _tag: "StatusChanged"
   readonly status: SessionStatus
@@ -48,7 +48,7 @@ export interface SessionFailed extends EventBase {
   readonly failure: UpstreamFailure
 }
 
-/** A message was made or changed. @category models @since 0.1.0 */
+/** A message was created or changed. @category models @since 0.1.0 */
 export interface MessageUpdated extends EventBase {
   readonly _tag: "MessageUpdated"
   readonly info: MessageInfo
@@ -60,19 +60,24 @@ export interface MessageRemoved extends EventBase {
   readonly messageId: MessageId
 }
 
-/** A user message that OpenCode wrote itself to go on with the turn after its context had overflowed. @category models @since 0.1.0 */
+/**
+ * A user message by which OpenCode itself continues the turn after a context overflow. @category models @since 0.1.0
+ */
 export interface TurnContinued extends EventBase {
   readonly _tag: "TurnContinued"
   readonly messageId: MessageId
 }
 
-/** A part was opened, changed or closed; `part` is the whole of it. @category models @since 0.1.0 */
+/** A part was opened, changed or closed; `part` is the whole part. @category models @since 0.1.0 */
 export interface PartUpdated extends EventBase {
   readonly _tag: "PartUpdated"
   readonly part: WirePart
 }
 
-/** More text of a part. `field` is what the server says; the part that was opened decides its type. @category models @since 0.1.0 */
+/**
+ * More text of a part. `field` is the server's word; the type of the part that was opened decides. @category models
+ * @since 0.1.0
+ */
 export interface PartDelta extends EventBase {
   readonly _tag: "PartDelta"
   readonly messageId: MessageId
@@ -88,19 +93,19 @@ export interface PartRemoved extends EventBase {
   readonly partId: PartId
 }
 
-/** The to-do list of a session was written anew. @category models @since 0.1.0 */
+/** The to-do list of a session was replaced. @category models @since 0.1.0 */
 export interface TodosUpdated extends EventBase {
   readonly _tag: "TodosUpdated"
   readonly todos: ReadonlyArray<Todo>
 }
 
-/** A session asks something and waits. @category models @since 0.1.0 */
+/** A session asks a person and waits. @category models @since 0.1.0 */
 export interface Asked extends EventBase {
   readonly _tag: "Asked"
   readonly ask: Ask
 }
 
-/** A request was answered or rejected, by us or by somebody else. @category models @since 0.1.0 */
+/** An ask was answered or rejected, by this client or another one. @category models @since 0.1.0 */
 export interface AskResolved extends EventBase {
   readonly _tag: "AskResolved"
   readonly askId: AskId
@@ -128,8 +133,8 @@ export type TurnEvent =
   | AskResolved
 
 /**
- * An event that the server must be asked about, because it cannot be read and no later event repeats it: somebody asks
- * something, or was answered. Without a session it may be anybody's.
+ * An unreadable event about an ask or its answer. No later event repeats it, so the client must read the server's lists
+ * of asks instead. Without a session it may concern any session.
  *
  * @category models
  * @since 0.1.0

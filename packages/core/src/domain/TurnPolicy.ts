@@ -8,7 +8,7 @@
  *
  * **Gotchas**
  *
- * While a person is asked and the server is there, all deadlines of the turn stand still.
+ * While a person is asked and the server is reachable, all deadlines of the turn stand still.
  *
  * @since 0.1.0
  */
@@ -18,8 +18,9 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 
 /**
- * How long the first event of the session may take after the prompt: 120 s. A cold server loads its plugins, its catalogue
- * and the project's configuration first. When it passes, the server is asked before the session is called stale.
+ * How long the first event of the session may take after the prompt: 120 s. A cold server first loads its plugins, its
+ * catalogue and the project's configuration. After this time the turn asks the server before it calls the session
+ * stale.
  *
  * @category references
  * @since 0.1.0
@@ -27,8 +28,8 @@ import * as Schedule from "effect/Schedule"
 export const FirstEvent: Context.Reference<Duration.Duration> = duration("FirstEvent", Duration.seconds(120))
 
 /**
- * How long the event stream may bring nothing at all, not even a heartbeat, before it is opened anew: 30 s. The server
- * sends a heartbeat every 10 s, so three have been missed.
+ * How long the event stream may stay silent, without even a heartbeat, before it is reopened: 30 s. The server sends a
+ * heartbeat every 10 s, so three have been missed.
  *
  * @category references
  * @since 0.1.0
@@ -36,7 +37,7 @@ export const FirstEvent: Context.Reference<Duration.Duration> = duration("FirstE
 export const StreamSilence: Context.Reference<Duration.Duration> = duration("StreamSilence", Duration.seconds(30))
 
 /**
- * How long a turn waits for the event stream to open: 15 s. A server that starts needs 2 to 4.
+ * How long a turn waits for the event stream to open: 15 s. A starting server needs 2 to 4.
  *
  * @category references
  * @since 0.1.0
@@ -44,8 +45,9 @@ export const StreamSilence: Context.Reference<Duration.Duration> = duration("Str
 export const ConnectTimeout: Context.Reference<Duration.Duration> = duration("ConnectTimeout", Duration.seconds(15))
 
 /**
- * The delays between attempts to open the event stream anew: from 100 ms, doubling to 5 s, with jitter, without an end. A
- * restarting server is back in seconds, and many turns must not knock all at once. Deadlines of the turn end it.
+ * The delays between attempts to reopen the event stream: from 100 ms, doubling to 5 s, with jitter, without an end. A
+ * restarting server is back in seconds, and many turns must not reconnect all at once. The turn's deadlines end the
+ * attempts.
  *
  * @category references
  * @since 0.1.0
@@ -59,8 +61,8 @@ export const ReconnectBackoff: Context.Reference<Schedule.Schedule<unknown>> = C
 )
 
 /**
- * The delays between attempts of one request that may be retried: from 200 ms, doubling, 4 retries, with jitter. Every
- * request of a turn is safe to repeat: prompts carry ids of our choice.
+ * The delays between attempts of one retryable request: from 200 ms, doubling, 4 retries, with jitter. Every request of
+ * a turn is safe to repeat, because prompts carry ids that the client chose.
  *
  * @category references
  * @since 0.1.0
@@ -74,9 +76,9 @@ export const RequestRetry: Context.Reference<Schedule.Schedule<unknown>> = Conte
 )
 
 /**
- * Whether an answer without words completes the turn: no. A product whose agent is to work in silence sets it; the turn then completes
- * where the agent thought, ran a tool or made a file, with an empty content, and its `finish` tells why it ended. An answer with
- * nothing in it at all is `EmptyStream` in any case.
+ * Whether an answer without words completes the turn: no. Set it for a product whose agent works in silence. The turn
+ * then completes with an empty content if the agent sent reasoning, ran a tool or made a file, and its `finish` tells
+ * why it ended. An answer without anything always fails with `EmptyStream`.
  *
  * @category references
  * @since 0.1.0
@@ -87,8 +89,8 @@ export const AllowSilent: Context.Reference<boolean> = Context.Reference<boolean
 )
 
 /**
- * How long to wait before the record of a turn without an answer is read: 2 s. The server stores the end of a turn some
- * milliseconds after it told of it; a slow disk needs more.
+ * How long to wait before the stored messages of a turn without an answer are read: 2 s. The server stores the end of a
+ * turn some milliseconds after it sent the event; a slow disk needs longer.
  *
  * @category references
  * @since 0.1.0
@@ -96,7 +98,7 @@ export const AllowSilent: Context.Reference<boolean> = Context.Reference<boolean
 export const EmptyStreamRetry: Context.Reference<Duration.Duration> = duration("EmptyStreamRetry", Duration.seconds(2))
 
 /**
- * How long to wait for the final exchange when the stream ended before it: 120 s, as long as a first event may take.
+ * How long to wait for the final exchange if the stream ended first: 120 s, as long as a first event may take.
  *
  * @category references
  * @since 0.1.0
@@ -104,7 +106,7 @@ export const EmptyStreamRetry: Context.Reference<Duration.Duration> = duration("
 export const FinalExchange: Context.Reference<Duration.Duration> = duration("FinalExchange", Duration.seconds(120))
 
 /**
- * How often the exchange is read while it is waited for: every 2 s, cheap for a server (2–5 ms a read) and soon enough.
+ * How often the final exchange is read while the turn waits for it: every 2 s. A read costs the server 2–5 ms.
  *
  * @category references
  * @since 0.1.0
@@ -115,21 +117,21 @@ export const FinalExchangePoll: Context.Reference<Duration.Duration> = duration(
 )
 
 /**
- * What a turn may use. What is left out is not limited, except for `stall` and the sizes.
+ * The limits of a turn. A limit that is left out does not apply, except for `stall` and the sizes, which have defaults.
  *
  * **Details**
  *
- * - `wallClock`: how long it may take, from the look for its session to its answer. The time in which it waits behind other turns of its
- *   conversation does not count, and the parts of its end have limits of their own (`StopTimeout`).
- * - `stall`: how long nothing at all may come from the session and its subagents: 10 minutes where it is left out, `Infinity` for no
- *   limit. A command that runs in silence brings nothing; OpenCode itself stops most commands after 2 minutes.
- * - Both stand still while a person is asked, and begin anew where another worker takes the turn over. Before one of them ends the
- *   turn, the server is asked once more whether the answer is there.
- * - `cost`: US dollars. `tokens`: all kinds together. `steps`: calls of the model that were answered or begun. `modelRetries`: how
- *   often a failed call may be made again; OpenCode itself never gives up (1.18.33). All of them count subagents and repairs too.
- * - `openAsks`, `subagents`, `messages`, `parts`: the sizes, which bound what a broken or hostile server can cost: how many requests may
- *   be open at once, how many subagents there may be, and how many messages and parts in the turn's session and in those of its
- *   subagents, since the prompt. {@link defaultSize} where they are left out, `Infinity` for no limit.
+ * - `wallClock`: the time from the start of the session's lookup to the answer. The wait behind other turns of the conversation does
+ *   not count, and the stages of the turn's end have their own limit (`StopTimeout`).
+ * - `stall`: how long the session and its subagents may stay silent. The default is 10 minutes; `Infinity` means no limit. A command
+ *   without output is silent too; OpenCode itself stops most commands after 2 minutes.
+ * - Both stand still while a person is asked, and start again after a takeover. Before one of them ends the turn, the turn asks the
+ *   server once more for the answer.
+ * - `cost`: US dollars. `tokens`: all kinds together. `steps`: calls of the model, finished or begun. `modelRetries`: how often a
+ *   failed call may be repeated; OpenCode itself never gives up (1.18.33). All of them include subagents and repairs.
+ * - `openAsks`, `subagents`, `messages`, `parts`: the sizes. They bound the cost of a broken or hostile server: the number of asks
+ *   that are open at once, of subagents, and of the messages and parts in the sessions of the turn and its subagents since the prompt.
+ *   {@link defaultSize} holds the defaults; `Infinity` means no limit.
  *
  * @category models
  * @since 0.1.0
@@ -148,8 +150,9 @@ export interface Budget {
 }
 
 /**
- * What a turn may use: anything, as long as something comes at least every 10 minutes, and not without bounds. Crossing a limit aborts the session and its
- * subagents, keeps what was streamed, and ends the turn with `BudgetExceeded`.
+ * The limits of each turn. By default a turn may use anything while something arrives at least every 10 minutes, within
+ * the default sizes. Crossing a limit aborts the session and its subagents, keeps the streamed reply, and ends the turn
+ * with `BudgetExceeded`.
  *
  * @category references
  * @since 0.1.0
@@ -159,15 +162,17 @@ export const Budget: Context.Reference<Budget> = Context.Reference<Budget>("@ope
 })
 
 /**
- * How many steps in a row may bring no new tool result before the turn ends with `NoProgress`: 8, or twice as many that repeat a call
- * with its result, as an agent does that waits for something. `Infinity` for no limit.
+ * How many steps in a row may pass without a new tool result before the turn ends with `NoProgress`: 8. The limit
+ * doubles for steps that repeat a call with the same result, as an agent does while it waits for something. `Infinity`
+ * means no limit.
  *
  * **Details**
  *
- * A step is one call of the model, of the turn's session or of a subagent; only one that another step follows counts. OpenCode calls
- * the model again without a pause where its finish reason is of no known kind (150 to 306 calls in 25 s), or where the context
- * overflows again after it was compacted (87 calls in 20 s, 1.18.33). A healthy agent seldom takes two such steps in a row.
- * A context that overflows a second time without a new result ends the turn at once, as `Upstream`.
+ * A step is one call of the model, by the turn's session or a subagent. A step counts only if another step follows it.
+ * OpenCode calls the model again without a pause after an unrecognised finish reason (150 to 306 calls in 25 s), and
+ * when the context overflows again after a compaction (87 calls in 20 s, 1.18.33). A healthy agent seldom takes two
+ * such steps in a row. If the context overflows a second time without a new result, the turn ends at once with
+ * `Upstream`.
  *
  * @category references
  * @since 0.1.0
@@ -180,9 +185,9 @@ export const MaxIdleSteps: Context.Reference<number> = Context.Reference(
 )
 
 /**
- * What becomes of a turn whose session the server does not have any more: `resendIfUntouched` (the default) sends the prompt again in a
- * new session where no tool of the turn has run yet, and ends the turn with `SessionLost` otherwise: what was done would be done twice.
- * `resend` always sends it again, `fail` never once it was sent.
+ * What happens to a turn when the server has lost its session. `resendIfUntouched` (the default) sends the prompt again
+ * in a new session if no tool of the turn has run yet; otherwise the turn ends with `SessionLost`, because its actions
+ * would be repeated. `resend` always sends the prompt again; `fail` never does once it was sent.
  *
  * @category references
  * @since 0.1.0
@@ -192,8 +197,9 @@ export const OnLostSession: Context.Reference<"resendIfUntouched" | "resend" | "
 >("@opencode-turn/core/TurnPolicy/OnLostSession", { defaultValue: () => "resendIfUntouched" })
 
 /**
- * How often a turn may be taken over from a worker whose lease ran out before it ends with `TakenOverTooOften`: 5 times. A turn that
- * kills its worker would kill all of them, one after the other. A worker that lets its turn go, for a deployment, does not count.
+ * How many owners of a turn may lose their lease before the turn ends with `TakenOverTooOften`: 5. A turn that kills
+ * its worker would otherwise kill all workers, one after the other. A worker that releases its turn, for a deployment,
+ * does not count.
  *
  * @category references
  * @since 0.1.0
@@ -206,7 +212,7 @@ export const MaxTakeovers: Context.Reference<number> = Context.Reference(
 )
 
 /**
- * The label `feature` of the reports of turns that failed, for those who tell them apart by product: `opencode-turn`.
+ * The label `feature` in reports of failed turns, which tells products apart: `opencode-turn`.
  *
  * @category references
  * @since 0.1.0
@@ -219,13 +225,13 @@ export const ErrorFeature: Context.Reference<string> = Context.Reference(
 )
 
 /**
- * How long the server may be gone before the turn ends as lost: 2 minutes. A server that restarts is back in seconds, one that is
- * deployed anew within a minute or two.
+ * How long the server may be unreachable before the turn ends as lost: 2 minutes. A restarted server is back in
+ * seconds, a redeployed one within a minute or two.
  *
  * **Details**
  *
- * The server is gone while its event stream is lost and it answers no request. Nobody waits for a person on a server that is gone: the
- * turn's clock runs then, and what was asked is withdrawn when the turn ends.
+ * The server counts as unreachable while its event stream is lost and it answers no request. The turn's clock then runs
+ * even if a person is asked, and open asks are withdrawn when the turn ends.
  *
  * After this time the turn looks for its answer once more and then tries to abort the session, so its end comes up to twice
  * `StopTimeout` later: after 16 s where 6 s are allowed and the server's connections hang.
@@ -236,7 +242,7 @@ export const ErrorFeature: Context.Reference<string> = Context.Reference(
 export const ServerAbsence: Context.Reference<Duration.Duration> = duration("ServerAbsence", Duration.minutes(2))
 
 /**
- * How often the agent is told what is wrong with an answer that does not fit its schema, and asked again: once.
+ * How often the agent is told the schema issues of its answer and prompted again: once.
  *
  * @category references
  * @since 0.1.0
@@ -247,8 +253,8 @@ export const OutputRepairs: Context.Reference<number> = Context.Reference(
 )
 
 /**
- * How often the agent is told what was refused and why, and prompted again, after refusals that came with a reason have stopped it:
- * once. With 0 the turn ends with `Refused`.
+ * How often the agent is told its refusals with their reasons and prompted again, after they have stopped it: once.
+ * With 0 the turn ends with `Refused`.
  *
  * @category references
  * @since 0.1.0
@@ -259,8 +265,8 @@ export const RefusalRepairs: Context.Reference<number> = Context.Reference(
 )
 
 /**
- * How long a refusal is held back for requests of the same session that the gate left to another client (`Skip`): 10 minutes. The
- * server rejects the other permissions of a session together with the first one (1.18.33).
+ * How long a refusal waits for other asks of the same session that the gate left to another client (`Skip`): 10
+ * minutes. The server rejects a session's other permissions together with the first one (1.18.33).
  *
  * @category references
  * @since 0.1.0
@@ -271,8 +277,8 @@ export const RefusalHold: Context.Reference<Duration.Duration> = Context.Referen
 )
 
 /**
- * How many bytes the files of one prompt may have together, where they travel inside it: 10 MiB. They are stored with the turn,
- * and models take little more.
+ * The most bytes that the files inside one prompt may have together: 10 MiB. They are stored with the turn, and models
+ * accept little more.
  *
  * @category references
  * @since 0.1.0
@@ -283,7 +289,8 @@ export const MaxAttachmentBytes: Context.Reference<number> = Context.Reference(
 )
 
 /**
- * How often an unfinished turn that the server lost is resumed: 3 times. Each costs a call of the model.
+ * How often the prompt of an unfinished turn that the server lost is reposted: 3 times. Each repost costs a call of the
+ * model.
  *
  * @category references
  * @since 0.1.0
@@ -294,8 +301,8 @@ export const MaxReposts: Context.Reference<number> = Context.Reference(
 )
 
 /**
- * At most how often `onActivityTick` is called while the stream lives, heartbeats included: every 5 minutes, for products
- * that reap conversations without activity. A tick that failed is called again at the next sign of life.
+ * The shortest time between two calls of `onActivityTick` while the stream lives, heartbeats included: 5 minutes. It
+ * serves products that reap inactive conversations. A failed tick is repeated at the next sign of life.
  *
  * @category references
  * @since 0.1.0
@@ -303,8 +310,9 @@ export const MaxReposts: Context.Reference<number> = Context.Reference(
 export const ActivityTick: Context.Reference<Duration.Duration> = duration("ActivityTick", Duration.minutes(5))
 
 /**
- * How long a turn is its owner's without a sign of life: 4 s. A worker that died is noticed after it; with a sweep every
- * second its turns are taken over within 6 s. Four renewals must be missed for a living owner to lose a turn.
+ * How long an owner keeps its turn without renewing the lease: 4 s. A dead worker is noticed after that time; with a
+ * sweep every second its turns are taken over within 6 s. A living owner loses its turn only after four missed
+ * renewals.
  *
  * @category references
  * @since 0.1.0
@@ -312,7 +320,7 @@ export const ActivityTick: Context.Reference<Duration.Duration> = duration("Acti
 export const Lease: Context.Reference<Duration.Duration> = duration("Lease", Duration.seconds(4))
 
 /**
- * How often the owner of a turn renews its lease: every second, one small write.
+ * How often the owner of a turn renews its lease: every second. A renewal is one small write.
  *
  * @category references
  * @since 0.1.0
@@ -320,7 +328,7 @@ export const Lease: Context.Reference<Duration.Duration> = duration("Lease", Dur
 export const LeaseRenewal: Context.Reference<Duration.Duration> = duration("LeaseRenewal", Duration.seconds(1))
 
 /**
- * How often a worker looks for turns whose owner died: every second, one small read.
+ * How often a worker looks for orphaned turns: every second. A sweep is one small read.
  *
  * @category references
  * @since 0.1.0
@@ -328,8 +336,8 @@ export const LeaseRenewal: Context.Reference<Duration.Duration> = duration("Leas
 export const SweepInterval: Context.Reference<Duration.Duration> = duration("SweepInterval", Duration.seconds(1))
 
 /**
- * How often what was streamed is stored while it changes: every 500 ms, one write in flight. Often enough for somebody who
- * watches from another process, and a small load: a hundred streaming turns make two hundred writes a second.
+ * How often a changing reply is stored while it streams: every 500 ms, with one write in flight. That is often enough
+ * for a watcher in another process, and a small load: a hundred streaming turns make two hundred writes a second.
  *
  * @category references
  * @since 0.1.0
@@ -340,8 +348,8 @@ export const SnapshotInterval: Context.Reference<Duration.Duration> = duration(
 )
 
 /**
- * What a turn does while another one of its conversation runs: `queue` (the default) waits its turn, `reject` fails with
- * `TurnInProgress`, `replace` cancels the running one and what waits behind it.
+ * What a turn does while another turn of its conversation runs. `queue` (the default) waits for its turn, `reject`
+ * fails with `TurnInProgress`, and `replace` cancels the running turn and the queue behind it.
  *
  * @category references
  * @since 0.1.0
@@ -351,8 +359,8 @@ export const WhenBusy: Context.Reference<"queue" | "reject" | "replace"> = Conte
 >("@opencode-turn/core/TurnPolicy/WhenBusy", { defaultValue: () => "queue" })
 
 /**
- * How many turns of one conversation may wait: 16; the next one fails with `TurnInProgress`. People do not write more ahead,
- * and a loop that does is stopped.
+ * How many turns of one conversation may wait: 16; the next one fails with `TurnInProgress`. People do not write
+ * further ahead, and the limit stops a runaway loop.
  *
  * @category references
  * @since 0.1.0
@@ -362,7 +370,7 @@ export const MaxQueued: Context.Reference<number> = Context.Reference("@opencode
 })
 
 /**
- * How often a turn that waits asks whether it is its turn: every 250 ms.
+ * How often a queued turn polls for its place: every 250 ms.
  *
  * @category references
  * @since 0.1.0
@@ -370,8 +378,8 @@ export const MaxQueued: Context.Reference<number> = Context.Reference("@opencode
 export const QueuePoll: Context.Reference<Duration.Duration> = duration("QueuePoll", Duration.millis(250))
 
 /**
- * What an interrupted turn does: `cancel` (the default) aborts the session and stores the message as cancelled, as for a
- * user who stops it; `release` leaves the message pending and the agent at work, for the next worker, as for a shutdown.
+ * What an interrupted turn does. `cancel` (the default) aborts the session and stores the message as cancelled, as when
+ * a user stops it. `release` leaves the message pending and the agent working for the next worker, as at a shutdown.
  *
  * @category references
  * @since 0.1.0
@@ -382,8 +390,8 @@ export const OnInterrupt: Context.Reference<"cancel" | "release"> = Context.Refe
 )
 
 /**
- * How long a turn waits for its session to become idle before it prompts: 2 s. A turn that was just cancelled may still be
- * stopping there.
+ * How long a turn waits before its prompt for its session to become idle: 2 s. A cancelled turn may still be stopping
+ * there.
  *
  * @category references
  * @since 0.1.0
@@ -391,8 +399,8 @@ export const OnInterrupt: Context.Reference<"cancel" | "release"> = Context.Refe
 export const SessionIdle: Context.Reference<Duration.Duration> = duration("SessionIdle", Duration.seconds(2))
 
 /**
- * How long who cancels a turn waits for its owner to stop it, before stopping it in its place: 1.5 s. A living owner hears
- * of it within a second; a dead one, whose lease has not run out yet, never does.
+ * How long a cancel waits for the owner to stop the turn before it stops the turn itself: 1.5 s. A living owner notices
+ * the cancel within a second; a dead one, whose lease has not run out yet, never does.
  *
  * @category references
  * @since 0.1.0
@@ -400,7 +408,7 @@ export const SessionIdle: Context.Reference<Duration.Duration> = duration("Sessi
 export const CancelGrace: Context.Reference<Duration.Duration> = duration("CancelGrace", Duration.millis(1500))
 
 /**
- * How long a callback or an observer may take before it is given up and reported: 5 s.
+ * How long a callback or an observer may take before it is stopped and reported: 5 s.
  *
  * @category references
  * @since 0.1.0
@@ -408,8 +416,8 @@ export const CancelGrace: Context.Reference<Duration.Duration> = duration("Cance
 export const CallbackTimeout: Context.Reference<Duration.Duration> = duration("CallbackTimeout", Duration.seconds(5))
 
 /**
- * How long each part of a turn's end may take: to abort the session and read what it kept, and each terminal write, after a
- * stop or not. 5 s; it cannot be interrupted.
+ * The limit for each stage of a turn's end: 5 s. The stages are aborting the session and reading its stored messages,
+ * and each terminal write. They cannot be interrupted.
  *
  * @category references
  * @since 0.1.0
@@ -417,8 +425,8 @@ export const CallbackTimeout: Context.Reference<Duration.Duration> = duration("C
 export const StopTimeout: Context.Reference<Duration.Duration> = duration("StopTimeout", Duration.seconds(5))
 
 /**
- * How many updates wait for an observer that is slower than the stream: 4,096. Past that they are dropped, and one `Reset`
- * with the whole reply takes their place.
+ * How many updates wait for an observer that is slower than the stream: 4,096. Further updates are dropped, and one
+ * `Reset` with the whole reply replaces them.
  *
  * @category references
  * @since 0.1.0
@@ -429,7 +437,7 @@ export const ObserverBuffer: Context.Reference<number> = Context.Reference(
 )
 
 /**
- * What a reader sees of a turn that failed without any text.
+ * The text that a reader sees for a turn that failed without any text.
  *
  * @category references
  * @since 0.1.0
@@ -440,7 +448,7 @@ export const FallbackContent: Context.Reference<string> = Context.Reference(
 )
 
 /**
- * What a reader sees of a turn that was stopped before any text.
+ * The text that a reader sees for a turn that was stopped before any text.
  *
  * @category references
  * @since 0.1.0
@@ -451,7 +459,7 @@ export const CancelledContent: Context.Reference<string> = Context.Reference(
 )
 
 /**
- * A time limit of a budget in milliseconds; `NaN` for what is no duration.
+ * A time limit of a budget in milliseconds; `NaN` if the input is not a duration.
  *
  * @category conversions
  * @since 0.1.0
@@ -462,7 +470,7 @@ export const limitMillis = (limit: Duration.Input | undefined): number | undefin
     : Option.match(Duration.fromInput(limit), { onNone: () => NaN, onSome: Duration.toMillis })
 
 /**
- * How long nothing may come of a turn where its budget says nothing of it.
+ * The `stall` of a budget that does not set it.
  *
  * @category constants
  * @since 0.1.0
@@ -470,7 +478,7 @@ export const limitMillis = (limit: Duration.Input | undefined): number | undefin
 export const defaultStall: Duration.Duration = Duration.minutes(10)
 
 /**
- * The names of the sizes of a budget.
+ * The names of a budget's sizes.
  *
  * @category constants
  * @since 0.1.0
@@ -478,8 +486,8 @@ export const defaultStall: Duration.Duration = Duration.minutes(10)
 export const sizes = ["openAsks", "subagents", "messages", "parts"] as const
 
 /**
- * How large a turn may become where its budget says nothing of it. No healthy turn comes near: a step of an agent is one message with
- * some 5 parts, so these are 20,000 steps.
+ * The sizes of a budget that does not set them. No healthy turn comes near: a step of an agent is one message with some
+ * 5 parts, so they allow 20,000 steps.
  *
  * @category constants
  * @since 0.1.0

@@ -1,5 +1,5 @@
 /**
- * What a model's provider, or OpenCode on its behalf, reported as the error of a step.
+ * The error of a step, as the model's provider or OpenCode on its behalf reported it.
  *
  * @since 0.1.0
  */
@@ -8,12 +8,12 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 
 /**
- * An upstream error, with what a product needs to tell its user. Response bodies and headers are left out on purpose:
- * providers echo keys in them.
+ * An upstream error, with the fields that a product shows its user. Response bodies and headers are left out on
+ * purpose: providers echo keys in them.
  *
  * **Details**
  *
- * `name` is OpenCode's: `APIError`, `ProviderAuthError`, `ContextOverflowError`, `MessageAbortedError`,
+ * `name` is OpenCode's name: `APIError`, `ProviderAuthError`, `ContextOverflowError`, `MessageAbortedError`,
  * `StructuredOutputError`, `UnknownError`, … `url` has no query string.
  *
  * @category models
@@ -41,7 +41,7 @@ export interface UpstreamFailure extends Schema.Schema.Type<typeof UpstreamFailu
 export const isAborted = (failure: UpstreamFailure): boolean => failure.name === "MessageAbortedError"
 
 /**
- * Whether the model answered, but not by the structured value that it was asked for.
+ * Whether the model answered without the structured value that the prompt asked for.
  *
  * @category predicates
  * @since 0.1.0
@@ -49,12 +49,12 @@ export const isAborted = (failure: UpstreamFailure): boolean => failure.name ===
 export const isWithoutOutput = (failure: UpstreamFailure): boolean => failure.name === "StructuredOutputError"
 
 /**
- * What a failure says to a person, on one line.
+ * Describes a failure for a person, on one line.
  *
  * **Details**
  *
- * OpenCode's name of it comes first, with the status of the provider's response, unless the name says nothing (`UnknownError`). A
- * message that only repeats the name is none.
+ * OpenCode's name of the failure comes first, with the status of the provider's response, unless the name is
+ * `UnknownError`, which says nothing. A message that only repeats the name is left out.
  *
  * @category conversions
  * @since 0.1.0
@@ -72,7 +72,8 @@ export const describe = (
 }
 
 /**
- * The words of a failure, without its kind; what {@link describe} says where the message is blank or only the name.
+ * The message of a failure without its name. If the message is blank or only the name, it is the text of {@link
+ * describe}.
  *
  * @category conversions
  * @since 0.1.0
@@ -81,8 +82,9 @@ export const wordsOf = (failure: UpstreamFailure): string =>
   withoutName(failure.message, failure.name.trim()) === "" ? describe(failure) : failure.message
 
 /**
- * What a message of OpenCode says of a failure: its first line, because a stack trace may follow it. A provider's body, which OpenCode
- * passes on where it finds no text in it, is not kept: only the field of it that says most. All of it was seen on 1.18.33.
+ * Reads the reason from a message of OpenCode. It is the message's first line, because a stack trace may follow. If
+ * OpenCode found no text in a provider's body, it passes the whole body on as the message; only the most telling field
+ * of the body is kept. All of this was seen on 1.18.33.
  *
  * @category conversions
  * @since 0.1.0
@@ -95,10 +97,12 @@ export const reasonOf = (message: string): string =>
 
 // internal
 
-/** OpenCode's name of what it has no other name for. */
+/** OpenCode's name for an error without a name of its own. */
 const nameless = "UnknownError"
 
-/** A message without the name that some begin with, also more than once; empty where it is nothing else. */
+/**
+ * Removes the name, also a repeated one, from the beginning of a message. The result is empty if nothing else is left.
+ */
 const withoutName = (message: string, name: string): string => {
   let rest = message.trim()
   while (rest.startsWith(`${name}:`)) rest = rest.slice(name.length + 1).trim()
@@ -107,7 +111,10 @@ const withoutName = (message: string, name: string): string => {
 
 const decodeJson = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Unknown))
 
-/** The first of the usual fields that holds a text: of what the body calls the error, before its own. Empty where there is none. */
+/**
+ * The first text among the usual fields: those of the body's `error` come before the body's own. Empty if there is
+ * none.
+ */
 const sayingMost = (body: unknown): string => {
   const error = field(body, "error")
   const texts = [

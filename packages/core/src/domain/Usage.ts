@@ -1,12 +1,12 @@
 /**
- * Cost and tokens, and their sum.
+ * Cost and tokens, and their sums.
  *
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
 
 /**
- * Token counts. `input` leaves out what was read from or written to the provider's cache.
+ * Token counts. `input` excludes the tokens that were read from or written to the provider's cache.
  *
  * @category models
  * @since 0.1.0
@@ -25,7 +25,8 @@ export const Tokens = Schema.Struct({
 export interface Tokens extends Schema.Schema.Type<typeof Tokens> {}
 
 /**
- * What a step, a message or a turn used. `cost` is in US dollars, as OpenCode computes it from its model catalogue.
+ * The cost and tokens of a step, a message or a turn. `cost` is in US dollars, as OpenCode computes it from its model
+ * catalogue.
  *
  * @category models
  * @since 0.1.0
@@ -38,7 +39,7 @@ export const Usage = Schema.Struct({ cost: Schema.Finite, tokens: Tokens })
 export interface Usage extends Schema.Schema.Type<typeof Usage> {}
 
 /**
- * What a turn used: its own session (`root`), all of its subagents, and both together.
+ * The usage of a turn: its own session (`root`), all of its subagents, and both together.
  *
  * @category models
  * @since 0.1.0
@@ -50,7 +51,7 @@ export interface TurnUsage {
 }
 
 /**
- * Nothing used.
+ * No usage.
  *
  * @category constructors
  * @since 0.1.0
@@ -58,7 +59,7 @@ export interface TurnUsage {
 export const zero: Usage = { cost: 0, tokens: { input: 0, output: 0, reasoning: 0, cacheRead: 0, cacheWrite: 0 } }
 
 /**
- * The sum of all.
+ * Adds up all usages.
  *
  * @category combinators
  * @since 0.1.0
@@ -70,7 +71,7 @@ export const sum = (all: Iterable<Usage>): Usage => {
 }
 
 /**
- * What is left of `self` without `that`, at least nothing: one share of a total, where the other one is known.
+ * Subtracts a known share from a total; no field falls below 0.
  *
  * @category combinators
  * @since 0.1.0
@@ -78,7 +79,7 @@ export const sum = (all: Iterable<Usage>): Usage => {
 export const subtract = (self: Usage, that: Usage): Usage => combine(self, that, (a, b) => a - b)
 
 /**
- * A cost or a count that can be stored and summed: what is no number or less than 0 counts nothing, and 2^53 - 1 is the most.
+ * Makes a cost or a count storable: a value that is not a number or is below 0 becomes 0, and 2^53 - 1 is the maximum.
  *
  * @category conversions
  * @since 0.1.0

@@ -224,7 +224,7 @@ export const drive = Effect.fn("Turn.drive")(
           const { isAccepted, isCurrent } = view.exchange
           return yield* new TurnUnfinished({
             sessionId,
-            resumes,
+            reposts: resumes,
             isSuperseded: isAccepted && !isCurrent,
             ...lastOf()
           })

@@ -116,7 +116,7 @@ export const findAnswer = Effect.fnUntraced(function*(
   if (statuses.has(sessionId)) return { exchange: undefined, isBusy: false }
   if (Exchange.isFinalWhenIdle(exchange)) return { exchange, isBusy: false }
   if (exchange.isCurrent) return { exchange: undefined, isBusy: false }
-  return yield* new TurnUnfinished({ sessionId, resumes: 0, isSuperseded: true })
+  return yield* new TurnUnfinished({ sessionId, reposts: 0, isSuperseded: true })
 })
 
 /**

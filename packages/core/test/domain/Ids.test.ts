@@ -10,14 +10,14 @@ const after = (newestMessageId: Ids.MessageId | undefined, sessionUpdatedMillis 
   sessionUpdatedMillis
 })
 
-it.effect("the ids are of the server's form", () =>
+it.effect("makes ids in the server's format", () =>
   Effect.gen(function*() {
     const { partIds, promptId } = yield* Ids.makePromptIds(after(newest), 3)
     assert.match(promptId, /^msg_[0-9a-f]{12}[0-9A-Za-z]{14}$/)
     for (const id of partIds) assert.match(id, /^prt_[0-9a-f]{12}[0-9A-Za-z]{14}$/)
   }))
 
-it.effect("a prompt sorts right after the newest message, whatever the random part of either", () =>
+it.effect("sorts a prompt right after the newest message, whatever random parts the two ids have", () =>
   Effect.gen(function*() {
     const last = Ids.MessageId.make("msg_2092e8827003zzzzzzzzzzzzzz")
     for (let round = 0; round < 200; round++) {
@@ -28,17 +28,17 @@ it.effect("a prompt sorts right after the newest message, whatever the random pa
     }
   }))
 
-it.effect("where no message is known it sorts after the last change of the session, by the server's clock", () =>
+it.effect("without a known message, sorts a prompt after the session's last change by the server's clock", () =>
   Effect.gen(function*() {
     const updated = 1_795_450_374_179
     const { promptId } = yield* Ids.makePromptIds(after(undefined, updated), 1)
     const time = (BigInt(updated) * 4096n) & ((1n << 48n) - 1n)
     assert.strictEqual(BigInt(`0x${promptId.slice(4, 16)}`), time + 1n)
-    // An id that the server itself made in the same millisecond or later.
+    // The server itself made this id in the same millisecond or later.
     assert.isTrue(promptId < "msg_2092e883b0016tYs4QBla5om2J")
   }))
 
-it.effect("an id of another form counts for nothing, and the last change of the session for all", () =>
+it.effect("ignores a message id in another format and uses the session's last change", () =>
   Effect.gen(function*() {
     const updated = 1_795_450_374_179
     const odd = yield* Ids.makePromptIds(after(Ids.MessageId.make("msg_mine"), updated), 1)
@@ -46,7 +46,7 @@ it.effect("an id of another form counts for nothing, and the last change of the 
     assert.strictEqual(odd.promptId.slice(0, 16), none.promptId.slice(0, 16))
   }))
 
-it.effect("the local clock is never asked", () =>
+it.effect("never reads the local clock", () =>
   Effect.gen(function*() {
     const early = yield* Ids.makePromptIds(after(newest), 1)
     yield* TestClock.setTime(4_000_000_000_000)
@@ -55,21 +55,21 @@ it.effect("the local clock is never asked", () =>
     assert.notStrictEqual(early.promptId, late.promptId)
   }))
 
-it.effect("the ids of parts sort by their position", () =>
+it.effect("sorts the ids of parts by their position", () =>
   Effect.gen(function*() {
     const { partIds } = yield* Ids.makePromptIds(after(newest), 5_000)
     assert.strictEqual(new Set(partIds).size, 5_000)
     assert.deepStrictEqual(partIds.toSorted(), [...partIds])
   }))
 
-it.effect("own ids differ, and their random part has 130 bits", () =>
+it.effect("makes different ids of its own, with 130 random bits each", () =>
   Effect.gen(function*() {
     const ids = yield* Effect.replicateEffect(Ids.makeId("turn"), 100)
     assert.strictEqual(new Set(ids).size, 100)
     for (const id of ids) assert.match(id, /^turn_[0-9A-Za-z]{22}$/)
   }))
 
-it("a conversation and an assistant message must have a name", () => {
+it("rejects an empty id of a conversation or an assistant message", () => {
   assert.isFalse(Schema.is(Ids.ConversationId)(""))
   assert.isFalse(Schema.is(Ids.AssistantMessageId)(""))
 })

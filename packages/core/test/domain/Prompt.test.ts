@@ -15,7 +15,7 @@ const file = (mediaType: string, url: string, filename?: string): Prompt.PromptP
 const subtask: Prompt.PromptPart = { type: "subtask", description: "look", prompt: "look around", agent: "explore" }
 
 describe("a prompt", () => {
-  it.effect("of text has one part, parts stay as they are", () =>
+  it.effect("has one part if it was given as text, and keeps given parts unchanged", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* promptParts(" go "), [{ type: "text", text: " go " }])
       const parts: ReadonlyArray<Prompt.PromptPart> = [
@@ -27,7 +27,7 @@ describe("a prompt", () => {
       assert.strictEqual(yield* promptParts(parts), parts)
     }))
 
-  it.effect("that says nothing is refused", () =>
+  it.effect("is refused without any words", () =>
     Effect.gen(function*() {
       for (const empty of ["", " \n\t", [], [{ type: "text", text: " " }] as const]) {
         const error = yield* Effect.flip(promptParts(empty))
@@ -36,20 +36,20 @@ describe("a prompt", () => {
       }
     }))
 
-  it.effect("may be a file, an agent or a subtask alone", () =>
+  it.effect("may consist of one file, agent or subtask", () =>
     Effect.gen(function*() {
       for (const part of [file("text/plain", "file:///a"), { type: "agent", name: "plan" } as const, subtask]) {
         assert.lengthOf(yield* promptParts([part]), 1)
       }
     }))
 
-  it.effect("has one subtask: of several only the last would run", () =>
+  it.effect("is refused with several subtasks, because the server runs only the last", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(promptParts([subtask, { type: "text", text: "and" }, subtask]))
       assert.include(error.message, "more than one subtask")
     }))
 
-  it("that was stored before there were subtasks can still be read", () => {
+  it("can be decoded if it was stored before subtasks existed", () => {
     const stored = [{ type: "text", text: "a" }, { type: "agent", name: "b" }, file("text/plain", "file:///a")]
     assert.deepStrictEqual<unknown>(Schema.decodeUnknownSync(Schema.Array(Prompt.PromptPart))(stored), stored)
     assert.deepStrictEqual(Schema.decodeSync(Prompt.PromptPart)(subtask), subtask)
@@ -66,18 +66,18 @@ describe("a file", () => {
     ["text/plain", "file://localhost/etc/hostname"],
     ["application/x-directory", "file:///src/"],
     ["image/png", png],
-    // The server looks at the data itself.
+    // The server reads the data itself.
     ["image/png", "data:image/gif;base64,R0lGODlhAQABAA=="],
     ["image/bmp", "data:image/bmp;base64,Qk0="],
     ["image/png", "file:///a.png"],
     ["application/pdf", "data:application/pdf;base64,JVBERi0xLjQK"]
   ]
-  it.effect.each(good)("%s as %s is taken", ([mediaType, url]) =>
+  it.effect.each(good)("of type %s at %s is accepted", ([mediaType, url]) =>
     Effect.gen(function*() {
       assert.lengthOf(yield* promptParts([file(mediaType, url)]), 1)
     }))
 
-  // What each of them leads to on a real server: silence for ever, a failed turn, or a model that is not told of the file.
+  // On a real server each of these leads to endless silence, a failed turn, or a model that never sees the file.
   const bad: ReadonlyArray<readonly [string, string, string]> = [
     ["text/plain", "not a url", "Attachment.fromPath"],
     ["text/plain", "https://example.com/a.txt?token=canary", "Attachment.fromUrl"],
@@ -107,7 +107,7 @@ describe("a file", () => {
     ["image/svg+xml", "file:///a.svg", "as text/plain"],
     ["", "file:///a", "text/plain"]
   ]
-  it.effect.each(bad)("%s as %s is refused", ([mediaType, url, words]) =>
+  it.effect.each(bad)("of type %s at %s is refused", ([mediaType, url, words]) =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(promptParts([{ type: "text", text: "look" }, file(mediaType, url, "a b")]))
       assert.strictEqual(error.field, "prompt")
@@ -116,7 +116,7 @@ describe("a file", () => {
       assert.notInclude(error.message, "canary")
     }))
 
-  it.effect("has so many bytes together with the others, and no more", () =>
+  it.effect("must fit the byte limit together with the other files", () =>
     Effect.gen(function*() {
       const parts = [
         file("image/png", png),
@@ -131,7 +131,7 @@ describe("a file", () => {
       assert.include(error.message, "the 11 of TurnPolicy.MaxAttachmentBytes")
     }))
 
-  it.effect("of many megabytes is checked all the same", () =>
+  it.effect("is checked even with many megabytes", () =>
     Effect.gen(function*() {
       const url = `data:text/plain;base64,${"YWJj".repeat(2_000_000)}`
       assert.lengthOf(yield* promptParts([file("text/plain", url)]), 1)
@@ -139,7 +139,7 @@ describe("a file", () => {
     }))
 })
 
-it.effect("an agent or a subtask without a name, or with nothing to do, is refused", () =>
+it.effect("refuses an agent or a subtask without a name or without a prompt", () =>
   Effect.gen(function*() {
     const bad: ReadonlyArray<readonly [Prompt.PromptPart, string]> = [
       [{ type: "agent", name: "" }, "the agent: it names no agent"],
@@ -149,7 +149,7 @@ it.effect("an agent or a subtask without a name, or with nothing to do, is refus
     for (const [part, words] of bad) assert.include((yield* Effect.flip(promptParts([part]))).message, words)
   }))
 
-it.effect("a model is named by its provider first; its own name may have slashes", () =>
+it.effect("parses the provider before the first slash; the model's own name may have slashes", () =>
   Effect.gen(function*() {
     assert.deepStrictEqual(yield* Prompt.parseModel("anthropic/claude"), { providerId: "anthropic", modelId: "claude" })
     assert.deepStrictEqual(yield* Prompt.parseModel("openrouter/anthropic/claude:free"), {
@@ -158,7 +158,7 @@ it.effect("a model is named by its provider first; its own name may have slashes
     })
   }))
 
-it.effect("what is not provider/model is refused with what it should be", () =>
+it.effect("refuses other texts than provider/model and shows the expected form", () =>
   Effect.gen(function*() {
     for (const text of ["", "claude", "/claude", "anthropic/", "anthropic /claude", "a/b\n"]) {
       const error = yield* Effect.flip(Prompt.parseModel(text))

@@ -25,7 +25,7 @@ const finished: Tracer.TurnFinished = {
 }
 const emit = Effect.flatMap(Tracer.Tracer, (tracer) => tracer.emit("turn.finished", finished))
 
-it.effect("the prefix is opencode unless the product has its own", () =>
+it.effect("uses the prefix opencode unless the product sets its own", () =>
   Effect.gen(function*() {
     const log = yield* Tracer.TraceLog
     yield* emit
@@ -94,7 +94,7 @@ describe("layerSpan", () => {
   it.effect("needs no span", () => Effect.provide(emit, Tracer.layerSpan()))
 })
 
-describe("a sink that goes wrong", () => {
+describe("a failing sink", () => {
   const sinks: ReadonlyArray<readonly [string, () => Effect.Effect<void>]> = [
     ["dies", () => Effect.die(new Error("no disk"))],
     ["throws", () => {
@@ -104,7 +104,7 @@ describe("a sink that goes wrong", () => {
     ["hangs", () => Effect.never]
   ]
   for (const [what, sink] of sinks) {
-    Turns.test(`because it ${what} is reported, and changes nothing`, () =>
+    Turns.test(`is reported and changes nothing when it ${what}`, () =>
       Effect.gen(function*() {
         const fiber = yield* Effect.forkChild(
           runTurn(Turns.turn([{ text: "Hi." }])).pipe(

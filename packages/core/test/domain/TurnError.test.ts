@@ -1,4 +1,4 @@
-/** What errors say to a person. */
+/** Tests of the error messages for people. */
 import { assert, it } from "@effect/vitest"
 import { UnknownDirectory } from "@opencode-turn/core/ClientError"
 import { SessionId } from "@opencode-turn/core/Ids"
@@ -16,7 +16,7 @@ import {
 const sessionId = SessionId.make("ses_1")
 const origin = "http://127.0.0.1:4096"
 
-it("tells how many steps were idle, and how many the turn began in all", () => {
+it("counts the idle steps, and all steps that the turn began", () => {
   assert.strictEqual(
     new NoProgress({ sessionId, steps: 8, allSteps: 10, finish: "weird" }).message,
     "session ses_1 made 8 steps in a row without a new result (finish reason: weird); the turn began 10 steps in all"
@@ -24,7 +24,7 @@ it("tells how many steps were idle, and how many the turn began in all", () => {
   assert.match(new NoProgress({ sessionId, steps: 1, allSteps: 1 }).message, /1 step in a row .* began 1 step in all$/)
 })
 
-it("joins what has a full stop of its own without a full stop before the semicolon", () => {
+it("drops a clause's full stop before a semicolon", () => {
   const reason = "Only git is allowed here."
   const refusals = [{ tool: "bash", asked: "ls", reason }, { tool: "bash", asked: "ps", reason }]
   assert.strictEqual(
@@ -54,22 +54,22 @@ it("names the limit that a retry of the model is too late for", () => {
 
 it("tells a turn that another prompt took over from one that the server lost", () => {
   assert.strictEqual(
-    new TurnUnfinished({ sessionId, resumes: 0, isSuperseded: true }).message,
+    new TurnUnfinished({ sessionId, reposts: 0, isSuperseded: true }).message,
     "another prompt took over session ses_1 before the turn was finished"
   )
   assert.strictEqual(
-    new TurnUnfinished({ sessionId, resumes: 3, isSuperseded: false }).message,
-    "session ses_1 left the turn unfinished and idle, after it was resumed 3 times"
+    new TurnUnfinished({ sessionId, reposts: 3, isSuperseded: false }).message,
+    "session ses_1 became idle and left the turn unfinished after 3 reposts"
   )
 })
 
-it("does not say that a tool has ended which may still run", () => {
+it("does not claim that a tool has ended while it may still run", () => {
   assert.match(new SessionLost({ sessionId, tools: ["bash"] }).message, / after bash had started: the prompt was not/)
   assert.match(new SessionLost({ sessionId, tools: ["bash", "edit"] }).message, / after bash and edit had started:/)
   assert.match(new SessionLost({ sessionId, tools: [] }).message, /lost the session ses_1: the prompt was not/)
 })
 
-it("shows the backslash in a folder's name once, and says that OpenCode finds no such folder", () => {
+it("shows the backslash in a folder's name once, and says that OpenCode cannot find such a folder", () => {
   assert.strictEqual(
     new UnknownDirectory({ origin, directory: "/srv/a\\b" }).message,
     `OpenCode at ${origin} cannot work in "/srv/a\\b": it finds no folder whose path holds a backslash`
@@ -89,7 +89,7 @@ it("shows the backslash in a folder's name once, and says that OpenCode finds no
 const over = (limit: BudgetExceeded["limit"], value: number, allowed: number) =>
   new BudgetExceeded({ limit, value, allowed }).message
 
-it("tells of one and of several, and of money without the noise of its digits", () => {
+it("uses singular and plural, and rounds money", () => {
   const texts = [
     [over("wallClock", 2, 1), "it took longer than 1 ms"],
     [over("wallClock", 2001, 2000), "it took longer than 2 s"],

@@ -6,21 +6,21 @@ import * as UpstreamFailures from "@opencode-turn/core/UpstreamFailure"
 const told = (name: string, message: string, statusCode?: number) =>
   UpstreamFailures.describe({ name, message, statusCode })
 
-describe("what a failure says to a person", () => {
-  it("names the kind and the status, and then the reason", () => {
+describe("the description of a failure", () => {
+  it("starts with the kind and the status, then gives the reason", () => {
     assert.strictEqual(told("APIError", "overloaded", 529), "APIError 529: overloaded")
     assert.strictEqual(told("ProviderAuthError", "no key"), "ProviderAuthError: no key")
     const error = new Upstream({ name: "APIError", reason: "overloaded", statusCode: 529, isRetryable: true })
     assert.strictEqual(error.message, "APIError 529: overloaded")
   })
 
-  it("leaves out a name that says nothing", () => {
+  it("leaves out the name UnknownError", () => {
     assert.strictEqual(told("UnknownError", "Model not found: scripted/none."), "Model not found: scripted/none.")
     assert.strictEqual(told("UnknownError", "bad gateway", 502), "bad gateway (status 502)")
     assert.strictEqual(told("", "Model not found."), "Model not found.")
   })
 
-  it("says so where there is no reason, or only the name once more", () => {
+  it("says that the reason is missing if there is none or it only repeats the name", () => {
     for (const message of ["", "  \n", "APIError", "APIError:", "APIError: APIError"]) {
       assert.strictEqual(
         told("APIError", message, 500),
@@ -32,14 +32,14 @@ describe("what a failure says to a person", () => {
     }
   })
 
-  it("names the kind once where the reason begins with it", () => {
+  it("names the kind once if the reason begins with it", () => {
     assert.strictEqual(told("APIError", "APIError: overloaded"), "APIError: overloaded")
     assert.strictEqual(told("UnknownError", "UnknownError: UnknownError: no agent"), "no agent")
   })
 })
 
-describe("the words of a failure", () => {
-  it("are its message, unless that says nothing", () => {
+describe("the message of a failure without its kind", () => {
+  it("is its message, unless that is blank or only the name", () => {
     const failure = { name: "APIError", message: "overloaded", statusCode: 529, isRetryable: true }
     assert.strictEqual(UpstreamFailures.wordsOf(failure), "overloaded")
     for (const message of ["", " ", "APIError"]) {
@@ -51,8 +51,8 @@ describe("the words of a failure", () => {
 const answered = (name: string, detail: string) =>
   new StatusError({ operation: "create session", status: 500, name, detail }).message
 
-describe("an answer of OpenCode that is an error", () => {
-  it("is told without a name that says nothing, and without saying it twice", () => {
+describe("an error response of OpenCode", () => {
+  it("leaves out the name UnknownError and a repeated name", () => {
     assert.strictEqual(answered("BadRequest", "no"), "OpenCode answered 500 BadRequest (create session): no")
     for (const name of ["UnknownError", "error", ""]) {
       assert.strictEqual(answered(name, "no"), "OpenCode answered 500 (create session): no")
@@ -68,7 +68,7 @@ describe("the reason in OpenCode's message", () => {
     assert.strictEqual(UpstreamFailures.reasonOf(" \n"), "")
   })
 
-  it("is what a body says most about, and nothing else of the body", () => {
+  it("is the most telling field of a body, and nothing else of the body", () => {
     const reasons: ReadonlyArray<readonly [unknown, string]> = [
       [{ error: { message: "no credits", key: "canary" } }, "no credits"],
       [{ error: { message: "", type: "scripted_failure" } }, "scripted_failure"],
@@ -84,7 +84,7 @@ describe("the reason in OpenCode's message", () => {
     }
   })
 
-  it("is the message itself where it only looks like a body", () => {
+  it("is the message itself if it only looks like a body", () => {
     assert.strictEqual(UpstreamFailures.reasonOf("{model} is not known\nmore"), "{model} is not known")
   })
 })

@@ -253,20 +253,40 @@ describe("answers", () => {
   })
 
   it.each([
-    { name: "answers to a permission", ask: permission("ls"), answer: answers(["A"]), reason: "takes no answers" },
-    { name: "a permission to a question", ask: question({}), answer: once, reason: "given to a question" },
-    { name: "too few", ask: question({}, {}), answer: answers(["A"]), reason: "2 of them were asked, 1 answered" },
-    { name: "too many", ask: question({}), answer: answers(["A"], ["A"]), reason: "1 of them were asked, 2 answered" },
+    {
+      name: "answers to a permission",
+      ask: permission("ls"),
+      answer: answers(["A"]),
+      reason: "expected Permission, got Answers"
+    },
+    { name: "a permission to a question", ask: question({}), answer: once, reason: "expected Answers, got Permission" },
+    { name: "too few", ask: question({}, {}), answer: answers(["A"]), reason: "expected 2 answers, got 1" },
+    { name: "too many", ask: question({}), answer: answers(["A"], ["A"]), reason: "expected 1 answer, got 2" },
     { name: "an empty text", ask: question({}, {}), answer: answers(["A"], [""]), reason: "question 2 is empty" },
-    { name: "two where one is asked for", ask: question({}), answer: answers(["A", "B"]), reason: "takes one answer" },
-    { name: "a word", ask: permission("ls"), answer: "once", reason: "it is none of" },
-    { name: "nothing", ask: permission("ls"), answer: undefined, reason: "it is none of" },
-    { name: "an unknown tag", ask: permission("ls"), answer: { _tag: "reject" }, reason: "it is none of" },
+    {
+      name: "two where one is asked for",
+      ask: question({}),
+      answer: answers(["A", "B"]),
+      reason: "accepts one answer"
+    },
+    { name: "a word", ask: permission("ls"), answer: "once", reason: "expected Answers, Permission, Reject or Skip" },
+    {
+      name: "nothing",
+      ask: permission("ls"),
+      answer: undefined,
+      reason: "expected Answers, Permission, Reject or Skip"
+    },
+    {
+      name: "an unknown tag",
+      ask: permission("ls"),
+      answer: { _tag: "reject" },
+      reason: "expected Answers, Permission, Reject or Skip"
+    },
     {
       name: "a permission without its reply",
       ask: permission("ls"),
       answer: { _tag: "Permission", reply: "once" },
-      reason: "it is none of"
+      reason: "expected Answers, Permission, Reject or Skip"
     },
     {
       name: "free text where there is none",

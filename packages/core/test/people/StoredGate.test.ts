@@ -212,9 +212,9 @@ describe("answerAsk", () => {
       const atQuestion = yield* put(question)
       for (
         const [id, answer, reason] of [
-          ["per_1", { _tag: "Answers", answers: [["A"]] }, "takes no answers"],
+          ["per_1", { _tag: "Answers", answers: [["A"]] }, "expected Permission, got Answers"],
           ["per_1", { _tag: "Skip" }, "cannot be skipped"],
-          ["que_1", once, "given to a question"],
+          ["que_1", once, "expected Answers, got Permission"],
           ["que_1", { _tag: "Answers", answers: [["B"]] }, "only the labels"]
         ] as const
       ) {

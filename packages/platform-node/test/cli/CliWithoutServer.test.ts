@@ -102,7 +102,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
     [
       "a malformed model",
       ["run", "--model", "sonnet", "hello"],
-      /invalid model: "sonnet" is not of the form provider\/model/
+      /invalid model: "sonnet" does not have the form provider\/model/
     ],
     ["a malformed duration", ["run", "--timeout", "soon", "hello"], /--timeout.*"soon".*duration/],
     ["a duration of nothing", ["run", "--timeout", "0", "hello"], /--timeout/],

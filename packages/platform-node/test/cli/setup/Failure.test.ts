@@ -38,7 +38,7 @@ it("tells of a passed budget in its units, and not how the limit is called", () 
   }
   assert.strictEqual(
     exceeded("openAsks", 1001, 1000),
-    "the turn is over its budget: 1001 open requests; allowed: 1000 open requests"
+    "the turn is over its budget: 1001 open asks; allowed: 1000 open asks"
   )
   assert.strictEqual(exceeded("parts", 2, 1), "the turn is over its budget: 2 parts; allowed: 1 part")
 })
