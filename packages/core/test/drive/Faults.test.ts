@@ -129,8 +129,9 @@ const steps: ReadonlyArray<Step> = [
     step: "read the exchange",
     matcher: isExchange,
     // Its tools have run: the prompt is not sent again.
-    once: { "404": "SessionLost" },
-    forEver: { "404": "SessionLost", ...notAnswered }
+    // The list was read before, so that a page in its place shows that the server is away.
+    once: { "404": "SessionLost", "a web page": "completed" },
+    forEver: { "404": "SessionLost", ...notAnswered, "a web page": "TurnTimeout" }
   }
 ]
 

@@ -6,7 +6,8 @@
  * - `/event`, `/session/status`, `/permission` and `/question` are per directory: a client sees one directory's (1.18.33).
  * - The server decodes the header `x-opencode-directory` once and the query's `directory` twice, so the directory goes into the header.
  *   It also decodes the directory that it stored for a session, on each route of the session (1.18.33): see `sessionHeader`.
- * - An unknown route answers 200 with the HTML of the web application, so every JSON answer is checked for it.
+ * - An unknown route answers 200 with the HTML of the web application, so every JSON answer is checked for it. From a server that was
+ * known, such a page may also be a proxy's while the server is away: its health tells, and that it gave another answer there before.
  * - Redirects are not followed and the password goes to the configured origin only.
  * - No body is read beyond its limit. The bytes are counted as the client gives them, after any decompression.
  *
@@ -97,6 +98,8 @@ export const make = Effect.fnUntraced(function*(
   /** The server answered last, and no connection to it was lost since. */
   let isUp = false
   let isKnown = false
+  /** What it has answered in its own words. */
+  const answered = new Set<string>()
   const lost = Effect.sync(() => {
     isUp = false
   })
@@ -158,16 +161,27 @@ export const make = Effect.fnUntraced(function*(
         : new TransportError({ operation, origin, reason: scheme })
     }
     if (!isWhole) return yield* new AnswerTooLarge({ operation, maxBytes })
+    if (isKnown && body !== "" && isText(response) && Option.isNone(parseJson(body))) {
+      return yield* new DecodeError({ operation, reason: "it is not JSON" })
+    }
+    answered.add(operation)
     return body
   })
 
-  const requestText = (operation: string, request: HttpClientRequest.HttpClientRequest, header = ownHeader) =>
-    Effect.flatMap(
-      send(operation, HttpClientRequest.acceptJson(request), header),
-      (response) => read(operation, response)
+  /** The server was known; another one answers in its place, for as long as it is away. */
+  const away = (operation: string, error: ForeignAnswer): Effect.Effect<never, TransportError> => {
+    const seen = error._tag === "UnsupportedServer"
+      ? error.seen
+      : error._tag === "StatusError"
+      ? `a redirect (${error.status})`
+      : "something else than JSON"
+    return Effect.andThen(
+      lost,
+      Effect.fail(new TransportError({ operation, origin, reason: `it answered with ${seen}` }))
     )
+  }
 
-  const probe: Effect.Effect<Health, RequestError> = Effect.gen(function*() {
+  const checkHealth: Effect.Effect<Health, RequestError> = Effect.gen(function*() {
     const response = yield* send("health", HttpClientRequest.get("/global/health", { acceptJson: true }))
     if (response.status === 404) {
       return yield* new UnsupportedServer({ origin, seen: "404 for GET /global/health" })
@@ -176,6 +190,15 @@ export const make = Effect.fnUntraced(function*(
     if (health === undefined) {
       return yield* new UnsupportedServer({ origin, seen: "something else than OpenCode's health" })
     }
+    return health
+  })
+
+  const probe: Effect.Effect<Health, RequestError> = Effect.gen(function*() {
+    const health = yield* Effect.catchIf(
+      checkHealth,
+      isForeign,
+      (error): Effect.Effect<never, RequestError> => (isKnown ? away("health", error) : Effect.fail(error))
+    )
     if (!isSupported(health.version)) {
       return yield* new UnsupportedServer({ origin, seen: redaction.text(`OpenCode ${health.version}`) })
     }
@@ -191,6 +214,27 @@ export const make = Effect.fnUntraced(function*(
     probe,
     Effect.delay(Effect.suspend(() => hedged), hedgeMillis)
   ])
+
+  /** Tells an answer that is not OpenCode's, of a server that is away, from one of a route that it does not have, or has otherwise. */
+  const orAway = (operation: string) => <A>(effect: Effect.Effect<A, RequestError>): Effect.Effect<A, RequestError> =>
+    Effect.catchIf(effect, isForeign, (error) =>
+      !isKnown
+        ? Effect.fail(error)
+        : error._tag === "UnsupportedServer" && answered.has(operation)
+        ? away(operation, error)
+        : Effect.andThen(withTimeout("health", hedged), Effect.fail(error)))
+
+  const requestText = (operation: string, request: HttpClientRequest.HttpClientRequest, header = ownHeader) =>
+    send(operation, HttpClientRequest.acceptJson(request), header).pipe(
+      Effect.flatMap((response) => read(operation, response)),
+      orAway(operation)
+    )
+
+  const decoded = <S extends Schema.Top & { readonly DecodingServices: never }>(
+    operation: string,
+    schema: S,
+    body: string
+  ): Effect.Effect<S["Type"], RequestError> => orAway(operation)(json(operation, schema, body))
 
   /** Precedes the first request, and the next one after a connection broke. Requests that wait at the same time share a probe. */
   const probing = yield* Semaphore.make(1)
@@ -210,7 +254,7 @@ export const make = Effect.fnUntraced(function*(
     httpRequest: HttpClientRequest.HttpClientRequest,
     header = ownHeader
   ): Effect.Effect<S["Type"], RequestError> =>
-    Effect.flatMap(request(operation, httpRequest, header), (body) => json(operation, schema, body))
+    Effect.flatMap(request(operation, httpRequest, header), (body) => decoded(operation, schema, body))
 
   const listsFiles = (header: typeof ownHeader) =>
     request("list files", HttpClientRequest.get("/file", { urlParams: { path: "" } }), header)
@@ -240,7 +284,10 @@ export const make = Effect.fnUntraced(function*(
 
   /** One message that was asked for; what is known of it need not be read. */
   const oneMessage = Effect.fnUntraced(function*(operation: string, body: string, within: Wire.Within) {
-    const message = Wire.toMessage(yield* json(operation, Schema.Record(Schema.String, Schema.Unknown), body), within)
+    const message = Wire.toMessage(
+      yield* decoded(operation, Schema.Record(Schema.String, Schema.Unknown), body),
+      within
+    )
     if (Option.isNone(message)) return yield* new DecodeError({ operation, reason: "info.id is missing" })
     return redaction.message(message.value)
   })
@@ -329,10 +376,10 @@ export const make = Effect.fnUntraced(function*(
           Effect.gen(function*() {
             yield* whenReady
             const response = yield* send(operation, get)
-            return [yield* read(operation, response), response.headers["x-next-cursor"]] as const
+            return [yield* orAway(operation)(read(operation, response)), response.headers["x-next-cursor"]] as const
           })
         )
-        const page = Wire.toMessages(yield* json(operation, Schema.Array(Schema.Unknown), body), id)
+        const page = Wire.toMessages(yield* decoded(operation, Schema.Array(Schema.Unknown), body), id)
         yield* reportUnread(id, operation, page)
         return {
           ...page,
@@ -417,10 +464,11 @@ export const make = Effect.fnUntraced(function*(
       )
       if (response.status !== 200 || isHtml(response)) {
         return yield* Effect.flatMap(
-          withTimeout(operation, read(operation, response)),
+          withTimeout(operation, orAway(operation)(read(operation, response))),
           () => Effect.fail(new UnsupportedServer({ origin, seen: `${response.status} for GET /event` }))
         )
       }
+      answered.add(operation)
       const decoder = makeDecoder()
       let isOpen = !isEventStream(response)
       /** Whatever comes first on a stream of events shows that it is open, be it a comment of a proxy's or something unreadable. */
@@ -600,6 +648,16 @@ const isServerError = (error: RequestError): error is StatusError =>
 
 const isHtml = (response: HttpClientResponse.HttpClientResponse): boolean =>
   (response.headers["content-type"] ?? "").includes("text/html")
+
+const isText = (response: HttpClientResponse.HttpClientResponse): boolean =>
+  (response.headers["content-type"] ?? "").startsWith("text/")
+
+type ForeignAnswer = UnsupportedServer | DecodeError | StatusError
+
+/** Whether the answer may be of something else than OpenCode: a page, a redirect to a login, another JSON. */
+const isForeign = (error: RequestError): error is ForeignAnswer =>
+  error._tag === "UnsupportedServer" || error._tag === "DecodeError" ||
+  (error._tag === "StatusError" && error.status >= 300 && error.status < 400)
 
 const isEventStream = (response: HttpClientResponse.HttpClientResponse): boolean =>
   (response.headers["content-type"] ?? "").includes("text/event-stream")

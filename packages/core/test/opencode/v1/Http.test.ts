@@ -722,6 +722,74 @@ describe("the probe", () => {
     }))
 })
 
+describe("a server that was known", () => {
+  const pages: ReadonlyArray<readonly [string, () => Response]> = [
+    ["a page with the status 200", () => html()],
+    ["a page with the status 404", () => html(404)],
+    ["a text", () => new Response("Closed for maintenance.")],
+    ["another JSON", () => json({ status: "maintenance" })],
+    ["a redirect", () => empty(302, { location: "/login" })]
+  ]
+  /** A server in whose place another one answers for a while. */
+  const replaced = Effect.gen(function*() {
+    let page: (() => Response) | undefined
+    const health = () => page?.() ?? json({ healthy: true, version: "1.18.33" })
+    const server = connect(({ path }) => page?.() ?? json(path.endsWith("/status") ? {} : []), health)
+    const client = yield* dialect(server)
+    yield* client.questions
+    return {
+      client,
+      replaceBy: (by: (() => Response) | undefined) => {
+        page = by
+      }
+    }
+  })
+
+  it.effect.each(pages)("may be back after %s: the request may be made again", ([, page]) =>
+    Effect.gen(function*() {
+      const { client, replaceBy } = yield* replaced
+      replaceBy(page)
+      const requests = [
+        client.questions,
+        client.statuses,
+        client.abortSession(sessionId),
+        client.answerPermission(askId, { reply: "once" }),
+        client.health
+      ]
+      for (const request of requests) {
+        const error = yield* Effect.flip(request)
+        assert.isTrue(error._tag !== "AskNotFound" && error.isRetryable, `${error._tag}: ${error.message}`)
+      }
+      const lost = yield* Effect.flip(Stream.runDrain(client.events))
+      assert.isTrue(lost.isRetryable, lost.message)
+      replaceBy(undefined)
+      assert.deepStrictEqual(yield* client.questions, [])
+    }))
+
+  it.effect("may lack a route: that is not tried again", () =>
+    Effect.gen(function*() {
+      const client = yield* dialect(connect(({ path }) => (path === "/question" ? html() : json([]))))
+      yield* client.permissions
+      assertFields(yield* Effect.flip(client.questions), { _tag: "UnsupportedServer", isRetryable: false })
+    }))
+
+  it.effect("answers with a page where it answered before: the request may be made again", () =>
+    Effect.gen(function*() {
+      let isAway = false
+      const client = yield* dialect(connect(() => (isAway ? html() : json([]))))
+      yield* client.questions
+      isAway = true
+      assertFields(yield* Effect.flip(client.questions), { _tag: "TransportError", isRetryable: true })
+    }))
+
+  it.effect("may be another version now: that is not tried again", () =>
+    Effect.gen(function*() {
+      const { client, replaceBy } = yield* replaced
+      replaceBy(() => json({ healthy: true, version: "2.0.0" }))
+      assertFields(yield* Effect.flip(client.health), { _tag: "UnsupportedServer", isRetryable: false })
+    }))
+})
+
 const events = (body: ReadableStream | string, init?: ResponseInit) =>
   Effect.map(
     dialect(connect(() => new Response(body, { headers: { "content-type": "text/event-stream" }, ...init }))),
