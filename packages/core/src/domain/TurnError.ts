@@ -466,7 +466,25 @@ export class AlreadyFinished extends Schema.TaggedError<AlreadyFinished>()("Alre
   }
 }
 
+/**
+ * The fields of an error as plain data, for a store or another program: numbers, texts, lists. The tag, the message and a cause are left
+ * out. No error of this package holds a secret.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const detailsOf = (error: { readonly _tag: string }): Schema.JsonObject =>
+  Object.fromEntries(
+    Object.entries(error).flatMap(([key, value]: [string, unknown]) =>
+      !undetailed.has(key) && isJson(value) ? [[key, value]] : []
+    )
+  )
+
 // internal
+
+const undetailed: ReadonlySet<string> = new Set(["_tag", "message", "cause"])
+
+const isJson = Schema.is(Schema.Json)
 
 /** Joins clauses into one sentence. Only the last clause keeps its own full stop. */
 function clauses(texts: ReadonlyArray<string>): string {

@@ -35,12 +35,16 @@ export const MessageStatus = Schema.Literals(["queued", "pending", "completed", 
 export type MessageStatus = typeof MessageStatus.Type
 
 /**
- * The error that a stored message ended with: its tag, and its message for people.
+ * The error that a stored message ended with: its tag, its message for people, and its own fields for programs (`TurnError.detailsOf`).
  *
  * @category models
  * @since 0.1.0
  */
-export const StoredError = Schema.Struct({ tag: Schema.String, message: Schema.String })
+export const StoredError = Schema.Struct({
+  tag: Schema.String,
+  message: Schema.String,
+  details: Schema.optionalKey(Schema.JsonObject)
+})
 /**
  * @category models
  * @since 0.1.0

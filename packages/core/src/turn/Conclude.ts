@@ -26,7 +26,7 @@ import { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
 import { retrying } from "../domain/Retrying.ts"
 import type { TurnFinished } from "../domain/Tracer.ts"
 import { callback, Tracer } from "../domain/Tracer.ts"
-import { NoProgress, TurnCancelled, type TurnTakenOver } from "../domain/TurnError.ts"
+import { detailsOf, NoProgress, TurnCancelled, type TurnTakenOver } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import { abortAnswer } from "../drive/AbortUpstream.ts"
 import * as LiveReply from "../drive/LiveReply.ts"
@@ -345,7 +345,7 @@ const store = Effect.fnUntraced(function*<E, R, A>(
     content: isFallback ? words : turn.output?.json ?? streamed.content,
     isFallback,
     finish: status === "cancelled" ? null : streamed.finish,
-    error: error === undefined ? null : { tag: error._tag, message: error.message }
+    error: error === undefined ? null : { tag: error._tag, message: error.message, details: detailsOf(error) }
   }
   return yield* finalize(messageId, message.epoch, outcome).pipe(
     // What cannot be stored as it is would leave the message pending, for one worker after the other.

@@ -4,11 +4,14 @@ import { UnknownDirectory } from "@opencode-turn/core/ClientError"
 import { SessionId } from "@opencode-turn/core/Ids"
 import {
   BudgetExceeded,
+  detailsOf,
   DirectoryMismatch,
+  InputFailed,
   NoProgress,
   OutputInvalid,
   Refused,
   SessionLost,
+  TurnDied,
   TurnUnfinished,
   Upstream
 } from "@opencode-turn/core/TurnError"
@@ -50,6 +53,20 @@ it("names the limit that a retry of the model is too late for", () => {
     new Upstream({ ...late, limit: "stall", allowedMillis: 600_000 }).message,
     /00Z, past the limit of 600 s without a sign of life$/
   )
+})
+
+it("gives the fields of an error as data, without its cause", () => {
+  const last = { name: "APIError", message: "no", isRetryable: false }
+  assert.deepStrictEqual(detailsOf(new NoProgress({ sessionId, steps: 8, allSteps: 10, last })), {
+    sessionId,
+    steps: 8,
+    allSteps: 10,
+    last
+  })
+  const upstream = { name: "RetryTooLate", reason: "no", isRetryable: true, retryAtMillis: 5 }
+  assert.deepStrictEqual(detailsOf(new Upstream(upstream)), upstream)
+  assert.deepStrictEqual(detailsOf(new InputFailed({ field: "model", cause: new Error("secret") })), { field: "model" })
+  assert.deepStrictEqual(detailsOf(new TurnDied({ cause: { password: "secret" } })), {})
 })
 
 it("tells a turn that another prompt took over from one that the server lost", () => {

@@ -8,7 +8,9 @@ import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
 import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import type { TurnUpdate } from "@opencode-turn/core/Turn"
+import { detailsOf } from "@opencode-turn/core/TurnError"
 import type { TurnInput } from "@opencode-turn/core/TurnInput"
+import type { TurnError } from "@opencode-turn/core/TurnResult"
 import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import * as Clock from "effect/Clock"
@@ -181,3 +183,7 @@ export const readText = (updates: ReadonlyArray<ReplyUpdate | TurnUpdate>): stri
 
 const textsOf = (reply: Parameters<typeof Reply.parts>[0]): ReadonlyArray<readonly [string, string]> =>
   Reply.parts(reply).flatMap((part) => (part.type === "text" ? [[part.id, part.text] as const] : []))
+
+/** The error that a turn ended with, as its message is to hold it. */
+export const storedError = (error: TurnError | undefined) =>
+  error === undefined ? null : { tag: error._tag, message: error.message, details: detailsOf(error) }

@@ -146,7 +146,7 @@ describe("a cancel by another process", () => {
       assert.deepInclude(yield* row, {
         status: "cancelled",
         content: "one two ",
-        error: { tag: "TurnCancelled", message: "message message was cancelled" }
+        error: { tag: "TurnCancelled", message: "message message was cancelled", details: { messageId } }
       })
       assert.strictEqual(yield* fake.modelCalls, 1)
     }))
@@ -251,7 +251,7 @@ describe("an interrupted turn", () => {
       assert.deepInclude(yield* row, {
         status: "cancelled",
         content: "one two ",
-        error: { tag: "TurnCancelled", message: "message message was cancelled" }
+        error: { tag: "TurnCancelled", message: "message message was cancelled", details: { messageId } }
       })
       const [result] = yield* finished
       assert.strictEqual(result?.status, "cancelled")

@@ -458,7 +458,7 @@ describe("a prompt whose owner cannot ask the store whether the turn is still it
         assert.deepStrictEqual([value.status, value.error?._tag], ["failed", "StoreError"])
         assert.deepInclude(yield* row, {
           status: "error",
-          error: { tag: "StoreError", message: value.error?.message ?? "" }
+          error: Turns.storedError(value.error)
         })
         assert.lengthOf(yield* Turns.prompts, 0)
         assert.isAtMost(millis, 40_000)

@@ -319,7 +319,7 @@ describe("an agent that refusals have stopped", () => {
       assert.strictEqual(result.status, "error")
       assert.isTrue(result.isFallback)
       assert.lengthOf(yield* Turns.prompts, 2)
-      assert.deepInclude(yield* row, { status: "error", error: { tag: "Refused", message: result.error.message } })
+      assert.deepInclude(yield* row, { status: "error", error: Turns.storedError(result.error) })
     }))
 
   test("is not told where the policy says never", () =>

@@ -36,7 +36,17 @@ describe("an upstream error", () => {
       assert.deepInclude(yield* row, {
         status: "error",
         content: sorry,
-        error: { tag: "Upstream", message: "APIError 400: no such parameter" }
+        error: {
+          tag: "Upstream",
+          message: "APIError 400: no such parameter",
+          details: {
+            name: "APIError",
+            reason: "no such parameter",
+            statusCode: 400,
+            isRetryable: false,
+            ...(result.error.url !== undefined && { url: result.error.url })
+          }
+        }
       })
       assert.deepStrictEqual(yield* payloads("response.error"), [
         { reason: "upstream_llm_error", message_id: messageId, subject_id: conversationId }
@@ -158,7 +168,7 @@ describe("an answer without words", () => {
           isFallback: true,
           finish: fields.finish,
           parts: result.reply.parts,
-          error: { tag: "EmptyStream", message: String(result.error?.message) }
+          error: Turns.storedError(result.error)
         })
         assert.isNotEmpty(result.reply.parts)
         assert.deepStrictEqual(yield* payloads("response.error"), [
@@ -259,7 +269,7 @@ describe("an empty answer", () => {
       assert.strictEqual(result.content, sorry)
       assert.deepInclude(yield* row, {
         status: "error",
-        error: { tag: "EmptyStream", message: String(result.error?.message) }
+        error: Turns.storedError(result.error)
       })
       assert.deepStrictEqual(yield* payloads("response.error"), [
         { reason: "empty_stream", message_id: messageId, subject_id: conversationId }

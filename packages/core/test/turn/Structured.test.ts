@@ -89,7 +89,7 @@ describe("an answer", () => {
       assert.lengthOf(yield* Turns.prompts, 3)
       assert.deepInclude(yield* row, {
         status: "error",
-        error: { tag: "OutputInvalid", message: result.error.message }
+        error: Turns.storedError(result.error)
       })
     }))
 

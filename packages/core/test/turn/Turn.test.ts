@@ -308,7 +308,7 @@ describe("input that cannot be used", () => {
         assert(result.error?._tag === "InputFailed" || result.error?._tag === "InvalidInput")
         assert.strictEqual(result.error._tag, tag)
         assert.strictEqual(result.error.field, "model")
-        assert.deepInclude(yield* row, { status: "error", error: { tag, message: result.error.message } })
+        assert.deepInclude(yield* row, { status: "error", error: Turns.storedError(result.error) })
         assert.strictEqual(result.content, "Sorry, an error occurred while generating this response.")
         assert.lengthOf(yield* Turns.prompts, 0)
         assert.lengthOf(yield* Turns.aborts, 0)
@@ -743,7 +743,7 @@ describe("a defect in the pipeline", () => {
       assert.deepInclude(yield* row, {
         status: "error",
         content: "Hi.",
-        error: { tag: "TurnDied", message: "the turn died of an unexpected error" }
+        error: { tag: "TurnDied", message: "the turn died of an unexpected error", details: {} }
       })
       const result = yield* Ref.get(finished)
       assert.deepStrictEqual([result?.status, result?.error?._tag], ["failed", "TurnDied"])

@@ -67,6 +67,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
         "status",
         "finish",
         "text",
+        "content",
         "isFallback",
         "output",
         "reasoning",
@@ -138,6 +139,9 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
         if (named === refused) {
           assert.strictEqual(finished.code, 1)
           assert.include(errorLine(finished), folder)
+          const { error, status } = Object(lastLine(finished))
+          assert.deepStrictEqual([status, error.tag], ["failed", "DirectoryMismatch"])
+          assert.deepInclude(error.details, { directory: "/", sessionDirectory: folder })
           continue
         }
         const [tool] = Object(lastLine(finished)["tools"])
@@ -145,6 +149,11 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
         // Without the session's events a turn is seen to be done only after minutes.
         assert.includeMembers(jsonLines(finished).map(({ type }) => type), ["text.delta"])
       }
+      const inWords = ["run", "--permission", "allow", "--conversation", "folders"]
+      const goneOn = yield* run([...inWords, where], { cwd: "/" })
+      assert.include(goneOn.stderr, `the conversation works in ${folder}, where it began`)
+      const mismatched = yield* run([...inWords, ...refused, where], { cwd: "/" })
+      assert.match(mismatched.stderr, /failed · conversation folders/)
     }))
 
   it.effect("reads the prompt from standard input, for - and for nothing", () =>

@@ -374,7 +374,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       assert.match(listed.stdout, /^asm_2 +error +c1 .*\nasm_1 +completed \(length\) +c1 /)
       const [second, first] = jsonLines(yield* cli(["list", "--json"], { env }))
       assert.deepInclude(first ?? {}, { finish: "length", text: "Half of", isFallback: false })
-      assert.deepInclude(second ?? {}, { finish: "stop", text: "Sorry.", isFallback: true })
+      assert.deepInclude(second ?? {}, { finish: "stop", text: "", content: "Sorry.", isFallback: true })
 
       const shown = yield* cli(["show", "c1"], { env })
       assert.match(shown.stdout, /\nHalf of\ncompleted · finish length · /)
@@ -389,7 +389,8 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       assert.deepStrictEqual([silent.code, silent.stdout], [1, ""])
       assert.notInclude(silent.stderr, "Sorry")
       const last = jsonLines(yield* cli(["watch", "--json", "asm_2"], { env })).at(-1)
-      assert.deepInclude(last ?? {}, { status: "error", finish: "stop", text: "", isFallback: true })
+      assert.deepInclude(last ?? {}, { status: "error", finish: "stop", text: "", content: "Sorry.", isFallback: true })
+      assert.deepStrictEqual([last?.["error"], last?.["text"]], [second?.["error"], second?.["text"]])
     }))
 
   it.effect("makes no database where there is nothing to look at", () =>

@@ -161,7 +161,7 @@ export const failed: Outcome = {
   finish: null,
   parts: [],
   usage: Usage.zero,
-  error: { tag: "Upstream", message: "the provider said 529" }
+  error: { tag: "Upstream", message: "the provider said 529", details: { statusCode: 529, tools: ["bash"] } }
 }
 
 export const interrupted: Outcome = { ...failed, status: "cancelled", content: "Stopped.", error: null }

@@ -110,7 +110,7 @@ const attempt = Effect.fnUntraced(function*(
 
   const turn = Effect.gen(function*() {
     const folder = yield* Effect.provide(
-      prepareSession(conversationId, rules, flags.directory !== undefined),
+      prepareSession(conversationId, rules, { isFolderNamed: flags.directory !== undefined, view }),
       Connection.client(server, server.directory)
     ).pipe(TurnView.tellSilence(view.note(TurnView.silence)))
     return yield* TurnView.run(
@@ -231,7 +231,7 @@ const canAsk: Effect.Effect<boolean, never, Stdio.Stdio> = Effect.gen(function*(
 const prepareSession = Effect.fnUntraced(function*(
   conversationId: ConversationId,
   permission: ReturnType<typeof Permissions.rules>,
-  isFolderNamed: boolean
+  { isFolderNamed, view }: { readonly isFolderNamed: boolean; readonly view: TurnView.View }
 ) {
   const store = yield* SessionStore
   const client = yield* Client
@@ -242,11 +242,17 @@ const prepareSession = Effect.fnUntraced(function*(
     const { directory } = yield* permission.length === 0
       ? retrying(client.getSession(sessionId))
       : retrying(client.updateSession(sessionId, { permission }))
+    const asked = yield* Effect.option(retrying(client.directory))
+    if (directory !== "" && Option.exists(asked, (folder) => folder !== directory)) {
+      yield* view.note(`the conversation works in ${line(directory)}, where it began`)
+    }
     return directory
   })
   return yield* prepared.pipe(
     // The turn makes a new one, with the rules.
     Effect.catchTag("SessionNotFound", () => Effect.undefined),
+    // The turn finds it as well, and is stored with it, like a turn in a folder that the server does not have.
+    Effect.catchTag("DirectoryMismatch", () => Effect.undefined),
     Effect.mapError(fromError)
   )
 })

@@ -1,7 +1,7 @@
 /**
  * How a command ends other than well: an exit code, and one line for standard error.
  */
-import { BudgetExceeded, EmptyStream, Upstream } from "@opencode-turn/core/TurnError"
+import { detailsOf } from "@opencode-turn/core/TurnError"
 import * as Schema from "effect/Schema"
 
 /** The codes: 1 an error, 2 the command line, 130 a cancelled turn. Without a `reason` nothing is printed. */
@@ -9,7 +9,9 @@ export class Failure extends Schema.TaggedError<Failure>()("CliFailure", {
   exitCode: Schema.Int,
   /** The kind of the error, for programs. */
   tag: Schema.String,
-  reason: Schema.NullOr(Schema.String)
+  reason: Schema.NullOr(Schema.String),
+  /** The fields of the error that it stands for. */
+  details: Schema.optionalKey(Schema.JsonObject)
 }) {
   override get message() {
     return this.reason ?? `exit code ${this.exitCode}`
@@ -20,7 +22,12 @@ export class Failure extends Schema.TaggedError<Failure>()("CliFailure", {
 export interface Told {
   readonly _tag: string
   readonly message: string
+  /** Its fields, where it was read from the store. */
+  readonly details?: Schema.JsonObject | undefined
 }
+
+/** The fields of an error as data. */
+export const factsOf = (error: Told): Schema.JsonObject => error.details ?? detailsOf(error)
 
 /** The command line cannot be used. */
 export const usage = (reason: string): Failure => new Failure({ exitCode: 2, tag: "InvalidUsage", reason })
@@ -29,7 +36,8 @@ export const usage = (reason: string): Failure => new Failure({ exitCode: 2, tag
 export const failed = (reason: string, tag = "CommandFailed"): Failure => new Failure({ exitCode: 1, tag, reason })
 
 /** The command could not be done for this reason. */
-export const fromError = (error: Told): Failure => failed(describe(error), error._tag)
+export const fromError = (error: Told): Failure =>
+  new Failure({ exitCode: 1, tag: error._tag, reason: describe(error), details: factsOf(error) })
 
 /** What an error says, and what to do about it where the error itself does not tell. */
 export const describe = (error: Told): string => {
@@ -39,9 +47,12 @@ export const describe = (error: Told): string => {
 
 // internal
 
+const moreTime = "Allow more time with --timeout"
+
 const again = "Send the prompt again, or begin another --conversation"
 
 const adviceFor = (error: Told): string | undefined => {
+  const facts = factsOf(error)
   switch (error._tag) {
     case "TransportError":
     case "StreamLost":
@@ -49,19 +60,19 @@ const adviceFor = (error: Told): string | undefined => {
     case "RequestTimeout":
       return "Check the server, or allow more time with OPENCODE_TIMEOUT"
     case "BudgetExceeded":
-      return error instanceof BudgetExceeded && error.limit === "wallClock"
-        ? "Allow more time with --timeout"
-        : undefined
+      return facts["limit"] === "wallClock" ? moreTime : undefined
     case "TurnInProgress":
       return "Wait for its end, also with --when-busy queue, or choose another --conversation"
     case "Upstream":
-      return error instanceof Upstream && isRefusal(error)
+      return isRefusal(facts)
         ? "Check the credentials of the model's provider (opencode auth login)"
+        : facts["limit"] === "wallClock"
+        ? moreTime
         : undefined
     case "UnknownAsk":
       return "opencode-turn asks lists those that wait for an answer"
     case "EmptyStream":
-      return error instanceof EmptyStream && error.finish === "length"
+      return facts["finish"] === "length"
         ? "Ask for a shorter answer, or give the model a higher output limit"
         : again
     case "StaleSession":
@@ -73,5 +84,5 @@ const adviceFor = (error: Told): string | undefined => {
   }
 }
 
-const isRefusal = ({ name, statusCode }: Upstream): boolean =>
+const isRefusal = ({ name, statusCode }: Schema.JsonObject): boolean =>
   name === "ProviderAuthError" || statusCode === 401 || statusCode === 403

@@ -63,7 +63,7 @@ export const fromStored = (message: StoredMessage): Ending => {
     usage,
     artifacts: undefined,
     durationMillis: (finishedMillis ?? createdMillis) - createdMillis,
-    error: error === null ? undefined : { _tag: error.tag, message: error.message }
+    error: error === null ? undefined : { _tag: error.tag, message: error.message, details: error.details ?? {} }
   }
 }
 

@@ -27,8 +27,8 @@ import type { StoredAsk } from "@opencode-turn/core/StoredAsk"
 import type { Subagent } from "@opencode-turn/core/Subagent"
 import * as Usage from "@opencode-turn/core/Usage"
 import { escapeJson } from "../../terminal/TerminalText.ts"
-import type { Failure } from "../setup/Failure.ts"
-import type { Ending } from "./Ending.ts"
+import { factsOf, type Failure } from "../setup/Failure.ts"
+import * as Endings from "./Ending.ts"
 
 /** The line of an update. */
 export const fromUpdate = (update: ReplyUpdate): string => {
@@ -68,11 +68,11 @@ export const fromWait = (waiting: StoredMessage, running: StoredMessage | undefi
 
 /**
  * The last line of a turn. Every key is always there; what was not reached is `null`, and so are the changed files of a turn that
- * is read from the store, which does not keep them. `text` is what the agent said, and nothing else: `isFallback` says that the stored
- * content holds other words in its place. `finish` is why the answer ended, in the server's word. `cost` and `tokens` are the total of
- * `usage`, `output` is the value of `--schema`.
+ * is read from the store, which does not keep them. `text` is what the agent said, and nothing else. `content` is the text for a reader, as
+ * it is stored: the value as JSON where one was asked for, and where it `isFallback` the policy's words. `finish` is why the answer ended, in the server's word. `cost` and `tokens` are the total of
+ * `usage`, `output` is the value of `--schema`. `error` has a `tag`, a `message` for people, and the error's own fields as `details`.
  */
-export const fromEnding = (ending: Ending): string => {
+export const fromEnding = (ending: Endings.Ending): string => {
   const { parts, reasoning, text, todos, tools } = ending.reply
   const { root, subagents, total } = ending.usage
   return encode({
@@ -80,6 +80,7 @@ export const fromEnding = (ending: Ending): string => {
     status: ending.status,
     finish: ending.finish ?? null,
     text,
+    content: ending.content,
     isFallback: ending.isFallback,
     output: ending.output ?? null,
     reasoning,
@@ -95,7 +96,9 @@ export const fromEnding = (ending: Ending): string => {
     sessionId: ending.sessionId ?? null,
     messageId: ending.messageId,
     promptId: ending.promptId ?? null,
-    error: ending.error === undefined ? null : { tag: ending.error._tag, message: ending.error.message }
+    error: ending.error === undefined
+      ? null
+      : { tag: ending.error._tag, message: ending.error.message, details: factsOf(ending.error) }
   })
 }
 
@@ -107,6 +110,7 @@ export const fromFailure = (failure: Failure, conversation: string | undefined):
     status: "failed",
     finish: null,
     text: "",
+    content: "",
     isFallback: false,
     output: null,
     reasoning: "",
@@ -122,11 +126,11 @@ export const fromFailure = (failure: Failure, conversation: string | undefined):
     sessionId: null,
     messageId: null,
     promptId: null,
-    error: { tag: failure.tag, message: failure.message }
+    error: { tag: failure.tag, message: failure.message, details: failure.details ?? {} }
   })
 }
 
-/** The line of a stored message. Its `text` is the stored content, which is not the agent's where it `isFallback`. */
+/** The line of a stored message. Its `text`, `content`, `isFallback` and `error` are those of {@link fromEnding}. */
 export const fromStored = (message: StoredMessage, type: "message" | "snapshot" = "message"): string =>
   encode({
     type,
@@ -136,14 +140,15 @@ export const fromStored = (message: StoredMessage, type: "message" | "snapshot" 
     status: message.status,
     finish: message.finish,
     prompt: message.prompt,
-    text: message.content,
+    text: Endings.fromStored(message).reply.text,
+    content: message.content,
     isFallback: message.isFallback,
     parts: message.parts,
     ...fromUsage(message.usage),
     subagents: message.subagents.map(fromSubagent),
     createdMillis: message.createdMillis,
     finishedMillis: message.finishedMillis,
-    error: message.error
+    error: message.error === null ? null : { ...message.error, details: message.error.details ?? {} }
   })
 
 /** The line of a stored request. */

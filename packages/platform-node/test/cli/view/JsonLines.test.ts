@@ -1,8 +1,9 @@
-import { usage } from "#cli/setup/Failure"
+import { fromError, usage } from "#cli/setup/Failure"
 import * as JsonLines from "#cli/view/JsonLines"
 import { assert, it } from "@effect/vitest"
 import { AskId, PartId, SessionId } from "@opencode-turn/core/Ids"
 import type { Subagent } from "@opencode-turn/core/Subagent"
+import { EmptyStream } from "@opencode-turn/core/TurnError"
 import { zero } from "@opencode-turn/core/Usage"
 import { ids, reset, result, textPart } from "../../support/ScreenPlay.ts"
 
@@ -111,7 +112,12 @@ it("tells the agent's words from those that are shown in their place, and why th
   const ended = JSON.parse(JsonLines.fromEnding({ ...result("completed"), finish: "length" }))
   assert.deepInclude(ended, { status: "completed", finish: "length", text: "", isFallback: false })
   const fallback = { ...result("error"), content: "Sorry.", isFallback: true }
-  assert.deepInclude(JSON.parse(JsonLines.fromEnding(fallback)), { finish: null, text: "", isFallback: true })
+  assert.deepInclude(JSON.parse(JsonLines.fromEnding(fallback)), {
+    finish: null,
+    text: "",
+    content: "Sorry.",
+    isFallback: true
+  })
 })
 
 it("ends with the same keys whether there was a turn or not", () => {
@@ -119,4 +125,15 @@ it("ends with the same keys whether there was a turn or not", () => {
   const ended = JSON.parse(JsonLines.fromEnding(result("failed")))
   assert.deepStrictEqual(Object.keys(failure), Object.keys(ended))
   assert.deepStrictEqual([failure.output, failure.files, failure.filesUnread], [null, null, null])
+})
+
+it("gives the fields of an error as data, of a turn that ran here and of one that is stored", () => {
+  const sessionId = ids.sessionId
+  const error = new EmptyStream({ sessionId, finish: "length", hasReasoning: true, tools: ["bash"] })
+  const details = { sessionId, finish: "length", hasReasoning: true, tools: ["bash"] }
+  const told = { tag: "EmptyStream", message: error.message, details }
+  assert.deepStrictEqual(JSON.parse(JsonLines.fromEnding({ ...result("error"), error })).error, told)
+  const stored = { _tag: "EmptyStream", message: error.message, details }
+  assert.deepStrictEqual(JSON.parse(JsonLines.fromEnding({ ...result("error"), error: stored })).error, told)
+  assert.deepStrictEqual(JSON.parse(JsonLines.fromFailure(fromError(error), undefined)).error.details, details)
 })
