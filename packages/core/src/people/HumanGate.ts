@@ -1,10 +1,10 @@
 /**
- * Who answers when the agent asks: a question, or a permission.
+ * The service that answers an agent's asks: questions and permissions.
  *
- * **Responsibilities**: one answer for one {@link Ask}. The turn sends it to the server, notices when somebody else answered
- * first (the gate's effect is interrupted then), and lets its deadlines stand still meanwhile.
+ * **Responsibilities**: one answer to each {@link Ask}. The turn sends the answer to the server and pauses its
+ * deadlines meanwhile. If another client answers first, the turn interrupts the gate's effect.
  *
- * **Not responsibilities**: what is asked at all; OpenCode's permission rules decide that (`TurnInput.permission`).
+ * **Not responsibilities**: deciding what is asked; OpenCode's permission rules do that (`TurnInput.permission`).
  *
  * @since 0.1.0
  */
@@ -22,13 +22,13 @@ import type { Decision, MatchOrder } from "./PermissionRules.ts"
 import { decide } from "./PermissionRules.ts"
 
 /**
- * On whose behalf something is asked.
+ * The turn and the session behind an ask.
  *
  * **Details**
  *
- * `sessionId` is the turn's own session; `ask.sessionId` is the one that asks. `subagent` is what asks, where it is one, and
- * `openedBy` the tool part that opened it. `isOpen` says whether the request still waits for an answer: once a gate is interrupted it
- * tells an answer from elsewhere (`false`) from a worker that goes away (`true`).
+ * `sessionId` is the turn's own session; `ask.sessionId` is the asking session. `subagent` is the asking subagent, if
+ * it is one, and `openedBy` is the tool part that opened it. `isOpen` tells whether the ask still waits for an answer.
+ * An interrupted gate learns from it whether another client answered (`false`) or the worker is going away (`true`).
  *
  * @category models
  * @since 0.1.0
@@ -43,7 +43,7 @@ export interface Asking {
 }
 
 /**
- * Answers one request. Takes as long as a person needs. A `HumanTimeout` ends the turn.
+ * Answers one ask, in whatever time a person needs. A `HumanTimeout` ends the turn.
  *
  * @category models
  * @since 0.1.0
@@ -51,9 +51,8 @@ export interface Asking {
 export type Gate = (ask: Ask, asking: Asking) => Effect.Effect<Answer, HumanTimeout>
 
 /**
- * The gate of the turns that run in this context. By default nobody is there: permissions are refused with a message that
- * tells the model so, questions are dismissed in the same words, and no turn waits for an answer that cannot come.
- *
+ * The gate of the turns in this context. By default nobody is there to answer: permissions are refused and questions
+ * dismissed, with a message that tells the model so, and no turn waits for an answer that cannot come.
  * @category references
  * @since 0.1.0
  */
@@ -62,7 +61,7 @@ export const HumanGate: Context.Reference<Gate> = Context.Reference("@opencode-t
 })
 
 /**
- * Refuses everything, with a message for the model.
+ * Refuses every ask, with a message for the model.
  *
  * @category gates
  * @since 0.1.0
@@ -70,7 +69,7 @@ export const HumanGate: Context.Reference<Gate> = Context.Reference("@opencode-t
 export const deny: Gate = () => Effect.succeed({ _tag: "Reject", message: `Nobody is here to answer. ${goOn}` })
 
 /**
- * Allows every permission that is asked, for this once; dismisses questions as {@link deny} does.
+ * Allows every permission once; dismisses questions as {@link deny} does.
  *
  * @category gates
  * @since 0.1.0
@@ -81,7 +80,7 @@ export const allow: Gate = (ask, asking) =>
     : deny(ask, asking)
 
 /**
- * Leaves everything open for another client of the server. A turn whose request nobody answers never ends.
+ * Leaves every ask to another client of the server. A turn whose ask nobody answers never ends.
  *
  * @category gates
  * @since 0.1.0
@@ -89,7 +88,7 @@ export const allow: Gate = (ask, asking) =>
 export const wait: Gate = () => Effect.succeed({ _tag: "Skip" })
 
 /**
- * A rule of {@link rules}. `message` is told to the model where the rule denies.
+ * A rule of {@link rules}. The model reads `message` when the rule denies.
  *
  * @category models
  * @since 0.1.0
@@ -99,12 +98,13 @@ export interface GateRule extends PermissionRule {
 }
 
 /**
- * Answers permissions by rules: `allow` allows this once, `deny` refuses and tells the model which rule it was.
+ * Answers permissions by rules: `allow` allows once, `deny` refuses and tells the model the rule.
  *
  * **Details**
  *
- * Patterns are OpenCode's, and of several rules that match, the last one decides, as there; with `match` "first" the first one.
- * What the rules say to ask, what none of them matches, and questions go to `otherwise`: {@link deny}, if there is none.
+ * Patterns are OpenCode's. The last matching rule decides, as on the server; with `match` "first" the first one does.
+ * Permissions that a rule leaves to `ask` or that match no rule, and questions, go to `otherwise`, which is {@link
+ * deny} by default.
  *
  * **Example**
  * ```ts
@@ -137,11 +137,11 @@ export const rules = (
 }
 
 /**
- * A gate that asks a function of the product's, with the services of the context in which it is made.
+ * A gate that calls a function of the product, with the services of the context that creates the gate.
  *
  * **Details**
  *
- * Whatever the function fails with is reported, and the request refused: the turn goes on. For a time limit see {@link within}.
+ * Any failure of the function is reported, and the ask refused; the turn goes on. For a time limit see {@link within}.
  *
  * @category gates
  * @since 0.1.0
@@ -157,17 +157,18 @@ export const callback = <E = never, R = never>(
     ))
 
 /**
- * Gives a gate a time limit for each request. Nobody has answered by then: `deny` refuses and tells the model so, `fail` ends
- * the turn with `HumanTimeout`.
+ * Gives a gate a time limit for each ask. After it, `deny` refuses and tells the model so, and `fail` ends the turn
+ * with `HumanTimeout`.
  *
  * **Details**
  *
- * The gate is interrupted, and to it the request is not open any more. It is the time of the clock that counts, not that of the
- * turn, which stands still meanwhile; a worker that takes the turn over begins anew.
+ * The limit interrupts the gate, which then sees the ask as no longer open. The limit runs by the clock, while the
+ * turn's own deadlines stand still. It starts again after a takeover.
  *
  * **Gotchas**
  *
- * A gate that skips has answered. A limit for what another client is to answer is one for `() => Effect.never`.
+ * A `Skip` is an answer too, so the limit ends with it. To limit how long another client may take, wrap `() =>
+ * Effect.never`.
  *
  * @category gates
  * @since 0.1.0
@@ -193,7 +194,7 @@ export const within = (gate: Gate, duration: Duration.Input, fallback: "deny" | 
   )
 
 /**
- * Asks a gate in a fiber of its own: it can interrupt nobody but itself, and one that cannot be interrupted keeps nobody waiting.
+ * Starts a gate in its own fiber. It can interrupt only itself, and an uninterruptible gate delays nobody.
  *
  * @category running
  * @since 0.1.0
@@ -221,12 +222,12 @@ export const layerCallback = <E = never, R = never>(
 
 // internal
 
-/** What a refused model can do. */
+/** Advice for a model after a refusal. */
 const goOn = "Go on without it, or say what you would need."
 
 const unanswered: Answer = { _tag: "Reject", message: `The request could not be answered. ${goOn}` }
 
-/** The first rule that denies speaks for all of them. */
+/** The refusal names the first rule that denies. */
 const refusal = (subjects: Decision<GateRule>["subjects"]): Answer => {
   const [message = goOn] = subjects.flatMap(({ rule, text }) =>
     rule?.action === "deny"

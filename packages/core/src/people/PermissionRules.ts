@@ -1,17 +1,17 @@
 /**
- * OpenCode's permission rules: which patterns match what, and which rule decides.
+ * OpenCode's permission rules: which patterns match, and which rule decides.
  *
- * **Responsibilities**: the same answers as the server gives (1.18.33).
+ * **Responsibilities**: the same decisions as the server's (1.18.33).
  *
- * **Not responsibilities**: expanding `~` and `$HOME`, which the server does only in the patterns of its configuration file;
- * what follows from a decision (`HumanGate.rules`).
+ * **Not responsibilities**: expanding `~` and `$HOME`, which the server does only for patterns in its configuration
+ * file; acting on a decision (`HumanGate.rules`).
  *
  * @since 0.1.0
  */
 import type { PermissionAsk, PermissionRule } from "../domain/Ask.ts"
 
 /**
- * Which of several rules that match decides.
+ * Which of several matching rules decides.
  *
  * @category models
  * @since 0.1.0
@@ -19,7 +19,8 @@ import type { PermissionAsk, PermissionRule } from "../domain/Ask.ts"
 export type MatchOrder = "first" | "last"
 
 /**
- * What rules say to a request: the action, and for each thing that the request is for, the rule that decides it, if one does.
+ * The decision of the rules on a permission: the action, and for each pattern of the ask the rule that decides it, if
+ * any.
  *
  * @category models
  * @since 0.1.0
@@ -30,13 +31,13 @@ export interface Decision<Rule extends PermissionRule = PermissionRule> {
 }
 
 /**
- * Whether a pattern matches the whole of a text.
+ * Whether a pattern matches the whole text.
  *
  * **Details**
  *
- * `*` stands for any text, also for none, for line breaks and for `/`; `?` for one character (one UTF-16 unit); everything else
- * for itself, in this case. A backslash is a slash, in both. A pattern that ends in ` *` matches without that end too:
- * `git *` means `git` as well as `git status`, but not `gitk`.
+ * `*` stands for any text, including an empty one, line breaks and `/`. `?` stands for one character (one UTF-16 unit).
+ * Every other character stands for itself, in the same case. A backslash counts as a slash in both texts. A pattern
+ * that ends in ` *` also matches without that ending: `git *` matches `git` and `git status`, but not `gitk`.
  *
  * @category predicates
  * @since 0.1.0
@@ -48,12 +49,13 @@ export const matches = (pattern: string, text: string): boolean => {
 }
 
 /**
- * What the rules say to a request: one thing that is denied denies it all; it is allowed where everything is, and else asked.
+ * Decides a permission by rules. One denied pattern denies the whole ask. The ask is allowed if every pattern is
+ * allowed; otherwise a person is asked.
  *
  * **Details**
  *
- * The last rule that matches decides, as on the server, unless `match` is `first`. What no rule matches is asked, and so is a
- * request for nothing in particular.
+ * The last matching rule decides, as on the server, unless `match` is `first`. A pattern without a matching rule is
+ * asked, and so is an ask without patterns.
  *
  * @category getters
  * @since 0.1.0
@@ -80,8 +82,8 @@ const optionalEnd = " *"
 const withSlashes = (text: string): string => text.replaceAll("\\", "/")
 
 /**
- * Only the last `*` is ever tried again, one character further each time. The server builds a regular expression, which takes
- * a time that grows with the power of the number of stars; agents choose the texts, so this stays below length × length.
+ * Only the last `*` is retried, one character further each time. The server builds a regular expression, whose time
+ * grows exponentially with the number of stars. Agents choose the texts, so this algorithm stays below length × length.
  */
 const isMatch = (glob: string, text: string): boolean => {
   let place = 0

@@ -1,5 +1,5 @@
 /**
- * A human gate that keeps what is asked in the store, so that any process can answer it, at any time.
+ * A human gate that keeps its asks in the store, so that any process can answer them at any time.
  *
  * ```
  *   the turn's process          store            any process, also while none runs the turn
@@ -8,16 +8,16 @@
  *     ◀───── askChanges ──── answered ◀── answerAsk
  * ```
  *
- * **Responsibilities**: one stored request for each that the agent makes; its answer to the turn that waits for it; its
- * withdrawal once somebody else has answered.
+ * **Responsibilities**: one stored ask for each ask of the agent, the delivery of its answer to the waiting turn, and
+ * its withdrawal after another client has answered.
  *
- * **Not responsibilities**: telling a person that something is asked (the turn's updates do, or a look at
- * {@link pendingAsks}); a time limit (`HumanGate.within`).
+ * **Not responsibilities**: telling a person about an ask (the turn's updates do, or {@link pendingAsks}), and time
+ * limits (`HumanGate.within`).
  *
  * **Details**
  *
- * A worker that goes away leaves the request open, and the one that takes the turn over waits for it under the same id, or finds
- * the answer. A turn that ends withdraws what it had asked.
+ * A worker that goes away leaves the ask open. The worker that takes the turn over finds the answer, or waits for it
+ * under the same id. A turn that ends withdraws its asks.
  *
  * @since 0.1.0
  */
@@ -44,11 +44,12 @@ import { HumanGate } from "./HumanGate.ts"
 export { InvalidAnswer } from "../domain/Ask.ts"
 
 /**
- * The gate, over the store of this context.
+ * The gate over the store in the context.
  *
  * **Details**
  *
- * A store that is away keeps the request waiting. One that cannot keep or read it at all is reported, and the request refused.
+ * An unreachable store keeps the ask waiting. If the store can neither keep nor read the ask, the failure is reported
+ * and the ask refused.
  *
  * @category gates
  * @since 0.1.0
@@ -72,12 +73,12 @@ export const gate: Effect.Effect<Gate, never, SessionStore> = Effect.map(
 export const layer: Layer.Layer<never, never, SessionStore> = Layer.effect(HumanGate, gate)
 
 /**
- * Answers a request, from any process: the turn that waits for it goes on, at once or when somebody takes it up again.
+ * Answers an ask from any process. The waiting turn goes on, at once or after a worker has taken it over.
  *
  * **Details**
  *
- * The first answer stays; a later one fails with `AskClosed`, unless it says the same: the success of the first may have been lost on
- * the way. `Skip` is no answer here: it would leave the request to nobody.
+ * The first answer stays. A later one fails with `AskClosed`, unless it is the same: the success of the first may have
+ * been lost on the way. `Skip` is rejected, because it would leave the ask to nobody.
  *
  * @category answering
  * @since 0.1.0
@@ -92,14 +93,13 @@ export const answerAsk = Effect.fn("StoredGate.answerAsk")(function*(
   if (stored === undefined) return yield* new UnknownAsk({ askId: id })
   if (stored.status === "withdrawn") return yield* new AskClosed({ askId: id, status: stored.status })
   const reason = checkAnswer(stored.ask, answer) ??
-    (answer._tag === "Skip" ? "a stored request cannot be skipped" : undefined)
+    (answer._tag === "Skip" ? "a stored ask cannot be skipped" : undefined)
   if (reason !== undefined) return yield* new InvalidAnswer({ askId: id, reason })
   return yield* retrying(store.answerAsk(id, answer))
 })
 
 /**
- * The requests that wait for an answer, oldest first: of a conversation, of a message, or all; at most `limit`, 100 if it is not
- * given.
+ * Lists the open asks, oldest first: of a conversation, of a message, or all. The default limit is 100.
  *
  * @category answering
  * @since 0.1.0
@@ -127,7 +127,7 @@ const toMessageId = Brand.nominal<AssistantMessageId>()
 
 const unstored: Answer = { _tag: "Reject", message: "The request could not be put to anybody. Go on without it." }
 
-/** The turn and the server still wait: a worker gave it up, and went away before it could say so there. */
+/** The turn and the server still wait: a worker gave the ask up and died before it could tell the server. */
 const givenUp: Answer = { _tag: "Reject", message: "Nobody answered in time. Go on without it." }
 
 const untilAnswered = Effect.fnUntraced(function*(store: Store, ask: Ask, asking: Asking) {
@@ -145,10 +145,10 @@ const untilAnswered = Effect.fnUntraced(function*(store: Store, ask: Ask, asking
   return answerOf(Option.getOrUndefined(Option.flatten(closed)))
 })
 
-/** What is withdrawn while it is waited for is left alone: its turn ends. */
+/** If the ask was withdrawn while waiting, skip it: its turn is ending. */
 const answerOf = (stored: StoredAsk | undefined): Answer => stored?.answer ?? { _tag: "Skip" }
 
-/** Waits for a store that is away as long as it takes: a person may need longer. */
+/** Retries an unreachable store without a limit, because a person may need longer than an outage. */
 const persistently = <A>(effect: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> =>
   Effect.flatMap(
     TurnPolicy.ReconnectBackoff,

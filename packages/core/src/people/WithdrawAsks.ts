@@ -1,8 +1,8 @@
 /**
- * Withdrawing the stored requests of a turn that nobody waits for any more.
+ * Withdraws the stored asks of a turn that nobody waits for any more.
  *
- * A gate withdraws its own request when that is answered elsewhere. These are the requests that had no gate when it happened: the
- * worker was gone, or the session was lost.
+ * A gate withdraws its own ask when another client answers it. This module withdraws asks that had no gate at that
+ * moment: their worker was gone, or their session was lost.
  *
  * @since 0.1.0
  */
@@ -15,7 +15,7 @@ import { Client } from "../opencode/Client.ts"
 import { SessionStore } from "../store/SessionStore.ts"
 
 /**
- * Withdraws the open requests of the message that the server does not list. A failure is reported, and changes nothing.
+ * Withdraws the message's open asks that the server does not list. A failure is reported and changes nothing.
  *
  * @category steps
  * @since 0.1.0
@@ -31,7 +31,7 @@ export const withdrawUnlisted = (messageId: AssistantMessageId): Effect.Effect<v
   )
 
 /**
- * Withdraws all open requests of the message. A failure is reported, and changes nothing.
+ * Withdraws all open asks of the message. A failure is reported and changes nothing.
  *
  * @category steps
  * @since 0.1.0
@@ -41,7 +41,7 @@ export const withdrawAll = (messageId: AssistantMessageId): Effect.Effect<void, 
 
 // internal
 
-/** Most turns have no open request, and cost one small read. */
+/** Costs most turns one small read, because they have no open ask. */
 const withdraw = <E, R>(messageId: AssistantMessageId, listed: Effect.Effect<ReadonlySet<AskId>, E, R>) =>
   Effect.gen(function*() {
     const store = yield* SessionStore

@@ -1,10 +1,10 @@
 /**
- * Wakes those who wait for news about a key: a building block of stores.
+ * Wakes the watchers of a key after a change: a building block of stores.
  *
- * **Responsibilities**: many watchers of many keys; a wake-up costs what the watchers of that one key cost.
+ * **Responsibilities**: many watchers of many keys; a wake-up costs only the watchers of its own key.
  *
- * **Not responsibilities**: what changed, and how often. Several changes may be one wake-up: a watcher looks for itself, and
- * one that is slow holds at most one wake-up in store.
+ * **Not responsibilities**: what changed, and how often. One wake-up may stand for several changes, so a watcher reads
+ * the state itself. A slow watcher has at most one wake-up pending.
  *
  * @since 0.1.0
  */
@@ -23,7 +23,7 @@ export interface ChangeNotifier {
   /** Wakes the watchers of the key. */
   readonly notify: (key: string) => void
 
-  /** Wakes every watcher: something may have been missed. */
+  /** Wakes every watcher, for a store that may have missed changes. */
   readonly notifyAll: () => void
 }
 

@@ -1,5 +1,5 @@
 /**
- * The terminal write of a turn, by compare-and-set: a cancel that came first wins, and keeps what was streamed.
+ * The terminal write of a turn, by compare-and-set. An earlier cancel wins and keeps the streamed reply.
  *
  * @since 0.1.0
  */
@@ -13,7 +13,7 @@ import type { Outcome, StoredMessage } from "./SessionStore.ts"
 import { SessionStore, StoreError } from "./SessionStore.ts"
 
 /**
- * The stored message after the write, and whether this turn's write was the one.
+ * The stored message after the write. `isOurs` tells whether this turn wrote its end.
  *
  * @category models
  * @since 0.1.0
@@ -24,13 +24,13 @@ export interface Finalized {
 }
 
 /**
- * Stores the outcome if the message is pending and still this owner's.
+ * Stores the outcome if the message is pending and this owner still holds it.
  *
  * **Details**
  *
- * Where the write loses, the stored state is the truth: a message that was cancelled meanwhile stays cancelled and is given
- * the content that was streamed; one that another worker owns is left alone (`TurnTakenOver`). An answer of the store that
- * was lost is found out by reading: if the stored message is this outcome, the write was ours.
+ * If the write loses, the stored state is the truth. A message that was cancelled in the meantime stays cancelled and
+ * gets the streamed content. A message that another worker owns is not changed (`TurnTakenOver`). If the store's
+ * response was lost, a read finds out: a stored message with this outcome means that the write was ours.
  *
  * @category steps
  * @since 0.1.0

@@ -27,16 +27,16 @@ import { isAbandoned, isHeldByOther, isLeaseOver, isOpen } from "./StoredMessage
 export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*() {
   const notifier = yield* ChangeNotifier.make
   const sessions = new Map<ConversationId, SessionId>()
-  // Oldest first: a map keeps a key that is set again in its place.
+  // The oldest message comes first: a map keeps the place of a key that is set again.
   const messages = new Map<AssistantMessageId, StoredMessage>()
   const histories = new Map<ConversationId, Array<AssistantMessageId>>()
   const open = new Map<ConversationId, ReadonlyArray<AssistantMessageId>>()
 
   const asks = new Map<AskId, StoredAsk>()
-  // Those neither answered nor withdrawn by anybody, oldest first.
+  // Asks without an answer or a withdrawal, oldest first.
   const openAsks = new Set<AskId>()
 
-  // Each operation reads the clock first and then reads and writes without yielding: no other fiber comes between.
+  // Each operation reads the clock first and then reads and writes without yielding, so no other fiber interleaves.
 
   const read = (ids: Iterable<AssistantMessageId> | undefined) =>
     Array.from(ids ?? []).flatMap((id) => messages.get(id) ?? [])
@@ -73,7 +73,7 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
       return true
     })
 
-  /** The lease alone: nobody is told. */
+  /** Changes only the lease and notifies no watcher. */
   const updateLease = (
     id: AssistantMessageId,
     isAllowed: (message: StoredMessage) => boolean,
@@ -87,7 +87,10 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
       return true
     })
 
-  /** What the message must wait for: the pending one, else the oldest queued one before it that still has its claimant. */
+  /**
+   * Finds the message that this one must wait for: the pending one, else the oldest earlier queued one whose lease
+   * lives.
+   */
   const inTheWay = (conversationId: ConversationId, id: AssistantMessageId, nowMillis: number) => {
     const all = read(open.get(conversationId))
     const place = all.findIndex((message) => message.id === id)
@@ -96,7 +99,7 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
       before.find((message) => message.status === "queued" && !isLeaseOver(message, nowMillis))
   }
 
-  /** A request as it is to its reader: nobody waits for the answer to one of a message that has ended. */
+  /** Shows an open ask of an ended message as withdrawn, because nobody waits for its answer any more. */
   const effective = (ask: StoredAsk): StoredAsk => {
     const message = messages.get(ask.messageId)
     return ask.status === "open" && (message === undefined || !isOpen(message.status))
@@ -354,7 +357,7 @@ export const layer: Layer.Layer<SessionStore> = Layer.effect(SessionStore, make)
 
 const otherConversation = "the message belongs to another conversation: choose a new message id"
 
-/** A new message, but for what its claim gives it. */
+/** The fields of a new message that its claim does not set. */
 const blank = {
   epoch: 1,
   revision: 1,
@@ -370,7 +373,7 @@ const blank = {
   finishedMillis: null
 } satisfies Partial<StoredMessage>
 
-/** Only the fields of `Content`: the caller may hold more, an `Outcome` for example, whose status must not leak in. */
+/** Picks the fields of `Content`. The caller may pass more, such as an `Outcome`, whose status must not leak in. */
 const contentOf = (
   { content, finish = null, isFallback = false, parts, subagents = [], usage }: Content
 ): Required<Content> => ({
@@ -388,5 +391,5 @@ const isOwned = (epoch: number) => (message: StoredMessage): boolean =>
 const isOrphan = (message: StoredMessage, nowMillis: number): boolean =>
   isOpen(message.status) && isLeaseOver(message, nowMillis)
 
-/** A limit as a count: below 1, or no number, is none. */
+/** A limit as a count: below 1, or NaN, it is 0. */
 const atMost = (limit: number): number => limit >= 1 ? Math.floor(limit) : 0

@@ -1,26 +1,26 @@
 /**
- * Where conversations and their assistant messages are kept.
+ * The durable record of conversations and their assistant messages.
  *
  * **Responsibilities**
- * - Which OpenCode session belongs to a conversation, changed by compare-and-set.
- * - The assistant message of each turn: `queued → pending → completed | cancelled | error`, one terminal write, never left
- *   again. A message starts as pending, unless its claimant was ready to wait for the turns before it.
- * - At most one pending message per conversation; those that wait come in the order in which they were first claimed.
- * - The lease of a message: while it lives, nobody else takes the message; once it ran out, one of those who ask does.
- * - The epoch of a message: who takes it raises it, and a write with an older epoch changes no row. A cancel needs none.
- * - What an agent asks of a person, while it waits in the store for an answer (`StoredAsk`).
- * - News of a message, or of a request, for those who watch it.
+ * - The OpenCode session of each conversation, changed by compare-and-set.
+ * - The assistant message of each turn: `queued → pending → completed | cancelled | error`. One terminal write ends it for good. A
+ *   message starts as pending, unless its claimant is ready to queue behind earlier turns.
+ * - At most one pending message per conversation; the queue keeps the order of the first claims.
+ * - The lease of a message. While it lives, nobody else takes the message; after it ran out, exactly one claimant does.
+ * - The epoch of a message. Each takeover raises it, and a write with an older epoch changes no row. A cancel needs no epoch.
+ * - The asks of an agent that wait for a person (`StoredAsk`).
+ * - Change notifications of a message or an ask for its watchers.
  *
- * **Not responsibilities**: what is in a message (the pipeline says), the user's messages beyond the prompt of each turn,
- * when to renew, to look for orphans, to prune.
+ * **Not responsibilities**: the content of a message (the pipeline decides it), the user's messages beyond the prompt
+ * of each turn, and the schedule of renewals, sweeps and prunes.
  *
  * **Gotchas**
  *
- * All times are those of the calling process (`Clock`). Hosts that share a database must agree on the time to within a
- * fraction of a lease: one whose clock is ahead by more would take messages whose owners live. The epoch keeps even that
- * from doubling a write.
+ * All times come from the calling process (`Clock`). Hosts that share a database must agree on the time to within a
+ * fraction of a lease. A host whose clock is further ahead would take messages from living owners. Even then the epoch
+ * prevents a double write.
  *
- * Every implementation passes the one contract suite of `@opencode-turn/testing/SessionStoreContract`.
+ * Every implementation passes the contract suite of `@opencode-turn/testing/SessionStoreContract`.
  *
  * @since 0.1.0
  */
@@ -49,9 +49,8 @@ export {
 } from "./StoredMessage.ts"
 
 /**
- * The store could not do what it was asked: unreachable, unreadable, full, or it holds what cannot be decoded. Nothing
- * stored before is lost. `reason` names the file or table, never a value or a secret.
- *
+ * The store failed: it is unreachable, unreadable or full, or a row cannot be decoded. Earlier writes are not lost.
+ * `reason` names the file or table, never a value or a secret.
  * @category errors
  * @since 0.1.0
  */
@@ -80,8 +79,8 @@ export class UnknownMessage extends Schema.TaggedError<UnknownMessage>()("Unknow
 }
 
 /**
- * How often a store that is not told of changes looks for them while a message or a request is watched: 250 ms. Soon
- * enough for a reader, and one small read by primary key each time.
+ * How often a store without change notifications polls a watched message or ask: every 250 ms. That is soon enough for
+ * a reader, and each poll is one small read by primary key.
  *
  * @category references
  * @since 0.1.0
@@ -92,14 +91,14 @@ export const PollInterval: Context.Reference<Duration.Duration> = Context.Refere
 )
 
 /**
- * The wish to run a turn.
+ * A claim to run a turn.
  *
  * **Details**
  *
  * - `prompt` and `draft` are stored with the first claim of the message; later claims do not change them.
- * - `lease`: without one the message is held until it ends, or until it is claimed again.
- * - `whenBusy`: what becomes of a new message while another turn of the conversation runs or waits: `reject`, the default,
- *   fails; `queue` stores it as queued, unless `maxQueued` messages of the conversation are queued already.
+ * - `lease`: without a lease the message is held until it ends or is claimed again.
+ * - `whenBusy`: what happens to a new message while another turn of the conversation runs or waits. `reject`, the default, fails.
+ *   `queue` stores the message as queued, unless the conversation already has `maxQueued` queued messages.
  *
  * @category models
  * @since 0.1.0
@@ -117,8 +116,8 @@ export interface Claim {
 /**
  * **Gotchas**
  *
- * A stored row that cannot be read is left out of the lists and reported; the operations that name it fail with a `StoreError`, and so
- * does a list for people that would have nothing else. It is for a person to correct or delete.
+ * Lists leave out a stored row that cannot be read, and report it. Operations that name the row fail with a
+ * `StoreError`, and so does a list for people that would otherwise be empty. A person must correct or delete the row.
  *
  * @category services
  * @since 0.1.0
@@ -127,7 +126,7 @@ export class SessionStore extends Context.Service<SessionStore, {
   /** The OpenCode session of the conversation. */
   readonly getSession: (conversationId: ConversationId) => Effect.Effect<Option.Option<SessionId>, StoreError>
 
-  /** Stores `next` only if the conversation's session still is `expected`; the loser of a race gets `false`. */
+  /** Stores `next` only if the conversation's session is still `expected`; the loser of a race gets `false`. */
   readonly setSession: (
     conversationId: ConversationId,
     expected: Option.Option<SessionId>,
@@ -135,25 +134,26 @@ export class SessionStore extends Context.Service<SessionStore, {
   ) => Effect.Effect<boolean, StoreError>
 
   /**
-   * Makes the message, or takes the one that has this id already.
+   * Creates the message, or takes the existing one with this id.
    *
-   * - A new message is pending where no other one is pending, and none that still has its claimant is queued.
-   * - A pending one is taken and gets the next epoch; from another owner whose lease ran out, that counts as a takeover.
-   * - A queued one becomes pending where no other one is pending, and no older one that still has its claimant is queued; else
-   *   it stays queued with the new lease: ask again later. Its epoch is raised only where the owner changes.
-   * - A terminal one is given back as it is.
+   * - A new message becomes pending, unless another message is pending, or a queued one whose lease lives is ahead of it.
+   * - A pending message is taken and gets the next epoch. Taking it from another owner whose lease ran out counts as a takeover.
+   * - A queued message becomes pending, unless another message is pending, or an older queued one whose lease lives is ahead of it.
+   *   Otherwise it stays queued with the new lease, and the claimant polls again. Its epoch rises only with a change of owner.
+   * - A terminal message is returned unchanged.
    *
-   * A queued message whose lease ran out makes nobody wait; it keeps its place, for the one who takes it over.
+   * A queued message whose lease ran out blocks nobody. It keeps its place for the worker that takes it over.
    *
-   * Fails with `TurnInProgress`, which names the message in the way: the one that is pending, else the oldest one queued; and
-   * the message itself where another owner's lease on it lives. Fails with a `StoreError` when the message is another
+   * Fails with `TurnInProgress` if the message is blocked or held. The error names the pending message or else the oldest queued
+   * one; it names the message itself if another owner's lease on it lives. Fails with a `StoreError` if the message belongs to
+   * another conversation.
    * conversation's.
    */
   readonly claim: (claim: Claim) => Effect.Effect<StoredMessage, TurnInProgress | StoreError>
 
   /**
-   * Lets the lease of a pending or queued message end `millis` from now. `false`: the message is lost: it ended, its epoch
-   * is another, or `owner`, where it is given, does not hold it.
+   * Extends the lease of a pending or queued message to `millis` from now. `false` means that the message is lost: it
+   * ended, its epoch differs, or the given `owner` does not hold it.
    */
   readonly renew: (
     id: AssistantMessageId,
@@ -161,28 +161,33 @@ export class SessionStore extends Context.Service<SessionStore, {
     lease: { readonly owner?: string | undefined; readonly millis: number }
   ) => Effect.Effect<boolean, StoreError>
 
-  /** Lets the message go: it has no owner any more, and others may take it at once. `false`: it was lost already. */
+  /**
+   * Releases the message: it has no owner any more, and another worker may take it at once. `false`: it was already
+   * lost.
+   */
   readonly release: (id: AssistantMessageId, epoch: number) => Effect.Effect<boolean, StoreError>
 
   /**
-   * Takes a pending or queued message whose lease ran out, with the next epoch; its status stays. None: somebody holds it,
-   * it has no lease, it ended, or there is none. One of those who ask at once gets it. `takeovers` is raised where the message
-   * was pending and still has an owner.
+   * Takes over a pending or queued message whose lease ran out. The epoch rises and the status stays. Gives `None` if
+   * the message is held, has no lease, has ended or does not exist. Of several claimants at once, exactly one gets it.
+   * `takeovers` rises if the message was pending and its owner had not released it.
    */
   readonly takeOver: (
     id: AssistantMessageId,
     lease: Lease
   ) => Effect.Effect<Option.Option<StoredMessage>, StoreError>
 
-  /** Pending and queued messages whose lease ran out, those that were first claimed first, at most `limit`. */
+  /** Lists at most `limit` pending and queued messages whose lease ran out, in the order of their first claims. */
   readonly listOrphans: (limit: number) => Effect.Effect<ReadonlyArray<StoredMessage>, StoreError>
 
-  /** The pending message of the conversation, if its lease ran out. A small read, whatever the conversation holds. */
+  /**
+   * Finds the conversation's pending message if its lease ran out. The read is small, however long the conversation is.
+   */
   readonly findOrphan: (
     conversationId: ConversationId
   ) => Effect.Effect<Option.Option<AssistantMessageId>, StoreError>
 
-  /** Writes what will be posted. `false`: the message is not pending any more, or the epoch is old. */
+  /** Records the prompt before it is posted. `false`: the message is not pending any more, or the epoch is old. */
   readonly recordPrompt: (
     id: AssistantMessageId,
     epoch: number,
@@ -190,8 +195,8 @@ export class SessionStore extends Context.Service<SessionStore, {
   ) => Effect.Effect<boolean, StoreError>
 
   /**
-   * Stores what was streamed so far, for those who watch and for the one who takes over. `false`: the message is not pending
-   * any more, or the epoch is old.
+   * Stores the streamed reply so far, for watchers and for a worker that takes over. `false`: the message is not
+   * pending any more, or the epoch is old.
    */
   readonly snapshot: (
     id: AssistantMessageId,
@@ -199,7 +204,9 @@ export class SessionStore extends Context.Service<SessionStore, {
     content: Content
   ) => Effect.Effect<boolean, StoreError>
 
-  /** The terminal write. `false`: the message is not pending any more, or the epoch is old; nothing was changed. */
+  /**
+   * Makes the terminal write. `false`: the message is not pending any more, or the epoch is old; nothing was changed.
+   */
   readonly finalize: (
     id: AssistantMessageId,
     epoch: number,
@@ -207,8 +214,8 @@ export class SessionStore extends Context.Service<SessionStore, {
   ) => Effect.Effect<boolean, StoreError>
 
   /**
-   * Cancels a pending or queued message, whoever owns it, and gives back the cancelled message, whose `content` is the words that
-   * are given here; cancelling again changes nothing.
+   * Cancels a pending or queued message, whoever owns it, and returns the cancelled message with the given words as its
+   * `content`. Cancelling again changes nothing.
    */
   readonly cancel: (
     id: AssistantMessageId,
@@ -216,8 +223,8 @@ export class SessionStore extends Context.Service<SessionStore, {
   ) => Effect.Effect<StoredMessage, AlreadyFinished | UnknownMessage | StoreError>
 
   /**
-   * Stores what was streamed with a message that was cancelled meanwhile; its status stays. `false`: it is not cancelled,
-   * or the epoch is old.
+   * Adds the streamed reply to a message that was cancelled in the meantime; its status stays. `false`: it is not
+   * cancelled, or the epoch is old.
    */
   readonly keepPartial: (
     id: AssistantMessageId,
@@ -227,40 +234,43 @@ export class SessionStore extends Context.Service<SessionStore, {
 
   readonly getMessage: (id: AssistantMessageId) => Effect.Effect<Option.Option<StoredMessage>, StoreError>
 
-  /** For who only asks whether the message is still its own, or has changed: reads nothing that may be large. */
+  /**
+   * Reads only the small fields, for a caller that checks whether it still owns the message or whether the message has
+   * changed.
+   */
   readonly getState: (id: AssistantMessageId) => Effect.Effect<
     Option.Option<{ readonly status: MessageStatus; readonly epoch: number; readonly revision: number }>,
     StoreError
   >
 
   /**
-   * The newest `limit` messages of the conversation, oldest first, in the order in which they were first claimed. A
-   * limit below 1 lists none, `Infinity` all.
+   * Lists the newest `limit` messages of the conversation, oldest first, in the order of their first claims. A limit
+   * below 1 lists none, `Infinity` all.
    */
   readonly listMessages: (
     conversationId: ConversationId,
     limit: number
   ) => Effect.Effect<ReadonlyArray<StoredMessage>, StoreError>
 
-  /** The newest `limit` messages of all conversations, newest first: those of one status, or all. */
+  /** Lists the newest `limit` messages of all conversations, newest first, with one status or any. */
   readonly listByStatus: (filter: {
     readonly status?: MessageStatus | undefined
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<StoredMessage>, StoreError>
 
   /**
-   * Deletes the messages that ended before that time, with their requests, and says how many messages. One that is pending or
-   * queued is never deleted.
+   * Deletes the messages that ended before the given time, with their asks, and returns the number of messages. It
+   * never deletes a pending or queued message.
    */
   readonly prune: (finishedBeforeMillis: number) => Effect.Effect<number, StoreError>
 
   /**
-   * Writes a request of the agent for a person to answer, and gives back what is stored.
+   * Stores an ask of the agent for a person to answer, and returns the stored ask.
    *
-   * - One that is there already stays as it is if it was answered or withdrawn, or is this message's already.
-   * - An unanswered one of another message becomes this message's and keeps its place in the lists; one whose message has ended
-   *   is open again by that.
-   * - One of a message that has ended, or that there is not, is withdrawn from the start.
+   * - If the ask is already stored, it stays unchanged if it was answered or withdrawn, or belongs to this message.
+   * - An unanswered ask of another message moves to this message and keeps its place in the lists. If that other message has ended,
+   *   the move opens the ask again.
+   * - An ask of a message that has ended or does not exist is withdrawn from the start.
    */
   readonly openAsk: (asked: {
     readonly messageId: AssistantMessageId
@@ -269,23 +279,23 @@ export class SessionStore extends Context.Service<SessionStore, {
   }) => Effect.Effect<StoredAsk, StoreError>
 
   /**
-   * Stores the answer to an open request; the first answer stays, and the same one given again gets what is stored. Fails with
-   * `AskClosed` where it was answered otherwise or withdrawn, or where its message has ended.
+   * Stores the answer to an open ask. The first answer stays; the same answer again returns the stored ask. Fails with
+   * `AskClosed` if the ask got another answer or was withdrawn, or if its message has ended.
    */
   readonly answerAsk: (
     id: AskId,
     answer: Answer
   ) => Effect.Effect<StoredAsk, UnknownAsk | AskClosed | StoreError>
 
-  /** Withdraws an open request: nobody needs the answer any more. `false`: it was not open, or there is none. */
+  /** Withdraws an open ask that needs no answer any more. `false`: it was not open or does not exist. */
   readonly withdrawAsk: (id: AskId) => Effect.Effect<boolean, StoreError>
 
-  /** A request, if there is one. An unanswered one of a message that has ended is withdrawn, since the end of the message. */
+  /** Reads an ask. An unanswered ask of an ended message counts as withdrawn since the end of the message. */
   readonly getAsk: (id: AskId) => Effect.Effect<Option.Option<StoredAsk>, StoreError>
 
   /**
-   * Open requests in the order in which they were first opened, the oldest `limit`: of one conversation, of one message, or
-   * all. A limit below 1 lists none, `Infinity` all.
+   * Lists the oldest `limit` open asks in the order in which they were first opened: of one conversation, of one
+   * message, or all. A limit below 1 lists none, `Infinity` all.
    */
   readonly listAsks: (filter: {
     readonly conversationId?: ConversationId | undefined
@@ -294,15 +304,15 @@ export class SessionStore extends Context.Service<SessionStore, {
   }) => Effect.Effect<ReadonlyArray<StoredAsk>, StoreError>
 
   /**
-   * Emits at once, and then whenever the request may have changed, as `changes` does for a message: it was opened, moved to
-   * another message, answered, withdrawn or deleted, or its message ended. At most a second late.
+   * Emits at once, and then whenever the ask may have changed: it was opened, moved to another message, answered,
+   * withdrawn or deleted, or its message ended. Each emission is at most a second late, as with `changes`.
    */
   readonly askChanges: (id: AskId) => Stream.Stream<void, StoreError>
 
   /**
-   * Emits at once, and then whenever the message may have changed: read it then. At most a second late; a renewal of the
-   * lease is no change. Never ends by itself, waits out a failure that may be retried, and holds nothing between two
-   * emissions.
+   * Emits at once, and then whenever the message may have changed; the watcher then reads it. Each emission is at most
+   * a second late. A renewal of the lease is not a change. The stream never ends by itself, retries retryable failures,
+   * and holds no resource between two emissions.
    */
   readonly changes: (id: AssistantMessageId) => Stream.Stream<void, StoreError>
 }>()("@opencode-turn/core/SessionStore") {}

@@ -1,6 +1,6 @@
 /**
- * What every `SessionStore` does about an id that rows cannot hold as it is (`Ids.idFlaw`): nothing is ever stored under it, so that who
- * looks for it finds nothing, in place of another id's row or of a failure of the database.
+ * Guards a `SessionStore` against ids that rows cannot hold unchanged (`Ids.idFlaw`). Nothing is ever stored under such
+ * an id, so a lookup finds nothing instead of another id's row or a failure of the database.
  *
  * @since 0.1.0
  */
@@ -12,12 +12,12 @@ import { type SessionStore, StoreError, UnknownMessage } from "./SessionStore.ts
 import { UnknownAsk } from "./StoredAsk.ts"
 
 /**
- * The store behind a check of the ids that it is given.
+ * Wraps a store in a check of its ids.
  *
  * **Details**
  *
- * What would store something under such an id fails with a `StoreError` that names the field. What asks for one finds nothing, and
- * what changes one changes nothing.
+ * A write that would store a row under such an id fails with a `StoreError` that names the field. A lookup finds
+ * nothing, and an update changes nothing.
  *
  * @category combinators
  * @since 0.1.0

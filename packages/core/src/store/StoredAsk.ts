@@ -1,5 +1,5 @@
 /**
- * A request of an agent that waits in the store for a person, and the answer to it.
+ * An ask of an agent that waits in the store for a person, and its answer.
  *
  * ```
  *   openAsk ──▶ open ── answerAsk ──▶ answered
@@ -7,7 +7,7 @@
  *                └── the end of its message ──▶ withdrawn, until openAsk gives it to another message
  * ```
  *
- * Owns: its shape, its states, its errors. Does not own: how it is kept (`SessionStore`), who waits for it (`StoredGate`).
+ * **Not responsibilities**: storing it (`SessionStore`), and waiting for its answer (`StoredGate`).
  *
  * @since 0.1.0
  */
@@ -16,7 +16,8 @@ import { Answer, Ask } from "../domain/Ask.ts"
 import { AskId, AssistantMessageId, ConversationId } from "../domain/Ids.ts"
 
 /**
- * `open`: waits for an answer. `withdrawn`: needs none any more, because it was answered elsewhere or its turn ended.
+ * `open`: waits for an answer. `withdrawn`: needs no answer any more, because another client answered or its turn
+ * ended.
  *
  * @category models
  * @since 0.1.0
@@ -29,7 +30,7 @@ export const AskStatus = Schema.Literals(["open", "answered", "withdrawn"])
 export type AskStatus = typeof AskStatus.Type
 
 /**
- * Whether two answers say the same: the one that is stored, and one that is given again because nobody heard of its success.
+ * Whether two answers are the same: a caller may repeat an answer whose success it never heard of.
  *
  * @category predicates
  * @since 0.1.0
@@ -37,7 +38,7 @@ export type AskStatus = typeof AskStatus.Type
 export const isSameAnswer: (one: Answer, other: Answer) => boolean = Schema.toEquivalence(Answer)
 
 /**
- * A request as it is stored. `id` is the server's id of the request. Times are milliseconds since the epoch.
+ * An ask as it is stored. `id` is the server's id of the ask. Times are milliseconds since the epoch.
  *
  * @category models
  * @since 0.1.0
@@ -59,7 +60,7 @@ export const StoredAsk = Schema.Struct({
 export interface StoredAsk extends Schema.Schema.Type<typeof StoredAsk> {}
 
 /**
- * The store has no such request.
+ * The store has no such ask.
  *
  * @category errors
  * @since 0.1.0
@@ -68,12 +69,12 @@ export class UnknownAsk extends Schema.TaggedError<UnknownAsk>()("UnknownAsk", {
   askId: AskId
 }) {
   override get message() {
-    return `there is no request ${this.askId}`
+    return `there is no ask ${this.askId}`
   }
 }
 
 /**
- * The request needs no answer any more.
+ * The ask needs no answer any more.
  *
  * @category errors
  * @since 0.1.0
@@ -84,7 +85,7 @@ export class AskClosed extends Schema.TaggedError<AskClosed>()("AskClosed", {
 }) {
   override get message() {
     return this.status === "answered"
-      ? `request ${this.askId} was answered already`
-      : `request ${this.askId} needs no answer any more: it was answered elsewhere, or its turn ended`
+      ? `ask ${this.askId} is already answered`
+      : `ask ${this.askId} needs no answer any more: another client answered it, or its turn ended`
   }
 }

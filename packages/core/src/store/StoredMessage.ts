@@ -1,7 +1,7 @@
 /**
- * The assistant message of one turn, as it is stored.
+ * The assistant message of one turn as it is stored: its shape, its states, and who may take it.
  *
- * Owns: its shape, its states, and who may take it. Does not own: how it is kept and changed (`SessionStore`).
+ * **Not responsibilities**: storing and changing it (`SessionStore`).
  *
  * ```
  *            ┌─────────▶ pending ─────────▶ completed | error
@@ -21,8 +21,8 @@ import { Subagent } from "../domain/Subagent.ts"
 import * as Usage from "../domain/Usage.ts"
 
 /**
- * `queued`: waits for the turns before it. `pending`: is being worked on. The others are terminal. `error` is the end of every turn
- * whose result is `error` or `failed`: the stored error's tag tells which.
+ * `queued`: the turn waits for earlier turns. `pending`: a worker drives the turn. The other statuses are terminal.
+ * `error` ends every turn whose result is `error` or `failed`; the tag of the stored error tells which.
  *
  * @category models
  * @since 0.1.0
@@ -35,7 +35,8 @@ export const MessageStatus = Schema.Literals(["queued", "pending", "completed", 
 export type MessageStatus = typeof MessageStatus.Type
 
 /**
- * The error that a stored message ended with: its tag, its message for people, and its own fields for programs (`TurnError.detailsOf`).
+ * The error of a stored message: its tag, its message for people, and its own fields for programs
+ * (`TurnError.detailsOf`).
  *
  * @category models
  * @since 0.1.0
@@ -52,9 +53,9 @@ export const StoredError = Schema.Struct({
 export interface StoredError extends Schema.Schema.Type<typeof StoredError> {}
 
 /**
- * What was posted to which session, with the ids that every later attempt uses again. `earlier` are the prompts of the same turn
- * before it, oldest first: those whose answers did not fit the schema that was asked for, and those that refusals stopped; `refusals`
- * says how many of them the latter are.
+ * The prompt and the session that it was posted to, with the ids that every repost uses again. `earlier` are the
+ * previous prompts of the same turn, oldest first: prompts whose answers did not fit the requested schema, and prompts
+ * whose answers refusals stopped. `refusals` counts the second kind.
  *
  * @category models
  * @since 0.1.0
@@ -72,7 +73,7 @@ export const PromptRecord = Schema.Struct({
 export interface PromptRecord extends Schema.Schema.Type<typeof PromptRecord> {}
 
 /**
- * A request whose ids are known, so that it may be posted again.
+ * A recorded prompt whose ids are known, so that it may be reposted.
  *
  * @category models
  * @since 0.1.0
@@ -80,12 +81,13 @@ export interface PromptRecord extends Schema.Schema.Type<typeof PromptRecord> {}
 export type IdentifiedPrompt = PromptRecord & { readonly prompt: { readonly ids: PromptIds } }
 
 /**
- * What the caller chose for the turn besides the prompt, as plain values: enough for another process to run it.
+ * The caller's choices for the turn besides the prompt, as plain values that let another process run it.
  *
  * **Details**
  *
- * `model` is `provider/model`. `outputSchema` is the JSON Schema of the value that is asked for. `title` and `permission` are those of a session that has to be made. `policy` holds the
- * limits of the turn, times in milliseconds, that differ from the defaults of `TurnPolicy`.
+ * `model` is `provider/model`. `outputSchema` is the JSON Schema of the requested value. `title` and `permission` apply
+ * to a session that the turn creates. `policy` holds the turn's limits that differ from the defaults of `TurnPolicy`,
+ * with times in milliseconds.
  *
  * @category models
  * @since 0.1.0
@@ -131,23 +133,23 @@ export interface Draft extends Schema.Schema.Type<typeof Draft> {}
  *
  * **Details**
  *
- * - `prompt`: what the user said. `draft`: what the caller chose with it; null where it was claimed without.
- * - `promptRecord`: null until the prompt's ids were chosen; written before the first byte of the prompt is sent.
- * - `content`: the text for the reader: the answer, or the policy's words for a turn that failed or was stopped without
- *   any; of a turn with an output, the value as JSON. While the turn runs, `content`, `parts`, `usage` and `subagents` are those of
- *   the last snapshot.
- * - `parts`: those of the last answer, behind the tool calls of the answers before it (see `TurnResult.reply`).
- * - `finish`: why the last step of the answer ended, in the server's word (`stop`, `length`, `content-filter`, …); null where no
- *   step ended, and of a turn that was cancelled.
- * - `isFallback`: `content` is the policy's words, not the agent's.
- * - `usage`: of the whole turn. `subagents`: their shares of it, and what they said.
- * - `epoch`: 1 for who claimed it first, raised for everyone who takes it over. A write with another epoch changes nothing.
- * - `owner`: who drives it, or did last; null where nobody does. `leaseUntilMillis`: until when it is the owner's; null for one claimed without a
- *   lease, which is never an orphan. An owner that lets the message go is its owner no more.
- * - `takeovers`: how often the message was taken from an owner whose lease ran out while it was pending. An owner that let it
- *   go does not count, nor does one that only waited in the queue.
- * - `revision`: raised by every change but that of the lease alone (its owner where it is let go, and its end); two reads with one
- *   revision read the same.
+ * - `prompt`: the user's words. `draft`: the caller's other choices; null if the claim had none.
+ * - `promptRecord`: null until the prompt's ids are chosen; written before the first byte of the prompt is sent.
+ * - `content`: the text for the reader. It is the answer, or the policy's words for a turn that failed or was stopped without any text.
+ *   For a turn with an output it is the value as JSON. While the turn runs, `content`, `parts`, `usage` and `subagents` come from the
+ *   last snapshot.
+ * - `parts`: the tool calls of the earlier answers, followed by the parts of the last answer (see `TurnResult.reply`).
+ * - `finish`: the server's reason for the end of the answer's last step (`stop`, `length`, `content-filter`, …). It is null if no step
+ *   ended or the turn was cancelled.
+ * - `isFallback`: `content` holds the policy's words instead of the agent's.
+ * - `usage`: the usage of the whole turn. `subagents`: each subagent's share of it and answer.
+ * - `epoch`: 1 for the first claimant; every takeover raises it. A write with another epoch changes nothing.
+ * - `owner`: the worker that drives the message, or last did; null after a release. `leaseUntilMillis`: the end of the owner's lease;
+ *   null for a claim without a lease, whose message never becomes an orphan.
+ * - `takeovers`: how often the pending message was taken from an owner whose lease ran out. A release does not count, nor does an owner
+ *   that only waited in the queue.
+ * - `revision`: every change raises it, except for a change of the lease alone (a renewal or a release). Two reads with the same
+ *   revision give the same message.
  * - Times are milliseconds since the epoch.
  *
  * @category models
@@ -182,8 +184,8 @@ export const StoredMessage = Schema.Struct({
 export interface StoredMessage extends Schema.Schema.Type<typeof StoredMessage> {}
 
 /**
- * What a turn leaves behind of its reply. Without `subagents` there are none; without `isFallback` the content is the agent's; without
- * `finish` no step has ended.
+ * The part of a reply that a turn stores. By default `subagents` is empty, `isFallback` is false (the content is the
+ * agent's), and `finish` is null (no step has ended).
  *
  * @category models
  * @since 0.1.0
@@ -209,7 +211,8 @@ export interface Outcome extends Content {
 }
 
 /**
- * The right to drive a message for `millis` from now on. `owner` is a random id for each run, never one of a host or a user.
+ * The right to drive a message for `millis` from now on. `owner` is a random id of each run; it never names a host or a
+ * user.
  *
  * @category models
  * @since 0.1.0
@@ -229,8 +232,8 @@ export const isOpen = (status: MessageStatus): status is "queued" | "pending" =>
   status === "queued" || status === "pending"
 
 /**
- * Whether the lease of the message ran out: whoever held it is gone, or will find that it lost the message. A message
- * without a lease never gets there.
+ * Whether the lease of the message ran out: its holder is gone, or will find that it lost the message. The lease of a
+ * message without one never runs out.
  *
  * @category guards
  * @since 0.1.0
@@ -239,7 +242,7 @@ export const isLeaseOver = ({ leaseUntilMillis }: StoredMessage, nowMillis: numb
   leaseUntilMillis !== null && leaseUntilMillis <= nowMillis
 
 /**
- * Whether the message is pending and its owner is gone without having let it go: who takes it now takes it over.
+ * Whether the message is pending and its owner is gone without a release. Taking it then counts as a takeover.
  *
  * @category guards
  * @since 0.1.0
@@ -248,7 +251,7 @@ export const isAbandoned = (message: StoredMessage, nowMillis: number): boolean 
   message.status === "pending" && message.owner !== null && isLeaseOver(message, nowMillis)
 
 /**
- * Whether somebody else holds the message: its lease lives, and is not `owner`'s.
+ * Whether another owner than `owner` holds a living lease on the message.
  *
  * @category guards
  * @since 0.1.0

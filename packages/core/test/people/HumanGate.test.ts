@@ -52,26 +52,26 @@ describe("rules", () => {
     { permission: "bash", pattern: "rm *", action: "deny" }
   ])
 
-  it.effect("allow for this once what a rule allows", () =>
+  it.effect("allow once what a rule allows", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* gate(permission("git status", "git diff"), asking), once)
     }))
 
-  it.effect("refuse what a rule denies, and tell the model which rule and what it was about", () =>
+  it.effect("refuse what a rule denies, and tell the model the rule and the denied text", () =>
     Effect.gen(function*() {
       const message = messageOf(yield* gate(permission("git status", "rm -r ."), asking))
       assert.include(message, "bash for \"rm *\"")
       assert.include(message, "\"rm -r .\"")
     }))
 
-  it.effect("tell the model what the rule has to say", () =>
+  it.effect("pass the rule's message to the model", () =>
     Effect.gen(function*() {
       const message = messageOf(yield* gate(permission("git push"), asking))
       assert.include(message, "bash for \"git push *\"")
       assert.include(message, "A person pushes, after a review.")
     }))
 
-  it.effect("let the first rule that matches decide where they are told to", () =>
+  it.effect("let the first matching rule decide with match first", () =>
     Effect.gen(function*() {
       const first = HumanGate.rules([
         { permission: "bash", pattern: "git *", action: "allow" },
@@ -81,14 +81,14 @@ describe("rules", () => {
       assert.strictEqual((yield* first(permission("ls"), asking))._tag, "Reject")
     }))
 
-  it.effect("refuse what is to be asked, what no rule is about, and questions, where there is nobody else", () =>
+  it.effect("without another gate, refuse questions, and permissions that the rules leave open", () =>
     Effect.gen(function*() {
       for (const ask of [permission("ls"), permission("git status", "ls"), question({})]) {
         assert.include(messageOf(yield* gate(ask, asking)), "Nobody is here to answer")
       }
     }))
 
-  it.effect("take what they do not decide to another gate", () =>
+  it.effect("pass an undecided ask to another gate", () =>
     Effect.gen(function*() {
       const taken: Array<string> = []
       const gate = HumanGate.rules([
@@ -110,7 +110,7 @@ describe("rules", () => {
 
 class Desk extends Context.Service<Desk, { readonly answer: Answer }>()("test/Desk") {}
 
-/** The messages that the error reporter gets. */
+/** The messages that the error reporter receives. */
 const reporting = <A, E, R>(effect: Effect.Effect<A, E, R>) => {
   const reports: Array<string> = []
   const layer = ErrorReporter.layer([ErrorReporter.make(({ attributes, error }) => {
@@ -120,7 +120,7 @@ const reporting = <A, E, R>(effect: Effect.Effect<A, E, R>) => {
 }
 
 describe("callback", () => {
-  it.effect("asks a function with the services of the place where it was made", () =>
+  it.effect("calls a function with the services of the context that created the gate", () =>
     Effect.gen(function*() {
       const layer = HumanGate.layerCallback(() => Effect.map(Desk, ({ answer }) => answer)).pipe(
         Layer.provide(Layer.succeed(Desk, { answer: once }))
@@ -129,7 +129,7 @@ describe("callback", () => {
       assert.deepStrictEqual(yield* gate(permission("ls"), asking), once)
     }))
 
-  it.effect("gives the function what is asked and on whose behalf", () =>
+  it.effect("passes the ask and the turn behind it to the function", () =>
     Effect.gen(function*() {
       const gate = yield* HumanGate.callback((ask, { messageId }) =>
         Effect.succeed({ _tag: "Reject", message: `${ask.id} of ${messageId}` })
@@ -147,7 +147,7 @@ describe("callback", () => {
       }
     }
   ])(
-    "refuses with a message for the model, and reports it, where the function $name",
+    "refuses with a message for the model and reports the failure when the function $name",
     ({ f }) =>
       Effect.gen(function*() {
         const gate = yield* HumanGate.callback<string>(f)
@@ -157,7 +157,7 @@ describe("callback", () => {
       })
   )
 
-  it.effect("is interrupted as its gate is, and reports nothing then", () =>
+  it.effect("is interrupted with its gate, and then reports nothing", () =>
     Effect.gen(function*() {
       let interrupted = 0
       const gate = yield* HumanGate.callback(() =>
@@ -174,7 +174,7 @@ describe("callback", () => {
     }))
 })
 
-/** Never answers, and notes whether the request was open when it was interrupted. */
+/** Never answers, and records at its interruption whether the ask was open. */
 const patient = () => {
   const atInterrupt: Array<boolean> = []
   const gate: HumanGate.Gate = (_, { isOpen }) =>
@@ -184,7 +184,7 @@ const patient = () => {
 const start = (gate: HumanGate.Gate) => Effect.forkChild(gate(permission("ls"), asking), { startImmediately: true })
 
 describe("within", () => {
-  it.effect("gives the answer that comes in time", () =>
+  it.effect("gives an answer that comes in time", () =>
     Effect.gen(function*() {
       const gate = HumanGate.within(() => Effect.delay(Effect.succeed(once), "4 minutes"), "5 minutes", "fail")
       const fiber = yield* start(gate)
@@ -192,7 +192,7 @@ describe("within", () => {
       assert.deepStrictEqual(yield* Fiber.join(fiber), once)
     }))
 
-  it.effect("refuses when nobody has answered, not before, and tells the model why", () =>
+  it.effect("refuses at its limit and not before, and tells the model why", () =>
     Effect.gen(function*() {
       const { atInterrupt, gate } = patient()
       const fiber = yield* start(HumanGate.within(gate, "5 minutes", "deny"))
@@ -203,7 +203,7 @@ describe("within", () => {
       assert.deepStrictEqual(atInterrupt, [false])
     }))
 
-  it.effect("fails when nobody has answered and it is told to", () =>
+  it.effect("fails at its limit with the fallback fail", () =>
     Effect.gen(function*() {
       const { atInterrupt, gate } = patient()
       const fiber = yield* start(HumanGate.within(gate, "5 minutes", "fail"))
@@ -222,14 +222,14 @@ describe("within", () => {
       assert.strictEqual((yield* Fiber.join(fiber))._tag, "Reject")
     }))
 
-  it.effect("interrupts its gate when it is interrupted itself: the request is as open then as it was", () =>
+  it.effect("interrupts its gate when it is interrupted itself, and leaves the ask as open as it was", () =>
     Effect.gen(function*() {
       const { atInterrupt, gate } = patient()
       yield* Fiber.interrupt(yield* start(HumanGate.within(gate, "5 minutes", "deny")))
       assert.deepStrictEqual(atInterrupt, [true])
     }))
 
-  it.effect("fails as its gate does", () =>
+  it.effect("fails with the failure of its gate", () =>
     Effect.gen(function*() {
       const inner = HumanGate.within(() => Effect.never, "1 second", "fail")
       const fiber = yield* start(HumanGate.within(inner, "5 minutes", "deny"))
@@ -247,7 +247,7 @@ describe("answers", () => {
     { name: "several labels", ask: question({ multiple: true }), answer: answers(["A", "mine"]) },
     { name: "free text", ask: question({}), answer: answers(["mine"]) },
     { name: "one of two questions left unanswered", ask: question({}, {}), answer: answers([], ["A"]) },
-    { name: "none to no question", ask: question(), answer: answers() }
+    { name: "no answer to no question", ask: question(), answer: answers() }
   ])("fit: $name", ({ answer, ask }) => {
     assert.isUndefined(checkAnswer(ask, answer))
   })
@@ -264,7 +264,7 @@ describe("answers", () => {
     { name: "too many", ask: question({}), answer: answers(["A"], ["A"]), reason: "expected 1 answer, got 2" },
     { name: "an empty text", ask: question({}, {}), answer: answers(["A"], [""]), reason: "question 2 is empty" },
     {
-      name: "two where one is asked for",
+      name: "two labels for a question that accepts one",
       ask: question({}),
       answer: answers(["A", "B"]),
       reason: "accepts one answer"
@@ -289,7 +289,7 @@ describe("answers", () => {
       reason: "expected Answers, Permission, Reject or Skip"
     },
     {
-      name: "free text where there is none",
+      name: "free text for a question without it",
       ask: question({ custom: false, multiple: true }),
       answer: answers(["A", "mine"]),
       reason: "only the labels"

@@ -6,7 +6,7 @@ import * as Schema from "effect/Schema"
 
 const options = { arbitrary: { runs: 1000 } }
 
-/** Few symbols, so that patterns and texts often have something to do with each other. */
+/** Patterns and texts from few symbols, so that they often match. */
 const symbols = (...all: ReadonlyArray<string>) => Schema.Array(Schema.Literals(all)).check(Schema.isMaxLength(9))
 const Glob = symbols("*", "?", " ", "a", "b", "/", "\\", "\n", ".", "$", " *", "😀")
 const Text = symbols("*", " ", "a", "b", "/", "\\", "\n", ".", "$", "😀")
@@ -29,7 +29,7 @@ const rule = (pattern: string, action: PermissionRule["action"], permission = "b
   action
 })
 
-/** The server's own way (1.18.33): the pattern as a regular expression. */
+/** Matches as the server does (1.18.33): with the pattern as a regular expression. */
 const byRegExp = (pattern: string, text: string): boolean => {
   const source = pattern.replaceAll("\\", "/").replaceAll(/[.+^${}()|[\]]/g, String.raw`\$&`).replaceAll("*", ".*")
     .replaceAll("?", ".")
@@ -37,7 +37,7 @@ const byRegExp = (pattern: string, text: string): boolean => {
   return new RegExp(`^${withEnd}$`, "s").test(text.replaceAll("\\", "/"))
 }
 
-/** Which beginnings of the text the beginnings of the pattern match, one row for each. */
+/** Which prefixes of the text each prefix of the pattern matches, one row for each. */
 const byTable = (pattern: string, text: string): boolean => {
   const glob = pattern.replaceAll("\\", "/")
   const units = text.replaceAll("\\", "/").split("")
@@ -130,12 +130,12 @@ describe("matches", () => {
     ["a\\?", "a?"],
     ["a", "a\n"]
   ]
-  it("says what the server says", () => {
+  it("agrees with the server", () => {
     for (const [pattern, text] of yes) assert.isTrue(matches(pattern, text), JSON.stringify({ pattern, text }))
     for (const [pattern, text] of no) assert.isFalse(matches(pattern, text), JSON.stringify({ pattern, text }))
   })
 
-  it.prop("agrees with two other ways to match, on any pattern and text", { glob: Glob, text: Text }, (given) => {
+  it.prop("agrees with two other algorithms, on any pattern and text", { glob: Glob, text: Text }, (given) => {
     const glob = given.glob.join("")
     const text = given.text.join("")
     assert.strictEqual(matches(glob, text), byTable(glob, text))
@@ -143,7 +143,7 @@ describe("matches", () => {
   }, { arbitrary: { runs: 5000 } })
 
   it.prop(
-    "agrees with them on texts that were made from the pattern",
+    "agrees with them on texts that were derived from the pattern",
     { glob: Glob, fill: Text, cut: Schema.Boolean },
     (given) => {
       const glob = given.glob.join("")
@@ -161,14 +161,14 @@ describe("matches", () => {
     assert.isTrue(matches("**", text))
   }, options)
 
-  it.prop("takes a pattern without wildcards for itself alone", { glob: Plain, text: Plain }, (given) => {
+  it.prop("matches only itself with a pattern without wildcards", { glob: Plain, text: Plain }, (given) => {
     const glob = given.glob.join("")
     const text = given.text.join("")
     assert.isTrue(matches(glob, glob))
     assert.strictEqual(matches(glob, text), glob === text)
   }, options)
 
-  it.prop("lets a space and a star at the end match nothing, or a space and anything", { glob: Plain, text: Text }, (
+  it.prop("lets a final space and star match nothing, or a space and anything", { glob: Plain, text: Text }, (
     given
   ) => {
     const head = given.glob.join("")
@@ -178,13 +178,13 @@ describe("matches", () => {
     assert.strictEqual(matches(`${head} *`, `${head}a${text}`), false)
   }, options)
 
-  it("does not take longer with the number of stars", () => {
+  it("does not slow down with the number of stars", () => {
     assert.isFalse(matches(`${"*a".repeat(200)}*b`, "a".repeat(5000)))
   })
 })
 
 describe("decide", () => {
-  it("lets the last rule that matches decide, or the first", () => {
+  it("lets the last matching rule decide, or the first", () => {
     const rules = [rule("*", "deny"), rule("git *", "allow"), rule("git push *", "ask")]
     const action = (pattern: string, match?: "first" | "last") =>
       decide(rules, { permission: "bash", patterns: [pattern] }, { match }).action
@@ -192,7 +192,7 @@ describe("decide", () => {
     assert.deepStrictEqual(["rm", "git push"].map((pattern) => action(pattern, "first")), ["deny", "deny"])
   })
 
-  it("takes the strictest answer of all that is asked for, and says which rule it was for each", () => {
+  it("takes the strictest action of all patterns, and names the deciding rule for each", () => {
     const allow = rule("a", "allow")
     const ask = rule("b", "ask")
     const deny = rule("c", "deny")
@@ -209,7 +209,7 @@ describe("decide", () => {
     })
   })
 
-  it("asks for what no rule is about, and for nothing in particular", () => {
+  it("asks for a pattern without a rule, and for an ask without patterns", () => {
     const rules = [rule("*", "allow", "edit")]
     assert.strictEqual(decide(rules, { permission: "bash", patterns: ["ls"] }).action, "ask")
     assert.strictEqual(decide(rules, { permission: "edit", patterns: [] }).action, "ask")
@@ -220,7 +220,7 @@ describe("decide", () => {
     assert.deepStrictEqual(["TASK", "tas", ""].map(isAboutTasks), [false, false, false])
   })
 
-  it.prop("is the same from the last rule as from the first of the reversed rules", { rules: Rules, texts: Texts }, (
+  it.prop("gives the same from the last rule as from the first of the reversed rules", { rules: Rules, texts: Texts }, (
     given
   ) => {
     const rules = rulesOf(given.rules)
@@ -248,14 +248,19 @@ describe("decide", () => {
     options
   )
 
-  it.prop("follows a last rule about everything, whatever was said before", { rules: Rules, texts: Texts }, (given) => {
-    const ask = bash([...given.texts, ["a"]])
-    for (const action of ["allow", "ask", "deny"] as const) {
-      assert.strictEqual(decide([...rulesOf(given.rules), rule("*", action, "*")], ask).action, action)
-    }
-  }, options)
+  it.prop(
+    "follows a final rule that matches everything, whatever rules precede it",
+    { rules: Rules, texts: Texts },
+    (given) => {
+      const ask = bash([...given.texts, ["a"]])
+      for (const action of ["allow", "ask", "deny"] as const) {
+        assert.strictEqual(decide([...rulesOf(given.rules), rule("*", action, "*")], ask).action, action)
+      }
+    },
+    options
+  )
 
-  it.prop("says of several things the strictest of what it says of each", { rules: Rules, texts: Texts }, (given) => {
+  it.prop("gives several patterns the strictest of their single decisions", { rules: Rules, texts: Texts }, (given) => {
     const rules = rulesOf(given.rules)
     const { patterns, permission } = bash([...given.texts, ["a"]])
     const each = patterns.map((pattern) => decide(rules, { permission, patterns: [pattern] }).action)

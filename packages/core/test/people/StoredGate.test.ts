@@ -46,11 +46,11 @@ const claim = (id = messageId) =>
     (store) => store.claim({ id, conversationId, prompt: [], lease: { owner: "w", millis: 0 } })
   )
 
-/** What is stored of the request. */
+/** The stored ask. */
 const stored = (id: string) =>
   Effect.flatMap(SessionStore, (store) => Effect.map(store.getAsk(AskId.make(id)), Option.getOrUndefined))
 
-/** A request at the gate of a worker. `isOpen` is what the server says. */
+/** Puts an ask to a worker's gate. `isOpen` is the server's view. */
 const put = Effect.fnUntraced(function*(ask: Ask, wrap: (gate: HumanGate.Gate) => HumanGate.Gate = identity) {
   const server = { isOpen: true }
   const gate = wrap(yield* StoredGate.gate)
@@ -67,13 +67,13 @@ const put = Effect.fnUntraced(function*(ask: Ask, wrap: (gate: HumanGate.Gate) =
   return { fiber, server }
 })
 
-/** Why an answer was not taken. */
+/** The reason for rejecting an answer. */
 const refused = (id: string, answer: Answer) => Effect.flip(StoredGate.answerAsk(id, answer))
 
 const pendingIds = (filter?: Parameters<typeof StoredGate.pendingAsks>[0]) =>
   Effect.map(StoredGate.pendingAsks(filter), (asks) => asks.map(({ id }) => `${id}`))
 
-describe("a request", () => {
+describe("a stored ask", () => {
   test("waits in the store, however long, for an answer of any process", () =>
     Effect.gen(function*() {
       yield* claim()
@@ -85,7 +85,7 @@ describe("a request", () => {
       assert.deepStrictEqual((yield* ended(fiber)).value, once)
     }))
 
-  test("is left open by a worker that goes away, and answered for the one that comes", () =>
+  test("stays open when its worker goes away, and its answer reaches the next worker", () =>
     Effect.gen(function*() {
       yield* claim()
       const first = yield* put(permission)
@@ -105,7 +105,7 @@ describe("a request", () => {
       assert.strictEqual((yield* stored("per_1"))?.status, "withdrawn")
     }))
 
-  test("is withdrawn when its time is over, and refused", () =>
+  test("is withdrawn and refused at its time limit", () =>
     Effect.gen(function*() {
       yield* claim()
       const { fiber } = yield* put(permission, (gate) => HumanGate.within(gate, "1 hour", "deny"))
@@ -114,7 +114,7 @@ describe("a request", () => {
       assert.strictEqual((yield* stored("per_1"))?.status, "withdrawn")
     }))
 
-  test("that was given up by a worker that could not say so any more is refused by the next one", () =>
+  test("is refused by the next worker if its worker died right after giving it up", () =>
     Effect.gen(function*() {
       yield* claim()
       const first = yield* put(permission, (gate) => HumanGate.within(gate, "1 hour", "deny"))
@@ -126,19 +126,19 @@ describe("a request", () => {
       assert.include(value.message, "Nobody answered in time.")
     }))
 
-  test("is left alone when its turn ends", () =>
+  test("is skipped when its turn ends", () =>
     Effect.gen(function*() {
       yield* claim()
       const { fiber } = yield* put(permission)
       yield* Turns.cancel
-      // Nobody tells the request itself: the gate is interrupted with its turn.
+      // The ask itself is not notified: the turn interrupts its gate.
       yield* Fiber.interrupt(fiber)
       assert.strictEqual((yield* stored("per_1"))?.status, "withdrawn")
       const late = yield* put(permission)
       assert.deepStrictEqual((yield* ended(late.fiber)).value, { _tag: "Skip" })
     }))
 
-  test("is left alone when it is withdrawn in the store", () =>
+  test("is skipped when it is withdrawn in the store", () =>
     Effect.gen(function*() {
       yield* claim()
       const { fiber } = yield* put(permission)
@@ -159,7 +159,7 @@ describe("a store", () => {
       Effect.suspend(() => failures-- > 0 ? Effect.fail(Turns.unavailable("getAsk", isRetryable)) : store.getAsk(id))
   })
 
-  test("that is away when something is asked keeps it waiting", () =>
+  test("that is unreachable when an agent asks keeps the ask waiting", () =>
     Effect.gen(function*() {
       failures = 100
       yield* claim()
@@ -171,7 +171,7 @@ describe("a store", () => {
       assert.deepStrictEqual(yield* Turns.reports, [])
     }), { store: failing(true) })
 
-  test("that is away when the answer is to be read is asked again", () =>
+  test("that is unreachable when the answer is read is read again", () =>
     Effect.gen(function*() {
       failures = 0
       yield* claim()
@@ -182,7 +182,7 @@ describe("a store", () => {
       assert.deepStrictEqual((yield* ended(fiber, 120_000)).value, once)
     }), { store: failing(true) })
 
-  test("that cannot keep a request is reported, and the request refused", () =>
+  test("that cannot keep an ask is reported, and the ask refused", () =>
     Effect.gen(function*() {
       failures = 1
       yield* claim()
@@ -192,7 +192,7 @@ describe("a store", () => {
       assert.deepStrictEqual(yield* Turns.features, ["stored gate"])
     }), { store: failing(false) })
 
-  test("that does not answer a withdrawal keeps nobody waiting", () =>
+  test("that hangs in a withdrawal delays nobody", () =>
     Effect.gen(function*() {
       yield* claim()
       const { fiber, server } = yield* put(permission)
@@ -205,7 +205,7 @@ describe("a store", () => {
 })
 
 describe("answerAsk", () => {
-  test("takes no answer that does not fit, and leaves the request open", () =>
+  test("rejects an answer that does not fit, and leaves the ask open", () =>
     Effect.gen(function*() {
       yield* claim()
       const atPermission = yield* put(permission)
@@ -230,7 +230,7 @@ describe("answerAsk", () => {
       assert.deepStrictEqual((yield* ended(atQuestion.fiber)).value, { _tag: "Answers", answers: [["A"]] })
     }))
 
-  test("knows a request that there is none of from one that is closed", () =>
+  test("tells an unknown ask from a closed one", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       yield* claim()
@@ -250,30 +250,34 @@ describe("answerAsk", () => {
       assert.deepInclude(yield* refused("per_ended", once), { _tag: "AskClosed", status: "withdrawn" })
     }))
 
-  test("succeeds where it is given again because nobody heard of its success", () =>
-    Effect.gen(function*() {
-      yield* claim()
-      yield* put(permission)
-      const answering = yield* Effect.forkChild(StoredGate.answerAsk("per_1", once))
-      const answered = (yield* ended(answering, 5000)).value
-      assert.deepInclude(answered, { status: "answered", answer: once })
-      assert.deepStrictEqual(yield* StoredGate.answerAsk("per_1", once), answered)
-    }), {
-    store: (store) => {
-      let lost = 0
-      return {
-        answerAsk: (id, answer) =>
-          Effect.tap(
-            store.answerAsk(id, answer),
-            () => lost++ === 0 ? Effect.fail(Turns.unavailable("answerAsk")) : Effect.void
-          )
+  test(
+    "succeeds again with the same answer, because the first success may have been lost",
+    () =>
+      Effect.gen(function*() {
+        yield* claim()
+        yield* put(permission)
+        const answering = yield* Effect.forkChild(StoredGate.answerAsk("per_1", once))
+        const answered = (yield* ended(answering, 5000)).value
+        assert.deepInclude(answered, { status: "answered", answer: once })
+        assert.deepStrictEqual(yield* StoredGate.answerAsk("per_1", once), answered)
+      }),
+    {
+      store: (store) => {
+        let lost = 0
+        return {
+          answerAsk: (id, answer) =>
+            Effect.tap(
+              store.answerAsk(id, answer),
+              () => lost++ === 0 ? Effect.fail(Turns.unavailable("answerAsk")) : Effect.void
+            )
+        }
       }
     }
-  })
+  )
 })
 
 describe("pendingAsks", () => {
-  test("lists what is open, of all, of a conversation or of a message", () =>
+  test("lists the open asks of all, of a conversation or of a message", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       yield* claim()
@@ -320,7 +324,7 @@ describe("a turn", () => {
   const replies = Turns.requests("POST", /\/(?:reply|reject)$/)
   const gated = Effect.provide(StoredGate.layer)
 
-  test("waits half an hour for a person, and no deadline passes", () =>
+  test("waits half an hour for a person without passing a deadline", () =>
     Effect.gen(function*() {
       const fiber = yield* launch()
       const id = yield* onlyRequest
@@ -332,7 +336,7 @@ describe("a turn", () => {
       assert.deepStrictEqual((yield* replies).map(({ body }) => body), [{ reply: "once" }])
     }).pipe(gated))
 
-  test("tells the model what a person has to say", () =>
+  test("passes a person's message to the model", () =>
     Effect.gen(function*() {
       const fiber = yield* launch()
       yield* StoredGate.answerAsk(yield* onlyRequest, { _tag: "Reject", message: "use ls instead" })
@@ -341,7 +345,7 @@ describe("a turn", () => {
       assert.include(value.reply.tools[0]?.error, "use ls instead")
     }).pipe(gated))
 
-  test("whose worker went away finds the answer that was given meanwhile", () =>
+  test("whose worker went away finds the answer that came in the meantime", () =>
     Effect.gen(function*() {
       const first = yield* launch().pipe(Effect.provideService(TurnPolicy.OnInterrupt, "release"))
       const id = yield* onlyRequest
@@ -353,7 +357,7 @@ describe("a turn", () => {
       yield* assertAnswered((yield* ended(second, 10_000)).value)
     }).pipe(gated))
 
-  test("whose worker went away while somebody else answered asks for that no more", () =>
+  test("whose worker went away while another client answered does not ask again", () =>
     Effect.gen(function*() {
       const client = yield* Client
       const two = [{ tools: [bash("echo a"), bash("echo b")] }, { text: "done" }]
@@ -372,7 +376,7 @@ describe("a turn", () => {
       assert.strictEqual((yield* ended(second, 10_000)).value.content, "done")
     }).pipe(gated))
 
-  test("whose worker went away waits on under the same request, and a worker carries it to its end", () =>
+  test("whose worker went away keeps waiting under the same ask, and another worker drives it to its end", () =>
     Effect.gen(function*() {
       const first = yield* launch().pipe(Effect.provideService(TurnPolicy.OnInterrupt, "release"))
       const id = yield* onlyRequest
@@ -387,7 +391,7 @@ describe("a turn", () => {
       yield* assertAnswered(result)
     }).pipe(gated))
 
-  test("goes on when another client answers, and the stored request is withdrawn", () =>
+  test("goes on when another client answers, and the stored ask is withdrawn", () =>
     Effect.gen(function*() {
       const client = yield* Client
       const fiber = yield* launch()
@@ -400,7 +404,7 @@ describe("a turn", () => {
       assert.strictEqual((yield* Effect.flip(StoredGate.answerAsk(id, once)))._tag, "AskClosed")
     }).pipe(gated))
 
-  test("withdraws what it asked when it is stopped", () =>
+  test("withdraws its asks when it is stopped", () =>
     Effect.gen(function*() {
       const fiber = yield* launch()
       const id = yield* onlyRequest
@@ -410,7 +414,7 @@ describe("a turn", () => {
       assert.strictEqual((yield* stored(id))?.status, "withdrawn")
     }).pipe(gated))
 
-  test("ends when nobody answers in time and its gate says so", () =>
+  test("ends when nobody answers in time and its gate fails then", () =>
     Effect.gen(function*() {
       const fiber = yield* launch()
       const id = yield* onlyRequest

@@ -2,7 +2,7 @@ import { assert, it } from "@effect/vitest"
 import * as ChangeNotifier from "@opencode-turn/core/ChangeNotifier"
 import { Effect, Fiber, Queue, Stream } from "effect"
 
-/** A watcher that is done with a wake-up when it took a turn from `turns`. */
+/** A watcher that finishes a wake-up when it takes a turn from `turns`. */
 const watch = Effect.fnUntraced(function*(notifier: ChangeNotifier.ChangeNotifier, key: string) {
   const turns = yield* Queue.unbounded<void>()
   const woken = yield* Queue.unbounded<void>()
@@ -13,7 +13,7 @@ const watch = Effect.fnUntraced(function*(notifier: ChangeNotifier.ChangeNotifie
   return { fiber, next: Effect.andThen(Queue.take(woken), Queue.offer(turns, undefined)), missed: Queue.size(woken) }
 })
 
-it.effect("wakes every watcher of a key at once and with each change, and those of no other key", () =>
+it.effect("wakes every watcher of a key at once and after each change, and no watcher of another key", () =>
   Effect.gen(function*() {
     const notifier = yield* ChangeNotifier.make
     const [one, two, other] = [yield* watch(notifier, "a"), yield* watch(notifier, "a"), yield* watch(notifier, "b")]
@@ -26,7 +26,7 @@ it.effect("wakes every watcher of a key at once and with each change, and those 
     for (const { next } of [one, two, other]) yield* next
   }))
 
-it.effect("holds one wake-up for a slow watcher, however many changes there were", () =>
+it.effect("holds one wake-up for a slow watcher, however many changes come", () =>
   Effect.gen(function*() {
     const notifier = yield* ChangeNotifier.make
     const slow = yield* watch(notifier, "a")
@@ -37,7 +37,7 @@ it.effect("holds one wake-up for a slow watcher, however many changes there were
     assert.strictEqual(yield* slow.missed, 0)
   }))
 
-it.effect("forgets a watcher that stopped, and goes on with the others", () =>
+it.effect("forgets a stopped watcher, and keeps waking the others", () =>
   Effect.gen(function*() {
     const notifier = yield* ChangeNotifier.make
     const [gone, stays] = [yield* watch(notifier, "a"), yield* watch(notifier, "a")]

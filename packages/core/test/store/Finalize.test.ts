@@ -23,7 +23,7 @@ const outcome: Outcome = {
 }
 const claim = Effect.flatMap(SessionStore, (store) => store.claim({ id: messageId, conversationId, prompt: [] }))
 
-/** Runs the turn while the retries of the store have the time they need. */
+/** Runs the turn and advances the clock through the store's retries. */
 const run = Effect.gen(function*() {
   const finalized = yield* Ref.make(0)
   const fiber = yield* Effect.forkChild(
@@ -38,7 +38,7 @@ const run = Effect.gen(function*() {
   return { exit: yield* Fiber.join(fiber), finalized: yield* Ref.get(finalized) }
 })
 
-/** The store's answers to the first `times` terminal writes are lost or refused. */
+/** Loses or refuses the store's responses to the first `times` terminal writes. */
 const failing = (times: number, isApplied: boolean): Turns.Options => ({
   store: (store) => {
     let failures = 0
@@ -63,7 +63,7 @@ describe("the terminal write", () => {
       assert.deepStrictEqual(first.message, yield* row)
     }))
 
-  test("is refused to a worker whose message was taken over", () =>
+  test("is refused to a worker that lost its message to a takeover", () =>
     Effect.gen(function*() {
       yield* claim
       yield* claim
@@ -72,7 +72,7 @@ describe("the terminal write", () => {
       assert.deepInclude(yield* row, { status: "pending", epoch: 2 })
     }))
 
-  test("of a worker whose message another one has ended alike is not taken for its own", () =>
+  test("is not taken for a worker's own if another worker ended the message in the same way", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       yield* claim
@@ -82,7 +82,7 @@ describe("the terminal write", () => {
       assert.strictEqual(error._tag, "TurnTakenOver")
     }))
 
-  test("that comes after another end changes nothing, and is not ours", () =>
+  test("after another end changes nothing, and is not ours", () =>
     Effect.gen(function*() {
       yield* claim
       const { message } = yield* finalize(messageId, 1, outcome)
@@ -97,23 +97,29 @@ describe("the terminal write", () => {
     }))
 
   let kept = 0
-  test("gives a cancel what was streamed although the store fails for a moment", () =>
-    Effect.gen(function*() {
-      yield* claim
-      yield* Turns.cancel
-      const fiber = yield* Effect.forkChild(finalize(messageId, 1, outcome))
-      yield* Turns.rest
-      yield* TestClock.adjust("1 seconds")
-      assert.deepInclude((yield* Fiber.join(fiber)).message, { status: "cancelled", content: "Hi." })
-      assert.strictEqual(kept, 2)
-    }), {
-    store: (store) => ({
-      keepPartial: (...args) =>
-        Effect.suspend(() => kept++ === 0 ? Effect.fail(Turns.unavailable("keepPartial")) : store.keepPartial(...args))
-    })
-  })
+  test(
+    "adds the streamed reply to a cancelled message, although the store fails for a moment",
+    () =>
+      Effect.gen(function*() {
+        yield* claim
+        yield* Turns.cancel
+        const fiber = yield* Effect.forkChild(finalize(messageId, 1, outcome))
+        yield* Turns.rest
+        yield* TestClock.adjust("1 seconds")
+        assert.deepInclude((yield* Fiber.join(fiber)).message, { status: "cancelled", content: "Hi." })
+        assert.strictEqual(kept, 2)
+      }),
+    {
+      store: (store) => ({
+        keepPartial: (...args) =>
+          Effect.suspend(() =>
+            kept++ === 0 ? Effect.fail(Turns.unavailable("keepPartial")) : store.keepPartial(...args)
+          )
+      })
+    }
+  )
 
-  test("loses to a cancel, which is given what was streamed", () =>
+  test("loses to a cancel, and adds the streamed reply to it", () =>
     Effect.gen(function*() {
       yield* claim
       yield* Turns.cancel
@@ -122,7 +128,7 @@ describe("the terminal write", () => {
       assert.deepInclude(lost.message, { status: "cancelled", content: "Hi.", isFallback: false, parts: outcome.parts })
     }))
 
-  test("that loses without the agent's words leaves those of the cancel", () =>
+  test("leaves the words of the cancel if it loses without text of the agent", () =>
     Effect.gen(function*() {
       yield* claim
       yield* Turns.cancel
@@ -132,7 +138,7 @@ describe("the terminal write", () => {
       }
     }))
 
-  test("is found to be ours where the answer to it was lost", () =>
+  test("is recognised as ours after its response was lost", () =>
     Effect.gen(function*() {
       const { exit, finalized } = yield* run
       assert(Exit.isSuccess(exit))
@@ -141,7 +147,7 @@ describe("the terminal write", () => {
       assert.deepInclude(yield* row, { status: "completed", content: "Hi." })
     }), failing(1, true))
 
-  test("is tried again", () =>
+  test("is retried", () =>
     Effect.gen(function*() {
       const { exit, finalized } = yield* run
       assert(Exit.isSuccess(exit))
@@ -149,7 +155,7 @@ describe("the terminal write", () => {
       assert.strictEqual(finalized, 1)
     }), failing(2, false))
 
-  test("that stays impossible fails the effect, and nobody is told of an end", () =>
+  test("fails the effect if the store stays broken, and announces no end", () =>
     Effect.gen(function*() {
       const { exit, finalized } = yield* run
       assert(Exit.isFailure(exit))
@@ -159,7 +165,7 @@ describe("the terminal write", () => {
       assert.notInclude(yield* names, "turn.finished")
     }), failing(100, false))
 
-  test("that is never answered fails the effect in time", () =>
+  test("fails the effect in time if the store hangs", () =>
     Effect.gen(function*() {
       const { exit } = yield* run
       assert(Exit.isFailure(exit))

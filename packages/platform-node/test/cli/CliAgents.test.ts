@@ -200,7 +200,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("what a tur
       assert.deepStrictEqual([again.code, again.stdout], [0, allowed.stdout])
       const late = yield* run("answer", id, "--reject")
       assert.strictEqual(late.code, 1)
-      assert.match(errorLine(late), /answered already/)
+      assert.match(errorLine(late), /already answered/)
 
       yield* running.printed("opencode-turn answer que_")
       const { askId } = yield* firstAsk

@@ -46,7 +46,7 @@ it("tells of a passed budget in its units, and not how the limit is called", () 
 it("tells how long nobody answered, and where the requests are listed", () => {
   const askId = AskId.make("per_1")
   assert.match(describe(new HumanTimeout({ askId, millis: 600_000 })), /nobody answered per_1 within 600 s/)
-  assert.match(describe(new UnknownAsk({ askId })), /no request per_1\. opencode-turn asks/)
+  assert.match(describe(new UnknownAsk({ askId })), /no ask per_1\. opencode-turn asks/)
 })
 
 it("tells what to do about an answer without words", () => {
