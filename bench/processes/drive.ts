@@ -56,8 +56,7 @@ const turn = Effect.fnUntraced(function*(index: number) {
     {
       conversationId: ConversationId.make(`bench ${index}`),
       messageId: AssistantMessageId.make(`asm_${index}`),
-      confirm: Effect.void,
-      onActivity: () => Effect.void
+      confirm: Effect.void
     }
   )
 })

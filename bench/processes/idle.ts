@@ -31,8 +31,7 @@ const driven = Effect.fnUntraced(function*(index: number) {
     {
       conversationId: ConversationId.make(`bench ${index}`),
       messageId: AssistantMessageId.make(`asm_${index}`),
-      confirm: Effect.void,
-      onActivity: () => Effect.void
+      confirm: Effect.void
     }
   )
 })

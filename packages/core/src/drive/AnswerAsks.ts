@@ -56,24 +56,21 @@ export interface Refusal {
 export interface AnswerAsks {
   /** Starts what was asked since, stops what is no longer open. */
   readonly sync: Effect.Effect<void>
-  /** Fails once nobody answered in time. The request stays open: it goes with the abort of the session. */
+  /** Fails once nobody answered in time. The ask stays open until the session is aborted. */
   readonly failed: Effect.Effect<never, HumanTimeout>
+  /** The refusals that the gate gave so far. */
+  readonly refusals: () => ReadonlyArray<Refusal>
 }
 
 /**
- * Answers what `live` shows as open, until the scope closes. `onAnswered` is called after each answer that was given here,
- * `onRefused` for each refusal of the gate.
+ * Answers what `live` shows as open, until the scope closes. Each answer is shown in `live` before it is sent.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(
   live: LiveReply,
-  turn: Pick<Asking, "conversationId" | "messageId">,
-  { onAnswered, onRefused }: {
-    readonly onAnswered: () => void
-    readonly onRefused?: ((refusal: Refusal) => void) | undefined
-  }
+  turn: Pick<Asking, "conversationId" | "messageId">
 ): Effect.fn.Return<AnswerAsks, never, Client | Scope.Scope> {
   const client = yield* Client
   const gate = yield* HumanGate
@@ -84,6 +81,7 @@ export const make = Effect.fnUntraced(function*(
   /** What is open was brought in line with this. */
   let synced = Reply.make(live.current())
   const asked = new Set<AskId>()
+  const refusals: Array<Refusal> = []
   const sessions = new Map<SessionId, Session>()
   /** Sessions that may have all other answers, and those of which the server is being asked what else they wait for. */
   let toCheck = new Set<SessionId>()
@@ -120,8 +118,7 @@ export const make = Effect.fnUntraced(function*(
         ),
       { discard: true }
     )
-    return Effect.forkIn(Effect.interruptible(deliverAll), scope, { startImmediately: true })
-      .pipe(Effect.andThen(Effect.sync(onAnswered)))
+    return Effect.asVoid(Effect.forkIn(Effect.interruptible(deliverAll), scope, { startImmediately: true }))
   }
 
   /** The refusals of a session that has all other answers; none while it waits for one. */
@@ -167,10 +164,7 @@ export const make = Effect.fnUntraced(function*(
       checking = new Set()
       const waiting = new Set(unheard.map(({ sessionId }) => sessionId))
       for (const { ask, sessionId } of unheard) live.apply({ _tag: "Asked", eventId: undefined, sessionId, ask })
-      if (unheard.length > 0) {
-        live.flush()
-        onAnswered()
-      }
+      if (unheard.length > 0) live.flush()
       for (const sessionId of ready) {
         const refusals = waiting.has(sessionId) ? [] : readyOf(sessionId)
         if (refusals.length === 0) continue
@@ -214,7 +208,7 @@ export const make = Effect.fnUntraced(function*(
         }
         const refusal = refusalOf(given)
         if (refusal === undefined) return yield* send([{ ask, given, isPatient: true }])
-        onRefused?.({ ask, reason: refusal.message })
+        refusals.push({ ask, reason: refusal.message })
         held.set(ask.id, { ask, given, isPatient: true })
         yield* releaseOwn
         if (!held.has(ask.id)) return
@@ -247,7 +241,8 @@ export const make = Effect.fnUntraced(function*(
       }
       yield* release(new Set([...opened, ...closed].map(({ sessionId }) => sessionId)))
     }),
-    failed: Deferred.await(failed)
+    failed: Deferred.await(failed),
+    refusals: () => refusals
   }
 })
 

@@ -1,26 +1,26 @@
 /**
  * The budget of a turn: what it may use, measured while it runs.
  *
- * **Responsibilities**: when a limit of `TurnPolicy.Budget` is crossed, and by how much; what the tries of the same turn before
- * this one used counts too.
+ * **Responsibilities**: when a limit of `TurnPolicy.Budget` is crossed, and by how much; the prompts of the same turn before this one
+ * count too.
  *
- * **Not responsibilities**: how large a turn may become (`TurnSize`); what becomes of a turn that is over it (`Conclude` aborts its tree and keeps what was streamed).
- *
- * Nothing is polled. What counts is looked at when an event brought something that may count, once for all the events of a
- * flush; time is waited for by the {@link TurnClock}, which stands still while a person is asked.
+ * **Not responsibilities**: how large a turn may become (`TurnSize`); what becomes of a turn that is over its budget (`Conclude` aborts its
+ * tree and keeps what was streamed).
  *
  * @since 0.1.0
  */
-import type * as Duration from "effect/Duration"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Ref from "effect/Ref"
 import { BudgetExceeded } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
 import * as Usage from "../domain/Usage.ts"
 import * as Reply from "../reply/Reply.ts"
+import { crossedAt, stallLimit, timeLimit } from "./Deadlines.ts"
 import type { LiveReply } from "./LiveReply.ts"
-import * as TurnClock from "./TurnClock.ts"
-import type { TurnSignals } from "./TurnSignals.ts"
+import type { PromptCell } from "./PromptCell.ts"
+import type { PromptState } from "./PromptState.ts"
 
 /**
  * What a turn has used, in the units of `BudgetExceeded`. `stallMillis` is how long nothing has come.
@@ -51,87 +51,48 @@ export interface SpentBefore {
 }
 
 /**
- * **Details**
+ * Fails as soon as the turn crosses a limit, and never succeeds. Nothing is polled: usage is checked when an event brought something that
+ * may count, once for all the events of a flush; time is waited for by the prompt's clock.
  *
- * - `watch` fails as soon as a limit is crossed, and never succeeds.
- * - `wallClockMillis` is how long the turn has taken, with what it took before.
- * - `nextLimit` is the limit of time that is crossed first while nothing comes, and how long until then; `Infinity` without one.
- *
- * @category models
+ * @category steps
  * @since 0.1.0
  */
-export interface Budget {
-  readonly watch: Effect.Effect<never, BudgetExceeded>
-  readonly wallClockMillis: () => number
-  readonly nextLimit: () => TimeLimit
-}
-
-/**
- * A limit of time: which one, how much it allows in all, and how much of that is left.
- *
- * @category models
- * @since 0.1.0
- */
-export interface TimeLimit {
-  readonly limit: "wallClock" | "stall"
-  readonly allowedMillis: number
-  readonly leftMillis: number
-}
-
-/**
- * The budget of a turn whose prompt leaves now.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const make = Effect.fnUntraced(function*(options: {
-  readonly clock: TurnClock.TurnClock
-  readonly live: Pick<LiveReply, "current">
-  readonly signals: Pick<TurnSignals, "counted" | "lastProgressMillis">
-  readonly spentBefore?: SpentBefore | undefined
-}): Effect.fn.Return<Budget> {
-  const { clock, live, signals, spentBefore = spentOn([], 0) } = options
+export const watch = Effect.fnUntraced(function*(
+  cell: PromptCell,
+  live: Pick<LiveReply, "current">,
+  spentBefore: SpentBefore
+): Effect.fn.Return<never, BudgetExceeded> {
   const limits = yield* TurnPolicy.Budget
-  const promptedMillis = clock.now()
-  const wallClockMillis = () => spentBefore.wallClockMillis + clock.now() - promptedMillis
-  const check = Effect.suspend(() => {
-    const now = spentOn([live.current()], wallClockMillis())
-    return orFail(exceeded(limits, {
-      ...countsOf({
-        usage: Usage.sum([spentBefore.usage, now.usage]),
-        steps: spentBefore.steps + now.steps,
-        retries: spentBefore.retries + now.retries,
-        wallClockMillis: now.wallClockMillis
-      }),
-      stallMillis: clock.now() - signals.lastProgressMillis()
-    }, Reply.trouble(live.current())))
-  })
-
-  const wallClockDueMillis = crossedAt(promptedMillis - spentBefore.wallClockMillis, limits.wallClock)
-  const stallDueMillis = () => crossedAt(signals.lastProgressMillis(), stallOf(limits))
-  /** When a limit of time will be crossed unless something comes before. */
-  const dueMillis = () => Math.min(wallClockDueMillis, stallDueMillis())
   const isCounted = limits.cost !== undefined || limits.tokens !== undefined || limits.modelRetries !== undefined ||
     limits.steps !== undefined
-  const due = Effect.suspend(() => clock.until(dueMillis()))
-
-  return {
-    watch: (isCounted ? Effect.raceFirst(signals.counted, due) : due).pipe(
-      Effect.andThen(check),
-      Effect.forever({ disableYield: true })
-    ),
-    wallClockMillis,
-    nextLimit: () => {
-      const limit = wallClockDueMillis <= stallDueMillis() ? "wallClock" : "stall"
-      const allowed = limit === "wallClock" ? limits.wallClock : stallOf(limits)
-      return {
-        limit,
-        allowedMillis: TurnPolicy.limitMillis(allowed) ?? Number.POSITIVE_INFINITY,
-        leftMillis: dueMillis() - clock.now()
-      }
-    }
+  const isDue = ({ isCheckDue, tooLarge }: PromptState): boolean => tooLarge !== undefined || (isCounted && isCheckDue)
+  while (true) {
+    yield* Effect.raceFirst(cell.until(isDue), Effect.suspend(() => cell.untilMillis(timeDue(cell.state()))))
+    const { progressMillis, tooLarge } = cell.state()
+    cell.tell({ _tag: "Checked" })
+    if (tooLarge !== undefined) return yield* tooLarge
+    const now = spentOn([live.current()], wallClockMillis(cell))
+    const spent = countsOf({
+      usage: Usage.sum([spentBefore.usage, now.usage]),
+      steps: spentBefore.steps + now.steps,
+      retries: spentBefore.retries + now.retries,
+      wallClockMillis: now.wallClockMillis
+    })
+    const stallMillis = cell.millis() - progressMillis
+    yield* orFail(exceeded(limits, { ...spent, stallMillis }, Reply.trouble(live.current())))
   }
 })
+
+/**
+ * How long the turn has taken, with what it took before the prompt and without the time in which a person was asked.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const wallClockMillis = (cell: PromptCell): number => {
+  const { promptedMillis, spentMillis } = cell.state()
+  return spentMillis + cell.millis() - promptedMillis
+}
 
 /**
  * What the replies to a turn's prompts used, their subagents included.
@@ -147,8 +108,8 @@ export const spentOn = (replies: ReadonlyArray<Reply.Reply>, wallClockMillis: nu
 })
 
 /**
- * Fails if what a turn used that has its answer is over the budget: what the last step used is known only then, and what subagents
- * used only from their records.
+ * Fails if a turn that has its answer is over its budget: only then is it known what the last step used, and what subagents used is known
+ * only from their records.
  *
  * @category steps
  * @since 0.1.0
@@ -162,31 +123,36 @@ export const check = Effect.fnUntraced(function*(
 
 /**
  * Runs what a turn does besides its prompts: finding its session, reading what an earlier owner left, making a prompt. It takes no more
- * than what is left of the turn's time, and no more than nothing may come for; what it took counts.
+ * than what is left of the turn's time, and no more than the time that nothing may come for. What it took is added to `spentMillis`.
  *
  * @category steps
  * @since 0.1.0
  */
 export const within = <A, E, R>(
-  turn: { spentMillis: number },
+  spentMillis: Ref.Ref<number>,
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | BudgetExceeded, R> =>
   Effect.gen(function*() {
     const limits = yield* TurnPolicy.Budget
-    const clock = yield* TurnClock.make
-    const before = turn.spentMillis
-    const dueMillis = Math.min(crossedAt(-before, limits.wallClock), crossedAt(0, stallOf(limits)))
-    const spend = Effect.sync(() => {
-      turn.spentMillis = before + clock.now()
-    })
+    const clock = yield* Clock.Clock
+    const begunNanos = clock.monotonicTimeNanosUnsafe()
+    const tookMillis = () => Number((clock.monotonicTimeNanosUnsafe() - begunNanos) / 1_000_000n)
+    const before = yield* Ref.get(spentMillis)
+    const dueMillis = Math.min(crossedAt(-before, limits.wallClock), crossedAt(0, stallLimit(limits)))
+    const spend = Effect.suspend(() => Ref.set(spentMillis, before + tookMillis()))
     const over = Effect.suspend(() => {
-      const stallMillis = clock.now()
+      const stallMillis = tookMillis()
       const spent = { ...nothing, wallClockMillis: before + stallMillis, stallMillis }
       return Effect.fail(
         exceeded(limits, spent) ?? new BudgetExceeded({ limit: "stall", allowed: 0, value: stallMillis })
       )
     })
-    return yield* Effect.raceFirst(effect, Effect.andThen(clock.until(dueMillis), over)).pipe(Effect.ensuring(spend))
+    const untilDue: Effect.Effect<void> = Effect.suspend(() => {
+      const leftMillis = dueMillis - tookMillis()
+      return leftMillis <= 0 ? Effect.void : Effect.andThen(Effect.sleep(leftMillis), untilDue)
+    })
+    const limit = dueMillis === Number.POSITIVE_INFINITY ? Effect.never : Effect.andThen(untilDue, over)
+    return yield* Effect.raceFirst(effect, limit).pipe(Effect.ensuring(spend))
   })
 
 /**
@@ -202,7 +168,7 @@ export const leftMillis = (spentMillis: number): Effect.Effect<number> =>
   )
 
 /**
- * The first limit that is crossed: of which more was used than is allowed.
+ * The first limit that the turn has crossed.
  *
  * @category predicates
  * @since 0.1.0
@@ -225,11 +191,11 @@ export const exceeded = (
     over("tokens", limits.tokens, spent.tokens) ??
     over("modelRetries", limits.modelRetries, spent.modelRetries) ??
     over("steps", limits.steps, spent.steps) ??
-    over("stall", TurnPolicy.limitMillis(stallOf(limits)), spent.stallMillis)
+    over("stall", TurnPolicy.limitMillis(stallLimit(limits)), spent.stallMillis)
 }
 
 /**
- * What is wrong with the limits: a name, and what it should be. `undefined` for limits that can be kept to.
+ * What is wrong with the limits: a name, and what it should be. `undefined` for limits that a turn can keep to.
  *
  * @category predicates
  * @since 0.1.0
@@ -267,8 +233,4 @@ const countsOf = ({ retries, steps, usage: { cost, tokens }, wallClockMillis }: 
 
 const nothing = { cost: 0, tokens: 0, modelRetries: 0, steps: 0 }
 
-const stallOf = ({ stall }: TurnPolicy.Budget): Duration.Input => stall ?? TurnPolicy.defaultStall
-
-/** A limit is crossed in the first whole millisecond past it: a turn clock counts whole ones. */
-const crossedAt = (sinceMillis: number, limit: Duration.Input | undefined): number =>
-  sinceMillis + Math.floor(TurnPolicy.limitMillis(limit) ?? Number.POSITIVE_INFINITY) + 1
+const timeDue = (state: PromptState): number => timeLimit(state, state.limits).dueMillis

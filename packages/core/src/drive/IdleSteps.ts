@@ -1,17 +1,20 @@
 /**
- * Whether the model is called again and again without anything new coming of it.
+ * Counts steps that bring nothing new: whether the model is called again and again in vain.
  *
- * **Responsibilities**: counts, for each session of the turn's tree, the steps in a row that brought no tool result that is new in that
- * session; notices a context that overflows again after it was compacted.
+ * **Responsibilities**: for each session of the turn's tree, the steps in a row that brought no tool result that is new in that session;
+ * a context that overflows again after it was compacted.
  *
- * **Not responsibilities**: what becomes of such a turn (`Drive`).
+ * **Not responsibilities**: what becomes of such a turn (`PromptState`).
  *
- * A step is judged when the next one of its session begins: then all its tools have ended, and it was not the last one. What the
- * model said does not count: a step that only says something is the last one of a healthy answer.
+ * A step is judged when the next one of its session begins: then all its tools have ended, and it was not the last one. What the model
+ * said does not count: a step that only says something is the last one of a healthy answer.
  *
  * @since 0.1.0
  */
 import * as Hash from "effect/Hash"
+import * as HashMap from "effect/HashMap"
+import * as HashSet from "effect/HashSet"
+import * as Option from "effect/Option"
 import type { MessageId, SessionId } from "../domain/Ids.ts"
 import type { AssistantMessage } from "../domain/Message.ts"
 import type { ToolPart } from "../domain/Part.ts"
@@ -20,117 +23,125 @@ import type { SessionFailed, TurnEvent } from "../domain/TurnEvent.ts"
 import * as Reply from "../reply/Reply.ts"
 
 /**
- * `apply` is given each event after the reply was folded with it. `found` is why the turn is to end, once it is.
+ * The count so far. `maxSteps` in a row are too many; `found` is why the turn is to end, once it is.
  *
  * @category models
  * @since 0.1.0
  */
 export interface IdleSteps {
-  readonly apply: (reply: Reply.Reply, event: TurnEvent) => void
-  readonly found: () => NoProgress | Upstream | undefined
+  readonly maxSteps: number
+  readonly sessions: HashMap.HashMap<SessionId, Steps>
+  readonly found: NoProgress | Upstream | undefined
 }
 
 /**
- * Counts from now on. `maxSteps` in a row are too many; one that only repeats a call with its result counts half, because an agent may
- * wait for something by asking for it again and again.
+ * The steps of one session. `idle` steps in a row brought nothing, and weigh `weight`. `overflowId` is the event of the last overflow of
+ * the context, as long as no new result has come since.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Steps {
+  readonly newest: MessageId | undefined
+  readonly idle: number
+  readonly weight: number
+  readonly results: HashSet.HashSet<string>
+  readonly overflowId: string | undefined
+}
+
+/**
+ * Counts from now on.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (maxSteps: number): IdleSteps => {
-  const sessions = new Map<SessionId, Steps>()
-  let found: NoProgress | Upstream | undefined
+export const make = (maxSteps: number): IdleSteps => ({ maxSteps, sessions: HashMap.empty(), found: undefined })
 
-  const stepsOf = (sessionId: SessionId): Steps => {
-    const known = sessions.get(sessionId)
-    if (known !== undefined) return known
-    const steps: Steps = { newest: undefined, idle: 0, weight: 0, results: new Set(), overflowId: undefined }
-    sessions.set(sessionId, steps)
-    return steps
-  }
-
-  const judge = (steps: Steps, turn: Reply.Reply, reply: Reply.Reply, { finish, id }: AssistantMessage): void => {
-    let isNew = false
-    const tools = Reply.endedTools(reply, id)
-    for (const tool of tools) {
-      const result = resultOf(tool)
-      if (steps.results.has(result)) continue
-      steps.results.add(result)
-      isNew = true
+/**
+ * Counts an event with which the turn's reply has been folded. Gives back `self` for what changes nothing.
+ *
+ * @category folding
+ * @since 0.1.0
+ */
+export const apply = (self: IdleSteps, turn: Reply.Reply, event: TurnEvent): IdleSteps => {
+  switch (event._tag) {
+    case "SessionFailed":
+      return onFailure(self, event)
+    case "MessageUpdated": {
+      const { info } = event
+      if (info.role !== "assistant") return self
+      const reply = Reply.replyOf(turn, event.sessionId)
+      return reply === undefined ? self : onStep(self, turn, reply, info)
     }
-    if (isNew) {
-      steps.idle = 0
-      steps.weight = 0
-      steps.overflowId = undefined
-      return
-    }
-    steps.idle++
-    steps.weight += tools.length > 0 ? 0.5 : 1
-    if (steps.weight < maxSteps) return
-    const last = Reply.trouble(reply)
-    found ??= new NoProgress({
-      sessionId: reply.sessionId,
-      steps: steps.idle,
-      allSteps: Reply.steps(turn),
-      ...(finish !== undefined && { finish }),
-      ...(last !== undefined && { last })
-    })
-  }
-
-  const onStep = (turn: Reply.Reply, reply: Reply.Reply, info: AssistantMessage): void => {
-    const message = Reply.message(reply, info.id)
-    if (message === undefined || message.ownership === "foreign") return
-    const steps = stepsOf(reply.sessionId)
-    const before = steps.newest
-    if (before !== undefined && info.id <= before) return
-    steps.newest = info.id
-    const ended = before === undefined ? undefined : Reply.message(reply, before)
-    if (ended !== undefined) judge(steps, turn, reply, ended.info)
-  }
-
-  /** Each overflow is told once, in no sure order with the messages around it (1.18.33): its event's id tells it from a copy. */
-  const onFailure = ({ eventId, failure, sessionId }: SessionFailed): void => {
-    if (failure.name !== "ContextOverflowError") return
-    const steps = stepsOf(sessionId)
-    if (steps.overflowId !== undefined && steps.overflowId !== eventId) {
-      const { message, ...rest } = failure
-      found ??= new Upstream({ ...rest, reason: message })
-    }
-    steps.overflowId = eventId
-  }
-
-  return {
-    found: () => found,
-    apply: (reply, event) => {
-      switch (event._tag) {
-        case "SessionFailed":
-          return onFailure(event)
-        case "MessageUpdated": {
-          const { info } = event
-          if (info.role !== "assistant") return
-          const own = Reply.replyOf(reply, event.sessionId)
-          if (own !== undefined) onStep(reply, own, info)
-          return
-        }
-        default:
-          return
-      }
-    }
+    default:
+      return self
   }
 }
 
 // internal
 
-/**
- * What is known of the steps of one session: how many in a row were idle, and how much they count. `overflowId` is the event that told
- * of the last overflow of the context, as long as no new result has come since.
- */
-interface Steps {
-  newest: MessageId | undefined
-  idle: number
-  weight: number
-  readonly results: Set<string>
-  overflowId: string | undefined
+const unknown: Steps = {
+  newest: undefined,
+  idle: 0,
+  weight: 0,
+  results: HashSet.empty(),
+  overflowId: undefined
+}
+
+const stepsOf = (self: IdleSteps, sessionId: SessionId): Steps =>
+  Option.getOrElse(HashMap.get(self.sessions, sessionId), () => unknown)
+
+const withSteps = (self: IdleSteps, sessionId: SessionId, steps: Steps): IdleSteps => ({
+  ...self,
+  sessions: HashMap.set(self.sessions, sessionId, steps)
+})
+
+const onStep = (self: IdleSteps, turn: Reply.Reply, reply: Reply.Reply, info: AssistantMessage): IdleSteps => {
+  const { sessionId } = reply
+  const message = Reply.message(reply, info.id)
+  if (message === undefined || message.ownership === "foreign") return self
+  const before = stepsOf(self, sessionId)
+  if (before.newest !== undefined && info.id <= before.newest) return self
+  const ended = before.newest === undefined ? undefined : Reply.message(reply, before.newest)?.info
+  const tools = ended === undefined ? [] : Reply.endedTools(reply, ended.id)
+  const judged = ended === undefined ? before : judge(before, tools)
+  const after = withSteps(self, sessionId, { ...judged, newest: info.id })
+  if (self.found !== undefined || ended === undefined || judged.idle === 0 || judged.weight < self.maxSteps) {
+    return after
+  }
+  const last = Reply.trouble(reply)
+  const found = new NoProgress({
+    sessionId,
+    steps: judged.idle,
+    allSteps: Reply.steps(turn),
+    ...(ended.finish !== undefined && { finish: ended.finish }),
+    ...(last !== undefined && { last })
+  })
+  return { ...after, found }
+}
+
+/** A step that only repeats a call with its result counts half, because an agent may wait for something by asking again and again. */
+const judge = (steps: Steps, tools: ReadonlyArray<ToolPart>): Steps => {
+  const results = tools.map(resultOf)
+  return results.every((result) => HashSet.has(steps.results, result))
+    ? { ...steps, idle: steps.idle + 1, weight: steps.weight + (tools.length > 0 ? 0.5 : 1) }
+    : {
+      ...steps,
+      idle: 0,
+      weight: 0,
+      overflowId: undefined,
+      results: HashSet.union(steps.results, HashSet.fromIterable(results))
+    }
+}
+
+/** Each overflow is told once, in no sure order with the messages around it (1.18.33): its event's id tells it from a copy. */
+const onFailure = (self: IdleSteps, { eventId, failure, sessionId }: SessionFailed): IdleSteps => {
+  if (failure.name !== "ContextOverflowError") return self
+  const steps = stepsOf(self, sessionId)
+  const after = withSteps(self, sessionId, { ...steps, overflowId: eventId })
+  if (self.found !== undefined || steps.overflowId === undefined || steps.overflowId === eventId) return after
+  const { message, ...rest } = failure
+  return { ...after, found: new Upstream({ ...rest, reason: message }) }
 }
 
 /** The results of a turn may hold megabytes: their hashes tell them apart well enough for a guard. */

@@ -11,6 +11,7 @@
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
 import type { PartId } from "../domain/Ids.ts"
 import { MessageId, SessionId } from "../domain/Ids.ts"
 import type { ToolPart } from "../domain/Part.ts"
@@ -44,9 +45,19 @@ export interface LiveReply {
   readonly apply: (event: TurnEvent) => void
   readonly flush: () => void
   readonly update: (f: (reply: Reply.Reply) => Reply.Reply) => void
+  /** Tells `listener` each change of the reply, once it is made, until the scope closes. There is one listener at a time. */
+  readonly listen: (listener: Listener) => Effect.Effect<void, never, Scope.Scope>
   readonly watch: Effect.Effect<Queue.Dequeue<ReplyUpdate.ReplyUpdate, Cause.Done>>
   readonly end: Effect.Effect<void>
 }
+
+/**
+ * What is told of a change: the reply before and after it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Listener = (before: Reply.Reply, after: Reply.Reply) => void
 
 /**
  * @category constructors
@@ -58,6 +69,7 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
   let reply = Reply.make({ sessionId: SessionId.make(""), promptId: MessageId.make("") })
   let batch: Array<ReplyUpdate.ReplyUpdate> = []
   const earlier: Array<Reply.Reply> = []
+  let listener: Listener | undefined
 
   const flush = () => {
     if (batch.length === 0) return
@@ -97,20 +109,35 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
     },
     apply: (event) => {
       const before = reply
-      reply = Reply.apply(before, event)
-      if (watchers.length === 0) return
-      for (const update of ReplyUpdate.fromEvent(before, reply, event)) {
-        const joined = join(batch.at(-1), update)
-        if (joined === undefined) batch.push(update)
-        else batch[batch.length - 1] = joined
+      const after = Reply.apply(before, event)
+      reply = after
+      if (watchers.length > 0) {
+        for (const update of ReplyUpdate.fromEvent(before, after, event)) {
+          const joined = join(batch.at(-1), update)
+          if (joined === undefined) batch.push(update)
+          else batch[batch.length - 1] = joined
+        }
       }
+      listener?.(before, after)
     },
     flush,
     update: (f) => {
-      const next = f(reply)
-      if (watchers.length === 0 || ReplyUpdate.isSameToReader(reply, next)) reply = next
-      else reset("reconciled", next)
+      const before = reply
+      const after = f(before)
+      if (watchers.length === 0 || ReplyUpdate.isSameToReader(before, after)) reply = after
+      else reset("reconciled", after)
+      listener?.(before, after)
     },
+    listen: (told) =>
+      Effect.asVoid(Effect.acquireRelease(
+        Effect.sync(() => {
+          listener = told
+        }),
+        () =>
+          Effect.sync(() => {
+            listener = undefined
+          })
+      )),
     watch: Effect.gen(function*() {
       const queue = yield* Queue.unbounded<ReplyUpdate.ReplyUpdate, Cause.Done>()
       watchers.push({ queue, newest: undefined })

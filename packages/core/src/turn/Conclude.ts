@@ -19,6 +19,7 @@ import * as ErrorReporter from "effect/ErrorReporter"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import type * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
 import * as Contained from "../domain/Contained.ts"
 import type { MessageId } from "../domain/Ids.ts"
@@ -62,13 +63,13 @@ export interface RunningTurn<E, R, A> {
   readonly live: LiveReply.LiveReply
   readonly owner: string
   readonly taken: StoredMessage | undefined
-  readonly background: FiberSet.FiberSet<void>
+  readonly background: FiberSet.FiberSet<unknown>
   message: StoredMessage | undefined
   session: EnsuredSession | undefined
   promptId: MessageId | undefined
   isRecreated: boolean
   isHurried: boolean
-  spentMillis: number
+  readonly spentMillis: Ref.Ref<number>
   output: Output.Answer<A> | undefined
 }
 

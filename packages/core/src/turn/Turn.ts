@@ -25,6 +25,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
+import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as Contained from "../domain/Contained.ts"
@@ -45,6 +46,7 @@ import {
 } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import * as Budget from "../drive/Budget.ts"
+import type { Driven } from "../drive/Drive.ts"
 import { drive } from "../drive/Drive.ts"
 import * as LiveReply from "../drive/LiveReply.ts"
 import type { Client } from "../opencode/Client.ts"
@@ -185,13 +187,13 @@ const begin = Effect.fnUntraced(function*<E, R, A>(
     live,
     owner: taken?.owner ?? (yield* makeId("run")),
     taken,
-    background: yield* FiberSet.make<void>(),
+    background: yield* FiberSet.make<unknown>(),
     message: taken?.status === "pending" ? taken : undefined,
     session: undefined,
     promptId: undefined,
     isRecreated: false,
     isHurried: false,
-    spentMillis: 0,
+    spentMillis: yield* Ref.make(0),
     output: undefined
   }
   yield* Effect.forEach(input.observers ?? [], (observer) =>
@@ -232,7 +234,7 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
     recall(turn)
     return yield* new TakenOverTooOften({ messageId, takeovers: message.takeovers })
   }
-  const within = <B, E2, R2>(effect: Effect.Effect<B, E2, R2>) => Budget.within(turn, effect)
+  const within = <B, E2, R2>(effect: Effect.Effect<B, E2, R2>) => Budget.within(turn.spentMillis, effect)
 
   const attempt = Effect.fnUntraced(function*(session: EnsuredSession) {
     const { sessionId } = session
@@ -242,15 +244,15 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
     if (recorded !== undefined) yield* within(recallEarlier(recorded, live))
     let request = recorded ?? (yield* within(recordPrompt(input, message, sessionId)))
     let reason: "recreated" | "repaired" | "refused" = "recreated"
-    const given: Array<Refusals.Given> = []
+    let given: ReadonlyArray<Refusals.Given> = []
     while (true) {
       turn.promptId = request.prompt.ids.promptId
       live.begin({ sessionId, promptId: turn.promptId }, reason)
-      const exchange = yield* answerTo(turn, message, request, {
+      const { exchange, refusals: refused } = yield* answerTo(turn, message, request, {
         isRecorded: request === recorded,
-        isBusy,
-        onRefused: (refusal) => void given.push(refusal)
+        isBusy
       }).pipe(Effect.tapErrorTag(["Upstream", "EmptyStream"], (error) => traceUnusable(turn, error)))
+      given = [...given, ...refused]
       const told = request.refusals ?? 0
       if (Exchange.isRefused(exchange)) {
         const refusals = Refusals.of(exchange, given)
@@ -344,36 +346,32 @@ const answerTo = Effect.fnUntraced(function*<E, R, A>(
   turn: RunningTurn<E, R, A>,
   message: StoredMessage,
   request: IdentifiedPrompt,
-  { isBusy, isRecorded, onRefused }: {
-    readonly isRecorded: boolean
-    readonly isBusy: boolean
-    readonly onRefused: (refusal: Refusals.Given) => void
-  }
+  { isBusy, isRecorded }: { readonly isRecorded: boolean; readonly isBusy: boolean }
 ) {
   const { conversationId, live, messageId } = turn
   const tracer = yield* Tracer
   // What was streamed before is shown until the server says more, and is not streamed again.
   if (isRecorded) LiveReply.restore(live, message)
-  const found = isRecorded ? yield* Budget.within(turn, findAnswer(request, live)) : { exchange: undefined, isBusy }
+  const found = isRecorded
+    ? yield* Budget.within(turn.spentMillis, findAnswer(request, live))
+    : { exchange: undefined, isBusy }
   if (isRecorded) yield* withdrawUnlisted(messageId)
   if (found.exchange !== undefined) yield* tracer.emit("response.recovered_from_exchange", { message_id: messageId })
-  const exchange = found.exchange ??
-    (yield* drive(request, live, {
+  const { exchange, refusals }: Driven = found.exchange !== undefined
+    ? { exchange: found.exchange, refusals: [] }
+    : yield* drive(request, live, {
       conversationId,
       messageId,
       isBusy: found.isBusy,
       confirm: confirm(message),
       onActivity: onActivity(turn),
-      onRefused,
-      spentBefore: Budget.spentOn(live.earlier(), turn.spentMillis),
-      onEnd: (millis) => {
-        turn.spentMillis = millis
-      }
-    }))
-  const leftMillis = yield* Budget.leftMillis(turn.spentMillis)
+      spentMillis: turn.spentMillis
+    })
+  const spentMillis = yield* Ref.get(turn.spentMillis)
+  const leftMillis = yield* Budget.leftMillis(spentMillis)
   const settled = yield* settle(exchange, live, { messageId, leftMillis })
-  yield* Budget.check(Budget.spentOn([...live.earlier(), live.current()], turn.spentMillis))
-  return settled
+  yield* Budget.check(Budget.spentOn([...live.earlier(), live.current()], spentMillis))
+  return { exchange: settled, refusals }
 })
 
 /** Traces that the model or its provider gave no usable answer, whether the record told so or the stream. */
@@ -438,9 +436,5 @@ const sessionOptions = <E, R, A>({ permission, title }: TurnInput<E, R, A>): Ses
 const onActivity = <E, R, A>(turn: RunningTurn<E, R, A>) => {
   const { background, conversationId, input: { onActivityTick } } = turn
   const called = callbackOften("onActivityTick", contextOf(turn))
-  return (again: () => void) => {
-    if (onActivityTick === undefined) return Effect.void
-    const tick = called(() => onActivityTick(conversationId))
-    return Effect.asVoid(FiberSet.run(background, Effect.map(tick, (isDone) => (isDone ? undefined : again()))))
-  }
+  return onActivityTick && FiberSet.run(background, called(() => onActivityTick(conversationId)))
 }

@@ -311,7 +311,7 @@ it.effect.each([
     live.begin({ sessionId: Make.root, promptId: Make.promptId })
     live.apply(Make.asked("per_1"))
     const turn = { conversationId: ConversationId.make("42"), messageId: AssistantMessageId.make("m") }
-    const asks = yield* AnswerAsks.make(live, turn, { onAnswered: () => {} }).pipe(
+    const asks = yield* AnswerAsks.make(live, turn).pipe(
       gated(({ id }) => Effect.andThen(Deferred.await(isOver), Effect.fail(new HumanTimeout({ askId: id, millis: 1 }))))
     )
     const failed = yield* Effect.forkChild(Effect.flip(asks.failed))

@@ -1,7 +1,7 @@
 import * as Budget from "#drive/Budget"
+import * as Deadlines from "#drive/Deadlines"
 import * as LiveReply from "#drive/LiveReply"
-import * as TurnClock from "#drive/TurnClock"
-import * as TurnSignals from "#drive/TurnSignals"
+import * as PromptCell from "#drive/PromptCell"
 import { assert, it } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
@@ -300,13 +300,21 @@ const before: Budget.SpentBefore = {
   wallClockMillis: 4000
 }
 
-const makeBudget = Effect.fnUntraced(function*(spentBefore: Budget.SpentBefore) {
-  const clock = yield* TurnClock.make
-  const live = yield* LiveReply.make
-  const ids = { sessionId: SessionId.make("ses_1"), promptId: MessageId.make("msg_1") }
-  live.begin(ids)
-  const signals = yield* TurnSignals.make({ ids, live, clock })
-  return { clock, budget: yield* Budget.make({ clock, live, signals, spentBefore }) }
+const makeCell = Effect.gen(function*() {
+  return yield* PromptCell.make({
+    sessionId: SessionId.make("ses_1"),
+    promptId: MessageId.make("msg_1"),
+    spentMillis: before.wallClockMillis,
+    limits: {
+      firstEventMillis: 120_000,
+      finalExchangeMillis: 30_000,
+      pollMillis: 500,
+      activityTickMillis: 300_000,
+      maxReposts: 3,
+      maxIdleSteps: 8,
+      budget: yield* TurnPolicy.Budget
+    }
+  })
 })
 
 it.effect.each(
@@ -324,15 +332,16 @@ it.effect.each(
 
 it.effect("counts the time that the prompts before took, and tells the next one", () =>
   Effect.gen(function*() {
-    const { budget, clock } = yield* makeBudget(before)
-    const watch = yield* Effect.forkChild(Effect.flip(budget.watch))
+    const live = yield* LiveReply.make
+    const cell = yield* makeCell
+    const watch = yield* Effect.forkChild(Effect.flip(Budget.watch(cell, live, before)))
     yield* TestClock.adjust("2 seconds")
-    clock.setStill(true)
+    cell.tell({ _tag: "Changed", asks: { isBlocked: true } })
     yield* TestClock.adjust("1 hour")
-    clock.setStill(false)
+    cell.tell({ _tag: "Changed", asks: { isBlocked: false } })
     yield* TestClock.adjust("4000 millis")
     assert.isUndefined(watch.pollUnsafe())
-    assert.strictEqual(budget.wallClockMillis(), 10_000)
+    assert.strictEqual(Budget.wallClockMillis(cell), 10_000)
     yield* TestClock.adjust("1 millis")
     assert.strictEqual((yield* Fiber.join(watch)).value, 10_001)
   }).pipe(within({ wallClock: Duration.seconds(10) })))
@@ -350,9 +359,9 @@ it.effect("counts the time of the prompts before in the whole turn", () =>
 
 it.effect("limits nothing but the silence where no limit is given, and not even that where it may have no end", () =>
   Effect.gen(function*() {
-    assert.strictEqual((yield* makeBudget(before)).budget.nextLimit().leftMillis, 600_001)
-    const { budget } = yield* makeBudget(before).pipe(within({ stall: Duration.infinity }))
-    assert.strictEqual(budget.nextLimit().leftMillis, Infinity)
+    const timeDue = Effect.map(makeCell, (cell) => Deadlines.timeLimit(cell.state(), cell.state().limits).dueMillis)
+    assert.strictEqual(yield* timeDue, 600_001)
+    assert.strictEqual(yield* timeDue.pipe(within({ stall: Duration.infinity })), Infinity)
     yield* Budget.check(before)
   }))
 
