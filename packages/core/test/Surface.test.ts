@@ -129,7 +129,8 @@ it("platform-node gives these modules", () => {
     "SqlMigrations",
     "SqlSessionStore",
     "SqliteClient",
-    "TerminalGate"
+    "TerminalGate",
+    "promise"
   ])
 })
 

@@ -1,0 +1,291 @@
+/**
+ * Turns for programs that use promises: one runtime, one connection and one store for a process.
+ *
+ * **Responsibilities**: promises, async iterables, abort signals and async functions in place of effects.
+ *
+ * **Not responsibilities**: anything that a turn does; see `runTurn` of `@opencode-turn/core`.
+ *
+ * @since 0.1.0
+ */
+import * as core from "@opencode-turn/core"
+import type { Answer, Ask, PermissionRule } from "@opencode-turn/core/Ask"
+import * as HumanGate from "@opencode-turn/core/HumanGate"
+import { AssistantMessageId, makeId } from "@opencode-turn/core/Ids"
+import * as Output from "@opencode-turn/core/Output"
+import type { PromptPart } from "@opencode-turn/core/Prompt"
+import type { StoredMessage } from "@opencode-turn/core/SessionStore"
+import type { StoredAsk } from "@opencode-turn/core/StoredAsk"
+import * as StoredGate from "@opencode-turn/core/StoredGate"
+import type { TurnUpdate } from "@opencode-turn/core/Turn"
+import { InvalidInput, type OutputIssue } from "@opencode-turn/core/TurnError"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
+import type { TurnResult } from "@opencode-turn/core/TurnResult"
+import type * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Predicate from "effect/Predicate"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type { StandardJSONSchemaV1, StandardSchemaV1 } from "effect/StandardSchema"
+import * as Stream from "effect/Stream"
+import { type Live, LiveLayer } from "./live/LiveLayer.ts"
+
+/**
+ * Where the server and the store are, and who answers what the agent asks. What is left out is read from the environment, as
+ * `LiveLayer` does.
+ *
+ * **Details**
+ *
+ * - `database`: a SQLite file, `memory`, or the URL of a PostgreSQL database.
+ * - `requestTimeoutMillis`: of one request, not of a turn.
+ * - `gate`: `deny` (the default) refuses and tells the agent so, `allow` permits everything, `store` keeps each ask in the store until
+ *   `answer` is called, from any process. A function of yours answers itself; its `signal` aborts when nobody needs the answer any more.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface OpenOptions {
+  readonly baseUrl?: string | undefined
+  readonly password?: string | undefined
+  readonly directory?: string | undefined
+  readonly workspace?: string | undefined
+  readonly database?: string | undefined
+  readonly requestTimeoutMillis?: number | undefined
+  readonly gate?: "deny" | "allow" | "store" | AskHandler | undefined
+}
+
+/**
+ * Answers one ask. A handler that throws counts as a refusal, and is reported.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AskHandler = (ask: Ask, asking: HumanGate.Asking & { readonly signal: AbortSignal }) => Promise<Answer>
+
+/**
+ * The value that an answer is to be: a schema of Effect, a schema of any library that follows Standard Schema and gives its JSON Schema
+ * (zod 4.2, valibot, arktype), or a JSON Schema. For a JSON Schema the result's `output` is `unknown`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type OutputOf<A> = Schema.Codec<A, unknown> | StandardOutput<A> | { readonly [key: string]: unknown }
+
+/**
+ * A schema that validates by Standard Schema and gives its JSON Schema.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StandardOutput<A> {
+  readonly "~standard": StandardSchemaV1.Props<unknown, A> & StandardJSONSchemaV1.Props<unknown, A>
+}
+
+/**
+ * One user message, and what goes with it: the fields of `TurnInput`, as plain values.
+ *
+ * **Details**
+ *
+ * `signal` cancels the turn: its session is aborted, what was streamed is stored, and the result is `cancelled`. A signal that has
+ * aborted before the call throws its reason, and nothing is stored. `budget` limits the turn; its times are in milliseconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TurnOptions<A = unknown> {
+  readonly conversation: string
+  readonly prompt: string | ReadonlyArray<PromptPart>
+  readonly messageId?: string | undefined
+  readonly agent?: string | undefined
+  readonly model?: string | undefined
+  readonly variant?: string | undefined
+  readonly system?: string | undefined
+  readonly title?: string | undefined
+  readonly permission?: ReadonlyArray<PermissionRule> | undefined
+  readonly output?: OutputOf<A> | undefined
+  readonly budget?: TurnPolicy.Budget | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * The turns of a process.
+ *
+ * **Details**
+ *
+ * - `run`: runs a turn to its end. A turn that failed is a result too, with its `error`; only an end that could not be stored is thrown.
+ * - `stream`: the same, giving each change of the reply and the result at last (`Finished`). To leave the loop cancels the turn.
+ * - `watch`: a stored message at each of its changes, also that of another process, up to its end. To leave the loop changes nothing.
+ * - `cancel`: stops a turn of any process, and gives its stored message.
+ * - `pendingAsks`, `answer`: what the gate `store` keeps, and the answer to one of them.
+ * - `resume`: carries the turns without a living owner to their ends.
+ * - `prune`: deletes ended messages that are older, and gives their number.
+ * - `close`: cancels what runs, and closes the connection and the store.
+ *
+ * Errors are instances of `Error` with a `_tag`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Turns extends AsyncDisposable {
+  readonly run: <A = unknown>(options: TurnOptions<A>) => Promise<TurnResult<A>>
+  readonly stream: <A = unknown>(options: TurnOptions<A>) => AsyncIterable<TurnUpdate<A>>
+  readonly watch: (messageId: string) => AsyncIterable<StoredMessage>
+  readonly cancel: (messageId: string) => Promise<StoredMessage>
+  readonly pendingAsks: (filter?: {
+    readonly conversation?: string | undefined
+    readonly messageId?: string | undefined
+    readonly limit?: number | undefined
+  }) => Promise<ReadonlyArray<StoredAsk>>
+  readonly answer: (askId: string, answer: Answer) => Promise<StoredAsk>
+  readonly resume: () => Promise<ReadonlyArray<TurnResult>>
+  readonly prune: (olderThanMillis: number) => Promise<number>
+  readonly close: () => Promise<void>
+}
+
+/**
+ * Opens the connection and the store; one for a process is enough. Throws `InvalidConfig` for a setting that cannot be used, and
+ * `StoreError` for a store that cannot be opened.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const openTurns = async (options: OpenOptions = {}): Promise<Turns> => {
+  const runtime = ManagedRuntime.make(Layer.provideMerge(layerGate(options.gate), layerLive(options)))
+  const context = await runtime.context()
+  const promise = <A, E>(effect: Effect.Effect<A, E, Live>) => runtime.runPromise(effect)
+  const iterable = <A, E>(stream: Stream.Stream<A, E, Live>) => Stream.toAsyncIterableWith(stream, context)
+  const close = () => runtime.dispose()
+
+  // Overloads, because the type of a value is that of its schema, which a JSON Schema does not have.
+  function run<A = unknown>(options: TurnOptions<A>): Promise<TurnResult<A>>
+  async function run(options: TurnOptions): Promise<TurnResult> {
+    options.signal?.throwIfAborted()
+    return await promise(Effect.scoped(Effect.flatMap(begin(options), core.runTurn)).pipe(within(options.budget)))
+  }
+  function stream<A = unknown>(options: TurnOptions<A>): AsyncIterable<TurnUpdate<A>>
+  function stream(options: TurnOptions): AsyncIterable<TurnUpdate> {
+    options.signal?.throwIfAborted()
+    return iterable(
+      Stream.unwrap(Effect.map(begin(options), core.streamTurn)).pipe(
+        Stream.provideService(TurnPolicy.Budget, options.budget ?? {})
+      )
+    )
+  }
+
+  return {
+    run,
+    stream,
+    watch: (messageId) => iterable(core.watchTurn(AssistantMessageId.make(messageId))),
+    cancel: (messageId) => promise(core.cancelTurn(AssistantMessageId.make(messageId))),
+    pendingAsks: ({ conversation, limit, messageId } = {}) =>
+      promise(core.pendingAsks({ conversationId: conversation, messageId, limit })),
+    answer: (askId, answer) => promise(core.answerAsk(askId, answer)),
+    resume: () => promise(core.resumeTurns()),
+    prune: (olderThanMillis) => promise(core.pruneMessages(olderThanMillis)),
+    close,
+    [Symbol.asyncDispose]: close
+  }
+}
+
+// internal
+
+const layerLive = ({ baseUrl, database, directory, password, requestTimeoutMillis, workspace }: OpenOptions) =>
+  LiveLayer.make({
+    baseUrl,
+    directory,
+    workspace,
+    requestTimeout: requestTimeoutMillis,
+    database: database === undefined ? undefined : Redacted.make(database),
+    password: password === undefined ? undefined : Redacted.make(password)
+  })
+
+const layerGate = (gate: OpenOptions["gate"]) => {
+  switch (gate) {
+    case undefined:
+    case "deny":
+      return HumanGate.layer(HumanGate.deny)
+    case "allow":
+      return HumanGate.layer(HumanGate.allow)
+    case "store":
+      return StoredGate.layer
+    default:
+      return HumanGate.layerCallback((ask, asking) => Effect.tryPromise((signal) => gate(ask, { ...asking, signal })))
+  }
+}
+
+const within = (budget: TurnPolicy.Budget | undefined) => Effect.provideService(TurnPolicy.Budget, budget ?? {})
+
+/** The input of a turn, while whose scope its signal cancels it. */
+const begin = Effect.fnUntraced(function*({ conversation, output, signal, ...input }: TurnOptions) {
+  const messageId = input.messageId ?? (yield* makeId("asm"))
+  if (signal !== undefined) yield* Effect.forkScoped(cancelOn(signal, AssistantMessageId.make(messageId)))
+  return {
+    ...input,
+    messageId,
+    conversationId: conversation,
+    output: output === undefined ? undefined : yield* toOutput(output)
+  }
+})
+
+/** A turn is cancelled by its row, so that it ends with a result; before it has one, there is nothing to cancel yet. */
+const cancelOn = (signal: AbortSignal, id: AssistantMessageId) =>
+  Effect.callback<void>((resume) => {
+    const abort = () => resume(Effect.void)
+    if (signal.aborted) abort()
+    else signal.addEventListener("abort", abort, { once: true })
+    return Effect.sync(() => signal.removeEventListener("abort", abort))
+  }).pipe(
+    Effect.andThen(
+      Effect.retry(core.cancelTurn(id), {
+        schedule: Schedule.spaced("50 millis"),
+        while: ({ _tag }) => _tag === "UnknownMessage"
+      })
+    ),
+    // The turn has ended, or its store is away, which the turn itself will tell.
+    Effect.ignore
+  )
+
+const toOutput = (output: OutputOf<unknown>): Effect.Effect<Output.OutputInput<unknown>, InvalidInput> => {
+  if (Schema.isSchema(output)) return Effect.succeed(output)
+  return isStandard(output) ? fromStandard(output) : Output.fromJsonSchema(output)
+}
+
+const isStandard = (output: OutputOf<unknown>): output is StandardOutput<unknown> =>
+  Predicate.hasProperty(output, "~standard")
+
+const fromStandard = (schema: StandardOutput<unknown>): Effect.Effect<Output.Output<unknown>, InvalidInput> => {
+  const standard = schema["~standard"]
+  const jsonSchema = Effect.try({
+    try: () => standard.jsonSchema.input({ target: "draft-2020-12" }),
+    catch: () =>
+      new InvalidInput({
+        field: "output",
+        reason: `its library (${standard.vendor}) gives no JSON Schema for it (Standard Schema, draft 2020-12)`
+      })
+  })
+  return Effect.map(jsonSchema, (json): Output.Output<unknown> => {
+    const sent = Output.unchecked(json)
+    return {
+      jsonSchema: sent.jsonSchema,
+      decode: (value) =>
+        Effect.flatMap(
+          sent.decode(value),
+          ({ json, value }) =>
+            Effect.flatMap(Effect.promise(async () => await standard.validate(value)), (result) =>
+              result.issues === undefined
+                ? Effect.succeed({ value: result.value, json })
+                : Effect.fail(toIssues(result.issues)))
+        )
+    }
+  })
+}
+
+const toIssues = (issues: ReadonlyArray<StandardSchemaV1.Issue>): Arr.NonEmptyArray<OutputIssue> => {
+  const [first, ...others] = issues.map(({ message, path = [] }) => ({
+    message,
+    path: path.map((part) => `/${String(typeof part === "object" ? part.key : part)}`).join("")
+  }))
+  return [first ?? { message: "it does not fit", path: "" }, ...others]
+}

@@ -1,0 +1,175 @@
+import { assert, it } from "@effect/vitest"
+import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
+import { type OpenOptions, openTurns, type Turns } from "@opencode-turn/platform-node/promise"
+import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
+import { Effect, Redacted, Schema } from "effect"
+import * as zod from "zod"
+import * as RealServer from "../support/RealServer.ts"
+
+/** Uses turns as a program without Effect does. */
+const using = <A>(options: OpenOptions, use: (turns: Turns) => Promise<A>) =>
+  Effect.gen(function*() {
+    const { password, url } = yield* OpencodeServer.OpencodeServer
+    const { directory } = yield* RealServer.Workplace
+    return yield* Effect.promise(async () => {
+      await using turns = await openTurns({
+        baseUrl: url,
+        password: Redacted.value(password),
+        directory,
+        database: "memory",
+        ...options
+      })
+      return await use(turns)
+    })
+  })
+
+/** How 1.18.33 has the model give a value. */
+const total = (total: number) => ({ tool: "StructuredOutput", args: { total } })
+
+const echo = { tool: "bash", args: { command: "echo asked", description: "Say so" } }
+const asks = [{ permission: "bash", pattern: "*", action: "ask" }] as const
+
+it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })("the Promise face", (it) => {
+  it.effect("runs a turn, and goes on with its conversation", () =>
+    using({}, async (turns) => {
+      const first = await turns.run({ conversation: "c1", prompt: prompt("Begin.", [{ text: "Begun." }]) })
+      assert.deepEqual([first.status, first.content, first.isNewSession], ["completed", "Begun.", true])
+      const second = await turns.run({ conversation: "c1", prompt: prompt("Go on.", [{ text: "Gone on." }]) })
+      assert.deepEqual([second.content, second.sessionId], ["Gone on.", first.sessionId])
+      const messages: Array<string> = []
+      for await (const { content } of turns.watch(second.messageId)) messages.push(content)
+      assert.deepEqual(messages, ["Gone on."])
+    }))
+
+  it.effect("gives each change of a reply, and the result at last", () =>
+    using({}, async (turns) => {
+      let text = ""
+      let status = ""
+      for await (
+        const update of turns.stream({ conversation: "c2", prompt: prompt("Say.", [{ text: "Some words." }]) })
+      ) {
+        if (update._tag === "TextDelta") text += update.delta
+        if (update._tag === "Finished") status = update.result.status
+      }
+      assert.deepEqual([text, status], ["Some words.", "completed"])
+    }))
+
+  it.effect("gives the result of a failed turn, and throws nothing", () =>
+    using({}, async (turns) => {
+      const { error, status } = await turns.run({ conversation: "c3", prompt: " " })
+      assert.deepEqual([status, error?._tag, error instanceof Error], ["failed", "InvalidInput", true])
+    }))
+
+  it.effect("cancels a turn whose signal aborts, and keeps what was streamed", () =>
+    Effect.flatMap(ScriptedModel, (model) =>
+      using({}, async (turns) => {
+        for (const how of ["run", "stream"] as const) {
+          const abort = new AbortController()
+          const talk = prompt("Talk.", [{ text: "first words and the rest", gate: `never ${how}`, gateAfter: 2 }])
+          const options = {
+            conversation: `c4 ${how}`,
+            prompt: talk,
+            signal: abort.signal,
+            messageId: `asm_abort_${how}`
+          }
+          if (how === "stream") {
+            for await (const update of turns.stream(options)) {
+              if (update._tag === "TextDelta" && update.delta.includes("words")) abort.abort()
+              if (update._tag === "Finished") {
+                assert.strictEqual(update.result.status, "cancelled")
+                assert.include(update.result.content, "first words")
+              }
+            }
+          } else {
+            const running = turns.run(options)
+            await Effect.runPromise(model.reached(`never ${how}`))
+            abort.abort()
+            assert.strictEqual((await running).status, "cancelled")
+          }
+          assert.throws(() => options.signal.throwIfAborted())
+          let thrown: unknown
+          try {
+            await turns.run(options)
+          } catch (cause) {
+            thrown = cause
+          }
+          assert.strictEqual(thrown, abort.signal.reason)
+        }
+      })))
+
+  it.effect("asks a function of the program, or keeps what is asked until it is answered", () =>
+    Effect.gen(function*() {
+      const steps = prompt("Ask.", [echo, { text: "I was allowed." }])
+      const asked: Array<string> = []
+      const gate: OpenOptions["gate"] = async (ask, { conversationId, signal }) => {
+        asked.push(`${conversationId} ${ask._tag} ${signal.aborted}`)
+        return { _tag: "Permission", reply: { reply: "once" } }
+      }
+      const first = yield* using(
+        { gate },
+        (turns) => turns.run({ conversation: "c5", prompt: steps, permission: asks })
+      )
+      assert.deepEqual([first.content, asked], ["I was allowed.", ["c5 Permission false"]])
+
+      const second = yield* using({ gate: "store" }, async (turns) => {
+        const stream = turns.stream({ conversation: "c6", prompt: steps, permission: asks })
+        for await (const update of stream) {
+          if (update._tag === "Asked") {
+            let pending = await turns.pendingAsks({ conversation: "c6" })
+            while (pending.length === 0) pending = await turns.pendingAsks({ conversation: "c6" })
+            const [ask] = pending
+            await turns.answer(ask?.id ?? "", { _tag: "Permission", reply: { reply: "once" } })
+          }
+          if (update._tag === "Finished") return update.result.content
+        }
+        return ""
+      })
+      assert.strictEqual(second, "I was allowed.")
+    }))
+
+  it.effect("gives values of Effect's schemas, of zod's, and of a JSON Schema", () =>
+    using({}, async (turns) => {
+      const steps = [total(3)]
+      const effect = await turns.run({
+        conversation: "c7",
+        prompt: prompt("Sum.", steps),
+        output: Schema.Struct({ total: Schema.Finite })
+      })
+      const sum: number | undefined = effect.output?.total
+      assert.strictEqual(sum, 3)
+
+      const fromZod = await turns.run({
+        conversation: "c8",
+        prompt: prompt("Sum.", steps),
+        output: zod.object({ total: zod.number().max(5).transform((value) => `${value} in all`) })
+      })
+      const words: string | undefined = fromZod.output?.total
+      assert.strictEqual(words, "3 in all")
+
+      const refused = await turns.run({
+        conversation: "c9",
+        prompt: prompt("Sum.", [total(9), total(9), total(9)]),
+        output: zod.object({ total: zod.number().refine((value) => value < 5, "too much") })
+      })
+      assert.strictEqual(refused.error?._tag, "OutputInvalid")
+      assert.include(refused.error?.message, "too much")
+
+      const json = await turns.run({
+        conversation: "c10",
+        prompt: prompt("Sum.", steps),
+        output: { type: "object", properties: { total: { type: "number" } }, required: ["total"] }
+      })
+      assert.deepEqual(json.output, { total: 3 })
+    }))
+
+  it.effect("refuses settings that cannot be used, and leaves nothing open", () =>
+    Effect.promise(async () => {
+      let thrown: unknown
+      try {
+        await openTurns({ baseUrl: "nonsense", database: "memory" })
+      } catch (cause) {
+        thrown = cause
+      }
+      assert.deepInclude(thrown, { _tag: "InvalidConfig", setting: "baseUrl" })
+    }))
+})
