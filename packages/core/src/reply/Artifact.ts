@@ -1,8 +1,9 @@
 /**
  * The files that an agent changed in a turn.
  *
- * Owns: the models, and how what the parts of a turn tell of files is put together with the server's own account of the changes. Does
- * not own: how that account is read (`ReadArtifacts`), what a tool's metadata means (`v1/`).
+ * **Responsibilities**: the models, and combining the parts of a turn with the server's own account of the changes.
+ *
+ * **Not responsibilities**: reading that account (`ReadArtifacts`), and the meaning of a tool's metadata (`v1/`).
  *
  * @since 0.1.0
  */
@@ -11,19 +12,20 @@ import type { MessageId, PartId, SessionId } from "../domain/Ids.ts"
 import type { FileChange, FileDiff, Part, PatchPart } from "../domain/Part.ts"
 
 /**
- * A file that was changed.
+ * A changed file.
  *
  * **Details**
  *
- * `path` is relative to the session's folder where it lies inside it, absolute elsewhere, with `/`. `change` is the net change of the
- * turn; `unknown` where only the name is known (a shell command changed it, and the server has no account of the turn): the file may
- * be gone. `additions` and `deletions` count lines; absent where nobody counted them. `content` is the whole file as the agent wrote it
- * last, only where a part of the turn carries it. `sessionIds` are the sessions of the turn that changed it, as far as tool calls
- * tell: a shell command does not.
+ * `path` is relative to the session's folder if it lies inside, else absolute, with `/`. `change` is the net change of
+ * the turn. It is `unknown` if only the name is known: a shell command changed the file, which may be gone, and the
+ * server has no account of the turn. `additions` and `deletions` count lines; they are absent if nobody counted them.
+ * `content` is the whole file as the agent last wrote it, if a part of the turn holds it. `sessionIds` are the turn's
+ * sessions whose tool calls changed the file; a shell command names no file.
  *
  * **Gotchas**
  *
- * A formatter that the server runs after a write may have changed the file behind `content`, and so may a shell command of the same step.
+ * `content` may be out of date: a formatter of the server or a shell command of the same step may have changed the file
+ * after the write.
  *
  * @category models
  * @since 0.1.0
@@ -44,8 +46,8 @@ export interface Artifact {
 export type Change = FileChange["change"]
 
 /**
- * All files that are known to have been changed, by path. `unread` says what could not be found out, and why: the list may lack
- * what only that would have told.
+ * All known changed files, sorted by path. `unread` names the reads that failed, and why; the list may lack files that
+ * only those reads would have told.
  *
  * @category models
  * @since 0.1.0
@@ -67,7 +69,7 @@ export interface SessionParts {
 }
 
 /**
- * Where a session works: its folder, and the root of the repository that it lies in, as `AssistantMessage` has them.
+ * A session's folder, and the root of its repository, as `AssistantMessage` has them.
  *
  * @category models
  * @since 0.1.0
@@ -78,8 +80,8 @@ export interface Place {
 }
 
 /**
- * The server's account of a turn. `covered` are the sessions of whose steps it lacks nothing: a file that one of their `patch` parts
- * names, and it does not, was not changed after all.
+ * The server's account of a turn. `covered` are the sessions whose steps the account covers completely. A file that
+ * only one of their `patch` parts names, and not the account, was not changed after all.
  *
  * @category models
  * @since 0.1.0
@@ -90,7 +92,7 @@ export interface Account {
 }
 
 /**
- * No file was changed.
+ * No changed files.
  *
  * @category constructors
  * @since 0.1.0
@@ -98,14 +100,15 @@ export interface Account {
 export const none: Artifacts = { files: [], unread: [] }
 
 /**
- * What the parts of all sessions of a turn tell of files, sorted by path. An account decides about change and counts; contents and
- * sessions come from the parts.
+ * Combines the parts of all sessions of a turn into a list of files, sorted by path. An account decides change and
+ * counts; contents and sessions come from the parts.
  *
  * **Details**
  *
- * The ids of the parts, which sort by time, say what came after what: neither the order of the sessions nor of their parts matters, and
- * a part that is given twice counts once. What was made and removed again is taken away. A file that no `patch` part names is out of
- * an account's sight (it is ignored by git, or lies outside of the session's folder) and stays as the calls tell.
+ * The ids of the parts sort by time and give the order of the changes. The order of the sessions and parts therefore
+ * does not matter, and a part that is passed twice counts once. A file that was created and removed again is left out.
+ * An account does not see a file that no `patch` part names (git ignores it, or it lies outside of the session's
+ * folder); such a file stays as the calls tell.
  *
  * @category constructors
  * @since 0.1.0
@@ -149,7 +152,7 @@ export const fromParts = (
 
 // internal
 
-/** One thing that a part tells of one file. `at` is when, `since` when the step began that a `patch` part sums up. */
+/** What one part tells of one file. `at` is its time; `since` is the start of the step that a `patch` part sums up. */
 type Event =
   | {
     readonly type: "call"
@@ -168,8 +171,8 @@ type Event =
   }
 
 /**
- * What was told of a file so far. `gone`: made in the turn, and removed again. `isCovered`: the account would know of it. `calledAt` is
- * when a tool call named it last.
+ * What the parts told of a file so far. `gone`: the turn created and removed it. `isCovered`: the account would contain
+ * it. `calledAt` is the time of the last tool call that named it.
  */
 interface Told {
   readonly change: Change | "gone"
@@ -222,7 +225,7 @@ const after = (before: Told | undefined, event: Event): Told => {
     const isFirst = before === undefined
     return {
       change: isFirst ? change : net(before.change, change),
-      // Lines that several calls changed may be the same ones: the sum would not be the net change.
+      // Several calls may have changed the same lines, so their sum would not be the net change.
       additions: isFirst ? additions : undefined,
       deletions: isFirst ? deletions : undefined,
       content,
@@ -230,7 +233,8 @@ const after = (before: Told | undefined, event: Event): Told => {
       calledAt: event.at
     }
   }
-  // The patch of a step names what its calls changed, its subagents' too: only what no call tells of is news.
+  // The patch of a step repeats the changes of its calls, including its subagents' calls. Only a file without such a
+  // call is news.
   const isCovered = event.isCovered || (before?.isCovered ?? false)
   if (before !== undefined && before.calledAt > event.since) return { ...before, isCovered }
   return {
@@ -243,7 +247,7 @@ const after = (before: Told | undefined, event: Event): Told => {
   }
 }
 
-/** What two changes, one after the other, come to. */
+/** The net of two successive changes. */
 const net = (before: Told["change"], next: Change): Told["change"] => {
   if (next === "unknown") return "unknown"
   const isDeleted = next === "deleted"
@@ -274,7 +278,7 @@ const lineCount = (text: string): number => text === "" ? 0 : text.split("\n").l
 const pathOf = (path: string, base: string | undefined, place: Place): string =>
   FilePath.within(place.directory, FilePath.resolve(base, path))
 
-/** Ids of messages and parts sort by time behind their prefix. */
+/** The part of an id behind its prefix, which sorts by time. */
 const timeOf = (id: PartId | MessageId): string => id.slice(id.indexOf("_") + 1)
 
 const compare = (self: string, that: string): number => (self < that ? -1 : self > that ? 1 : 0)

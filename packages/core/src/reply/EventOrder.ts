@@ -1,23 +1,23 @@
 /**
- * The order and the times of events, as far as their ids tell them: they sort by the server's time of sending.
+ * The order and times of events by their ids, which sort by the server's time of sending.
  *
  * @since 0.1.0
  */
 
-/** Whether an event is not newer than the newest one that counted. Without both ids nothing can be told. */
+/** Whether an event is not newer than the newest one that counted. Without both ids it counts as newer. */
 export const isStale = (newest: string | undefined, eventId: string | undefined): boolean =>
   newest !== undefined && eventId !== undefined && eventId <= newest
 
 /**
- * How many milliseconds after the event was sent the time `atMillis` comes, both by the server's clock. `undefined` where the id does
- * not tell when that was: an id begins with 12 hex digits, the low 48 bits of milliseconds × 4096 (1.18.33).
+ * The milliseconds from the sending of the event to `atMillis`, both by the server's clock. `undefined` if the id does
+ * not tell its time: an id begins with 12 hex digits, the low 48 bits of milliseconds × 4096 (1.18.33).
  */
 export const millisFrom = (eventId: string | undefined, atMillis: number): number | undefined => {
   const hex = eventId === undefined ? undefined : /^evt_([0-9a-f]{12})/.exec(eventId)?.[1]
   if (hex === undefined) return undefined
   const sentMillis = Math.floor(Number.parseInt(hex, 16) / ticksPerMilli)
   const millis = (Math.trunc(atMillis) - sentMillis) % cycleMillis
-  // A time in the past is a negative distance, not one of nearly a whole cycle of 2 years.
+  // A time in the past gives a negative distance, instead of nearly a whole cycle of 2 years.
   return millis > cycleMillis / 2 ? millis - cycleMillis : millis < -cycleMillis / 2 ? millis + cycleMillis : millis
 }
 

@@ -1,9 +1,9 @@
 /**
- * The exchange of a turn: the stored messages that are its prompt and the answer to it.
+ * The exchange of a turn: the stored messages of its prompt and its answer.
  *
- * An assistant message belongs to the turn if its `parentId` is the prompt's id, or that of a user message with which
- * OpenCode itself went on after the context had overflowed. Texts are never compared; of those messages only the prompt posted
- * anew is told by its place.
+ * An assistant message belongs to the turn if its `parentId` is the id of the prompt, or of a user message by which
+ * OpenCode continued the turn after a context overflow. Texts are never compared. A prompt that OpenCode posted again
+ * has no mark, so its place identifies it.
  *
  * @since 0.1.0
  */
@@ -29,8 +29,9 @@ export interface Step {
 }
 
 /**
- * `isAccepted`: the server has the prompt, or an answer to it, which proves one that cannot be read. `isCurrent`: no other prompt
- * follows it. `steps` are in the order of the server; `messages` are the prompt, the steps and the continuations between them.
+ * `isAccepted`: the server has the prompt, or an answer to it, which proves an unreadable prompt. `isCurrent`: no other
+ * prompt follows it. `steps` are in the server's order; `messages` are the prompt, the steps and the continuations
+ * between them.
  *
  * @category models
  * @since 0.1.0
@@ -46,12 +47,12 @@ export interface Exchange {
 }
 
 /**
- * The fields that nobody could read, behind the prompt.
+ * The unreadable fields behind the prompt.
  *
  * **Details**
  *
- * `lost`: without them the text of the answer is not whole. `hidden`: of messages that may be steps of the answer, behind all
- * those that are known to be. `other`: of further parts of the steps.
+ * `lost` fields leave the text of the answer incomplete. `hidden` fields belong to messages behind all known steps that
+ * may be steps too. `other` fields belong to other parts of the steps.
  *
  * @category models
  * @since 0.1.0
@@ -63,7 +64,8 @@ export interface UnreadFields {
 }
 
 /**
- * Picks the turn's messages, oldest first; one of another session is none, whatever it says it answers. `unread` are the messages without a readable id.
+ * Picks the turn's messages, oldest first. A message of another session never belongs to the turn, whatever parent it
+ * names. `unread` are the messages without a readable id.
  *
  * @category constructors
  * @since 0.1.0
@@ -89,7 +91,7 @@ export const fromMessages = (
 }
 
 /**
- * The step that decides: the newest one that is not a summary.
+ * The deciding step: the newest one that is not a summary.
  *
  * @category getters
  * @since 0.1.0
@@ -97,13 +99,12 @@ export const fromMessages = (
 export const lastStep = (self: Exchange): Step | undefined => self.steps.findLast(({ info }) => !info.isSummary)
 
 /**
- * Whether the answer has ended: its last message failed, or completed for a reason that no further step follows.
+ * Whether the answer has ended: its last message failed, or completed with a finish reason that ends a turn.
  *
  * **Gotchas**
  *
- * - A step without `completedMillis` may be running, or may be what a killed server left behind: only the status of the
- *   session tells these apart.
- * - The step in which the context overflows completes without `finish` and without an error, and the turn goes on (1.18.33).
+ * - A step without `completedMillis` may be running, or may be left over from a killed server. Only the status of the
+ * session tells these apart.
  *
  * @category predicates
  * @since 0.1.0
@@ -113,14 +114,14 @@ export const isFinal = (self: Exchange): boolean => {
   if (last?.info.role !== "assistant") return false
   const { error, finish, structured } = last.info
   if (error !== undefined) return true
-  // Some providers say `stop` where tools are called: the model is called again all the same (1.18.33).
+  // Some providers send `stop` with a tool call, and OpenCode calls the model again all the same (1.18.33).
   const goesOn = finish === "stop" && structured === undefined && last.parts.some(({ type }) => type === "tool")
   return !goesOn && isLast(last.info)
 }
 
 /**
- * Whether nothing more is to come from a session that is idle: the answer has ended, was refused, or has an end although its time
- * cannot be read.
+ * Whether an idle session will send nothing more: the answer has ended or was refused, or its end is known although its
+ * time is unreadable.
  *
  * @category predicates
  * @since 0.1.0
@@ -133,14 +134,14 @@ export const isFinalWhenIdle = (self: Exchange): boolean => {
 }
 
 /**
- * Whether the last step ended with a tool call that a person refused without a message, or with a question that was dismissed: no
- * further step follows then, although its `finish` is `tool-calls` and it has no error (1.18.33).
+ * Whether the last step ended with a refused tool call without a message, or with a dismissed question. No further step
+ * follows then, although `finish` is `tool-calls` and there is no error (1.18.33).
  *
  * **Gotchas**
  *
- * - Of several permissions that a session asks for, the first that is rejected takes the others with it, without its message: the
- *   agent is stopped then, also where the first came with one. Questions stay open (1.18.33).
- * - A step that also gave the structured value has its answer: it is none that a refusal stopped.
+ * - The first rejected permission of a session rejects its other permissions too, without its message. The agent then stops, even if
+ *   the first rejection had a message. Questions stay open (1.18.33).
+ * - A step that also gave the structured value is an answer, so it does not count as refused.
  *
  * @category predicates
  * @since 0.1.0
@@ -152,7 +153,7 @@ export const isRefused = (self: Exchange): boolean => {
 }
 
 /**
- * The error that ended the answer, also that of a summary without which it could not go on.
+ * The error that ended the answer. It may be the error of a summary without which the answer could not go on.
  *
  * @category getters
  * @since 0.1.0
@@ -160,7 +161,7 @@ export const isRefused = (self: Exchange): boolean => {
 export const failure = (self: Exchange): UpstreamFailure | undefined => self.steps.at(-1)?.info.error
 
 /**
- * Why the last step ended: `stop`, `tool-calls`, `length`, …
+ * The finish reason of the last step: `stop`, `tool-calls`, `length`, …
  *
  * @category getters
  * @since 0.1.0
@@ -176,7 +177,7 @@ export const finish = (self: Exchange): string | undefined => lastStep(self)?.in
 export const usage = (self: Exchange): Usage.Usage => Usage.sum(self.steps.map(({ info }) => info.usage))
 
 /**
- * Makes the exchange the truth of the reply; what only the stream knew stays.
+ * Replaces the reply by the exchange; parts that only the stream knows stay.
  *
  * @category combinators
  * @since 0.1.0
@@ -184,7 +185,7 @@ export const usage = (self: Exchange): Usage.Usage => Usage.sum(self.steps.map((
 export const reconcile = (self: Exchange, reply: Reply.Reply): Reply.Reply => Reply.reconcile(reply, self.messages)
 
 /**
- * Folds an exchange that may lag behind the stream into the reply: nothing shown shrinks.
+ * Folds an exchange that may lag behind the stream into the reply; no visible text shrinks.
  *
  * @category combinators
  * @since 0.1.0
@@ -230,7 +231,7 @@ const unreadFields = (
       }]
       : []
   )
-  // The parts of a user's message tell whether it is an order of OpenCode's to go on, or another prompt.
+  // The parts of a user's message tell a continuation by OpenCode from another prompt.
   const orders = messages.flatMap(({ info, unread = [] }) =>
     info.role === "user" && info.id > promptId && !info.isContinuation
       ? unread.map(({ field }) => ({ field: `${field} of ${info.id}`, isBehind: true, isText: false }))

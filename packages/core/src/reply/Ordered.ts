@@ -1,8 +1,9 @@
 /**
- * An immutable list whose values are found by their key: what a reply holds many of.
+ * An immutable list with lookup by key, for the large collections of a reply.
  *
- * A change copies one chunk of the list and a path of the index, not the list: a turn of 20,000 parts would copy 200 million
- * references otherwise, and look through as many. Values keep the order in which their keys came.
+ * A change copies one chunk of the list and a path of the index instead of the whole list. Copying whole lists in a
+ * turn of 20,000 parts would copy 200 million references and search as many. Values keep the order in which their keys
+ * came.
  *
  * @since 0.1.0
  */
@@ -12,7 +13,8 @@ import * as Option from "effect/Option"
 /**
  * **Details**
  *
- * `chunks` hold the values at their `places`, and `undefined` in the place of what was removed. `length` counts the places.
+ * `chunks` hold the values at their `places`, and `undefined` at the place of a removed value. `length` counts the
+ * places.
  *
  * @category models
  * @since 0.1.0
@@ -24,7 +26,7 @@ export interface Ordered<K, V> {
   readonly length: number
 }
 
-/** A list of these values; of several with one key the last one counts. */
+/** A list of the values; the last value with the same key counts. */
 export const fromIterable = <K, V>(keyOf: (value: V) => K, values: Iterable<V>): Ordered<K, V> => {
   const byKey = new Map<K, V>()
   for (const value of values) byKey.set(keyOf(value), value)
@@ -36,7 +38,7 @@ export const fromIterable = <K, V>(keyOf: (value: V) => K, values: Iterable<V>):
   return { keyOf, places, chunks, length: all.length }
 }
 
-/** How many values there are. */
+/** The number of values. */
 export const size = <K, V>({ places }: Ordered<K, V>): number => HashMap.size(places)
 
 /** Whether there is a value with the key. */
@@ -48,11 +50,11 @@ export const get = <K, V>(self: Ordered<K, V>, key: K): V | undefined => {
   return place === undefined ? undefined : at(self, place)
 }
 
-/** A number that is greater for what stands later in this version of the list. */
+/** A number that sorts the key by its place in this version of the list. */
 export const placeOf = <K, V>({ places }: Ordered<K, V>, key: K): number | undefined =>
   Option.getOrUndefined(HashMap.get(places, key))
 
-/** Puts a value in the place of the one with its key, or behind all others. */
+/** Replaces the value with the same key at its place, or appends the value. */
 export const set = <K, V>(self: Ordered<K, V>, value: V): Ordered<K, V> => {
   const { chunks, keyOf, length } = self
   const key = keyOf(value)
@@ -68,14 +70,14 @@ export const set = <K, V>(self: Ordered<K, V>, value: V): Ordered<K, V> => {
   }
 }
 
-/** Forgets the value with the key; `self` if there is none. */
+/** Removes the value with the key; returns `self` if there is none. */
 export const remove = <K, V>(self: Ordered<K, V>, key: K): Ordered<K, V> => {
   const { chunks, keyOf, length } = self
   const place = placeOf(self, key)
   if (place === undefined) return self
   const places = HashMap.remove(self.places, key)
   const left = { keyOf, places, chunks: put(chunks, place, undefined), length }
-  // Each place is left behind once, so this costs no more than the removals did.
+  // A rebuild skips every removed place once, so it costs no more than the removals did.
   return HashMap.size(places) * 2 < length ? fromIterable(keyOf, values(left)) : left
 }
 
@@ -83,7 +85,7 @@ export const remove = <K, V>(self: Ordered<K, V>, key: K): Ordered<K, V> => {
 export const values = <K, V>({ chunks }: Ordered<K, V>): ReadonlyArray<V> =>
   chunks.flatMap((chunk) => chunk.filter((value) => value !== undefined))
 
-/** The last value that is meant. */
+/** The last value that satisfies the predicate. */
 export const findLast = <K, V>(
   { chunks }: Ordered<K, V>,
   isMeant: (value: V) => boolean
@@ -95,7 +97,7 @@ export const findLast = <K, V>(
   return undefined
 }
 
-/** Maps the values and drops those mapped to `undefined`; `self` if none changed. */
+/** Maps the values and drops those that become `undefined`; returns `self` if none changed. */
 export const map = <K, V>(self: Ordered<K, V>, f: (value: V) => V | undefined): Ordered<K, V> => {
   const before = values(self)
   const after: Array<V> = []
@@ -108,7 +110,10 @@ export const map = <K, V>(self: Ordered<K, V>, f: (value: V) => V | undefined): 
     : fromIterable(self.keyOf, after)
 }
 
-/** The values that are not, or not the same, in an earlier version of the list. Costs what differs, not the whole list. */
+/**
+ * The values that an earlier version of the list lacks or holds differently. The cost grows with the differences, not
+ * with the list.
+ */
 export const news = <K, V>(self: Ordered<K, V>, before: Ordered<K, V>): ReadonlyArray<V> => {
   const all: Array<V> = []
   for (const [index, chunk] of self.chunks.entries()) {

@@ -2,15 +2,15 @@
  * The reply of a turn: a pure fold of {@link TurnEvent}s.
  *
  * **Responsibilities**
- * - Parts in the order in which they were opened, text typed by the part that opened it.
- * - Only the assistant messages that answer the turn's prompt; the user's own parts, other prompts' answers and foreign
+ * - Keeps the parts in the order in which they were opened; the opening gives a text its type.
+ * - Takes only the assistant messages that answer the turn's prompt. The user's own parts, answers to other prompts and other
  *   sessions never change it.
- * - What is asked and not answered yet, the model's retries, the upstream failure.
- * - The subagents, to any depth: each has a reply of its own. Nothing that one says changes the parts of another.
- * - Idempotence: folding an event a second time, at once or later, gives back the same reply (the same reference).
- * - The same shape from stored messages ({@link fromMessages}) and their authority at the end ({@link reconcile}).
+ * - Holds the open asks, the model's retries and the upstream failure.
+ * - Gives each subagent, at any depth, a reply of its own. No session changes the parts of another.
+ * - Is idempotent: folding an event again, at once or later, returns the same reply (the same reference).
+ * - Builds the same shape from stored messages ({@link fromMessages}), which have the last word at the end ({@link reconcile}).
  *
- * **Not responsibilities**: deciding that a turn has ended (`Drive`), reading messages (`Client`), time.
+ * **Not responsibilities**: deciding that a turn has ended (`Drive`), reading messages (`Client`), and time.
  *
  * **Event contract**
  * - A part is opened by `PartUpdated` with an empty text, grows by `PartDelta`, and is closed by a `PartUpdated` that
@@ -18,10 +18,10 @@
  * - A delta counts only if its event id sorts after the part's last one, so doubled and late deltas are dropped (the deltas of
  *   one part are in order on 1.18.33). A delta lost that way is repaired when the part is closed.
  * - A delta before its part (older servers) opens a part typed by the delta's `field`; the part's type wins later.
- * - After a gap in the stream ({@link markGap}) a part that was open shows what it had until it is closed: text with a
- *   hole in it would be shown otherwise. So does a part that was read while it was open: what it had is not stored then.
- * - When the model is to be asked again, what is open is emptied: the failed try's text is in no record (1.18.33), and the
- *   next try says it anew in another part.
+ * - After a gap in the stream ({@link markGap}) an open part keeps its text until it is closed; appending would show text with a hole.
+ *   The same holds for a part that was read from the store while it was open, because the store lacks the text of an open part.
+ * - When the model is to be called again, open parts are emptied. The failed try's text is in no stored message (1.18.33), and the next
+ *   try repeats it in another part.
  *
  * **Example**
  * ```ts
@@ -85,7 +85,7 @@ export type { TextEntry } from "./ReplyText.ts"
 export { pieceLength } from "./ReplyText.ts"
 
 /**
- * What a reply amounts to. `text` is the text parts joined by a blank line, `tools` the calls that have ended.
+ * The summary of a reply. `text` is the text parts joined by a blank line; `tools` are the calls that have ended.
  *
  * @category models
  * @since 0.1.0
@@ -100,7 +100,7 @@ export interface ReplyResult {
 }
 
 /**
- * The reply that the server's stored messages make, by the same fold as a stream.
+ * Builds the reply from the server's stored messages, with the same fold as a stream.
  *
  * @category constructors
  * @since 0.1.0
@@ -111,11 +111,12 @@ export const fromMessages = (
 ): Reply => reconcile(make(ids), messages)
 
 /**
- * The reply as far as it was stored before: its parts and subagents, with what may have been missed since then.
+ * Restores a reply from its stored parts and subagents. It may have missed events since it was stored.
  *
  * **Details**
  *
- * Of a subagent its text and its usage are stored as a whole. Both stand for what it said until its record comes.
+ * A subagent's text and usage are stored as a whole. They stand in for its messages until those are read from the
+ * server.
  *
  * @category constructors
  * @since 0.1.0
@@ -136,7 +137,7 @@ export const restore = (
 }
 
 /**
- * Folds one event. Gives back `self` for what changes nothing.
+ * Folds one event. Returns `self` if the event changes nothing.
  *
  * @category folding
  * @since 0.1.0
@@ -144,7 +145,7 @@ export const restore = (
 export const apply = (self: Reply, event: TurnEvent): Reply => {
   switch (event._tag) {
     case "PartDelta":
-      // The hot path: nearly every event is one of these.
+      // The hot path: nearly every event is a delta.
       return event.sessionId === self.sessionId ? applyDelta(self, event) : applyToSubagent(self, event)
     case "PartUpdated": {
       const changed = applyInTree(self, event)
@@ -172,8 +173,8 @@ export const apply = (self: Reply, event: TurnEvent): Reply => {
 }
 
 /**
- * Folds a reading of the turn's stored messages that may lag behind the stream: nothing that may still grow shrinks, and what
- * the stream missed takes its place between what it brought.
+ * Merges the turn's stored messages, which may lag behind the stream. Parts that may still grow do not shrink, and
+ * parts that the stream missed are inserted at their place.
  *
  * @category folding
  * @since 0.1.0
@@ -182,9 +183,9 @@ export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply =>
   nameFrom(ReplyReconcile.merge(self, messages), self.sessionId)
 
 /**
- * Makes the turn's stored messages the truth: their parts, their order and their text, also where it is shorter, but not where it is
- * blank: words that the stream had closed stay then, of a part that the record has without them, or of a message of whose words it has
- * none. Stream-only parts keep their place behind the part that they followed.
+ * Replaces the reply by the turn's stored messages: their parts, order and text, even if the text is shorter. A blank
+ * stored text replaces nothing: words that the stream had closed stay if the store has their part blank, or has no
+ * words of their message at all. Stream-only parts stay behind the part that they followed.
  *
  * @category folding
  * @since 0.1.0
@@ -193,7 +194,7 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
   nameFrom(ReplyReconcile.reconcile(self, messages), self.sessionId)
 
 /**
- * Marks that events may have been missed: parts that are open keep what they show until they are closed.
+ * Marks that events may have been missed. Open parts keep their text until they are closed.
  *
  * @category folding
  * @since 0.1.0
@@ -249,8 +250,8 @@ export const reasoning = (self: Reply): string => joined(self, "reasoning")
 export const usage = (self: Reply): Usage.Usage => Usage.sum(parts(self).filter((part) => part.type === "step-finish"))
 
 /**
- * How the parts of a session differ from those of an earlier version of its reply: what is new or changed, what is gone, and whether
- * something new stands between parts that were there. Costs what differs.
+ * The differences between a session's parts and those of an earlier version of its reply: new or changed parts, removed
+ * parts, and whether a new part stands between old ones. The cost grows with the differences.
  *
  * @category getters
  * @since 0.1.0
@@ -286,7 +287,7 @@ export const todos = (self: Reply): ReadonlyArray<Todo> => {
 }
 
 /**
- * What each subagent did, in the order in which they were opened.
+ * The work of each subagent, in the order in which the subagents were opened.
  *
  * @category getters
  * @since 0.1.0
@@ -295,7 +296,7 @@ export const subagents = (self: Reply): ReadonlyArray<Subagent> =>
   Ordered.values(self.session.subagents).map(toSubagent)
 
 /**
- * The subagents as they are folded, in the order in which they were opened.
+ * The folded state of each subagent, in the order in which the subagents were opened.
  *
  * @category getters
  * @since 0.1.0
@@ -303,7 +304,7 @@ export const subagents = (self: Reply): ReadonlyArray<Subagent> =>
 export const subagentStates = (self: Reply): ReadonlyArray<SubagentState> => Ordered.values(self.session.subagents)
 
 /**
- * What one subagent is at.
+ * The folded state of one subagent.
  *
  * @category getters
  * @since 0.1.0
@@ -312,7 +313,7 @@ export const subagentOf = (self: Reply, sessionId: SessionId): SubagentState | u
   Ordered.get(self.session.subagents, sessionId)
 
 /**
- * What is asked and not answered yet, in its order.
+ * The open asks, in their order.
  *
  * @category getters
  * @since 0.1.0
@@ -320,7 +321,7 @@ export const subagentOf = (self: Reply, sessionId: SessionId): SubagentState | u
 export const asks = (self: Reply): ReadonlyArray<Ask> => Ordered.values(self.session.asks)
 
 /**
- * Whether a request is not answered yet.
+ * Whether an ask is still open.
  *
  * @category predicates
  * @since 0.1.0
@@ -328,7 +329,7 @@ export const asks = (self: Reply): ReadonlyArray<Ask> => Ordered.values(self.ses
 export const isAsked = (self: Reply, id: AskId): boolean => Ordered.has(self.session.asks, id)
 
 /**
- * What is asked, and was not in an earlier version of the reply. Costs what differs, not what is asked.
+ * The open asks that an earlier version of the reply did not have. The cost grows with the differences.
  *
  * @category getters
  * @since 0.1.0
@@ -337,7 +338,7 @@ export const newAsks = (self: Reply, before: Reply): ReadonlyArray<Ask> =>
   Ordered.news(self.session.asks, before.session.asks)
 
 /**
- * The assistant messages of the turn's own session, in the order in which they came.
+ * The assistant messages of the turn's own session, in the order of their arrival.
  *
  * @category getters
  * @since 0.1.0
@@ -353,7 +354,7 @@ export const messages = (self: Reply): ReadonlyArray<MessageState> => Ordered.va
 export const message = (self: Reply, id: MessageId): MessageState | undefined => Ordered.get(self.session.messages, id)
 
 /**
- * How much the reply holds of all its sessions: what is asked, and the subagents, messages and parts.
+ * The size of the reply over all its sessions: open asks, subagents, messages and parts.
  *
  * @category getters
  * @since 0.1.0
@@ -372,7 +373,7 @@ export const size = (
 }
 
 /**
- * What one subagent did. Costs the length of its text.
+ * A subagent as a reader sees it. The cost grows with the length of its text.
  *
  * @category getters
  * @since 0.1.0
@@ -391,7 +392,7 @@ export const toSubagent = (
 })
 
 /**
- * Cost and tokens of the whole turn, its own session and its subagents apart.
+ * Cost and tokens of the whole turn, with its own session and its subagents apart.
  *
  * @category getters
  * @since 0.1.0
@@ -403,7 +404,7 @@ export const turnUsage = (self: Reply): Usage.TurnUsage => {
 }
 
 /**
- * How many calls of the model were begun, by the turn's own session and its subagents; those that only summed up count too.
+ * The number of model calls that the turn's own session and its subagents began. Calls for a summary count too.
  *
  * @category getters
  * @since 0.1.0
@@ -412,7 +413,7 @@ export const steps = (self: Reply): number =>
   sumOverTree(self, (reply) => messages(reply).filter(({ ownership }) => ownership !== "foreign").length)
 
 /**
- * How often a call of the model was to be made again, by the turn's own session and its subagents.
+ * How often OpenCode announced a repeated model call, in the turn's own session and its subagents.
  *
  * @category getters
  * @since 0.1.0
@@ -420,7 +421,7 @@ export const steps = (self: Reply): number =>
 export const retries = (self: Reply): number => sumOverTree(self, ({ session }) => session.retries)
 
 /**
- * The last failure or retry that was heard of the turn's own session, or else of a subagent.
+ * The last reported failure or retry of the turn's own session, or else of a subagent.
  *
  * @category getters
  * @since 0.1.0
@@ -429,7 +430,7 @@ export const trouble = (self: Reply): UpstreamFailure | undefined =>
   ownReplies(self).find(({ session }) => session.trouble !== undefined)?.session.trouble
 
 /**
- * The tool calls of a message that have ended. Costs what the message holds.
+ * The ended tool calls of a message. The cost grows with the size of the message.
  *
  * @category getters
  * @since 0.1.0
@@ -443,7 +444,7 @@ export const endedTools = (self: Reply, messageId: MessageId): ReadonlyArray<Too
 }
 
 /**
- * Everything that the reply amounts to.
+ * The summary of the reply.
  *
  * @category getters
  * @since 0.1.0
@@ -461,8 +462,8 @@ export const result = (self: Reply): ReplyResult => {
 }
 
 /**
- * Why the newest step of the turn's own session ended, in the server's word: `stop`, `length`, `tool-calls`, … Undefined while
- * it goes on, and where it was stopped.
+ * The server's reason for the end of the newest step of the turn's own session: `stop`, `length`, `tool-calls`, … It is
+ * undefined while the step runs, and if it was stopped.
  *
  * @category getters
  * @since 0.1.0
@@ -470,7 +471,7 @@ export const result = (self: Reply): ReplyResult => {
 export const finish = (self: Reply): string | undefined => newestMessage(self)?.finish
 
 /**
- * Whether a person is being waited for; deadlines stand still then.
+ * Whether the turn waits for a person; its deadlines then stand still.
  *
  * @category predicates
  * @since 0.1.0
@@ -478,7 +479,7 @@ export const finish = (self: Reply): string | undefined => newestMessage(self)?.
 export const isBlocked = (self: Reply): boolean => Ordered.size(self.session.asks) > 0
 
 /**
- * Whether the turn's own session said something that a reader sees.
+ * Whether the turn's own session has text that a reader sees.
  *
  * @category predicates
  * @since 0.1.0
@@ -486,7 +487,7 @@ export const isBlocked = (self: Reply): boolean => Ordered.size(self.session.ask
 export const hasText = (self: Reply): boolean => self.visibleTexts > 0
 
 /**
- * Whether the reply holds nothing that a reader would see: no text, no reasoning, no tool call, no file.
+ * Whether the reply has nothing that a reader would see: no text, no reasoning, no tool call, no file.
  *
  * @category predicates
  * @since 0.1.0
@@ -494,7 +495,7 @@ export const hasText = (self: Reply): boolean => self.visibleTexts > 0
 export const isEmpty = (self: Reply): boolean => current(self).every(ReplyEntry.isEmpty)
 
 /**
- * Whether the turn's own session said something, in any step: a text that is not blank. What it thought, did or made are no words.
+ * Whether a step of the turn's own session has a text that is not blank. Reasoning, tool calls and files do not count.
  *
  * @category predicates
  * @since 0.1.0
@@ -502,7 +503,7 @@ export const isEmpty = (self: Reply): boolean => current(self).every(ReplyEntry.
 export const hasWords = (self: Reply): boolean => current(self).some(ReplyEntry.hasWords)
 
 /**
- * Whether a reader would see the same: the same parts with the same contents in the same order.
+ * Whether a reader would see no difference: both have the same parts with the same contents in the same order.
  *
  * @category predicates
  * @since 0.1.0
@@ -511,7 +512,7 @@ export const isSameContent = (self: Reply, that: Reply): boolean => Equal.equals
 
 // internal
 
-/** Always the same one, as an unchanged list is. */
+/** A constant, so that a missing list keeps its reference like an unchanged one. */
 const noTodos: ReadonlyArray<Todo> = []
 
 const partOf = (entries: Reply["entries"], id: PartId): Part | undefined => {

@@ -1,7 +1,8 @@
 /**
- * One part of a reply while it is folded, whatever its type.
+ * One part of a reply during the fold, of any type.
  *
- * Owns: how a tool call grows, and what an entry looks like to a reader. Text is `ReplyText`'s.
+ * **Responsibilities**: the growth of a tool call, and what an entry shows a reader. `ReplyText` does the same for
+ * text.
  *
  * @since 0.1.0
  */
@@ -14,7 +15,7 @@ import type { TextEntry } from "./ReplyText.ts"
 import * as ReplyText from "./ReplyText.ts"
 
 /**
- * One part while it is folded.
+ * One part during the fold.
  *
  * @category models
  * @since 0.1.0
@@ -22,7 +23,7 @@ import * as ReplyText from "./ReplyText.ts"
 export type Entry = TextEntry | PartEntry | TodosEntry
 
 /**
- * A part that comes whole: a tool call, a file, the end of a step.
+ * A part that arrives whole: a tool call, a file, the end of a step.
  *
  * @category models
  * @since 0.1.0
@@ -37,7 +38,7 @@ export interface PartEntry {
 }
 
 /**
- * The to-do list, which only the stream has.
+ * The to-do list, which exists in the stream only.
  *
  * @category models
  * @since 0.1.0
@@ -50,7 +51,7 @@ export interface TodosEntry {
   readonly eventId: string | undefined
 }
 
-/** The entry of a part that the stream tells of. `before` is what was known of it. */
+/** Makes the entry of a streamed part. `before` is the entry that is already known, if any. */
 export const open = (
   part: WirePart,
   isOurs: boolean,
@@ -62,25 +63,28 @@ export const open = (
   return { kind: "part", id: part.id, messageId: part.messageId, isOurs, part: capped(named), eventId }
 }
 
-/** The entry of a stored part. What is stored of an open text is not what was streamed of it (1.18.33): it is held. */
+/**
+ * Makes the entry of a stored part. The store lacks the streamed text of an open part (1.18.33), so such an entry is
+ * held.
+ */
 export const read = (part: WirePart, isOurs: boolean, before?: PartEntry): TextEntry | PartEntry => {
   const entry = open(part, isOurs, undefined, before)
   return entry.kind === "text" ? ReplyText.hold(entry) : entry
 }
 
-/** Takes what the server says of the part; the entry itself if that is nothing new. */
+/** Updates an entry with the server's part; returns the entry itself if nothing is new. */
 export const update = (
   self: TextEntry | PartEntry,
   part: WirePart,
   eventId: string | undefined
 ): TextEntry | PartEntry => {
   const isText = part.type === "text" || part.type === "reasoning"
-  // What a delta opened may be something else than text after all; nothing becomes text.
+  // A part that a delta opened may turn out not to be text; the opposite never happens.
   if (self.kind === "text") return isText ? ReplyText.update(self, part, eventId) : open(part, self.isOurs, eventId)
   return isText ? self : updatePart(self, part, eventId)
 }
 
-/** What a reader sees of it. */
+/** The part as a reader sees it. */
 export const toPart = (self: Entry): Part => {
   switch (self.kind) {
     case "text":
@@ -98,15 +102,15 @@ export const toPart = (self: Entry): Part => {
   }
 }
 
-/** Whether a reader sees text of the answer. */
+/** Whether a reader sees it as text of the answer. */
 export const isVisibleText = (self: Entry): boolean =>
   self.isOurs && self.kind === "text" && self.type === "text" && ReplyText.length(self) > 0
 
-/** Whether it is text of the answer that is not blank. Costs the length of the text. */
+/** Whether it is text of the answer that is not blank. The cost grows with the length of the text. */
 export const hasWords = (self: Entry): boolean =>
   isVisibleText(self) && self.kind === "text" && !isBlank(ReplyText.contents(self))
 
-/** Whether it adds nothing to an answer. */
+/** Whether it adds nothing to the answer. */
 export const isEmpty = (self: Entry): boolean => {
   if (!self.isOurs || self.kind === "todos") return true
   return self.kind === "text"
@@ -124,7 +128,8 @@ const updatePart = (self: PartEntry, part: WirePart, eventId: string | undefined
       : { ...self, part, eventId: eventId ?? self.eventId }
   }
   if (rank(part) < rank(before) || isTerminalTool(before)) return self
-  // Event ids decide between two states of one rank only: they are not strictly in the order of the stream (1.18.33).
+  // Event ids are not strictly in the order of the stream (1.18.33), so they decide only between two states of the same
+  // rank.
   if (rank(part) === rank(before) && isStale(self.eventId, eventId)) return self
   const merged = mergeTool(before, part)
   return Equal.equals(before, merged) ? self : { ...self, part: merged, eventId: eventId ?? self.eventId }
@@ -132,7 +137,7 @@ const updatePart = (self: PartEntry, part: WirePart, eventId: string | undefined
 
 const rank = (part: ToolPart): number => (part.status === "pending" ? 0 : part.status === "running" ? 1 : 2)
 
-/** The first name stays; fields that a later state leaves out are kept; the first input that is not empty is not lost. */
+/** Keeps the first name, fields that a later state leaves out, and the first input that is not empty. */
 const mergeTool = (before: ToolPart, next: ToolPart): ToolPart =>
   capped({
     ...before,
@@ -142,7 +147,10 @@ const mergeTool = (before: ToolPart, next: ToolPart): ToolPart =>
     ...(before.metadata !== undefined && { metadata: { ...before.metadata, ...next.metadata } })
   })
 
-/** The arguments of a call that was renamed `invalid` describe the mistake; the model's own, when known, say more. */
+/**
+ * A call that was renamed `invalid` has arguments that describe the mistake; the model's own arguments tell more, if
+ * known.
+ */
 const orInput = (before: ToolPart, next: ToolPart) => Object.keys(before.input).length === 0 ? next.input : before.input
 
 const capped = <P extends WirePart>(part: P): P =>

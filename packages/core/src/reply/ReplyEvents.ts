@@ -1,5 +1,5 @@
 /**
- * What the events of one session do to what it says: the same for the turn's own session and for a subagent's.
+ * Applies the events of one session to its reply: the turn's own session and subagents alike.
  *
  * @since 0.1.0
  */
@@ -10,7 +10,7 @@ import { applyDelta, applyPart, applyTodos, holdOpenText, removePart } from "./R
 import { applyFailure, applyStatus } from "./ReplySessions.ts"
 import type { Reply } from "./ReplyState.ts"
 
-/** Folds an event of the reply's own session. What it asks, and whom it opens, is the whole tree's. */
+/** Folds an event of the reply's own session. Asks and opened sessions belong to the whole tree. */
 export const applyOwn = (self: Reply, event: TurnEvent): Reply => {
   switch (event._tag) {
     case "PartDelta":

@@ -1,5 +1,5 @@
 /**
- * Which messages a reply is made of: those that answer its prompt, or a message with which OpenCode itself went on.
+ * Selects the messages of a reply: those that answer its prompt, or a message by which OpenCode continued the turn.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import * as Ordered from "./Ordered.ts"
 import type { MessageState, Reply, SessionState } from "./ReplyState.ts"
 import { dropMessage, linked, mapEntriesOf, putMessage, withSession } from "./ReplyState.ts"
 
-/** Takes a new message, or the end of one that is known. */
+/** Applies a new message, or the end of a known one. */
 export const applyMessage = (self: Reply, { info }: MessageUpdated): Reply => {
   if (info.role === "user") return applyUserMessage(self, info)
   const before = Ordered.get(self.session.messages, info.id)
@@ -27,7 +27,7 @@ export const applyMessage = (self: Reply, { info }: MessageUpdated): Reply => {
   })
 }
 
-/** Forgets a message with its parts. */
+/** Removes a message with its parts. */
 export const removeMessage = (self: Reply, messageId: MessageId): Reply => {
   const without = withoutEntriesOf(self, messageId)
   return without === self && !Ordered.has(self.session.messages, messageId)
@@ -38,27 +38,26 @@ export const removeMessage = (self: Reply, messageId: MessageId): Reply => {
     })
 }
 
-/** Takes a user message for a continuation of the turn. */
+/** Treats a user message as a continuation of the turn. */
 export const continueTurn = (self: Reply, messageId: MessageId): Reply => {
   if (HashSet.has(self.session.continuations, messageId)) return self
   const continuations = HashSet.add(self.session.continuations, messageId)
   let session: SessionState = { ...self.session, continuations }
-  // An answer that was seen before the message that it answers was not known to be one.
+  // These answers arrived before the continuation and counted as foreign until now.
   for (const id of linked(session.strangers, messageId)) {
     const message = Ordered.get(session.messages, id)
     if (message === undefined) continue
     const ownership = ownershipOf(self.promptId, continuations, message.info)
     session = { ...session, ...putMessage(session, { ...message, ownership }) }
   }
-  // What the session failed with was that its context overflowed.
+  // The session's failure was the context overflow, which the continuation has resolved.
   return withSession(withoutEntriesOf(self, messageId), { ...session, failure: undefined })
 }
 
 /**
- * What follows a prompt in a session: the user messages with which OpenCode itself went on, up to anybody's next prompt.
- *
- * `isAccepted`: the prompt is there, or an answer that proves it: a prompt with a format cannot always be read (1.18.33).
- * `isCurrent`: nobody's prompt follows it.
+ * What follows a prompt in a session: the user messages by which OpenCode continued the turn, up to the next prompt of
+ * anybody. `isAccepted`: the session has the prompt, or an answer that proves it, because a prompt with a format cannot
+ * always be read (1.18.33). `isCurrent`: no other prompt follows it.
  */
 export interface Following {
   readonly isAccepted: boolean
@@ -66,7 +65,7 @@ export interface Following {
   readonly continuations: ReadonlyArray<MessageId>
 }
 
-/** Finds what follows the prompt in messages that are in their order. */
+/** Finds what follows the prompt in messages in their order. */
 export const followingOf = (promptId: MessageId, messages: ReadonlyArray<Message>): Following => {
   const continuations: Array<MessageId> = []
   const known = new Set<MessageId>()
@@ -96,7 +95,7 @@ export const followingOf = (promptId: MessageId, messages: ReadonlyArray<Message
 export const withoutEntriesOf = (self: Reply, messageId: MessageId): Reply =>
   mapEntriesOf(self, messageId, () => undefined)
 
-/** What a message is to the turn. */
+/** Classifies a message of the session. */
 export const ownershipOf = (
   promptId: MessageId,
   continuations: HashSet.HashSet<MessageId>,
@@ -104,14 +103,14 @@ export const ownershipOf = (
 ): MessageState["ownership"] =>
   parentId !== promptId && !HashSet.has(continuations, parentId) ? "foreign" : isSummary ? "summary" : "ours"
 
-/** What the message of a part is to the turn, if it is known. */
+/** The ownership of a part's message, if the message is known. */
 export const ownerOf = (self: Reply, messageId: MessageId): MessageState["ownership"] | "unknown" =>
   messageId === self.promptId || HashSet.has(self.session.userMessages, messageId) ||
     HashSet.has(self.session.continuations, messageId) || HashSet.has(self.session.removed, messageId)
     ? "foreign"
     : (Ordered.get(self.session.messages, messageId)?.ownership ?? "unknown")
 
-/** The newest message of the turn's own. By the ids, which sort by time: a reading may bring one after that which followed it. */
+/** The newest message of the turn by its id, because ids sort by time: a merge may add a message after a later one. */
 export const newestMessage = ({ session }: Reply): AssistantMessage | undefined => {
   if (session.newest === undefined || session.newest.ownership === "ours") return session.newest?.info
   let newest: AssistantMessage | undefined
@@ -121,24 +120,25 @@ export const newestMessage = ({ session }: Reply): AssistantMessage | undefined 
   return newest
 }
 
-/** Whether nothing follows in this message. */
+/** Whether the message will get no more parts. */
 export const hasEnded = (info: AssistantMessage): boolean => endings(info) > 0
 
 // internal
 
-/** How much of its end a message has: one that has ended stays ended, whatever is folded after it. */
+/** How many marks of its end a message has. An ended message stays ended, whatever is folded later. */
 const endings = ({ completedMillis, error, finish }: AssistantMessage): number =>
   Number(completedMillis !== undefined) + Number(error !== undefined) + Number(finish !== undefined)
 
 /**
- * Whether a user message is the prompt once more. When the context overflowed and more was said before than the prompt, OpenCode
- * posts the prompt anew behind the summary, and nothing marks it (1.18.33): it is the first message that was made after the summary.
+ * Whether a user message repeats the prompt. If the context overflows and the session had messages before the prompt,
+ * OpenCode posts the prompt again behind the summary without a mark (1.18.33). It is the first message after the
+ * summary.
  */
 const isReplay = (last: AssistantMessage | undefined, { createdMillis }: UserMessage): boolean =>
   last?.isSummary === true && last.error === undefined && last.completedMillis !== undefined &&
   createdMillis >= last.completedMillis
 
-/** The parts of another prompt are neither shown nor kept. */
+/** Drops the parts of another prompt. */
 const applyUserMessage = (self: Reply, info: UserMessage): Reply => {
   const { continuations, userMessages } = self.session
   const { id } = info
@@ -147,13 +147,13 @@ const applyUserMessage = (self: Reply, info: UserMessage): Reply => {
   return followsSummary(self, info) ? { ...continueTurn(seen, id), eventCount: seen.eventCount } : seen
 }
 
-/** Whether the turn is current, and its newest message the summary that the prompt is posted anew behind. */
+/** Whether the turn is current, and its newest message is the summary behind which OpenCode posts the prompt again. */
 const followsSummary = ({ session: { continuations, newest, userMessages }, promptId }: Reply, info: UserMessage) =>
   newest !== undefined && isReplay(newest.info, info) && info.id > promptId &&
   HashSet.every(continuations, (id) => id < newest.id) &&
   HashSet.every(userMessages, (id) => id < promptId || HashSet.has(continuations, id))
 
-/** Shows the parts that came before their message, or drops them if they are not the turn's. */
+/** Shows the parts that arrived before their message, or drops them if they are not the turn's. */
 const attribute = (self: Reply, { id, ownership }: MessageState): Reply =>
   mapEntriesOf(self, id, (entry) => {
     if (entry.kind === "todos") return entry

@@ -1,5 +1,5 @@
 /**
- * How the parts of a reply come, grow and go.
+ * Adds, grows and removes the parts of a reply.
  *
  * @since 0.1.0
  */
@@ -26,7 +26,7 @@ import {
 } from "./ReplyState.ts"
 import * as ReplyText from "./ReplyText.ts"
 
-/** More text of a part. This is the hot path: nearly every event is one of these. */
+/** Applies a delta. This is the hot path: nearly every event is a delta. */
 export const applyDelta = (self: Reply, event: PartDelta): Reply => {
   if (event.field !== "text" && event.field !== "reasoning") return self
   const entry = entryOf(self, event.partId)
@@ -35,7 +35,7 @@ export const applyDelta = (self: Reply, event: PartDelta): Reply => {
   return replace(self, entry, ReplyText.append(entry, event))
 }
 
-/** A part that was opened, changed or closed. */
+/** Applies a part that was opened, changed or closed. */
 export const applyPart = (self: Reply, { eventId, part }: PartUpdated): Reply => {
   const before = entryOf(self, part.id)
   if (before === undefined) {
@@ -48,7 +48,7 @@ export const applyPart = (self: Reply, { eventId, part }: PartUpdated): Reply =>
   return entry === before ? self : replace(self, before, entry)
 }
 
-/** The to-do list was written anew. */
+/** Replaces the to-do list. */
 export const applyTodos = (self: Reply, { eventId, todos }: TodosUpdated): Reply => {
   const id = todosId(self.sessionId)
   const before = entryOf(self, id)
@@ -62,7 +62,7 @@ export const applyTodos = (self: Reply, { eventId, todos }: TodosUpdated): Reply
 /** The id of the to-do list of a session. */
 export const todosId = (sessionId: SessionId): PartId => PartId.make(`todos_${sessionId}`)
 
-/** Forgets a part. */
+/** Removes a part. */
 export const removePart = (self: Reply, partId: PartId): Reply => {
   const entry = entryOf(self, partId)
   return entry === undefined ? self : withSession(
@@ -71,11 +71,14 @@ export const removePart = (self: Reply, partId: PartId): Reply => {
   )
 }
 
-/** The entry of a part that the stream missed, read from the store, if it may be shown. */
+/** The entry of a stored part that the stream missed, if it may be shown. */
 export const missed = (self: Reply, part: WirePart): Entry | undefined =>
   isWanted(self, part) ? ReplyEntry.read(part, ownerOf(self, part.messageId) !== "unknown") : undefined
 
-/** Puts entries behind those that they follow, and behind the to-dos of these; those that follow none stand in front. */
+/**
+ * Inserts entries behind the entries that they follow, and behind those entries' to-dos. Entries that follow none go to
+ * the front.
+ */
 export const insert = (
   self: Reply,
   following: ReadonlyMap<PartId | undefined, ReadonlyArray<Entry>>
@@ -94,17 +97,17 @@ export const insert = (
   return withEntries(self, [...entries, ...waiting])
 }
 
-/** Lets open text stand as it is until it is closed. */
+/** Freezes open text until it is closed. */
 export const holdOpenText = (self: Reply): Reply =>
   mapEntries(self, (entry) => (entry.kind === "text" ? ReplyText.hold(entry) : entry))
 
-/** Takes back the open text of one part. */
+/** Empties the open text of one part. */
 export const takeBackPart = (self: Reply, partId: PartId): Reply =>
   mapSome(self, [entryOf(self, partId)].filter((entry) => entry !== undefined), takenBack)
 
 /**
- * Takes back what the try of the model said that failed: the next one says it anew, in parts of its own. Which parts are those of
- * the next one, should they have come before this event, is told by their event ids.
+ * Empties the text of a failed try of the model; the next try repeats it in parts of its own. Parts of the next attempt
+ * may arrive before this event; their newer event ids exclude them.
  */
 export const takeBackTry = (self: Reply, eventId: string | undefined): Reply => {
   const newest = newestMessage(self)?.id
@@ -120,11 +123,11 @@ export const takeBackTry = (self: Reply, eventId: string | undefined): Reply => 
 const openByDelta = (self: Reply, event: PartDelta): Reply => {
   const owner = ownerOf(self, event.messageId)
   if (owner === "foreign" || owner === "summary" || HashSet.has(self.session.removed, event.partId)) return self
-  // After a gap the opening of the part may be what was missed: its text would begin in the middle.
+  // The gap may hide the opening of the part; its text would begin in the middle.
   return self.session.hasGap ? self : push(self, ReplyText.openByDelta(event, owner === "ours"))
 }
 
-/** Whether a part that is not known yet may be shown, now or once its message is known. */
+/** Whether an unknown part may be shown, now or once its message is known. */
 const isWanted = (self: Reply, part: WirePart): boolean => {
   const owner = ownerOf(self, part.messageId)
   return owner !== "foreign" && (owner !== "summary" || part.type === "step-finish") &&

@@ -1,5 +1,5 @@
 /**
- * What the server's stored messages make of a reply: while it runs, when they may lag behind the stream, and at its end, when
+ * Combines the server's stored messages with a reply. While the turn runs, they may lag behind the stream; at its end,
  * they are the truth.
  *
  * @since 0.1.0
@@ -20,7 +20,7 @@ import { current, entriesOf, entryOf, messagesFrom, withEntries } from "./ReplyS
 import type { TextEntry } from "./ReplyText.ts"
 import * as ReplyText from "./ReplyText.ts"
 
-/** Folds a reading of one session's messages that may lag behind the stream. */
+/** Merges the stored messages of one session, which may lag behind the stream. */
 export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
   let merged = followingOf(self.promptId, messages).continuations.reduce(continueTurn, self)
   const base = { eventId: undefined, sessionId: self.sessionId }
@@ -28,7 +28,7 @@ export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
     info.sessionId === self.sessionId && info.role !== "opaque" ? [{ info, parts }] : []
   )
   for (const { info } of known) merged = applyMessage(merged, { _tag: "MessageUpdated", ...base, info })
-  // What the stream missed is put in its places once, however much it is.
+  // Inserts all missed parts in one pass, however many there are.
   const following = new Map<PartId | undefined, Array<Entry>>()
   const seen = new Set<PartId>()
   let before: PartId | undefined
@@ -52,8 +52,8 @@ export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
 }
 
 /**
- * Makes the stored messages of one session the truth. A stored text that is blank takes nothing away: where the stream had closed
- * the part with words, they stay, and so do those of a part that its message lacks where the record of the message has no words.
+ * Replaces a session's reply by its stored messages. A blank stored text replaces nothing: words that the stream had
+ * closed stay. If the stored message has no words at all, the closed texts that it lacks stay too.
  */
 export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
   const streamed = current(self)
@@ -91,8 +91,8 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
       ...self.session,
       ...messagesFrom(states),
       continuations,
-      // A session can fail without any message that says so (an unknown model): the streamed failure stays, unless the
-      // server has an answer that ended well.
+      // A session can fail without a message that says so (an unknown model). The streamed failure therefore stays,
+      // unless the server has an answer that ended well.
       failure: last?.error ?? (last !== undefined && isLast(last) ? undefined : self.session.failure),
       retry: undefined
     }
@@ -100,14 +100,15 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
 }
 
 /**
- * A stored message with what the stream told of it in place of what cannot be read.
+ * Fills the unreadable fields of a stored message from the stream.
  *
  * **Details**
  *
- * A message stays with the prompt that it answers, and one that has ended has ended, unless a gap may hide why that changed. A part
- * that cannot be read is the streamed one of its id, or, without an id, the next one that the record lacks. Of a message whose end
- * was streamed before any gap every part is known, and what the stream did not bring is no text. Of any other, a text that is not closed
- * is shown as far as it came, and stays unread.
+ * A message keeps the prompt that it answers, and an ended message stays ended, unless a gap may hide a change. An
+ * unreadable part is the streamed part with its id; without an id it is the next streamed part that the stored message
+ * lacks. If the stream reported a message's end before any gap, all its parts are known, and an unreadable part that
+ * the stream did not send is not a text. In any other message an unclosed text is shown as far as it came, and stays
+ * unread.
  *
  * @category folding
  * @since 0.1.0
@@ -192,21 +193,21 @@ const withStreamed = (self: Reply, info: StoredInfo): StoredInfo => {
     ...(!hasGap && {
       completedMillis: info.completedMillis ?? streamed.completedMillis,
       finish: info.finish ?? streamed.finish,
-      // The record says the same, or less.
+      // The stored error says the same, or less.
       error: streamed.error ?? info.error
     })
   }
 }
 
-/** A text that its message left open and empty is that of a try of the model that failed (1.18.33), and grows no more. */
+/** A text that its message left open and empty belongs to a failed try of the model (1.18.33) and will not grow. */
 const isTakenBack = (info: StoredInfo, part: WirePart): boolean =>
   info.role === "assistant" && hasEnded(info) &&
   (part.type === "text" || part.type === "reasoning") && !part.isComplete && part.text === ""
 
-/** A text that the stream had closed, and that is not blank. */
+/** Whether the stream closed the text with words. */
 const isSaid = (entry: TextEntry): boolean => entry.isOurs && entry.isComplete && !isBlank(ReplyText.contents(entry))
 
-/** Puts what is kept of the stream, and not in the record, behind the part that it followed. */
+/** Inserts stream-only entries behind the entries that they followed. */
 const withStreamOnly = (
   entries: ReadonlyArray<Entry>,
   streamed: ReadonlyArray<Entry>,

@@ -1,5 +1,5 @@
 /**
- * What a reply knows of its sessions: what they ask, and the status and the failure of its own one.
+ * The asks of all sessions of a reply, and the status and failure of its own session.
  *
  * @since 0.1.0
  */
@@ -26,7 +26,7 @@ export const isInTree = (self: Reply, sessionId: SessionId): boolean =>
   sessionId === self.sessionId || Ordered.has(self.session.subagents, sessionId)
 
 /**
- * What a session of the tree asks and nobody has answered yet. Costs what that session asks.
+ * The open asks of a session of the tree. The cost grows with their number.
  *
  * @category getters
  * @since 0.1.0
@@ -35,7 +35,7 @@ export const asksOf = ({ session }: Reply, sessionId: SessionId): ReadonlyArray<
   Array.from(idsOf(session, sessionId), (id) => Ordered.get(session.asks, id)).filter((ask) => ask !== undefined)
 
 /**
- * How much a session of the tree asks.
+ * The number of open asks of a session of the tree.
  *
  * @category getters
  * @since 0.1.0
@@ -43,11 +43,11 @@ export const asksOf = ({ session }: Reply, sessionId: SessionId): ReadonlyArray<
 export const countAsksOf = ({ session }: Reply, sessionId: SessionId): number => HashSet.size(idsOf(session, sessionId))
 
 /**
- * Takes what the server says is open as the truth about asks: the missing ones were answered elsewhere.
+ * Replaces the open asks by the server's list. A missing ask was answered elsewhere.
  *
  * **Details**
  *
- * `asOf` is the reply as it was when the server was asked. What has been asked since is not in its answer, and stays open.
+ * `asOf` is the reply at the time of the request. Asks that came later are not in the list and stay open.
  *
  * @category folding
  * @since 0.1.0
@@ -63,7 +63,7 @@ export const syncAsks = (self: Reply, pending: ReadonlyArray<Ask>, asOf: Reply =
     : { ...resolved, session: added.reduce(withAsk, resolved.session) }
 }
 
-/** The asks of a session that is idle: it waits for nobody, they went with the run that made them (abort, server restart). */
+/** Removes the asks of an idle session: their run has ended (abort, server restart), so it waits for nobody. */
 export const settleAsks = (self: Reply, { eventId, sessionId, status }: StatusChanged): Reply =>
   status.type !== "idle" ? self : resolveAsks(
     self,
@@ -72,7 +72,7 @@ export const settleAsks = (self: Reply, { eventId, sessionId, status }: StatusCh
     )
   )
 
-/** The session is busy or idle, or waits to ask its model again. */
+/** Applies a status: the session is busy or idle, or waits before it calls its model again. */
 export const applyStatus = (self: Reply, { eventId, status }: StatusChanged): Reply => {
   if (isStale(self.session.statusEventId, eventId)) return self
   const retry = status.type === "retry"
@@ -87,13 +87,13 @@ export const applyStatus = (self: Reply, { eventId, status }: StatusChanged): Re
   })
 }
 
-/** The session failed. The first failure says why; what follows it are its consequences. */
+/** Applies a failure. The first failure gives the reason; later ones are its consequences. */
 export const applyFailure = (self: Reply, { eventId, failure }: SessionFailed): Reply =>
   self.session.failure !== undefined || isStale(self.session.failureEventId, eventId)
     ? self
     : withSession(self, { failure, failureEventId: eventId, trouble: failure })
 
-/** A session of the tree asks something. */
+/** Applies a new ask of a session of the tree. */
 export const applyAsked = (self: Reply, { ask, eventId, sessionId }: Asked): Reply => {
   if (!isInTree(self, sessionId) || isKnownAsk(self, ask.id)) return self
   const { askEventIds } = self.session
@@ -103,14 +103,14 @@ export const applyAsked = (self: Reply, { ask, eventId, sessionId }: Asked): Rep
   })
 }
 
-/** Something that was asked is answered. */
+/** Applies the answer to an ask. */
 export const applyResolved = (self: Reply, { askId, sessionId }: AskResolved): Reply => {
   if (!isInTree(self, sessionId) || HashSet.has(self.session.resolvedAsks, askId)) return self
-  // Also of a request not known yet: a list that was read just before it was answered may still come.
+  // The ask may be unknown so far: a list that was read just before its answer may still arrive.
   return withSession(self, withoutAsk(self.session, askId))
 }
 
-/** The asks of a session that is gone went with it. */
+/** Removes the asks of a deleted session. */
 export const dropAsks = (self: Reply, sessionId: SessionId): Reply => resolveAsks(self, asksOf(self, sessionId))
 
 // internal

@@ -1,7 +1,7 @@
 /**
- * The state of a reply: the models, and the few ways in which the fold reads and changes them.
+ * The models of a reply's state, and the functions by which the fold reads and changes it.
  *
- * Every change gives a new state and leaves the old one as it was; what changes nothing gives back the same reference.
+ * A change returns a new state and never mutates the old one. A change of nothing returns the same reference.
  *
  * @since 0.1.0
  */
@@ -19,13 +19,14 @@ import type { Entry } from "./ReplyEntry.ts"
 import { isVisibleText } from "./ReplyEntry.ts"
 
 /**
- * The state of a reply. Immutable: a value of this type is a snapshot that may be kept.
+ * The state of a reply. It is immutable, so every value is a snapshot.
  *
  * **Details**
  *
- * `entries` with `active` in place of the one with its id are the parts: a run of deltas to one part then changes no list. Read them
- * with `Reply.parts`. `partsOf` finds the parts of a message, and may name some that are no longer there. `visibleTexts` counts the
- * texts that a reader sees, `lastOurs` is the last part that is shown, `eventCount` counts the events that changed the reply.
+ * The parts are `entries`, with `active` instead of the entry with its id, so that a run of deltas to one part changes
+ * no list. Read them with `Reply.parts`. `partsOf` finds the parts of a message, and may name removed ones.
+ * `visibleTexts` counts the texts that a reader sees, `lastOurs` is the last visible part, and `eventCount` counts the
+ * events that changed the reply.
  *
  * @category models
  * @since 0.1.0
@@ -43,19 +44,21 @@ export interface Reply {
 }
 
 /**
- * What changes rarely in a {@link Reply}.
+ * The fields of a {@link Reply} that seldom change: the state of its session.
  *
  * **Details**
  *
- * `messages` are the assistant messages seen, `newest` is the one of the turn's own that sorts last, a summary or not, and `strangers`
- * finds those of others by what they answer. `continuations` are the user messages that OpenCode wrote to go on with the
- * turn; what answers them answers the prompt. In the reply of a subagent they are all the prompts that it was given in the turn.
- * `userMessages` are the other messages of users, `removed` the messages and parts that were taken away: neither comes back with
- * a late event. `askEventIds`, `failureEventId` and `statusEventId` tell a late copy of an event from a new one. `asks` and
- * `subagents` are those of the whole tree, and kept by its root; `asksOf` has the ids of those of each session. `retries` counts how often the session's model was to be asked
- * again. `trouble` is the last failure or retry that was heard of the session; it stays when the session goes on. `hasGap`: events may have been missed since the fold began.
- * `toldUpTo` is the last message that had ended before any of them. `isClosed`: the turn has ended, and whose its subagents are is
- * decided.
+ * - `messages`: the assistant messages. `newest`: the turn's own message that sorts last, possibly a summary. `strangers`: finds the
+ *   messages of others by their parent.
+ * - `continuations`: the user messages by which OpenCode continued the turn; their answers answer the prompt. In a subagent's reply they
+ *   are all the prompts that it got in the turn.
+ * - `userMessages`: the other messages of users. `removed`: the removed messages and parts. A late event restores neither.
+ * - `askEventIds`, `failureEventId` and `statusEventId`: tell a late copy of an event from a new one.
+ * - `asks` and `subagents`: those of the whole tree; the root's reply holds them. `asksOf`: the ids of each session's asks.
+ * - `retries`: how often OpenCode announced a repeated call of the session's model.
+ * - `trouble`: the last reported failure or retry of the session; it stays when the session goes on.
+ * - `hasGap`: events may have been missed since the fold began. `toldUpTo`: the last message that had ended before any of them.
+ * - `isClosed`: the turn has ended; every remaining subagent belongs to it.
  *
  * @category models
  * @since 0.1.0
@@ -84,7 +87,7 @@ export interface SessionState {
 }
 
 /**
- * A list that grows at its front, the newest first, and shares what it grew from.
+ * A linked list, newest value first. A longer list shares the shorter one as its tail.
  *
  * @category models
  * @since 0.1.0
@@ -95,8 +98,8 @@ export interface Linked<A> {
 }
 
 /**
- * An assistant message: an answer to this prompt, a summary made on the way (of which only the usage counts), or an answer
- * to another prompt.
+ * An assistant message: an answer to this prompt (`ours`), a summary during the turn, whose usage alone counts
+ * (`summary`), or an answer to another prompt (`foreign`).
  *
  * @category models
  * @since 0.1.0
@@ -108,14 +111,14 @@ export interface MessageState {
 }
 
 /**
- * A session that a tool of the turn opened, directly or through another subagent, while it is folded.
+ * A session that a tool of the turn opened, directly or through another subagent, during the fold.
  *
  * **Details**
  *
- * `reply` is what it says in this turn: every prompt that was given to it since the turn's own is one of its continuations.
- * `openedBy` is the tool part that names it, once that is known, and `sinceMillis` when that began, by the server's clock: a session
- * that earlier turns used as well may have got their prompts after the last message of the root. `calledBy` is the newest tool part
- * that names it, and how its tool failed, if it did.
+ * `reply` is the subagent's reply in this turn; every prompt that it got since the turn's own is one of its
+ * continuations. `openedBy` is the tool part that names it, once that is known. `sinceMillis` is the start of that tool
+ * by the server's clock: a session of earlier turns may have got their prompts after the last message of the root.
+ * `calledBy` is the newest tool part that names it, and how its tool failed, if it did.
  *
  * @category models
  * @since 0.1.0
@@ -133,7 +136,7 @@ export interface SubagentState {
 }
 
 /**
- * The model is asked again at `nextMillis` (by the server's clock), for the `attempt`th time.
+ * A retry: OpenCode calls the model again at `nextMillis` (by the server's clock), for the `attempt`th time.
  *
  * @category models
  * @since 0.1.0
@@ -162,7 +165,7 @@ export const make = (ids: { readonly sessionId: SessionId; readonly promptId: Me
   session: emptySession
 })
 
-/** The entries, with the one that grows just now as it is. */
+/** The entries with the current state of the growing one. */
 export const withActive = ({ active, entries }: Reply): Ordered<PartId, Entry> =>
   active === undefined ? entries : Ordereds.set(entries, active)
 
@@ -173,7 +176,7 @@ export const current = (self: Reply): ReadonlyArray<Entry> => Ordereds.values(wi
 export const entryOf = (self: Reply, id: PartId): Entry | undefined =>
   self.active?.id === id ? self.active : Ordereds.get(self.entries, id)
 
-/** The entries of a message, in their order. Costs what the message holds. */
+/** The entries of a message, in their order. The cost grows with the size of the message. */
 export const entriesOf = (self: Reply, messageId: MessageId): ReadonlyArray<Entry> => {
   const ids = new Set(linked(self.partsOf, messageId).toReversed())
   return Array.from(ids, (id) => entryOf(self, id)).filter((entry) =>
@@ -181,7 +184,7 @@ export const entriesOf = (self: Reply, messageId: MessageId): ReadonlyArray<Entr
   ).filter((entry) => entry !== undefined)
 }
 
-/** Adds an entry behind the others. */
+/** Appends an entry. */
 export const push = (self: Reply, entry: Entry): Reply => ({
   sessionId: self.sessionId,
   promptId: self.promptId,
@@ -194,7 +197,7 @@ export const push = (self: Reply, entry: Entry): Reply => ({
   session: self.session
 })
 
-/** Puts an entry in the place of another one. */
+/** Replaces an entry. */
 export const replace = (self: Reply, before: Entry, entry: Entry): Reply => ({
   sessionId: self.sessionId,
   promptId: self.promptId,
@@ -209,7 +212,7 @@ export const replace = (self: Reply, before: Entry, entry: Entry): Reply => ({
   session: self.session
 })
 
-/** Puts other entries in the place of all of them; that is no event of its own. */
+/** Replaces all entries, without counting an event. */
 export const withEntries = (self: Reply, entries: ReadonlyArray<Entry>): Reply => {
   const partsOf = new Map<MessageId, Linked<PartId>>()
   for (const entry of entries) {
@@ -227,14 +230,14 @@ export const withEntries = (self: Reply, entries: ReadonlyArray<Entry>): Reply =
   }
 }
 
-/** Maps the entries and drops those mapped to `undefined`; `self` if none changed. */
+/** Maps the entries and drops those that become `undefined`; returns `self` if none changed. */
 export const mapEntries = (self: Reply, f: (entry: Entry) => Entry | undefined): Reply => {
   const before = withActive(self)
   const after = Ordereds.map(before, f)
   return after === before ? self : withEntries(self, Ordereds.values(after))
 }
 
-/** Maps the entries of one message, in the same way. Costs what the message holds. */
+/** Maps the entries of one message, in the same way. The cost grows with the size of the message. */
 export const mapEntriesOf = (self: Reply, messageId: MessageId, f: (entry: Entry) => Entry | undefined): Reply =>
   mapSome(self, entriesOf(self, messageId), f)
 
@@ -261,13 +264,13 @@ export const mapSome = (
   return { ...self, entries, active: undefined, visibleTexts, lastOurs }
 }
 
-/** Changes the subagents; that is no event of its own. `self` if none changed. */
+/** Maps the subagents, without counting an event. Returns `self` if none changed. */
 export const mapSubagents = (
   self: Reply,
   f: (subagent: SubagentState) => SubagentState | undefined
 ): Reply => withSubagents(self, Ordereds.map(self.session.subagents, f))
 
-/** Changes one subagent, if it is known; that is no event of its own. `self` if it stays as it is. */
+/** Maps one subagent, if it is known, without counting an event. Returns `self` if it did not change. */
 export const mapSubagent = (
   self: Reply,
   sessionId: SessionId,
@@ -277,15 +280,15 @@ export const mapSubagent = (
   return before === undefined ? self : withSubagents(self, Ordereds.set(self.session.subagents, f(before)))
 }
 
-/** Adds a subagent; that is no event of its own. */
+/** Adds a subagent, without counting an event. */
 export const addSubagent = (self: Reply, subagent: SubagentState): Reply =>
   withSubagents(self, Ordereds.set(self.session.subagents, subagent))
 
-/** Puts these subagents in the place of all of them; that is no event of its own. */
+/** Replaces all subagents, without counting an event. */
 export const setSubagents = (self: Reply, subagents: ReadonlyArray<SubagentState>): Reply =>
   withSubagents(self, Ordereds.fromIterable(keyOfSubagent, subagents))
 
-/** Puts these messages in the place of all of them. */
+/** Replaces all messages. */
 export const messagesFrom = (
   states: ReadonlyArray<MessageState>
 ): Pick<SessionState, "messages" | "newest" | "strangers"> => ({
@@ -294,7 +297,7 @@ export const messagesFrom = (
   strangers: HashMap.empty()
 })
 
-/** Adds a message, or puts it in the place of the one with its id. */
+/** Adds a message, or replaces the one with its id. */
 export const putMessage = (
   session: SessionState,
   state: MessageState
@@ -306,7 +309,7 @@ export const putMessage = (
     : session.strangers
 })
 
-/** Takes a message away. */
+/** Removes a message. */
 export const dropMessage = (session: SessionState, id: MessageId): Pick<SessionState, "messages" | "newest"> => {
   const messages = Ordereds.remove(session.messages, id)
   return {

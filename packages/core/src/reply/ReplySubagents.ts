@@ -1,10 +1,9 @@
 /**
- * The subagents of a reply: opened, named by the tool that opened them, at work, ended; each with a reply of its own.
+ * The subagents of a reply, from their opening to their end. Each has a reply of its own.
  *
- * A subagent's reply is folded as the turn's own, but for one thing: it has no prompt of ours. Its prompts are written by the
- * tools that call it, and a session may be called again, by this turn or a later one. So each of its user messages that sorts
- * after the turn's prompt, and was made since the first call of this turn, goes on with it, and what answers those is the turn's;
- * what came before is not. Ids sort by time.
+ * A subagent's reply uses the fold of the turn's own reply, but its prompts come from the tools that call it, in this
+ * turn or another. A user message of the subagent continues the reply if it sorts after the turn's prompt and was made
+ * since the first call of this turn; its answers belong to the turn, and earlier messages do not. Ids sort by time.
  *
  * @since 0.1.0
  */
@@ -33,7 +32,7 @@ import {
   withSession
 } from "./ReplyState.ts"
 
-/** A session of the tree opened another one. Of one that a tool named before, this tells the title and the agent. */
+/** Opens a subagent. If a tool named the session before, this event adds its title and agent. */
 export const openSubagent = (self: Reply, { agent, parentId, sessionId, title }: SessionOpened): Reply => {
   const { subagents } = self.session
   const known = Ordered.get(subagents, sessionId)
@@ -48,7 +47,7 @@ export const openSubagent = (self: Reply, { agent, parentId, sessionId, title }:
   })
 }
 
-/** An event of a subagent's session. */
+/** Applies an event of a subagent's session. */
 export const applyToSubagent = (self: Reply, event: TurnEvent): Reply => {
   const { subagents } = self.session
   const before = Ordered.get(subagents, event.sessionId)
@@ -58,25 +57,25 @@ export const applyToSubagent = (self: Reply, event: TurnEvent): Reply => {
 }
 
 /**
- * Notes which tool part opened a subagent: the first one that names it. The part may come before the session does, and before its
- * own message is known to be the turn's; and nothing else may tell of a session of an earlier turn that a tool goes on with.
+ * Links each subagent to the first tool part that names it. The part may arrive before the session, and before its own
+ * message is known to be the turn's. It may also be the only sign of an earlier turn's session that a tool continues.
  */
 export const nameSubagents = (self: Reply): Reply =>
   replies(self).reduce((reply, { sessionId }) => nameFrom(reply, sessionId), self)
 
-/** Notes what the parts of one session say of the subagents that they name. Costs what that session holds. */
+/** Links the subagents that one session's parts name. The cost grows with the size of the session. */
 export const nameFrom = (self: Reply, sessionId: SessionId): Reply => {
   const reply = replyOf(self, sessionId)
   return reply === undefined ? self : nameBy(self, sessionId, current(reply))
 }
 
-/** Notes what the parts of one message say of the subagents that they name. */
+/** Links the subagents that one message's parts name. */
 export const nameFromMessage = (self: Reply, sessionId: SessionId, messageId: MessageId): Reply => {
   const reply = replyOf(self, sessionId)
   return reply === undefined ? self : nameBy(self, sessionId, entriesOf(reply, messageId))
 }
 
-/** Notes what some parts of a session say of the subagents that they name. Costs what is given. */
+/** Links the subagents that some parts of a session name. The cost grows with the number of parts. */
 export const nameBy = (self: Reply, parentId: SessionId, entries: ReadonlyArray<Entry>): Reply => {
   const named = namingsIn(entries)
   if (named.size === 0) return self
@@ -97,7 +96,7 @@ export const nameBy = (self: Reply, parentId: SessionId, entries: ReadonlyArray<
 }
 
 /**
- * What one session of the tree says: the turn's own, or a subagent's.
+ * The reply of one session of the tree: the turn's own, or a subagent's.
  *
  * @category getters
  * @since 0.1.0
@@ -106,7 +105,7 @@ export const replyOf = (self: Reply, sessionId: SessionId): Reply | undefined =>
   sessionId === self.sessionId ? self : Ordered.get(self.session.subagents, sessionId)?.reply
 
 /**
- * Whether the server told of the subagent's session itself, and not only a tool part.
+ * Whether the server reported the subagent's session itself, and not only through a tool part.
  *
  * @category predicates
  * @since 0.1.0
@@ -125,8 +124,8 @@ export const replies = (self: Reply): ReadonlyArray<Reply> => [
 ]
 
 /**
- * The replies that the turn is charged for: of those sessions that its tools opened. Another turn's may run in the same tree, while
- * this one waits for it; at the end they are no longer there ({@link closeSubagents}).
+ * The replies of the sessions that the turn's tools opened, which count towards its usage. While the turn waits for
+ * another turn, that turn's sessions may be in the same tree; {@link closeSubagents} removes them at the end.
  *
  * @category getters
  * @since 0.1.0
@@ -135,7 +134,7 @@ export const ownReplies = (self: Reply): ReadonlyArray<Reply> => {
   const { isClosed, subagents } = self.session
   const own = new Set([self.sessionId])
   const replies = [self]
-  // Who opened a subagent stands before it.
+  // A parent always precedes its subagents in the list.
   for (const { openedBy, parentId, reply, sessionId } of Ordered.values(subagents)) {
     if (!isClosed && (openedBy === undefined || !own.has(parentId))) continue
     own.add(sessionId)
@@ -145,7 +144,7 @@ export const ownReplies = (self: Reply): ReadonlyArray<Reply> => {
 }
 
 /**
- * Folds a reading of a subagent's stored messages that may lag behind the stream: nothing that may still grow shrinks.
+ * Merges a subagent's stored messages, which may lag behind the stream: parts that may still grow do not shrink.
  *
  * @category folding
  * @since 0.1.0
@@ -157,7 +156,7 @@ export const mergeSubagent = (self: Reply, sessionId: SessionId, messages: Reado
   })
 
 /**
- * Makes a subagent's stored messages the truth, of a turn that has ended: also of whether the subagent came to its end.
+ * Replaces the reply of a subagent of an ended turn by its stored messages. They also decide how the subagent ended.
  *
  * @category folding
  * @since 0.1.0
@@ -169,7 +168,7 @@ export const reconcileSubagent = (self: Reply, sessionId: SessionId, messages: R
   })
 
 /**
- * Ends a subagent that runs no more, of which the stream did not tell that: by what is known of its last message.
+ * Ends a subagent whose end the stream did not report, by its last known message.
  *
  * @category folding
  * @since 0.1.0
@@ -177,9 +176,9 @@ export const reconcileSubagent = (self: Reply, sessionId: SessionId, messages: R
 export const endSubagent = (self: Reply, sessionId: SessionId): Reply => mapSubagent(self, sessionId, ended)
 
 /**
- * Ends the subagents of a turn that has ended: what runs and has no end was cut off. Those that no tool of the turn names are
- * dropped, unless the part that would name them may have been missed: they are an earlier turn's, which still ran, or of which
- * the server told late.
+ * Ends the subagents of an ended turn: a running one without an end was cut off. Subagents that no tool of the turn
+ * names are dropped, unless the naming part may have been missed. They belong to an earlier turn that still ran, or
+ * that the server reported late.
  *
  * @category folding
  * @since 0.1.0
@@ -193,7 +192,7 @@ export const closeSubagents = (self: Reply): Reply => {
   return closed.session.isClosed ? closed : { ...closed, session: { ...closed.session, isClosed: true } }
 }
 
-/** A subagent as far as it was stored: what it said and used, until its record takes their place. */
+/** Restores a subagent from its stored form. Its text and usage stand in until its messages are read. */
 export const restoreSubagent = (promptId: MessageId, stored: Subagent): SubagentState => {
   const { agent, openedBy, parentId, sessionId, status, text, title, usage } = stored
   const messageId = restoredId(sessionId)
@@ -220,7 +219,7 @@ export const restoreSubagent = (promptId: MessageId, stored: Subagent): Subagent
   return { sessionId, parentId, openedBy, sinceMillis: undefined, calledBy: undefined, title, agent, status, reply }
 }
 
-/** A subagent that was opened is gone: it ends without saying so. */
+/** Ends a running subagent whose session was deleted. */
 export const deleteSubagent = (self: Reply, { eventId, sessionId }: SessionDeleted): Reply =>
   mapSubagent(
     self,
@@ -244,12 +243,15 @@ const begin = ({ session: { hasGap }, promptId }: Reply, opening: Opening): Suba
     title,
     agent,
     status: "running",
-    // What it said before it was found may have been missed.
+    // Its earlier events may have been missed.
     reply: { ...reply, session: { ...reply.session, hasGap } }
   }
 }
 
-/** What tool parts say of the session that they name: `openedBy` is the first of them, and `end` how the last one ended, if it failed. */
+/**
+ * What tool parts say of a session that they name. `openedBy` is the first part, and `end` tells how the last one
+ * ended, if it failed.
+ */
 interface Naming {
   readonly title: string
   readonly openedBy: PartId
@@ -277,13 +279,16 @@ const namingsIn = (entries: ReadonlyArray<Entry>): ReadonlyMap<SessionId, Naming
   return named
 }
 
-/** How a subagent ended whose tool failed: its own record need not say that, as after an ask that was refused (1.18.33). */
+/**
+ * The end of a subagent whose tool failed. Its own messages may not show the failure, for example after a refused ask
+ * (1.18.33).
+ */
 const endOfTool = ({ error, metadata, status }: ToolPart): Naming["end"] => {
   if (status !== "error") return undefined
   return error === "Task cancelled" || metadata?.["interrupted"] === true ? "cancelled" : "error"
 }
 
-/** Notes what the tools that call a subagent say of it. The first one opened it, and the newest one tells how it ended. */
+/** Records what a tool call says of a subagent. The first call opened it, and the newest one tells how it ended. */
 const call = (
   self: SubagentState,
   naming: Naming,
@@ -291,8 +296,8 @@ const call = (
 ): SubagentState => {
   const { calledBy: partId, end, sinceMillis: tellsMillis } = naming
   const openedBy = self.openedBy ?? naming.openedBy
-  // A tool that goes on telling of itself may say each time that it began just now. Before the first one told when it began, what a
-  // later one says is too late.
+  // A repeatedly reported tool may claim each time that it has just begun. If the first report had no start time, the
+  // start time of a later one is too late.
   const limit = self.sinceMillis ?? (naming.openedBy === openedBy ? Infinity : -Infinity)
   const isEarlier = tellsMillis !== undefined && tellsMillis < limit
   const isNewest = self.calledBy === undefined || isAfter(partId, self.calledBy.partId)
@@ -307,11 +312,11 @@ const call = (
   })
 }
 
-/** What its own record calls complete need not be (1.18.33): its tool knows better. */
+/** A session's own messages may show it as complete when it is not (1.18.33); its tool knows better. */
 const settled = (self: SubagentState): SubagentState =>
   self.status === "completed" && self.calledBy?.end !== undefined ? { ...self, status: self.calledBy.end } : self
 
-/** Forgets what was taken for the turn's before it was known when its first call began. */
+/** Removes the messages that counted as the turn's before the start of its first call was known. */
 const withoutBefore = (self: Reply, sinceMillis: number): Reply => {
   const old = Ordered.values(self.session.messages).filter(({ info }) => info.createdMillis < sinceMillis)
   return old.length === 0
@@ -336,7 +341,7 @@ const change = (self: SubagentState, event: TurnEvent): SubagentState => {
   }
 }
 
-/** What failed is known a little after the session said that it is idle (1.18.33). */
+/** The failure of a session becomes known shortly after the session reported idle (1.18.33). */
 const changed = (self: SubagentState, reply: Reply): SubagentState => {
   if (reply === self.reply) return self
   const hasFailed = self.status !== "running" && reply.session.failure !== undefined
@@ -347,13 +352,13 @@ const changeStatus = (self: SubagentState, event: StatusChanged): SubagentState 
   if (isStale(self.reply.session.statusEventId, event.eventId)) return self
   const reply = applyStatus(self.reply, event)
   const isIdle = event.status.type === "idle"
-  // One that failed says twice that it is idle (1.18.33), the second time perhaps after its next prompt.
+  // A failed session reports idle twice (1.18.33), the second time perhaps after its next prompt.
   if (isIdle === (self.status !== "running")) return changed(self, reply)
   const status = !isIdle ? "running" : reply.session.failure === undefined ? "completed" : endOf(reply)
   return withStatus(self, reply, status, event.eventId)
 }
 
-/** Remembers the event, so that a late copy of one before it does not bring back what was before. */
+/** Sets the status and remembers the event, so that a late copy of an earlier event does not undo it. */
 const withStatus = (
   self: SubagentState,
   reply: Reply,
@@ -369,23 +374,23 @@ const withStatus = (
 const ended = (self: SubagentState): SubagentState =>
   self.status === "running" ? settled({ ...self, status: endOf(self.reply) }) : self
 
-/** How a subagent that does not run any more ended. */
+/** The end of a subagent that does not run any more. */
 const endOf = ({ session: { failure, messages } }: Reply): SubagentStatus => {
   if (failure !== undefined) return isAborted(failure) ? "cancelled" : "error"
   const last = Ordered.findLast(messages, ({ ownership }) => ownership !== "foreign")
   return last !== undefined && hasEnded(last.info) ? "completed" : "cancelled"
 }
 
-/** The prompt that a message is, or answers. */
+/** The id of the prompt that the message is or answers. */
 const promptOf = (info: MessageInfo): MessageId => (info.role === "user" ? info.id : info.parentId)
 
-/** Whether a message is, or answers, a prompt that was given to the subagent in this turn. */
+/** Whether the message is, or answers, a prompt that the subagent got in this turn. */
 const isNew = ({ reply, sinceMillis = 0 }: SubagentState, info: MessageInfo): boolean =>
   isAfter(reply, promptOf(info)) && info.createdMillis >= sinceMillis
 
 const isAfter = (self: Reply, prompt: MessageId): boolean => prompt > self.promptId
 
-/** Whether a step of the session was begun whose end is not known. */
+/** Whether a step of the session began without a known end. */
 const isUnfinished = (self: Reply, sessionId: SessionId): boolean => {
   const reply = replyOf(self, sessionId)
   const last = reply && Ordered.findLast(reply.session.messages, ({ ownership }) => ownership !== "foreign")
@@ -400,7 +405,10 @@ type ReadableMessage = Message & { readonly info: MessageInfo }
 
 const isReadable = (message: Message): message is ReadableMessage => message.info.role !== "opaque"
 
-/** Folds what of a record is this turn's. A record without anything of it has nothing to say of what was streamed. */
+/**
+ * Folds this turn's share of the stored messages. Stored messages without a share of this turn change nothing of the
+ * streamed reply.
+ */
 const withRecord = (
   self: Reply,
   sessionId: SessionId,
@@ -414,7 +422,10 @@ const withRecord = (
   return folded === self ? self : nameFrom(folded, sessionId)
 }
 
-/** Takes the prompts of a record for the turn's. They are no news: whether what followed them failed is known or told. */
+/**
+ * Adds the prompts of the stored messages to the turn. They are not news: any failure after them is already known or
+ * reported.
+ */
 const promptedBy = (self: Reply, recorded: ReadonlyArray<ReadableMessage>): Reply => {
   const prompted = recorded.reduce((reply, { info }) => continueTurn(reply, promptOf(info)), self)
   return prompted === self
@@ -422,5 +433,5 @@ const promptedBy = (self: Reply, recorded: ReadonlyArray<ReadableMessage>): Repl
     : { ...prompted, eventCount: self.eventCount, session: { ...prompted.session, failure: self.session.failure } }
 }
 
-/** In place of the messages that a stored subagent does not tell apart. */
+/** Stands in for the messages that a stored subagent does not tell apart. */
 const restoredId = (sessionId: SessionId): MessageId => MessageId.make(`restored_${sessionId}`)

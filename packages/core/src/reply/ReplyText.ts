@@ -1,7 +1,9 @@
 /**
- * The text of one part while it streams: opened, grown by deltas, closed with the whole of it.
+ * The text of one part while it streams: deltas extend it, and the full text closes it.
  *
- * Owns: what of it is shown, and how it is kept. Does not own: which part it is and whether it is the turn's (`ReplyParts`).
+ * **Responsibilities**: the visible text, and its storage in memory.
+ *
+ * **Not responsibilities**: identifying the part, and whether it belongs to the turn (`ReplyParts`).
  *
  * @since 0.1.0
  */
@@ -11,8 +13,9 @@ import type { PartDelta } from "../domain/TurnEvent.ts"
 import { isStale } from "./EventOrder.ts"
 
 /**
- * Text or reasoning. Its text is `head + tail`: deltas are appended to `tail`, which is made flat and moved to `head` once it
- * has {@link pieceLength} characters. What `isHeld` shows what it has until it is closed: deltas do not continue it.
+ * Text or reasoning. Its text is `head + tail`. Deltas are appended to `tail`, which is flattened and moved to `head`
+ * once it has {@link pieceLength} characters. A text that `isHeld` ignores deltas and keeps its contents until it is
+ * closed.
  *
  * @category models
  * @since 0.1.0
@@ -31,15 +34,15 @@ export interface TextEntry {
 }
 
 /**
- * How many characters are kept as a chain of deltas before they are made one flat string. A million deltas of 4 characters
- * held 8 times their text as a chain alone, 1.05 times as pieces (Node 24).
+ * How many characters stay a chain of deltas before they are flattened into one string. A million deltas of 4
+ * characters took 8 times the memory of their text as one chain, and 1.05 times as pieces (Node 24).
  *
  * @category constants
  * @since 0.1.0
  */
 export const pieceLength = 4096
 
-/** The text of a part as the server tells it. */
+/** Makes the text of a part from the server's event. */
 export const open = (part: TextPart | ReasoningPart, isOurs: boolean, eventId: string | undefined): TextEntry => ({
   kind: "text",
   id: part.id,
@@ -53,7 +56,7 @@ export const open = (part: TextPart | ReasoningPart, isOurs: boolean, eventId: s
   eventId
 })
 
-/** The text of a part of which only a delta is known. Its type is a guess until the part comes. */
+/** Makes the text of a part from its first delta. Its type is a guess until the part arrives. */
 export const openByDelta = ({ delta, eventId, field, messageId, partId }: PartDelta, isOurs: boolean): TextEntry => ({
   kind: "text",
   id: partId,
@@ -67,7 +70,7 @@ export const openByDelta = ({ delta, eventId, field, messageId, partId }: PartDe
   eventId
 })
 
-/** Appends a delta that is in its order. */
+/** Appends a delta if it is in order. */
 export const append = (self: TextEntry, event: PartDelta): TextEntry => {
   const tail = self.tail + event.delta
   const isFull = tail.length >= pieceLength
@@ -85,7 +88,7 @@ export const append = (self: TextEntry, event: PartDelta): TextEntry => {
   }
 }
 
-/** Takes what the server says of the part: closes it, or corrects it. An open text never shrinks. */
+/** Updates the text from the server's part: closes it, or corrects it. An open text never shrinks. */
 export const update = (
   self: TextEntry,
   part: TextPart | ReasoningPart,
@@ -108,41 +111,41 @@ export const update = (
       eventId: eventId ?? self.eventId
     }
   }
-  // Read from the store before the stream told of its opening: nothing of it was missed.
+  // The text was read from the store before the stream reported its opening, so nothing of it was missed.
   if (self.isHeld && self.eventId === undefined && eventId !== undefined && length(self) === 0) {
     return { ...self, type: part.type, head: part.text, isHeld: false, eventId }
   }
-  // An open part's stored text is "" until it ends (1.18.33): what is shown never shrinks for it.
+  // The store has "" for an open text until it ends (1.18.33), which must not shrink the visible text.
   if (part.text.length <= length(self) || isStale(self.eventId, eventId)) {
     return part.type === self.type ? self : { ...self, type: part.type }
   }
   return { ...self, type: part.type, head: part.text, tail: "", eventId: eventId ?? self.eventId }
 }
 
-/** Keeps an open text as it is until it is closed. */
+/** Freezes an open text until it is closed. */
 export const hold = (self: TextEntry): TextEntry => self.isComplete || self.isHeld ? self : { ...self, isHeld: true }
 
 /**
- * Takes back what a try of the model said that failed. The server's record keeps it like this too, open and empty for ever
- * (1.18.33), so that nothing changes when the record becomes the truth.
+ * Empties the text of a failed try of the model. The server also stores it open and empty for ever (1.18.33), so the
+ * later reconciliation changes nothing.
  */
 export const takeBack = (self: TextEntry): TextEntry =>
   self.isComplete || (self.isHeld && length(self) === 0) ? self : { ...self, head: "", tail: "", isHeld: true }
 
-/** How many characters there are. */
+/** The number of characters. */
 export const length = (self: TextEntry): number => self.head.length + self.tail.length
 
-/** All of the text. Costs its length. */
+/** The whole text. The cost grows with its length. */
 export const contents = (self: TextEntry): string => self.head + self.tail
 
 // internal
 
-/** Lengths first: comparing the contents flattens the chain of deltas. */
+/** Compares the lengths first, because comparing the contents flattens the chain of deltas. */
 const hasContents = (self: TextEntry, text: string): boolean => length(self) === text.length && contents(self) === text
 
 /**
- * Matching makes V8 replace the chain of concatenations behind a string by one flat string, in place. So does reading a
- * character, but not for long: once this code is optimised, a character that nobody uses is not read.
+ * Flattens the chain of concatenations behind a string in place: V8 does so for a match. Reading a character also
+ * works, but only until the code is optimised, which removes a read whose character nobody uses.
  */
 const flat = (chain: string): string => {
   anything.test(chain)

@@ -1,5 +1,5 @@
 /**
- * What changed in a reply, for observers: deltas, not snapshots.
+ * The changes of a reply for observers: deltas instead of snapshots.
  *
  * @since 0.1.0
  */
@@ -14,15 +14,15 @@ import * as Ordered from "./Ordered.ts"
 import * as Reply from "./Reply.ts"
 
 /**
- * A change of what one session says.
+ * A change in the reply of one session.
  *
  * **Details**
  *
- * - `TextDelta`, `ReasoningDelta`: more text of the part. Older servers send the first ones before the part itself.
- * - `PartChanged`: a part was opened, changed or closed; `part` takes the place of all that was shown of it, or stands behind
- *   what is shown. A closed text may differ from its deltas; an open one is emptied when the model is asked again.
- * - `PartRemoved`: a part is gone.
- * - `Failed`: the session failed, as far as that is known; a subagent's failure need not be the turn's.
+ * - `TextDelta`, `ReasoningDelta`: more text of the part. Older servers send the first deltas before the part itself.
+ * - `PartChanged`: a part was opened, changed or closed. `part` replaces the shown part with its id, or is appended. A closed text may
+ *   differ from its deltas; an open text is emptied when the model is to be called again.
+ * - `PartRemoved`: a part was removed.
+ * - `Failed`: the session is known to have failed. A subagent's failure does not have to fail the turn.
  *
  * @category models
  * @since 0.1.0
@@ -41,15 +41,14 @@ export type SessionUpdate =
  *
  * **Details**
  *
- * - A {@link SessionUpdate} is the turn's own session's; `SubagentUpdate` is one of a subagent, marked with its session and the
+ * - A {@link SessionUpdate} belongs to the turn's own session. A `SubagentUpdate` belongs to a subagent, and names its session and the
  *   tool part that opened it.
- * - `SubagentChanged`: a subagent was opened, became known to a tool part, or ended.
- * - `Asked`: somebody asks; `ask.sessionId` says which session, `openedBy` is the tool part that opened it where it is a
- *   subagent's.
- * - `Reset`: forget what was shown, of subagents too, and take `reply`: updates were dropped because the observer was too slow
- *   (`overflow`), the session was lost and the prompt sent again (`recreated`), the answer was no value of the schema and another
- *   one was asked for (`repaired`), refusals stopped the agent and it was told why (`refused`), or what was shown lacks something in between or differs from the server's record
- *   (`reconciled`).
+ * - `SubagentChanged`: a subagent was opened, was linked to a tool part, or ended.
+ * - `Asked`: a session asks a person. `ask.sessionId` is the session; `openedBy` is the tool part that opened it, if it is a subagent's.
+ * - `Reset`: drop everything shown, including subagents, and show `reply` instead. Reasons: updates were dropped for a slow observer
+ *   (`overflow`); the session was lost and the prompt sent again (`recreated`); the answer did not fit the schema and another one was
+ *   requested (`repaired`); refusals stopped the agent, which was then told the reasons (`refused`); or the shown reply lacked
+ *   something or differed from the server's stored messages (`reconciled`).
  *
  * @category models
  * @since 0.1.0
@@ -72,7 +71,7 @@ export type ReplyUpdate =
   }
 
 /**
- * What folding `event` changed for a reader, in the order in which to show it.
+ * The changes that `event` made for a reader, in the order in which to show them.
  *
  * @category constructors
  * @since 0.1.0
@@ -82,14 +81,14 @@ export const fromEvent = (before: Reply.Reply, after: Reply.Reply, event: TurnEv
   const isRoot = event.sessionId === after.sessionId
   const said = isRoot ? fromSession(before, after, event) : fromSubagent(before, after, event)
   if (said === undefined) return [{ _tag: "Reset", reason: "reconciled", reply: after }]
-  // A delta changes nothing else.
+  // A delta changes nothing besides.
   return event._tag === "PartDelta"
     ? said
     : [...said, ...fromAsks(before, after, event), ...fromSubagents(before, after)]
 }
 
 /**
- * Whether a reader would see the same in both: parts, open requests, subagents.
+ * Whether a reader would see no difference in parts, open asks and subagents.
  *
  * @category predicates
  * @since 0.1.0
@@ -104,7 +103,7 @@ export const isSameToReader = (before: Reply.Reply, after: Reply.Reply): boolean
 
 const none: ReadonlyArray<never> = []
 
-/** What a session says anew; undefined where that cannot be told as changes. */
+/** The changes in the reply of a session; undefined if updates cannot express them. */
 const fromSession = (
   before: Reply.Reply,
   after: Reply.Reply,
@@ -133,7 +132,7 @@ const fromSession = (
   }
 }
 
-/** What a subagent says anew, marked as its own. */
+/** The changes in the reply of a subagent, marked as its own. */
 const fromSubagent = (
   before: Reply.Reply,
   after: Reply.Reply,
@@ -147,11 +146,14 @@ const fromSubagent = (
     ?.map((update) => ({ _tag: "SubagentUpdate", sessionId, openedBy, update }))
 }
 
-/** For events that change several parts, and seldom do: parts whose message came after them, were taken back or removed. */
+/**
+ * Compares all parts. Only rare events change several parts: the message arrived after its parts, or parts were emptied
+ * or removed.
+ */
 const fromParts = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<SessionUpdate> | undefined => {
   if (hasSameEntries(before, after)) return none
   const { changed, isBetween, removed } = Reply.changedParts(before, after)
-  // Nothing tells a reader to put a part between those that are shown.
+  // No update can insert a part between shown ones.
   if (isBetween) return undefined
   return [
     ...removed.map((partId): SessionUpdate => ({ _tag: "PartRemoved", partId })),
@@ -167,7 +169,7 @@ const fromFrame = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<Sessi
   return updates
 }
 
-/** What is asked, what was answered, and the requests that went with the run that made them. */
+/** The new asks, the answered asks, and the asks that ended with their run. */
 const fromAsks = (before: Reply.Reply, after: Reply.Reply, event: TurnEvent): ReadonlyArray<ReplyUpdate> => {
   if (event._tag === "Asked") {
     return [{ _tag: "Asked", ask: event.ask, openedBy: Reply.subagentOf(after, event.sessionId)?.openedBy }]
@@ -186,7 +188,7 @@ const fromSubagents = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<R
       })
       .map((is): ReplyUpdate => ({ _tag: "SubagentChanged", subagent: Reply.toSubagent(is) }))
 
-/** Whether all is the same but what it says. */
+/** Whether everything but the reply is the same. */
 const isSameSubagent = (was: Reply.SubagentState, is: Reply.SubagentState): boolean =>
   was === is ||
   (was.openedBy === is.openedBy && was.status === is.status && was.title === is.title && was.agent === is.agent)
@@ -194,7 +196,7 @@ const isSameSubagent = (was: Reply.SubagentState, is: Reply.SubagentState): bool
 const hasSameEntries = (before: Reply.Reply, after: Reply.Reply): boolean =>
   before.entries === after.entries && before.active === after.active
 
-/** Subagents that did nothing are the same objects. */
+/** Whether no subagent changed: an unchanged subagent keeps its reference. */
 const hasSameSubagents = (before: Reply.Reply, after: Reply.Reply): boolean => {
   const were = before.session.subagents
   const are = after.session.subagents

@@ -10,14 +10,14 @@ import { child, root, tool } from "../support/make.ts"
 
 const place = { directory: "/repo/app", worktree: "/repo" }
 
-/** A call at a time that changed these files. */
+/** A tool call at a given time that changed these files. */
 const call = (at: number, files: ReadonlyArray<FileChange>, input: Record<string, unknown> = {}): Part =>
   tool(idAt("prt", at), { tool: "write", status: "completed", files, input })
 
 const write = (at: number, path: string, change: FileChange["change"], content: string): Part =>
   call(at, [{ path, change, contentKey: "content" }], { content })
 
-/** The changes of a step that lasted from one time to another. */
+/** The `patch` part of a step with a given start and end. */
 const patch = (since: number, at: number, ...files: ReadonlyArray<string>): Part => ({
   type: "patch",
   id: PartId.make(idAt("prt", at)),
@@ -42,7 +42,7 @@ const changes = (...args: Parameters<typeof Artifact.fromParts>) =>
   Artifact.fromParts(...args).map(({ change, path }) => `${change} ${path}`)
 
 describe("the parts alone", () => {
-  it("tell what a call changed, with its counts, its content and its session", () => {
+  it("list what a call changed, with its counts, its content and its session", () => {
     const files = Artifact.fromParts([
       of(
         root,
@@ -65,7 +65,7 @@ describe("the parts alone", () => {
     }
   })
 
-  it("name both sessions of a file that both changed, and keep what was written last", () => {
+  it("name both sessions that changed a file, and keep the last content", () => {
     const files = Artifact.fromParts([
       of(root, write(5, "a.txt", "modified", "last")),
       of(child, write(2, "/repo/app/a.txt", "added", "first"))
@@ -75,7 +75,7 @@ describe("the parts alone", () => {
     ])
   })
 
-  it("keep no content and no counts that a later change made wrong", () => {
+  it("drop content and counts that a later change invalidated", () => {
     const edit = { path: "a.txt", change: "modified", additions: 1, deletions: 1 } as const
     const [file] = Artifact.fromParts([
       of(root, write(1, "a.txt", "modified", "x"), call(2, [edit]), call(3, [edit]))
@@ -83,18 +83,18 @@ describe("the parts alone", () => {
     assert.deepStrictEqual<unknown>(file, { ...unknown, path: "a.txt", change: "modified", sessionIds: [root] })
   })
 
-  it("count a call once that is given twice", () => {
+  it("count a call once that is passed twice", () => {
     const edit = call(1, [{ path: "a.txt", change: "modified", additions: 1, deletions: 2 }])
     const [file] = Artifact.fromParts([of(root, edit), of(root, edit)], place)
     assert.deepInclude(file, { additions: 1, deletions: 2 })
   })
 
-  it("know of a file that only a shell command changed by its name alone", () => {
+  it("know only the name of a file that a shell command changed", () => {
     const files = Artifact.fromParts([of(root, patch(1, 9, "/repo/app/made.txt"))], place)
     assert.deepStrictEqual<unknown>(files, [{ ...unknown, path: "made.txt", change: "unknown", sessionIds: [] }])
   })
 
-  it("a patch says nothing new of what a call of its step changed, a subagent's call too", () => {
+  it("ignore a patch for a file that a call of its step changed, or a subagent's call", () => {
     const sessions = [
       of(root, write(2, "/repo/app/a", "added", "x"), patch(1, 9, "/repo/app/a", "/repo/app/b")),
       of(child, write(4, "/repo/app/b", "added", "y"), patch(3, 5, "/repo/app/b"))
@@ -103,7 +103,7 @@ describe("the parts alone", () => {
     assert.deepStrictEqual(Artifact.fromParts(sessions, place).map(({ content }) => content), ["x", "y"])
   })
 
-  it("a patch of a later step says that something else changed the file since", () => {
+  it("learn from a later step's patch that something else changed the file", () => {
     const sessions = [
       of(root, write(2, "/repo/app/a", "added", "x"), patch(1, 3, "/repo/app/a"), patch(4, 6, "/repo/app/a"))
     ]
@@ -136,7 +136,7 @@ describe("the parts alone", () => {
   const partsOf = (session: SessionId, told: ReturnType<typeof history>["told"]): SessionParts =>
     of(session, ...told.filter((one) => one.session === session).map(({ part }) => part))
 
-  it.prop("come to the net change of each file", { ops: Schema.Array(Op) }, ({ ops }) => {
+  it.prop("give the net change of each file", { ops: Schema.Array(Op) }, ({ ops }) => {
     const { now, told } = history(ops)
     const touched = new Set(
       told.flatMap(({ part }) => (part.type === "tool" ? part.files ?? [] : [])).map((f) => f.path)
@@ -148,7 +148,7 @@ describe("the parts alone", () => {
     assert.deepStrictEqual(changes([partsOf(root, told), partsOf(child, told)], place), expected)
   })
 
-  it.prop("say the same in any order, and however often they are given", { ops: Schema.Array(Op) }, ({ ops }) => {
+  it.prop("give the same result in any order and with repeated parts", { ops: Schema.Array(Op) }, ({ ops }) => {
     const { told } = history(ops)
     const inOrder = Artifact.fromParts([partsOf(root, told), partsOf(child, told)], place)
     const shuffled = told.toSorted((self, that) => self.key - that.key)
@@ -158,7 +158,7 @@ describe("the parts alone", () => {
 })
 
 describe("the server's account", () => {
-  it("decides about change and counts; content and sessions stay the parts'", () => {
+  it("decides change and counts, and leaves content and sessions to the parts", () => {
     const files = Artifact.fromParts(
       [of(root, write(2, "/repo/app/a", "added", "x"), patch(1, 3, "/repo/app/a"))],
       place,
@@ -177,7 +177,7 @@ describe("the server's account", () => {
     ])
   })
 
-  it("has no content of a file that is gone", () => {
+  it("gives no content for a removed file", () => {
     const [file] = Artifact.fromParts(
       [of(root, write(2, "/repo/app/a", "modified", "x"), patch(1, 3, "/repo/app/a"))],
       place,
@@ -193,7 +193,7 @@ describe("the server's account", () => {
     })
   })
 
-  it("takes away what was made and removed again, once it is complete", () => {
+  it("removes a file that was created and removed again, once the account is complete", () => {
     const sessions = [
       of(root, write(2, "/repo/app/a", "added", "x"), patch(1, 3, "/repo/app/a"), patch(4, 5, "/repo/app/a"))
     ]
@@ -202,21 +202,21 @@ describe("the server's account", () => {
     assert.deepStrictEqual(changes(sessions, place, complete(diff("app/a", "added", 1))), ["added a"])
   })
 
-  it("takes nothing away of a session that it does not cover", () => {
+  it("removes no file of a session that it does not cover", () => {
     const sessions = [of(child, write(2, "/repo/app/a", "added", "x"), patch(1, 3, "/repo/app/a"))]
     assert.deepStrictEqual(changes(sessions, place, complete()), ["added a"])
     const called = [...sessions, of(root, patch(0, 4, "/repo/app/a"))]
     assert.deepStrictEqual(changes(called, place, complete()), [])
   })
 
-  it("takes nothing away that is out of its sight: ignored by git, or elsewhere on the disk", () => {
+  it("removes no file that it cannot see: ignored by git, or elsewhere on the disk", () => {
     const sessions = [
       of(root, write(2, "/repo/app/dist/out.js", "added", "x"), write(3, "/etc/hosts", "modified", "y"))
     ]
     assert.deepStrictEqual(changes(sessions, place, complete()), ["modified /etc/hosts", "added dist/out.js"])
   })
 
-  it("that may lack something is put beside what the parts tell", () => {
+  it("is combined with the parts if it may be incomplete", () => {
     const sessions = [of(root, write(2, "/repo/app/a", "added", "x"), patch(1, 3, "/repo/app/a", "/repo/app/b"))]
     assert.deepStrictEqual(changes(sessions, place, partial(diff("app/c", "modified", 1))), [
       "added a",
@@ -230,7 +230,7 @@ const pathFrom = (path: string, directory: string | undefined) =>
   Artifact.fromParts([of(root, write(1, path, "added", ""))], { directory, worktree: undefined })[0]?.path
 
 describe("paths", () => {
-  it("are relative to the session's folder where they lie inside", () => {
+  it("are relative to the session's folder if they lie inside", () => {
     assert.strictEqual(pathFrom("/w/a/b.txt", "/w"), "a/b.txt")
     assert.strictEqual(pathFrom("/w/a/b.txt", "/w/"), "a/b.txt")
     assert.strictEqual(pathFrom("./a//b/../c.txt", "/w"), "a/c.txt")
@@ -241,7 +241,7 @@ describe("paths", () => {
     assert.strictEqual(pathFrom("/a.txt", undefined), "/a.txt")
   })
 
-  it("of Windows have slashes, and any spelling of the drive", () => {
+  it("on Windows have slashes, and match any spelling of the drive", () => {
     assert.strictEqual(pathFrom("C:\\w\\a\\b.txt", "C:\\w"), "a/b.txt")
     assert.strictEqual(pathFrom("c:/w/a.txt", "C:\\w"), "a.txt")
     assert.strictEqual(pathFrom("a\\b.txt", "C:\\w"), "a/b.txt")
@@ -249,11 +249,11 @@ describe("paths", () => {
     assert.strictEqual(pathFrom("\\\\host\\share\\a.txt", "\\\\host\\share"), "a.txt")
   })
 
-  it("may have a backslash elsewhere", () => {
+  it("may have a backslash on other systems", () => {
     assert.strictEqual(pathFrom("/w/a\\b.txt", "/w"), "a\\b.txt")
   })
 
-  it("of the account of a repository of Windows are the same files", () => {
+  it("of a Windows repository's account name the same files as the parts", () => {
     const windows = { directory: "C:\\repo\\app", worktree: "C:/repo" }
     const files = Artifact.fromParts(
       [of(root, write(2, "C:\\repo\\app\\a.txt", "added", "x"))],

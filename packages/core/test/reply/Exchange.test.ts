@@ -12,7 +12,7 @@ const from = (...messages: ReadonlyArray<Message>) => Exchange.fromMessages(ids,
 const prompt = Make.stored(Make.user())
 const recorded = (name: string) => Exchange.fromMessages(tape(name).ids, tape(name).messages)
 
-it("the answers are found by the prompt that they name, wherever they stand", () => {
+it("finds the answers by the prompt that they name, at any place", () => {
   const exchange = from(
     Make.stored(Make.user("msg_01")),
     Make.stored(Make.ended("msg_02", { parentId: MessageId.make("msg_01") })),
@@ -28,7 +28,7 @@ it("the answers are found by the prompt that they name, wherever they stand", ()
   assert.isFalse(exchange.isCurrent)
 })
 
-it("a message of another session is not the answer, nor the prompt, nor one that follows it", () => {
+it("ignores messages of another session as answer, prompt and following prompt", () => {
   const stranger = { sessionId: Make.stranger }
   const theirs = [
     Make.stored(Make.ended("msg_21", { ...stranger, finish: "stop" }), Make.text("prt_1", "theirs")),
@@ -47,7 +47,7 @@ it("a message of another session is not the answer, nor the prompt, nor one that
   assert.deepStrictEqual(from(prompt, opaque).unread, { lost: [], hidden: [], other: [] })
 })
 
-it("a prompt that the server lacks is not accepted, one that cannot be read is proved by its answer", () => {
+it("does not accept a missing prompt, and accepts an unreadable one by its answer", () => {
   assert.isFalse(from(Make.stored(Make.user("msg_01"))).isAccepted)
   assert.isTrue(from(Make.stored(Make.user("msg_01"))).isCurrent)
   assert.isTrue(from(Make.stored(Make.ended())).isAccepted)
@@ -55,7 +55,7 @@ it("a prompt that the server lacks is not accepted, one that cannot be read is p
   assert.isTrue(from(prompt).isCurrent)
 })
 
-it("continuations belong to the prompt before them, and only while it is the newest", () => {
+it("gives continuations to the prompt before them, while that is the newest", () => {
   const next = Make.stored(Make.user("msg_40", { isContinuation: true }))
   const theirs = Make.stored(Make.ended("msg_41", { parentId: MessageId.make("msg_40") }))
   const overflow = Make.stored(Make.assistant(answerId, { completedMillis: 2 }))
@@ -64,7 +64,7 @@ it("continuations belong to the prompt before them, and only while it is the new
   assert.strictEqual(from(next, theirs, prompt, overflow).steps.length, 1)
 })
 
-/** What OpenCode 1.18.33 stores where the context of a turn overflows that is not the first of its session. */
+/** What OpenCode 1.18.33 stores when the context overflows in a later turn of its session. */
 const replayId = "msg_42_replay"
 const summary = { parentId: MessageId.make("msg_40"), isSummary: true, completedMillis: 5 }
 const overflowed = [
@@ -75,7 +75,7 @@ const replay = Make.stored(Make.user(replayId, { createdMillis: 5 }))
 const replayed = Make.stored(Make.ended("msg_43", { parentId: MessageId.make(replayId) }))
 const isCurrent = (...after: ReadonlyArray<Message>) => from(prompt, ...overflowed, ...after).isCurrent
 
-it("the prompt that the server posts anew behind a summary belongs to the turn", () => {
+it("counts the prompt that the server posts again behind a summary as the turn's", () => {
   const record = [prompt, ...overflowed, Make.stored(Make.assistant("msg_41", summary)), replay, replayed]
   const exchange = from(...record)
   assert.deepStrictEqual(exchange.messages, record)
@@ -87,7 +87,7 @@ it("the prompt that the server posts anew behind a summary belongs to the turn",
   )
 })
 
-it("only one message belongs to the turn behind a summary, the first that was made after it ended well", () => {
+it("counts only the first message after a successful summary as the turn's", () => {
   const next = Make.stored(Make.user("msg_44", { createdMillis: 9 }))
   const end = Make.stored(Make.assistant("msg_41", summary))
   const goOn = Make.stored(Make.user(replayId, { isContinuation: true, createdMillis: 5 }))
@@ -103,7 +103,7 @@ it("only one message belongs to the turn behind a summary, the first that was ma
   assert.isFalse(isCurrent(replay))
 })
 
-it("a prompt that cannot be read is followed from its first answer on", () => {
+it("follows an unreadable prompt from its first answer on", () => {
   const next = Make.stored(Make.user(replayId, { isContinuation: true }))
   const record = [...overflowed, Make.stored(Make.assistant("msg_41", summary)), next, replayed]
   const exchange = from(...record)
@@ -116,7 +116,7 @@ it("a prompt that cannot be read is followed from its first answer on", () => {
   assert.isFalse(from(...record, Make.stored(Make.user("msg_44"))).isCurrent)
 })
 
-it("it is final when the last message failed, or completed for a reason that nothing follows", () => {
+it("is final when the last message failed, or completed with a final finish reason", () => {
   const error = Make.failure("APIError")
   assert.isFalse(Exchange.isFinal(from(prompt)))
   assert.isFalse(Exchange.isFinal(from(prompt, Make.stored(Make.assistant()))))
@@ -126,13 +126,13 @@ it("it is final when the last message failed, or completed for a reason that not
   assert.isTrue(Exchange.isFinal(from(prompt, Make.stored(Make.assistant(answerId, { error })))))
 })
 
-it("it is not final while the context is being made smaller, at no moment of it", () => {
+it("is not final at any moment of a compaction", () => {
   const { ids, messages } = tape("compaction")
   const finals = messages.map((_, index) => Exchange.isFinal(Exchange.fromMessages(ids, messages.slice(0, index + 1))))
   assert.deepStrictEqual(finals, messages.map((_, index) => index === messages.length - 1))
 })
 
-it("a summary that fails fails the turn", () => {
+it("fails with a failed summary", () => {
   const error = Make.failure("APIError", "no credit")
   const parentId = MessageId.make("msg_30")
   const exchange = from(
@@ -147,7 +147,7 @@ it("a summary that fails fails the turn", () => {
   assert.strictEqual(Exchange.lastStep(exchange)?.info.id, answerId)
 })
 
-it("what a killed server left behind neither ends the turn nor keeps it open", () => {
+it("neither ends nor stays open because of the remains of a killed server", () => {
   const { ids, messages } = tape("resume")
   assert.isFalse(Exchange.isFinal(Exchange.fromMessages(ids, messages.slice(0, -1))))
   const exchange = recorded("resume")
@@ -156,7 +156,7 @@ it("what a killed server left behind neither ends the turn nor keeps it open", (
   assert.strictEqual(Exchange.finish(exchange), "stop")
 })
 
-it("a refused tool ends the turn although its step ended to call tools", () => {
+it("ends with a refused tool, although the step's finish reason is tool calls", () => {
   const refused = recorded("question_dismissed")
   assert.strictEqual(Exchange.finish(refused), "tool-calls")
   assert.isTrue(Exchange.isRefused(refused))
@@ -166,13 +166,13 @@ it("a refused tool ends the turn although its step ended to call tools", () => {
   assert.isFalse(Exchange.isRefused(from(prompt, running)))
 })
 
-it("the error is the last step's", () => {
+it("has the error of the last step", () => {
   assert.strictEqual(Exchange.failure(recorded("llm400"))?.name, "APIError")
   assert.strictEqual(Exchange.failure(recorded("abort"))?.name, "MessageAbortedError")
   assert.isUndefined(Exchange.failure(recorded("tool_error")))
 })
 
-it("the usage is the sum over all steps, also over a summary", () => {
+it("sums the usage over all steps, including a summary", () => {
   assert.deepStrictEqual(
     Exchange.usage(from(
       prompt,
@@ -184,7 +184,7 @@ it("the usage is the sum over all steps, also over a summary", () => {
   assert.strictEqual(Exchange.usage(recorded("compaction")).cost, 0.00004)
 })
 
-it("it becomes the truth of a reply, or is merged into one that is ahead of it", () => {
+it("replaces a reply, or is merged into one that is ahead of it", () => {
   for (const recorded of tapes) {
     const exchange = Exchange.fromMessages(recorded.ids, recorded.messages)
     const reply = play(recorded)

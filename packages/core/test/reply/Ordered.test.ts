@@ -16,10 +16,10 @@ const Change = Schema.Struct({
 const changed = (list: Ordered.Ordered<number, Item>, { id, text }: typeof Change.Type) =>
   text === undefined ? Ordered.remove(list, id) : Ordered.set(list, item(id, text))
 
-/** As often as a list of this size has chunks, so that the changes are at their edges, too. */
+/** As many changes as a list of this size has chunks, so that some happen at the edges of chunks. */
 const filled = (count: number) => Ordered.fromIterable(empty.keyOf, Array.from({ length: count }, (_, id) => item(id)))
 
-it.prop("an ordered list is what a map is, and leaves its earlier versions as they were", {
+it.prop("agrees with a map, and never changes an earlier version", {
   changes: Schema.Array(Change),
   size: Schema.Literals([0, 5, 127, 128, 129])
 }, ({ changes, size }) => {
@@ -48,7 +48,7 @@ it.prop("an ordered list is what a map is, and leaves its earlier versions as th
   )
 })
 
-it("an ordered list stays itself where nothing changes", () => {
+it("returns itself if nothing changes", () => {
   const list = filled(200)
   assert.strictEqual(Ordered.remove(list, 200), list)
   assert.strictEqual(Ordered.map(list, (item) => item), list)

@@ -16,13 +16,13 @@ const ids = { sessionId: root, promptId }
 const texts = (reply: Reply.Reply) =>
   Reply.parts(reply).map((part) => ("text" in part ? `${part.type}:${part.text}` : `${part.type}:${part.id}`))
 const open = (id: string, messageId?: string) => Make.part(Make.text(id, "", false, messageId))
-/** Folding the event changes nothing, not even the reference. */
+/** Asserts that folding the event changes nothing, not even the reference. */
 const isUnchanged = (reply: Reply.Reply, ...events: ReadonlyArray<TurnEvent>) => {
   for (const event of events) assert.strictEqual(Reply.apply(reply, event), reply, event._tag)
 }
 
 describe("parts", () => {
-  it("stand in the order in which they were opened, whatever is written to them later", () => {
+  it("keep the order in which they were opened, whatever grows later", () => {
     const reply = fold(
       answer,
       Make.part(Make.thought("r", "", false)),
@@ -36,13 +36,13 @@ describe("parts", () => {
     assert.deepStrictEqual(texts(reply), ["reasoning:hm", "text:one", "tool:t", "text:two"])
   })
 
-  it("are typed by the part that opened them, not by the field of a delta", () => {
+  it("get their type from their opening, not from the field of a delta", () => {
     const reply = fold(answer, Make.part(Make.thought("r", "", false)), Make.delta("r", "hm", { field: "text" }))
     assert.deepStrictEqual(texts(reply), ["reasoning:hm"])
     assert.isFalse(Reply.hasText(reply))
   })
 
-  it("are opened by a delta that comes before them, typed by its field until the part says better", () => {
+  it("are opened by an earlier delta, with its field as their type until the part arrives", () => {
     const reply = fold(answer, Make.delta("r", "hm", { field: "reasoning" }), Make.delta("a", "answer"))
     assert.deepStrictEqual(texts(reply), ["reasoning:hm", "text:answer"])
     const mistaken = fold(answer, Make.delta("a", "hm"))
@@ -53,12 +53,12 @@ describe("parts", () => {
     assert.deepStrictEqual(texts(Reply.apply(mistaken, Make.part(Make.tool("a")))), ["tool:a"])
   })
 
-  it("ignore deltas of fields that are no text", () => {
+  it("ignore deltas of fields other than text", () => {
     const reply = fold(answer, open("a"), Make.delta("a", "shown"))
     isUnchanged(reply, Make.delta("a", "{", { field: "raw" }), Make.delta("b", "{", { field: "raw" }))
   })
 
-  it("are closed with the full text, so that lost last deltas lose nothing", () => {
+  it("are closed with the full text, so that losing the last deltas loses no text", () => {
     const reply = fold(
       answer,
       open("a"),
@@ -69,14 +69,14 @@ describe("parts", () => {
     assert.isTrue(Reply.part(reply, PartId.make("a"))?.type === "text")
   })
 
-  it("take the server's text when they are closed with less than was streamed", () => {
+  it("take the server's text when it closes them with less than was streamed", () => {
     const reply = fold(answer, open("a"), Make.delta("a", "answer  "), Make.part(Make.text("a", "answer")))
     assert.strictEqual(Reply.text(reply), "answer")
     const cleared = Reply.apply(fold(answer, open("a"), Make.delta("a", " ")), Make.part(Make.text("a", "")))
     assert.isFalse(Reply.hasText(cleared))
   })
 
-  it("stay closed: deltas and openings that come later change nothing, a newer closing does", () => {
+  it("stay closed: later deltas and openings change nothing, a newer closing does", () => {
     const opening = open("a")
     const first = Make.part(Make.text("a", "answer"))
     const reply = fold(answer, opening, first)
@@ -86,7 +86,7 @@ describe("parts", () => {
     isUnchanged(corrected, first)
   })
 
-  it("that come before their message are shown once it is known to be ours, and dropped if it is not", () => {
+  it("that arrive before their message are shown once it is known to be ours, and dropped if it is not", () => {
     const early = fold(open("a"), Make.delta("a", "early"), Make.part(Make.tool("t")))
     assert.deepStrictEqual(Reply.parts(early), [])
     assert.isFalse(Reply.hasText(early))
@@ -122,10 +122,10 @@ describe("parts", () => {
   })
 })
 
-describe("what is not the turn's", () => {
+describe("foreign events", () => {
   const reply = fold(answer, open("a"), Make.delta("a", "answer"))
 
-  it("the user's own parts never change the reply", () => {
+  it("of the user's own parts never change the reply", () => {
     isUnchanged(
       reply,
       Make.message(Make.user()),
@@ -134,7 +134,7 @@ describe("what is not the turn's", () => {
     )
   })
 
-  it("events of foreign sessions never change the reply", () => {
+  it("of foreign sessions never change the reply", () => {
     isUnchanged(
       reply,
       Make.message(Make.assistant("msg_x", { sessionId: stranger })),
@@ -154,7 +154,7 @@ describe("what is not the turn's", () => {
     )
   })
 
-  it("another prompt and its answer are neither shown nor kept", () => {
+  it("of another prompt and its answer are neither shown nor kept", () => {
     const later = [
       Make.message(Make.user("msg_30_later")),
       Make.part(Make.text("v", "another prompt", false, "msg_30_later")),
@@ -167,14 +167,14 @@ describe("what is not the turn's", () => {
     assert.strictEqual(later.entries.length, reply.entries.length)
   })
 
-  it("another prompt's parts are dropped also when they came before it", () => {
+  it("of another prompt's parts are dropped even if they came before it", () => {
     const early = fold(Make.part(Make.text("v", "another prompt", false, "msg_30_later")))
     assert.isTrue(holdsNoPart(Reply.apply(early, Make.message(Make.user("msg_30_later")))))
   })
 })
 
 describe("todos", () => {
-  it("are a stream-only part that keeps its place when the stored messages become the truth", () => {
+  it("are a stream-only part that keeps its place in reconciliation", () => {
     const reply = fold(
       answer,
       open("a"),
@@ -204,7 +204,7 @@ describe("todos", () => {
     assert.deepStrictEqual(Reply.todos(Reply.fromMessages(ids, messages)), [])
   })
 
-  it("that come late a second time do not bring back an older list", () => {
+  it("that arrive late a second time do not restore an older list", () => {
     const first = Make.todos("one")
     const second = Make.todos("one", "two")
     isUnchanged(fold(answer, first, second), first, second)
@@ -253,7 +253,7 @@ describe("tools", () => {
     assert.strictEqual(Reply.result(final).tools[0]?.tool, "grep")
   })
 
-  it("never go back: not to an earlier state, not from a terminal one", () => {
+  it("never return to an earlier state or leave a terminal one", () => {
     const pending = Make.part(Make.tool("t"))
     const first = Make.part(Make.tool("t", { status: "running", metadata: { output: "a" } }))
     const second = Make.part(Make.tool("t", { status: "running", metadata: { output: "ab" } }))
@@ -263,7 +263,7 @@ describe("tools", () => {
     isUnchanged(done, pending, first, second, Make.part(Make.tool("t", { status: "completed", output: "x" })))
   })
 
-  it("keep so much of an error as a reader needs", () => {
+  it("keep as much of an error as a reader needs", () => {
     const error = "x".repeat(maxErrorLength * 3)
     const long = Make.tool("t", { status: "error", error })
     for (
@@ -277,7 +277,7 @@ describe("tools", () => {
     }
   })
 
-  it("are in the result only when they have ended", () => {
+  it("are in the result only after they have ended", () => {
     const reply = fold(
       answer,
       Make.part(Make.tool("p")),
@@ -300,7 +300,7 @@ describe("asks", () => {
     isUnchanged(answered, question)
   })
 
-  it("go when their session is idle or deleted, and not with an older `idle` that comes late", () => {
+  it("are removed when their session is idle or deleted, but not by a late older `idle`", () => {
     const before = Make.idle()
     const reply = fold(before, Make.asked("per_1"))
     isUnchanged(reply, before)
@@ -334,7 +334,7 @@ describe("asks", () => {
     assert.strictEqual(Reply.syncAsks(synced, Reply.asks(synced)), synced)
   })
 
-  it("that came or went while the list was read are not undone by it", () => {
+  it("that were opened or answered during the read of the list survive it", () => {
     const asOf = fold(Make.asked("per_1"))
     const now = [Make.asked("per_2"), Make.resolved("per_3"), Make.resolved("per_1")].reduce(Reply.apply, asOf)
     const synced = Reply.syncAsks(now, [Make.permission("per_1"), Make.permission("per_3")], asOf)
@@ -343,7 +343,7 @@ describe("asks", () => {
 })
 
 describe("status and failure", () => {
-  it("a retry is shown until the session is busy again, and a late copy does not bring it back", () => {
+  it("show a retry until the session is busy again; a late copy does not restore it", () => {
     const first = Make.retry(1)
     const waiting = fold(first)
     assert.strictEqual(waiting.session.retry?.attempt, 1)
@@ -352,7 +352,7 @@ describe("status and failure", () => {
     isUnchanged(again, first, Make.busy())
   })
 
-  it("a retry takes back what the failed try said, for good, and nothing that had ended", () => {
+  it("let a retry empty the failed try's text for good, and keep ended parts", () => {
     const opening = open("a")
     const word = Make.delta("a", "half")
     const reply = fold(
@@ -376,7 +376,7 @@ describe("status and failure", () => {
     assert.strictEqual(Reply.text(aborted), "half")
   })
 
-  it("a retry takes nothing back of an earlier message, nor of a try that began after it", () => {
+  it("let a retry keep an earlier message, and a try that began after it", () => {
     const second = Make.message(Make.assistant("msg_21"))
     const reply = fold(
       answer,
@@ -391,14 +391,14 @@ describe("status and failure", () => {
     assert.strictEqual(Reply.text(fold(answer, open("a"), Make.delta("a", "the next try"), late)), "the next try")
   })
 
-  it("the first failure of a session counts, and the error of its message more", () => {
+  it("keep the first failure of a session, unless its message has an error", () => {
     const reply = fold(answer, Make.failed("UnknownError", "Model not found"), Make.failed("UnknownError", "a stack"))
     assert.strictEqual(reply.session.failure?.message, "Model not found")
     const stored = Reply.apply(reply, Make.message(Make.assistant(answerId, { error: Make.failure("APIError") })))
     assert.strictEqual(stored.session.failure?.name, "APIError")
   })
 
-  it("a message that has ended stays ended", () => {
+  it("keep an ended message ended", () => {
     const end = Make.message(Make.ended())
     isUnchanged(fold(answer, end), answer, end, Make.message(Make.assistant(answerId, { finish: "stop" })))
   })
@@ -439,7 +439,7 @@ describe("totals", () => {
 })
 
 describe("gaps", () => {
-  it("hold an open part where it was until it is closed", () => {
+  it("hold an open part until it is closed", () => {
     const lost = Reply.markGap(fold(answer, open("a"), Make.delta("a", "before ")))
     isUnchanged(lost, Make.delta("a", "after"))
     assert.strictEqual(Reply.text(lost), "before ")
@@ -450,14 +450,14 @@ describe("gaps", () => {
     )
   })
 
-  it("do not open a part by a delta: its beginning may have been missed", () => {
+  it("let no delta open a part, because its beginning may have been missed", () => {
     const lost = Reply.markGap(fold(answer))
     isUnchanged(lost, Make.delta("a", "the middle"))
     const next = [open("b"), Make.delta("b", "from the start")].reduce(Reply.apply, lost)
     assert.strictEqual(Reply.text(next), "from the start")
   })
 
-  it("are filled by a reading that may lag: nothing shrinks, and what was missed stands in its place", () => {
+  it("are filled by stored messages that may lag: nothing shrinks, and missed parts stand in their place", () => {
     const reply = [open("d"), Make.delta("d", "live")].reduce(
       Reply.apply,
       Reply.markGap(fold(answer, open("a"), Make.delta("a", "begin"), Make.todos("one")))
@@ -480,13 +480,13 @@ describe("gaps", () => {
       "text:live"
     ])
     assert.strictEqual(merged.eventCount, reply.eventCount)
-    // What was stored of the open part `c` is not what was streamed of it: the next deltas continue something else.
+    // The store does not have the streamed text of the open part `c`, so the next deltas would continue another text.
     isUnchanged(merged, Make.delta("c", "the middle"))
     assert.strictEqual(Reply.text(Reply.apply(merged, Make.delta("d", "ly"))), "beginning\n\nlively")
     assert.strictEqual(Reply.merge(merged, []), merged)
   })
 
-  it("are filled behind the part that is shown, not at the front, where the record has one in between that is not", () => {
+  it("are filled behind the shown part, even if the store has a hidden part in between", () => {
     const removed: TurnEvent = { _tag: "PartRemoved", ...Make.base(), messageId: answerId, partId: PartId.make("b") }
     const shown = ["a", "b"].map((id) => Make.part(Make.text(id, id)))
     const reply = Reply.markGap(fold(answer, ...shown, removed))
@@ -494,7 +494,7 @@ describe("gaps", () => {
     assert.strictEqual(Reply.text(Reply.merge(reply, [Make.stored(Make.assistant(), ...record)])), "a\n\nc")
   })
 
-  it("that hid a retry are filled by the message's end: a text that it left open and empty is taken back", () => {
+  it("that hid a retry are filled by the message's end, which empties a text that it left open and empty", () => {
     const reply = Reply.markGap(fold(answer, open("a"), Make.delta("a", "half")))
     const parts = [Make.text("a", "", false), Make.text("b", "all of it")]
     const running = Reply.merge(reply, [Make.stored(Make.assistant(), ...parts)])
@@ -504,27 +504,27 @@ describe("gaps", () => {
     assert.deepStrictEqual(Reply.parts(Reply.reconcile(ended, [Make.stored(Make.ended(), ...parts)])), parts)
   })
 
-  it("do not hold a part whose opening is seen after it was read", () => {
+  it("do not hold a part whose opening arrives after it was read", () => {
     const read = Reply.merge(fold(answer), [Make.stored(Make.assistant(), Make.text("a", "", false))])
     const reply = [open("a"), Make.delta("a", "all of it")].reduce(Reply.apply, read)
     assert.strictEqual(Reply.text(reply), "all of it")
   })
 })
 
-/** The stored prompt, and an answer that has ended with these parts. */
+/** The stored prompt, and an ended answer with these parts. */
 const recordOf = (...parts: ReadonlyArray<WirePart>) => [Make.stored(Make.user()), Make.stored(Make.ended(), ...parts)]
 
 /** The ids of the parts. */
 const idsOf = (reply: Reply.Reply) => Reply.parts(reply).map(({ id }) => id)
 
-/** The text where the answer is stored like this. */
+/** The text after the answer is stored like this. */
 const recordedText = (reply: Reply.Reply, ...parts: ReadonlyArray<WirePart>) =>
   Reply.text(Reply.reconcile(reply, recordOf(...parts)))
 
 const isSaidText = (part: Part) => part.type === "text" && part.isComplete && !isBlank(part.text)
 
 describe("reconcile", () => {
-  it("makes stored parts, order and text the truth, also where they are less", () => {
+  it("takes the stored parts, order and text, even if they are less", () => {
     const reply = fold(answer, open("a"), Make.delta("a", "streamed and cut"), open("b"), Make.delta("b", "lost"))
     const final = Reply.reconcile(reply, [
       Make.stored(Make.user()),
@@ -536,7 +536,7 @@ describe("reconcile", () => {
 
   const said = fold(answer, open("a"), Make.delta("a", "The ans"), Make.part(Make.text("a", "The answer.")))
 
-  it("keeps a text that the stream had closed where the record of it is blank or missing", () => {
+  it("keeps a text that the stream had closed if the stored one is blank or missing", () => {
     const end = Make.finish("z", 1)
     for (const blank of ["", " \n", "\u200b"]) {
       for (const isComplete of [true, false]) {
@@ -585,7 +585,7 @@ describe("reconcile", () => {
     }
   })
 
-  it("takes the record where it has words, and where the stream had not closed the text", () => {
+  it("takes the stored text if it has words or the stream had not closed the text", () => {
     assert.strictEqual(recordedText(said, Make.text("a", "The")), "The")
     assert.strictEqual(recordedText(said, Make.text("b", "Another.")), "Another.")
     const streaming = fold(answer, open("a"), Make.delta("a", "The ans"))
@@ -595,7 +595,7 @@ describe("reconcile", () => {
     assert.strictEqual(Reply.text(Reply.reconcile(said, [Make.stored(Make.user())])), "")
   })
 
-  it("clears the failure of a session that answered after all, and keeps one without a message", () => {
+  it("clears the failure of a session that answered after all, and keeps a failure without a message", () => {
     const reply = fold(Make.failed("UnknownError"))
     assert.isUndefined(Reply.reconcile(reply, [Make.stored(Make.ended())]).session.failure)
     assert.strictEqual(Reply.reconcile(reply, [Make.stored(Make.user())]).session.failure?.name, "UnknownError")
@@ -605,11 +605,11 @@ describe("reconcile", () => {
     assert.strictEqual(Reply.reconcile(reply, [Make.stored(Make.ended(answerId, { error }))]).session.failure, error)
   })
 
-  it("leaves out reasoning when it says whether there is text", () => {
+  it("does not count reasoning as text", () => {
     assert.isFalse(Reply.hasText(Reply.fromMessages(ids, [Make.stored(Make.ended(), Make.thought("r", "hm"))])))
   })
 
-  it("takes continuations that follow this prompt, not those of another", () => {
+  it("takes the continuations of this prompt, not those of another", () => {
     const messages = [
       Make.stored(Make.user()),
       Make.stored(Make.assistant(answerId, { completedMillis: 2 })),
@@ -635,14 +635,14 @@ const full = (name: string) => {
   return { ...rest, events, messages, reply, final: Reply.reconcile(reply, messages) }
 }
 
-/** What answers that prompt; its text is its id. */
+/** An answer to that prompt; its text is its id. */
 const answering = (prompt: string, id: string) => [
   Make.message(Make.assistant(id, { parentId: MessageId.make(prompt) })),
   Make.part(Make.text(`prt_${id}`, "", false, id)),
   Make.delta(`prt_${id}`, id, { messageId: id })
 ]
 
-describe("a context that overflowed after the session's first turn", () => {
+describe("a context overflow after the session's first turn", () => {
   const order = "msg_40"
   const summary = Make.assistant("msg_41", { parentId: MessageId.make(order), isSummary: true })
   const summarized = [
@@ -656,13 +656,13 @@ describe("a context that overflowed after the session's first turn", () => {
   ]
   const replay = Make.message(Make.user("msg_42", { createdMillis: 5 }))
 
-  it("what answers the prompt that was posted anew answers the turn's", () => {
+  it("counts answers to the prompt that was posted again", () => {
     const reply = Make.fold(...summarized, replay, Make.part(Make.text("p", "the prompt", true, "msg_42")))
     assert.strictEqual(Reply.apply(reply, replay), reply)
     assert.strictEqual(Reply.text(answering("msg_42", "msg_43").reduce(Reply.apply, reply)), "msg_43")
   })
 
-  it("what answers the next prompt is not the turn's", () => {
+  it("does not count answers to the next prompt", () => {
     const next = Make.message(Make.user("msg_44", { createdMillis: 9 }))
     const reply = Make.fold(...summarized, replay, ...answering("msg_42", "msg_43"), next, ...answering("msg_44", "m"))
     assert.strictEqual(Reply.text(reply), "msg_43")
@@ -675,13 +675,13 @@ describe("a context that overflowed after the session's first turn", () => {
 })
 
 describe("recorded turns", () => {
-  it("a kill and a resume: the broken message's text is gone from the end, and nothing is doubled", () => {
+  it("a kill and a resume: the result lacks the broken message's text and doubles nothing", () => {
     const { final, reply } = full("resume")
     assert.strictEqual(Reply.text(reply), "I run it\n\nsome partial words\n\nresumed answer")
     assert.strictEqual(Reply.text(final), "I run it\n\nresumed answer")
   })
 
-  it("a context that overflowed: the answer is found, the summary is not shown, its cost counts", () => {
+  it("a context overflow: the answer is found, the summary is hidden, its cost counts", () => {
     const { final, reply } = full("compaction")
     for (const each of [reply, final, Reply.fromMessages(tape("compaction").ids, tape("compaction").messages)]) {
       assert.strictEqual(Reply.text(each), "This prompt carries no script.")
@@ -690,7 +690,7 @@ describe("recorded turns", () => {
     }
   })
 
-  it("a connection of the model cut in the middle: what the failed try said goes before the next one says it", () => {
+  it("a cut connection of the model: the failed try's text is removed before the next try repeats it", () => {
     const { events, final, reply } = full("cut")
     const retrying = events.findIndex((event) => event._tag === "StatusChanged" && event.status.type === "retry")
     assert.strictEqual(Reply.text(play(tape("cut"), events.slice(0, retrying))), "a b c d e")
@@ -723,7 +723,7 @@ describe("recorded turns", () => {
     }
   })
 
-  it("a question and a permission of a subagent are asked and answered", () => {
+  it("a question and a permission of a subagent are opened and answered", () => {
     for (const name of ["question", "child_ask", "permission"]) {
       const { events, ids } = tape(name)
       const asked: Array<string> = []
@@ -738,7 +738,7 @@ describe("recorded turns", () => {
     assert.strictEqual(Reply.subagentStates(full("child_ask").reply).length, 1)
   })
 
-  it("a subagent has its own text, cost and end, and the tool part that opened it", () => {
+  it("a subagent has its own text, cost and end, and names the tool part that opened it", () => {
     const { final, ids } = full("subagent")
     const [subagent, ...others] = Reply.subagents(final)
     assert.lengthOf(others, 0)
@@ -765,7 +765,7 @@ describe("recorded turns", () => {
     }
   })
 
-  it("a turn that the model's retry saved shows the retry while it waits", () => {
+  it("a turn that succeeds after a retry of the model shows the retry while it waits", () => {
     const { events } = tape("retry")
     const waiting = events.findIndex((event) => event._tag === "StatusChanged" && event.status.type === "retry")
     const reply = play(tape("retry"), events.slice(0, waiting + 1))
@@ -780,7 +780,7 @@ const pick = <A>(all: ReadonlyArray<A>, at: number): A => {
   return found
 }
 
-/** What the stream knows without the server: what a killed server broke is only found by asking. */
+/** The stream's knowledge without the server: only a read finds what a killed server broke. */
 const isTold = ({ name }: Tape) => name !== "resume"
 const view = (reply: Reply.Reply) => {
   const { continuations, failure, retry } = reply.session
@@ -803,7 +803,7 @@ const renamed = (id: string) => `${id}_other`
 describe("properties over recorded turns", () => {
   const index = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 10_000 }))
   const options = { arbitrary: { runs: 300 } }
-  it.prop("an event that is folded twice, at once or later, gives back the same reply", {
+  it.prop("folding an event twice, at once or later, returns the same reply", {
     at: index,
     repeats: Schema.Array(Schema.Tuple([index, index])).check(Schema.isMaxLength(30))
   }, ({ at, repeats }) => {
@@ -846,7 +846,7 @@ describe("properties over recorded turns", () => {
     assert.deepStrictEqual(view(play(recorded, mixed)), view(play(recorded)))
   }, options)
 
-  it.prop("a subagent says what it says, and the root too, in whatever order their events come", {
+  it.prop("a subagent and the root keep their own text in any order of their events", {
     at: index,
     delays: Schema.Array(index).check(Schema.isMinLength(1), Schema.isMaxLength(20))
   }, ({ at, delays }) => {
@@ -866,7 +866,10 @@ describe("properties over recorded turns", () => {
     assert.deepStrictEqual(Reply.result(alone), Reply.result(play(recorded)))
   }, options)
 
-  it.prop("any beginning of a turn, reconciled with what is stored, is what is stored", { at: index, cut: index }, ({
+  it.prop("any prefix of a turn, reconciled with the stored messages, equals the stored messages", {
+    at: index,
+    cut: index
+  }, ({
     at,
     cut
   }) => {
@@ -881,7 +884,7 @@ describe("properties over recorded turns", () => {
     )
     assert.strictEqual(Reply.hasText(final), Reply.hasText(read))
     if (isTold(recorded)) assert.strictEqual(Reply.text(final), Reply.text(play(recorded)))
-    // And through a gap: what is merged and what follows leads to the same text.
+    // A gap in between must lead to the same text.
     const merged = events.slice(cut % (events.length + 1)).reduce(step, Reply.merge(Reply.markGap(prefix), messages))
     if (isTold(recorded)) assert.strictEqual(Reply.text(merged), Reply.text(read))
     assert.deepStrictEqual(
@@ -890,7 +893,7 @@ describe("properties over recorded turns", () => {
     )
   }, options)
 
-  it.prop("a record without words takes none of the closed texts away", { at: index, cut: index }, ({ at, cut }) => {
+  it.prop("stored messages without words remove none of the closed texts", { at: index, cut: index }, ({ at, cut }) => {
     const recorded = pick(tapes, at)
     const { messages } = recorded
     const reply = play(recorded)
@@ -904,7 +907,7 @@ describe("properties over recorded turns", () => {
     assert.deepStrictEqual(Reply.parts(final).filter(isSaidText), Reply.parts(reply).filter(isSaidText))
   }, options)
 
-  it("the text of a part never shrinks while it is open, unless the model is asked again", () => {
+  it("the text of an open part never shrinks, unless the model is called again", () => {
     for (const recorded of tapes) {
       let reply = empty(recorded)
       for (const event of recorded.events) {
@@ -920,7 +923,7 @@ describe("properties over recorded turns", () => {
     }
   })
 
-  it.prop("two ways to go on from one reply do not disturb each other", { at: index, cut: index, other: index }, ({
+  it.prop("two continuations of one reply do not disturb each other", { at: index, cut: index, other: index }, ({
     at,
     cut,
     other
