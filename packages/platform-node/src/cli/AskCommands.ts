@@ -1,5 +1,5 @@
 /**
- * The commands for what agents ask.
+ * Defines the commands `asks` and `answer`.
  */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
@@ -8,17 +8,17 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { database, json } from "./CommandFlags.ts"
 
-/** Lists what waits for an answer. */
+/** The command that lists open asks. */
 export const asksCommand = Command.make(
   "asks",
   {
     database,
     conversation: Flag.String("conversation").pipe(
       Flag.withMetavar("ID"),
-      Flag.withDescription("Only what is asked in this conversation"),
+      Flag.withDescription("List only the asks of this conversation"),
       Flag.optional
     ),
-    json: json("Print one JSON object per request instead")
+    json: json("Print one JSON object per ask instead")
   },
   (input) =>
     Effect.flatMap(Effect.promise(() => import("./run/Asks.ts")), ({ asks }) =>
@@ -29,43 +29,43 @@ export const asksCommand = Command.make(
       }))
 ).pipe(
   Command.withDescription(
-    "Lists what agents ask in turns that run with --permission store, oldest first, a line for each question: request, " +
-      "conversation, age, who asks where it is a subagent, what is asked."
+    "Lists the open asks of turns that run with --permission store, oldest first. Each question takes one line: the ask, its " +
+      "conversation, its age, the subagent that asks (if one does), and the text."
   ),
-  Command.withShortDescription("List what waits for an answer")
+  Command.withShortDescription("List open asks")
 )
 
-/** Answers it. */
+/** The command that answers an ask. */
 export const answerCommand = Command.make(
   "answer",
   {
     database,
     allow: Flag.Literals("allow", ["once", "always"]).pipe(
       Flag.withMetavar("once|always"),
-      Flag.withDescription("Give the permission, for this once or from now on"),
+      Flag.withDescription("Grant the permission, once or from now on"),
       Flag.optional
     ),
     reject: Flag.String("reject").pipe(
       Flag.withOptionalValue(""),
       Flag.withMetavar("MESSAGE"),
       Flag.withDescription(
-        "Refuse a permission or dismiss a question; the agent goes on with the message of --reject=MESSAGE, and is stopped without"
+        "Refuse a permission or dismiss a question. --reject=MESSAGE tells the agent why and lets it go on; --reject stops it"
       ),
       Flag.optional
     ),
     answer: Flag.String("answer").pipe(
       Flag.withMetavar("TEXT"),
       Flag.withDescription(
-        "The label of an option or, where that is allowed, any text; once for each question in its order. Several labels, " +
-          "where a question takes them, with commas between"
+        "The label of an option, or any text where the question allows it. Give the flag once for each question, in order. " +
+          "Separate several labels with commas where the question takes several"
       ),
       Flag.atLeast(0)
     ),
-    json: json("Print the request as a JSON object instead"),
+    json: json("Print the ask as a JSON object instead"),
     request: Argument.String("request").pipe(
-      Argument.filter((id) => id !== "", () => "the request is empty: name one"),
+      Argument.filter((id) => id !== "", () => "the ask is empty: name one"),
       Argument.withMetavar("REQUEST"),
-      Argument.withDescription("The request, as asks prints it")
+      Argument.withDescription("The ask, as asks prints it")
     )
   },
   (input) =>
@@ -80,12 +80,12 @@ export const answerCommand = Command.make(
       }))
 ).pipe(
   Command.withDescription(
-    "Answers what an agent asks, from any process: its turn goes on at once, or when somebody resumes it. At a terminal, and " +
-      "without an answer on the command line, asks you."
+    "Answers an ask from any process. Its turn goes on at once, or when it is resumed. Without an answer on the command line, " +
+      "the command asks you at the terminal."
   ),
-  Command.withShortDescription("Answer what an agent asks"),
+  Command.withShortDescription("Answer an ask"),
   Command.withExamples([
-    { command: "opencode-turn answer per_1a2b --allow once", description: "Give a permission" },
+    { command: "opencode-turn answer per_1a2b --allow once", description: "Grant a permission" },
     { command: `opencode-turn answer per_1a2b "--reject=Use pnpm, not npm"`, description: "Refuse it, and say why" },
     { command: `opencode-turn answer que_3c4d --answer "The second one"`, description: "Answer a question" }
   ])

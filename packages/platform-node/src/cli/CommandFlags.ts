@@ -1,48 +1,50 @@
 /**
- * The flags and arguments that several commands have.
+ * Defines the flags and arguments that several commands share.
  */
 import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
 import * as DurationText from "../live/DurationText.ts"
 
-/** A server that runs. */
+/** The URL of a running server. */
 export const url = Flag.String("url").pipe(
   Flag.withMetavar("URL"),
-  Flag.withDescription("A server that runs (default: OPENCODE_BASE_URL, else an own one is started)"),
-  Flag.optional
-)
-
-/** The project's folder, with what its command has to say about it. */
-export const directory = (more = "") =>
-  Flag.String("directory").pipe(
-    Flag.withMetavar("DIR"),
-    Flag.withDescription(
-      `The project's folder (default: OPENCODE_DIRECTORY, else this one, or that of the server at URL)${more}`
-    ),
-    Flag.optional
-  )
-
-/** Where conversations are kept. */
-export const database = Flag.String("database").pipe(
-  Flag.withMetavar("FILE|URL"),
   Flag.withDescription(
-    "The SQLite file with the conversations, or a PostgreSQL URL without a password (default: OPENCODE_TURN_DATABASE, see below)"
+    "The URL of a running server (default: OPENCODE_BASE_URL; without it, the command starts a server)"
   ),
   Flag.optional
 )
 
-/** A duration, as people write it. */
+/** The project's folder; `more` extends the description for one command. */
+export const directory = (more = "") =>
+  Flag.String("directory").pipe(
+    Flag.withMetavar("DIR"),
+    Flag.withDescription(
+      `The project's folder (default: OPENCODE_DIRECTORY, else the current folder, or the folder of the server at URL)${more}`
+    ),
+    Flag.optional
+  )
+
+/** The database of the conversations. */
+export const database = Flag.String("database").pipe(
+  Flag.withMetavar("FILE|URL"),
+  Flag.withDescription(
+    "The SQLite file of the conversations, or a PostgreSQL URL without a password (default: OPENCODE_TURN_DATABASE, see below)"
+  ),
+  Flag.optional
+)
+
+/** A duration, such as `90s`. */
 export const duration = (name: string) =>
   Flag.String(name).pipe(
     Flag.filterMap(DurationText.parse, () => `a duration: ${DurationText.example}`),
     Flag.withMetavar("DURATION")
   )
 
-/** What is printed as JSON. */
+/** Switches the output to JSON. */
 export const json = (description: string) =>
   Flag.Boolean("json").pipe(Flag.withoutNegation, Flag.withDescription(description), Flag.withDefault(false))
 
-/** A stored turn. */
+/** The id of a stored turn. */
 export const message = Argument.String("message").pipe(
   Argument.filter((id) => id !== "", () => "the message is empty: name one"),
   Argument.withMetavar("MESSAGE"),

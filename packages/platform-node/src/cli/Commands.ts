@@ -1,7 +1,7 @@
 /**
- * The commands of `opencode-turn`, with their arguments, flags and help.
+ * Puts the commands of `opencode-turn` together, with their arguments, flags and help.
  *
- * What a command does is loaded when it is run: help comes without.
+ * The code of a command is loaded when the command runs, so help does not load it.
  */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -16,15 +16,15 @@ const demoCommand = Command.make(
   () => Effect.flatMap(Effect.promise(() => import("./run/Demo.ts")), ({ demo }) => demo)
 ).pipe(
   Command.withDescription(
-    "Runs a turn on a real OpenCode server with a scripted model: no key, no network, nothing left behind."
+    "Runs a turn on a real OpenCode server with a scripted model. It needs no key and no network, and leaves nothing behind."
   ),
-  Command.withShortDescription("Watch a turn without a key")
+  Command.withShortDescription("Run a demonstration turn without a key")
 )
 
 /** The command line with its subcommands. */
 export const root = Command.make("opencode-turn").pipe(
   Command.withDescription(
-    "Drives one turn against an OpenCode server: one prompt, one answer, carried to a durable end."
+    "Drives one turn against an OpenCode server: one prompt and one answer. The stored turn survives crashes and restarts."
   ),
   Command.withSubcommands([
     runCommand,

@@ -1,8 +1,8 @@
 /**
- * What help tells besides arguments and flags: the settings that a command uses, what permissions are, and the exit codes.
+ * The help below the flags of a command: its settings, the meaning of permissions, and the exit codes.
  */
 
-/** What stands below the help of a command; the command line as a whole uses every setting. */
+/** The text below the help of a command. The top-level help lists every setting. */
 export const below = (command: string | undefined): string => {
   const names = settingsOf[command ?? ""] ?? Object.keys(settings)
   return [
@@ -21,19 +21,20 @@ export const below = (command: string | undefined): string => {
 
 const settings: Readonly<Record<string, string>> = {
   OPENCODE_BASE_URL: "The server's URL",
-  OPENCODE_SERVER_PASSWORD: "Its password; there is no flag for it, because others can read a command line",
+  OPENCODE_SERVER_PASSWORD: "The server's password; it has no flag, because others can read a command line",
   OPENCODE_DIRECTORY: "The project's folder",
-  OPENCODE_TIMEOUT: `How long one request may take, for example "30 seconds"`,
+  OPENCODE_TIMEOUT: `The maximum time of one request, for example "30 seconds"`,
   OPENCODE_TURN_DATABASE: "The SQLite file, memory, or a postgres:// URL, which may hold a password here\n" +
     `${" ".repeat(28)}(default: opencode-turn/turns.db in XDG_DATA_HOME or ~/.local/share)`,
-  OPENCODE_BIN: "The OpenCode program for a server of its own (default: the package opencode-ai, else opencode)",
+  OPENCODE_BIN:
+    "The OpenCode program for servers that a command starts (default: the package opencode-ai, else opencode)",
   NO_COLOR: "Turns colour off"
 }
 
 const server = ["OPENCODE_BASE_URL", "OPENCODE_SERVER_PASSWORD", "OPENCODE_DIRECTORY", "OPENCODE_TIMEOUT"]
 const database = "OPENCODE_TURN_DATABASE"
 
-/** Of the commands that do not use all of them. */
+/** The commands that use only some of the settings. */
 const settingsOf: Readonly<Record<string, ReadonlyArray<string>>> = {
   cancel: [...server, database],
   watch: [database, "NO_COLOR"],
@@ -46,13 +47,13 @@ const settingsOf: Readonly<Record<string, ReadonlyArray<string>>> = {
 }
 
 const permissions = `PERMISSIONS
-  ask     Shell commands, edits, web requests, subagents and the tools of MCP servers ask at the terminal:
-          once, always, or reject. The agent's questions are asked there too.
-  store   The same ask, and wait in the database until somebody answers: see opencode-turn asks and answer.
-  deny    The same ask, and are refused with a word to the agent that nobody is there. Reading stays allowed.
-  allow   OpenCode's own rules decide; what they ask is allowed once. Questions are dismissed.
-  What a subagent does is under OpenCode's own rules: with ask, store and deny it is the subagent that is asked about.`
+  ask     Shell commands, edits, web requests, subagents and tools of MCP servers need your permission at the terminal:
+          once, always, or reject. You answer the agent's questions there too.
+  store   The same actions need permission. The asks wait in the database: see opencode-turn asks and answer.
+  deny    The same actions are refused, and the agent is told that nobody can answer. Reading stays allowed.
+  allow   OpenCode's own rules decide. Whatever they ask is allowed once, and questions are dismissed.
+  Inside a subagent OpenCode's own rules decide. With ask, store and deny, starting a subagent needs permission.`
 
 const exitStatus = `EXIT STATUS
   0 completed   1 error   2 invalid command line or setting   130 cancelled (143 by SIGTERM, 129 by SIGHUP)
-  list, show and asks print what they can read, and exit 1 where stored rows cannot be read: these are named on standard error.`
+  list, show and asks print all readable rows. If some rows are unreadable, they name them on standard error and exit 1.`

@@ -1,16 +1,15 @@
 /**
- * The command line `opencode-turn`: its help, and how a command ends.
+ * The command line `opencode-turn`: its help, its errors, its signals and its exit codes.
  *
- * *Responsibilities*: help, one line for what goes wrong, exit codes, signals.
+ * **Responsibilities**: printing help, printing one line per error, exit codes, signals.
  *
- * *Not responsibilities*: what can be written on the command line (`cli/Commands`), what the commands do (`cli/`, loaded when
- * they are needed).
+ * **Not responsibilities**: the syntax of the command line (`cli/Commands`), the commands (`cli/run`, loaded on demand).
  *
  * | exit code | meaning |
  * |---|---|
  * | 0 | the turn completed |
- * | 1 | an error, a turn that failed, or stored rows that cannot be read (the others are printed) |
- * | 2 | the command line or a setting cannot be used |
+ * | 1 | an error, a failed turn, or unreadable stored rows (the readable ones are printed) |
+ * | 2 | an invalid command line or setting |
  * | 130 | the turn was cancelled (Ctrl-C); 143 by `SIGTERM`, 129 by `SIGHUP` |
  *
  * @since 0.1.0
@@ -39,17 +38,16 @@ import { root } from "./Commands.ts"
 import * as Help from "./Help.ts"
 import { Failure } from "./setup/Failure.ts"
 import { Stop } from "./setup/Stop.ts"
-import * as OutputStreams from "./setup/Streams.ts"
-import { Output } from "./setup/Streams.ts"
+import { layer as layerStreams, Streams } from "./setup/Streams.ts"
 
 /**
- * Runs the command line as the main program of this process, and ends it.
+ * Runs the command line as the main program of this process, and then ends the process.
  *
  * **Details**
  *
- * The first `SIGINT`, `SIGTERM` or `SIGHUP` stops the turn as a person would: the session is aborted, what was streamed is
- * stored as cancelled, a server of our own is ended. A second one ends the process at once, and a turn that is still being
- * stopped stays unfinished, for a later `resume`.
+ * The first `SIGINT`, `SIGTERM` or `SIGHUP` cancels the turn: the session is aborted, the streamed content is stored as cancelled,
+ * and a server that the command started is stopped. A second signal ends the process at once. A turn that is still stopping
+ * then stays unfinished, and `resume` can carry it on.
  *
  * @category running
  * @since 0.1.0
@@ -62,7 +60,7 @@ export const main = (version: string): void => {
     const exit = () => process.exit(signalCodes[reason])
     if (isLeaving) exit()
     isLeaving = true
-    // Apart from the fiber of the command, which cannot be interrupted while it stops.
+    // A separate fiber, because the command's fiber cannot be interrupted while it stops.
     Effect.runFork(Effect.ensuring(Effect.timeoutOption(onStop.second, "1 second"), Effect.sync(exit)))
   }
   const program = Effect.withFiber<void, CliError.CliError | Failure>((fiber) => {
@@ -73,7 +71,7 @@ export const main = (version: string): void => {
       Effect.runFork(Effect.delay(Effect.suspend(() => onStop.slow), "1 second"))
     }
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => stop(signal))
-    // Nobody reads on: `head` has seen enough. The turn is stopped, and nothing is said about it.
+    // The reader closed the pipe, as `head` does. The turn is stopped without a message.
     process.stdout.on("error", () => {
       if (stoppedBy === undefined) stop("SIGINT")
     })
@@ -96,7 +94,7 @@ export const main = (version: string): void => {
 }
 
 /**
- * The command line for the given arguments, without a process around it. What went wrong has been printed when it fails.
+ * Runs the command line with the given arguments, without managing the process. A failure has been printed before this fails.
  *
  * @category running
  * @since 0.1.0
@@ -104,10 +102,10 @@ export const main = (version: string): void => {
 export const run = (
   args: ReadonlyArray<string>,
   version: string
-): Effect.Effect<void, CliError.CliError | Failure, Command.Environment | Output | Stop> =>
-  Effect.flatMap(Output, (output) =>
+): Effect.Effect<void, CliError.CliError | Failure, Command.Environment | Streams | Stop> =>
+  Effect.flatMap(Streams, (streams) =>
     Command.runWith(root, { version })(args).pipe(
-      Effect.provideService(CliOutput.Presenter, presenter(output)),
+      Effect.provideService(CliOutput.Presenter, presenter(streams)),
       Effect.provideService(CliConfig.CliConfig, {
         builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions]
       }),
@@ -115,7 +113,7 @@ export const run = (
     ))
 
 /**
- * The code that a process ends with for this end of `run`, unless a signal stopped it.
+ * The exit code of the process for an exit of `run`, unless a signal stopped it.
  *
  * @category running
  * @since 0.1.0
@@ -133,33 +131,33 @@ export const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
 
 const signalCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }
 
-/** One line for what went wrong, without a stack: the person at the terminal did not write this program. */
-const report = (cause: Cause.Cause<CliError.CliError | Failure>): Effect.Effect<void, never, Output> => {
+/** Prints one line for an error, without a stack trace: its reader did not write this program. */
+const report = (cause: Cause.Cause<CliError.CliError | Failure>): Effect.Effect<void, never, Streams> => {
   if (Cause.hasInterruptsOnly(cause)) return Effect.void
   const error = Cause.squash(cause)
-  // What is wrong with the command line has been presented.
+  // The presenter has printed errors of the command line.
   if (CliError.isCliError(error) || (error instanceof Failure && error.reason === null)) return Effect.void
   const reason = error instanceof Failure ? error.message : `an unexpected error: ${messageOf(error)}`
-  return Effect.flatMap(Output, (output) => output.progress(`opencode-turn: ${line(reason)}\n`))
+  return Effect.flatMap(Streams, (streams) => streams.progress(`opencode-turn: ${line(reason)}\n`))
 }
 
 const messageOf = (error: unknown): string => (Predicate.isError(error) ? error.message : String(error))
 
 const formatter = CliOutput.defaultFormatter({ colors: false })
 
-/** Help goes to standard output, and what is wrong with a command line is one line on standard error. */
-const presenter = (output: Output["Service"]): CliOutput.Presenter => ({
+/** Prints help to standard output, and an error of the command line as one line on standard error. */
+const presenter = (streams: Streams["Service"]): CliOutput.Presenter => ({
   present: (event) => {
     switch (event._tag) {
       case "Help": {
         const [, command] = event.commandPath
-        return output.answer(`${formatter.formatHelpDoc(event.helpDoc).trimEnd()}\n\n${Help.below(command)}\n`)
+        return streams.answer(`${formatter.formatHelpDoc(event.helpDoc).trimEnd()}\n\n${Help.below(command)}\n`)
       }
       case "Version":
-        return output.answer(`${event.name} ${event.version}\n`)
+        return streams.answer(`${event.name} ${event.version}\n`)
       case "InvalidInvocation": {
         const [error] = event.errors
-        return output.progress(
+        return streams.progress(
           `opencode-turn: ${line(error?.message ?? "invalid")} (see ${event.commandPath.join(" ")} --help)\n`
         )
       }
@@ -167,16 +165,16 @@ const presenter = (output: Output["Service"]): CliOutput.Presenter => ({
   }
 })
 
-/** Prompts are drawn on standard error, so that standard output holds the answer alone. */
-const layerTerminal: Layer.Layer<Terminal.Terminal, never, Output> = Layer.effect(
+/** Prompts are drawn on standard error, so that standard output holds only the answer. */
+const layerTerminal: Layer.Layer<Terminal.Terminal, never, Streams> = Layer.effect(
   Terminal.Terminal,
   Effect.gen(function*() {
-    const output = yield* Output
+    const streams = yield* Streams
     const terminal = yield* NodeTerminal.make(({ key }) => key.ctrl && (key.name === "c" || key.name === "d"))
     return Terminal.make({
       ...terminal,
-      columns: Effect.sync(output.columns),
-      display: output.progress
+      columns: Effect.sync(streams.columns),
+      display: streams.progress
     })
   })
 )
@@ -185,9 +183,9 @@ const layerServices = Layer.mergeAll(
   layerTerminal,
   NodeStdio.layer,
   NodeChildProcessSpawner.layer,
-  // Nothing but what is printed on purpose may reach the streams.
+  // Keeps log lines out of the two streams.
   Logger.layer([]),
-  Layer.effect(Prompt.Theme, Effect.map(Output, ({ hasColor }) => Prompt.makeTheme({ colors: hasColor })))
+  Layer.effect(Prompt.Theme, Effect.map(Streams, ({ hasColor }) => Prompt.makeTheme({ colors: hasColor })))
 ).pipe(
-  Layer.provideMerge(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer, OutputStreams.layer))
+  Layer.provideMerge(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer, layerStreams))
 )

@@ -1,5 +1,5 @@
 /**
- * `opencode-turn run`, with its flags.
+ * Defines the command `run` and its flags.
  */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
@@ -10,7 +10,7 @@ import { database, directory, duration, json, url } from "./CommandFlags.ts"
 
 const conversation = Flag.String("conversation").pipe(
   Flag.withMetavar("ID"),
-  Flag.withDescription("The conversation to go on with, or to begin under this name (default: a new one)"),
+  Flag.withDescription("The conversation to continue, or the name of a new one (default: a new conversation)"),
   Flag.optional
 )
 
@@ -28,51 +28,51 @@ const model = Flag.String("model").pipe(
 
 const system = Flag.String("system").pipe(
   Flag.withMetavar("TEXT"),
-  Flag.withDescription("Further instructions for the model, for this turn"),
+  Flag.withDescription("Additional instructions for the model, for this turn only"),
   Flag.optional
 )
 
 const permission = Flag.Literals("permission", ["ask", "store", "allow", "deny"]).pipe(
   Flag.withMetavar("ask|store|allow|deny"),
-  Flag.withDescription("Who decides on what the agent wants to do, see below (default: ask at a terminal, else deny)"),
+  Flag.withDescription("Who decides about permissions, see below (default: ask at a terminal, else deny)"),
   Flag.optional
 )
 
 const whenBusy = Flag.Literals("when-busy", ["queue", "reject", "replace"]).pipe(
   Flag.withMetavar("queue|reject|replace"),
   Flag.withDescription(
-    "While another turn of the conversation runs: wait for its end, fail, or cancel it (default: queue)"
+    "What to do while another turn of the conversation runs: wait for its end, fail, or cancel it (default: queue)"
   ),
   Flag.optional
 )
 
 const timeout = duration("timeout").pipe(
   Flag.withDescription(
-    "How long the turn may take, for example 90s or 10m (default: no limit); waiting for you does not count"
+    "How long the turn may take, for example 90s or 10m (default: no limit). The time in which it waits for you does not count"
   ),
   Flag.optional
 )
 
 const file = Flag.String("file").pipe(
   Flag.withMetavar("PATH"),
-  Flag.withDescription("A file that goes with the prompt: text, an image or a PDF; may be given several times"),
+  Flag.withDescription("A file to send with the prompt: text, an image or a PDF. May be given several times"),
   Flag.atLeast(0)
 )
 
 const schema = Flag.String("schema").pipe(
   Flag.withMetavar("FILE"),
   Flag.withDescription(
-    "A JSON Schema: the answer is a value that fits it, printed as JSON, and what the agent says before goes to standard error"
+    "A JSON Schema for the answer. The value is printed as JSON; all other text of the agent goes to standard error"
   ),
   Flag.optional
 )
 
-/** Runs one turn. */
+/** The command that runs one turn. */
 export const runCommand = Command.make(
   "run",
   {
     url,
-    directory: directory("; a conversation that exists keeps its own folder, and another one is refused"),
+    directory: directory("; an existing conversation keeps its folder, and another folder is refused"),
     conversation,
     database,
     agent,
@@ -86,7 +86,7 @@ export const runCommand = Command.make(
     json: json("Print one JSON object per line instead, the last one of type turn.finished"),
     prompt: Argument.String("prompt").pipe(
       Argument.withMetavar("PROMPT"),
-      Argument.withDescription("What the agent is to do; - or nothing reads standard input"),
+      Argument.withDescription("The task for the agent. Without it, or with -, the command reads standard input"),
       Argument.optional
     )
   },
@@ -110,20 +110,20 @@ export const runCommand = Command.make(
       }))
 ).pipe(
   Command.withDescription(
-    "Runs one turn: sends the prompt, streams the answer to standard output and all else to standard error. Ctrl-C cancels " +
-      "the turn; a second one, while it still is stopping, leaves it to resume."
+    "Runs one turn. The answer streams to standard output, everything else to standard error. Ctrl-C cancels the turn. A second " +
+      "Ctrl-C while the turn is stopping leaves it unfinished, for resume."
   ),
   Command.withShortDescription("Run one turn"),
   Command.withExamples([
     { command: `opencode-turn run "Explain this repository"`, description: "Ask in this folder" },
-    { command: `git diff | opencode-turn run --permission deny - > review.md`, description: "Keep just the answer" },
+    { command: `git diff | opencode-turn run --permission deny - > review.md`, description: "Keep only the answer" },
     {
       command: `opencode-turn run --conversation review "And now fix it"`,
-      description: "Go on with a conversation"
+      description: "Continue a conversation"
     },
     {
       command: `opencode-turn run --file design.png --file page.html "Make the page look like the design"`,
-      description: "Show it files"
+      description: "Send files with the prompt"
     },
     {
       command: `opencode-turn run --schema issues.schema.json "List the open issues" | jq .issues`,

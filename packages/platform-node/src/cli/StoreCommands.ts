@@ -1,5 +1,5 @@
 /**
- * The commands for what is stored.
+ * Defines the commands that read and prune the store: `list`, `show` and `prune`.
  */
 import { MessageStatus } from "@opencode-turn/core/StoredMessage"
 import * as Argument from "effect/cli/Argument"
@@ -9,20 +9,20 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { database, duration, json } from "./CommandFlags.ts"
 
-/** Lists the turns. */
+/** The command that lists stored turns. */
 export const listCommand = Command.make(
   "list",
   {
     database,
     status: Flag.Literals("status", MessageStatus.literals).pipe(
       Flag.withMetavar("STATUS"),
-      Flag.withDescription("Only turns of this status; a turn that failed is stored as error"),
+      Flag.withDescription("List only turns of this status. A turn that failed is stored as error"),
       Flag.optional
     ),
     limit: Flag.Int("limit").pipe(
       Flag.filter((limit) => limit > 0, () => "a number above zero"),
       Flag.withMetavar("N"),
-      Flag.withDescription("At most so many (default: 20)"),
+      Flag.withDescription("The maximum number of turns (default: 20)"),
       Flag.withDefault(20)
     ),
     json: json("Print one JSON object per message instead")
@@ -36,11 +36,11 @@ export const listCommand = Command.make(
         json: input.json
       }))
 ).pipe(
-  Command.withDescription("Lists the stored turns, newest first: message, status, conversation, age, prompt."),
+  Command.withDescription("Lists the stored turns, newest first, with message, status, conversation, age and prompt."),
   Command.withShortDescription("List the stored turns")
 )
 
-/** Prints a conversation. */
+/** The command that prints a conversation. */
 export const showCommand = Command.make(
   "show",
   {
@@ -48,7 +48,7 @@ export const showCommand = Command.make(
     json: json("Print one JSON object per message instead"),
     conversation: Argument.String("conversation").pipe(
       Argument.withMetavar("CONVERSATION"),
-      Argument.withDescription("The name of the conversation, as run prints it at its end")
+      Argument.withDescription("The conversation, as run prints it at its end")
     )
   },
   (input) =>
@@ -58,17 +58,17 @@ export const showCommand = Command.make(
         show({ database: Option.getOrUndefined(input.database), json: input.json, conversation: input.conversation })
     )
 ).pipe(
-  Command.withDescription("Prints what is stored of a conversation: prompts, answers, status, tools, cost and time."),
+  Command.withDescription("Prints a stored conversation: its prompts, answers, statuses, tools, cost and time."),
   Command.withShortDescription("Print a stored conversation")
 )
 
-/** Deletes old turns. */
+/** The command that deletes old turns. */
 export const pruneCommand = Command.make(
   "prune",
   {
     database,
     olderThan: duration("older-than").pipe(
-      Flag.withDescription("How long ago a turn must have ended, for example 30d")
+      Flag.withDescription("The minimum time since the end of a turn, for example 30d")
     ),
     json: json("Print the number as a JSON object instead")
   },
@@ -80,7 +80,7 @@ export const pruneCommand = Command.make(
     )
 ).pipe(
   Command.withDescription(
-    "Deletes the turns that ended long ago. Those that run or wait stay, and so do OpenCode's sessions."
+    "Deletes turns that ended long ago. Running and queued turns stay, and so do OpenCode's sessions."
   ),
   Command.withShortDescription("Delete old turns")
 )

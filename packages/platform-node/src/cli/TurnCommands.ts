@@ -1,5 +1,5 @@
 /**
- * The commands for turns that other processes run, ran or left.
+ * Defines the commands for turns of other processes: `resume`, `cancel` and `watch`.
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { database, directory, json, message, url } from "./CommandFlags.ts"
 
-/** Carries on the turns that were left. */
+/** The command that resumes orphaned turns. */
 export const resumeCommand = Command.make(
   "resume",
   {
@@ -17,13 +17,15 @@ export const resumeCommand = Command.make(
     permission: Flag.Literals("permission", ["store", "allow", "deny"]).pipe(
       Flag.withMetavar("store|allow|deny"),
       Flag.withDescription(
-        "What becomes of what the agent asks: kept for opencode-turn answer, allowed, refused (default: deny)"
+        "What happens to the agent's asks: kept for opencode-turn answer, allowed, or refused (default: deny)"
       ),
       Flag.withDefault("deny")
     ),
     worker: Flag.Boolean("worker").pipe(
       Flag.withoutNegation,
-      Flag.withDescription("Go on looking for such turns until Ctrl-C; what is not done then is left to the next one"),
+      Flag.withDescription(
+        "Keep looking for such turns until Ctrl-C. Unfinished turns are then left to the next resume"
+      ),
       Flag.withDefault(false)
     ),
     json: json("Print the turn.finished line of each turn instead")
@@ -40,20 +42,20 @@ export const resumeCommand = Command.make(
       }))
 ).pipe(
   Command.withDescription(
-    "Carries every turn whose process died, or let it go, to its end, and prints a line for each. One server does them all, " +
-      "each in its own folder: the one at URL, else one that is started if there is something to resume. It must know their " +
-      "sessions, as any server of the same user on the same machine does."
+    "Carries every turn to its end whose process died or gave it up, and prints one line for each. One server runs them all, each " +
+      "in its own folder: the server at URL, or else a server that the command starts if there is a turn to resume. The server must " +
+      "know their sessions, as every server of the same user on the same machine does."
   ),
-  Command.withShortDescription("Carry on the turns that were left")
+  Command.withShortDescription("Resume turns that lost their process")
 )
 
-/** Cancels a turn. */
+/** The command that cancels a turn. */
 export const cancelCommand = Command.make(
   "cancel",
   {
     url: Flag.String("url").pipe(
       Flag.withMetavar("URL"),
-      Flag.withDescription("The server to ask where the turn's owner is gone (default: OPENCODE_BASE_URL, else none)"),
+      Flag.withDescription("The server to ask if the turn's owner is gone (default: OPENCODE_BASE_URL, else none)"),
       Flag.optional
     ),
     directory: directory(),
@@ -72,16 +74,16 @@ export const cancelCommand = Command.make(
       }))
 ).pipe(
   Command.withDescription(
-    "Cancels a turn, wherever it runs. Whoever runs it stops the agent; where nobody does, the server at URL is asked to, if " +
-      "one is named and can be reached."
+    "Cancels a turn of any process. Its owner stops the agent. If the owner is gone, the command asks the server at URL to stop the " +
+      "agent, if a URL is set and the server can be reached."
   ),
   Command.withShortDescription("Cancel a turn")
 )
 
-/** Shows a turn that runs elsewhere. */
+/** The command that shows a turn of another process. */
 export const watchCommand = Command.make(
   "watch",
-  { database, json: json("Print a snapshot object per change, and turn.finished last, instead"), message },
+  { database, json: json("Print one snapshot object per change instead, and turn.finished last"), message },
   (input) =>
     Effect.flatMap(
       Effect.promise(() => import("./run/Watch.ts")),
@@ -90,7 +92,7 @@ export const watchCommand = Command.make(
     )
 ).pipe(
   Command.withDescription(
-    "Shows a turn that runs elsewhere up to its end, and ends as run does. Ctrl-C stops watching; the turn goes on."
+    "Shows a turn of another process until it ends, and exits as run does. Ctrl-C stops watching; the turn goes on."
   ),
-  Command.withShortDescription("Watch a turn that runs elsewhere")
+  Command.withShortDescription("Watch a turn of another process")
 )

@@ -1,11 +1,11 @@
 /**
- * Durations as people write them on a command line or in the environment.
+ * Reads durations from a command line or the environment.
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
-/** What to write, for error messages. */
+/** Examples of valid durations, for error messages. */
 export const example = `"30 seconds", 90s, 10m, or milliseconds as a plain number`
 
 /** Reads a duration above zero: Effect's own spelling (`30 seconds`), a short unit (`90s`), or plain milliseconds. */

@@ -1,16 +1,16 @@
 /**
- * Everything that a turn needs, wired from the configuration.
+ * Provides everything that a turn needs, wired from the configuration.
  *
- * *Responsibilities*: reading the settings, with one line of text for one that is wrong; the HTTP client, the store and the
- * tracer that go with them.
+ * **Responsibilities**: reading the settings, explaining an invalid one in one line, and building the HTTP client, the store and the
+ * tracer.
  *
- * *Not responsibilities*: starting a server (`OpencodeServer`), who answers when the agent asks (`HumanGate`).
+ * **Not responsibilities**: starting a server (`OpencodeServer`), answering asks (`HumanGate`).
  *
  * | setting | meaning | default |
  * |---|---|---|
  * | `OPENCODE_BASE_URL` | where the server is | `http://127.0.0.1:4096` |
  * | `OPENCODE_SERVER_PASSWORD` | the server's password | none |
- * | `OPENCODE_TIMEOUT` | how long one request may take: `30 seconds`, `90s`, or plain milliseconds | 30 seconds |
+ * | `OPENCODE_TIMEOUT` | the limit of one request: `30 seconds`, `90s`, or plain milliseconds | 30 seconds |
  * | `OPENCODE_DIRECTORY` | the project's folder on the server | the server's own |
  * | `OPENCODE_TURN_DATABASE` | the SQLite file of the store, `memory`, or a `postgres://` URL | `opencode-turn/turns.db` in `$XDG_DATA_HOME` or `~/.local/share` |
  *
@@ -41,13 +41,13 @@ import * as SqlSessionStore from "../sql/SqlSessionStore.ts"
 import * as DurationText from "./DurationText.ts"
 
 /**
- * Settings given in code. What is left out is read from the configuration.
+ * Settings given in code. The configuration supplies the missing ones.
  *
  * **Details**
  *
- * `workspace` is the id of an OpenCode workspace. `requestTimeout` is for one request, not for a turn (`TurnPolicy` has those
- * limits). `database` is the path of a SQLite file, made with its folder if it is missing, or `memory`, or the URL of a
- * PostgreSQL database that exists (`postgres://` or `postgresql://`).
+ * `workspace` is the id of an OpenCode workspace. `requestTimeout` limits one request; the limits of a turn are in `TurnPolicy`.
+ * `database` is `memory`, the path of a SQLite file, which is created with its folder if it is missing, or the URL of an existing
+ * PostgreSQL database (`postgres://` or `postgresql://`).
  *
  * @category models
  * @since 0.1.0
@@ -59,12 +59,12 @@ export interface Options {
   readonly workspace?: string | undefined
   readonly requestTimeout?: Duration.Input | undefined
   readonly database?: Database | undefined
-  /** Where trace events go. Default: `Tracer.layerSpan()`. */
+  /** The destination of trace events. Default: `Tracer.layerSpan()`. */
   readonly tracer?: Layer.Layer<Tracer.Tracer> | undefined
 }
 
 /**
- * Where the store is: a file or `memory`, or a URL, which is redacted where it may hold a password.
+ * The place of the store: a file, `memory`, or a URL. A URL that may hold a password is redacted.
  *
  * @category models
  * @since 0.1.0
@@ -72,7 +72,7 @@ export interface Options {
 export type Database = string | Redacted.Redacted
 
 /**
- * A setting that cannot be used. `reason` never holds the value of a secret.
+ * A setting is invalid. `reason` never holds the value of a secret.
  *
  * @category errors
  * @since 0.1.0
@@ -87,7 +87,7 @@ export class InvalidConfig extends Schema.TaggedError<InvalidConfig>()("InvalidC
 }
 
 /**
- * What the layer provides.
+ * The services that the layer provides.
  *
  * @category models
  * @since 0.1.0
@@ -95,7 +95,7 @@ export class InvalidConfig extends Schema.TaggedError<InvalidConfig>()("InvalidC
 export type Live = Client.Client | SessionStore.SessionStore | Tracer.Tracer
 
 /**
- * A live layer whose settings are given in code, as far as they are given.
+ * A live layer with settings from code; the configuration supplies the missing ones.
  *
  * @category layers
  * @since 0.1.0
@@ -104,7 +104,7 @@ export const make = (options: Options = {}): Layer.Layer<Live, InvalidConfig | S
   Layer.mergeAll(layerClient(options), layerStore(options.database), options.tracer ?? Tracer.layerSpan())
 
 /**
- * The live layer of the configuration, and `LiveLayer.make` for one with settings from code.
+ * The live layer of the configuration. `LiveLayer.make` builds one with settings from code.
  *
  * @category layers
  * @since 0.1.0
@@ -124,7 +124,7 @@ export const layerClient = (
   Layer.unwrap(Effect.map(clientOptions(options), Client.layer)).pipe(Layer.provide(NodeHttpClient.layerUndici))
 
 /**
- * The store alone: PostgreSQL at the URL, SQLite at the path, or in memory. Without either: the one of the configuration.
+ * The store alone: PostgreSQL at a URL, SQLite at a path, or memory. Without an argument, the configuration decides.
  *
  * @category layers
  * @since 0.1.0
@@ -154,14 +154,14 @@ export const databaseSetting: Effect.Effect<Database, InvalidConfig> = Effect.ge
     yield* checkDatabase("OPENCODE_TURN_DATABASE", configured)
     return isPostgresUrl(configured) ? Redacted.make(configured) : configured
   }
-  // The specification of these folders says that a relative path is to be ignored.
+  // The XDG specification says that a relative path is to be ignored.
   const data = yield* setting("XDG_DATA_HOME")
   const folder = data !== undefined && isAbsolute(data) ? data : join(homedir(), ".local", "share")
   return join(folder, "opencode-turn", "turns.db")
 })
 
 /**
- * Whether it is the URL of a PostgreSQL database, by its beginning.
+ * Whether the text begins like the URL of a PostgreSQL database.
  *
  * @category predicates
  * @since 0.1.0
@@ -169,7 +169,7 @@ export const databaseSetting: Effect.Effect<Database, InvalidConfig> = Effect.ge
 export const isPostgresUrl = (database: string): boolean => /^postgres(ql)?:/i.test(database)
 
 /**
- * Checks that a text can be a database: a file, `memory`, or the URL of a PostgreSQL one. The reason does not repeat the text,
+ * Checks that a text names a database: a file, `memory`, or the URL of a PostgreSQL database. The reason does not repeat the text,
  * which may hold a password.
  *
  * @category settings
@@ -181,7 +181,7 @@ export const checkDatabase = (name: string, database: string): Effect.Effect<str
 }
 
 /**
- * A setting of the configuration; `undefined` where it is missing or empty.
+ * Reads a setting from the configuration; `undefined` if it is missing or empty.
  *
  * @category settings
  * @since 0.1.0
@@ -193,7 +193,7 @@ export const setting = (name: string): Effect.Effect<string | undefined, Invalid
   )
 
 /**
- * Checks that a server's address can be used, and names the setting that it came from if not.
+ * Checks the address of a server. An invalid address fails with the name of its setting.
  *
  * @category settings
  * @since 0.1.0
@@ -243,7 +243,7 @@ const timeoutSetting = Effect.gen(function*() {
 
 const isMemory = (path: string): boolean => path === "memory" || path === ":memory:"
 
-// No reason repeats what it is about: the text may hold a password.
+// A reason never repeats its value, which may hold a password.
 
 const whyNoServerUrl = (text: string): string | undefined => {
   const url = URL.canParse(text) ? new URL(text) : undefined
@@ -252,58 +252,58 @@ const whyNoServerUrl = (text: string): string | undefined => {
   }
   if (!isDecodable(url.username) || !isDecodable(url.password)) return malformedEscape
   if (/[?#]/.test(text)) {
-    return "is not the address of a server alone: leave out what follows the ? or the #, which is not sent"
+    return "is more than the address of a server: leave out everything after the ? or the #, because it is not sent"
   }
   return undefined
 }
 
 const whyNoPostgresUrl = (text: string): string | undefined => {
   const url = URL.canParse(text) ? new URL(text) : undefined
-  // What stands behind a special character of a password that is not encoded is taken for a path, which messages name.
+  // If a special character of a password is not encoded, the rest of the password becomes a path, and messages show paths.
   if (
     url === undefined || !/^postgres(?:ql)?:\/\//i.test(text) || url.hash !== "" ||
     url.pathname.includes("@") || url.search.includes("@")
   ) {
-    return "is not a URL that can be read: write postgres://user:password@host:5432/database, with special characters percent-encoded"
+    return "cannot be read as a URL: write postgres://user:password@host:5432/database, with special characters percent-encoded"
   }
   return [url.hostname, url.username, url.password, url.pathname].every(isDecodable) ? undefined : malformedEscape
 }
 
-/** What is meant for another database, or for another driver, would become the name of a file, which messages repeat. */
+/** Refuses the address of another database or driver. It would become a file name, and messages show file names. */
 const whyNoFile = (text: string): string | undefined => {
   if (text.trim() === "") return "is empty: name a file, memory, or a postgres:// URL"
   if (isMemory(text)) return undefined
   if (text !== text.trim()) return "begins or ends with a blank: name a file, memory, or a postgres:// URL"
-  if (/^file:/i.test(text)) return "is a file: URI: name the path of the file alone, or memory"
-  // A letter and a colon are a drive of Windows.
+  if (/^file:/i.test(text)) return "is a file: URI: write only the path of the file, or memory"
+  // A single letter before a colon is a Windows drive.
   if (/^(?:[a-z][a-z0-9+.-]+:|\/\/|:)/i.test(text)) {
-    return "is a URL of another kind of database: name a file (./NAME where its name holds a colon), memory, or a postgres:// URL"
+    return "is the URL of another kind of database: name a file (./NAME if its name holds a colon), memory, or a postgres:// URL"
   }
   if (connectionWord.test(text) || (/:[^:@/]*@/.test(text) && !/^\.{0,2}\//.test(text))) {
-    return "looks like what a database server is reached with: write it as postgres://user:password@host:5432/database"
+    return "looks like the address of a database server: write it as postgres://user:password@host:5432/database"
   }
   return undefined
 }
 
-/** A word of a connection string of libpq (`host=h password=x`) or ADO (`Server=h;Pwd=x`), or of a query. */
+/** Matches a word of a connection string of libpq (`host=h password=x`) or ADO (`Server=h;Pwd=x`), or of a query. */
 const connectionWord =
   /(?:^|[\s;?&,])(?:host|hostaddr|server|data source|port|dbname|database|user|username|user id|uid|password|passwd|pwd|service)\s?=/i
 
 const malformedEscape =
-  "holds a % that begins no escape: write special characters of user and password percent-encoded, a % as %25"
+  "holds a % that does not begin an escape: percent-encode special characters of user and password, a % as %25"
 
 const isDecodable = (text: string): boolean => Option.isSome(decode(text))
 
 const decode = Option.liftThrowable(decodeURIComponent)
 
-/** Conversations are nobody else's business: a folder made here is the user's alone. */
+/** Creates the folder for its owner alone, because conversations are private. */
 const makeFolder = (path: string) =>
   Effect.tryPromise({
     try: () => mkdir(dirname(path), { recursive: true, mode: 0o700 }),
     catch: (cause) =>
       new SessionStore.StoreError({
         operation: "open",
-        reason: `the folder of the SQLite database ${JSON.stringify(path)} cannot be made` +
+        reason: `cannot create the folder of the SQLite database ${JSON.stringify(path)}` +
           `${Predicate.isError(cause) ? ` (${cause.message.replace(/, .*$/, "")})` : ""}; choose another path`,
         isRetryable: false
       })

@@ -1,5 +1,5 @@
 /**
- * Where OpenCode's binary is: the folders of `PATH`, the npm package, and what is no binary.
+ * Finds OpenCode's binary on `PATH` or in the npm package, and recognizes files that are not a binary.
  */
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import { createRequire } from "node:module"
 
-/** A stub of `opencode-ai` is half a kilobyte, a binary more than a hundred megabytes. */
+/** Tells a stub of `opencode-ai` (half a kilobyte) from a binary (more than a hundred megabytes). */
 const smallestBinaryBytes = 1_000_000
 
 const isBinary = Effect.fnUntraced(function*(file: string) {
@@ -21,14 +21,14 @@ const isBinary = Effect.fnUntraced(function*(file: string) {
 
 const isWindows = process.platform === "win32"
 
-/** The folders of `PATH`. Relative ones, the empty one too, lead to whatever the working directory holds, and are left out. */
+/** The absolute folders of `PATH`. A relative or empty entry means a folder of the working directory, so it is left out. */
 export const searchPath = Effect.gen(function*() {
   const path = yield* Path.Path
   const folders = (yield* Config.String("PATH").pipe(Config.withDefault(""))).split(isWindows ? ";" : ":")
   return folders.filter((folder) => path.isAbsolute(folder))
 })
 
-/** A program by its path, or by its name in the folders. */
+/** Finds a program by its path, or by its name in the folders. */
 export const findCommand = Effect.fnUntraced(function*(command: string, searched: ReadonlyArray<string>) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -43,7 +43,7 @@ export const findCommand = Effect.fnUntraced(function*(command: string, searched
     ))
 })
 
-/** The binary of the npm package `opencode-ai`, as the file `origin` would see the package. */
+/** Finds the binary of the npm package `opencode-ai`, resolved from the file `origin`. */
 export const findInstalled = Effect.fnUntraced(function*(origin: string) {
   const path = yield* Path.Path
   const launcher = resolveManifest(origin, "opencode-ai")
@@ -53,7 +53,7 @@ export const findInstalled = Effect.fnUntraced(function*(origin: string) {
   const name = `opencode-${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`
   const candidates = [
     path.join(path.dirname(launcher.value), "bin", "opencode.exe"),
-    // The baseline build runs on every CPU; the other one needs AVX2 and would die of an illegal instruction without.
+    // The baseline build runs on every CPU. The other build needs AVX2 and dies of an illegal instruction without it.
     ...["-baseline", "", "-baseline-musl", "-musl"].flatMap((suffix) =>
       Option.match(resolveManifest(launcher.value, name + suffix), {
         onNone: () => [],

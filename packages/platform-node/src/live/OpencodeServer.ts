@@ -1,17 +1,17 @@
 /**
- * An OpenCode server of our own: `opencode serve` as a child process that lives as long as a scope.
+ * Runs an embedded OpenCode server: `opencode serve` as a child process that lives as long as a scope.
  *
- * *Responsibilities*: finding the binary, a loopback port, a password, waiting until the server answers, and ending the
- * server with everything it started.
+ * **Responsibilities**: finding the binary, choosing a loopback port and a password, waiting until the server answers, and stopping the
+ * server with every process it started.
  *
- * *Not responsibilities*: talking to it beyond the health probe, restarting it when it ends by itself.
+ * **Not responsibilities**: requests beyond the health probe, restarting a server that ends by itself.
  *
  * **Gotchas**
  *
- * - A child process keeps real time: under a `TestClock` the start waits for ever. Build it with the live clock.
- * - A host that dies of `SIGKILL`, or of a signal that nobody handles, runs no code of ours: a watchdog ends the server then
- *   (`Watchdog`; on systems with a POSIX shell).
- * - A tool that outlives a server which ended by itself is not found any more.
+ * - A child process runs on real time, so the start never ends under a `TestClock`. Build the server with the live clock.
+ * - A host that dies of `SIGKILL`, or of an unhandled signal, runs no cleanup. `Watchdog` then ends the server on systems with a
+ *   POSIX shell.
+ * - If the server ends by itself, tools that outlive it are not found any more.
  *
  * @since 0.1.0
  */
@@ -48,20 +48,20 @@ import * as Watchdog from "./Watchdog.ts"
  * @since 0.1.0
  */
 export class OpencodeServer extends Context.Service<OpencodeServer, {
-  /** Where it listens: `http://127.0.0.1:PORT`, without a slash at the end. */
+  /** The server's URL: `http://127.0.0.1:PORT`, without a trailing slash. */
   readonly url: string
-  /** What every request needs, as Basic authentication of the user `opencode`. */
+  /** The password for the user `opencode`; every request needs it as Basic authentication. */
   readonly password: Redacted.Redacted<string>
   /** The id of the server's own process. */
   readonly pid: number
-  /** Waits for the end of the server: its exit code, or `null` when a signal ended it. */
+  /** Waits for the server to end. Returns its exit code, or `null` if a signal ended it. */
   readonly exited: Effect.Effect<number | null>
-  /** Kills the server and everything it started with `SIGKILL`, as a crash would, and waits for its end. */
+  /** Kills the server and every process it started with `SIGKILL`, as a crash would, and waits for its end. */
   readonly kill: Effect.Effect<void>
 }>()("@opencode-turn/platform-node/OpencodeServer") {}
 
 /**
- * How to start a server.
+ * The options of a server.
  *
  * @category models
  * @since 0.1.0
@@ -69,33 +69,33 @@ export class OpencodeServer extends Context.Service<OpencodeServer, {
 export interface Options {
   /** The binary, as a path or a name on `PATH`. Default: see {@link locate}. */
   readonly command?: string | undefined
-  /** The server's working directory, its default project. Default: that of this process. */
+  /** The server's working directory and default project. Default: the working directory of this process. */
   readonly directory?: string | undefined
   /**
-   * A folder that stands in for the user's home, so that the server sees none of the user's sessions, settings and
-   * credentials; inherited `OPENCODE_*` variables are dropped too. Default: the user's own.
+   * A folder that replaces the user's home, so that the server sees none of the user's sessions, settings and credentials. Inherited
+   * `OPENCODE_*` variables are then dropped too. Default: the user's home.
    */
   readonly home?: string | undefined
-  /** OpenCode's configuration, handed over in `OPENCODE_CONFIG_CONTENT`. */
+  /** OpenCode's configuration, passed in `OPENCODE_CONFIG_CONTENT`. */
   readonly config?: Readonly<Record<string, unknown>> | undefined
   /**
-   * Further environment variables; `undefined` removes an inherited one. The settings of this library (`OPENCODE_TURN_*`,
-   * `OPENCODE_BASE_URL` and the like) are not inherited.
+   * Additional environment variables; `undefined` removes an inherited one. The server does not inherit the settings of this
+   * library (`OPENCODE_TURN_*`, `OPENCODE_BASE_URL` and others).
    */
   readonly environment?: Readonly<Record<string, string | Redacted.Redacted<string> | undefined>> | undefined
-  /** Default: 192 random bits. */
+  /** The password. Default: 192 random bits. */
   readonly password?: Redacted.Redacted<string> | undefined
-  /** Default: a free one. */
+  /** The port. Default: a free one. */
   readonly port?: number | undefined
   /**
-   * How long the server may take until it answers. Default: 30 seconds, about ten times what a cold start of 1.18 takes
-   * on two shared cores (2–4 s).
+   * The maximum time until the server answers. Default: 30 seconds, about ten times a cold start of 1.18 on two shared cores
+   * (2–4 s).
    */
   readonly startTimeout?: Duration.Input | undefined
 }
 
 /**
- * There is no OpenCode binary where one was looked for.
+ * No OpenCode binary was found.
  *
  * @category errors
  * @since 0.1.0
@@ -116,8 +116,8 @@ export class OpencodeNotFound extends Schema.TaggedError<OpencodeNotFound>()("Op
  *
  * **Details**
  *
- * `output` holds the last lines that it wrote, without the password and the secrets of its configuration. `exitCode` is
- * `null` unless it ended by itself.
+ * `output` holds the last lines of the server's output, without the password and the secrets of its configuration. `exitCode` is
+ * `null` unless the server ended by itself.
  *
  * @category errors
  * @since 0.1.0
@@ -135,7 +135,7 @@ export class OpencodeStartFailed extends Schema.TaggedError<OpencodeStartFailed>
 }
 
 /**
- * Why there is no server.
+ * The errors of a server start.
  *
  * @category errors
  * @since 0.1.0
@@ -147,18 +147,18 @@ export type OpencodeServerError = OpencodeNotFound | OpencodeStartFailed | Confi
  *
  * **Details**
  *
- * The first of these that is given or found:
+ * It uses the first of these that is set or found:
  *
- * 1. the `command` option, then `OPENCODE_BIN`: if one of them names nothing, the search ends there;
- * 2. the npm package `opencode-ai`, as this package sees it;
+ * 1. the `command` option, then `OPENCODE_BIN`; if one of them is set but names no binary, the search ends there;
+ * 2. the npm package `opencode-ai`, resolved from this package;
  * 3. `opencode` on `PATH`.
  *
- * The project's own `node_modules` are not searched: whoever wrote the project would choose the program that starts before
- * anything was allowed. Name its binary in `OPENCODE_BIN` to run it.
+ * It does not search the project's own `node_modules`: the author of the project could then choose the program that starts, before the
+ * user allowed anything. Name that binary in `OPENCODE_BIN` to run it.
  *
- * The binary itself is spawned, never a wrapper. The install script of `opencode-ai` (1.18) links it to
- * `bin/opencode.exe` on every platform; where a package manager did not run the script, that file is a short text, and
- * the binary is taken from the platform's own package.
+ * It spawns the binary itself, never a wrapper. The install script of `opencode-ai` (1.18) links the binary to `bin/opencode.exe` on
+ * every platform. If a package manager did not run the script, that file is a short text, and the binary comes from the platform's
+ * own package.
  *
  * @category constructors
  * @since 0.1.0
@@ -179,7 +179,7 @@ export const locate = Effect.fn("OpencodeServer.locate")(function*(
 
   const path = yield* Path.Path
   const project = path.resolve(options.directory ?? ".") + path.sep
-  // `npm run` puts these folders in front of `PATH`.
+  // `npm run` puts these folders at the front of `PATH`.
   const isOfProject = (folder: string) =>
     path.normalize(folder).startsWith(project) && path.normalize(folder).split(path.sep).includes("node_modules")
   const onPath = yield* Locate.findCommand(
@@ -190,18 +190,18 @@ export const locate = Effect.fn("OpencodeServer.locate")(function*(
 })
 
 /**
- * Starts a server, waits until it answers, and ends it and everything it started when the scope closes.
+ * Starts a server and waits until it answers. Closing the scope ends the server and every process it started.
  *
  * **Details**
  *
- * It listens on `127.0.0.1` only and always has a password, which travels in its environment: a command line is readable
- * by every user of the machine.
+ * It listens only on `127.0.0.1` and always has a password. The password travels in the environment, because every user of the
+ * machine can read command lines.
  *
- * On close the server and its descendants get `SIGTERM`, and after two seconds `SIGKILL`.
+ * On close the server and its descendants get `SIGTERM`, and `SIGKILL` after two seconds.
  *
  * **Gotchas**
  *
- * OpenCode (1.18) passes its environment on to the commands that its tools run, the password included.
+ * OpenCode (1.18) passes its environment, including the password, on to the commands of its tools.
  *
  * @category constructors
  * @since 0.1.0
@@ -285,7 +285,7 @@ const notFound = (...searched: ReadonlyArray<string>) => new OpencodeNotFound({ 
 
 // internal: the child process
 
-/** The settings of this library, which the server and the commands of its tools have no use for; some hold a password. */
+/** Recognizes the settings of this library. The server and its tools do not need them, and some hold a password. */
 const isOurs = (name: string): boolean => /^OPENCODE_(?:TURN_.*|BASE_URL|DIRECTORY|TIMEOUT|BIN)$/i.test(name)
 
 const prepareEnvironment = Effect.fnUntraced(function*(options: Options, password: Redacted.Redacted<string>) {
@@ -312,7 +312,7 @@ const prepareEnvironment = Effect.fnUntraced(function*(options: Options, passwor
   }
   return {
     ...home,
-    // An embedded server that replaces its own binary would surprise its host.
+    // The host does not expect an embedded server to replace its own binary.
     OPENCODE_DISABLE_AUTOUPDATE: "1",
     ...(options.config === undefined ? {} : { OPENCODE_CONFIG_CONTENT: JSON.stringify(options.config) }),
     ...options.environment,
@@ -322,8 +322,8 @@ const prepareEnvironment = Effect.fnUntraced(function*(options: Options, passwor
 })
 
 /**
- * Asks the system instead of OpenCode, whose own choice (`--port 0`, 1.18) begins with the well-known 4096. If somebody
- * takes the port in between, the server exits and says so.
+ * Asks the system for a free port, because OpenCode's own choice (`--port 0`, 1.18) begins with the well-known 4096. If another
+ * process takes the port meanwhile, the server exits with an error.
  */
 const freePort = <E>(onFailure: (cause: Error) => E): Effect.Effect<number, E> =>
   Effect.callback((resume) => {
@@ -342,7 +342,7 @@ const freePort = <E>(onFailure: (cause: Error) => E): Effect.Effect<number, E> =
     return Effect.sync(() => server.close())
   })
 
-/** How long the server and its children may take to end by themselves; 1.18 takes a few milliseconds. */
+/** The time in which the server and its children may end by themselves; 1.18 takes a few milliseconds. */
 const grace = Duration.seconds(2)
 
 const untilGone = Schedule.max([Schedule.spaced("20 millis"), Schedule.during(grace)])
@@ -352,7 +352,7 @@ const spawn = Effect.fnUntraced(function*(
   args: ReadonlyArray<string>,
   options: ChildProcess.CommandOptions
 ) {
-  // The spawner gives the child a process group of its own and kills the group; the tree reaches what left the group.
+  // The spawner puts the child into its own process group and kills the group. The tree also reaches processes outside the group.
   const handle = yield* ChildProcess.make(command, args, { ...options, stdin: "ignore", forceKillAfter: grace })
   const root = ProcessTree.find(handle.pid)
   const killTree = () => {
@@ -396,12 +396,12 @@ const awaitHealthy = Effect.fnUntraced(function*(url: string, password: Redacted
   )
   yield* HttpClient.filterStatusOk(client).execute(probe).pipe(
     Effect.flatMap((response) => response.text),
-    // A request that reaches the port in the first moments of a cold start can hang for a minute (1.18).
+    // During the first moments of a cold start a request can hang for a minute (1.18).
     Effect.timeout("1 second"),
     Effect.retry(Schedule.spaced("100 millis")),
-    // The schedule has no end, so no failure comes through: the caller bounds the wait.
+    // The schedule never ends, so no failure passes it; the caller bounds the wait.
     Effect.orDie,
-    // Some twenty refused connections per start are no news.
+    // A start makes some twenty refused connections, which are not worth a span.
     Effect.provideService(HttpClient.TracerDisabledWhen, () => true)
   )
 })
@@ -409,10 +409,10 @@ const awaitHealthy = Effect.fnUntraced(function*(url: string, password: Redacted
 const keptLines = 20
 const keptLineLength = 500
 
-/** Room for the lines that are kept, and for one long one; what a child writes before that is forgotten. */
+/** Holds the lines that are kept, and one long line. Earlier output is dropped. */
 const keptLength = 64 * 1024
 
-/** Reads all that the child writes, since a full pipe would block it, and keeps the end. */
+/** Reads all output of the child, because a full pipe would block it, and keeps the end. */
 const keepLastLines = Effect.fnUntraced(function*(
   handle: ChildProcessSpawner.ChildProcessHandle,
   secrets: ReadonlyArray<string>
@@ -432,11 +432,11 @@ const keepLastLines = Effect.fnUntraced(function*(
     Effect.forkScoped
   )
   const lastOutput = Fiber.await(reader).pipe(
-    // What a dead child wrote is still in the pipe; a grandchild that holds the pipe open must not keep us.
+    // The pipe still holds the output of a dead child, but a grandchild may keep the pipe open, so this read is bounded.
     Effect.timeoutOption("200 millis"),
     Effect.map(() =>
       tail.split("\n")
-        // The rest of a line may begin in the middle of a secret.
+        // A cut line may begin in the middle of a secret.
         .slice(isCut ? 1 : 0)
         .map((line) => redact(line, secrets))
         .filter((line) => line.trim() !== "")
@@ -460,10 +460,10 @@ const secretsOf = (options: Options, password: Redacted.Redacted<string>): Reado
 
 const secretName = /key|token|secret|password|authorization/i
 
-/** Anything shorter is a placeholder, and replacing it would only garble the lines. */
+/** A shorter text is a placeholder; replacing it would only garble the lines. */
 const shortestSecret = 8
 
-/** The strings of a configuration that are secrets by their name. */
+/** The strings of a configuration whose names mark them as secrets. */
 const secretsIn = (value: unknown): ReadonlyArray<string> =>
   Predicate.isObject(value)
     ? Object.entries(value).flatMap(([name, member]) =>

@@ -1,18 +1,18 @@
 /**
- * A process and everything it started, also what left its process group: OpenCode gives every shell tool a group of its
- * own (1.18), so a signal to the server's group does not reach a running tool.
+ * Finds and stops a process and its descendants, including those outside its process group. OpenCode gives every shell tool its own
+ * group (1.18), so a signal to the server's group does not reach a running tool.
  *
- * Everything here is synchronous, because the last chance to use it is Node's `exit` event. One look costs a read per
- * process on Linux and one `ps` elsewhere. Windows has neither; there the list is empty, and `taskkill /T` of the
- * spawner walks the tree.
+ * Everything here is synchronous, because Node's `exit` event may be the last chance to use it. Each scan reads one file per process on
+ * Linux and runs one `ps` on other systems. Windows has neither, so the list is empty there, and the spawner's `taskkill /T` walks
+ * the tree.
  *
- * *Not covered*: a process whose parent died before anybody looked. The system gives it to another parent, and the
- * tree no longer shows where it came from.
+ * **Gotchas**: a process whose parent died before the first scan is not found. The system gives it another parent, so the tree no
+ * longer shows its origin.
  */
 import { execFileSync } from "node:child_process"
 import { readdirSync, readFileSync } from "node:fs"
 
-/** A process id together with the start time that tells it from a later process with the same id. */
+/** A process id with the start time that distinguishes it from a later process with the same id. */
 export interface Process {
   readonly pid: number
   readonly startedAt: string
@@ -22,13 +22,13 @@ interface Entry extends Process {
   readonly parent: number
 }
 
-/** Finds the running process of that id. */
+/** Finds the running process with that id. */
 export const find = (pid: number): Process | undefined => list().find((entry) => entry.pid === pid)
 
 /**
  * Stops a process and its descendants, and returns them.
  *
- * What is stopped cannot fork, so once a look finds nobody new, the list is complete.
+ * A stopped process cannot fork, so the list is complete once a scan finds no new process.
  */
 export const freeze = (root: Process): ReadonlyArray<Process> => {
   const frozen = new Map<number, Process>()
@@ -44,13 +44,13 @@ export const freeze = (root: Process): ReadonlyArray<Process> => {
   }
 }
 
-/** Keeps those that still run; a zombie does not. */
+/** Keeps the processes that still run; a zombie does not. */
 export const running = (processes: ReadonlyArray<Process>): ReadonlyArray<Process> => {
   const alive = list()
   return processes.filter((process) => alive.some((entry) => isSame(entry, process)))
 }
 
-/** Asks every process to end, and lets those that were stopped go on to do so. */
+/** Sends `SIGTERM` to every process, and continues the stopped ones so that they can handle it. */
 export const terminate = (processes: ReadonlyArray<Process>): void => {
   for (const process of running(processes)) {
     send(process, "SIGTERM")
@@ -72,13 +72,13 @@ const isSame = (left: Process, right: Process) => left.pid === right.pid && left
 const descendants = (entries: ReadonlyArray<Entry>, root: Process): ReadonlyArray<Entry> => {
   const tree = entries.filter((entry) => isSame(entry, root))
   for (const parent of tree) {
-    // The loop also visits what it appends.
+    // The loop also visits the entries that it appends.
     tree.push(...entries.filter((entry) => entry.parent === parent.pid))
   }
   return tree
 }
 
-/** A process that is gone already, or belongs to somebody else by now, is none of our business. */
+/** Skips a process that has ended, or whose id now belongs to another process. */
 const send = (target: Process, signal: NodeJS.Signals): void => {
   try {
     process.kill(target.pid, signal)
@@ -98,7 +98,7 @@ const list = (): ReadonlyArray<Entry> => {
   }
 }
 
-/** Processes end while we read about them, and a container may hide `/proc` or lack `ps`: then there is nothing to see. */
+/** Processes may end during a scan, and a container may hide `/proc` or lack `ps`. The result is then empty. */
 const attempt = <A>(read: () => ReadonlyArray<A>): ReadonlyArray<A> => {
   try {
     return read()
@@ -107,7 +107,7 @@ const attempt = <A>(read: () => ReadonlyArray<A>): ReadonlyArray<A> => {
   }
 }
 
-/** `pid (name) state ppid … starttime`; the name may hold blanks and parentheses, so the fields count from its end. */
+/** Reads `pid (name) state ppid … starttime`. The name may hold blanks and parentheses, so the fields are counted from its end. */
 const fromStat = (stat: string): ReadonlyArray<Entry> => {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
   const [state, parent] = fields

@@ -1,8 +1,9 @@
 /**
- * Ends a process and its children when this process dies without a chance to do so itself (`SIGKILL`, a crash).
+ * Ends a process and its children if this process dies without cleaning up (`SIGKILL`, a crash).
  *
- * A shell waits at the end of a pipe that only this process holds; the system closes the pipe whatever this process dies of.
- * It is no Node process: it must be cheap, and outlive ours. Without a POSIX shell there is no watchdog, and nothing fails.
+ * A shell waits at the end of a pipe that only this process holds. The system closes the pipe however this process dies. The watchdog
+ * is not a Node process, because it must be cheap and must outlive this one. Without a POSIX shell there is no watchdog, and nothing
+ * fails.
  *
  * @since 0.1.0
  */
@@ -11,7 +12,7 @@ import type * as Scope from "effect/Scope"
 import { spawn } from "node:child_process"
 
 /**
- * Watches over the process until the scope closes, or until it has ended by itself: its id may be another's then.
+ * Watches the process until the scope closes or the process ends; another process may get its id after that.
  *
  * @category constructors
  * @since 0.1.0
@@ -20,7 +21,7 @@ export const guard = (pid: number, ended: Effect.Effect<unknown>): Effect.Effect
   Effect.gen(function*() {
     const watchdog = yield* Effect.acquireRelease(
       Effect.sync(() => {
-        // A session of its own: a Ctrl-C at the terminal is not for it.
+        // The watchdog has its own session, so that a Ctrl-C at the terminal does not reach it.
         const child = spawn("/bin/sh", ["-c", script, "opencode-turn-watchdog", String(pid)], {
           detached: true,
           stdio: ["pipe", "ignore", "ignore"]
@@ -37,7 +38,7 @@ export const guard = (pid: number, ended: Effect.Effect<unknown>): Effect.Effect
 
 // internal
 
-/** Stopped before its children are listed, so that none is added meanwhile. */
+/** Stops a process before listing its children, so that it cannot start another one meanwhile. */
 const script = `
 cat > /dev/null
 end() {

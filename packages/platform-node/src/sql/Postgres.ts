@@ -1,7 +1,7 @@
 /**
- * The connections of a store in PostgreSQL: a pool for its statements, and one to listen for changes.
+ * The connections of a PostgreSQL store: a pool for statements, and a connection that listens for changes.
  *
- * Loaded only where a PostgreSQL store is built.
+ * This module is loaded only when a PostgreSQL store is built.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
@@ -21,12 +21,12 @@ import { postgresDatabase } from "./SqlFailure.ts"
 import { changeChannel, changeKey } from "./SqlRows.ts"
 
 /**
- * How to reach a PostgreSQL database.
+ * The options of a PostgreSQL database.
  *
  * **Details**
  *
- * `url` is what libpq takes: `postgres://user:password@host:5432/database?sslmode=require`. `maxConnections` are opened when
- * they are needed and closed when they are idle for a minute: 10 by default. `connectTimeout` is for one attempt: 5 s.
+ * `url` has libpq's form: `postgres://user:password@host:5432/database?sslmode=require`. The pool opens up to `maxConnections` (10 by
+ * default) on demand, and closes a connection that is idle for a minute. `connectTimeout` limits one attempt (5 s by default).
  *
  * @category models
  * @since 0.1.0
@@ -37,7 +37,7 @@ export interface PostgresOptions {
   readonly connectTimeout?: Duration.Input | undefined
 }
 
-/** A client over a pool; it connects with the first statement. */
+/** Makes a client over a pool. It connects with the first statement. */
 export const connect = (
   options: PostgresOptions
 ): Effect.Effect<SqlClient.SqlClient, StoreError, Scope.Scope | Reactivity.Reactivity> =>
@@ -57,8 +57,8 @@ export const connect = (
     )
 
 /**
- * Emits at once, and then whenever another session told of a change of the message, or may have while this one was not
- * connected. The connection lives while somebody watches any message.
+ * Emits at once, and then whenever another session reports a change of the message. It also emits after a reconnect, because a
+ * notification may have been missed. All watchers share one connection, which lives as long as there is one.
  */
 export const listen = Effect.fnUntraced(function*(
   options: PostgresOptions
@@ -91,12 +91,12 @@ const isUrl = (text: string): boolean => URL.canParse(text) && /^postgres(ql)?:$
 const connection = ({ connectTimeout, url }: PostgresOptions): PgConnection.Config => ({
   url,
   applicationName: "opencode-turn",
-  // A reply with its tools' outputs may be larger than the driver's 16 MiB; PostgreSQL's own limit for a text is 1 GiB.
+  // A reply with the outputs of its tools may exceed the driver's 16 MiB. PostgreSQL limits a text to 1 GiB.
   maxMessageSize: 2 ** 30,
   ...(connectTimeout !== undefined && { connectTimeout })
 })
 
-/** A restarting server is back in seconds, and the poll stands in meanwhile. */
+/** A restarting server is back within seconds; until then the poll reports changes. */
 const reconnect = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]).pipe(
   Schedule.jittered
 )

@@ -1,5 +1,5 @@
 /**
- * The requests of agents in a SQL database: opened, answered once, withdrawn, and watched.
+ * The asks of agents in a SQL database: opened, answered once, withdrawn, and watched.
  */
 import type { AskId } from "@opencode-turn/core/Ids"
 import type { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
@@ -16,7 +16,7 @@ type Asks = Pick<
   "openAsk" | "answerAsk" | "withdrawAsk" | "getAsk" | "listAsks" | "askChanges"
 >
 
-/** The operations of `SessionStore` on requests. */
+/** The operations of `SessionStore` on asks. */
 export const make = (
   { asks, encoded, isChanged, listAsks, news, readAsks, sql }: SqlTable,
   watch: (operation: string, id: string, statement: Statement) => Stream.Stream<void, StoreError>
@@ -55,7 +55,7 @@ export const make = (
 
         const existing = yield* findAsk("openAsk", ask.id)
         if (Option.isSome(existing)) return existing.value
-        // Pruned between the two statements.
+        // The row was pruned between the two statements.
       }
       return yield* tooBusy("openAsk", "the request")
     }),
@@ -76,7 +76,7 @@ export const make = (
         const { answer: stored, status } = existing.value
         if (stored !== null && isSameAnswer(stored, answer)) return existing.value
         if (status !== "open") return yield* new AskClosed({ askId: id, status })
-        // Opened between the two statements, or given to another message.
+        // The ask was opened between the two statements, or moved to another message.
       }
       return yield* tooBusy("answerAsk", "the request")
     }),

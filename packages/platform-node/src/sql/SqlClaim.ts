@@ -1,5 +1,5 @@
 /**
- * The claim of a message in a SQL database: who makes it, who takes it, who waits, who is refused.
+ * Claims a message in a SQL database: decides whether the claimant creates it, takes it over, waits, or is refused.
  */
 import type { Claim, StoredMessage } from "@opencode-turn/core/SessionStore"
 import { StoreError } from "@opencode-turn/core/SessionStore"
@@ -35,7 +35,7 @@ export const make = (
         sql`(SELECT count(*) FROM ${messages} WHERE conversation_id = ${conversationId} AND status = 'queued')`
     })
 
-  /** Others of the conversation that a message must wait for; `isBefore` says which of those that are queued. */
+  /** Other messages of the conversation that a message must wait for; `isBefore` selects among the queued ones. */
   const inTheWay = (conversationId: string, nowMillis: number, isBefore = sql.literal("1 = 1")) =>
     sql`(
       EXISTS (SELECT 1 FROM ${messages} AS other WHERE other.conversation_id = ${conversationId} AND other.status = 'pending')
@@ -60,17 +60,17 @@ export const make = (
     const mayJoin = whenBusy !== "queue"
       ? sql`NOT ${isBusy}`
       : isLimited
-      // A CASE, because the count takes a lock on PostgreSQL.
+      // A CASE, because counting takes a lock on PostgreSQL.
       ? sql`CASE WHEN ${isBusy} THEN ${queueLength(conversationId)} < ${maxQueued} ELSE 1 = 1 END`
       : sql.literal("1 = 1")
-    // A claimant that is ready to wait is refused by a full queue alone, not by a message that came at the same time.
+    // A full queue is the only reason to refuse a claimant that is ready to wait; a message claimed at the same time is not.
     const isRefused = whenBusy !== "queue"
       ? sql.literal("1 = 1")
       : isLimited
       ? sql`${queueLength(conversationId)} >= ${maxQueued}`
       : sql.literal("1 = 0")
 
-    // Conflicts with the message itself, and with the pending one through the partial unique index.
+    // It conflicts with the same message, and with a pending message through the partial unique index.
     const insert = ({ draft }: ClaimColumns) =>
       sql`INSERT INTO ${messages} (
           id, conversation_id, status, epoch, revision, owner, lease_until_millis, draft, content, parts, usage, subagents,
@@ -81,11 +81,11 @@ export const make = (
           ${SqlRows.emptyReply.subagents}, CAST(${nowMillis} AS DOUBLE PRECISION)
         WHERE ${mayJoin}
         ON CONFLICT DO NOTHING RETURNING ${ownColumns}${news}`
-    // One that is there already is of a message that somebody deleted by hand.
+    // An existing prompt belongs to a message that somebody deleted by hand.
     const insertPrompt = ({ prompt }: ClaimColumns) =>
       sql`INSERT INTO ${prompts} ${sql.insert({ message_id: id, prompt })}
         ON CONFLICT (message_id) DO UPDATE SET prompt = excluded.prompt`
-    // Nobody sees the message without its prompt.
+    // The message and its prompt become visible together.
     const insertBoth = (claimed: ClaimColumns) =>
       sql.withTransaction(Effect.flatMap(insert(claimed), (made) =>
         made.length === 0
@@ -94,9 +94,9 @@ export const make = (
 
     const findState = readState("claim", sql`SELECT ${stateColumns} FROM ${messages} WHERE id = ${id}`)
 
-    // Each step is atomic, and the state may change between two of them: then none applies, and the round is lost.
+    // Each step is atomic. If the state changes between two steps, none applies and the next round begins.
     for (let round = 0; round < maxRounds; round++) {
-      // Who waits in the queue claims again and again: its prompt, which may be large, is neither encoded nor sent for that.
+      // A queued turn claims repeatedly, so this reads the state first: its prompt may be large and need not be encoded or sent again.
       const before = yield* findState
       if (Option.isNone(before)) {
         const claimed = yield* encoded("claim", SqlRows.encodeClaim({ prompt, draft: draft ?? null }))
@@ -126,7 +126,7 @@ export const make = (
       const isFree = sql`(
         lease_until_millis IS NULL OR lease_until_millis <= ${nowMillis} OR owner IS NOT DISTINCT FROM ${owner}
       )`
-      // One that was let go has no owner, and a claimant without a lease is not the one that it had.
+      // A released message has no owner, and a claimant without a lease is not its previous owner.
       const isSameOwner = sql`(
         owner IS NOT DISTINCT FROM ${owner} AND (owner IS NOT NULL OR lease_until_millis IS NULL)
       )`
@@ -174,6 +174,6 @@ export const make = (
 
 type ClaimColumns = Effect.Success<ReturnType<typeof SqlRows.encodeClaim>>
 
-/** Another message of the conversation became pending at the same time: this one changes nothing. */
+/** Changes nothing if another message of the conversation became pending at the same time. */
 const unlessDoubled = (statement: Statement): Statement =>
   Effect.catchIf(statement, (error) => error.reason._tag === "UniqueViolation", () => Effect.succeed([]))

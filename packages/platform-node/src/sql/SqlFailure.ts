@@ -1,5 +1,5 @@
 /**
- * From the errors of a database to `StoreError`: which database, what is wrong with it, what to do, and never a value.
+ * Turns database errors into `StoreError`s that name the database, the problem and the remedy, and never contain a value.
  */
 import { StoreError } from "@opencode-turn/core/SessionStore"
 import * as Context from "effect/Context"
@@ -9,19 +9,19 @@ import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 
-/** A database as error messages speak of it. */
+/** The name of a database in error messages. */
 export interface Database {
   readonly name: string
   readonly failure: (operation: string) => (error: SqlError) => StoreError
 }
 
-/** The database of the client, where the one who connected knows its name. */
+/** The database of the client, if its connector knows the name. */
 export const CurrentDatabase = Context.Reference<Database | undefined>(
   "@opencode-turn/platform-node/SqlFailure/CurrentDatabase",
   { defaultValue: () => undefined }
 )
 
-/** The database that the client is connected to. */
+/** The database of the connected client. */
 export const database: Effect.Effect<Database, StoreError, SqlClient.SqlClient> = Effect.flatMap(
   Effect.all([CurrentDatabase, SqlClient.SqlClient]),
   ([current, sql]) =>
@@ -35,7 +35,7 @@ export const database: Effect.Effect<Database, StoreError, SqlClient.SqlClient> 
     })
 )
 
-/** A SQLite database by its file; `""` and `:memory:` have none. */
+/** A SQLite database, named by its file; `""` and `:memory:` have none. */
 export const sqliteDatabase = (filename: string): Database => {
   const name = filename === "" || filename === ":memory:"
     ? "the SQLite database in memory"
@@ -46,13 +46,13 @@ export const sqliteDatabase = (filename: string): Database => {
       new StoreError({
         operation,
         reason: `${name}: ${sqliteReason(error)}`,
-        // Effect calls every connection error retryable; a missing folder stays missing.
+        // Effect marks every connection error as retryable, but retrying does not create a missing folder.
         isRetryable: error.reason._tag === "LockTimeoutError"
       })
   }
 }
 
-/** A PostgreSQL database by its url, of which only host, port and name are told. */
+/** A PostgreSQL database, named by host, port and name from its URL. */
 export const postgresDatabase = (url: Redacted.Redacted): Database => {
   const { hostname, pathname, port } = URL.canParse(Redacted.value(url)) ? new URL(Redacted.value(url)) : noUrl
   const name = pathname.length > 1 ? ` ${JSON.stringify(decode(pathname.slice(1)))}` : ""
@@ -78,7 +78,7 @@ const serverDatabase = (name: string): Database => ({
     const known = states[sqlState(error.reason.cause)]
     return new StoreError({
       operation,
-      // A server's own message may quote values: only the kind of the error is told.
+      // The server's own message may quote values, so only the kind of the error is shown.
       reason: `${name}: ${known?.reason ?? reasons[error.reason._tag]}`,
       isRetryable: known?.isRetryable ?? error.isRetryable
     })
@@ -89,7 +89,7 @@ const serverDatabase = (name: string): Database => ({
 const sqlState = (cause: unknown): string =>
   Predicate.hasProperty(cause, "code") && Predicate.isString(cause.code) ? cause.code : ""
 
-/** What Effect's kinds of errors do not tell apart. */
+/** Errors that Effect's kinds do not distinguish. */
 const states: Record<string, { readonly reason: string; readonly isRetryable: boolean }> = {
   "3D000": { reason: "there is no database of that name; create it", isRetryable: false },
   "25006": { reason: "it is read-only; connect to the primary server", isRetryable: true },
@@ -114,7 +114,7 @@ const reasons: Record<SqlError["reason"]["_tag"], string> = {
   UnknownError: "a statement failed"
 }
 
-/** SQLite's own messages name columns and tables, never the values, which are all bound. */
+/** SQLite's own messages contain the names of columns and tables, but never values, because all values are bound. */
 const sqliteReason = (error: SqlError): string => {
   const advice = sqliteAdvice(resultCode(error.reason.cause))
   return advice === undefined ? error.message : `${error.message}; ${advice}`

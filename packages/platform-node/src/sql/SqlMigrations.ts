@@ -1,15 +1,15 @@
 /**
- * The tables of `SqlSessionStore`, by version.
+ * Creates and updates the tables of `SqlSessionStore`, version by version.
  *
  * **Responsibilities**
- * - Brings a database to the version of this program, one numbered step after the other, in one transaction.
- * - Refuses a database that a newer program wrote, and leaves it as it is.
+ * - Brings a database to this program's version, in numbered steps and one transaction.
+ * - Refuses a database of a newer program, and leaves it unchanged.
  *
- * **Not responsibilities**: making the database file or its folder, backups, going back to an older version.
+ * **Not responsibilities**: creating the database file or its folder, backups, downgrades.
  *
  * **Gotchas**
  *
- * A step that was released is never edited again, only followed by another one: databases exist that have it.
+ * Never edit a released step, because existing databases have run it; add a new step.
  *
  * @since 0.1.0
  */
@@ -23,7 +23,7 @@ import { isSqlError } from "effect/sql/SqlError"
 import * as SqlFailure from "./SqlFailure.ts"
 
 /**
- * The newest version of the tables that this program knows.
+ * The newest version of the tables that this program supports.
  *
  * @category constants
  * @since 0.1.0
@@ -31,11 +31,11 @@ import * as SqlFailure from "./SqlFailure.ts"
 export const version = 4
 
 /**
- * Brings the tables to {@link version}, and does nothing where they have it already.
+ * Brings the tables to {@link version}; tables of that version stay unchanged.
  *
  * **Details**
  *
- * Any number of processes may start at once: one of them runs the steps while the others wait.
+ * Several processes may start at once: one of them runs the steps, and the others wait.
  *
  * @category migrations
  * @since 0.1.0
@@ -50,7 +50,7 @@ export const run: Effect.Effect<void, StoreError, SqlClient.SqlClient> = Effect.
     }),
     Effect.retry({ while: (error) => error.isRetryable, schedule: whileLocked })
   )
-  // Asked afterwards, because a newer program may have come first; the steps above are none for a newer database.
+  // This check comes last, because a newer program may have migrated first; the steps above do nothing in a newer database.
   yield* check
 })
 
@@ -81,12 +81,12 @@ const operation = "migrate"
 
 const table = "opencode_turn_migrations"
 
-/** Beyond the busy timeout of one attempt: two clients of one process cannot wait for each other inside it. */
+/** Retries after the busy timeout of an attempt, during which two clients of one process would block each other. */
 const whileLocked = Schedule.max([Schedule.spaced("50 millis"), Schedule.recurs(5)])
 
 const createConversationsAndMessages = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  // The order in which messages were first claimed. Times do not give it: clocks jump, and many share a millisecond.
+  // The order of the first claims. Times cannot give it: clocks jump, and several messages may share a millisecond.
   const position = sql.literal(sql.onDialectOrElse({
     pg: () => "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
     orElse: () => "INTEGER PRIMARY KEY"
@@ -96,8 +96,8 @@ const createConversationsAndMessages = Effect.gen(function*() {
       id TEXT NOT NULL PRIMARY KEY,
       session_id TEXT NOT NULL
     )`
-  // Milliseconds are double precision because PostgreSQL's drivers give 8-byte integers back as text. All texts but the
-  // ids and the status are JSON: PostgreSQL's text holds no NUL, and neither dialect's holds half a surrogate pair.
+  // Milliseconds are double precision, because PostgreSQL's drivers return 8-byte integers as text. All texts except the ids and the
+  // status are JSON: PostgreSQL's text cannot hold NUL, and neither dialect's can hold a lone surrogate.
   yield* sql`
     CREATE TABLE opencode_turn_assistant_messages (
       position ${position},
@@ -125,9 +125,9 @@ const createConversationsAndMessages = Effect.gen(function*() {
 })
 
 /**
- * Leases, the queue, and what a watcher and another worker need to know of a message.
+ * Adds leases, the queue, and the columns that watchers and other workers read.
  *
- * What was claimed before has no lease: its owner knows nothing of leases and may be at work still.
+ * Earlier messages have no lease: their owner does not know leases, and may still run.
  */
 const addLeasesAndQueue = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
@@ -149,7 +149,7 @@ const addLeasesAndQueue = Effect.gen(function*() {
     WHERE finished_millis IS NOT NULL`
 })
 
-/** PostgreSQL gave the checks of the first step these names. */
+/** PostgreSQL chose these names for the checks of the first step. */
 const alterMessages = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   yield* sql`
@@ -162,8 +162,8 @@ const alterMessages = Effect.gen(function*() {
       DROP CONSTRAINT opencode_turn_assistant_messages_check,
       ADD CHECK (status IN ('queued', 'pending', 'completed', 'cancelled', 'error')),
       ADD CHECK ((status IN ('queued', 'pending')) = (finished_millis IS NULL))`
-  // The count of the queue as of now. A claim is one statement, whose own view of the rows is older than the lock: two of
-  // them would both take the last place.
+  // Counts the queue at this moment. A claim is one statement whose snapshot is older than its lock, so two claims would otherwise both
+  // take the last place.
   yield* sql`
     CREATE FUNCTION opencode_turn_queue_length(conversation TEXT) RETURNS BIGINT LANGUAGE sql VOLATILE AS $$
       SELECT pg_advisory_xact_lock(hashtextextended('opencode_turn ' || conversation, 0));
@@ -171,7 +171,7 @@ const alterMessages = Effect.gen(function*() {
     $$`
 })
 
-/** SQLite cannot change a check: the table is made anew, with the rows in their order. */
+/** SQLite cannot change a check, so this rebuilds the table and keeps the order of its rows. */
 const rebuildMessages = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   yield* sql`
@@ -213,21 +213,21 @@ const rebuildMessages = Effect.gen(function*() {
 })
 
 /**
- * What subagents did, and what an agent asks of a person; and the prompts get a table of their own.
+ * Adds subagents and asks, and moves the prompts to their own table.
  *
- * No foreign key holds a request or a prompt to its message: SQLite would follow it when a later step makes the messages' table
- * anew.
+ * Asks and prompts have no foreign key to their message, because SQLite would follow it when a later step rebuilds the table of
+ * messages.
  */
 const addSubagentsAndAsks = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  // The order in which requests were opened.
+  // The order in which asks were opened.
   const position = sql.literal(sql.onDialectOrElse({
     pg: () => "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
     orElse: () => "INTEGER PRIMARY KEY"
   }))
   yield* sql`ALTER TABLE opencode_turn_assistant_messages ADD COLUMN subagents TEXT NOT NULL DEFAULT '[]'`
-  // A prompt is written once and may hold files of many megabytes. SQLite writes the whole row with every change of it: renewing
-  // the lease of a message with a file of 10 MiB took 60 ms.
+  // A prompt is written once and may hold files of many megabytes, but SQLite rewrites the whole row with every change: renewing the
+  // lease of a message with a file of 10 MiB took 60 ms.
   yield* sql`
     CREATE TABLE opencode_turn_prompts (
       message_id TEXT NOT NULL PRIMARY KEY,
@@ -258,16 +258,16 @@ const addSubagentsAndAsks = Effect.gen(function*() {
     CREATE INDEX opencode_turn_asks_conversation
     ON opencode_turn_asks (conversation_id, position)
     WHERE status = 'open'`
-  // Of every status: with a message all its requests are deleted.
+  // The index covers every status, because deleting a message deletes all its asks.
   yield* sql`
     CREATE INDEX opencode_turn_asks_message
     ON opencode_turn_asks (message_id, position)`
 })
 
 /**
- * How an answer ended, whose words the content is, and how often a turn was taken from a worker that was gone.
+ * Adds why an answer ended, whether the content is a fallback, and how often a turn was taken over from a dead worker.
  *
- * Of what was written before nobody knows: it reads as the agent's words, which ended for no known reason.
+ * For earlier messages this is unknown: they read as the agent's own text with an unknown end.
  */
 const addEndsAndTakeovers = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
@@ -299,5 +299,5 @@ const storedVersion = Effect.gen(function*() {
   return latest?.version ?? 0
 })
 
-/** The rows of an aggregate over an integer column: they cannot be of another shape. */
+/** Decodes an aggregate over an integer column, whose rows always have this shape. */
 const decodeVersion = Schema.decodeUnknownEffect(Schema.Array(Schema.Struct({ version: Schema.NullOr(Schema.Int) })))

@@ -1,8 +1,7 @@
 /**
- * Between the rows of `SqlSessionStore` and the values of the domain.
+ * Converts between the rows of `SqlSessionStore` and the values of the domain.
  *
- * All texts but ids, owners and states are JSON: PostgreSQL's text holds no NUL, and neither dialect's holds half a
- * surrogate pair.
+ * All texts except ids, owners and states are JSON: PostgreSQL's text cannot hold NUL, and neither dialect's can hold a lone surrogate.
  */
 import { SessionId } from "@opencode-turn/core/Ids"
 import { Prompt } from "@opencode-turn/core/Prompt"
@@ -19,50 +18,50 @@ export const conversationsTable = "opencode_turn_conversations"
 export const promptsTable = "opencode_turn_prompts"
 export const asksTable = "opencode_turn_asks"
 
-/** An expression over a message: its prompt. It never changes, so that a later look at it is as good as one at the same time. */
+/** An expression for the prompt of a message. A prompt never changes, so reading it later gives the same value. */
 export const promptOfMessage = `(SELECT prompt FROM ${promptsTable} WHERE message_id = id)`
 
-/** What may be read of a message at any time: it is small. */
+/** The small columns of a message, which are cheap to read often. */
 export const stateColumns = `id, conversation_id AS "conversationId", status, epoch, revision`
 
-/** The columns of a message's own table under the names of its fields: all but the prompt. */
+/** The columns of a message's own table, named as its fields; the prompt is not among them. */
 export const ownColumns =
   `id, conversation_id AS "conversationId", status, epoch, revision, owner, lease_until_millis AS "leaseUntilMillis", ` +
   `takeovers, draft, request, content, is_fallback AS "isFallback", finish, parts, usage, subagents, error, created_millis AS "createdMillis", ` +
   `finished_millis AS "finishedMillis"`
 
-/** The columns of a message under the names of its fields. */
+/** All columns of a message, named as its fields. */
 export const messageColumns = `${ownColumns}, ${promptOfMessage} AS prompt`
 
-/** An expression over a request: whether its message has not ended, so that somebody waits for the answer. */
+/** An expression over an ask: whether its message is unfinished, so that a turn waits for the answer. */
 export const isAwaited =
   `EXISTS (SELECT 1 FROM ${messagesTable} AS message WHERE message.id = message_id AND message.finished_millis IS NULL)`
 
 const isAbandoned = `status = 'open' AND NOT ${isAwaited}`
 
-/** The status of a request to its reader: an unanswered one of a message that has ended is withdrawn. */
+/** The status of an ask as a reader sees it: an open ask of a finished message is withdrawn. */
 export const askStatus = `CASE WHEN ${isAbandoned} THEN 'withdrawn' ELSE status END`
 
-/** The columns of a request under the names of its fields, as they are to its reader. */
+/** The columns of an ask as a reader sees them, named as its fields. */
 export const askColumns =
   `id, message_id AS "messageId", conversation_id AS "conversationId", ask, ${askStatus} AS status, answer, ` +
   `created_millis AS "createdMillis", CASE WHEN ${isAbandoned} THEN COALESCE((SELECT message.finished_millis ` +
   `FROM ${messagesTable} AS message WHERE message.id = message_id), created_millis) ELSE closed_millis END AS "closedMillis"`
 
-/** PostgreSQL's channel for changes of messages and requests. */
+/** PostgreSQL's channel for changes of messages and asks. */
 export const changeChannel = "opencode_turn_changes"
 
-/** What a change says on the channel: enough of the id to tell most messages apart; a notification holds 8,000 bytes. */
+/** The payload of a notification: enough of the id to distinguish most messages, because a notification holds 8,000 bytes. */
 export const changeKey = (id: string): string => Array.from(id).slice(0, changeKeyLength).join("")
 
 const changeKeyLength = 256
 
-/** An expression for `RETURNING` that tells of the changed row once the statement is committed. */
+/** An expression for `RETURNING` that notifies of the changed row when the statement commits. */
 export const notifyChange = `pg_notify('${changeChannel}', left(id, ${changeKeyLength}))`
 
 const { content, draft, error, finish, parts, prompt, subagents, usage } = StoredMessage.fields
 
-/** The columns of the words that are shown, by their own names. */
+/** The columns of the shown text, by their own names. */
 const TextColumns = Schema.Struct({
   content: Schema.fromJsonString(content),
   is_fallback: Schema.BooleanFromBit,
@@ -82,7 +81,7 @@ const OutcomeColumns = Schema.Struct({
   error: Schema.NullOr(Schema.fromJsonString(error.members[0]))
 })
 
-/** Without the parts where they are the message's own prompt, which may be large and is stored already. */
+/** Omits the parts if they are the message's own prompt, which may be large and is already stored. */
 const PromptRecordColumn = Schema.fromJsonString(Schema.Struct({
   ...PromptRecord.fields,
   prompt: Schema.Struct({ ...Prompt.fields, parts: Schema.optionalKey(Prompt.fields.parts) })
@@ -137,7 +136,7 @@ export const decodeMessageState = Schema.decodeUnknownEffect(
     revision: StoredMessage.fields.revision
   })
 )
-/** What tells a row that changed from one that did not. */
+/** Reads the columns that distinguish a changed row from an unchanged one. */
 export const decodeState = Schema.decodeUnknownOption(
   Schema.Struct({ state: Schema.Union([Schema.Int, Schema.String]) })
 )
@@ -151,7 +150,7 @@ export const encodePromptRecord = (record: PromptRecord) => {
     prompt: parts
   })
 }
-/** Only the fields of `Content`, with their defaults: the caller may hold more, an `Outcome` for example. */
+/** Takes only the fields of `Content`, with defaults, because the caller may pass more, for example an `Outcome`. */
 const columnsOf = ({ content, finish = null, isFallback = false, parts, subagents = [], usage }: Content) => ({
   content,
   is_fallback: isFallback,
@@ -160,7 +159,7 @@ const columnsOf = ({ content, finish = null, isFallback = false, parts, subagent
   usage,
   subagents
 })
-/** The words of a cancel, in place of what the agent said. */
+/** The text of a cancelled turn, which replaces the agent's own. */
 export const encodeFallback = (content: string) =>
   Schema.encodeEffect(TextColumns)({ content, is_fallback: true, finish: null })
 export const encodeContent = (content: Content) => Schema.encodeEffect(ContentColumns)(columnsOf(content))
@@ -169,18 +168,18 @@ export const encodeOutcome = (outcome: Outcome) =>
 export const encodeAsk = Schema.encodeEffect(AskColumn)
 export const encodeAnswer = Schema.encodeEffect(AnswerColumn)
 
-/** The reply of a message that has none yet. */
+/** The reply columns of a message without a reply. */
 export const emptyReply = Schema.encodeSync(ContentColumns)(columnsOf({ content: "", parts: [], usage: Usage.zero }))
 
-/** Where a value does not fit its schema, by the top field alone: what lies deeper are the conversation's own words. */
+/** The top-level field that does not fit its schema. Deeper paths would quote the conversation. */
 export const field = (error: Schema.SchemaError): string =>
   String(SchemaIssue.makeFormatterStandardSchemaV1()(error.issue).issues[0]?.path?.[0] ?? "the row")
 
-/** The row's id, if it can be read. */
+/** The row's id, if it is readable. */
 export const idOf = (row: unknown): string | undefined =>
   Predicate.hasProperty(row, "id") && Predicate.isString(row.id) ? row.id : undefined
 
-/** What is wrong with a row, and what to do about it. */
+/** Says what is wrong with a row, and what to do about it. */
 export const undecodable = (table: string, row: unknown, error: Schema.SchemaError): string => {
   const id = idOf(row)
   const named = id === undefined ? "without an id" : JSON.stringify(id)

@@ -2,15 +2,14 @@
  * `SessionStore` in a SQL database: one implementation over Effect's `SqlClient`, for SQLite and PostgreSQL.
  *
  * **Responsibilities**
- * - Every change is one statement that names the state it expects, and the row it gives back tells who won. No operation
- *   reads first and writes unguarded later, so any number of processes may share a database. Only a new message, which comes with
- *   its prompt, and deleting what is old are short transactions.
- * - A prompt, which may hold files of many megabytes, is stored once and written once. A renewal, a snapshot and a look for news
- *   do not touch it.
- * - At most one pending message per conversation is a unique index, not a convention.
+ * - Every change is one statement that names the expected state, and its returned row tells who won. No operation reads first and
+ *   writes without a guard later, so any number of processes may share a database. Only inserting a message with its prompt and
+ *   deleting old messages use short transactions.
+ * - A prompt may hold files of many megabytes. It is stored and written once; renewals, snapshots and watches do not touch it.
+ * - A unique index ensures that a conversation has at most one pending message.
  * - A row that cannot be decoded is a `StoreError` with its table and id.
  *
- * **Not responsibilities**: the tables (`SqlMigrations`), the connection (`SqliteClient`), when to delete what is old.
+ * **Not responsibilities**: the tables (`SqlMigrations`), the connection (`SqliteClient`), deciding when to delete old messages.
  *
  * @since 0.1.0
  */
@@ -30,7 +29,7 @@ import * as SqlStore from "./SqlStore.ts"
 export type { PostgresOptions } from "./Postgres.ts"
 
 /**
- * A store in the database of the `SqlClient`, whose tables exist.
+ * A store in the database of the `SqlClient`. The tables must exist.
  *
  * @category constructors
  * @since 0.1.0
@@ -41,7 +40,7 @@ export const make: Effect.Effect<SessionStore["Service"], StoreError, SqlClient.
 ) => Stream.tick(interval))
 
 /**
- * Makes or updates the tables, see `SqlMigrations.run`: for a deployment step of its own.
+ * Creates or updates the tables, see `SqlMigrations.run`, for a separate deployment step.
  *
  * @category layers
  * @since 0.1.0
@@ -49,8 +48,8 @@ export const make: Effect.Effect<SessionStore["Service"], StoreError, SqlClient.
 export const layerMigrate: Layer.Layer<never, StoreError, SqlClient.SqlClient> = Layer.effectDiscard(SqlMigrations.run)
 
 /**
- * The store over tables that exist, for a user of the database who may not change them. Fails when the tables are not of
- * this version.
+ * The store over existing tables, for a database user without the right to change them. It fails if the tables have another
+ * version.
  *
  * @category layers
  * @since 0.1.0
@@ -61,7 +60,7 @@ export const layerWithoutMigrations: Layer.Layer<SessionStore, StoreError, SqlCl
 )
 
 /**
- * The store, with its tables made or updated first.
+ * The store; it creates or updates its tables first.
  *
  * @category layers
  * @since 0.1.0
@@ -72,13 +71,13 @@ export const layer: Layer.Layer<SessionStore, StoreError, SqlClient.SqlClient> =
 )
 
 /**
- * The store in a SQLite file of its own, made if it is missing; its folder is not. `:memory:` keeps it for as long as the
+ * The store in a SQLite file, which is created if it is missing; its folder must exist. `:memory:` keeps the store for as long as the
  * layer lives.
  *
  * **Details**
  *
- * With the default options a write survives a crash of the process; the last few before a power failure may be lost, see
- * `SqliteClient.make`. Any number of processes of one machine may share the file, which must not be on a network drive.
+ * With the default options a write survives a crash of the process, but a power failure may lose the last few writes, see
+ * `SqliteClient.make`. Several processes of one machine may share the file. The file must not be on a network drive.
  *
  * @category layers
  * @since 0.1.0
@@ -94,16 +93,16 @@ export const layerSqlite = (options: SqliteClient.Options): Layer.Layer<SessionS
   )
 
 /**
- * The store in a PostgreSQL database that exists, with its tables made or updated first.
+ * The store in an existing PostgreSQL database; it creates or updates its tables first.
  *
  * **Details**
  *
- * While somebody watches a message or a request, one connection more listens for changes (`NOTIFY`), for all watchers together. It is
- * opened anew where it is lost, and a slow poll stands behind it.
+ * While a message or an ask is watched, one additional connection listens for changes (`NOTIFY`) on behalf of all watchers. A lost
+ * connection is reopened, and a slow poll covers the gap.
  *
  * **Gotchas**
  *
- * The statements need a session of their own for prepared statements and `LISTEN`: not a pooler in statement mode.
+ * Prepared statements and `LISTEN` need a session, so a pooler in statement mode does not work.
  *
  * @category layers
  * @since 0.1.0
@@ -112,21 +111,21 @@ export const layerPostgres = (options: PostgresOptions): Layer.Layer<SessionStor
   Layer.effect(
     SessionStore,
     Effect.gen(function*() {
-      // Loaded on demand: a program that uses SQLite neither needs the driver nor spends 25 ms on it.
+      // Loaded on demand: a program with SQLite does not need the driver, and loading it takes 25 ms.
       const Postgres = yield* Effect.tryPromise({
         try: () => import("./Postgres.ts"),
         catch: () =>
           new StoreError({
             operation: "open",
             reason:
-              "a database in PostgreSQL needs the package @effect/sql-pg: install it beside @opencode-turn/platform-node",
+              "a PostgreSQL database needs the package @effect/sql-pg: install it beside @opencode-turn/platform-node",
             isRetryable: false
           })
       })
       const database = SqlFailure.postgresDatabase(options.url)
       const sql = yield* Postgres.connect(options)
       const changes = yield* Postgres.listen(options)
-      // A lost notification is late, not lost.
+      // The poll finds the change of a lost notification later.
       const looks: SqlStore.Looks = (id, interval) =>
         Stream.merge(changes(id), Stream.tick(Duration.times(interval, 4)))
       return yield* Effect.andThen(SqlMigrations.run, SqlStore.make(looks)).pipe(

@@ -1,6 +1,6 @@
 /**
- * The operations of `SqlSessionStore`, each of them one guarded statement, or a few that need no transaction; making a message
- * and deleting it, which change two tables, are all that have one.
+ * The operations of `SqlSessionStore`. Most are one guarded statement, or a few without a transaction. Only inserting and deleting a
+ * message use one, because they change two tables.
  */
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import { PollInterval, SessionStore, type StoreError, UnknownMessage } from "@opencode-turn/core/SessionStore"
@@ -20,10 +20,10 @@ import * as SqlMigrations from "./SqlMigrations.ts"
 import * as SqlRows from "./SqlRows.ts"
 import { atMost, make as makeTable, maxRounds, type Statement, tooBusy } from "./SqlTable.ts"
 
-/** When to look whether a watched message or request has changed; the first time at once. */
+/** Emits when a watched message or ask should be read; the first time at once. */
 export type Looks = (id: string, interval: Duration.Duration) => Stream.Stream<void>
 
-/** The store over tables that exist. */
+/** Makes the store over existing tables. */
 export const make = Effect.fnUntraced(function*(
   looks: Looks
 ): Effect.fn.Return<SessionStore["Service"], StoreError, SqlClient.SqlClient> {
@@ -34,18 +34,18 @@ export const make = Effect.fnUntraced(function*(
 
   const promptOfMessage = sql.literal(SqlRows.promptOfMessage)
 
-  /** Emits at once, and then whenever the one row of the statement has another `state`. */
+  /** Emits at once, and then whenever the statement's only row has another `state`. */
   const watch = (operation: string, id: string, statement: Statement): Stream.Stream<void, StoreError> =>
     Stream.unwrap(Effect.map(PollInterval, (interval) => {
       const look = query(operation, statement).pipe(
-        // A database that is away for a while has news when it is back.
+        // After an outage the next successful read reports the change.
         Effect.retry({ while: (error) => error.isRetryable, schedule: Schedule.spaced(interval) }),
         Effect.map((rows) => Option.getOrUndefined(SqlRows.decodeState(rows[0]))?.state)
       )
       return looks(id, interval).pipe(Stream.mapEffect(() => look), Stream.changes, Stream.map(() => undefined))
     }))
 
-  /** Writes what was streamed, to a message that has the status and the epoch. */
+  /** Writes streamed content to a message with this status and epoch. */
   const writeContent = (operation: "snapshot" | "keepPartial", status: MessageStatus) =>
     Effect.fnUntraced(function*(id: AssistantMessageId, epoch: number, content: Content) {
       const changes = yield* encoded(operation, SqlRows.encodeContent(content))
@@ -56,7 +56,7 @@ export const make = Effect.fnUntraced(function*(
       )
     })
 
-  /** They stay where they are, in front of others: a sweep asks for so many more. */
+  /** The number of unreadable orphans. They stay first in the list, so a sweep must read that many more. */
   let unreadableOrphans = 0
 
   return SessionStore.of(storable({
@@ -118,11 +118,11 @@ export const make = Effect.fnUntraced(function*(
 
     listOrphans: Effect.fnUntraced(function*(limit) {
       const nowMillis = yield* Clock.currentTimeMillis
-      // Also for what is no number.
+      // This also covers NaN.
       if (!(limit >= 1)) return []
       const { errors, readable } = yield* listReadable(
         "listOrphans",
-        // Sorted and cut before the prompts are read: SQLite would read those of all orphans first.
+        // Sorted and limited before reading the prompts, because SQLite would otherwise read the prompts of all orphans.
         sql`SELECT ${columns} FROM ${messages} WHERE position IN (
             SELECT position FROM ${messages} WHERE finished_millis IS NULL AND lease_until_millis <= ${nowMillis}
             ORDER BY position LIMIT ${atMost(limit + unreadableOrphans)}
@@ -184,7 +184,7 @@ export const make = Effect.fnUntraced(function*(
         if (!isOpen(existing.value.status)) {
           return yield* new AlreadyFinished({ messageId: id, status: existing.value.status })
         }
-        // Claimed between the two statements.
+        // The message was claimed between the two statements.
       }
       return yield* tooBusy("cancel")
     }),
@@ -228,8 +228,8 @@ export const make = Effect.fnUntraced(function*(
           SELECT id FROM ${messages} WHERE finished_millis < ${finishedBeforeMillis} LIMIT ${pruneBatch}`
         const old = (yield* query("prune", found)).map(({ id }) => id)
         if (old.length === 0) return pruned
-        // What has ended stays so: these may be deleted later too. In one transaction, so that nobody reads a message without its
-        // prompt, and a crash leaves nothing behind.
+        // Finished messages stay finished, so the deletion may come after the query. One transaction keeps readers from seeing a
+        // message without its prompt, and a crash from leaving half of it.
         const gone = yield* query(
           "prune",
           sql.withTransaction(Effect.gen(function*() {
@@ -251,5 +251,5 @@ export const make = Effect.fnUntraced(function*(
 
 // internal
 
-/** Deleting is done in bites: a statement over a million rows would hold SQLite's one lock, and the event loop, for seconds. */
+/** Deletes in batches: one statement over a million rows would hold SQLite's only lock, and the event loop, for seconds. */
 const pruneBatch = 1000

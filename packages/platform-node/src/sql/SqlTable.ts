@@ -1,7 +1,9 @@
 /**
- * How the statements of `SqlSessionStore` are put together, run and read.
+ * Builds, runs and reads the statements of `SqlSessionStore`.
  *
- * Owns: the names, the errors, the decoding of rows. Does not own: what a statement says.
+ * **Responsibilities**: table names, errors, decoding rows.
+ *
+ * **Not responsibilities**: the content of the statements.
  */
 import * as Contained from "@opencode-turn/core/Contained"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
@@ -16,26 +18,26 @@ import type { SqlError } from "effect/sql/SqlError"
 import * as SqlFailure from "./SqlFailure.ts"
 import * as SqlRows from "./SqlRows.ts"
 
-/** A statement that gives rows. */
+/** A statement that returns rows. */
 export type Statement = Effect.Effect<ReadonlyArray<object>, SqlError>
 
-/** {@link make}'s result. */
+/** The result of {@link make}. */
 export type SqlTable = Effect.Success<typeof make>
 
-/** How often an operation looks again when the state changed under it: each time somebody else made progress. */
+/** The maximum number of attempts when the state changes concurrently. Each lost round means that somebody else made progress. */
 export const maxRounds = 10
 
-/** After {@link maxRounds}. */
+/** The failure after {@link maxRounds} attempts. */
 export const tooBusy = (operation: string, what = "the message") =>
-  new StoreError({ operation, reason: `${what} changed too often meanwhile: try again`, isRetryable: true })
+  new StoreError({ operation, reason: `${what} kept changing: try again`, isRetryable: true })
 
-/** A caller's limit, at least 1, as one that a statement takes. */
+/** Converts a caller's limit of at least 1 to a number that a statement accepts. */
 export const atMost = (limit: number): number => Math.min(Math.floor(limit), Number.MAX_SAFE_INTEGER)
 
-/** The feature of the report about a row that cannot be read; `row` in its context is the row's id. */
+/** The feature of the report about an unreadable row; `row` in the report's context is the row's id. */
 export const unreadableRow = "unreadable row"
 
-/** So many unreadable rows are reported: each is remembered. */
+/** The maximum number of reported rows; each report is remembered. */
 const maxReported = 1000
 
 export const make = Effect.gen(function*() {
@@ -49,7 +51,7 @@ export const make = Effect.gen(function*() {
   const columns = sql.literal(SqlRows.messageColumns)
   const ownColumns = sql.literal(SqlRows.ownColumns)
   const stateColumns = sql.literal(SqlRows.stateColumns)
-  /** At the end of `RETURNING`: tells those who watch the row, where the database can. */
+  /** The end of `RETURNING`: it notifies the watchers of the row, if the database can. */
   const news = sql.onDialectOrElse({
     pg: () => sql.literal(`, ${SqlRows.notifyChange}`),
     orElse: () => sql.literal("")
@@ -57,7 +59,7 @@ export const make = Effect.gen(function*() {
   const query = <A extends object>(operation: string, statement: Effect.Effect<ReadonlyArray<A>, SqlError>) =>
     Effect.mapError(statement, database.failure(operation))
 
-  /** For a guarded statement with `RETURNING`: whether it changed the row. */
+  /** Whether a guarded statement with `RETURNING` changed the row. */
   const isChanged = (operation: string, statement: Statement) =>
     Effect.map(query(operation, statement), (rows) => rows.length > 0)
 
@@ -76,12 +78,10 @@ export const make = Effect.gen(function*() {
           isRetryable: false
         }))
 
-  /** The rows that were reported as unreadable. */
+  /** The unreadable rows that were reported. */
   const reported = new Set<string>()
 
-  /**
-   * Reads a list: a row that cannot be decoded is left out and reported once. The rows that follow it, or precede it, are somebody else's.
-   */
+  /** Reads a list. An unreadable row is left out and reported once; the other rows are unaffected. */
   const listing =
     <A>(table: string, decode: (row: unknown) => Effect.Effect<A, Schema.SchemaError>) =>
     (operation: string, statement: Statement) =>
@@ -106,7 +106,7 @@ export const make = Effect.gen(function*() {
           return { readable, errors }
         }))
 
-  /** For people: where every row is unreadable, an empty list would tell them that there is none. */
+  /** Reads a list for people. If every row is unreadable it fails, because an empty list would be misleading. */
   const listingForPeople =
     <A>(table: string, decode: (row: unknown) => Effect.Effect<A, Schema.SchemaError>) =>
     (operation: string, statement: Statement): Effect.Effect<ReadonlyArray<A>, StoreError> =>
@@ -132,8 +132,8 @@ export const make = Effect.gen(function*() {
     Effect.map(readMessages(operation, statement), (found) => Option.fromUndefinedOr(found[0]))
 
   /**
-   * For a statement with `RETURNING` the message's own columns. Its prompt never changes, so that it may be read afterwards: SQLite
-   * copies what `RETURNING` gives back, which took 60 ms for a prompt with a file of 10 MiB.
+   * Reads a message from a statement whose `RETURNING` lists the message's own columns. The prompt is read afterwards, because it never
+   * changes: SQLite copies the values of `RETURNING`, which took 60 ms for a prompt with a file of 10 MiB.
    */
   const readChanged = (operation: string, id: AssistantMessageId, statement: Statement) =>
     readMessage(

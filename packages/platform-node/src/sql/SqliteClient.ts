@@ -1,20 +1,20 @@
 /**
- * Effect's `SqlClient` over `node:sqlite`, the SQLite that Node carries: no native dependency, one file to drop once a
- * published driver for Effect 4.1 exists.
+ * Effect's `SqlClient` over `node:sqlite`, the SQLite that Node includes. It has no native dependency, and can be replaced once a
+ * driver for Effect 4.1 is published.
  *
- * *Responsibilities*: one connection shared through a semaphore, its pragmas, prepared statements, typed errors.
+ * **Responsibilities**: one connection behind a semaphore, its pragmas, prepared statements, typed errors.
  *
- * *Not responsibilities*: tables and migrations, connection pools, backups, extensions.
+ * **Not responsibilities**: tables and migrations, connection pools, backups, extensions.
  *
  * **Gotchas**
  *
- * - `node:sqlite` is synchronous: a statement blocks the event loop while it runs, and while it waits for a lock that
- *   another connection holds. See {@link Options.busyTimeout}.
- * - A statement holds one SQL command; SQLite ignores what follows the first `;`.
+ * - `node:sqlite` is synchronous: a statement blocks the event loop while it runs, and while it waits for the lock of another
+ *   connection. See {@link Options.busyTimeout}.
+ * - A statement holds one SQL command; SQLite ignores everything after the first `;`.
  * - Rows have no prototype, which matters only to a strict deep comparison.
- * - Node prints an `ExperimentalWarning` on the first import of `node:sqlite` in the 22 line (seen in 22.19) and not in
- *   24.21. An executable that must stay quiet there starts Node with `--disable-warning=ExperimentalWarning`; a library
- *   has no business to silence its host.
+ * - Node prints an `ExperimentalWarning` on the first import of `node:sqlite` in the 22 line (seen in 22.19), but not in 24.21. To
+ *   suppress it, an executable starts Node with `--disable-warning=ExperimentalWarning`; a library should not change the warnings
+ *   of its host.
  *
  * @since 0.1.0
  */
@@ -39,38 +39,38 @@ import { DatabaseSync } from "node:sqlite"
 import type { SQLInputValue, StatementSync } from "node:sqlite"
 
 /**
- * How to open a SQLite database.
+ * The options of a SQLite database.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Options {
   /**
-   * Path of the database file, or `:memory:`. A missing file is created for its owner alone (mode 0600, whatever the umask);
-   * one that exists keeps its mode. SQLite gives its journals the mode of the file. A missing folder is not created.
+   * The path of the database file, or `:memory:`. A missing file is created for its owner alone (mode 0600, whatever the umask); an
+   * existing file keeps its mode. SQLite gives its journals the mode of the file. A missing folder is not created.
    */
   readonly filename: string
-  /** Opens the file without the right to write. Default: `false`. */
+  /** Opens the file read-only. Default: `false`. */
   readonly readonly?: boolean | undefined
-  /** Leaves the journal mode of the file as it is. Default: `false`, so write-ahead logging is switched on. */
+  /** Keeps the journal mode of the file. Default: `false`, which switches write-ahead logging on. */
   readonly disableWAL?: boolean | undefined
   /**
-   * How long a statement waits for a lock that another connection holds, before it fails with a retryable
-   * `LockTimeoutError`. Default: 1 second.
+   * How long a statement waits for the lock of another connection before it fails with a retryable `LockTimeoutError`. Default:
+   * 1 second.
    *
    * **Gotchas**
    *
-   * The wait blocks the event loop, and with it a transaction that another client of the same process holds open: more
-   * than a second would stop every other fiber for longer than a healthy writer ever needs.
+   * The wait blocks the event loop, and with it the open transaction of another client in the same process. A longer wait would stop
+   * every other fiber for longer than a healthy writer needs.
    */
   readonly busyTimeout?: Duration.Input | undefined
-  /** How many prepared statements are kept. Default: 200. */
+  /** The number of prepared statements to keep. Default: 200. */
   readonly prepareCacheSize?: number | undefined
-  /** Further attributes of every statement's span. */
+  /** Additional attributes of every statement's span. */
   readonly spanAttributes?: Record<string, unknown> | undefined
-  /** Maps column names of results, `Statement.snakeToCamel` for example. */
+  /** Maps column names of results, for example `Statement.snakeToCamel`. */
   readonly transformResultNames?: ((name: string) => string) | undefined
-  /** Maps identifiers in statements, `Statement.camelToSnake` for example. */
+  /** Maps identifiers in statements, for example `Statement.camelToSnake`. */
   readonly transformQueryNames?: ((name: string) => string) | undefined
 }
 
@@ -79,16 +79,16 @@ export interface Options {
  *
  * **Details**
  *
- * Foreign keys are enforced. With write-ahead logging `synchronous` is `NORMAL`: a committed transaction survives a
- * crash of the process, and the last few may be lost when the machine loses power; the file stays sound in both cases.
+ * Foreign keys are enforced. With write-ahead logging, `synchronous` is `NORMAL`: a committed transaction survives a crash of the
+ * process, a power failure may lose the last few, and the file stays sound in both cases.
  *
- * Transactions begin `IMMEDIATE`. A deferred one that reads first and writes later fails without waiting when another
- * connection wrote in between, and no busy timeout helps it.
+ * Transactions begin `IMMEDIATE`. A deferred transaction that reads first and writes later fails at once if another connection wrote
+ * in between, whatever the busy timeout.
  *
  * **Gotchas**
  *
- * A doubled primary key is a `ConstraintError` and only a doubled `UNIQUE` column a `UniqueViolation`, which is how
- * Effect classifies SQLite's errors.
+ * A duplicate primary key is a `ConstraintError`, and only a duplicate in a `UNIQUE` column is a `UniqueViolation`; Effect classifies
+ * SQLite's errors this way.
  *
  * @category constructors
  * @since 0.1.0
@@ -122,7 +122,7 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /**
- * Provides `SqlClient` over the given database.
+ * Provides `SqlClient` over a database.
  *
  * @category layers
  * @since 0.1.0
@@ -131,7 +131,7 @@ export const layer = (options: Options): Layer.Layer<Client.SqlClient, SqlError>
   Layer.effect(Client.SqlClient, make(options)).pipe(Layer.provide(Reactivity.layer))
 
 /**
- * Provides `SqlClient` over a database whose options are read from the configuration.
+ * Provides `SqlClient` over a database with options from the configuration.
  *
  * @category layers
  * @since 0.1.0
@@ -145,7 +145,7 @@ export const layerConfig = (
 
 const open = (options: Options): Effect.Effect<DatabaseSync, SqlError, Scope.Scope> => {
   const inspect = (database: DatabaseSync) => {
-    // SQLite opens any readable file; the first statement that touches the pages finds out whether it is a database.
+    // SQLite opens any readable file; only the first statement that reads the pages detects a file that is not a database.
     if (options.disableWAL === true || options.readonly === true) {
       database.prepare("PRAGMA schema_version").get()
     } else {
@@ -156,8 +156,8 @@ const open = (options: Options): Effect.Effect<DatabaseSync, SqlError, Scope.Sco
   const failed = (cause: unknown) => sqlError(cause, `cannot open the SQLite database "${options.filename}"`, "open")
 
   if (options.filename.startsWith("file:")) {
-    // As a URI it could ask for a database in memory, or for one without locks.
-    return Effect.fail(failed(new TypeError("it is a file: URI; name the path of the file alone")))
+    // A URI could request an in-memory database, or one without locks.
+    return Effect.fail(failed(new TypeError("it is a file: URI; write only the path of the file")))
   }
 
   return Effect.acquireRelease(
@@ -179,8 +179,8 @@ const open = (options: Options): Effect.Effect<DatabaseSync, SqlError, Scope.Sco
 }
 
 /**
- * Creates the file before SQLite does, which lets others read it. One that exists is not even opened: closing it again would drop
- * the locks that another connection of this process holds (POSIX). What cannot be created is left to SQLite to complain about.
+ * Creates the file before SQLite does, because SQLite would let others read it. An existing file is not opened, because closing it would
+ * drop the locks of another connection in this process (POSIX). If the creation fails, SQLite reports the problem.
  */
 const createPrivate = (filename: string): void => {
   if (filename === "" || existsSync(filename)) return
@@ -201,7 +201,7 @@ const makeConnection = Effect.fnUntraced(function*(
 
   const prepared = yield* Cache.makeWith(prepare, {
     capacity: prepareCacheSize,
-    // A table that is missing now may exist after the next migration: a failure must not be remembered.
+    // A failure is not cached, because a missing table may exist after the next migration.
     timeToLive: (exit) => Exit.isSuccess(exit) ? Duration.infinity : Duration.zero
   })
 
@@ -213,7 +213,7 @@ const makeConnection = Effect.fnUntraced(function*(
       transformRows === undefined ? execute(sql, params) : Effect.map(execute(sql, params), transformRows),
     executeRaw: (sql, params) =>
       Effect.flatMap(Cache.get(prepared, sql), (statement) => run(statement, params, false, raw)),
-    // All rows are read at once: a cursor left half read would pin its snapshot and hold back the checkpoints.
+    // All rows are read at once: a half-read cursor would pin its snapshot and delay the checkpoints.
     executeStream: (sql, params, transformRows) =>
       Stream.fromIterableEffect(
         transformRows === undefined ? execute(sql, params) : Effect.map(execute(sql, params), transformRows)
@@ -255,7 +255,7 @@ const rows = (statement: StatementSync, params: ReadonlyArray<SQLInputValue>) =>
 const raw = (statement: StatementSync, params: ReadonlyArray<SQLInputValue>) =>
   statement.columns().length > 0 ? statement.all(...params) : statement.run(...params)
 
-/** Node's types know rows only as records; `filter` tells the compiler what `setReturnArrays(true)` made of them. */
+/** Node's types describe rows only as records; `filter` narrows them to the arrays of `setReturnArrays(true)`. */
 const values = (
   statement: StatementSync,
   params: ReadonlyArray<SQLInputValue>
@@ -270,7 +270,7 @@ const isBindable = (value: unknown): value is SQLInputValue =>
 
 const unbindable = (params: ReadonlyArray<unknown>): SqlError => {
   const index = params.findIndex((value) => !isBindable(value))
-  const message = `parameter ${index + 1} is of a type that SQLite cannot store: ${typeof params[index]}`
+  const message = `parameter ${index + 1} has a type that SQLite cannot store: ${typeof params[index]}`
   return new SqlError({ reason: new UnknownError({ cause: new TypeError(message), message, operation: "execute" }) })
 }
 
@@ -282,7 +282,7 @@ const sqlError = (cause: unknown, what: string, operation: string): SqlError =>
     })
   })
 
-/** Node keeps SQLite's extended result code in `errcode`; Effect's classifier looks for it in `errno`. */
+/** Node puts SQLite's extended result code into `errcode`, but Effect's classifier reads `errno`. */
 const withErrno = (cause: unknown): unknown =>
   Predicate.isError(cause) && "errcode" in cause && Predicate.isNumber(cause.errcode)
     ? Object.assign(cause, { errno: cause.errcode })

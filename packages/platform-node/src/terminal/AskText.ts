@@ -1,32 +1,31 @@
 /**
- * What an agent asks, in words that are safe for a terminal, never cut, and without a character that nobody sees: a person decides
- * on them.
+ * The text of an ask. A person decides on it, so it is never cut, is safe for a terminal, and shows invisible characters.
  */
 import type { Ask, PermissionAsk, Question } from "@opencode-turn/core/Ask"
 import type { Asking } from "@opencode-turn/core/HumanGate"
 import * as Predicate from "effect/Predicate"
 import * as TerminalText from "./TerminalText.ts"
 
-/** A text of the agent's on one line, with all that it holds. */
+/** The agent's whole text on one line. */
 export const line = (text: string): string => TerminalText.line(TerminalText.expose(text))
 
-/** Who asks, where it is a subagent. */
+/** The subagent that asks; `undefined` for the turn's own agent. */
 export type Asker = Asking["subagent"]
 
-/** A subagent of which nothing is known yet. */
+/** A subagent without known details. */
 export const unknownSubagent: Asker = { title: "", agent: undefined }
 
-/** OpenCode adds the agent to the title (1.18), which is told beside it. */
+/** The title without the agent's name, which OpenCode appends to it (1.18) and which is shown separately. */
 export const titleOf = (title: string): string => line(title.replace(/ \(@[^()]* subagent\)$/, ""))
 
-/** A subagent by its title and its agent, as far as they are known. */
+/** A subagent by its title and agent, if they are known. */
 export const describeAsker = ({ agent, title }: NonNullable<Asker>): string => {
   const shown = titleOf(title)
   if (shown === "") return agent === undefined ? "a subagent" : `subagent ${line(agent)}`
   return agent === undefined ? shown : `${shown} (${line(agent)})`
 }
 
-/** What is asked, a line for each question, with what may be answered. */
+/** The lines of an ask, one for each question, with the possible answers. */
 export const describeAsk = (ask: Ask, asker?: Asker): ReadonlyArray<string> => {
   const who = asker === undefined ? "" : `${describeAsker(asker)} asks: `
   if (ask._tag === "Permission") {
@@ -40,11 +39,11 @@ export const describeAsk = (ask: Ask, asker?: Asker): ReadonlyArray<string> => {
   )
 }
 
-/** Just the kind of what is asked, where all of it is told elsewhere. */
+/** The kind of the ask, for a place whose reader sees the whole ask elsewhere. */
 export const nameAsk = (ask: Ask): string =>
   ask._tag === "Permission" ? `permission ${line(ask.permission)}` : "question"
 
-/** The whole of what would be allowed, on as many lines as it has. */
+/** The whole permission, on as many lines as it has. */
 export const describePermission = (ask: PermissionAsk): string => {
   const { diff } = ask.metadata
   return [...subjectOf(ask), ...(Predicate.isString(diff) ? [diff] : [])]
@@ -56,7 +55,7 @@ export const describePermission = (ask: PermissionAsk): string => {
 export const describeAlways = ({ always, ...ask }: PermissionAsk): string => {
   if (always.length === 0) return "for this server"
   const subject = subjectOf({ ...ask, always })
-  // A long command is not told twice.
+  // A long command is not repeated.
   return always.every((pattern) => subject.includes(pattern))
     ? "from now on: the same"
     : `from now on: ${always.map(joinLines).join(", ")}`
@@ -65,8 +64,8 @@ export const describeAlways = ({ always, ...ask }: PermissionAsk): string => {
 // internal
 
 /**
- * What OpenCode asks for: its patterns, but for what tells less than there is to know (1.18.33). A shell command is taken apart into
- * the patterns of its pieces, and the pattern of a `task` is only the name of the agent.
+ * What OpenCode asks permission for: the patterns of the ask, unless they say too little (1.18.33). OpenCode splits a shell command into
+ * a pattern for each piece, and the pattern of a `task` is only the name of the agent.
  */
 const subjectOf = ({ metadata, patterns, permission }: PermissionAsk): ReadonlyArray<string> => {
   const { command, description } = metadata
@@ -77,7 +76,7 @@ const subjectOf = ({ metadata, patterns, permission }: PermissionAsk): ReadonlyA
   return patterns
 }
 
-/** On one line the end of a line still has to be seen: what follows a comment is no comment. */
+/** Joins lines with a visible mark, because text after the end of a comment line is not part of the comment. */
 const joinLines = (text: string): string =>
   TerminalText.expose(text).split("\n").map((part) => line(part)).filter((part) => part !== "").join(" ⏎ ")
 

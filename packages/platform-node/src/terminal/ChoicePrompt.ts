@@ -1,30 +1,30 @@
 /**
- * A prompt for one or several of a list's choices, by number or with the arrow keys.
+ * A prompt for one or several choices of a list, by number or with the arrow keys.
  *
- * Effect's own `Prompt.Select` has no numbers, and people answer an agent many times a day.
+ * Effect's own `Prompt.Select` does not take numbers, and people answer an agent many times a day.
  */
 import { displayWidth } from "effect/cli/CliOutput"
 import * as Prompt from "effect/cli/Prompt"
 import * as Effect from "effect/Effect"
 import * as Terminal from "effect/Terminal"
 
-/** A choice. Its texts are printed as they are: make them safe first. */
+/** A choice. Its texts are printed unchanged, so make them safe first. */
 export interface Choice<A> {
   readonly title: string
   readonly description?: string
   readonly value: A
-  /** Cannot be marked together with others. */
+  /** Whether it cannot be marked together with others. */
   readonly isExclusive?: boolean
 }
 
-/** One of the choices: its number, or the arrow keys and Enter. */
+/** Asks for one choice: by its number, or with the arrow keys and Enter. */
 export const one = <A>(message: string, choices: ReadonlyArray<Choice<A>>): Prompt.Prompt<A> =>
   Prompt.map(
     prompt(message, choices, "one"),
     (chosen) => choices.flatMap(({ value }, index) => (chosen.has(index) ? [value] : []))
   ).pipe(Prompt.flatMap(([value]) => value === undefined ? one(message, choices) : Prompt.succeed(value)))
 
-/** At least one of the choices: numbers or the space bar mark them, Enter takes them, or the one at the cursor if none is. */
+/** Asks for at least one choice. Numbers or the space bar mark choices. Enter takes the marked ones, or else the one at the cursor. */
 export const several = <A>(message: string, choices: ReadonlyArray<Choice<A>>): Prompt.Prompt<ReadonlyArray<A>> =>
   Prompt.map(
     prompt(message, choices, "several"),
@@ -90,7 +90,7 @@ const prompt = (
           : `? ${message} ${titles.filter((_, index) => action.value.has(index)).join(", ")}\n`
       ),
     process: ({ input, key }, state) =>
-      // Digits have no key name on every terminal.
+      // On some terminals digits have no key name.
       Effect.succeed(process(input._tag === "Some" && /^[1-9]$/.test(input.value) ? input.value : key.name, state)),
     clear: (state) =>
       Effect.gen(function*() {
@@ -107,7 +107,7 @@ const toggle = (state: State, index: number, choices: ReadonlyArray<Choice<unkno
   return { ...state, chosen: new Set([...others.filter((at) => !isExclusive(at) && !isExclusive(index)), index]) }
 }
 
-/** To the beginning of the frame that the cursor stands at the end of, and everything from there erased. */
+/** Moves to the start of the frame above the cursor, and erases everything after it. */
 const eraseFrame = (frame: string, columns: number): string => {
   const rows = frame.split("\n").reduce(
     (rows, line) => rows + (columns === 0 ? 1 : Math.max(1, Math.ceil(displayWidth(line) / columns))),

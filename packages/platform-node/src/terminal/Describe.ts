@@ -1,5 +1,5 @@
 /**
- * The words for what a turn consists of, each on one line and safe for a terminal.
+ * Describes the pieces of a turn, each on one line that is safe for a terminal.
  */
 import type { Todo, ToolPart } from "@opencode-turn/core/Part"
 import type { PromptPart } from "@opencode-turn/core/Prompt"
@@ -8,7 +8,7 @@ import type { Usage } from "@opencode-turn/core/Usage"
 import * as Predicate from "effect/Predicate"
 import { fit, line } from "./TerminalText.ts"
 
-/** Tokens by kind; the kinds that were not used are left out. */
+/** Tokens by kind, without the unused kinds. */
 export const describeTokens = ({ tokens }: Usage): string =>
   [
     `${tokens.input} tokens in`,
@@ -25,13 +25,13 @@ export const describeCost = (cost: number): string => {
   return cost < 1 ? `$${cost.toFixed(3).replace(/0$/, "")}` : `$${cost.toFixed(2)}`
 }
 
-/** Seconds below a minute, then minutes and seconds. */
+/** Seconds below a minute, else minutes and seconds. */
 export const describeDuration = (millis: number): string =>
   millis < 60_000
     ? `${(millis / 1000).toFixed(1)} s`
     : `${Math.floor(millis / 60_000)} min ${Math.round((millis % 60_000) / 1000)} s`
 
-/** How long ago something was, in its largest unit. */
+/** An age in its largest unit. */
 export const describeAge = (millis: number): string => {
   const seconds = Math.max(0, Math.floor(millis / 1000))
   if (seconds < 60) return `${seconds} s ago`
@@ -40,13 +40,13 @@ export const describeAge = (millis: number): string => {
   return `${Math.floor(seconds / 86_400)} d ago`
 }
 
-/** What the user said, with a word for what is not text. A file without a name may carry its contents in its URL. */
+/** The user's prompt, with a word for each part that is not text. A file without a name may hold its contents in its URL. */
 export const describePrompt = (prompt: ReadonlyArray<PromptPart>): string => prompt.map(describePromptPart).join("\n")
 
-/** A tool, and what it is called for. */
+/** A tool and the subject of its call. */
 export const describeCall = (part: ToolPart): string => line(`${part.tool} ${part.title ?? subjectOf(part.input)}`)
 
-/** One row, so that it can be drawn over; only an error is told in full. `elapsedMillis` is how long it has been running. */
+/** One row, so that it can be drawn over; only an error is shown in full. `elapsedMillis` is the running time so far. */
 export const describeTool = (part: ToolPart, width: number, elapsedMillis?: number): string => {
   const what = describeCall(part)
   const took = part.startedMillis === undefined || part.endedMillis === undefined
@@ -63,18 +63,16 @@ export const describeTool = (part: ToolPart, width: number, elapsedMillis?: numb
   }
 }
 
-/** That the server plans to ask the model again, and why the model failed. The turn may end before that. */
+/** Says that the server plans to call the model again, and why the model failed. The turn may end before that. */
 export const describeRetry = ({ attempt, message }: Retry): string =>
-  `↻ the model failed (attempt ${attempt}), OpenCode plans to ask it again${
-    message.trim() === "" ? "" : `: ${line(message)}`
-  }`
+  `↻ the model failed (attempt ${attempt}), OpenCode plans to retry${message.trim() === "" ? "" : `: ${line(message)}`}`
 
 /** An item of the to-do list, with a box that shows its status. */
 export const describeTodo = (todo: Todo): string => `${todoMarks[todo.status]} ${line(todo.content)}`
 
 // internal
 
-/** Whole seconds, for what is still going on. */
+/** Whole seconds, for a time that is still growing. */
 const describeSeconds = (millis: number): string => {
   const seconds = Math.floor(millis / 1000)
   return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`
@@ -93,7 +91,7 @@ const describePromptPart = (part: PromptPart): string => {
   }
 }
 
-/** What a call is about, until the tool gives it a title: the first of its arguments that says it. */
+/** The subject of a call before its tool has a title: the first argument that names one. */
 const subjectOf = (input: ToolPart["input"]): string =>
   subjects.map((name) => input[name]).find(Predicate.isString) ?? questionsOf(input).join(" ")
 

@@ -1,10 +1,10 @@
 /**
  * A human gate that asks the person at the terminal, with the arrow keys or by number.
  *
- * **Responsibilities**: one prompt at a time, in the order in which is asked; what is asked in full and made safe for a terminal,
- * and by which subagent; the answers. A prompt ends when somebody else answers first.
+ * **Responsibilities**: showing one prompt at a time, in the order of the asks; showing each ask in full, safe for a terminal, with the
+ * subagent that asks; reading the answers. A prompt ends when somebody else answers first.
  *
- * **Not responsibilities**: what is asked at all (`TurnInput.permission`, and OpenCode's own rules), the turn's other output, which
+ * **Not responsibilities**: deciding what is asked (`TurnInput.permission` and OpenCode's own rules); the turn's other output, which
  * should not be written while a prompt is open ({@link Options.alone}).
  *
  * **Example**
@@ -31,14 +31,13 @@ import { describeAlways, describeAsker, describePermission, line, unknownSubagen
 import * as ChoicePrompt from "./ChoicePrompt.ts"
 
 /**
- * What a gate at the terminal may be given.
+ * The options of a gate at the terminal.
  *
  * **Details**
  *
- * - `alone`: gives the terminal to one ask, for example once what was written before it has ended its line. Without it prompts only
- *   wait for each other.
- * - `onQuit`: what Ctrl-C means while a prompt reads the keys, which keeps the signal from this process; by default the signal is
- *   sent. The request stays unanswered.
+ * - `alone` gives the terminal to one ask, for example after ending an unfinished line. Without it, prompts only wait for each other.
+ * - `onQuit` handles Ctrl-C while a prompt reads the keys. The prompt then keeps the signal from this process; by default the gate sends
+ *   the signal. The ask stays unanswered.
  *
  * @category models
  * @since 0.1.0
@@ -49,7 +48,7 @@ export interface Options {
 }
 
 /**
- * The gate, over the terminal of this context.
+ * Makes the gate over the terminal of the context.
  *
  * @category gates
  * @since 0.1.0
@@ -67,7 +66,7 @@ export const make = (options: Options = {}): Effect.Effect<HumanGate.Gate, never
   })
 
 /**
- * The gate at the terminal of this process. Where standard input or output is none, nobody is asked: `HumanGate.deny`.
+ * The gate at the terminal of this process. Without a terminal on standard input or output, the gate is `HumanGate.deny`.
  *
  * @category layers
  * @since 0.1.0
@@ -83,11 +82,11 @@ export const layer: Layer.Layer<never> = Layer.unwrap(
 )
 
 /**
- * Asks the person at the terminal once; `subagent` is what asks, where it is one. Ctrl-C fails with `QuitError`.
+ * Asks the person at the terminal once. `subagent` is the subagent that asks. Ctrl-C fails with `QuitError`.
  *
  * **Details**
  *
- * However it ends, the cursor stands at the beginning of a line afterwards.
+ * Afterwards the cursor is at the beginning of a line, however the prompt ends.
  *
  * @category asking
  * @since 0.1.0
@@ -107,14 +106,14 @@ type Asking<A = Answer> = Effect.Effect<A, Terminal.QuitError, Prompt.Environmen
 const subagentOf = (ask: Ask, { sessionId, subagent }: HumanGate.Asking): HumanGate.Asking["subagent"] =>
   ask.sessionId === sessionId ? undefined : subagent ?? unknownSubagent
 
-/** A prompt that is left leaves its cursor behind the last choice, where the next output would go on. */
+/** Ends the line of a prompt that was left, because its cursor stays behind the last choice. */
 const run = <A>(prompt: Prompt.Prompt<A>): Asking<A> =>
   Effect.onError(
     Prompt.run(prompt),
     () => Effect.flatMap(Terminal.Terminal, (terminal) => Effect.orDie(terminal.display("\n")))
   )
 
-/** Escape is no way to stop a turn: it is too near to what a person presses to leave a list. */
+/** Escape does not stop a turn, because people press it to leave a list. */
 const layerTerminal: Layer.Layer<Terminal.Terminal> = Layer.effect(
   Terminal.Terminal,
   NodeTerminal.make(({ key }) => key.ctrl && (key.name === "c" || key.name === "d"))
@@ -157,7 +156,7 @@ const askQuestions = (ask: QuestionAsk, who: string): Asking =>
     return { _tag: "Answers", answers }
   })
 
-/** The labels chosen, or `undefined` for a question that is not to be answered. */
+/** The chosen labels, or `undefined` if the person declines to answer. */
 const askQuestion = (question: Question, who: string): Asking<ReadonlyArray<string> | undefined> =>
   Effect.gen(function*() {
     const message = `${who}${line(question.question)}`

@@ -358,7 +358,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       assert.deepInclude(lastLine(silent), { status: "error", finish: "stop", text: "", isFallback: true })
       const shown = yield* run(["show", "ends"])
       assert.match(shown.stdout, /\nHalf of\ncompleted · finish length · /)
-      assert.match(shown.stdout, /\n\[no words of the agent\] Sorry, .*\nerror EmptyStream: .*\nerror · finish stop · /)
+      assert.match(shown.stdout, /\n\[not the agent's text\] Sorry, .*\nerror EmptyStream: .*\nerror · finish stop · /)
     }))
 
   it.effect("ends with 1 for a turn that takes longer than --timeout", () =>

@@ -189,7 +189,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("what a tur
       assert.deepInclude(permission, { type: "ask", conversationId: "stored", status: "open" })
       const listed = yield* run("asks", "--conversation", "stored")
       assert.match(listed.stdout, /^per_\w+ {2}stored {2}\d+ s ago {2}permission bash: echo hi\n$/)
-      assert.match(errorLine(yield* run("asks", "--conversation", "another")), /nothing waits/)
+      assert.match(errorLine(yield* run("asks", "--conversation", "another")), /there are no open asks/)
 
       const wrong = yield* run("answer", id, "--answer", "Red")
       assert.strictEqual(wrong.code, 2)

@@ -44,7 +44,7 @@ it.live("tells which PostgreSQL database cannot be used, and never its password"
     for (
       const [database, code, expected] of [
         [wrong.href, 1, `${JSON.stringify(wrong.pathname.slice(1))} at ${wrong.host}: it refused the credentials`],
-        [unreadable, 2, "OPENCODE_TURN_DATABASE is not a URL that can be read"]
+        [unreadable, 2, "OPENCODE_TURN_DATABASE cannot be read as a URL"]
       ] as const
     ) {
       const finished = yield* cli(["run", "--json", "hello"], { env: { OPENCODE_TURN_DATABASE: database } })

@@ -327,7 +327,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn and
       yield* bored.kill("SIGINT")
       const stopped = yield* bored.finished
       assert.strictEqual(stopped.code, 130)
-      assert.include(stopped.stderr, `stopped watching; the turn goes on, opencode-turn cancel ${id} stops it`)
+      assert.include(stopped.stderr, `stopped watching. The turn goes on; stop it with: opencode-turn cancel ${id}`)
 
       yield* release("watched")
       const ran = yield* running.finished

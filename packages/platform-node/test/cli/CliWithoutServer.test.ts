@@ -152,7 +152,11 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       /--url holds.*OPENCODE_SERVER_PASSWORD/
     ],
     ["a broken escape in the URL", ["run", "--url", "http://u:canary%zz@host", "hello"], /--url holds a %/],
-    ["a token in the URL's query", ["run", "--url", "http://host/?token=canary", "hello"], /--url is not the address/],
+    [
+      "a token in the URL's query",
+      ["run", "--url", "http://host/?token=canary", "hello"],
+      /--url is more than the address/
+    ],
     ["what is done while busy that there is not", ["run", "--when-busy", "hurry", "hello"], /--when-busy.*hurry/],
     [
       "a file that there is not",
@@ -173,20 +177,24 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
     ["a device for a schema", ["run", "--schema", "/dev/zero", "hello"], /--schema: "\/dev\/zero" is no regular file/],
     ["a device for a file", ["run", "--file", "/dev/zero", "hello"], /--file: "\/dev\/zero" is no regular file/],
     ["a schema without a name", ["run", "--schema", "", "hello"], /--schema is empty/],
-    ["a schema that is no JSON", ["run", "--schema", bin, "hello"], /--schema: "[^"]+" is no JSON$/],
+    ["a schema that is not JSON", ["run", "--schema", bin, "hello"], /--schema: "[^"]+" is not JSON$/],
     [
       "requests in a database that nobody else can open",
       ["run", "--permission", "store", "hello"],
-      /--permission store .* database "memory".* --database/
+      /--permission store .* "memory".* --database/
     ],
     [
       "a worker's requests in a database that nobody else can open",
       ["resume", "--worker", "--permission", "store", "--database", ":memory:"],
-      /--permission store .* database ":memory:"/
+      /--permission store .* and ":memory:" is not one/
     ],
     ["a request that is not named", ["answer"], /Missing required argument: request/],
     ["an answer that allows nothing", ["answer", "per_1", "--allow", "never"], /--allow.*never/],
-    ["two answers", ["answer", "per_1", "--allow", "once", "--reject"], /only one of --allow, --reject and --answer/],
+    [
+      "two answers",
+      ["answer", "per_1", "--allow", "once", "--reject"],
+      /give only one of --allow, --reject and --answer/
+    ],
     ["a resume that asks", ["resume", "--permission", "ask"], /--permission.*ask/],
     ["a status that there is not", ["list", "--status", "lost"], /--status.*lost/],
     ["a limit of nothing", ["list", "--limit", "0"], /--limit.*above zero/],
@@ -228,7 +236,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
         }
       }
       const empty = yield* cli(["run", "--schema", `${folder}/empty`, "hello"])
-      assert.match(errorLine(empty), /is empty: a JSON Schema is what it should hold/)
+      assert.match(errorLine(empty), /is empty: write a JSON Schema into it/)
     }))
 
   it.effect("ends with 2 for standard input without an end", () =>
@@ -378,7 +386,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
 
       const shown = yield* cli(["show", "c1"], { env })
       assert.match(shown.stdout, /\nHalf of\ncompleted · finish length · /)
-      assert.match(shown.stdout, /\n\[no words of the agent\] Sorry\.\nerror EmptyStream: .*\nerror · finish stop · /)
+      assert.match(shown.stdout, /\n\[not the agent's text\] Sorry\.\nerror EmptyStream: .*\nerror · finish stop · /)
       const [shownFirst, shownSecond] = jsonLines(yield* cli(["show", "--json", "c1"], { env }))
       assert.deepStrictEqual([shownFirst, shownSecond], [first, second])
 
@@ -473,14 +481,14 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
   it.effect("ends with 2 for an address or a database that cannot be one, and repeats no secret", () =>
     Effect.gen(function*() {
       const wrong: ReadonlyArray<readonly [ReadonlyArray<string>, Record<string, string>, RegExp]> = [
-        [["list", "--database", "mysql://u:canary@h/x"], {}, /^opencode-turn: --database is a URL of another kind/],
+        [["list", "--database", "mysql://u:canary@h/x"], {}, /^opencode-turn: --database is the URL of another kind/],
         [["list", "--database", ""], {}, /^opencode-turn: --database is empty/],
         [["run", "--url", "http://u:canary@h", "hi"], {}, /^opencode-turn: --url holds a user name or a password/],
         [["run", "hi"], { OPENCODE_BASE_URL: "nonsense" }, /^opencode-turn: OPENCODE_BASE_URL is not an http/],
         [
           ["list"],
           { OPENCODE_TURN_DATABASE: "mysql://u:canary@h/x" },
-          /^opencode-turn: OPENCODE_TURN_DATABASE is a URL/
+          /^opencode-turn: OPENCODE_TURN_DATABASE is the URL/
         ]
       ]
       for (const [args, env, expected] of wrong) {

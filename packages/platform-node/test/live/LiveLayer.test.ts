@@ -153,7 +153,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("LiveLayer", (it) =>
           Effect.provide(Effect.void, configured({ OPENCODE_TURN_DATABASE: "memory", [name]: value }))
         )
         assert.strictEqual(error._tag, "InvalidConfig")
-        assert.match(error.message, new RegExp(`^${name} (?:is|holds|looks|begins) [^\n]*$`))
+        assert.match(error.message, new RegExp(`^${name} (?:is|holds|looks|begins|cannot) [^\n]*$`))
         assert.notInclude(error.message, "canary")
       }))
   }
@@ -179,7 +179,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("LiveLayer", (it) =>
       Effect.provide(Effect.void, configured({ OPENCODE_TURN_DATABASE: "memory", OPENCODE_TIMEOUT: value })))
   }
 
-  it.effect("says which folder cannot be made", () =>
+  it.effect("says which folder cannot be created", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const file = yield* fs.makeTempFileScoped()
@@ -187,6 +187,6 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("LiveLayer", (it) =>
         Effect.provide(recall, configured({ OPENCODE_TURN_DATABASE: `${file}/folder/turns.db` }))
       )
       assert.strictEqual(error._tag, "StoreError")
-      assert.include(error.message, "cannot be made")
+      assert.include(error.message, "cannot create the folder")
     }))
 })

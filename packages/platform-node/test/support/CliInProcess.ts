@@ -2,7 +2,7 @@
  * The command line in this process: its start costs a third of a second each time, which most tests do not need.
  */
 import { Stop } from "#cli/setup/Stop"
-import { Output } from "#cli/setup/Streams"
+import { Streams } from "#cli/setup/Streams"
 import * as Cli from "@opencode-turn/platform-node/Cli"
 import { ConfigProvider, Effect, Layer, Logger, Stdio } from "effect"
 import type { Command } from "effect/cli"
@@ -21,8 +21,8 @@ export const cli = (
       })
     const services = Layer.mergeAll(
       Layer.succeed(
-        Output,
-        Output.of({
+        Streams,
+        Streams.of({
           answer: write("stdout"),
           progress: write("stderr"),
           isShared: false,

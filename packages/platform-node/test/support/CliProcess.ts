@@ -117,7 +117,8 @@ export const cli = (args: ReadonlyArray<string>, options?: Options): Effect.Effe
   Effect.scoped(Effect.flatMap(start(args, options), ({ finished }) => finished))
 
 /** Standard error without the line that a command prints on a machine that is too slow for it. */
-export const progressOf = ({ stderr }: Finished): string => stderr.replace(/^no word from the server yet[^\n]*\n/gm, "")
+export const progressOf = ({ stderr }: Finished): string =>
+  stderr.replace(/^the server has not answered yet[^\n]*\n/gm, "")
 
 /** The lines of JSON on standard output. Fails if there is anything else. */
 export const jsonLines = ({ stdout }: Finished): ReadonlyArray<Record<string, unknown>> => {

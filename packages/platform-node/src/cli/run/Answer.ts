@@ -1,5 +1,5 @@
 /**
- * `opencode-turn answer`: a person's answer to what an agent asks, given from any process.
+ * `opencode-turn answer`: stores a person's answer to an ask, from any process.
  */
 import type { Answer, Ask, Question } from "@opencode-turn/core/Ask"
 import { AskId } from "@opencode-turn/core/Ids"
@@ -19,10 +19,10 @@ import * as AskedBy from "../setup/AskedBy.ts"
 import * as Database from "../setup/Database.ts"
 import { type Failure, fromError, usage } from "../setup/Failure.ts"
 import { Stop } from "../setup/Stop.ts"
-import { Output } from "../setup/Streams.ts"
+import { Streams } from "../setup/Streams.ts"
 import * as JsonLines from "../view/JsonLines.ts"
 
-/** The answer that the command line gives, if it does. */
+/** The answer on the command line, if there is one. */
 export interface Given {
   readonly allow: "once" | "always" | undefined
   /** Empty for a rejection without a message. */
@@ -30,22 +30,22 @@ export interface Given {
   readonly answers: ReadonlyArray<string>
 }
 
-/** What the command line says. */
+/** The options of the command line. */
 export interface Options extends Given {
   readonly database: string | undefined
   readonly json: boolean
   readonly request: string
 }
 
-/** Stores the answer, and prints what was answered. */
+/** Stores the answer and prints the answered ask. */
 export const answer = Effect.fnUntraced(
   function*(
     options: Options
-  ): Effect.fn.Return<void, Failure, Output | Stop | Stdio.Stdio | Prompt.Environment | Scope.Scope> {
+  ): Effect.fn.Return<void, Failure, Streams | Stop | Stdio.Stdio | Prompt.Environment | Scope.Scope> {
     const givenCount = [options.allow, options.reject, options.answers[0]].filter((value) => value !== undefined).length
-    if (givenCount > 1) return yield* usage("only one of --allow, --reject and --answer can be the answer")
+    if (givenCount > 1) return yield* usage("give only one of --allow, --reject and --answer")
     const { store } = yield* Database.openExisting(options.database)
-    const output = yield* Output
+    const streams = yield* Streams
     const answered = yield* Effect.gen(function*() {
       const stored = yield* find(AskId.make(options.request))
       const answer = givenCount === 0
@@ -59,7 +59,7 @@ export const answer = Effect.fnUntraced(
         return error._tag === "InvalidAnswer" ? usage(error.message) : fromError(error)
       })
     )
-    yield* output.answer(
+    yield* streams.answer(
       options.json
         ? JsonLines.fromAsk(answered)
         : `answered ${line(answered.id)} · conversation ${line(answered.conversationId)}\n`
@@ -68,7 +68,7 @@ export const answer = Effect.fnUntraced(
   Effect.scoped
 )
 
-/** What was given, as the answer to this request; or what is wrong with it and what to say instead. */
+/** Turns the options into an answer to this ask, or says what is wrong and what to give instead. */
 export const toAnswer = (ask: Ask, { allow, answers, reject }: Given): Result.Result<Answer, string> => {
   const id = line(ask.id)
   if (ask._tag === "Permission") {
@@ -86,9 +86,9 @@ export const toAnswer = (ask: Ask, { allow, answers, reject }: Given): Result.Re
   return answers.length === length
     ? Result.succeed({ _tag: "Answers", answers: answers.map((text, index) => choose(ask.questions[index], text)) })
     : Result.fail(
-      `${id} has ${length === 1 ? "1 question" : `${length} questions`}, and ` +
-        `${answers.length === 1 ? "1 answer was" : `${answers.length} answers were`} given: ` +
-        "give --answer once for each question, in their order; several labels go into one, with commas between"
+      `${id} has ${length === 1 ? "1 question" : `${length} questions`}, and the command line has ` +
+        `${answers.length === 1 ? "1 answer" : `${answers.length} answers`}: ` +
+        "give --answer once for each question, in order, with commas between several labels"
     )
 }
 
@@ -103,7 +103,7 @@ const find = Effect.fnUntraced(function*(askId: AskId) {
   return stored
 })
 
-/** Before anybody is asked: an answer that nobody waits for is not to be thought about. */
+/** Checks this before prompting the person: an answer to a closed ask would be lost. */
 const stillOpen = (stored: StoredAsk): Effect.Effect<StoredAsk, AskClosed> =>
   stored.status === "open"
     ? Effect.succeed(stored)
@@ -121,7 +121,7 @@ const askPerson = Effect.fnUntraced(function*(stored: StoredAsk) {
   )
 })
 
-/** An empty text leaves a question unanswered. Commas separate labels only where all of it is labels: text may hold commas. */
+/** An empty text leaves the question unanswered. Commas separate labels only if every piece is a label: a text may hold commas. */
 const choose = (question: Question | undefined, text: string): ReadonlyArray<string> => {
   if (text === "") return []
   const pieces = text.split(",").map((piece) => piece.trim())

@@ -1,5 +1,5 @@
 /**
- * `opencode-turn asks`: what agents ask and nobody has answered yet.
+ * `opencode-turn asks`: lists the open asks.
  */
 import { ConversationId } from "@opencode-turn/core/Ids"
 import type { StoredAsk } from "@opencode-turn/core/StoredAsk"
@@ -14,31 +14,31 @@ import { fit, line } from "../../terminal/TerminalText.ts"
 import * as AskedBy from "../setup/AskedBy.ts"
 import * as Database from "../setup/Database.ts"
 import { type Failure, fromError } from "../setup/Failure.ts"
-import { Output } from "../setup/Streams.ts"
+import { Streams } from "../setup/Streams.ts"
 import * as JsonLines from "../view/JsonLines.ts"
 import * as Unreadable from "../view/Unreadable.ts"
 
-/** What the command line says. */
+/** The options of the command line. */
 export interface Options {
   readonly database: string | undefined
   readonly conversation: string | undefined
   readonly json: boolean
 }
 
-/** Prints the open requests, oldest first, see {@link describe}. */
+/** Prints the open asks, oldest first, see {@link describe}. */
 export const asks = Effect.fnUntraced(
-  function*(options: Options): Effect.fn.Return<void, Failure, Output | FileSystem.FileSystem | Scope.Scope> {
+  function*(options: Options): Effect.fn.Return<void, Failure, Streams | FileSystem.FileSystem | Scope.Scope> {
     const { store } = yield* Database.openExisting(options.database)
-    const output = yield* Output
+    const streams = yield* Streams
     const conversationId = options.conversation === undefined ? undefined : ConversationId.make(options.conversation)
     const open = yield* StoredGate.pendingAsks({ conversationId, limit: maxListed }).pipe(
       Effect.flatMap(AskedBy.withAskers),
       Effect.provideContext(store),
       Effect.mapError(fromError)
     )
-    if (open.length === 0) return yield* options.json ? Effect.void : output.progress("nothing waits for an answer\n")
+    if (open.length === 0) return yield* options.json ? Effect.void : streams.progress("there are no open asks\n")
     const nowMillis = yield* Clock.currentTimeMillis
-    yield* output.answer(
+    yield* streams.answer(
       open.map(([stored, asker]) => options.json ? JsonLines.fromAsk(stored) : describe(stored, asker, nowMillis)).join(
         ""
       )
@@ -48,7 +48,7 @@ export const asks = Effect.fnUntraced(
   (effect, { json }) => Unreadable.told(effect, json)
 )
 
-/** A line for each question, each with the id of its request. What is asked is never cut: a person decides on it. */
+/** A line for each question, with the id of the ask. The text is never cut: a person decides on it. */
 export const describe = (
   { ask, conversationId, createdMillis, id }: Pick<StoredAsk, "ask" | "conversationId" | "createdMillis" | "id">,
   asker: Asker,

@@ -1,5 +1,5 @@
 /**
- * `opencode-turn cancel`: stops a turn, wherever it runs.
+ * `opencode-turn cancel`: stops a turn of any process.
  */
 import { AssistantMessageId, type SessionId } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
@@ -16,27 +16,27 @@ import { line } from "../../terminal/TerminalText.ts"
 import * as Connection from "../setup/Connection.ts"
 import * as Database from "../setup/Database.ts"
 import { type Failure, fromError } from "../setup/Failure.ts"
-import { Output } from "../setup/Streams.ts"
+import { Streams } from "../setup/Streams.ts"
 import * as JsonLines from "../view/JsonLines.ts"
 
-/** What the command line says. */
+/** The options of the command line. */
 export interface Options extends Connection.Flags {
   readonly database: string | undefined
   readonly json: boolean
   readonly message: string
 }
 
-/** Cancels the message, and prints what came of it. */
+/** Cancels the message and prints the outcome. */
 export const cancel = Effect.fnUntraced(
-  function*(options: Options): Effect.fn.Return<void, Failure, Output | FileSystem.FileSystem | Scope.Scope> {
+  function*(options: Options): Effect.fn.Return<void, Failure, Streams | FileSystem.FileSystem | Scope.Scope> {
     const flags = yield* Connection.settings(options)
     const { store } = yield* Database.openExisting(options.database)
-    const output = yield* Output
+    const streams = yield* Streams
     const { message, what } = yield* cancelMessage(AssistantMessageId.make(options.message), flags).pipe(
       Effect.provideContext(store),
       Effect.mapError(fromError)
     )
-    yield* output.answer(
+    yield* streams.answer(
       options.json
         ? JsonLines.fromStored(message)
         : `cancelled ${line(message.id)} · conversation ${line(message.conversationId)} · ${what}\n`
@@ -50,7 +50,7 @@ export const cancel = Effect.fnUntraced(
 const cancelMessage = Effect.fnUntraced(function*(id: AssistantMessageId, flags: Connection.Flags) {
   const store = yield* SessionStore
   const before = Option.getOrUndefined(yield* retrying(store.getMessage(id)))
-  // Stored first: whatever the server says or does not say, the turn is cancelled.
+  // The store comes first: the turn is cancelled even if the server does not answer.
   const message = yield* retrying(store.cancel(id, yield* TurnPolicy.CancelledContent))
   if (before?.status === "cancelled") return { message, what: "it was cancelled before" }
   if (message.promptRecord === null) return { message, what: "it had not begun" }
@@ -64,7 +64,7 @@ const cancelMessage = Effect.fnUntraced(function*(id: AssistantMessageId, flags:
     : { message: aborted, what: "its owner is gone; the server was asked to stop the agent" }
 })
 
-/** In place of the owner that is gone; a session is reached in its own folder. Undefined where the server does not answer. */
+/** Aborts for an owner that is gone. A session is reached in its own folder. `undefined` means that the server does not answer. */
 const abort = Effect.fnUntraced(
   function*({ id }: StoredMessage, sessionId: SessionId, baseUrl: string, directory: string | undefined) {
     const client = (folder: string | undefined) => Connection.client({ baseUrl, password: undefined }, folder)

@@ -1,5 +1,5 @@
 /**
- * `opencode-turn demo`: a whole turn on a real OpenCode server whose model is a script, without a key and without network.
+ * `opencode-turn demo`: runs a whole turn on a real OpenCode server with a scripted model. It needs no key and no network.
  */
 import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
@@ -13,23 +13,22 @@ import { join } from "node:path"
 import * as Connection from "../setup/Connection.ts"
 import { failed, type Failure, fromError } from "../setup/Failure.ts"
 import { Stop } from "../setup/Stop.ts"
-import * as OutputStreams from "../setup/Streams.ts"
-import { Output } from "../setup/Streams.ts"
+import { layerStdout, Streams } from "../setup/Streams.ts"
 import * as Ending from "../view/Ending.ts"
 import * as TurnView from "../view/TurnView.ts"
 import type { Services } from "./Run.ts"
 
-/** Shows the turn, and where to go from there. */
+/** Shows the turn, and then the next commands to try. */
 export const demo: Effect.Effect<void, Failure, Services> = Effect.gen(function*() {
-  const output = yield* Output
-  // Only the demo needs the test kit: everybody else starts faster without it.
+  const streams = yield* Streams
+  // Loaded on demand: only the demo needs the test kit, and loading it slows the start.
   const { ScriptedModel, ScriptedProvider } = yield* loadKit
-  yield* output.progress("A turn on a real OpenCode server with a scripted model: no key, no network.\n\n")
+  yield* streams.progress("A turn on a real OpenCode server with a scripted model: no key, no network.\n\n")
 
   const fs = yield* FileSystem.FileSystem
   const folder = yield* Effect.mapError(
     fs.makeTempDirectoryScoped({ prefix: "opencode-turn-demo-" }),
-    (error) => failed(`there is no room for a temporary folder: ${error.message}`)
+    (error) => failed(`cannot create a temporary folder: ${error.message}`)
   )
   const directory = join(folder, "project")
   const temporary = join(folder, "tmp")
@@ -53,13 +52,13 @@ export const demo: Effect.Effect<void, Failure, Services> = Effect.gen(function*
     directory,
     environment: {
       ...ScriptedProvider.environment(ScriptedProvider.opencodeConfig(model)),
-      // OpenCode unpacks libraries there and leaves them behind (1.18).
+      // OpenCode unpacks libraries into its temporary folder and leaves them there (1.18).
       TMPDIR: temporary,
       TMP: temporary,
       TEMP: temporary
     }
   }, view)
-  yield* output.progress(`\n> ${prompt}\n\n`)
+  yield* streams.progress(`\n> ${prompt}\n\n`)
   const { now: onQuit } = yield* Stop
   const result = yield* Effect.raceFirst(
     Effect.mapError(
@@ -77,8 +76,8 @@ export const demo: Effect.Effect<void, Failure, Services> = Effect.gen(function*
     )
   )
   yield* Ending.toExit(result ?? (yield* failed("the turn ended without a result")))
-  yield* output.progress(`\n${next}`)
-}).pipe(Effect.scoped, Effect.provide(OutputStreams.layerStdout))
+  yield* streams.progress(`\n${next}`)
+}).pipe(Effect.scoped, Effect.provide(layerStdout))
 
 // internal
 
@@ -90,10 +89,10 @@ const loadKit = Effect.tryPromise({
   catch: () => failed("the demo needs @opencode-turn/testing: install it beside @opencode-turn/platform-node")
 })
 
-/** OpenCode tells what a shell command changed in a repository only (1.18). Without git the demo goes on, and says so. */
+/** OpenCode reports the changes of a shell command only inside a repository (1.18). Without git the demo goes on and says so. */
 const makeRepository = (directory: string) =>
   Effect.flatMap(ChildProcessSpawner, (spawner) =>
-    // In a hook of git its environment names another repository.
+    // A git hook's environment points to another repository.
     spawner.exitCode(ChildProcess.make("git", ["init", "--quiet", "--template=", directory], {
       env: { GIT_DIR: undefined, GIT_WORK_TREE: undefined },
       extendEnv: true
@@ -108,7 +107,7 @@ const todos = (written: string, counted: string) => ({
   ]
 })
 
-/** As slow as a model that one can follow. */
+/** A pace that a reader can follow. */
 const pace = { chunkDelayMillis: 35 }
 
 const steps = [

@@ -1,5 +1,5 @@
 /**
- * `opencode-turn list`: the stored turns of all conversations.
+ * `opencode-turn list`: lists the stored turns of all conversations.
  */
 import { type MessageStatus, SessionStore, type StoredMessage } from "@opencode-turn/core/SessionStore"
 import * as Clock from "effect/Clock"
@@ -10,11 +10,11 @@ import { describeAge, describePrompt } from "../../terminal/Describe.ts"
 import { fit, line } from "../../terminal/TerminalText.ts"
 import * as Database from "../setup/Database.ts"
 import { type Failure, fromError } from "../setup/Failure.ts"
-import { Output } from "../setup/Streams.ts"
+import { Streams } from "../setup/Streams.ts"
 import * as JsonLines from "../view/JsonLines.ts"
 import * as Unreadable from "../view/Unreadable.ts"
 
-/** What the command line says. */
+/** The options of the command line. */
 export interface Options {
   readonly database: string | undefined
   readonly status: MessageStatus | undefined
@@ -24,19 +24,19 @@ export interface Options {
 
 /** Prints a line for each turn, newest first. */
 export const list = Effect.fnUntraced(
-  function*(options: Options): Effect.fn.Return<void, Failure, Output | FileSystem.FileSystem | Scope.Scope> {
+  function*(options: Options): Effect.fn.Return<void, Failure, Streams | FileSystem.FileSystem | Scope.Scope> {
     const { store } = yield* Database.openExisting(options.database)
-    const output = yield* Output
+    const streams = yield* Streams
     const messages = yield* Effect.flatMap(SessionStore, (store) => store.listByStatus(options)).pipe(
       Effect.provideContext(store),
       Effect.mapError(fromError)
     )
-    if (messages.length === 0) return yield* options.json ? Effect.void : output.progress("there is no such turn\n")
+    if (messages.length === 0) return yield* options.json ? Effect.void : streams.progress("there is no such turn\n")
     const nowMillis = yield* Clock.currentTimeMillis
-    yield* output.answer(
+    yield* streams.answer(
       options.json
         ? messages.map((message) => JsonLines.fromStored(message)).join("")
-        : table(messages.map((message) => cells(message, nowMillis)), output.columns())
+        : table(messages.map((message) => cells(message, nowMillis)), streams.columns())
     )
   },
   Effect.scoped,
@@ -56,13 +56,13 @@ const cells = (message: StoredMessage, nowMillis: number) => {
   ]
 }
 
-/** With the reason of the end, where a completed answer was not ended by the agent. */
+/** The status, with the reason of the end if it is unusual for a completed answer. */
 const describeStatus = ({ draft, finish, status }: StoredMessage): string => {
   const isUsual = finish === null || finish === "stop" || (finish === "tool-calls" && draft?.outputSchema !== undefined)
   return status !== "completed" || isUsual ? status : `${status} (${line(finish)})`
 }
 
-/** All columns but the last are as wide as their widest cell; the last gets what is left. */
+/** Aligns all columns but the last; the last column gets the remaining width. */
 const table = (rows: ReadonlyArray<ReadonlyArray<string>>, columns: number): string => {
   const widths = rows[0]?.slice(0, -1).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ??
     []

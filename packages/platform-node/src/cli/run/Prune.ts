@@ -8,26 +8,26 @@ import type * as FileSystem from "effect/FileSystem"
 import type * as Scope from "effect/Scope"
 import * as Database from "../setup/Database.ts"
 import { type Failure, fromError } from "../setup/Failure.ts"
-import { Output } from "../setup/Streams.ts"
+import { Streams } from "../setup/Streams.ts"
 import * as JsonLines from "../view/JsonLines.ts"
 
-/** What the command line says. */
+/** The options of the command line. */
 export interface Options {
   readonly database: string | undefined
   readonly olderThan: Duration.Duration
   readonly json: boolean
 }
 
-/** Deletes what ended longer ago, and prints how many turns that were. */
+/** Deletes turns that ended before the given age, and prints their number. */
 export const prune = Effect.fnUntraced(
-  function*(options: Options): Effect.fn.Return<void, Failure, Output | FileSystem.FileSystem | Scope.Scope> {
+  function*(options: Options): Effect.fn.Return<void, Failure, Streams | FileSystem.FileSystem | Scope.Scope> {
     const { store } = yield* Database.openExisting(options.database)
-    const output = yield* Output
+    const streams = yield* Streams
     const count = yield* pruneMessages(options.olderThan).pipe(
       Effect.provideContext(store),
       Effect.mapError(fromError)
     )
-    yield* output.answer(
+    yield* streams.answer(
       options.json ? JsonLines.fromPrune(count) : `deleted ${count} ${count === 1 ? "turn" : "turns"}\n`
     )
   },

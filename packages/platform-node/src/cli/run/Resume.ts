@@ -1,9 +1,9 @@
 /**
- * `opencode-turn resume`: carries the turns without a living owner to their end, once or for as long as it runs.
+ * `opencode-turn resume`: carries turns without a living owner to their end, once or continuously.
  *
- * *Responsibilities*: which turns, a client for the folder of each, and a line for each end.
+ * **Responsibilities**: finding the turns, a client for the folder of each turn, and a line for each end.
  *
- * *Not responsibilities*: how a turn is resumed (`Turn.resumeTurn`). `TurnWorker` does the same for servers with one folder.
+ * **Not responsibilities**: resuming a turn (`Turn.resumeTurn`). `TurnWorker` does the same for servers with one folder.
  */
 import type { Client } from "@opencode-turn/core/Client"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
@@ -31,13 +31,13 @@ import * as Database from "../setup/Database.ts"
 import { describe, failed, type Failure, fromError } from "../setup/Failure.ts"
 import type { Mode } from "../setup/Permissions.ts"
 import * as StoreGate from "../setup/StoreGate.ts"
-import { Output } from "../setup/Streams.ts"
+import { Streams } from "../setup/Streams.ts"
 import * as JsonLines from "../view/JsonLines.ts"
 import { describeResult } from "../view/Summary.ts"
 import * as TurnView from "../view/TurnView.ts"
 import type { Services } from "./Run.ts"
 
-/** What the command line says. */
+/** The options of the command line. */
 export interface Options extends Connection.Flags {
   readonly database: string | undefined
   readonly permission: Exclude<Mode, "ask">
@@ -45,7 +45,7 @@ export interface Options extends Connection.Flags {
   readonly json: boolean
 }
 
-/** Resumes what there is to resume; with `worker`, never ends. */
+/** Resumes the orphaned turns; with `worker`, it never ends. */
 export const resume = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<void, Failure, Services | Scope.Scope> {
     const flags = yield* Connection.settings(options)
@@ -72,7 +72,7 @@ export const resume = Effect.fnUntraced(
 
 // internal
 
-/** Takes a turn over, carries it to its end and prints that; nothing where another worker has it. */
+/** Takes a turn over, carries it to its end and prints the result; `undefined` if another worker has it. */
 type Carry = (orphan: StoredMessage) => Effect.Effect<TurnResult | undefined, Failure, SessionStore | Tracer.Tracer>
 
 const gateOf = (
@@ -93,13 +93,13 @@ const gateOf = (
   }
 }
 
-/** How many turns are carried on at once. */
+/** The maximum number of turns that are resumed at once. */
 const maxConcurrent = 16
 
-/** How many are looked for at once. */
+/** The maximum number of orphans that one query returns. */
 const batch = 1000
 
-/** The orphans, and those that become orphans now because their owner was killed just before. */
+/** Finds the orphans, also those whose owner was killed so recently that their lease has not run out yet. */
 const findOrphans = Effect.fnUntraced(function*(view: TurnView.View) {
   const store = yield* SessionStore
   const open = [
@@ -113,18 +113,18 @@ const findOrphans = Effect.fnUntraced(function*(view: TurnView.View) {
     .filter((millis) => millis > 0)
   if (leftMillis.length > 0) {
     const longest = Math.max(...leftMillis)
-    const who = leftMillis.length === 1 ? "1 turn may have lost its" : `${leftMillis.length} turns may have lost their`
-    yield* view.note(`waiting ${describeDuration(longest)}: ${who} owner just now`)
-    // A living owner renews its lease before it runs out.
+    const who = leftMillis.length === 1 ? "the owner of 1 turn" : `the owners of ${leftMillis.length} turns`
+    yield* view.note(`waiting ${describeDuration(longest)}: ${who} may have died just now`)
+    // A living owner renews its lease before it expires.
     yield* Effect.sleep(longest)
   }
   return yield* store.listOrphans(batch)
 })
 
 const makeCarry = Effect.fnUntraced(
-  function*(server: Connection.Server, options: Options): Effect.fn.Return<Carry, never, Output | Scope.Scope> {
-    const output = yield* Output
-    // A session's events reach only those who listen in its folder.
+  function*(server: Connection.Server, options: Options): Effect.fn.Return<Carry, never, Streams | Scope.Scope> {
+    const streams = yield* Streams
+    // A session's events reach only subscribers in its folder.
     const clients = yield* RcMap.make({
       lookup: (folder: string) => Layer.build(Connection.client(server, folder === "" ? undefined : folder)),
       idleTimeToLive: "10 seconds"
@@ -133,7 +133,7 @@ const makeCarry = Effect.fnUntraced(
       RcMap.get(clients, folder ?? "")
 
     const print = (result: TurnResult) =>
-      output.answer(
+      streams.answer(
         options.json
           ? JsonLines.fromEnding(result)
           : `${result.messageId} · ${describeResult(result)}${
@@ -146,7 +146,7 @@ const makeCarry = Effect.fnUntraced(
       const sessionId = orphan.promptRecord?.sessionId ??
         Option.getOrUndefined(yield* Effect.mapError(retrying(store.getSession(orphan.conversationId)), fromError))
       const home = yield* clientOf(server.directory)
-      // Before the turn is taken: one that cannot be reached stays what it is.
+      // Before the takeover: a turn whose server cannot be reached stays as it is.
       const folder = sessionId === undefined
         ? undefined
         : yield* Effect.mapError(Effect.provideContext(Connection.folderOf(sessionId), home), fromError)
@@ -154,7 +154,7 @@ const makeCarry = Effect.fnUntraced(
       const resumed = yield* resumeOrphan(orphan).pipe(
         Effect.provideContext(client),
         Effect.mapError(fromError),
-        Effect.onInterrupt(() => output.progress(`${orphan.id} is left to the next resume\n`))
+        Effect.onInterrupt(() => streams.progress(`${orphan.id} is left to the next resume\n`))
       )
       if (Option.isNone(resumed)) return undefined
       yield* print(resumed.value)
@@ -169,10 +169,10 @@ const once = Effect.fnUntraced(function*(orphans: ReadonlyArray<StoredMessage>, 
   if (bad.length > 0) return yield* failed(`${bad.length} of ${results.length} resumed turns did not complete`)
 })
 
-/** Looks for orphans again and again. What fails is told, once while it stays the same, and tried again. */
+/** Looks for orphans repeatedly. A failure is printed once while it stays the same, and the search continues. */
 const work = Effect.fnUntraced(function*(carry: Carry, view: TurnView.View) {
   const store = yield* SessionStore
-  const { progress } = yield* Output
+  const { progress } = yield* Streams
   const running = yield* FiberMap.make<AssistantMessageId, void>()
   let told = ""
   const tell = (error: Failure) =>
@@ -189,7 +189,7 @@ const work = Effect.fnUntraced(function*(carry: Carry, view: TurnView.View) {
       yield* FiberMap.run(running, orphan.id, carried, { onlyIfMissing: true })
     }
   })
-  yield* view.note("waiting for turns to resume; Ctrl-C ends it, and leaves what is not done to the next one")
+  yield* view.note("waiting for turns to resume; Ctrl-C stops this, and leaves unfinished turns to the next resume")
   return yield* sweep.pipe(
     Effect.catch(tell),
     Effect.repeat(Schedule.spaced(yield* TurnPolicy.SweepInterval)),

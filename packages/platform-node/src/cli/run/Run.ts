@@ -1,5 +1,5 @@
 /**
- * `opencode-turn run`: one turn, on a server that runs or on one of its own.
+ * `opencode-turn run`: runs one turn on a running server, or on one that it starts.
  */
 import * as Attachment from "@opencode-turn/core/Attachment"
 import { Client } from "@opencode-turn/core/Client"
@@ -31,11 +31,11 @@ import * as Database from "../setup/Database.ts"
 import { failed, type Failure, fromError, usage } from "../setup/Failure.ts"
 import * as Permissions from "../setup/Permissions.ts"
 import { Stop } from "../setup/Stop.ts"
-import { Output } from "../setup/Streams.ts"
+import { Streams } from "../setup/Streams.ts"
 import * as Ending from "../view/Ending.ts"
 import * as TurnView from "../view/TurnView.ts"
 
-/** What the command line says; what it leaves out is `undefined`. */
+/** The options of the command line; `undefined` for a missing one. */
 export interface Options extends Connection.Flags {
   readonly conversation: string | undefined
   readonly database: string | undefined
@@ -51,10 +51,10 @@ export interface Options extends Connection.Flags {
   readonly prompt: string | undefined
 }
 
-/** What every command may use. */
-export type Services = Output | Stop | Prompt.Environment | ChildProcessSpawner | Stdio.Stdio
+/** The services that every command may use. */
+export type Services = Streams | Stop | Prompt.Environment | ChildProcessSpawner | Stdio.Stdio
 
-/** Runs the turn; fails where it did not complete. */
+/** Runs the turn, and fails unless it completed. */
 export const run = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<void, Failure, Services | Scope.Scope> {
     const permission = options.permission ?? ((yield* canAsk) ? "ask" : "deny")
@@ -76,7 +76,7 @@ const attempt = Effect.fnUntraced(function*(
   options: Options & { readonly permission: Permissions.Mode },
   view: TurnView.View
 ): Effect.fn.Return<TurnResult, Failure, Services | Scope.Scope> {
-  // All that can be wrong with the command line is found out before anything is started or stored.
+  // Checks the whole command line before starting or storing anything.
   const text = yield* readPrompt(options.prompt)
   const files = yield* Effect.forEach(options.files, readFile)
   const prompt: ReadonlyArray<PromptPart> = [{ type: "text", text }, ...files]
@@ -102,10 +102,10 @@ const attempt = Effect.fnUntraced(function*(
   const messageId = AssistantMessageId.make(yield* makeId("asm"))
   const rules = Permissions.rules(permission)
   const { now: onQuit, onStop } = yield* Stop
-  const streams = yield* Output
+  const streams = yield* Streams
   yield* onStop({
-    slow: view.note("stopping … (Ctrl-C again leaves the turn unfinished, to opencode-turn resume)"),
-    second: letGo(messageId, view).pipe(Effect.provideContext(store), Effect.provideService(Output, streams))
+    slow: view.note("stopping … (Ctrl-C again leaves the turn unfinished, for opencode-turn resume)"),
+    second: letGo(messageId, view).pipe(Effect.provideContext(store), Effect.provideService(Streams, streams))
   })
 
   const turn = Effect.gen(function*() {
@@ -140,10 +140,10 @@ const given = <A>(reference: Context.Reference<A>, value: A | undefined) => <B, 
   value === undefined ? effect : Effect.provideService(effect, reference, value)
 
 /**
- * Leaves a turn that is just being stopped to `resume`: pending, nobody's, and in an epoch of its own, so that what the stop
- * may still write changes nothing. One that has ended stays as it is.
+ * Leaves a stopping turn to `resume`: pending, without an owner, and in a new epoch, so that late writes of the stop have no effect. A
+ * turn that has ended stays as it is.
  */
-const letGo = (id: AssistantMessageId, view: TurnView.View): Effect.Effect<void, never, SessionStore | Output> =>
+const letGo = (id: AssistantMessageId, view: TurnView.View): Effect.Effect<void, never, SessionStore | Streams> =>
   Effect.gen(function*() {
     const store = yield* SessionStore
     const message = Option.getOrUndefined(yield* store.getMessage(id))
@@ -152,21 +152,21 @@ const letGo = (id: AssistantMessageId, view: TurnView.View): Effect.Effect<void,
     const taken = yield* store.takeOver(id, { owner: yield* makeId("run"), millis: 0 })
     if (Option.isSome(taken)) yield* store.release(id, taken.value.epoch)
     yield* view.pause
-    const { progress } = yield* Output
+    const { progress } = yield* Streams
     yield* progress(
-      `opencode-turn: stopped, and the turn is left unfinished: opencode-turn resume carries it on ` +
+      `opencode-turn: stopped. The turn is left unfinished; opencode-turn resume carries it on ` +
         `(${id}, conversation ${line(message.conversationId)})\n`
     )
   }).pipe(Effect.ignore)
 
 const readPrompt = Effect.fnUntraced(function*(argument: string | undefined) {
   if (argument !== undefined && argument !== "-") {
-    return argument.trim() === "" ? yield* usage("the prompt is empty: say what the agent is to do") : argument
+    return argument.trim() === "" ? yield* usage("the prompt is empty: say what the agent should do") : argument
   }
   const stdio = yield* Stdio.Stdio
   if (argument === undefined && (yield* stdio.stdinIsTerminal)) {
     return yield* usage(
-      `the prompt is missing: opencode-turn run "what the agent is to do", or send it to standard input`
+      `the prompt is missing: opencode-turn run "what the agent should do", or send it to standard input`
     )
   }
   const bytes = yield* Effect.mapError(
@@ -180,7 +180,7 @@ const readPrompt = Effect.fnUntraced(function*(argument: string | undefined) {
   }
   const text = new TextDecoder().decode(bytes)
   return text.trim() === ""
-    ? yield* usage("the prompt on standard input is empty: say what the agent is to do")
+    ? yield* usage("the prompt on standard input is empty: say what the agent should do")
     : text.trimEnd()
 })
 
@@ -203,29 +203,29 @@ const readSchema = Effect.fnUntraced(function*(path: string): Effect.fn.Return<
     refuse
   )
   const text = new TextDecoder().decode(bytes)
-  if (text.trim() === "") return yield* refuse("is empty: a JSON Schema is what it should hold")
-  const json = yield* Effect.mapError(decodeJson(text), () => refuse("is no JSON"))
+  if (text.trim() === "") return yield* refuse("is empty: write a JSON Schema into it")
+  const json = yield* Effect.mapError(decodeJson(text), () => refuse("is not JSON"))
   return yield* Effect.mapError(TurnOutput.fromJsonSchema(json), (error) => refuse(`cannot be used: ${error.reason}`))
 })
 
-/** More than any model reads; what is larger is no prompt but a file that goes with one. */
+/** No model reads more. Larger input belongs into a file that the agent reads. */
 const maxPromptBytes = 10 * 1024 * 1024
 
-/** The model reads the schema with every call. */
+/** The schema is sent with every call of the model. */
 const maxSchemaBytes = 1024 * 1024
 
 const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Unknown))
 
-/** Whether somebody is there who can be asked. */
+/** Whether a person can be asked at a terminal. */
 const canAsk: Effect.Effect<boolean, never, Stdio.Stdio> = Effect.gen(function*() {
   const stdio = yield* Stdio.Stdio
   return (yield* stdio.stdinIsTerminal) && (yield* stdio.stderrIsTerminal)
 })
 
 /**
- * Makes the session of a conversation that exists ready for the turn, and gives its folder.
+ * Prepares the session of an existing conversation for the turn, and returns its folder.
  *
- * It keeps the rules that it was made with: these are added, and the last rule that matches counts. And it stays in the
+ * The session keeps its old rules. The new rules are added after them, and the last matching rule counts. The session stays in the
  * folder where it began.
  */
 const prepareSession = Effect.fnUntraced(function*(
@@ -249,7 +249,7 @@ const prepareSession = Effect.fnUntraced(function*(
     return directory
   })
   return yield* prepared.pipe(
-    // The turn makes a new one, with the rules.
+    // The turn makes a new session with the rules.
     Effect.catchTag("SessionNotFound", () => Effect.undefined),
     // The turn finds it as well, and is stored with it, like a turn in a folder that the server does not have.
     Effect.catchTag("DirectoryMismatch", () => Effect.undefined),

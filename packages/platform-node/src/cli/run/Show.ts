@@ -1,5 +1,5 @@
 /**
- * `opencode-turn show`: what is stored of a conversation.
+ * `opencode-turn show`: prints a stored conversation.
  */
 import { ConversationId } from "@opencode-turn/core/Ids"
 import type { ToolPart } from "@opencode-turn/core/Part"
@@ -18,35 +18,35 @@ import {
 import { line, sanitize } from "../../terminal/TerminalText.ts"
 import * as Database from "../setup/Database.ts"
 import { failed, type Failure, fromError, usage } from "../setup/Failure.ts"
-import { Output } from "../setup/Streams.ts"
+import { Streams } from "../setup/Streams.ts"
 import * as JsonLines from "../view/JsonLines.ts"
 import * as Unreadable from "../view/Unreadable.ts"
 
-/** What the command line says. */
+/** The options of the command line. */
 export interface Options {
   readonly database: string | undefined
   readonly json: boolean
   readonly conversation: string
 }
 
-/** Prints the conversation's messages, oldest first. */
+/** Prints the messages of the conversation, oldest first. */
 export const show = Effect.fnUntraced(
-  function*(options: Options): Effect.fn.Return<void, Failure, Output | FileSystem.FileSystem | Scope.Scope> {
+  function*(options: Options): Effect.fn.Return<void, Failure, Streams | FileSystem.FileSystem | Scope.Scope> {
     if (options.conversation === "") return yield* usage("the conversation is empty: name one")
     const { name, store } = yield* Database.openExisting(options.database)
     yield* Effect.gen(function*() {
       const store = yield* SessionStore
-      const output = yield* Output
+      const streams = yield* Streams
       const conversationId = ConversationId.make(options.conversation)
       const messages = yield* store.listMessages(conversationId, Number.POSITIVE_INFINITY)
       if (messages.length === 0) {
         return yield* failed(
           `there is no conversation ${JSON.stringify(line(options.conversation))} in ${name}: ` +
-            `each run prints the name of its own at its end`
+            `each run prints its conversation's name at its end`
         )
       }
       const session = Option.getOrUndefined(yield* store.getSession(conversationId))
-      yield* output.answer(
+      yield* streams.answer(
         options.json
           ? messages.map((message) => JsonLines.fromStored(message)).join("")
           : [
@@ -65,7 +65,7 @@ export const show = Effect.fnUntraced(
 
 // internal
 
-/** A dismissed question and a rejected permission; the server keeps the reason of the first of several permissions only (1.18.33). */
+/** Recognizes a dismissed question or a rejected permission. The server keeps only the first of several reasons (1.18.33). */
 const isRefused = (part: ToolPart): boolean => part.isRefused === true || part.refusal !== undefined
 
 const describeRefusal = (part: ToolPart): string =>
@@ -86,7 +86,7 @@ const describe = (message: StoredMessage): string => {
   ]
   return [
     sanitize(describePrompt(message.prompt)).replaceAll(/^/gm, "> "),
-    ...(content === "" ? [] : [`${isFallback ? "[no words of the agent] " : ""}${sanitize(content)}`]),
+    ...(content === "" ? [] : [`${isFallback ? "[not the agent's text] " : ""}${sanitize(content)}`]),
     ...tools.filter(isRefused).map(describeRefusal),
     ...(error === null ? [] : [`error ${line(error.tag)}: ${line(error.message)}`]),
     `${facts.join(" · ")}\n`

@@ -1,5 +1,5 @@
 /**
- * `opencode-turn watch`: shows a turn that runs elsewhere, from what is stored of it.
+ * `opencode-turn watch`: shows a turn of another process from its stored snapshots.
  */
 import { AssistantMessageId, type PartId, type SessionId } from "@opencode-turn/core/Ids"
 import type { Part } from "@opencode-turn/core/Part"
@@ -16,21 +16,21 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Database from "../setup/Database.ts"
 import { failed, type Failure, fromError } from "../setup/Failure.ts"
-import { Output } from "../setup/Streams.ts"
+import { Streams } from "../setup/Streams.ts"
 import * as Ending from "../view/Ending.ts"
 import * as JsonLines from "../view/JsonLines.ts"
 import * as TurnView from "../view/TurnView.ts"
 
-/** What the command line says. */
+/** The options of the command line. */
 export interface Options {
   readonly database: string | undefined
   readonly json: boolean
   readonly message: string
 }
 
-/** Shows the turn up to its end; fails as `run` does where it did not complete. */
+/** Shows the turn until it ends, and fails as `run` does unless it completed. */
 export const watch = Effect.fnUntraced(
-  function*(options: Options): Effect.fn.Return<void, Failure, Output | FileSystem.FileSystem | Scope.Scope> {
+  function*(options: Options): Effect.fn.Return<void, Failure, Streams | FileSystem.FileSystem | Scope.Scope> {
     const json = options.json ? yield* TurnView.json : undefined
     const ending = yield* Effect.tapError(
       attempt(options, json),
@@ -45,7 +45,7 @@ export const watch = Effect.fnUntraced(
 
 const attempt = Effect.fnUntraced(function*(options: Options, json: TurnView.View | undefined) {
   const { store } = yield* Database.openExisting(options.database)
-  const { answer, progress } = yield* Output
+  const { answer, progress } = yield* Streams
   const id = AssistantMessageId.make(options.message)
   const message = yield* Effect.flatMap(SessionStore, (store) => store.getMessage(id)).pipe(
     Effect.provideContext(store),
@@ -64,17 +64,17 @@ const attempt = Effect.fnUntraced(function*(options: Options, json: TurnView.Vie
     Effect.onInterrupt(() =>
       Effect.andThen(
         view.pause,
-        progress(`opencode-turn: stopped watching; the turn goes on, opencode-turn cancel ${id} stops it\n`)
+        progress(`opencode-turn: stopped watching. The turn goes on; stop it with: opencode-turn cancel ${id}\n`)
       )
     )
   )
-  if (Option.isNone(last)) return yield* failed("the store told nothing of the turn")
+  if (Option.isNone(last)) return yield* failed("the store returned no state of the turn")
   const ending = Ending.fromStored(last.value)
   yield* view.finish(ending)
   return ending
 })
 
-/** From one snapshot to the next: the parts and subagents that changed, and once why nothing does. */
+/** Shows the difference between snapshots: changed parts and subagents, and once why the turn does not advance. */
 const showing = (view: TurnView.View) => {
   let shown: ReadonlyMap<PartId, Part> = new Map()
   let told: ReadonlyMap<SessionId, Subagent> = new Map()

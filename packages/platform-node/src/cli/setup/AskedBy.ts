@@ -1,5 +1,5 @@
 /**
- * Who asked what waits in the store.
+ * Finds which agent or subagent made a stored ask.
  */
 import { retrying } from "@opencode-turn/core/Retrying"
 import { SessionStore, type StoredMessage, type StoreError } from "@opencode-turn/core/SessionStore"
@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { type Asker, unknownSubagent } from "../../terminal/AskText.ts"
 
-/** The subagent that asks; `undefined` for the turn's own agent. A snapshot may not have its name yet. */
+/** The subagent of an ask; `undefined` for the turn's own agent. Its name may be missing from the snapshot. */
 export const subagentOf = (
   { ask }: Pick<StoredAsk, "ask">,
   message: Pick<StoredMessage, "promptRecord" | "subagents"> | undefined
@@ -19,7 +19,7 @@ export const subagentOf = (
   return subagent === undefined ? unknownSubagent : { title: subagent.title, agent: subagent.agent }
 }
 
-/** Each request with who asks it. A turn that asks several is read once. */
+/** Adds the asking subagent to each ask. Asks of the same turn share one read of it. */
 export const withAskers = Effect.fnUntraced(function*<A extends StoredAsk>(
   asks: ReadonlyArray<A>
 ): Effect.fn.Return<ReadonlyArray<readonly [A, Asker]>, StoreError, SessionStore> {

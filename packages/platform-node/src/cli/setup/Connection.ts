@@ -1,9 +1,9 @@
 /**
- * The OpenCode server of a command: one that runs, or one of its own.
+ * The OpenCode server of a command: a running one, or one that the command starts.
  *
- * *Responsibilities*: which one, its start and its early end, clients of it, and the folder that a conversation lives in.
+ * **Responsibilities**: choosing the server, its start and its early end, its clients, and the folder of a conversation.
  *
- * *Not responsibilities*: how a server is started (`OpencodeServer`).
+ * **Not responsibilities**: starting a server process (`OpencodeServer`).
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import { Client } from "@opencode-turn/core/Client"
@@ -25,13 +25,13 @@ import { describeDuration } from "../../terminal/Describe.ts"
 import type { View } from "../view/TurnView.ts"
 import { failed, type Failure, usage } from "./Failure.ts"
 
-/** What the command line says. */
+/** The flags of the command line. */
 export interface Flags {
   readonly url: string | undefined
   readonly directory: string | undefined
 }
 
-/** A server that answers. `ended` fails when one of our own ends by itself. */
+/** A server that answers. `ended` fails when a server that the command started ends by itself. */
 export interface Server {
   readonly baseUrl: string
   readonly password: Redacted.Redacted | undefined
@@ -39,7 +39,7 @@ export interface Server {
   readonly ended: Effect.Effect<never, Failure>
 }
 
-/** The flags, checked and completed from the settings. */
+/** Checks the flags and adds the settings. */
 export const settings = Effect.fnUntraced(function*(flags: Flags): Effect.fn.Return<Flags, Failure> {
   const name = flags.url === undefined ? "OPENCODE_BASE_URL" : "--url"
   const given = flags.url ?? (yield* orUsage(LiveLayer.setting("OPENCODE_BASE_URL")))
@@ -55,7 +55,7 @@ export const settings = Effect.fnUntraced(function*(flags: Flags): Effect.fn.Ret
   return { url, directory: directory === undefined ? undefined : resolve(directory) }
 })
 
-/** The server at the URL; without one, a server in the directory for the duration of the scope. */
+/** Connects to the server at the URL; without a URL, starts a server in the directory for as long as the scope lives. */
 export const connect = Effect.fnUntraced(function*(
   { directory, url }: Flags,
   view: View
@@ -68,11 +68,11 @@ export const connect = Effect.fnUntraced(function*(
     Effect.orElseSucceed(() => false)
   )
   if (!isDirectory) return yield* usage(`there is no directory ${quoted(folder)}: choose another --directory`)
-  // Named in each request: the server decodes its own working directory, so that one in `a%20b` would work in `a b` (1.18.33).
+  // Each request names the folder: 1.18.33 decodes its own working directory, so a server in `a%20b` would work in `a b`.
   return { ...(yield* start({ directory: folder }, view)), directory: folder }
 })
 
-/** Starts a server for the duration of the scope, and tells of it. */
+/** Starts a server for as long as the scope lives, and tells the person. */
 export const start = Effect.fnUntraced(function*(
   options: OpencodeServer.Options,
   view: View
@@ -88,13 +88,13 @@ export const start = Effect.fnUntraced(function*(
   )
   const ended = Effect.flatMap(server.exited, (exitCode) =>
     Effect.fail(failed(
-      `OpenCode ended in the middle of the turn (${exitCode === null ? "by a signal" : `exit code ${exitCode}`}): ` +
-        `run the command again, with --conversation to go on`
+      `OpenCode ended during the turn (${exitCode === null ? "by a signal" : `exit code ${exitCode}`}): ` +
+        `run the command again, and continue the turn's conversation with --conversation`
     )))
   return { baseUrl: server.url, password: server.password, directory: undefined, ended }
 })
 
-/** A client of the server for a folder; without one, for the server's own. */
+/** A client for a folder of the server; without a folder, for the server's default project. */
 export const client = (
   server: Pick<Server, "baseUrl" | "password">,
   directory: string | undefined
@@ -104,7 +104,7 @@ export const client = (
     (error) => Layer.effectContext(Effect.fail(usage(error.message)))
   )
 
-/** The folder of a session, whose events reach nobody who listens in another one (1.18); none for a session that is lost. */
+/** The folder of a session, or `undefined` for a lost one. A session's events reach only subscribers in its folder (1.18). */
 export const folderOf = (sessionId: SessionId): Effect.Effect<string | undefined, RequestError, Client> =>
   Effect.flatMap(Client, (client) => retrying(client.getSession(sessionId))).pipe(
     Effect.map(({ directory }) => directory),
@@ -113,7 +113,7 @@ export const folderOf = (sessionId: SessionId): Effect.Effect<string | undefined
 
 // internal
 
-/** A backslash is shown as the one character that it is. */
+/** Quotes a path and shows a backslash as one character. */
 const quoted = (path: string): string => JSON.stringify(path).replaceAll("\\\\", "\\")
 
 const hasUserInfo = ({ password, username }: URL): boolean => username !== "" || password !== ""

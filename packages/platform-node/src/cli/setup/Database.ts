@@ -1,9 +1,10 @@
 /**
- * The store that a command works on: `--database`, else the setting.
+ * The store that a command uses: `--database`, else the setting.
  *
- * *Responsibilities*: no password on a command line, which others can read; a command that only reads makes no database.
+ * **Responsibilities**: refusing a password on the command line, which other users can read; keeping a command that only reads from
+ * creating a database.
  *
- * *Not responsibilities*: what the setting may be, and opening it (`LiveLayer`).
+ * **Not responsibilities**: checking the setting, opening the store (`LiveLayer`).
  */
 import type { SessionStore } from "@opencode-turn/core/SessionStore"
 import type * as Context from "effect/Context"
@@ -16,15 +17,15 @@ import * as LiveLayer from "../../live/LiveLayer.ts"
 import * as SqlFailure from "../../sql/SqlFailure.ts"
 import { failed, type Failure, fromError, usage } from "./Failure.ts"
 
-/** An open store, and its name for people, without a secret. */
+/** An open store, with a name that contains no secret. */
 export interface Opened {
   readonly name: string
-  /** Whether other processes can open it too. */
+  /** Whether other processes can open it. */
   readonly isShared: boolean
   readonly store: Context.Context<SessionStore>
 }
 
-/** The store, made if there is none. */
+/** Opens the store, and creates it if it is missing. */
 export const open = Effect.fnUntraced(
   function*(flag: string | undefined): Effect.fn.Return<Opened, Failure, Scope.Scope> {
     const database = yield* find(flag)
@@ -33,23 +34,23 @@ export const open = Effect.fnUntraced(
   }
 )
 
-/** The store of a command that has nothing to do without one. */
+/** Opens a store that must exist. */
 export const openExisting = Effect.fnUntraced(
   function*(flag: string | undefined): Effect.fn.Return<Opened, Failure, Scope.Scope | FileSystem.FileSystem> {
     const database = yield* find(flag)
     const fs = yield* FileSystem.FileSystem
     const exists = Redacted.isRedacted(database) || (yield* Effect.orElseSucceed(fs.exists(database), () => false))
     if (!exists) {
-      return yield* failed(`there is no database ${nameOf(database)}: name the one that was used with --database`)
+      return yield* failed(`there is no database ${nameOf(database)}: name the right one with --database`)
     }
     return yield* open(flag)
   }
 )
 
-/** What waits in a store that is this process's own waits for ever. */
+/** Refuses a store that only this process can open: no other process could answer its asks. */
 export const mustBeShared = ({ isShared, name }: Opened): Effect.Effect<void, Failure> =>
   isShared ? Effect.void : Effect.fail(usage(
-    `--permission store keeps what is asked for other processes to answer, and none of them can open the database ${name}: ` +
+    `--permission store needs a database that other processes can open, and ${name} is not one: ` +
       "name a file or a postgres:// URL with --database"
   ))
 
@@ -57,11 +58,11 @@ export const mustBeShared = ({ isShared, name }: Opened): Effect.Effect<void, Fa
 
 const find = (flag: string | undefined): Effect.Effect<LiveLayer.Database, Failure> => {
   if (flag === undefined) return Effect.mapError(LiveLayer.databaseSetting, (error) => usage(error.message))
-  // Before anything else: what cannot be read as a URL may hold a password all the same.
+  // This check comes first: a text that is not a valid URL may still hold a password.
   if (LiveLayer.isPostgresUrl(flag) && mayHoldPassword(flag)) {
     return Effect.fail(usage(
       "--database is a URL with a password, which others can read on a command line: " +
-        "set OPENCODE_TURN_DATABASE to it instead"
+        "set it in OPENCODE_TURN_DATABASE instead"
     ))
   }
   return LiveLayer.checkDatabase("--database", flag).pipe(
@@ -70,7 +71,7 @@ const find = (flag: string | undefined): Effect.Effect<LiveLayer.Database, Failu
   )
 }
 
-/** What cannot be read as a URL may hold anything, and a password with a `/` or `#` in it moves the `@` elsewhere. */
+/** A text that is not a valid URL may hold a password, and a password with `/` or `#` moves the `@` out of the user part. */
 const mayHoldPassword = (text: string): boolean => {
   if (!URL.canParse(text)) return true
   const { password, searchParams } = new URL(text)

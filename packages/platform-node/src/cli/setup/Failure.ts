@@ -1,16 +1,16 @@
 /**
- * How a command ends other than well: an exit code, and one line for standard error.
+ * The failure of a command: an exit code, and one line for standard error.
  */
 import { detailsOf } from "@opencode-turn/core/TurnError"
 import * as Schema from "effect/Schema"
 
-/** The codes: 1 an error, 2 the command line, 130 a cancelled turn. Without a `reason` nothing is printed. */
+/** A failed command. Exit code 1 is an error, 2 an invalid command line, 130 a cancelled turn. Without a `reason` nothing is printed. */
 export class Failure extends Schema.TaggedError<Failure>()("CliFailure", {
   exitCode: Schema.Int,
-  /** The kind of the error, for programs. */
+  /** The kind of the error. */
   tag: Schema.String,
   reason: Schema.NullOr(Schema.String),
-  /** The fields of the error that it stands for. */
+  /** The fields of the underlying error. */
   details: Schema.optionalKey(Schema.JsonObject)
 }) {
   override get message() {
@@ -18,28 +18,28 @@ export class Failure extends Schema.TaggedError<Failure>()("CliFailure", {
   }
 }
 
-/** An error as people and programs are told of it. */
+/** An error in a form for people and programs. */
 export interface Told {
   readonly _tag: string
   readonly message: string
-  /** Its fields, where it was read from the store. */
+  /** The fields of an error that was read from the store. */
   readonly details?: Schema.JsonObject | undefined
 }
 
 /** The fields of an error as data. */
 export const factsOf = (error: Told): Schema.JsonObject => error.details ?? detailsOf(error)
 
-/** The command line cannot be used. */
+/** The command line is invalid. */
 export const usage = (reason: string): Failure => new Failure({ exitCode: 2, tag: "InvalidUsage", reason })
 
-/** The command was understood and could not be done. */
+/** The command line is valid, but the command failed. */
 export const failed = (reason: string, tag = "CommandFailed"): Failure => new Failure({ exitCode: 1, tag, reason })
 
-/** The command could not be done for this reason. */
+/** The command failed with this error. */
 export const fromError = (error: Told): Failure =>
   new Failure({ exitCode: 1, tag: error._tag, reason: describe(error), details: factsOf(error) })
 
-/** What an error says, and what to do about it where the error itself does not tell. */
+/** The error's message, with advice where the error itself gives none. */
 export const describe = (error: Told): string => {
   const advice = adviceFor(error)
   return advice === undefined ? error.message : `${error.message.replace(/\.$/, "")}. ${advice}`

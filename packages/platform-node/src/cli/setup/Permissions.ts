@@ -1,17 +1,17 @@
 /**
- * What `--permission` makes of a session.
+ * The session rules for each value of `--permission`.
  */
 import type { PermissionRule } from "@opencode-turn/core/Ask"
 
-/** How permissions are decided. */
+/** The values of `--permission`. */
 export type Mode = "ask" | "store" | "allow" | "deny"
 
 /**
- * The rules that a session gets, on top of OpenCode's own, which let most tools run unasked (1.18).
+ * The rules that the session gets in addition to OpenCode's own rules, which allow most tools without asking (1.18).
  *
- * With `ask`, `store` and `deny` everything that changes something or reaches out asks: shell commands, edits, web requests, subagents
- * (which do not inherit a session's rules), and tools with an underscore in their name, which is how MCP servers' are named.
- * Rules that allow something are never added: they would lift what the user's own configuration forbids.
+ * With `ask`, `store` and `deny`, everything that changes something or reaches out asks first: shell commands, edits, web requests,
+ * subagents (which do not inherit a session's rules), and tools with an underscore in their name, as the tools of MCP servers have.
+ * No rule allows anything, because it would override a prohibition in the user's configuration.
  */
 export const rules = (mode: Mode): ReadonlyArray<PermissionRule> =>
   mode === "allow"

@@ -1,16 +1,16 @@
 /**
- * Stops the command as Ctrl-C does, for what reads the keys itself while a prompt is open; and what a second Ctrl-C does.
+ * Stops the command as Ctrl-C does, for prompts that read the keys themselves, and says what a second Ctrl-C does.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 
-/** How a command is stopped. */
+/** Stops a command. */
 export class Stop extends Context.Service<Stop, {
   /** Interrupts the command. */
   readonly now: Effect.Effect<void>
   /**
-   * What is done where the stop takes more than a second (`slow`), and, within a second, before the process ends because
-   * somebody does not wait for the end of the stop (`second`).
+   * Registers two effects: `slow` runs when stopping takes longer than a second; `second` runs after a second signal, for up to a
+   * second, before the process ends.
    */
   readonly onStop: (
     effects: { readonly slow: Effect.Effect<void>; readonly second: Effect.Effect<void> }

@@ -1,5 +1,5 @@
 /**
- * What `--permission store` does with what an agent asks: keeps it in the store, and says how it is answered.
+ * The gate of `--permission store`: it keeps asks in the store and prints how to answer them.
  */
 import type { Ask } from "@opencode-turn/core/Ask"
 import type { Asking, Gate } from "@opencode-turn/core/HumanGate"
@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { describeAsk, unknownSubagent } from "../../terminal/AskText.ts"
 
-/** The gate. `tell` is called once a request can be answered. */
+/** Makes the gate. It calls `tell` once an ask can be answered. */
 export const make = Effect.fnUntraced(function*(
   tell: (ask: Ask, asking: Asking) => Effect.Effect<void>
 ): Effect.fn.Return<Gate, never, SessionStore> {
@@ -22,7 +22,7 @@ export const make = Effect.fnUntraced(function*(
       Stream.filter(Option.exists(({ status }) => status === "open")),
       Stream.runHead,
       Effect.andThen(tell(ask, asking)),
-      // The gate has the same store, and says what is wrong with it.
+      // The gate uses the same store and reports its failures.
       Effect.ignore,
       Effect.andThen(Effect.never)
     )
@@ -30,7 +30,7 @@ export const make = Effect.fnUntraced(function*(
   }
 })
 
-/** What waits and how it is answered, a line for each question. */
+/** The text that says how to answer an ask, one line for each question. */
 export const describe = (ask: Ask, { sessionId, subagent }: Asking): ReadonlyArray<string> =>
   describeAsk(ask, ask.sessionId === sessionId ? undefined : subagent ?? unknownSubagent).map((text) =>
     `waiting for an answer: opencode-turn answer ${ask.id} · ${text}`

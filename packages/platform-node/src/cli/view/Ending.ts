@@ -1,5 +1,5 @@
 /**
- * The end of a turn as it is shown, of one that ran here or of one that is stored.
+ * The end of a turn as the command shows it: of a turn that just ran, or of a stored one.
  */
 import type { Artifacts } from "@opencode-turn/core/Artifact"
 import { MessageId, SessionId } from "@opencode-turn/core/Ids"
@@ -12,7 +12,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { describe, failed, Failure, type Told, usage } from "../setup/Failure.ts"
 
-/** What of a `TurnResult` is shown. */
+/** The fields of `TurnResult` that are shown. */
 export interface Ending extends
   Pick<
     TurnResult,
@@ -32,12 +32,12 @@ export interface Ending extends
     | "durationMillis"
   >
 {
-  /** Not known of a turn that is read from the store. */
+  /** `undefined` for a stored turn: the store does not keep them. */
   readonly artifacts: Artifacts | undefined
   readonly error: Told | undefined
 }
 
-/** The end that a stored message tells of. */
+/** Reads the ending from a stored message. */
 export const fromStored = (message: StoredMessage): Ending => {
   const { content, conversationId, createdMillis, error, finish, finishedMillis, id, isFallback } = message
   const { parts, promptRecord, subagents } = message
@@ -67,10 +67,10 @@ export const fromStored = (message: StoredMessage): Ending => {
   }
 }
 
-/** Whether the turn's answer is to be a value of a JSON Schema. */
+/** Whether the turn expects a value of a JSON Schema as its answer. */
 export const hasValue = ({ draft }: StoredMessage): boolean => draft?.outputSchema !== undefined
 
-/** Succeeds for a completed turn, and fails with the exit code of every other one. */
+/** Succeeds for a completed turn, and otherwise fails with the exit code of its status. */
 export const toExit = ({ error, status }: Ending): Effect.Effect<void, Failure> => {
   switch (status) {
     case "completed":
@@ -89,7 +89,7 @@ export const toExit = ({ error, status }: Ending): Effect.Effect<void, Failure> 
 
 // internal
 
-/** As in `TurnResult`: what the model or its provider failed is an error, all else a failure. */
+/** As in `TurnResult`: a failure of the model or its provider is an `error`, any other a `failed`. */
 const statusOf = ({ error, status }: StoredMessage): Ending["status"] => {
   if (status === "completed" || status === "cancelled") return status
   return error !== null && errors.has(error.tag) ? "error" : "failed"
@@ -104,7 +104,7 @@ const errors: ReadonlySet<string> = new Set<TurnError["_tag"]>([
   "Refused"
 ])
 
-/** What is stored of a turn's usage is the total, and each subagent's share. */
+/** The store keeps the total usage and the usage of each subagent. */
 const usageOf = ({ subagents, usage: total }: StoredMessage): Usage.TurnUsage => {
   const theirs = Usage.sum(subagents.map(({ usage }) => usage))
   return { total, root: Usage.subtract(total, theirs), subagents: theirs }

@@ -1,23 +1,23 @@
 /**
- * A turn as lines of JSON, for programs: one object with a `type` per line, `turn.finished` last.
+ * Writes a turn as lines of JSON, for programs: one object with a `type` per line, `turn.finished` last.
  *
  * | type | fields |
  * |---|---|
  * | `text.delta`, `reasoning.delta` | `partId`, `delta` |
- * | `part` | `part`: opened, changed or closed, the whole of it; takes the place of its deltas |
+ * | `part` | `part`: a part that was opened, changed or closed, whole; it replaces its deltas |
  * | `part.removed` | `partId` |
  * | `todos` | `todos` |
  * | `retrying` | `attempt`, `message`, `nextMillis` |
- * | `failed` | `failure`: what the model's provider reported; of a subagent it need not be the turn's failure |
- * | `subagent` | `subagent`: opened, known to the tool that opened it, or ended; the whole of it |
- * | `subagent.update` | `sessionId`, `openedBy` (the tool's part, or null), `update`: one of the objects above, of the subagent |
+ * | `failed` | `failure`: the failure that the model's provider reported; a subagent's failure need not fail the turn |
+ * | `subagent` | `subagent`: a subagent that was opened, linked to its tool, or ended, whole |
+ * | `subagent.update` | `sessionId`, `openedBy` (the tool's part, or null), `update`: one of the objects above, for the subagent |
  * | `asked` | `ask`: a permission or a question, with the `sessionId` that asks; `openedBy` as above |
  * | `answered` | `askId` |
- * | `reset` | `reason`, `parts`, `subagents`: they take the place of all that came before |
- * | `queued` | `messageId`, `conversationId`, `behind`: the message that runs now, or null |
+ * | `reset` | `reason`, `parts`, `subagents`: they replace everything before |
+ * | `queued` | `messageId`, `conversationId`, `behind`: the message that runs, or null |
  * | `turn.finished` | see {@link fromEnding} |
  *
- * `watch` writes `snapshot` lines, with the fields of a stored message, before the last one.
+ * `watch` writes `snapshot` lines with the fields of a stored message before the last line.
  */
 import type { Artifact, Artifacts } from "@opencode-turn/core/Artifact"
 import * as Reply from "@opencode-turn/core/Reply"
@@ -57,7 +57,7 @@ export const fromUpdate = (update: ReplyUpdate): string => {
   }
 }
 
-/** The line of a turn that waits for another one. */
+/** The line of a turn that waits for another turn. */
 export const fromWait = (waiting: StoredMessage, running: StoredMessage | undefined): string =>
   encode({
     type: "queued",
@@ -67,10 +67,11 @@ export const fromWait = (waiting: StoredMessage, running: StoredMessage | undefi
   })
 
 /**
- * The last line of a turn. Every key is always there; what was not reached is `null`, and so are the changed files of a turn that
- * is read from the store, which does not keep them. `text` is what the agent said, and nothing else. `content` is the text for a reader, as
- * it is stored: the value as JSON where one was asked for, and where it `isFallback` the policy's words. `finish` is why the answer ended, in the server's word. `cost` and `tokens` are the total of
- * `usage`, `output` is the value of `--schema`. `error` has a `tag`, a `message` for people, and the error's own fields as `details`.
+ * The last line of a turn. Every key is always present; a missing value is `null`. The store does not keep the changed files, so they
+ * are `null` for a stored turn. `text` holds only the agent's own text. `content` is the stored text for a reader: a structured answer
+ * as JSON, or with `isFallback` the policy's text. `finish` is the server's word for why the answer ended. `cost` and `tokens` are the
+ * totals of `usage`, and `output` is the value of `--schema`. `error` has a `tag`, a `message` for people, and the error's own fields
+ * as `details`.
  */
 export const fromEnding = (ending: Endings.Ending): string => {
   const { parts, reasoning, text, todos, tools } = ending.reply
@@ -102,7 +103,7 @@ export const fromEnding = (ending: Endings.Ending): string => {
   })
 }
 
-/** The last line of a command that came to no turn, with the same keys. */
+/** The last line of a command without a turn, with the same keys. */
 export const fromFailure = (failure: Failure, conversation: string | undefined): string => {
   const nothing = fromUsage(Usage.zero)
   return encode({
@@ -130,7 +131,7 @@ export const fromFailure = (failure: Failure, conversation: string | undefined):
   })
 }
 
-/** The line of a stored message. Its `text`, `content`, `isFallback` and `error` are those of {@link fromEnding}. */
+/** The line of a stored message. Its `text`, `content`, `isFallback` and `error` have the meaning of {@link fromEnding}. */
 export const fromStored = (message: StoredMessage, type: "message" | "snapshot" = "message"): string =>
   encode({
     type,
@@ -151,7 +152,7 @@ export const fromStored = (message: StoredMessage, type: "message" | "snapshot" 
     error: message.error === null ? null : { ...message.error, details: message.error.details ?? {} }
   })
 
-/** The line of a stored request. */
+/** The line of a stored ask. */
 export const fromAsk = (stored: StoredAsk): string =>
   encode({
     type: "ask",
@@ -165,7 +166,7 @@ export const fromAsk = (stored: StoredAsk): string =>
     closedMillis: stored.closedMillis
   })
 
-/** The line after the rows that could be read: the ids of those that could not. */
+/** The line after the readable rows: the ids of the unreadable ones. */
 export const fromUnreadable = (ids: ReadonlyArray<string>): string => encode({ type: "unreadable", ids })
 
 /** The line of `prune`. */
@@ -208,7 +209,7 @@ const fromArtifacts = (artifacts: Artifacts | undefined) => ({
   filesUnread: artifacts?.unread ?? null
 })
 
-/** Without the contents, which may be large: the parts carry them. */
+/** Omits the contents, which may be large; the parts hold them. */
 const fromArtifact = ({ additions, change, deletions, path, sessionIds }: Artifact) => ({
   path,
   change,

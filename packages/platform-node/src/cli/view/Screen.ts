@@ -1,13 +1,13 @@
 /**
- * A turn as a person reads it: a fold of reply updates into what is written where.
+ * Renders a turn for a person: folds reply updates into text for the two streams.
  *
  * **Responsibilities**
- * - The answer's text goes to `answer`, as it comes (`ScreenAnswer`); reasoning, tools, to-dos, subagents (`ScreenSubagents`) and
- *   everything else to `progress`. Where the answer is a value, that alone goes to `answer`, at the end.
- * - What was done, and what it cost, at the end (`Summary`).
- * - Nothing that a model or a server wrote reaches the terminal as a control character.
+ * - The text of the answer goes to `answer` as it arrives (`ScreenAnswer`). Reasoning, tools, to-dos, subagents (`ScreenSubagents`)
+ *   and everything else go to `progress`. A structured answer is written to `answer` at the end, and nothing else is.
+ * - The end shows the changed files and the cost (`Summary`).
+ * - Control characters from a model or a server never reach the terminal.
  *
- * **Not responsibilities**: writing (`Output`), asking (`TerminalGate`).
+ * **Not responsibilities**: writing (`Streams`), asking (`TerminalGate`).
  */
 import type { Part, ToolPart } from "@opencode-turn/core/Part"
 import * as Reply from "@opencode-turn/core/Reply"
@@ -22,10 +22,10 @@ import { describeName, type Summarized, summary } from "./Summary.ts"
 
 export { make, type Options, pause, type Screen, type Step, type Write } from "./ScreenState.ts"
 
-/** What is shown of the end of a turn. */
+/** The fields of an ending that the screen shows. */
 export type ShownEnding = Summarized & Pick<Ending, "content" | "message">
 
-/** Shows what changed. */
+/** Shows an update. */
 export const update = (self: Screen, update: ReplyUpdate): Step => {
   switch (update._tag) {
     case "TextDelta":
@@ -45,7 +45,7 @@ export const update = (self: Screen, update: ReplyUpdate): Step => {
         ? lines(self, ScreenSubagents.linesOfAsk(self, update.ask))
         : ScreenSubagents.showAsk(self, update.ask)
     case "AskResolved":
-    // It is the turn's end, which says so.
+    // The end of the turn reports the failure.
     case "Failed":
       return [self, []]
     case "Retrying":
@@ -59,7 +59,7 @@ export const update = (self: Screen, update: ReplyUpdate): Step => {
   }
 }
 
-/** Shows how long the tool in the last line has been running, where the line can be drawn over. Call it about once a second. */
+/** Shows how long the tool in the last line has been running, if that line can be drawn over. Call it about once a second. */
 export const tick = (self: Screen, nowMillis: number): Step => {
   const { redrawable, working } = self
   if (working === undefined || redrawable?.id !== working.part.id) return [self, []]
@@ -71,10 +71,10 @@ export const tick = (self: Screen, nowMillis: number): Step => {
     : row(ticked, part.id, (width) => describeTool(part, width, elapsedMillis))
 }
 
-/** Shows a line of our own. */
+/** Shows a line of the command itself. */
 export const note = (self: Screen, text: string): Step => lines(self, [line(text)])
 
-/** Shows what is missing of the result, and the summary of a turn that is stored. */
+/** Shows the rest of the result, and the summary of a stored turn. */
 export const finish = (self: Screen, result: ShownEnding): Step =>
   chain(
     self,
@@ -86,7 +86,7 @@ export const finish = (self: Screen, result: ShownEnding): Step =>
         : [screen, []],
     closeAnswer,
     (screen) => {
-      // Whoever wants to see a stored turn, or to go on with it, needs the name of its conversation.
+      // A person needs the conversation's name to show the stored turn or to continue it.
       if (result.message === undefined) return [screen, []]
       const hasWorked = result.reply.parts.length > 0 || result.usage.total.tokens.input > 0
       return lines(
@@ -110,8 +110,8 @@ const reset = (self: Screen, { reason, reply }: Extract<ReplyUpdate, { readonly 
   )
 
 const restarts = {
-  recreated: "the session was lost: the agent begins anew, and does not know what was said before",
-  repaired: "the answer did not fit the schema: the agent was told why, and asked for another one",
+  recreated: "the session was lost: the agent starts again without the earlier conversation",
+  repaired: "the answer did not fit the schema: the agent was told why and was asked again",
   refused: "refusals stopped the agent: it was told what was refused and why, and goes on without it"
 }
 
@@ -128,7 +128,7 @@ const showPart = (self: Screen, part: Part): Step => {
     case "reasoning":
       return showAside(self, part, "thinking")
     case "tool":
-      // Until it runs its input is not known.
+      // The input is unknown until the tool runs.
       if (part.status === "pending") return [self, []]
       return chain(
         self,
@@ -145,7 +145,7 @@ const showPart = (self: Screen, part: Part): Step => {
   }
 }
 
-/** A tool that runs longer than this is one that somebody waits for. */
+/** A tool that runs longer than this is drawn with its running time. */
 const longMillis = 3000
 
 const withWorking = (self: Screen, part: ToolPart): Screen => {
@@ -156,7 +156,7 @@ const withWorking = (self: Screen, part: ToolPart): Screen => {
   return working?.part.id === part.id ? { ...self, working: undefined } : self
 }
 
-/** What a part that is shown as progress has more than was shown of it; its line ends with the part. */
+/** Shows the text of a part shown as progress that is not on the screen yet. Its line ends with the part. */
 const showAside = (
   self: Screen,
   part: Extract<Part, { readonly type: "text" | "reasoning" }>,

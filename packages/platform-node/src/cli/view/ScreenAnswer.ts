@@ -1,29 +1,29 @@
 /**
- * The text of the answer on the screen.
+ * Shows the text of the answer.
  *
- * The text that was shown is compared with each reset and with the result. What is missing is added; where it differs, that is
- * said and the text is shown once more. Text that is taken back stays above; that it is void is said.
+ * Each reset, and the result, are compared with the text on the screen. Missing text is appended. If the texts differ, the screen says
+ * so and shows the text again. Text that is taken back stays on the screen, with a note that it is void.
  */
 import type { Part } from "@opencode-turn/core/Part"
 import { fit, line, sanitize } from "../../terminal/TerminalText.ts"
 import { chain, closeAnswer, closeLine, lines, type Screen, type Step } from "./ScreenState.ts"
 
-/** More of a text part. */
+/** Appends to a text part. */
 export const showText = (self: Screen, id: string, text: string): Step => {
   if (text === "") return [self, []]
   const last = self.texts.at(-1)
   if (last?.id === id) {
     return append({ ...self, texts: [...self.texts.slice(0, -1), { id, text: last.text + text }] }, text)
   }
-  // More of a part that another one followed cannot be put where it belongs: the comparison at the end shows it.
+  // Text for a part that another part followed cannot be inserted above; `compare` shows it at the end.
   if (self.texts.some((shown) => shown.id === id)) return [self, []]
   return append({ ...self, texts: [...self.texts, { id, text }] }, last === undefined ? text : `${paragraph}${text}`)
 }
 
-/** A value that is the whole of the answer, as JSON that is safe for a terminal. */
+/** Shows a value that is the whole answer, as JSON that is safe for a terminal. */
 export const showValue = (self: Screen, json: string): Step => append(self, json)
 
-/** A part is gone, or its text: what was shown of it is void. */
+/** Marks the shown text of a part as void after the part, or its text, was removed. */
 export const takeBack = (self: Screen, id: string): Step => {
   const shown = self.texts.find((text) => text.id === id)
   const asides = new Map(self.asides)
@@ -36,7 +36,7 @@ export const takeBack = (self: Screen, id: string): Step => {
   )
 }
 
-/** What was shown is void, and stays above. */
+/** Marks everything shown so far as void. The text stays on the screen. */
 export const restart = (self: Screen, reason: string): Step =>
   chain(
     self,
@@ -44,7 +44,7 @@ export const restart = (self: Screen, reason: string): Step =>
     (screen) => lines({ ...screen, texts: [], asides: new Map(), tools: new Map() }, [reason])
   )
 
-/** Brings the answer to what the parts hold: by adding to it, or, where it differs, by showing all of it again. */
+/** Brings the answer in line with the parts: appends missing text, or shows all of it again where it differs. */
 export const compare = (self: Screen, parts: ReadonlyArray<Part>): Step => {
   if (self.options.hasValue) return [self, []]
   const texts = parts.flatMap((
@@ -60,8 +60,8 @@ export const compare = (self: Screen, parts: ReadonlyArray<Part>): Step => {
     (screen) =>
       lines({ ...screen, texts }, [
         wanted === ""
-          ? "the server kept no text of what was shown above"
-          : "the server's record differs from what was shown above, here is its text:"
+          ? "the server's record lacks the text shown above"
+          : "the server's record differs from the text shown above; it reads:"
       ]),
     (screen) => (wanted === "" ? [screen, []] : append(screen, wanted))
   )
@@ -69,14 +69,14 @@ export const compare = (self: Screen, parts: ReadonlyArray<Part>): Step => {
 
 // internal
 
-/** What stands between two text parts, as in `Reply.text`. */
+/** The separator of two text parts, as in `Reply.text`. */
 const paragraph = "\n\n"
 
-/** Writes more of the answer's text, which may begin with a new paragraph. */
+/** Appends text to the answer; the text may begin with a new paragraph. */
 const append = (self: Screen, text: string): Step => {
   const [closed, closing] = self.unfinished === "aside" ? closeLine(self) : [self, []] as const
   const { isShared } = closed.options
-  // On one screen the line that the paragraph is to end was ended already by what came between, or there was none.
+  // On a shared screen, progress in between has already ended the previous paragraph's line.
   const isAtLineStart = isShared && closed.unfinished === "nothing"
   const isApart = text.startsWith(paragraph) || closed.isAnswerEmpty
   const spaced = isAtLineStart && isApart && !(closed.isAnswerEmpty && closed.isProgressEmpty)

@@ -1,10 +1,9 @@
 /**
- * What a turn's screen shows so far, and its lines of progress.
+ * The state of a turn's screen, and its progress lines.
  *
- * *Responsibilities*: where both streams are one screen, a line of one never continues a line of the other; a line is drawn over
- * only where nothing came between.
+ * **Responsibilities**: keeping lines apart where both streams share a screen; drawing over a line only while it is the last one.
  *
- * *Not responsibilities*: what is shown (`Screen`), the text of the answer (`ScreenAnswer`).
+ * **Not responsibilities**: choosing what to show (`Screen`), the text of the answer (`ScreenAnswer`).
  */
 import type { SessionId } from "@opencode-turn/core/Ids"
 import type { ToolPart } from "@opencode-turn/core/Part"
@@ -12,65 +11,65 @@ import type { Subagent } from "@opencode-turn/core/Subagent"
 import { displayWidth } from "effect/cli/CliOutput"
 import { sanitize } from "../../terminal/TerminalText.ts"
 
-/** What both streams are, see `Output`, and what goes to the answer. */
+/** The properties of both streams (see `Streams`), and how the answer is shown. */
 export interface Options {
   readonly isShared: boolean
   readonly isScreen: boolean
   readonly hasColor: boolean
   readonly columns: number
-  /** Whether the answer is a value, which is known at the end: what the agent says until then is progress. */
+  /** Whether the answer is a value. The value is known at the end, so earlier text of the agent is progress. */
   readonly hasValue: boolean
-  /** Whether what is asked is told by somebody else in full: here it only gets a name then. */
+  /** Whether the gate prints asks in full, so that the screen only names them. */
   readonly areAsksNamed: boolean
 }
 
-/** What has been shown so far. */
+/** Everything that the screen shows so far. */
 export interface Screen {
   readonly options: Options
-  /** The answer's text parts that were shown, in the order in which they were shown. */
+  /** The text parts of the answer, in the order in which they were shown. */
   readonly texts: ReadonlyArray<{ readonly id: string; readonly text: string }>
-  /** What was shown in pieces as progress: reasoning, and text that is not the answer. */
+  /** The text shown as progress for each part: reasoning, and text that is not the answer. */
   readonly asides: ReadonlyMap<string, string>
-  /** The line of each tool call as it was last shown, at its full length. */
+  /** The full line of each tool call, as it was last shown. */
   readonly tools: ReadonlyMap<string, string>
-  /** The tool that was shown last, while it runs, and since when the clock has seen it run. */
+  /** The running tool that was shown last, and when the clock first saw it run. */
   readonly working: { readonly part: ToolPart; readonly sinceMillis: number | undefined } | undefined
-  /** In the order in which they were opened. */
+  /** The subagents, in the order in which they were opened. */
   readonly subagents: ReadonlyMap<SessionId, ShownSubagent>
-  /** The subagent that the last line of progress tells of. */
+  /** The subagent of the last progress line. */
   readonly speaker: SessionId | undefined
-  /** The part that the last line of progress tells of, if it can still be drawn over. */
+  /** The part of the last progress line, if that line can still be drawn over. */
   readonly redrawable: { readonly id: string; readonly place: Place } | undefined
-  /** What the unfinished last line of the progress holds. */
+  /** What the unfinished last progress line holds. */
   readonly unfinished: "nothing" | "text" | "aside"
   readonly isAnswerEmpty: boolean
   readonly isProgressEmpty: boolean
-  /** Whether the last character of the answer ended its line. */
+  /** Whether the answer ends with a line break. */
   readonly isAnswerLineEnded: boolean
 }
 
-/** A subagent, and what of it is shown. `name` is short and no other subagent's. */
+/** A subagent and what is shown of it. `name` is short and unique. */
 export interface ShownSubagent {
   readonly subagent: Subagent
   readonly name: string
   readonly shown: "nothing" | "opening" | "end"
-  /** The text part that it said last. */
+  /** Its latest text part. */
   readonly said: { readonly id: string; readonly text: string } | undefined
 }
 
-/** Where a line of progress stands: what is before it, and whose it is. */
+/** The place of a progress line: its indentation, and the subagent it belongs to. */
 export interface Place {
   readonly before: string
   readonly speaker: SessionId | undefined
 }
 
-/** Text for one of the streams. */
+/** Text for one stream. */
 export interface Write {
   readonly to: "answer" | "progress"
   readonly text: string
 }
 
-/** The screen afterwards, and what is to be written for it. */
+/** The next screen, and the text to write for it. */
 export type Step = readonly [Screen, ReadonlyArray<Write>]
 
 /** An empty screen. */
@@ -89,10 +88,10 @@ export const make = (options: Options): Screen => ({
   isAnswerLineEnded: true
 })
 
-/** The beginning of a line, and the turn's own session. */
+/** The place at the start of a line, for the turn's own session. */
 export const atStart: Place = { before: "", speaker: undefined }
 
-/** One step after the other. */
+/** Applies the steps in order. */
 export const chain = (self: Screen, ...steps: ReadonlyArray<(screen: Screen) => Step>): Step => {
   let screen = self
   const writes: Array<Write> = []
@@ -104,7 +103,7 @@ export const chain = (self: Screen, ...steps: ReadonlyArray<(screen: Screen) => 
   return [screen, writes]
 }
 
-/** Whole lines of progress. */
+/** Writes whole progress lines. */
 export const lines = (self: Screen, texts: ReadonlyArray<string>, { before, speaker }: Place = atStart): Step => {
   if (texts.length === 0) return [self, []]
   const [closed, closing] = closeLine(self)
@@ -114,7 +113,7 @@ export const lines = (self: Screen, texts: ReadonlyArray<string>, { before, spea
   ]
 }
 
-/** A row that takes the place of the one with the same id where that is still the last one. */
+/** Writes a row; it overwrites the row with the same id if that is still the last one. */
 export const row = (self: Screen, id: string, describe: (width: number) => string, place: Place = atStart): Step => {
   const whole = describe(Number.POSITIVE_INFINITY)
   if (self.tools.get(id) === whole) return [self, []]
@@ -131,10 +130,10 @@ export const row = (self: Screen, id: string, describe: (width: number) => strin
   ]
 }
 
-/** How many columns a row has left behind what is before it. */
+/** The columns that remain for a row after its indentation. */
 export const widthAt = (self: Screen, { before }: Place): number => self.options.columns - 1 - displayWidth(before)
 
-/** More of a line of progress that is shown as it comes; a new line begins with the label. */
+/** Appends to a progress line that is shown as it streams; a new line begins with the label. */
 export const aside = (self: Screen, id: string, label: string, text: string): Step => {
   if (text === "") return [self, []]
   const shown = self.asides.get(id)
@@ -153,19 +152,19 @@ export const aside = (self: Screen, id: string, label: string, text: string): St
   ]
 }
 
-/** Makes room for something else that uses the terminal. */
+/** Makes room for another writer on the terminal. */
 export const pause = (self: Screen): Step => {
   const [closed, writes] = closeLine(self)
   return [{ ...closed, redrawable: undefined, speaker: undefined, isProgressEmpty: false }, writes]
 }
 
-/** Ends the unfinished line of the progress. */
+/** Ends the unfinished progress line. */
 export const closeLine = (self: Screen): Step =>
   self.unfinished === "nothing"
     ? [self, []]
     : [{ ...self, unfinished: "nothing" }, [{ to: "progress", text: "\n" }]]
 
-/** Ends the line of the answer, on its own stream, so that a file or a pipe gets its last newline. */
+/** Ends the answer's line on its own stream, so that a file or a pipe gets the last line break. */
 export const closeAnswer = (self: Screen): Step => {
   const ended: Screen = {
     ...self,
@@ -179,7 +178,7 @@ export const closeAnswer = (self: Screen): Step => {
 
 // internal
 
-/** To the beginning of the line above, which is erased. */
+/** Moves to the start of the line above and erases it. */
 const previousLine = "\u001b[1A\u001b[2K\r"
 
 const dim = (self: Screen, text: string): string => self.options.hasColor ? `\u001b[2m${text}\u001b[22m` : text

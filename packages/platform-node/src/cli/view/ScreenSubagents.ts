@@ -1,5 +1,5 @@
 /**
- * What subagents do, on the screen: each below the tool that opened it, two columns deeper.
+ * Shows what subagents do. Each subagent stands below the tool that opened it, two columns deeper.
  *
  * ```
  * ● task look around
@@ -10,11 +10,11 @@
  * ✓ task look around 3.4 s
  * ```
  *
- * *Responsibilities*: a reader knows whose each line is. A line that does not stand below its own subagent's, or is written while
- * others run beside it, begins with the subagent's name.
+ * **Responsibilities**: every line shows which subagent it belongs to. A line begins with the subagent's name unless it follows a line
+ * of the same subagent and no other subagent runs.
  *
- * *Not responsibilities*: what it says and thinks. Its tool gives that to the agent, whose answer is the answer; of its text the
- * last part is shown at its end, cut to a line.
+ * **Not responsibilities**: the subagent's text and reasoning. Its tool hands that text to the agent, whose answer the screen shows.
+ * The end of a subagent shows its last text part, cut to one line.
  */
 import type { Ask } from "@opencode-turn/core/Ask"
 import type { PartId, SessionId } from "@opencode-turn/core/Ids"
@@ -28,12 +28,12 @@ import { describeCost, describeRetry, describeTodo, describeTool } from "../../t
 import { fit, line } from "../../terminal/TerminalText.ts"
 import { chain, lines, type Place, row, type Screen, type ShownSubagent, type Step, widthAt } from "./ScreenState.ts"
 
-/** A subagent was opened, became known to its tool, or ended. */
+/** Shows that a subagent was opened, was linked to its tool, or ended. */
 export const change = (self: Screen, subagent: Subagent): Step => {
   const before = self.subagents.get(subagent.sessionId)
   const known: ShownSubagent = before === undefined
     ? { subagent, name: nameOf(self, subagent), shown: "nothing", said: undefined }
-    // One that had ended was given more to do.
+    // A subagent that had ended received another prompt.
     : before.shown === "end" && subagent.status === "running"
     ? { ...before, subagent, shown: "nothing", said: undefined }
     : { ...before, subagent }
@@ -41,11 +41,11 @@ export const change = (self: Screen, subagent: Subagent): Step => {
   if (subagent.status !== "running") {
     return known.shown === "end" ? [next, []] : end(next, known, endings[subagent.status])
   }
-  // Its session is opened before the line of its tool is shown.
+  // The session opens before the line of its tool is shown.
   return subagent.openedBy !== undefined && self.tools.has(subagent.openedBy) ? open(next, known) : [next, []]
 }
 
-/** The line of a tool is shown: what stands below it may follow. */
+/** Shows the subagents of a tool once the tool's line is shown. */
 export const showBelow = (self: Screen, toolId: PartId): Step =>
   chain(
     self,
@@ -54,7 +54,7 @@ export const showBelow = (self: Screen, toolId: PartId): Step =>
       .map((known) => (screen: Screen) => open(screen, known))
   )
 
-/** What a subagent does. */
+/** Shows an update of a subagent. */
 export const update = (self: Screen, sessionId: SessionId, update: SessionUpdate): Step => {
   const known = find(self, sessionId)
   switch (update._tag) {
@@ -76,7 +76,7 @@ export const update = (self: Screen, sessionId: SessionId, update: SessionUpdate
   }
 }
 
-/** What a subagent asks, with its name in any case: a person is to decide for it. */
+/** Shows a subagent's ask, always with the subagent's name: a person decides on it. */
 export const showAsk = (self: Screen, ask: Ask): Step => {
   const known = find(self, ask.sessionId)
   return chain(
@@ -90,11 +90,11 @@ export const showAsk = (self: Screen, ask: Ask): Step => {
   )
 }
 
-/** What is asked, whoever asks. */
+/** The lines of an ask, of an agent or a subagent. */
 export const linesOfAsk = ({ options }: Screen, ask: Ask): ReadonlyArray<string> =>
   (options.areAsksNamed ? [nameAsk(ask)] : describeAsk(ask)).map((text) => `? ${text}`)
 
-/** Takes these for all that there are, and shows which of them have begun or ended. */
+/** Replaces the known subagents by these, and shows which of them began or ended. */
 export const restore = (self: Screen, subagents: ReadonlyArray<Subagent>): Step => {
   const left = subagents.flatMap(({ sessionId }) => {
     const known = self.subagents.get(sessionId)
@@ -113,7 +113,7 @@ const put = (self: Screen, known: ShownSubagent): Screen => ({
   subagents: new Map([...self.subagents, [known.subagent.sessionId, known]])
 })
 
-/** What is known of a subagent, be it nothing: an update may come before it is told that there is one. */
+/** Finds a subagent. An update may arrive before the subagent is announced; then nothing else is known of it. */
 const find = (self: Screen, sessionId: SessionId): ShownSubagent => {
   const known = self.subagents.get(sessionId)
   if (known !== undefined) return known
@@ -121,13 +121,13 @@ const find = (self: Screen, sessionId: SessionId): ShownSubagent => {
   return { subagent, name: nameOf(self, subagent), shown: "nothing", said: undefined }
 }
 
-/** The line that it begins with, once. */
+/** Shows the subagent's first line, once. */
 const open = (self: Screen, known: ShownSubagent): Step => {
   const current = self.subagents.get(known.subagent.sessionId) ?? known
   if (current.shown !== "nothing") return [self, []]
   const { agent, sessionId, title } = current.subagent
   const next = put(self, { ...current, shown: "opening" })
-  // Its lines may begin with a name that its title does not tell.
+  // Shows the name that its lines may begin with, if the title does not show it.
   const alias = current.name === shortNameOf(current.subagent) ? "" : ` (${current.name})`
   return lines(next, [`▸ ${line(agent ?? "subagent")}: ${titleOf(title)}${alias}`], {
     before: indentOf(next, current),
@@ -184,7 +184,7 @@ const showPart = (self: Screen, known: ShownSubagent, part: Part): Step => {
 const say = (self: Screen, known: ShownSubagent, texts: ReadonlyArray<string>): Step =>
   chain(self, (screen) => open(screen, known), (screen) => lines(screen, texts, placeOf(screen, known)))
 
-/** Without its name only where the line above is its own, or that of a subagent below it, and nobody runs beside it. */
+/** Omits the name only if the line above belongs to the subagent or to one below it, and no subagent runs beside it. */
 const placeOf = (self: Screen, known: ShownSubagent): Place => {
   const { sessionId } = known.subagent
   const isBelow = (id: SessionId | undefined): boolean => id !== undefined && lineageOf(self, id).includes(sessionId)
@@ -196,7 +196,7 @@ const placeOf = (self: Screen, known: ShownSubagent): Place => {
   return { before: isAlone && isBelow(self.speaker) ? indent : `${indent}${known.name} | `, speaker: sessionId }
 }
 
-/** A subagent and those above it, up to the turn's own session, which is not among them. */
+/** A subagent and its ancestors, without the turn's own session. */
 const lineageOf = (self: Screen, id: SessionId): ReadonlyArray<SessionId> => {
   const lineage: Array<SessionId> = [id]
   let parent = self.subagents.get(id)?.subagent.parentId

@@ -1,13 +1,12 @@
 /**
- * What a turn came to, for people: its changes, its to-do list, why the answer ended if not by itself, and one line with all that is
- * counted.
+ * Sums up a turn for people: changed files, to-dos, an unusual reason of the end, and one line with status, usage and time.
  */
 import type { Artifact } from "@opencode-turn/core/Artifact"
 import { describeCost, describeDuration, describeTokens } from "../../terminal/Describe.ts"
 import { fit, line } from "../../terminal/TerminalText.ts"
 import type { Ending } from "./Ending.ts"
 
-/** What of an ending is summed up. */
+/** The fields of an ending that the summary uses. */
 export type Summarized = Pick<
   Ending,
   | "status"
@@ -21,7 +20,7 @@ export type Summarized = Pick<
   | "artifacts"
 >
 
-/** Everything, the line of {@link describeResult} last. */
+/** All lines; the line of {@link describeResult} comes last. */
 export const summary = (ending: Summarized, width: number): ReadonlyArray<string> => [
   ...describeFiles(ending),
   ...describeTodos(ending).map((text) => fit(text, width)),
@@ -39,13 +38,13 @@ export const describeResult = (ending: Summarized): string =>
     `conversation ${line(ending.conversationId)}`
   ].join(" · ")
 
-/** The line of a turn that came to nothing: only how it ended, and the name of its conversation. */
+/** The line of a turn without usage: its status and its conversation. */
 export const describeName = ({ conversationId, status }: Summarized): string =>
   `${status} · conversation ${line(conversationId)}`
 
 // internal
 
-/** A value ends with the call of the tool that takes it. */
+/** Says why the answer ended. A structured answer usually ends with the call of its output tool. */
 const describeFinish = ({ finish, output }: Summarized): ReadonlyArray<string> =>
   finish === undefined || finish === "stop" || (finish === "tool-calls" && output !== undefined)
     ? []
@@ -81,7 +80,7 @@ const maxFiles = 20
 
 const describeFile = ({ additions, change, deletions, path }: Artifact): string =>
   [
-    // Only that it was is known.
+    // The kind of the change is unknown.
     change === "unknown" ? "changed" : change,
     line(path),
     ...(additions === undefined || additions === 0 ? [] : [`+${additions}`]),

@@ -1,10 +1,10 @@
 /**
- * Runs a turn and shows it, for people or for programs.
+ * Runs a turn and shows it, to people or to programs.
  *
- * *Responsibilities*: the updates in their order, the prompts between them, and the end of the turn, which is shown however it
- * came about, also when the command is interrupted.
+ * **Responsibilities**: showing updates in order, pausing them for prompts, and always showing the end of the turn, also after an
+ * interruption.
  *
- * *Not responsibilities*: the services of the turn, exit codes.
+ * **Not responsibilities**: the services of the turn, exit codes.
  */
 import type { Client } from "@opencode-turn/core/Client"
 import type { Gate } from "@opencode-turn/core/HumanGate"
@@ -31,7 +31,7 @@ import { line } from "../../terminal/TerminalText.ts"
 import type { Failure } from "../setup/Failure.ts"
 import type { Mode } from "../setup/Permissions.ts"
 import * as StoreGate from "../setup/StoreGate.ts"
-import { Output } from "../setup/Streams.ts"
+import { Streams } from "../setup/Streams.ts"
 import type { Ending } from "./Ending.ts"
 import * as JsonLines from "./JsonLines.ts"
 import * as Screen from "./Screen.ts"
@@ -39,36 +39,36 @@ import * as Screen from "./Screen.ts"
 /** Shows a turn. */
 export interface View {
   readonly update: (update: ReplyUpdate) => Effect.Effect<void>
-  /** Shows a line of our own. */
+  /** Shows a line of the command itself. */
   readonly note: (text: string) => Effect.Effect<void>
-  /** Shows the time that passes; to be run about once a second. */
+  /** Shows that time passes. Run it about once a second. */
   readonly tick: Effect.Effect<void>
-  /** Makes room for something else that uses the terminal. */
+  /** Makes room for another writer on the terminal. */
   readonly pause: Effect.Effect<void>
-  /** Shows that the turn waits, and for which one, if that is known. */
+  /** Shows that the turn waits, and for which message, if it is known. */
   readonly wait: (waiting: StoredMessage, running: StoredMessage | undefined) => Effect.Effect<void>
   readonly finish: (ending: Ending) => Effect.Effect<void>
-  /** Shows the failure of a command whose turn came to no end. People are told on standard error in any case. */
+  /** Shows the failure of a command that ran no turn to its end. People always read it on standard error. */
   readonly fail: (failure: Failure, conversation: string | undefined) => Effect.Effect<void>
 }
 
-/** For people, see `Screen`; `hasValue` where the answer is a value. */
+/** A view for people, see `Screen`; `hasValue` marks a structured answer. */
 export const human = Effect.fnUntraced(function*(
   options: { readonly hasValue?: boolean; readonly permission?: Mode } = {}
-): Effect.fn.Return<View, never, Output> {
-  const output = yield* Output
+): Effect.fn.Return<View, never, Streams> {
+  const streams = yield* Streams
   let screen = Screen.make({
-    ...output,
-    columns: output.columns(),
+    ...streams,
+    columns: streams.columns(),
     hasValue: options.hasValue === true,
-    // The prompt tells all of it, and so does the note on how it is answered.
+    // The prompt shows the whole ask, and so does the note that says how to answer it.
     areAsksNamed: options.permission === "ask" || options.permission === "store"
   })
   const show = (step: (screen: Screen.Screen) => Screen.Step) =>
     Effect.suspend(() => {
-      const [next, writes] = step({ ...screen, options: { ...screen.options, columns: output.columns() } })
+      const [next, writes] = step({ ...screen, options: { ...screen.options, columns: streams.columns() } })
       screen = next
-      return Effect.forEach(writes, ({ text, to }) => output[to](text), { discard: true })
+      return Effect.forEach(writes, ({ text, to }) => streams[to](text), { discard: true })
     })
   return {
     update: (update) => show((screen) => Screen.update(screen, update)),
@@ -81,39 +81,37 @@ export const human = Effect.fnUntraced(function*(
   }
 })
 
-/** For programs, see `JsonLines`. What only people want to know is left out. The last line is the end, once. */
-export const json: Effect.Effect<View, never, Output> = Effect.map(Output, (output) => {
+/** A view for programs, see `JsonLines`. It omits notes for people and writes the end once, as the last line. */
+export const json: Effect.Effect<View, never, Streams> = Effect.map(Streams, (streams) => {
   let hasEnded = false
   const end = (text: string) =>
     Effect.suspend(() => {
       if (hasEnded) return Effect.void
       hasEnded = true
-      return output.answer(text)
+      return streams.answer(text)
     })
   return {
-    update: (update) => output.answer(JsonLines.fromUpdate(update)),
+    update: (update) => streams.answer(JsonLines.fromUpdate(update)),
     note: () => Effect.void,
     tick: Effect.void,
     pause: Effect.void,
-    wait: (waiting, running) => output.answer(JsonLines.fromWait(waiting, running)),
+    wait: (waiting, running) => streams.answer(JsonLines.fromWait(waiting, running)),
     finish: (ending) => end(JsonLines.fromEnding(ending)),
     fail: (failure, conversation) => end(JsonLines.fromFailure(failure, conversation))
   }
 })
 
-/**
- * Runs the turn. Its end is shown before this ends, and also when this is interrupted, once the turn has been stopped.
- */
+/** Runs the turn and shows its end. After an interruption it first stops the turn, then shows the end. */
 export const run = Effect.fnUntraced(function*(
   input: TurnInput,
   options: { readonly view: View; readonly permission: Mode; readonly onQuit: Effect.Effect<void> }
 ): Effect.fn.Return<
   TurnResult | undefined,
   StoreError,
-  Client | SessionStore | Tracer | Output | Prompt.Environment
+  Client | SessionStore | Tracer | Streams | Prompt.Environment
 > {
   const { view } = options
-  // Whoever holds it has the terminal: the updates, or one prompt.
+  // Its holder owns the terminal: either the updates or one prompt.
   const terminal = yield* Semaphore.make(1)
   const asked = new Map<AskId, Deferred.Deferred<void>>()
   const shownAsk = (id: AskId) => {
@@ -122,7 +120,7 @@ export const run = Effect.fnUntraced(function*(
     return known
   }
   const alone: Alone = (ask, effect) =>
-    // An ask that was found after a gap in the stream is not among the updates: the wait for its turn is bounded.
+    // An ask that was found after a gap in the stream has no update, so this wait is bounded.
     Deferred.await(shownAsk(ask.id)).pipe(
       Effect.timeoutOption("250 millis"),
       Effect.andThen(terminal.withPermit(Effect.andThen(view.pause, effect)))
@@ -164,7 +162,7 @@ export const run = Effect.fnUntraced(function*(
   return result
 })
 
-/** Tells that the server says nothing, where it takes long to. */
+/** Tells the person if the server stays silent for long. */
 export const tellSilence =
   (tell: Effect.Effect<void>) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.flatMap(
@@ -172,8 +170,8 @@ export const tellSilence =
       (telling) => Effect.ensuring(effect, Fiber.interrupt(telling))
     )
 
-/** What is told then. */
-export const silence = "no word from the server yet; Ctrl-C gives up"
+/** The text of that note. */
+export const silence = "the server has not answered yet; Ctrl-C stops waiting"
 
 // internal
 
@@ -183,7 +181,7 @@ const describeWait = (waiting: StoredMessage, running: StoredMessage | undefined
   `conversation ${line(waiting.conversationId)} is busy${running === undefined ? "" : ` with ${running.id}`}: ` +
   "this turn waits for the one before it"
 
-/** Tells, once, when the turn waits for others of its conversation. Never ends. */
+/** Tells the person, once, that the turn waits for another turn of its conversation. Never ends. */
 const tellWait = (
   id: string | undefined,
   tell: View["wait"]
@@ -202,7 +200,7 @@ const tellWait = (
     const others = yield* store.listMessages(message.conversationId, (yield* TurnPolicy.MaxQueued) + 2)
     yield* tell(message, others.find(({ status }) => status === "pending"))
   }).pipe(
-    // A store that fails here fails the turn as well, which says so.
+    // A failing store also fails the turn, and the turn reports it.
     Effect.ignore,
     Effect.andThen(Effect.never)
   )

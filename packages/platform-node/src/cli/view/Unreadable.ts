@@ -1,22 +1,22 @@
 /**
- * The stored rows that a command could not read. They hide no other row, and the person is told which they are.
+ * Reports stored rows that a command could not read. The command still shows all other rows.
  */
 import * as Effect from "effect/Effect"
 import * as ErrorReporter from "effect/ErrorReporter"
 import { unreadableRow } from "../../sql/SqlTable.ts"
 import { fit } from "../../terminal/TerminalText.ts"
 import { failed, type Failure } from "../setup/Failure.ts"
-import { Output } from "../setup/Streams.ts"
+import { Streams } from "../setup/Streams.ts"
 import * as JsonLines from "./JsonLines.ts"
 
 /**
- * Runs a command that lists what is stored. Where rows were left out, the command fails with their number and their ids, after it
- * has printed the others.
+ * Runs a command that lists stored rows. If rows were left out, the command prints the others and then fails with the number and the
+ * ids of those.
  */
 export const told = <R>(
   effect: Effect.Effect<void, Failure, R>,
   json: boolean
-): Effect.Effect<void, Failure, R | Output> =>
+): Effect.Effect<void, Failure, R | Streams> =>
   Effect.suspend(() => {
     const rows: Array<string> = []
     const reporter = ErrorReporter.make(({ attributes }) => {
@@ -33,8 +33,8 @@ export const told = <R>(
 const maxNamed = 20
 
 const tell = Effect.fnUntraced(function*(rows: ReadonlyArray<string>, json: boolean) {
-  const output = yield* Output
-  if (json) yield* output.answer(JsonLines.fromUnreadable(rows))
+  const streams = yield* Streams
+  if (json) yield* streams.answer(JsonLines.fromUnreadable(rows))
   const named = rows.slice(0, maxNamed).map((id) => (id === "" ? "one without an id" : fit(id, 60)))
   const others = rows.length > maxNamed ? ` and ${rows.length - maxNamed} more` : ""
   const what = rows.length === 1

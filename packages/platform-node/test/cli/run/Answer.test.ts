@@ -67,10 +67,10 @@ it("names the flag for what is asked where another one was given", () => {
 it("tells how many answers are missing, or too many", () => {
   assert.match(
     refused(question(colour, colour), { answers: ["Red"] }),
-    /que_1 has 2 questions, and 1 answer was given: give --answer once for each question/
+    /que_1 has 2 questions, and the command line has 1 answer: give --answer once for each question/
   )
   assert.match(
     refused(question(colour), { answers: ["Red", "Blue"] }),
-    /que_1 has 1 question, and 2 answers were given.*several labels go into one/
+    /que_1 has 1 question, and the command line has 2 answers.*commas between several labels/
   )
 })

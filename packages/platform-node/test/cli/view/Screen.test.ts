@@ -118,7 +118,7 @@ it("says that the record differs, and shows the text again", () => {
 it("says which text is taken back, and begins the next one on a line of its own", () => {
   const end = result("completed", textPart("prt_2", "all of it"))
   const notes =
-    "the agent takes this back: half of it\n↻ the model failed (attempt 1), OpenCode plans to ask it again: reset\n"
+    "the agent takes this back: half of it\n↻ the model failed (attempt 1), OpenCode plans to retry: reset\n"
   const summary = "completed · 0 tokens in, 0 out · $0 · 1.2 s · conversation c1\n"
   for (const removal of [removed("prt_1"), changed(textPart("prt_1", "", false))]) {
     const updates: ReadonlyArray<ReplyUpdate> = [
@@ -140,7 +140,7 @@ const retrying = (message: string): ReplyUpdate => ({
 })
 
 it("says no more of a failure than the server did", () => {
-  const again = "↻ the model failed (attempt 1), OpenCode plans to ask it again"
+  const again = "↻ the model failed (attempt 1), OpenCode plans to retry"
   assert.strictEqual(play(piped, [retrying(""), retrying("reset")]).progress, `${again}\n${again}: reset\n`)
   assert.strictEqual(
     play(piped, [changed(tool({ status: "error", error: " " }))]).progress,
@@ -206,7 +206,7 @@ it("shows to-dos, retries and what is asked", () => {
   assert.deepStrictEqual(progress.split("\n"), [
     "  ☑ first",
     "  ◐ second",
-    "↻ the model failed (attempt 2), OpenCode plans to ask it again: overloaded",
+    "↻ the model failed (attempt 2), OpenCode plans to retry: overloaded",
     "? permission bash: echo hi",
     ""
   ])

@@ -82,7 +82,7 @@ it("shows a subagent below its tool: what it begins with, its tools, its last te
     "  ▸ general: look around",
     "  ● bash ls",
     "  ✓ bash ls 0.2 s",
-    "  ↻ the model failed (attempt 1), OpenCode plans to ask it again: over loaded",
+    "  ↻ the model failed (attempt 1), OpenCode plans to retry: over loaded",
     "  “There are three files.”",
     "  ◂ done $0.0012",
     "✓ task look around",
