@@ -1,11 +1,11 @@
 /**
  * Files and images as parts of a prompt: from bytes, from this machine's disk, or from the web.
  *
- * **Responsibilities**: the media type that OpenCode takes, the size limit, errors that say what to do.
+ * **Responsibilities**: a media type that OpenCode accepts, the size limit, and errors that tell the remedy.
  *
- * **Not responsibilities**: files on the server's own disk: a part with a `file:` URL names them.
+ * **Not responsibilities**: files on the server's own disk; a part with a `file:` URL names those.
  *
- * What comes out carries the content itself (a base64 `data:` URL), so that the server needs no access to where it came from.
+ * The part holds the content itself (a base64 `data:` URL), so the server needs no access to its source.
  *
  * **Example**
  * ```ts
@@ -35,7 +35,7 @@ import * as DataUrl from "./DataUrl.ts"
 import * as Media from "./Media.ts"
 
 /**
- * What is known better than the name and the bytes tell. `filename` is what the agent is told.
+ * Overrides for what the name and the bytes suggest. The agent reads `filename`.
  *
  * @category models
  * @since 0.1.0
@@ -46,12 +46,13 @@ export interface Options {
 }
 
 /**
- * A part that carries these bytes.
+ * Makes a part from bytes.
  *
  * **Details**
  *
- * Images and PDFs are sent as what their first bytes say. Everything else must be UTF-8 text and is sent as `text/plain`, whatever its
- * media type: OpenCode fails the turn for JSON as `application/json` (1.18.33). An empty text is sent, an empty image refused.
+ * Images and PDFs are sent with the media type of their first bytes. Everything else must be UTF-8 text and is sent as
+ * `text/plain`, whatever its media type: OpenCode fails the turn for JSON as `application/json` (1.18.33). An empty
+ * text is sent; an empty image is refused.
  *
  * @category constructors
  * @since 0.1.0
@@ -64,7 +65,7 @@ export const fromBytes = (
 }
 
 /**
- * A part that carries a file of this machine's disk. Its name is the file's.
+ * Makes a part from a file on this machine's disk, with the file's name.
  *
  * @category constructors
  * @since 0.1.0
@@ -88,12 +89,13 @@ export const fromPath = Effect.fn("Attachment.fromPath")(function*(
 })
 
 /**
- * A part that carries what a URL gives: it is downloaded, in at most {@link downloadTimeout}. A `data:` URL is decoded.
+ * Makes a part from a URL. The content is downloaded within {@link downloadTimeout}; a `data:` URL is decoded.
  *
  * **Gotchas**
  *
- * - Any host is asked, and redirects are followed: check URLs that strangers name, or they reach what only this machine does.
- * - No credentials are sent, and a URL that has some is refused.
+ * - The download contacts any host and follows redirects. Check URLs from strangers, or they reach hosts that only this machine can
+ *   reach.
+ * - No credentials are sent, and a URL with credentials is refused.
  *
  * @category constructors
  * @since 0.1.0
@@ -116,14 +118,17 @@ export const fromUrl = Effect.fn("Attachment.fromUrl")(function*(
         ? invalid("the URL has a user name or a password: download it yourself, and use fromBytes")
         : download(parsed, options)
     case undefined:
-      return yield* invalid(`${JSON.stringify(url.slice(0, 100))} is no URL: use fromPath for a file on this machine`)
+      return yield* invalid(
+        `${JSON.stringify(url.slice(0, 100))} is not a URL: use fromPath for a file on this machine`
+      )
     default:
       return yield* invalid(`${parsed?.protocol} URLs are not downloaded: use http: or https:`)
   }
 })
 
 /**
- * How long a download may take: 30 s, enough for `TurnPolicy.MaxAttachmentBytes` over a slow line, while a person waits for the turn.
+ * The limit of a download: 30 s. It is enough for `TurnPolicy.MaxAttachmentBytes` over a slow line, and a person waits
+ * for the turn.
  *
  * @category constants
  * @since 0.1.0
@@ -131,11 +136,12 @@ export const fromUrl = Effect.fn("Attachment.fromUrl")(function*(
 export const downloadTimeout: Duration.Duration = Duration.seconds(30)
 
 /**
- * All bytes of a regular file, if there are no more than `maxBytes`. Fails with words that follow the file's name.
+ * Reads a regular file of at most `maxBytes`. Fails with words that follow the file's name.
  *
  * **Details**
  *
- * A device, a pipe and a socket are refused, also behind a link: they may have no end. `folder` and `tooLarge` say what to do instead.
+ * Devices, pipes and sockets are refused, also behind a link, because they may have no end. `folder` and `tooLarge`
+ * tell the remedy.
  *
  * @category steps
  * @since 0.1.0
@@ -148,15 +154,15 @@ export const readRegularFile = Effect.fnUntraced(function*(
   const fs = yield* FileSystem.FileSystem
   const { size, type } = yield* Effect.mapError(fs.stat(path), whyUnreadable)
   if (type === "Directory") return yield* Effect.fail(`is a folder: ${folder}`)
-  if (type !== "File") return yield* Effect.fail("is no regular file")
+  if (type !== "File") return yield* Effect.fail("is not a regular file")
   if (size > maxBytes) return yield* Effect.fail(`has ${size} bytes, and the limit is ${maxBytes} bytes${tooLarge}`)
-  // A file may grow meanwhile, and some of the system's have no size: no more than this is read.
+  // The file may grow in the meantime, and some system files report no size, so the read itself is limited.
   const bytes = yield* Effect.mapError(atMost(fs.stream(path), maxBytes), whyUnreadable)
   return bytes ?? (yield* Effect.fail(`has more, and the limit is ${maxBytes} bytes${tooLarge}`))
 })
 
 /**
- * All bytes of a stream, or `undefined` once there are more than `maxBytes`; the rest is not read then.
+ * Collects the bytes of a stream, or gives `undefined` and stops once there are more than `maxBytes`.
  *
  * @category steps
  * @since 0.1.0
@@ -177,7 +183,7 @@ export const atMost = <E, R>(
   })
 
 /**
- * Why a file cannot be read, in words that follow its name.
+ * The reason why a file is unreadable, in words that follow its name.
  *
  * @category getters
  * @since 0.1.0
@@ -218,7 +224,7 @@ const toPart = Effect.fnUntraced(function*(
   }
 })
 
-/** What the bytes are sent as. The bytes know better than a name: `.ts` is a video to a table of media types. */
+/** The media type to send. The bytes decide before the name: tables of media types take `.ts` for a video. */
 const mediaTypeOf = (
   name: string,
   bytes: Uint8Array,
@@ -230,7 +236,7 @@ const mediaTypeOf = (
     if (seen !== undefined) return Result.succeed(seen)
     if (bytes.length === 0) return Result.fail(invalid(`${name} is empty, and no ${claimed}`))
     return Media.isSniffed(claimed)
-      ? Result.fail(invalid(`${name} is no ${claimed}: its first bytes are others`))
+      ? Result.fail(invalid(`${name} is no ${claimed}: its first bytes differ`))
       : Result.succeed(claimed)
   }
   if (Media.isText(bytes)) return Result.succeed("text/plain")
@@ -263,7 +269,7 @@ const fromDataUrl = Effect.fnUntraced(function*(url: string, options: Options) {
 })
 
 const download = Effect.fnUntraced(function*(url: URL, options: Options) {
-  // Without the query, which may hold what is nobody else's business.
+  // The name leaves out the query, which may hold secrets.
   const name = `${url.origin}${url.pathname}`
   const limit = yield* TurnPolicy.MaxAttachmentBytes
   const http = HttpClient.followRedirects(yield* HttpClient.HttpClient, maxRedirects)

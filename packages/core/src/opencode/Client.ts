@@ -1,10 +1,10 @@
 /**
- * An OpenCode server, as typed effects and one shared event stream.
+ * An OpenCode server as typed effects and one shared event stream.
  *
- * **Responsibilities**: the requests of a {@link Dialect}, the shared subscription ({@link EventHub}), and the two short
+ * **Responsibilities**: the requests of a {@link Dialect}, the shared subscription ({@link EventHub}), and two short
  * ways to use a session without a store: `stream` and `sendMessage`.
  *
- * **Not responsibilities**: what becomes of a turn whose stream is lost (`Turn`).
+ * **Not responsibilities**: recovering a turn whose stream is lost (`Turn`).
  *
  * @since 0.1.0
  */
@@ -39,8 +39,8 @@ import * as V1 from "./v1/Http.ts"
 export type PromptInput = string | Prompt
 
 /**
- * An event of {@link Client}'s `stream`, or the mark that some may be missing: because the connection was lost for a time
- * (`reconnect`), or because the reader was slower than the server (`overflow`).
+ * An event of {@link Client}'s `stream`, or a mark that events may be missing: the connection was lost for a time
+ * (`reconnect`), or the reader was slower than the server (`overflow`).
  *
  * @category models
  * @since 0.1.0
@@ -54,21 +54,25 @@ export type StreamEvent = TurnEvent | { readonly _tag: "Gap"; readonly reason: "
 export class Client extends Context.Service<
   Client,
   Omit<Dialect, "events" | "prompt" | "promptAndWait"> & {
-    /** The folder that a session works in. The server is asked once in ten minutes at most. */
+    /** The folder of a session. The server is asked at most once in ten minutes. */
     readonly directoryOf: (id: SessionId) => Effect.Effect<string, RequestError | SessionNotFound>
 
     /** Posts a prompt; success means that the server accepted it. With `ids` it may be posted again. */
     readonly prompt: (id: SessionId, prompt: PromptInput) => Effect.Effect<void, RequestError | SessionNotFound>
 
-    /** Posts a prompt and gives the last message of the answer. Cut connections lose it: use a turn for what matters. */
+    /**
+     * Posts a prompt and gives the last message of the answer. A cut connection loses the answer, so use a turn for
+     * important prompts.
+     */
     readonly sendMessage: (
       id: SessionId,
       prompt: PromptInput
     ) => Effect.Effect<Message, RequestError | SessionNotFound>
 
     /**
-     * Subscribes, prompts, and gives the events of the session and its subagents until the session is idle, fails before it
-     * began, or is deleted. An abort or a failure is stored some milliseconds after that `idle` (1.18.33).
+     * Subscribes, prompts, and gives the events of the session and its subagents. The stream ends when the session is
+     * idle, fails before it began, or is deleted. The server stores an abort or a failure some milliseconds after that
+     * `idle` (1.18.33).
      */
     readonly stream: (id: SessionId, prompt: PromptInput) => Stream.Stream<StreamEvent, ClientError>
 
@@ -81,7 +85,7 @@ export class Client extends Context.Service<
 >()("@opencode-turn/core/Client") {}
 
 /**
- * A client over a dialect.
+ * Makes a client over a dialect.
  *
  * @category constructors
  * @since 0.1.0
@@ -110,7 +114,7 @@ export const make = Effect.fnUntraced(function*(
         yield* hub.subscribe(id, subscriber)
         yield* prompt(id, input)
         const retry = yield* TurnPolicy.RequestRetry
-        // The session may have become idle while nobody listened.
+        // The session may have become idle during the gap.
         const catchUp = dialect.statuses.pipe(
           Effect.retry({ schedule: retry, while: (error) => error.isRetryable }),
           Effect.map((statuses) => {
@@ -129,8 +133,8 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /**
- * A client of the server at `baseUrl`, over any `HttpClient`. Whether an OpenCode 1.x server answers there is found out
- * before the first request, once.
+ * A client of the server at `baseUrl` over any `HttpClient`. The first request is preceded by one check that an
+ * OpenCode 1.x server answers there.
  *
  * @category layers
  * @since 0.1.0
@@ -143,10 +147,10 @@ export const layer = (options: V1.Options): Layer.Layer<Client, never, HttpClien
 const toPrompt = (input: PromptInput): Prompt =>
   typeof input === "string" ? { parts: [{ type: "text", text: input }] } : input
 
-/** The sessions whose folders are remembered. */
+/** The number of sessions whose folders are remembered. */
 const maxKnown = 1024
 
-/** Waiting events are dropped past this number, and a gap takes their place: memory stays bounded. */
+/** The limit of waiting events. Further events are dropped and a gap replaces them, so memory stays bounded. */
 const maxQueued = 4096
 
 const reconnect: StreamEvent = { _tag: "Gap", reason: "reconnect" }
@@ -162,12 +166,12 @@ const intoQueue = (queue: Queue.Queue<StreamEvent, EventsError | Cause.Done>, id
         hasReconnected ||= Exit.isSuccess(dropped) && dropped.value === reconnect
       }
       Queue.offerUnsafe(queue, { _tag: "Gap", reason: "overflow" })
-      // The reader asks the server what a reconnect hid. It still has to.
+      // The overflow may have dropped the mark of a reconnect, after which the reader must still ask the server.
       if (hasReconnected) Queue.offerUnsafe(queue, reconnect)
     }
     Queue.offerUnsafe(queue, event)
   }
-  // Nothing is offered after the end: what comes later could push the end itself out of a full queue.
+  // Nothing is offered after the end, because a later event could push the end out of a full queue.
   const end = () => {
     isOver = true
     Queue.endUnsafe(queue)
@@ -176,10 +180,10 @@ const intoQueue = (queue: Queue.Queue<StreamEvent, EventsError | Cause.Done>, id
     switch (event._tag) {
       case "StatusChanged":
         hasBegun ||= event.status.type !== "idle"
-        // The run before says `idle` a second time when it was aborted, perhaps only now (1.18.33).
+        // An aborted earlier run reports `idle` a second time, perhaps only now (1.18.33).
         return hasBegun && event.status.type === "idle"
       case "SessionFailed":
-        // An unknown agent: there will be neither `busy` nor `idle` (1.18.33).
+        // The agent is unknown, so neither `busy` nor `idle` will follow (1.18.33).
         return !hasBegun && !isAborted(event.failure)
       default:
         return event._tag === "SessionDeleted"

@@ -1,8 +1,8 @@
 /**
- * What can go wrong between us and an OpenCode server.
+ * The errors of requests to an OpenCode server.
  *
- * No error holds a body, a header, a password or a query string. Whether a request may be sent again is the getter
- * `isRetryable`.
+ * No error holds a body, a header, a password or a query string. The getter `isRetryable` tells whether the request may
+ * be repeated.
  *
  * @since 0.1.0
  */
@@ -11,8 +11,8 @@ import { quoted } from "../domain/FilePath.ts"
 import { AskId, MessageId, SessionId } from "../domain/Ids.ts"
 
 /**
- * The request did not reach the server, or its answer did not reach us: refused, reset, unresolvable, cut short. Whether
- * the server acted on it is not known.
+ * The request did not reach the server, or the response did not reach the client: refused, reset, unresolvable, cut
+ * short. The server may or may not have acted on it.
  *
  * @category errors
  * @since 0.1.0
@@ -31,7 +31,7 @@ export class TransportError extends Schema.TaggedError<TransportError>()("Transp
 }
 
 /**
- * No answer within the time limit of one request. Whether the server acted on it is not known.
+ * The request got no response within its time limit. The server may or may not have acted on it.
  *
  * @category errors
  * @since 0.1.0
@@ -50,7 +50,7 @@ export class RequestTimeout extends Schema.TaggedError<RequestTimeout>()("Reques
 }
 
 /**
- * The answer was JSON, but not of the shape that this operation has.
+ * The response was JSON of another shape than the operation's.
  *
  * @category errors
  * @since 0.1.0
@@ -68,7 +68,7 @@ export class DecodeError extends Schema.TaggedError<DecodeError>()("DecodeError"
 }
 
 /**
- * The answer has more bytes than are read of one (64 MiB). The rest was not fetched.
+ * The response exceeds the limit of 64 MiB. The rest was not fetched.
  *
  * @category errors
  * @since 0.1.0
@@ -86,8 +86,8 @@ export class AnswerTooLarge extends Schema.TaggedError<AnswerTooLarge>()("Answer
 }
 
 /**
- * A status code that is not a success. `name` and `detail` are the server's words where it gave any. A redirect is one of
- * these: it is not followed, because the password goes to the configured origin only.
+ * The response has a status code other than success. `name` and `detail` are the server's words, if it gave any. A
+ * redirect is such a response: it is not followed, because the password goes to the configured origin only.
  *
  * @category errors
  * @since 0.1.0
@@ -99,7 +99,7 @@ export class StatusError extends Schema.TaggedError<StatusError>()("StatusError"
   detail: Schema.String
 }) {
   override get message() {
-    // Two names that say nothing: OpenCode's own, and the one for an answer without any.
+    // These two names say nothing: OpenCode's own, and the one for an error without a name.
     const name = ["UnknownError", "error", ""].includes(this.name) ? "" : ` ${this.name}`
     const detail = this.detail === "" || this.detail === this.name ? "" : `: ${this.detail}`
     return `OpenCode answered ${this.status}${name} (${this.operation})${detail}`
@@ -110,7 +110,7 @@ export class StatusError extends Schema.TaggedError<StatusError>()("StatusError"
 }
 
 /**
- * The server wants another password, or one at all.
+ * The server requires a password, or another one.
  *
  * @category errors
  * @since 0.1.0
@@ -128,7 +128,7 @@ export class Unauthorized extends Schema.TaggedError<Unauthorized>()("Unauthoriz
 }
 
 /**
- * Something answers there, but it is not an OpenCode server of the 1.x line. `seen` says what it is.
+ * Something answers there, but it is not an OpenCode 1.x server. `seen` describes the answer.
  *
  * @category errors
  * @since 0.1.0
@@ -146,8 +146,8 @@ export class UnsupportedServer extends Schema.TaggedError<UnsupportedServer>()("
 }
 
 /**
- * The server has no such folder: nothing is there, or a file, or the server may not read it, or a name on its path holds a backslash,
- * which OpenCode cannot list (1.18.33). `directory` is as it was named.
+ * The server cannot use the folder: it does not exist, is a file, or is unreadable. Or its path holds a backslash,
+ * which OpenCode cannot list (1.18.33). `directory` is the given name.
  *
  * @category errors
  * @since 0.1.0
@@ -168,7 +168,7 @@ export class UnknownDirectory extends Schema.TaggedError<UnknownDirectory>()("Un
 }
 
 /**
- * The server does not know the session (any more).
+ * The server does not know the session, or has deleted it.
  *
  * @category errors
  * @since 0.1.0
@@ -203,7 +203,7 @@ export class MessageNotFound extends Schema.TaggedError<MessageNotFound>()("Mess
 }
 
 /**
- * Nothing waits under this id: the request was answered already, or its session was aborted.
+ * The server has no open ask with this id: it was answered already, or its session was aborted.
  *
  * @category errors
  * @since 0.1.0
@@ -212,7 +212,7 @@ export class AskNotFound extends Schema.TaggedError<AskNotFound>()("AskNotFound"
   askId: AskId
 }) {
   override get message() {
-    return `nothing waits for an answer under ${this.askId}`
+    return `OpenCode has no open ask ${this.askId}`
   }
   get isRetryable() {
     return false
@@ -220,7 +220,7 @@ export class AskNotFound extends Schema.TaggedError<AskNotFound>()("AskNotFound"
 }
 
 /**
- * The event stream ended, or was silent for longer than heartbeats leave room for.
+ * The event stream ended, or was silent for longer than its heartbeats allow.
  *
  * @category errors
  * @since 0.1.0
@@ -238,7 +238,7 @@ export class StreamLost extends Schema.TaggedError<StreamLost>()("StreamLost", {
 }
 
 /**
- * What every request can fail with.
+ * Every error that a request can fail with.
  *
  * @category errors
  * @since 0.1.0
@@ -259,7 +259,7 @@ export const RequestError = Schema.Union([
 export type RequestError = typeof RequestError.Type
 
 /**
- * What the event stream can fail with.
+ * Every error that the event stream can fail with.
  *
  * @category errors
  * @since 0.1.0

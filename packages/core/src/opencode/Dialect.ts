@@ -1,8 +1,8 @@
 /**
- * The seam between the domain and a server's wire: what a dialect of OpenCode's HTTP API must be able to do.
+ * The interface between the domain and a dialect of OpenCode's HTTP API.
  *
- * A dialect translates routes, JSON shapes, error shapes and event names, and nothing else. OpenCode 1.x is `v1/`; another
- * line of servers gets a folder of its own beside it.
+ * A dialect translates routes, JSON shapes, error shapes and event names, and nothing else. OpenCode 1.x is `v1/`;
+ * another line of servers gets its own folder beside it.
  *
  * @since 0.1.0
  */
@@ -26,7 +26,7 @@ import type {
 } from "./ClientError.ts"
 
 /**
- * What a new session is made with.
+ * The options of a new session.
  *
  * @category models
  * @since 0.1.0
@@ -38,7 +38,7 @@ export interface SessionOptions {
 }
 
 /**
- * What can be changed about a session.
+ * The changeable fields of a session.
  *
  * @category models
  * @since 0.1.0
@@ -49,7 +49,7 @@ export interface SessionPatch {
 }
 
 /**
- * A message in a list whose id cannot be read; it stands behind the message `after`.
+ * A message in a list whose id is unreadable; it follows the message `after`.
  *
  * @category models
  * @since 0.1.0
@@ -61,8 +61,8 @@ export interface UnreadMessage {
 }
 
 /**
- * Messages, oldest first. `before` is the cursor of the page with older ones; absent on the last page. `unread` are those whose
- * id cannot be read. `size` is how many characters the answer had.
+ * A page of messages, oldest first. `before` is the cursor of the page with older messages; it is absent on the last
+ * page. `unread` are the messages with an unreadable id. `size` is the number of characters of the response.
  *
  * @category models
  * @since 0.1.0
@@ -75,7 +75,7 @@ export interface MessagePage {
 }
 
 /**
- * An agent of the server. `isHidden`: for OpenCode's own use.
+ * An agent of the server. `isHidden` marks agents for OpenCode's own use.
  *
  * @category models
  * @since 0.1.0
@@ -98,35 +98,41 @@ export interface Health {
  * @since 0.1.0
  */
 export interface Dialect {
-  /** Scheme, host and port: the only place that credentials are sent to. */
+  /** Scheme, host and port. Credentials are sent only there. */
   readonly origin: string
 
   readonly health: Effect.Effect<Health, RequestError>
   /**
-   * The folder that this client works in, as the server knows it: absolute and without links. Fails where it is no folder. A success
-   * counts for 30 s without being asked for again.
+   * The client's folder as the server knows it: absolute and without links. Fails if it is not a folder. A success is
+   * remembered for 30 s.
    */
   readonly directory: Effect.Effect<string, RequestError | UnknownDirectory>
   /** The agents of the directory. */
   readonly agents: Effect.Effect<ReadonlyArray<Agent>, RequestError>
 
-  /** Makes a session in the client's folder, which has to be there: the server itself would not mind. */
+  /** Creates a session in the client's folder. Checks that the folder exists, which the server itself does not. */
   readonly createSession: (options: SessionOptions) => Effect.Effect<Session, RequestError | UnknownDirectory>
   readonly getSession: (id: SessionId) => Effect.Effect<Session, RequestError | SessionNotFound>
   readonly updateSession: (
     id: SessionId,
     patch: SessionPatch
   ) => Effect.Effect<Session, RequestError | SessionNotFound>
-  /** Deletes the session and its subagents'. Abort it first: a busy session never becomes idle after this (1.18.33). */
+  /**
+   * Deletes the session and its subagents' sessions. Abort it first: a busy session never becomes idle after its
+   * deletion (1.18.33).
+   */
   readonly deleteSession: (id: SessionId) => Effect.Effect<void, RequestError | SessionNotFound>
-  /** Stops what the session and its subagents' sessions do. No error where there is nothing to stop. */
+  /** Stops the session and its subagents' sessions. Succeeds also if nothing runs. */
   readonly abortSession: (id: SessionId) => Effect.Effect<void, RequestError>
-  /** The sessions that the session's tools opened, not theirs in turn. */
+  /** The sessions that the session's own tools opened, without their descendants. */
   readonly children: (id: SessionId) => Effect.Effect<ReadonlyArray<Session>, RequestError | SessionNotFound>
   /** The sessions of the directory that are not idle. */
   readonly statuses: Effect.Effect<ReadonlyMap<SessionId, SessionStatus>, RequestError>
 
-  /** The newest `limit` messages, or those before a cursor. Never unbounded: the answer grows with the session. */
+  /**
+   * The newest `limit` messages, or those before a cursor. It is never unbounded, because the response grows with the
+   * session.
+   */
   readonly listMessages: (
     id: SessionId,
     page: { readonly limit: number; readonly before?: string }
@@ -138,7 +144,7 @@ export interface Dialect {
 
   /** Posts a prompt. Success means only that the server accepted it; it may not be stored yet. */
   readonly prompt: (id: SessionId, prompt: Prompt) => Effect.Effect<void, RequestError | SessionNotFound>
-  /** Posts a prompt and waits for the last message of the answer, without any time limit of a request. */
+  /** Posts a prompt and waits for the last message of the answer, without the time limit of a request. */
   readonly promptAndWait: (id: SessionId, prompt: Prompt) => Effect.Effect<Message, RequestError | SessionNotFound>
 
   readonly questions: Effect.Effect<ReadonlyArray<QuestionAsk>, RequestError>
@@ -154,14 +160,15 @@ export interface Dialect {
   ) => Effect.Effect<void, RequestError | AskNotFound>
   readonly todos: (id: SessionId) => Effect.Effect<ReadonlyArray<Todo>, RequestError | SessionNotFound>
   /**
-   * The net changes that the answer to a prompt made to the files of the repository, its subagents' and its shell commands' too. Empty
-   * where the server keeps no account of them: without a repository, without snapshots, for a structured answer (1.18.33).
+   * The net changes that the answer to a prompt made to the files of the repository, including subagents and shell
+   * commands. It is empty if the server keeps no account of them: without a repository, without snapshots, or for a
+   * structured answer (1.18.33).
    */
   readonly diff: (id: SessionId, promptId: MessageId) => Effect.Effect<ReadonlyArray<FileDiff>, RequestError>
 
   /**
-   * One connection to the server's event stream, a list of events for each read from it. Ends or fails when the connection
-   * is lost; there is no replay.
+   * One connection to the server's event stream, with a list of events for each read. It ends or fails when the
+   * connection is lost; the server replays nothing.
    */
   readonly events: Stream.Stream<ReadonlyArray<ServerEvent>, EventsError>
 }

@@ -1,16 +1,16 @@
 /**
- * One connection to a server's event stream, shared by every turn on it.
+ * One connection to a server's event stream, which all turns on the server share.
  *
  * **Responsibilities**
- * - Opens the connection for the first subscriber, closes it 2 s after the last, and reconnects. Turns that
- *   follow each other share it; with the hub's scope it is closed at once.
- * - Hands each event to the subscribers of its session's tree, synchronously, in order.
- * - Contains a subscriber that throws: it alone leaves, and the others go on.
- * - Tells every subscriber when the connection was lost, when it is back (so that it reconciles: what happened meanwhile is
- *   not replayed), and when it is gone for good.
- * - Reconnects when the stream is silent: a server that lives sends a heartbeat every 10 s (1.18.33).
+ * - Opens the connection for the first subscriber, closes it 2 s after the last one left, and reconnects. Successive turns share it.
+ *   The end of the hub's scope closes it at once.
+ * - Dispatches each event to the subscribers of its session's tree, synchronously and in order.
+ * - Contains a subscriber that throws: only this subscriber is removed.
+ * - Tells every subscriber when the connection is lost, when it is back (events in between are not replayed, so the subscriber
+ *   reconciles), and when it is closed for good.
+ * - Reconnects a silent stream: a living server sends a heartbeat every 10 s (1.18.33).
  *
- * **Not responsibilities**: what an event means (`Reply`), reading what was missed (`Turn`).
+ * **Not responsibilities**: the meaning of an event (`Reply`), and reading missed events from the server (`Turn`).
  *
  * ```
  *            first subscriber          Connected
@@ -22,8 +22,8 @@
  *                                    failed for good ─────────┴▶ subscriber.onClosed
  * ```
  *
- * The fold happens inside the dispatcher: a queue for each turn cost 1.5 times the CPU at 200 turns, a subscription for
- * each 45 times and more. A server that is fast brings many reads before anybody else can run; its subscribers are told to
+ * The fold runs inside the dispatcher. A queue for each turn cost 1.5 times the CPU at 200 turns, and a subscription
+ * for each cost 45 times and more. A fast server delivers many reads before another fiber runs; the subscribers then
  * flush once for all of them.
  *
  * @since 0.1.0
@@ -49,22 +49,23 @@ import { StreamLost } from "./ClientError.ts"
 import type { Dialect } from "./Dialect.ts"
 
 /**
- * Who receives the events of one session tree. The functions are called by the dispatcher, for every turn on the server one
- * after the other: they must not block or wait.
+ * A receiver of the events of one session tree. The dispatcher calls these functions for every turn on the server in
+ * sequence, so they must not block or wait.
  *
  * **Details**
  *
  * - `onEvent`: an event of the tree.
- * - `onFlush`: after events, once for all the reads that had come by then, and before any fiber that was ready after them
- *   runs; a good place to wake somebody up.
+ * - `onFlush`: follows events, once for all reads that have arrived, and before any fiber that became ready after them. It is a good
+ *   place to wake another fiber.
  * - `onHeartbeat`: a sign of life of the server, without an event.
- * - `onLost`: the connection was lost and is being opened again.
+ * - `onLost`: the connection was lost and is being reopened.
  * - `onGap`: the connection is back; events may have been missed.
- * - `onClosed`: there will be no further event.
+ * - `onClosed`: no further event will come.
  *
  * **Gotchas**
  *
- * A subscriber that throws is reported, leaves at once, and is told so with `onClosed`. Nobody else notices.
+ * A subscriber that throws is reported, removed at once, and notified by `onClosed`. Other subscribers are not
+ * affected.
  *
  * @category models
  * @since 0.1.0
@@ -79,13 +80,13 @@ export interface Subscriber {
 }
 
 /**
- * A subscription that is live: its first event is one that the server sent after this was made.
+ * A live subscription: its first event is one that the server sent after the subscription was made.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Subscription {
-  /** Adds a session to the tree, for example a subagent's that was opened before the subscription. */
+  /** Adds a session to the tree, for example a subagent's session that was opened before the subscription. */
   readonly adopt: (sessionId: SessionId) => void
   /** Waits until the connection is live. */
   readonly connected: Effect.Effect<void>
@@ -98,7 +99,8 @@ export interface Subscription {
 export interface EventHub {
   /**
    * Subscribes to the session and to the subagents that its tools open, until the scope closes. Succeeds when the
-   * connection is live (its first event, or a comment); fails when that does not happen within `TurnPolicy.ConnectTimeout`, or cannot.
+   * connection is live (its first event, or a comment). Fails if that is impossible or does not happen within
+   * `TurnPolicy.ConnectTimeout`.
    */
   readonly subscribe: (
     sessionId: SessionId,
@@ -119,7 +121,7 @@ export const make = Effect.fnUntraced(function*(
     members.delete(member)
     for (const id of member.sessions) removeRoute(routes, id, member)
   }
-  /** Tells a subscriber something. One that throws leaves, and is closed; it may throw again then. */
+  /** Notifies a subscriber. A subscriber that throws is removed and closed; it may throw again at that. */
   const tell: Tell = (member, f) => {
     const told = Result.try(() => f(member.subscriber))
     if (Result.isSuccess(told)) return
@@ -137,7 +139,7 @@ export const make = Effect.fnUntraced(function*(
       })),
     idleTimeToLive: idleMillis
   })
-  /** The next subscriber takes over a connection that is live, and does not wait for one that is not. */
+  /** Drops a connection that is not live, so that the next subscriber does not wait for it. */
   const dropUnlessLive = Effect.suspend(() =>
     members.size === 0 && newest?.connected.isOpen() === false ? RcRef.invalidate(connection) : Effect.void
   )
@@ -186,7 +188,7 @@ export const make = Effect.fnUntraced(function*(
         member.isLive = true
         return { adopt: (id: SessionId) => addRoute(routes, id, member), connected: connected.await }
       })
-      // Who could not subscribe leaves at once, and does not wait for the end of the caller's scope.
+      // A failed subscriber leaves at once, without waiting for the end of the caller's scope.
       return yield* Scope.provide(join, scope).pipe(
         Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
       )
@@ -198,13 +200,13 @@ export const make = Effect.fnUntraced(function*(
 
 interface Member {
   readonly subscriber: Subscriber
-  /** Where its failures are reported: as those of whoever subscribed. */
+  /** The subscriber's own context, in which its failures are reported. */
   readonly context: Context.Context<never>
   readonly sessions: Set<SessionId>
-  /** Its subscription has succeeded: what it hears of the connection from now on is news to it. */
+  /** Whether its subscription has succeeded. Only then is a change of the connection news to it. */
   isLive: boolean
   isDirty: boolean
-  /** When it was last told of an event that cannot be read. */
+  /** The time of its last notice about an unreadable event. */
   missedMillis: number
   lastError: EventsError | undefined
 }
@@ -228,7 +230,7 @@ const report = ({ context, sessions }: Member, defect: unknown): void => {
   Effect.runForkWith(context)(Contained.report("subscriber", { session }, Cause.die(defect)))
 }
 
-/** Arrays, because they are walked for every event and hardly ever change. */
+/** Arrays, because every event iterates over them and they seldom change. */
 type Routes = Map<SessionId, Array<Member>>
 
 const addRoute = (routes: Routes, id: SessionId, member: Member): void => {
@@ -277,7 +279,7 @@ const openConnection = Effect.fnUntraced(function*(
     connected.openUnsafe()
   }
 
-  /** Who hears of a session hears of those that its tools work in. */
+  /** Subscribers of a session also receive the events of the sessions that its tools work in. */
   const adopt = (parentId: SessionId, id: SessionId): void => {
     const family = routes.get(parentId)
     if (family !== undefined) { for (const member of family) addRoute(routes, id, member) }
@@ -285,7 +287,7 @@ const openConnection = Effect.fnUntraced(function*(
 
   const dispatch = (event: TurnEvent): void => {
     if (event._tag === "SessionOpened" && event.parentId !== undefined) adopt(event.parentId, event.sessionId)
-    // A tool may go on with a session of an earlier turn, which is not opened again (1.18.33).
+    // A tool may continue a session of an earlier turn, which is not opened again (1.18.33).
     else if (event._tag === "PartUpdated" && event.part.type === "tool" && event.part.subagent !== undefined) {
       adopt(event.sessionId, event.part.subagent)
     }
@@ -308,8 +310,9 @@ const openConnection = Effect.fnUntraced(function*(
     tell(member, onGap)
   }
   /**
-   * What an unreadable event said is read from the server, as after any other gap. The session may be a subagent's of which only such an
-   * event told: then it may be anybody's. A reading takes several requests, so in a flood of such events it comes once in a while.
+   * An unreadable event is treated as a gap, and its content is read from the server. If only such an event told of the
+   * session, the session may be anybody's subagent. A read takes several requests, so a flood of such events causes
+   * only one read in a while.
    */
   const missed = (sessionId: SessionId | undefined): void => {
     const nowMillis = clock.currentTimeMillisUnsafe()
@@ -344,14 +347,14 @@ const openConnection = Effect.fnUntraced(function*(
     if (dirty.length > 0) isFlushDue.openUnsafe()
   }
 
-  /** Lets the reads that are there come first. That are some thirty of 64 KB in Node, before any other fiber has its turn. */
+  /** Lets the waiting reads come first: some thirty of 64 KB in Node, before any other fiber runs. */
   const flushing = isFlushDue.await.pipe(
     Effect.andThen(Effect.yieldNow),
     Effect.andThen(Effect.sync(flush)),
     Effect.forever({ disableYield: true })
   )
 
-  /** Fails when nothing was read for the whole of the silence limit, or `Connected` did not come within it. */
+  /** Fails if nothing was read for the whole silence limit, or `Connected` did not come within it. */
   const watchSilence = Effect.gen(function*() {
     const silenceMillis = Duration.toMillis(yield* TurnPolicy.StreamSilence)
     lastReadMillis = clock.currentTimeMillisUnsafe()
@@ -364,7 +367,7 @@ const openConnection = Effect.fnUntraced(function*(
     }
   })
 
-  /** What a slow fold or a flood of events is at must not keep other fibers, and so other turns, waiting. */
+  /** Yields in between, so that a slow fold or a flood of events does not block other fibers and so other turns. */
   const onReads = (reads: ReadonlyArray<ReadonlyArray<ServerEvent>>) => {
     let next = 0
     let count = 0
@@ -388,7 +391,7 @@ const openConnection = Effect.fnUntraced(function*(
     Stream.runForEachArray(onReads),
     Effect.andThen(Effect.fail(new StreamLost({ origin: dialect.origin, reason: "the server ended it" })))
   )
-  /** Reads one connection to its end. Succeeds if it was worth having, so that the next backoff begins anew. */
+  /** Reads one connection to its end. Succeeds if the connection was steady, so that the backoff starts again. */
   const readOnce = Effect.raceAllFirst([reading, watchSilence, flushing, tellingMissed]).pipe(
     Effect.catch((error) => {
       flush()
@@ -410,7 +413,7 @@ const openConnection = Effect.fnUntraced(function*(
     Effect.retry({ schedule: backoff, while: (error) => error.isRetryable }),
     Effect.repeat(Schedule.spaced("100 millis").pipe(Schedule.jittered)),
     Effect.onExit((exit) => {
-      // Also a defect of the reader must wake every turn: a forked fiber alone would lose it.
+      // A defect of the reader must wake every turn too; a forked fiber alone would lose it.
       if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return Effect.void
       const error = exit.cause.reasons.find(Cause.isFailReason)?.error ??
         new StreamLost({ origin: dialect.origin, reason: "its reader failed" })
@@ -440,17 +443,17 @@ const onFlush = (subscriber: Subscriber): void => subscriber.onFlush()
 const onGap = (subscriber: Subscriber): void => subscriber.onGap()
 const onHeartbeat = (subscriber: Subscriber): void => subscriber.onHeartbeat()
 
-/** Turns that follow each other share a connection; a process without further turns may end soon. */
+/** Successive turns share a connection; a process without further turns may end soon. */
 const idleMillis = 2000
 
 /**
- * How many events are dispatched before other fibers have their turn: 1,000, some 5 ms. Between two of them are a thousand others, so
- * that this costs nothing.
+ * How many events are dispatched before other fibers run: 1,000, some 5 ms. A pause after a thousand events costs
+ * nothing measurable.
  */
 const maxEventsAtOnce = 1000
 
-/** How long after a gap that an unreadable event made the next ones are gathered. */
+/** How long the unreadable events after a gap are collected into the next one. */
 const missMillis = 1000
 
-/** A connection that lived this long was a good one: the next loss is not one more attempt of the same trouble. */
+/** A connection that lived this long was good, so its loss does not continue the earlier backoff. */
 const steadyMillis = 5000

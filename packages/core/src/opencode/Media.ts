@@ -1,21 +1,21 @@
 /**
- * What bytes are, by themselves.
+ * Recognises media types by bytes.
  *
  * @since 0.1.0
  */
 import * as Result from "effect/Result"
 
-/** The type of an image or a PDF by its first bytes; `undefined` for anything else. */
+/** The type of an image or a PDF by its first bytes; `undefined` for other bytes. */
 export const sniff = (bytes: Uint8Array): string | undefined =>
   signatures.find(({ at, text }) => startsWith(bytes, at, text))?.mediaType
 
-/** The types that {@link sniff} knows: bytes that are said to be one of these and do not look like one are broken. */
+/** Whether {@link sniff} knows the type. Bytes of a claimed known type that do not look like it are broken. */
 export const isSniffed = (mediaType: string): boolean => signatures.some((known) => known.mediaType === mediaType)
 
-/** Whether a type is that of pixels. An SVG is text: OpenCode cannot decode it (1.18.33). */
+/** Whether the type is a pixel image. An SVG counts as text: OpenCode cannot decode it (1.18.33). */
 export const isImage = (mediaType: string): boolean => mediaType.startsWith("image/") && mediaType !== "image/svg+xml"
 
-/** Whether the bytes are UTF-8 without a NUL: nobody's binary format is. */
+/** Whether the bytes are UTF-8 without a NUL. No common binary format is. */
 export const isText = (bytes: Uint8Array): boolean =>
   !bytes.includes(0) && Result.isSuccess(Result.try(() => new TextDecoder("utf-8", { fatal: true }).decode(bytes)))
 

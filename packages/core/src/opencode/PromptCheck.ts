@@ -11,17 +11,18 @@ import * as DataUrl from "./DataUrl.ts"
 import * as Media from "./Media.ts"
 
 /**
- * The parts of a prompt given as text or as parts, checked.
+ * Checks a prompt that was given as text or as parts, and gives its parts.
  *
  * **Details**
  *
- * What is refused here, OpenCode 1.18.33 accepts, and then says nothing more for ever, or leaves out without a word: broken `data:`
- * and `file:` URLs, URLs that it does not read, media types that it does not know, a second subtask. `TurnPolicy.MaxAttachmentBytes`
- * limits what the files that travel inside the prompt have together.
+ * The check refuses what OpenCode 1.18.33 accepts and then answers with endless silence, or silently leaves out: broken
+ * `data:` and `file:` URLs, URLs that it does not read, media types that it does not know, and a second subtask.
+ * `TurnPolicy.MaxAttachmentBytes` limits the total size of the files inside the prompt.
  *
  * **Gotchas**
  *
- * Whether a file of the server's disk exists and whether an image is intact behind its first bytes is not looked at.
+ * The check does not look whether a file on the server's disk exists, or whether an image is intact behind its first
+ * bytes.
  *
  * @category constructors
  * @since 0.1.0
@@ -60,7 +61,7 @@ const nameOf = (part: PromptPart, index: number): string => {
   return `part ${index + 1}, the ${part.type}${name}`
 }
 
-/** What is wrong with a part, and what it should be. */
+/** The flaw of a part with its remedy, or `undefined`. */
 const problemOf = (part: PromptPart): string | undefined => {
   switch (part.type) {
     case "text":
@@ -89,7 +90,7 @@ const urlProblem = ({ mediaType, url }: PromptFile): string | undefined => {
   const parsed = URL.canParse(url) ? new URL(url) : undefined
   switch (parsed?.protocol) {
     case undefined:
-      return `${JSON.stringify(url.slice(0, 100))} is no URL: use Attachment.fromPath for a file on this machine`
+      return `${JSON.stringify(url.slice(0, 100))} is not a URL: use Attachment.fromPath for a file on this machine`
     case "data:":
       return dataProblem(mediaType, DataUrl.parse(url))
     case "file:":

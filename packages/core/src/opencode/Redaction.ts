@@ -1,8 +1,8 @@
 /**
- * Takes the server's password out of what the server says about an error: some proxies and some plugins repeat the request that
- * failed, with its headers. Such a detail is printed, logged and stored.
+ * Removes the server's password from the server's error texts. Some proxies and plugins repeat the failed request with
+ * its headers, and error texts are printed, logged and stored.
  *
- * *Not responsibilities*: what an agent answers. A password in its text or in the output of a tool stays there.
+ * **Not responsibilities**: the answers of an agent. A password in its text or in the output of a tool stays there.
  */
 import * as Base64 from "effect/encoding/Base64"
 import * as Redacted from "effect/Redacted"
@@ -14,14 +14,14 @@ import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
 /** What replaces a secret. */
 export const mark = "<redacted>"
 
-/** How the details of a server are made safe. */
+/** The redaction of a server's texts. */
 export interface Redaction {
   readonly text: (text: string) => string
   readonly message: (message: Message) => Message
   readonly event: (event: ServerEvent) => ServerEvent
 }
 
-/** For these passwords, which travel as the Basic credentials of the user `opencode`. */
+/** Redacts these passwords, which travel as Basic credentials of the user `opencode`. */
 export const make = (passwords: ReadonlyArray<Redacted.Redacted<string> | undefined>): Redaction => {
   const secrets = passwords.flatMap((password) => password === undefined ? [] : formsOf(Redacted.value(password)))
   const text = (text: string): string => secrets.reduce((before, secret) => before.replaceAll(secret, mark), text)
@@ -61,7 +61,7 @@ export const make = (passwords: ReadonlyArray<Redacted.Redacted<string> | undefi
 
 // internal
 
-/** The longest first: the credentials hold the password where they are not encoded. */
+/** All encodings of the password, longest first, because the plain credentials contain the password. */
 const formsOf = (password: string): ReadonlyArray<string> => {
   const bytes = new TextEncoder().encode(`opencode:${password}`)
   const forms = [

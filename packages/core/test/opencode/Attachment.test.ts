@@ -167,7 +167,7 @@ describe("a file of the disk", () => {
       assert.include(yield* reasonOf(failing("PermissionDenied")), "\"a/b\" may not be read: check its permissions")
       assert.include(yield* reasonOf(failing("Busy")), "\"a/b\" cannot be read (Busy)")
       assert.include(yield* reasonOf(disk({ type: "Directory" }).layer), "\"a/b\" is a folder")
-      assert.include(yield* reasonOf(disk({ type: "FIFO" }).layer), "\"a/b\" is no regular file")
+      assert.include(yield* reasonOf(disk({ type: "FIFO" }).layer), "\"a/b\" is not a regular file")
     }))
 })
 

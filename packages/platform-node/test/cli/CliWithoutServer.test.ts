@@ -174,8 +174,12 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
     ["an agent without a name", ["run", "--agent", "", "hello"], /--agent is empty/],
     ["a status of a result", ["list", "--status", "failed"], /--status.*"queued" \| "pending" \| "completed"/],
     ["a folder for a schema", ["run", "--schema", "/", "hello"], /--schema: "\/" is a folder/],
-    ["a device for a schema", ["run", "--schema", "/dev/zero", "hello"], /--schema: "\/dev\/zero" is no regular file/],
-    ["a device for a file", ["run", "--file", "/dev/zero", "hello"], /--file: "\/dev\/zero" is no regular file/],
+    [
+      "a device for a schema",
+      ["run", "--schema", "/dev/zero", "hello"],
+      /--schema: "\/dev\/zero" is not a regular file/
+    ],
+    ["a device for a file", ["run", "--file", "/dev/zero", "hello"], /--file: "\/dev\/zero" is not a regular file/],
     ["a schema without a name", ["run", "--schema", "", "hello"], /--schema is empty/],
     ["a schema that is not JSON", ["run", "--schema", bin, "hello"], /--schema: "[^"]+" is not JSON$/],
     [
@@ -224,8 +228,8 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       yield* fs.writeFileString(`${folder}/empty`, "")
       yield* fs.writeFileString(`${folder}/large`, " ".repeat(11 * 1024 * 1024))
       const cases: ReadonlyArray<readonly [string, RegExp]> = [
-        ["link", /is no regular file/],
-        ["pipe", /is no regular file/],
+        ["link", /is not a regular file/],
+        ["pipe", /is not a regular file/],
         ["large", /has 11534336 bytes, and the limit is \d+ bytes/]
       ]
       for (const [name, expected] of cases) {

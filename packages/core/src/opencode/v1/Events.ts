@@ -1,14 +1,15 @@
 /**
- * The event stream of OpenCode 1.x: bytes of `GET /event` to domain events.
+ * Decodes the event stream of OpenCode 1.x: bytes of `GET /event` to domain events.
  *
  * **Contract**
  *
- * Each event is one or more `data:` lines and a blank line; the data is JSON `{id, type, properties}`. Lines end with LF, CRLF or CR,
- * as WHATWG has it. There is no SSE `id:`, no `retry:`, no replay. A read may hold many events, or a piece of one. The decoder keeps what is incomplete as a list of
- * chunks and joins them once, so that a large event costs linear time; a block of complete events is decoded from UTF-8 once.
+ * Each event is one or more `data:` lines and a blank line; the data is JSON `{id, type, properties}`. Lines end with
+ * LF, CRLF or CR, as in the WHATWG standard. There is no SSE `id:`, no `retry:` and no replay. A read may hold many
+ * events, or a piece of one. The decoder keeps an incomplete event as a list of chunks and joins them once, so that a
+ * large event costs linear time. It decodes a block of complete events from UTF-8 once.
  *
- * Deltas, nearly all of the traffic, are checked by a hand-written guard (as fast as none); everything else by the schemas
- * of `Wire`.
+ * Deltas are nearly all of the traffic. A hand-written guard checks them at no measurable cost; the schemas of `Wire`
+ * check all other events.
  *
  * @since 0.1.0
  */
@@ -24,13 +25,13 @@ import { each, maybe } from "./Lenient.ts"
 import * as Wire from "./Wire.ts"
 
 /**
- * Turns the bytes of one connection into events.
+ * Decodes the bytes of one connection.
  *
  * **Details**
  *
- * `push` takes one read and gives the events that it completed; an event that cannot be read is `Unread`. `dropped` counts the events
- * that mean nothing to the domain: those of an unknown type, and deltas that cannot be read. `hasFrame` tells whether anything was
- * complete so far, be it a comment. `push` throws a `RangeError` for an event of more than `maxEventBytes`.
+ * `push` takes one read and gives the events that it completed; an unreadable event is `Unread`. `dropped` counts the
+ * events that the domain ignores: events of an unknown type, and unreadable deltas. `hasFrame` tells whether anything
+ * was complete so far, even a comment. `push` throws a `RangeError` for an event of more than `maxEventBytes`.
  *
  * @category models
  * @since 0.1.0
@@ -46,12 +47,12 @@ export interface Decoder {
  * @since 0.1.0
  */
 export const makeDecoder = (maxEventBytes = defaultMaxEventBytes): Decoder => {
-  // A byte order mark counts at the start of the stream only, so it is taken off by hand.
+  // The decoder removes a byte order mark itself, because it counts at the start of the stream only.
   const utf8 = new TextDecoder("utf-8", { ignoreBOM: true })
   let isFirst = true
   let pending: Array<Uint8Array> = []
   let pendingBytes = 0
-  // The last two bytes of the reads before: a blank line may begin in one and end in another.
+  // The last two bytes of the previous reads: a blank line may begin in one read and end in the next.
   let last = newline
   let lastButOne = 0
   let dropped = 0
@@ -76,8 +77,8 @@ export const makeDecoder = (maxEventBytes = defaultMaxEventBytes): Decoder => {
   }
 
   /**
-   * The index behind the last blank line in `bytes`, or -1. A line ends with LF, CR, or both; a CR ends it at once, and the LF that
-   * may follow it, perhaps in the next read, ends no other line.
+   * Finds the index behind the last blank line in `bytes`, or -1. A line ends with LF, CR or CRLF. A CR ends it at
+   * once; an LF after it, perhaps in the next read, ends no other line.
    */
   const behindBlankLine = (bytes: Uint8Array): number => {
     const byteAt = (index: number) => (index >= 0 ? bytes[index] : index === -1 ? last : lastButOne)
@@ -110,7 +111,7 @@ export const makeDecoder = (maxEventBytes = defaultMaxEventBytes): Decoder => {
       }
       const complete = bytes.subarray(0, end)
       const block = pendingBytes === 0 ? complete : Bytes.concat([...pending, complete])
-      // A read belongs to the socket's buffer: what stays is copied, or one event would keep 64 KB alive.
+      // The read is a view of the socket's buffer, so the rest is copied: one event would otherwise keep 64 KB alive.
       pending = end === bytes.length ? [] : [bytes.slice(end)]
       pendingBytes = bytes.length - end
       const decoded = utf8.decode(block)
@@ -122,8 +123,8 @@ export const makeDecoder = (maxEventBytes = defaultMaxEventBytes): Decoder => {
 }
 
 /**
- * The most that one event may take: 64 MiB, far above what OpenCode sends (tool outputs are cut at some 50 KB, attachments
- * are not), and a bound on the memory that a broken server can take.
+ * The limit of one event: 64 MiB. It is far above OpenCode's events (tool outputs are cut at some 50 KB, attachments
+ * are not), and bounds the memory that a broken server can take.
  *
  * @category constants
  * @since 0.1.0
@@ -131,12 +132,13 @@ export const makeDecoder = (maxEventBytes = defaultMaxEventBytes): Decoder => {
 export const defaultMaxEventBytes = 64 * 1024 * 1024
 
 /**
- * Reads the JSON of one event; `undefined` for one that means nothing to the domain.
+ * Decodes the JSON of one event; `undefined` for an event that the domain ignores.
  *
  * **Details**
  *
- * An event that cannot be read is `Unread`. A delta is not, because the end of its part repeats its text, and until then no record has
- * it. Neither is an event of an unknown type, unless it names a request for a person: its type may be what cannot be read.
+ * An unreadable event is `Unread`, with two exceptions. An unreadable delta is dropped, because the end of its part
+ * repeats the text, and no stored message has it before that. An event of an unknown type is dropped too, unless it
+ * names an ask: its type may be the unreadable field.
  *
  * @category translations
  * @since 0.1.0
@@ -169,7 +171,7 @@ export const decodeEvent = (data: string): ServerEvent | undefined => {
 
 // internal
 
-/** Of a delta no more is asked: its part comes with an event or a record that is checked as a whole. */
+/** A delta gets no further check: its part comes with an event or a stored message that is checked as a whole. */
 const isId = (value: unknown): value is string => typeof value === "string" && value.length <= maxIdLength
 
 const sessionId = Brand.nominal<SessionId>()
@@ -190,9 +192,9 @@ const byteOrderMark = "\uFEFF"
 
 const isLineEnd = (byte: number | undefined): boolean => byte === newline || byte === carriageReturn
 
-/** The data of the event in `block` from `start` to the blank line at `end`. */
+/** The data of the event between `start` and the blank line at `end` of `block`. */
 const dataOf = (block: string, start: number, end: number): string =>
-  // What OpenCode sends is one line; it is cut out of the block and copied nowhere.
+  // OpenCode sends one line, which is sliced out of the block without a copy.
   block.startsWith("data: ", start) && block.indexOf("\n", start) === end
     ? block.slice(start + 6, end)
     : block.slice(start, end).split("\n").filter((line) => line === "data" || line.startsWith("data:"))
@@ -209,7 +211,7 @@ const decodeOwner = Schema.decodeUnknownOption(Schema.Struct({
   part: maybe(Schema.Struct({ sessionID: maybe(Wire.SessionId) }))
 }))
 
-/** What the server must be asked about; without a session it may be anybody's. */
+/** The server must be asked about this event; without a session it may concern anybody's. */
 const unreadOf = (properties: unknown): ServerEvent => {
   const owner = Option.getOrUndefined(decodeOwner(properties))
   return { _tag: "Unread", sessionId: owner?.sessionID ?? owner?.info?.sessionID ?? owner?.part?.sessionID }
@@ -220,7 +222,9 @@ const isAskId = Schema.is(Wire.AskId)
 const namesAsk = (properties: unknown): boolean =>
   Predicate.isObject(properties) && (isAskId(properties["id"]) || isAskId(properties["requestID"]))
 
-/** Properties of another shape make the event unread; those that are translated to `undefined` mean nothing to the domain. */
+/**
+ * Properties of another shape make the event `Unread`; a translation to `undefined` means that the domain ignores it.
+ */
 const on = <S extends Schema.Top & { readonly DecodingServices: never }>(
   schema: S,
   translate: (properties: S["Type"], eventId: string | undefined) => ServerEvent | undefined
@@ -309,7 +313,8 @@ const decoders = new Map<string, Decode>([
       Schema.Struct({ sessionID: maybe(Wire.SessionId), info: Wire.WireInfo }),
       ({ info: wire, sessionID }, eventId) => {
         const info = Option.getOrUndefined(Wire.toInfo(wire, [], { sessionId: sessionID }))
-        // Whose it is may be told by a later event or by the record: its parts are neither shown nor dropped until then.
+        // A later event or the stored messages may tell whose message it is; until then its parts are neither shown nor
+        // dropped.
         return info === undefined || info.role === "opaque"
           ? unreadOf({ sessionID, info: wire })
           : { _tag: "MessageUpdated", eventId, sessionId: info.sessionId, info }

@@ -3,13 +3,13 @@
  *
  * **Gotchas**
  *
- * - `/event`, `/session/status`, `/permission` and `/question` are per directory: a client sees one directory's (1.18.33).
+ * - `/event`, `/session/status`, `/permission` and `/question` cover one directory, so a client sees only its own (1.18.33).
  * - The server decodes the header `x-opencode-directory` once and the query's `directory` twice, so the directory goes into the header.
- *   It also decodes the directory that it stored for a session, on each route of the session (1.18.33): see `sessionHeader`.
- * - An unknown route answers 200 with the HTML of the web application, so every JSON answer is checked for it. From a server that was
- * known, such a page may also be a proxy's while the server is away: its health tells, and that it gave another answer there before.
- * - Redirects are not followed and the password goes to the configured origin only.
- * - No body is read beyond its limit. The bytes are counted as the client gives them, after any decompression.
+ *   It also decodes a session's stored directory on each route of the session (1.18.33): see `sessionHeader`.
+ * - An unknown route answers 200 with the HTML of the web application, so every JSON response is checked for it. While a known server
+ *   is away, a proxy may send such a page too. A probe of the server's health, and its earlier answers on the route, tell these apart.
+ * - Redirects are not followed, and the password goes to the configured origin only.
+ * - No body is read beyond its limit, which counts the bytes after any decompression.
  *
  * @since 0.1.0
  */
@@ -60,13 +60,13 @@ import { each } from "./Lenient.ts"
 import * as Wire from "./Wire.ts"
 
 /**
- * Where the server is and how it is talked to.
+ * The address of the server, and the options of its requests.
  *
  * **Details**
  *
- * `directory` is the project's folder on the server (default: the server's own working directory). A relative one is resolved
- * against the server's working directory. `workspace` is the id of a workspace. `requestTimeout` bounds one request, with the probe
- * that may precede it: 30 s by default.
+ * `directory` is the project's folder on the server (default: the server's own working directory). A relative path is
+ * resolved against the server's working directory. `workspace` is the id of a workspace. `requestTimeout` limits one
+ * request, including a probe before it: 30 s by default.
  *
  * @category models
  * @since 0.1.0
@@ -88,17 +88,17 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Dialect, never, HttpClient.HttpClient> {
   const http = yield* HttpClient.HttpClient
   const { baseUrl, inUrl, origin, password } = addressOf(options)
-  // One that is not used is a secret all the same.
+  // The unused password is a secret too.
   const redaction = Redaction.make([options.password, inUrl])
   const timeoutMillis = Duration.toMillis(Duration.fromInputUnsafe(options.requestTimeout ?? "30 seconds"))
   const { directory } = options
   const ownHeader = directory === undefined ? {} : directoryHeader(directory)
   const workspaceParam = options.workspace === undefined ? {} : { workspace: options.workspace }
 
-  /** The server answered last, and no connection to it was lost since. */
+  /** Whether the server answered and no connection to it was lost since. */
   let isUp = false
   let isKnown = false
-  /** What it has answered in its own words. */
+  /** The operations that OpenCode itself has answered. */
   const answered = new Set<string>()
   const lost = Effect.sync(() => {
     isUp = false
@@ -122,7 +122,7 @@ export const make = Effect.fnUntraced(function*(
             isUp = true
           })
         ),
-        // An interrupted request tells nothing about the connection.
+        // An interruption tells nothing about the connection.
         Effect.tapError(() => lost),
         Effect.mapError((error) => toTransportError(operation, origin, error, isKnown, redaction.text))
       )).pipe(
@@ -141,7 +141,7 @@ export const make = Effect.fnUntraced(function*(
   const withTimeout = <A, E, R>(operation: string, effect: Effect.Effect<A, E, R>) =>
     within(timeoutMillis, operation, effect)
 
-  /** The body as text of a success; otherwise the error that the server described. */
+  /** The body text of a successful response; otherwise the error that the server described. */
   const read = Effect.fnUntraced(function*(operation: string, response: HttpClientResponse.HttpClientResponse) {
     const isSuccess = response.status >= 200 && response.status < 300
     const maxBytes = isSuccess ? maxAnswerBytes : maxErrorBytes
@@ -149,8 +149,8 @@ export const make = Effect.fnUntraced(function*(
       readBody(response, maxBytes),
       (error) => toTransportError(operation, origin, error, true, redaction.text)
     )
-    // A page instead of an answer is another server's, or OpenCode's own for a route that it does not have. With any other
-    // status it is a proxy's, and may be worth another try.
+    // An HTML page comes from another server, or from OpenCode for an unknown route. With any other status it comes
+    // from a proxy, and a retry may help.
     if (isHtml(response) && (response.status === 200 || response.status === 404)) {
       return yield* new UnsupportedServer({ origin, seen: `an HTML page (${response.status})` })
     }
@@ -168,13 +168,13 @@ export const make = Effect.fnUntraced(function*(
     return body
   })
 
-  /** The server was known; another one answers in its place, for as long as it is away. */
+  /** Reports a known server as unreachable, because another server answers in its place. */
   const away = (operation: string, error: ForeignAnswer): Effect.Effect<never, TransportError> => {
     const seen = error._tag === "UnsupportedServer"
       ? error.seen
       : error._tag === "StatusError"
       ? `a redirect (${error.status})`
-      : "something else than JSON"
+      : "something other than JSON"
     return Effect.andThen(
       lost,
       Effect.fail(new TransportError({ operation, origin, reason: `it answered with ${seen}` }))
@@ -188,7 +188,7 @@ export const make = Effect.fnUntraced(function*(
     }
     const health = Option.getOrUndefined(decodeHealth(yield* read("health", response)))
     if (health === undefined) {
-      return yield* new UnsupportedServer({ origin, seen: "something else than OpenCode's health" })
+      return yield* new UnsupportedServer({ origin, seen: "something other than OpenCode's health" })
     }
     return health
   })
@@ -207,15 +207,15 @@ export const make = Effect.fnUntraced(function*(
   })
 
   /**
-   * A probe that reaches a server in the first moments of its cold start can hang for a minute (1.18.33), and a slow server needs
-   * its time. So each attempt keeps running while the next one starts; the first one that ends decides.
+   * A probe in the first moments of a cold start can hang for a minute (1.18.33), and a slow server needs its time.
+   * Each attempt therefore keeps running while the next one starts; the first one that ends decides.
    */
   const hedged: Effect.Effect<Health, RequestError> = Effect.raceAllFirst([
     probe,
     Effect.delay(Effect.suspend(() => hedged), hedgeMillis)
   ])
 
-  /** Tells an answer that is not OpenCode's, of a server that is away, from one of a route that it does not have, or has otherwise. */
+  /** Tells a foreign answer while the server is away from an answer of the server for an unknown route. */
   const orAway = (operation: string) => <A>(effect: Effect.Effect<A, RequestError>): Effect.Effect<A, RequestError> =>
     Effect.catchIf(effect, isForeign, (error) =>
       !isKnown
@@ -236,7 +236,7 @@ export const make = Effect.fnUntraced(function*(
     body: string
   ): Effect.Effect<S["Type"], RequestError> => orAway(operation)(json(operation, schema, body))
 
-  /** Precedes the first request, and the next one after a connection broke. Requests that wait at the same time share a probe. */
+  /** Probes before the first request, and again after a connection broke. Concurrent requests share one probe. */
   const probing = yield* Semaphore.make(1)
   const isReady = () => isUp && isKnown
   const whenReady = Effect.suspend(() =>
@@ -260,8 +260,9 @@ export const make = Effect.fnUntraced(function*(
     request("list files", HttpClientRequest.get("/file", { urlParams: { path: "" } }), header)
 
   /**
-   * The server takes any path for a folder, and makes sessions in what is not there (1.18.33). It answers 500 when it is to list the
-   * files of such a path; that it can list others tells this from a server in trouble.
+   * The server accepts any path as a folder, and creates sessions in folders that do not exist (1.18.33). It answers
+   * 500 when it lists the files of such a path. If it can list another folder, the folder is at fault and not the
+   * server.
    */
   const findDirectory: Effect.Effect<string, RequestError | UnknownDirectory> = Effect.gen(function*() {
     const { directory } = yield* requestJson("path", Wire.WirePaths, HttpClientRequest.get("/path"))
@@ -282,7 +283,7 @@ export const make = Effect.fnUntraced(function*(
   })
   const workingDirectory = Cache.get(directories, "")
 
-  /** One message that was asked for; what is known of it need not be read. */
+  /** Reads a requested message; the request already tells some of its fields. */
   const oneMessage = Effect.fnUntraced(function*(operation: string, body: string, within: Wire.Within) {
     const message = Wire.toMessage(
       yield* decoded(operation, Schema.Record(Schema.String, Schema.Unknown), body),
@@ -292,7 +293,7 @@ export const make = Effect.fnUntraced(function*(
     return redaction.message(message.value)
   })
 
-  /** A session that was reported as hard to read is not reported again with every page. */
+  /** Sessions whose unreadable fields were reported. They are not reported again with every page. */
   const reported = new Set<SessionId>()
   const reportUnread = (
     sessionId: SessionId,
@@ -471,12 +472,12 @@ export const make = Effect.fnUntraced(function*(
       answered.add(operation)
       const decoder = makeDecoder()
       let isOpen = !isEventStream(response)
-      /** Whatever comes first on a stream of events shows that it is open, be it a comment of a proxy's or something unreadable. */
+      /** The first item of an event stream shows that it is open, even a comment of a proxy or something unreadable. */
       const opened = (events: ReadonlyArray<ServerEvent>): ReadonlyArray<ServerEvent> => {
         if (isOpen || !decoder.hasFrame()) return events
         isOpen = true
         if (events.some(({ _tag }) => _tag === "Connected")) return events
-        // What cannot be read and stands in the place of `server.connected` is taken for it: before it nothing can be missed.
+        // An unreadable first item counts as `server.connected`: nothing can be missed before it.
         return [{ _tag: "Connected" }, ...events.slice(events[0]?._tag === "Unread" ? 1 : 0)]
       }
       return response.stream.pipe(
@@ -487,7 +488,7 @@ export const make = Effect.fnUntraced(function*(
             catch: () => new StreamLost({ origin, reason: "an event was larger than can be read" })
           })
         ),
-        // The server or the network ended it. A stream that nobody reads any more is interrupted instead.
+        // The server or the network ended the stream. A stream without a reader is interrupted instead.
         Stream.onExit((exit) => (Exit.hasInterrupts(exit) ? Effect.void : lost))
       )
     }))
@@ -496,35 +497,35 @@ export const make = Effect.fnUntraced(function*(
 
 // internal
 
-/** So many sessions are remembered as reported. */
+/** The number of sessions that are remembered as reported. */
 const maxReported = 1000
 
-/** What could not be read of a message, each with the message that it is in. */
+/** The unreadable fields of a message, each with the message's id. */
 const unreadFields = ({ altered = [], info, unread = [] }: Message): ReadonlyArray<string> => [
   ...(info.role === "opaque" ? [`${info.field} of ${info.id}`] : []),
   ...altered.map((field) => `${field} of ${info.id}`),
   ...unread.map(({ field }) => `${field} of ${info.id}`)
 ]
 
-/** After how long a probe that was not answered gets company. A cold start of 1.18.33 takes 2 to 4 s. */
+/** The time after which an unanswered probe is joined by a second one. A cold start of 1.18.33 takes 2 to 4 s. */
 const hedgeMillis = 2000
 
-/** How long a folder that was there counts as there. A turn costs no request for it within this time. */
+/** How long a found folder counts as existing. Turns within this time send no request for it. */
 const directoryMillis = 30_000
 
-/** A connection attempt that hangs leaves time for others within `TurnPolicy.ConnectTimeout`. */
+/** The limit of one connection attempt, which leaves time for others within `TurnPolicy.ConnectTimeout`. */
 const openMillis = 5000
 
-/** As large as an event may be: a page of messages holds the files and the tool outputs in them. */
+/** The limit of a response, the same as for an event: a page of messages holds their files and tool outputs. */
 const maxAnswerBytes = 64 * 1024 * 1024
 
-/** The server's own errors have some hundred bytes. */
+/** The limit of an error response. The server's own errors have some hundred bytes. */
 const maxErrorBytes = 64 * 1024
 
-/** Stands in for the body of an error that was not read to its end. */
+/** Replaces the body of an error response that was too large. */
 const tooLargeError = `{"message": "its details are larger than 64 KiB"}`
 
-/** The body as text; without `isWhole` it has more bytes than are read, and its beginning is given. */
+/** The body as text; without `isWhole` it is the beginning of a body beyond the limit. */
 const readBody = Effect.fnUntraced(function*(response: HttpClientResponse.HttpClientResponse, maxBytes: number) {
   const decoder = new TextDecoder()
   let text = ""
@@ -543,18 +544,20 @@ const readBody = Effect.fnUntraced(function*(response: HttpClientResponse.HttpCl
 const WireHealth = Schema.Struct({ healthy: Schema.Boolean, version: Schema.String })
 const decodeHealth = Schema.decodeUnknownOption(Schema.fromJsonString(WireHealth))
 
-/** A development build of OpenCode calls itself 0.0.0-…; any 1.x is this dialect. */
+/** Any 1.x version has this dialect; a development build of OpenCode has version 0.0.0-…. */
 const isSupported = (version: string): boolean => /^v?(?:1|0\.0\.0)(?:\.|-|$)/.test(version)
 
 /**
- * `fetch` follows redirects unless told otherwise; undici's dispatcher never does. The client's own span would hold the whole URL:
- * `traced` makes one without.
+ * `fetch` follows redirects by default; undici's dispatcher never does. The client's own span would hold the whole URL,
+ * so it is replaced by `traced`.
  */
 const httpContext = Context.make(FetchHttpClient.RequestInit, { redirect: "manual" }).pipe(
   Context.add(HttpClient.TracerDisabledWhen, () => true)
 )
 
-/** Runs a request in a span that holds no path, query, header or error of the client, and tells the server of it as usual. */
+/**
+ * Runs a request in a span without its path, query, headers and errors, and propagates the span to the server as usual.
+ */
 const traced = <E extends { readonly _tag: string }>(
   operation: string,
   request: HttpClientRequest.HttpClientRequest,
@@ -575,7 +578,7 @@ const traced = <E extends { readonly _tag: string }>(
             if (status >= 400) span.attribute("error.type", `${status}`)
           })
         ),
-        // Without the response, which holds the request.
+        // The recorded exit leaves out the response, which holds the request.
         Effect.onExit((exit) =>
           Effect.map(Clock.currentTimeNanos, (now) => {
             span.end(now, Exit.asVoid(exit))
@@ -595,11 +598,11 @@ const annotateRequest = (span: Tracer.Span, { method, url }: HttpClientRequest.H
 }
 
 /**
- * Credentials in the URL are taken out of it: errors name the URL. Those in `password` are preferred.
+ * Removes the credentials from the URL, because errors name the URL. Those in `password` take precedence.
  */
 const addressOf = (options: Options) => {
   const url = URL.canParse(options.baseUrl) ? new URL(options.baseUrl) : undefined
-  // Not a URL: no request will leave, and what stands before an @ may be a password.
+  // This is not a URL, so no request will be sent. The text before an @ may be a password.
   if (url === undefined || url.host === "") {
     return {
       baseUrl: "",
@@ -608,7 +611,7 @@ const addressOf = (options: Options) => {
       origin: (options.baseUrl.split(/[?#]/, 1)[0] ?? "").split("@").at(-1) ?? ""
     }
   }
-  // One with a malformed escape is taken as it is written.
+  // A password with a malformed escape is used literally.
   const decoded = Option.getOrElse(decodeUri(url.password), () => url.password)
   const inUrl = decoded === "" ? undefined : Redacted.make(decoded)
   return {
@@ -619,7 +622,7 @@ const addressOf = (options: Options) => {
   }
 }
 
-/** Without the slashes at the end. */
+/** Removes the slashes at the end. */
 const withoutSlashes = (path: string): string => {
   let end = path.length
   while (path[end - 1] === "/") end--
@@ -629,16 +632,16 @@ const withoutSlashes = (path: string): string => {
 const decodeUri = Option.liftThrowable(decodeURIComponent)
 
 /**
- * The server decodes the header once. The `directory` of a query it decodes twice: there `a%20b` becomes the folder `a b` (1.18.33).
- * A lone surrogate is in no folder's name, and cannot be encoded.
+ * The server decodes the header once. It decodes the `directory` of a query twice, so that `a%20b` becomes the folder
+ * `a b` (1.18.33). A lone surrogate occurs in no folder's name and cannot be encoded.
  */
 const directoryHeader = (directory: string) => ({
   "x-opencode-directory": encodeURIComponent(directory.toWellFormed())
 })
 
 /**
- * A session is to be stored in what the server decodes to the directory: it decodes the directory of a session anew on each of its
- * routes, so a session of `a%20b` would work in `a b` (1.18.33). That the encoded path is no folder matters to nothing else.
+ * Encodes the directory of a new session once more. The server decodes a session's stored directory again on each of
+ * its routes, so a session of `a%20b` would work in `a b` (1.18.33). The encoded path does not have to exist.
  */
 const sessionHeader = (directory: string) =>
   directoryHeader(Wire.decodeDirectory(directory) === directory ? directory : directory.replaceAll("%", "%25"))
@@ -654,7 +657,7 @@ const isText = (response: HttpClientResponse.HttpClientResponse): boolean =>
 
 type ForeignAnswer = UnsupportedServer | DecodeError | StatusError
 
-/** Whether the answer may be of something else than OpenCode: a page, a redirect to a login, another JSON. */
+/** Whether the response may come from another program: a page, a redirect to a login, other JSON. */
 const isForeign = (error: RequestError): error is ForeignAnswer =>
   error._tag === "UnsupportedServer" || error._tag === "DecodeError" ||
   (error._tag === "StatusError" && error.status >= 300 && error.status < 400)
@@ -668,7 +671,7 @@ const post = (path: string, body: Record<string, unknown>) =>
 const orSessionNotFound = (sessionId: SessionId) => <A>(effect: Effect.Effect<A, RequestError>) =>
   Effect.catchIf(effect, isNotFound, () => Effect.fail(new SessionNotFound({ sessionId })))
 
-/** A lone surrogate is in no id of the server's, and cannot be encoded: the server is asked for what it does not have. */
+/** A lone surrogate occurs in no id of the server and cannot be encoded; the server then reports an unknown id. */
 const segment = (id: string): string => encodeURIComponent(id.toWellFormed())
 
 const session = (id: SessionId, rest = "") => `/session/${segment(id)}${rest}`
@@ -691,7 +694,7 @@ const json = <S extends Schema.Top & { readonly DecodingServices: never }>(
 
 const parseJson = Schema.decodeOption(Schema.fromJsonString(Schema.Unknown))
 
-/** What was expected and where, in one line. The value found instead may be anybody's text, so it is left out. */
+/** The expected shape and its place, in one line. The found value is left out, because it may be private text. */
 const describe = (error: Schema.SchemaError): string => {
   const [first = "", ...rest] = error.message.split("\n").map((line) => line.trim())
   const path = rest.find((line) => line.startsWith("at "))
@@ -709,7 +712,10 @@ const toTransportError = (
   return new TransportError({ operation, origin, reason: isKnown ? cause : schemeAdvice(origin, cause) ?? cause })
 }
 
-/** What undici and Node say where one side speaks TLS and the other does not. A TLS server just hangs up on plain HTTP. */
+/**
+ * The texts of undici and Node when only one side speaks TLS. A TLS server closes a plain HTTP connection without a
+ * response.
+ */
 const schemeAdvice = (origin: string, cause: string): string | undefined => {
   const isTls = origin.startsWith("https:")
   if (isTls && /wrong.version.number|packet length too long|EPROTO|record layer failure/i.test(cause)) return noTls
@@ -721,7 +727,7 @@ const schemeAdvice = (origin: string, cause: string): string | undefined => {
 const noTls =
   "the request went out over https, but the port does not speak TLS: use http://, or the port of the TLS proxy"
 
-/** What nginx, Go's server and Apache answer to plain HTTP at a TLS port. */
+/** The answers of nginx, Go's server and Apache to plain HTTP at a TLS port. */
 const otherScheme = (status: number, body: string): string | undefined =>
   status === 400 &&
     /plain HTTP request was sent to HTTPS port|HTTP request to an HTTPS server|speaking plain HTTP to an SSL/i
@@ -766,8 +772,8 @@ const toStatusError = (
     name: redact(error?.name ?? error?._tag ?? (isRedirect ? "redirect" : "error")),
     detail: isRedirect
       ? "redirects are not followed"
-      // 1.18.33 quotes the row that it cannot read, with the words of people in it.
-      // Redacted before it is cut: the first part of a secret would not be found any more.
+      // 1.18.33 quotes an unreadable row together with people's words. The text is redacted before it is cut, because a
+      // cut secret would not be recognised.
       : redact(error?.data?.message ?? error?.message ?? "").replace(/, got [{["][^]*$/, "").slice(0, maxDetailLength)
   })
 }

@@ -1,5 +1,5 @@
 /**
- * The combinators that make a wire schema tolerant: an odd value costs itself, and nothing around it.
+ * Combinators that make a wire schema tolerant: an odd value loses itself, and nothing around it.
  *
  * @since 0.1.0
  */
@@ -18,7 +18,7 @@ import * as SchemaTransformation from "effect/SchemaTransformation"
 export type Decodable = Schema.Top & { readonly DecodingServices: never }
 
 /**
- * A field that may be absent, `null` or of another shape: it is then absent from the decoded value.
+ * A field that may be absent, `null` or of another shape; the decoded value then lacks it.
  *
  * @category combinators
  * @since 0.1.0
@@ -27,8 +27,8 @@ export const maybe = <S extends Decodable>(schema: S) =>
   Schema.optionalKey(schema.pipe(Schema.catchDecoding(() => Effect.succeedNone)))
 
 /**
- * An object of any content. What is nested deeper than {@link maxLevels} is replaced by {@link cutMark}: such a value could not be
- * compared, hashed or stored without running out of stack.
+ * An object of any content. Values below {@link maxLevels} levels are replaced by {@link cutMark}, because comparing,
+ * hashing or storing them would overflow the stack.
  *
  * @category schemas
  * @since 0.1.0
@@ -44,7 +44,7 @@ export const Json = Schema.Record(Schema.String, Schema.Unknown).pipe(
 )
 
 /**
- * How many levels of objects and lists an open value may have. Tools have some ten.
+ * The most levels of objects and lists in an open value. Tools use some ten.
  *
  * @category constants
  * @since 0.1.0
@@ -52,7 +52,7 @@ export const Json = Schema.Record(Schema.String, Schema.Unknown).pipe(
 export const maxLevels = 200
 
 /**
- * Stands for what was nested too deep.
+ * Replaces a value that was nested too deep.
  *
  * @category constants
  * @since 0.1.0
@@ -60,7 +60,7 @@ export const maxLevels = 200
 export const cutMark = "<cut: nested deeper than 200 levels>"
 
 /**
- * A list whose odd entries are left out.
+ * A list that drops its odd entries.
  *
  * @category combinators
  * @since 0.1.0
@@ -79,7 +79,7 @@ export const each = <S extends Decodable>(schema: S) => {
 }
 
 /**
- * A list whose odd entries are replaced, because the place of an entry means something.
+ * A list that replaces its odd entries, because the place of an entry has a meaning.
  *
  * @category combinators
  * @since 0.1.0
@@ -88,7 +88,7 @@ export const eachOr = <S extends Decodable>(schema: S, replacement: S["Type"]) =
   Schema.Array(schema.pipe(Schema.catchDecoding(() => Effect.succeedSome(replacement))))
 
 /**
- * Whether {@link Json} cuts the value.
+ * Whether {@link Json} would cut the value.
  *
  * @category predicates
  * @since 0.1.0

@@ -1,5 +1,5 @@
 /**
- * Which files a tool call of OpenCode 1.x changed, as its metadata tells (1.18.33).
+ * The files that a tool call of OpenCode 1.x changed, by its metadata (1.18.33).
  *
  * @since 0.1.0
  */
@@ -8,8 +8,8 @@ import * as Schema from "effect/Schema"
 import type { FileChange, ToolStatus } from "../../domain/Part.ts"
 
 /**
- * The files; `undefined` where that is not known: the call has not ended, or was interrupted, or is of a tool that may change files
- * without a word (a shell command, a tool of a plugin or an MCP server).
+ * The changed files. They are `undefined` if unknown: the call has not ended or was interrupted, or its tool may change
+ * files without reporting them (a shell command, a tool of a plugin or an MCP server).
  *
  * @category translations
  * @since 0.1.0
@@ -31,7 +31,10 @@ export const changedFiles = (
 
 // internal
 
-/** OpenCode's own tools that write no file. `invalid` takes the place of a call that could not be made; `task` leaves it to others. */
+/**
+ * OpenCode's own tools that write no file. `invalid` replaces an impossible call; `task` leaves the writing to a
+ * subagent.
+ */
 const harmless = new Set([
   "codesearch",
   "glob",
@@ -80,7 +83,7 @@ const EditMetadata = Schema.Struct({
 const decodeEdit = Schema.decodeUnknownOption(EditMetadata)
 
 const edit: Read = (metadata, input) => {
-  // An empty `oldString` is refused for a file that exists, an empty one too.
+  // OpenCode refuses an empty `oldString` for an existing file, even for an empty one.
   const kind: Pick<FileChange, "change" | "contentKey"> = input["oldString"] === ""
     ? { change: "added", contentKey: "newString" }
     : { change: "modified" }
@@ -111,7 +114,7 @@ const applyPatch: Read = (metadata) =>
           case "update":
             return [{ path: filePath, change: "modified", ...counts }]
           case "delete":
-            // Its counts are too high by one (1.18.33).
+            // The tool's counts are too high by one (1.18.33).
             return [{ path: filePath, change: "deleted" }]
           case "move":
             return [
@@ -124,7 +127,7 @@ const applyPatch: Read = (metadata) =>
       }))
   )
 
-/** Older servers say less than the call itself. */
+/** Older servers report less than the input of the call itself. */
 const byInput = (input: Readonly<Record<string, unknown>>, change: Omit<FileChange, "path">) => {
   const path = input["filePath"]
   return typeof path === "string" ? [{ path, ...change }] : undefined

@@ -1,10 +1,10 @@
 /**
  * The JSON of OpenCode 1.x and its translation to the domain.
  *
- * The shapes are those of `GET /doc` and of the events of opencode 1.18.33. They name only what the domain needs, so that a
- * field more does no harm. A field that is absent, `null` or of another shape costs itself alone (`Lenient`), and the
- * translation puts the domain's default in its place. Required is only that without which nothing can be done with the
- * whole: the id of a session or a request, the text of a text.
+ * The shapes are those of `GET /doc` and of the events of opencode 1.18.33. They name only the fields that the domain
+ * needs, so additional fields do no harm. A field that is absent, `null` or of another shape loses only itself
+ * (`Lenient`), and the translation uses the domain's default instead. Only fields without which the whole is useless
+ * are required: the id of a session or an ask, the text of a text.
  *
  * @since 0.1.0
  */
@@ -32,9 +32,9 @@ import { each, eachOr, isTooDeep, Json, maybe } from "./Lenient.ts"
 import { changedFiles } from "./ToolFiles.ts"
 
 /**
- * An id of the server's is kept in the store and becomes a piece of a path. So one that is longer than {@link maxIdLength}, or that
- * holds blanks, control characters, lone surrogates or what means something in a path, is no id. The server checks the first letters
- * itself (1.18.33).
+ * The store keeps the server's ids, and paths contain them. A text is therefore no id if it is longer than {@link
+ * maxIdLength}, or holds blanks, control characters, lone surrogates or characters with a meaning in a path. The server
+ * itself checks the first letters (1.18.33).
  */
 const isId = (first: string) =>
   Schema.isPattern(new RegExp(`^(?:${first})[^\\p{C}\\s/\\\\?#%]{0,${maxIdLength - 3}}$`, "u"), {
@@ -64,7 +64,7 @@ export const PartId = AnyPartId.check(isId("prt"))
  */
 export const AskId = AnyRequestId.check(isId("per|que"))
 
-/** A model's provider names its calls, so that any text will do; a longer one could not be kept for each part. */
+/** The model's provider chooses the call ids, so any text is valid. A longer one could not be kept for each part. */
 const CallId = Schema.String.check(Schema.isMaxLength(maxIdLength))
 
 type MessageId = AnyMessageId
@@ -100,7 +100,7 @@ const sessionFields = {
 }
 
 /**
- * The folder of a request, absolute and without links.
+ * The resolved folder of a request, absolute and without links.
  *
  * @category schemas
  * @since 0.1.0
@@ -114,7 +114,7 @@ export const WirePaths = Schema.Struct({ directory: Schema.String })
 export const WireSession = Schema.Struct({ id: SessionId, ...sessionFields })
 
 /**
- * A session that was asked for by its id.
+ * A session that was requested by its id.
  *
  * @category schemas
  * @since 0.1.0
@@ -124,7 +124,8 @@ export const WireKnownSession = Schema.Struct({ id: maybe(SessionId), ...session
 /**
  * **Details**
  *
- * No field is required, so that a message is never lost with one of them. What the message is without it, `toInfo` says.
+ * No field is required, so that an unreadable field never loses the message. `toInfo` decides the meaning of a missing
+ * field.
  *
  * @category schemas
  * @since 0.1.0
@@ -221,7 +222,7 @@ const WireQuestionItem = Schema.Struct({
 export const WireQuestion = Schema.Struct({
   id: AskId,
   sessionID: SessionId,
-  // The answers go by place, so an odd question keeps its own.
+  // Answers match questions by place, so an odd question keeps its place.
   questions: maybe(eachOr(WireQuestionItem, {})),
   tool: maybe(AskTool)
 })
@@ -265,7 +266,7 @@ export const WireStatus = Schema.Struct({
 })
 
 /**
- * The status of each session in the list of those that are not idle: an odd one is work.
+ * The statuses of the sessions that are not idle; an odd status counts as busy.
  *
  * @category schemas
  * @since 0.1.0
@@ -293,8 +294,8 @@ export const toSession = (wire: typeof WireSession.Type): Session => ({
 })
 
 /**
- * The folder that the server works in for a directory that it stored, or was told: it decodes both (1.18.33). What cannot be decoded
- * stays as it is.
+ * The folder that the server works in for a stored or given directory: the server decodes both (1.18.33). A path that
+ * cannot be decoded stays unchanged.
  *
  * @category translations
  * @since 0.1.0
@@ -303,7 +304,7 @@ export const decodeDirectory = (directory: string): string =>
   Result.getOrElse(Result.try(() => decodeURIComponent(directory)), () => directory)
 
 /**
- * What a session is doing; whatever is neither idle nor a retry is work.
+ * The status of a session; every status other than idle and retry counts as busy.
  *
  * @category translations
  * @since 0.1.0
@@ -314,8 +315,8 @@ export const toStatus = ({ attempt, message, next, type }: typeof WireStatus.Typ
     : { type: type === "idle" ? "idle" : "busy" }
 
 /**
- * An upstream error, without its headers and bodies, and its URL without a query. Anything that stands where an error is
- * expected is one.
+ * An upstream error without headers and bodies, and with its URL without a query. Any value in the place of an error
+ * counts as one.
  *
  * @category translations
  * @since 0.1.0
@@ -335,8 +336,8 @@ export const toFailure = (wire: unknown): UpstreamFailure => {
 }
 
 /**
- * What is known of a message from elsewhere: from the request that asked for it, or from the event around it. `partId` stands in
- * for the id of a part, where that does not matter.
+ * The known fields of a message, from its request or from the event around it. `partId` replaces the id of a part whose
+ * own id does not matter.
  *
  * @category models
  * @since 0.1.0
@@ -348,14 +349,13 @@ export interface Within {
 }
 
 /**
- * A message's info; none for one whose id cannot be read. `parts` tell whether a user message is one with which OpenCode goes on
- * by itself, and why a step ended whose info does not say so.
+ * The info of a message; `None` if its id is unreadable. `parts` tell whether OpenCode wrote a user message to continue
+ * the turn, and why a step ended if its info does not say so.
  *
  * **Details**
  *
- * Without a role, a message that has a parent is an answer. An answer whose parent cannot be read is opaque: whose it is cannot be
- * told, so it is nobody's. `completed` is written at the end of a message and not before (1.18.33), so whatever stands there marks
- * the end.
+ * Without a role, a message with a parent is an answer. An answer with an unreadable parent is opaque and belongs to
+ * nobody. `completed` is written only at the end of a message (1.18.33), so any value there marks the end.
  *
  * @category translations
  * @since 0.1.0
@@ -395,7 +395,7 @@ export const toInfo = (
 }
 
 /**
- * A stored message, read part by part; none for one that is not an object or whose id cannot be read.
+ * A stored message, read part by part; `None` if it is not an object or its id is unreadable.
  *
  * @category translations
  * @since 0.1.0
@@ -405,7 +405,7 @@ export const toMessage = (wire: unknown, within: Within = {}): Option.Option<Mes
     const around = {
       sessionId: wireInfo.sessionID ?? within.sessionId,
       messageId: wireInfo.id ?? within.messageId,
-      // The parts of a user only tell what kind of message it is.
+      // A user's parts only tell the kind of the message.
       partId: wireInfo.role === "user" ? AnyPartId.make("") : undefined
     }
     const parts: Array<WirePart> = []
@@ -440,7 +440,7 @@ export const toMessage = (wire: unknown, within: Within = {}): Option.Option<Mes
   })
 
 /**
- * The messages of a session, each read by itself.
+ * The messages of a session, each read on its own.
  *
  * @category translations
  * @since 0.1.0
@@ -460,7 +460,7 @@ export const toMessages = (
 }
 
 /**
- * A part as it was sent, with its ids.
+ * A part with its ids.
  *
  * @category models
  * @since 0.1.0
@@ -470,7 +470,7 @@ export type AnyPart =
   & PartBody
 
 /**
- * What a part says besides its ids.
+ * The fields of a part besides its ids.
  *
  * @category models
  * @since 0.1.0
@@ -484,7 +484,7 @@ export type PartBody =
   | ({ readonly type: "compaction" } & typeof WireCompaction.Type)
 
 /**
- * A part, a part of a type that the domain does not know, or one that cannot be read; `field` is the reason for that.
+ * A readable part, a part of an unknown type, or an unreadable part; `field` names the unreadable field.
  *
  * @category models
  * @since 0.1.0
@@ -495,7 +495,7 @@ export type ReadPart =
   | ({ readonly _tag: "Unread" } & Omit<UnreadPart, "at">)
 
 /**
- * Reads a part. Where the message around the part is known, its ids count, and those in the part do not.
+ * Reads a part. If the message around the part is known, its ids replace those of the part.
  *
  * @category translations
  * @since 0.1.0
@@ -511,10 +511,10 @@ export const readPart = (wire: unknown, within: Within = {}): ReadPart => {
     isText,
     part
   })
-  // Of a part whose type is odd, the other fields tell that it is no text.
+  // If the type of a part is odd, its other fields may show that it is not a text.
   if (type === undefined) return unread(".type", hasText || (ids.id === undefined && !hasFieldOfOther(wire)))
   const body = readBody(type, wire)
-  // A later server may know more types. Only one with a text can be a text whose type is odd.
+  // A later server may know more types. Only a part with a text can be a text whose type is odd.
   if (body === undefined) return hasText ? unread(".type", false) : { _tag: "Unknown" }
   if (Option.isNone(body)) return unread(type === "file" ? ".url" : ".text", type === "text")
   const messageID = within.messageId ?? ids.messageID
@@ -526,7 +526,7 @@ export const readPart = (wire: unknown, within: Within = {}): ReadPart => {
 }
 
 /**
- * Reads a part; none for a part of an unknown type, and for one that cannot be read.
+ * Reads a part; `None` if its type is unknown or it is unreadable.
  *
  * @category translations
  * @since 0.1.0
@@ -537,7 +537,7 @@ export const decodePart = (part: unknown, within?: Within): Option.Option<AnyPar
 }
 
 /**
- * Whether a part makes its user message one that OpenCode wrote to go on with the turn: the order to sum up, or the order
+ * Whether the part shows that OpenCode wrote its user message to continue the turn: the order to sum up, or the order
  * to continue after it (1.18.33). An order to sum up that a person gave (`auto: false`) is a prompt of its own.
  *
  * @category predicates
@@ -548,7 +548,7 @@ export const isContinuation = (part: AnyPart): boolean =>
   (part.type === "text" && part.synthetic === true && part.metadata?.["compaction_continue"] === true)
 
 /**
- * A part of the domain; none for what the domain does not know.
+ * A part of the domain; `None` if the domain does not know it.
  *
  * @category translations
  * @since 0.1.0
@@ -618,7 +618,8 @@ export const fromAnyPart = (wire: AnyPart): Option.Option<WirePart> => {
 /**
  * **Details**
  *
- * Where one pattern cannot be read there are none, so that no rule allows what nobody can see: it is asked.
+ * If one pattern is unreadable, the ask gets no patterns, so that no rule allows what nobody can read: a person is
+ * asked.
  *
  * @category translations
  * @since 0.1.0
@@ -654,7 +655,7 @@ export const toQuestion = (wire: typeof WireQuestion.Type): QuestionAsk => ({
 })
 
 /**
- * A to-do item, its status in one spelling.
+ * A to-do item with the usual spelling of its status.
  *
  * @category translations
  * @since 0.1.0
@@ -736,10 +737,16 @@ export const fromPrompt = (prompt: Prompt): Record<string, unknown> => ({
 const fromModel = (model: ModelRef | undefined) =>
   model === undefined ? {} : { model: { providerID: model.providerId, modelID: model.modelId } }
 
-/** The two texts of 1.18.33 for a refusal that stops the agent. What a rule of the server denies reads otherwise, and stops nothing. */
+/**
+ * The two texts of 1.18.33 for a refusal that stops the agent. A denial by a rule of the server has another text and
+ * stops nothing.
+ */
 const refusal = /^The user (?:rejected permission to use this specific tool call\.|dismissed this question)$/
 
-/** The text of 1.18.33 for a refusal with a message: the model is told, and goes on where nothing else of the step was refused. */
+/**
+ * The text of 1.18.33 for a refusal with a message. The model is told, and goes on unless something else of the step
+ * was refused.
+ */
 const refusalWithFeedback =
   /^The user rejected permission to use this specific tool call with the following feedback: ([\s\S]*)$/
 
@@ -793,14 +800,15 @@ const decodeTime = Schema.decodeUnknownOption(
   Schema.Struct({ info: Schema.Struct({ time: Schema.Struct({ created: Schema.Finite }) }) })
 )
 
-/** Fields of parts that are no text, and never of one that is (1.18.33). */
+/** Fields that texts never have (1.18.33). */
 const hasFieldOfOther = (wire: unknown): boolean =>
   ["tool", "callID", "state", "url", "mime", "snapshot", "reason", "tokens", "cost", "hash", "files"]
     .some((field) => Predicate.hasProperty(wire, field))
 
 /**
- * Whether a part at that place is none of those that the model made: they stand between the start and the finish of the step, and
- * only patches follow (1.18.33). Where the one is missing and the other is there, the first or the last part is the missing one.
+ * Whether the part at a place cannot be one that the model made. The model's parts stand between the start and the
+ * finish of the step, and only patches follow (1.18.33). If only one of the two is present, the first or the last part
+ * is the missing one.
  */
 const outsideOfStep = (parts: ReadonlyArray<unknown>, isFinished: boolean) => {
   const types = parts.map((part) => Option.getOrUndefined(decodeIds(part))?.type)
@@ -815,7 +823,7 @@ const outsideOfStep = (parts: ReadonlyArray<unknown>, isFinished: boolean) => {
   }
 }
 
-/** What a part says besides its ids; `undefined` for one of an unknown type. */
+/** The fields of a part besides its ids; `undefined` if its type is unknown. */
 const readBody = (type: string, wire: unknown): Option.Option<PartBody> | undefined => {
   switch (type) {
     case "text":
@@ -836,7 +844,7 @@ const readBody = (type: string, wire: unknown): Option.Option<PartBody> | undefi
   }
 }
 
-/** The reason of a step that does not say why it ended: the word that OpenCode has for it. */
+/** OpenCode's word for the reason of a step that does not give one. */
 const unknownReason = "unknown"
 
 const finishOf = (parts: ReadonlyArray<WirePart>): string | undefined => {

@@ -710,8 +710,8 @@ describe("the probe", () => {
     ["10.x", () => json({ healthy: true, version: "10.0.0" }), "OpenCode 10.0.0"],
     ["a page", () => html(), "an HTML page (200)"],
     ["no such route", () => empty(404), "404 for GET /global/health"],
-    ["another JSON", () => json({ status: "ok" }), "something else than OpenCode's health"],
-    ["a text", () => new Response("ok"), "something else than OpenCode's health"]
+    ["another JSON", () => json({ status: "ok" }), "something other than OpenCode's health"],
+    ["a text", () => new Response("ok"), "something other than OpenCode's health"]
   ]
   it.effect.each(others)("refuses a server that answers with %s", ([, health, seen]) =>
     Effect.gen(function*() {
