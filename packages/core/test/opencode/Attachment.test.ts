@@ -55,7 +55,7 @@ describe("bytes", () => {
       assert.strictEqual(part.mediaType, mediaType)
       assert.deepStrictEqual(contentOf(part), bytes)
       assert.strictEqual(part.filename, options.filename)
-      // What comes out is what a prompt takes.
+      // A prompt accepts every part that is made here.
       assert.lengthOf(yield* promptParts([part]), 1)
     }))
 
@@ -74,7 +74,7 @@ describe("bytes", () => {
       assert.include(error.message, words)
     }))
 
-  it.effect("as many as the limit, and no more", () =>
+  it.effect("up to the limit are accepted, and no more", () =>
     Effect.gen(function*() {
       yield* Attachment.fromBytes({ bytes: utf8("1234") }).pipe(withLimit(4))
       const error = yield* Attachment.fromBytes({ bytes: utf8("12345"), filename: "a" }).pipe(withLimit(4), Effect.flip)
@@ -82,7 +82,7 @@ describe("bytes", () => {
     }))
 })
 
-/** A disk with one file. `read` counts the chunks that were taken from it. */
+/** A disk with one file. `read` counts the chunks that were read from it. */
 const disk = (
   file: { readonly type?: FileSystem.File.Type; readonly size?: number; readonly chunks?: Iterable<Uint8Array> }
 ) => {
@@ -131,7 +131,7 @@ function* endlessly(bytes: Uint8Array) {
 }
 
 describe("a file of the disk", () => {
-  it.effect("is called what it is called there, unless told otherwise", () =>
+  it.effect("keeps its name unless the options give another", () =>
     Effect.gen(function*() {
       const { layer } = disk({ size: 5, chunks: [utf8("he"), utf8("llo")] })
       const part = yield* Effect.provide(Attachment.fromPath("/some/where/notes.md"), layer)
@@ -153,7 +153,7 @@ describe("a file of the disk", () => {
       assert.strictEqual(read(), 0)
     }))
 
-  it.effect("that has no end, or grows, is read up to the limit", () =>
+  it.effect("without an end, or growing, is read up to the limit", () =>
     Effect.gen(function*() {
       const { layer, read } = disk({ size: 0, chunks: endlessly(utf8("1234")) })
       const error = yield* Attachment.fromPath("/proc/endless").pipe(withLimit(8), Effect.provide(layer), Effect.flip)
@@ -161,7 +161,7 @@ describe("a file of the disk", () => {
       assert.isAtMost(read(), 4)
     }))
 
-  it.effect("is refused with its path and what to do, where it cannot be read", () =>
+  it.effect("that is unreadable is refused with its path and a remedy", () =>
     Effect.gen(function*() {
       assert.include(yield* reasonOf(failing("NotFound")), "\"a/b\" does not exist: check the path")
       assert.include(yield* reasonOf(failing("PermissionDenied")), "\"a/b\" may not be read: check its permissions")
@@ -186,7 +186,7 @@ const typed = (type: string, body: ConstructorParameters<typeof Response>[0], he
 const unasked = (url: string) => download(() => assert.fail("asked"), url)
 
 describe("a URL", () => {
-  it.effect("is downloaded, and called what its path says", () =>
+  it.effect("is downloaded, and named by its path", () =>
     Effect.gen(function*() {
       const { asked, part } = download(() => typed("text/markdown; charset=utf-8", "# hi"))
       assert.deepStrictEqual(yield* part, {
@@ -199,7 +199,7 @@ describe("a URL", () => {
       assert.isUndefined(asked[0]?.headers["authorization"])
     }))
 
-  it.effect("gives an image by what it sends, or by its name where the server does not know", () =>
+  it.effect("gives an image by its content type, or by its bytes if the server does not know the type", () =>
     Effect.gen(function*() {
       assert.strictEqual((yield* download(() => typed("image/png", png), "https://a.b").part).mediaType, "image/png")
       const part = yield* download(() => typed("application/octet-stream", zip), "https://a.b/x.heic").part
@@ -207,7 +207,7 @@ describe("a URL", () => {
       assert.include(yield* download(() => typed("image/png", "<html>"), "https://a.b/x.png").reason, "no image/png")
     }))
 
-  it.effect("leads where a redirect leads", () =>
+  it.effect("follows redirects", () =>
     Effect.gen(function*() {
       const { part } = download(({ path }) =>
         path === "/moved" ? typed("text/plain", "here") : empty(302, { location: "/moved" })
@@ -215,7 +215,7 @@ describe("a URL", () => {
       assert.strictEqual(new TextDecoder().decode(contentOf(yield* part)), "here")
     }))
 
-  it.effect("whose answer is too long is given up at the limit", () =>
+  it.effect("whose response is too long is given up at the limit", () =>
     Effect.gen(function*() {
       const announced = download(() => typed("text/plain", "123456789", { "content-length": "9" }))
       assert.include(yield* announced.reason.pipe(withLimit(8)), "has 9 bytes")
@@ -230,7 +230,7 @@ describe("a URL", () => {
       assert.isBelow(pulled, 10)
     }))
 
-  it.effect("that does not answer in time is given up, also in the middle", () =>
+  it.effect("that is too slow is given up, even in the middle of the response", () =>
     Effect.gen(function*() {
       for (const answer of [Effect.never, typed("text/plain", new ReadableStream({}))]) {
         const fiber = yield* Effect.forkChild(download(() => answer).reason)
@@ -255,7 +255,7 @@ describe("a URL", () => {
       }
     }))
 
-  it.effect("of data is decoded, any other kind refused without a request", () =>
+  it.effect("of data is decoded; any other kind is refused without a request", () =>
     Effect.gen(function*() {
       const part = yield* unasked("data:application/json,%7B%7D").part
       assert.deepStrictEqual(part, { type: "file", mediaType: "text/plain", url: "data:text/plain;base64,e30=" })

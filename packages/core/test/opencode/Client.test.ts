@@ -21,7 +21,7 @@ import { tapes } from "../support/tapes.ts"
 const { answerId, child, root, stranger } = Make
 const origin = "http://127.0.0.1:4096"
 
-/** A client whose requests are those of a server in memory and whose event stream is the test's. */
+/** A client whose requests go to a server in memory and whose event stream comes from the test. */
 const start = (overrides: Partial<Dialect> = {}) =>
   Effect.gen(function*() {
     const connection = yield* scripted
@@ -31,7 +31,7 @@ const start = (overrides: Partial<Dialect> = {}) =>
     return { ...connection, server, client }
   })
 
-/** So long a connection is kept for the next subscriber. */
+/** How long a connection is kept for the next subscriber. */
 const idle = "2 seconds"
 
 const tags = (events: ReadonlyArray<Client.StreamEvent>) =>
@@ -39,7 +39,7 @@ const tags = (events: ReadonlyArray<Client.StreamEvent>) =>
     event
   ) => (event._tag === "PartDelta" ? event.delta : event._tag === "Gap" ? `gap: ${event.reason}` : event._tag))
 
-/** Streams a prompt to its end in a fiber; what came so far is in `seen`. */
+/** Streams a prompt to its end in a fiber; `seen` holds the events so far. */
 const streaming = (client: Client.Client["Service"]) =>
   Effect.gen(function*() {
     const seen: Array<Client.StreamEvent> = []
@@ -53,7 +53,7 @@ const streaming = (client: Client.Client["Service"]) =>
     return { seen, fiber }
   })
 
-/** Streams a prompt to a reader that waits for `read` with the first event in its hands. */
+/** Streams a prompt to a reader that holds the first event and waits for `read`. */
 const reading = (client: Client.Client["Service"]) =>
   Effect.gen(function*() {
     const seen: Array<Client.StreamEvent> = []
@@ -110,7 +110,7 @@ describe("stream", () => {
       }
     }))
 
-  it.effect("the second `idle` of an aborted run before it is not its end", () =>
+  it.effect("does not end at the second `idle` of an earlier aborted run", () =>
     Effect.gen(function*() {
       const { client, send } = yield* start()
       const { fiber, seen } = yield* streaming(client)
@@ -136,7 +136,7 @@ describe("stream", () => {
       }
     }))
 
-  it.effect("a failure on the way is not the end: the context may be made smaller", () =>
+  it.effect("does not end at a failure during the run, because a compaction may follow", () =>
     Effect.gen(function*() {
       const { client, send } = yield* start()
       const { fiber } = yield* streaming(client)
@@ -145,7 +145,7 @@ describe("stream", () => {
       yield* Fiber.interrupt(fiber)
     }))
 
-  it.effect("a reconnect is a gap, and the stream goes on while the server is busy", () =>
+  it.effect("marks a reconnect as a gap, and goes on while the server is busy", () =>
     Effect.gen(function*() {
       const statuses = new Map<typeof root, SessionStatus>([[root, { type: "busy" }]])
       const { client, end, send } = yield* start({ statuses: Effect.succeed(statuses) })
@@ -159,7 +159,7 @@ describe("stream", () => {
       yield* Fiber.join(fiber)
     }))
 
-  it.effect("an `idle` that was missed in a gap is found by asking, also when the server must be asked twice", () =>
+  it.effect("finds an `idle` that a gap hid by asking the server, even on a second attempt", () =>
     Effect.gen(function*() {
       let attempts = 0
       const refused = new TransportError({ operation: "session status", origin, reason: "ECONNREFUSED" })
@@ -177,7 +177,7 @@ describe("stream", () => {
       assert.strictEqual(attempts, 2)
     }))
 
-  it.effect("a reader that is too slow gets a gap for what it missed, and the end", () =>
+  it.effect("gives a slow reader a gap for the events that it missed, and the end", () =>
     Effect.gen(function*() {
       const { client, send } = yield* start()
       const { fiber, read, seen } = yield* reading(client)
@@ -190,7 +190,7 @@ describe("stream", () => {
       assert.deepStrictEqual(tags(seen).slice(-2), ["9999", "StatusChanged"])
     }))
 
-  it.effect("a reader that is too slow still asks what a reconnect hid, however much follows it", () =>
+  it.effect("keeps the mark of a reconnect for a slow reader, however many events follow", () =>
     Effect.gen(function*() {
       const statuses = yield* Ref.make(0)
       const { client, end, send } = yield* start({
@@ -210,7 +210,7 @@ describe("stream", () => {
       assert.strictEqual(tags(seen).at(-1), "StatusChanged")
     }))
 
-  it.effect("what comes after the end does not push it out of a full queue", () =>
+  it.effect("keeps the end in a full queue, whatever comes after it", () =>
     Effect.gen(function*() {
       const { client, send } = yield* start()
       const { fiber, read, seen } = yield* reading(client)
@@ -223,7 +223,7 @@ describe("stream", () => {
       assert.deepStrictEqual(tags(seen).slice(-2), ["4094", "StatusChanged"])
     }))
 
-  it.effect("fails with what the prompt, the subscription or the connection failed with", () =>
+  it.effect("fails with the error of the prompt, the subscription or the connection", () =>
     Effect.gen(function*() {
       const missing = new SessionNotFound({ sessionId: root })
       const one = yield* start({ prompt: () => Effect.fail(missing) })
@@ -246,7 +246,7 @@ describe("stream", () => {
       assert.deepStrictEqual(tags(cut.seen), ["StatusChanged", "one"])
     }))
 
-  it.effect("a reader that leaves closes the subscription", () =>
+  it.effect("closes the subscription when the reader leaves", () =>
     Effect.gen(function*() {
       const { client, open, send } = yield* start()
       const fiber = yield* Effect.forkChild(Stream.runCollect(Stream.take(client.stream(root, "go"), 1)))

@@ -27,7 +27,7 @@ it.effect.each<{ name: string; fault: Fault; pages: number; messages: number }>(
   { name: "the same page with other cursors", fault: Hostile.samePage("other"), pages: 2, messages: 1 },
   { name: "empty pages", fault: Hostile.emptyPages(), pages: 1, messages: 0 },
   { name: "other messages for ever", fault: Hostile.endlessPages(), pages: 1000, messages: 1000 }
-])("a session of endless pages is read to an end: $name", ({ fault, messages, pages }) =>
+])("reading a session of endless pages ends: $name", ({ fault, messages, pages }) =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const client = yield* Client
@@ -39,7 +39,7 @@ it.effect.each<{ name: string; fault: Fault; pages: number; messages: number }>(
     assert.lengthOf(yield* lists, pages)
   }).pipe(Effect.provide(layer())))
 
-it.effect("pages that are too large together end the read with an error", () =>
+it.effect("pages that are too large in total end the read with an error", () =>
   Effect.gen(function*() {
     let pages = 0
     const client = yield* Client
@@ -77,7 +77,7 @@ it.effect("a page that is too large is read message by message", () =>
     assertCompleted(yield* finish(running, 5), { text: "small", modelCalls: 1 })
   }).pipe(Effect.provide(layer())))
 
-it.effect("a turn ends where every message of its session is too large", () =>
+it.effect("a turn ends if every message of its session is too large", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ text: "large", gate: "gate" }])
@@ -91,10 +91,12 @@ it.effect("a turn ends where every message of its session is too large", () =>
 
 // Time
 
-/** So long the parts of an end may take beside the budget: the last look, the abort with its readings, and subagents. */
+/**
+ * The time that the turn's end may take beyond the budget: the last read, the abort with its reads, and the subagents.
+ */
 const endSeconds = 15
 
-it.effect("a turn whose record comes in slow pages for ever ends with its budget", () =>
+it.effect("a turn whose stored messages come in endless slow pages ends with its budget", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ text: "words", gate: "gate" }])
@@ -105,7 +107,7 @@ it.effect("a turn whose record comes in slow pages for ever ends with its budget
     assert.strictEqual(result.content, "words")
   }).pipe(within({ wallClock: Duration.seconds(5) }), Effect.provide(layer())))
 
-it.effect("the second reading of an empty answer ends with the budget, and what was read first counts", () =>
+it.effect("the second read of an empty answer ends with the budget, and the first read counts", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ text: "", gate: "gate" }])
@@ -117,7 +119,7 @@ it.effect("the second reading of an empty answer ends with the budget, and what 
     assert.strictEqual(result.error?._tag, "EmptyStream")
   }).pipe(within({ wallClock: Duration.seconds(5) }), Effect.provide(layer())))
 
-it.effect("without a budget of time it ends as well", () =>
+it.effect("it ends without a time budget too", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ text: "", gate: "gate" }])
@@ -132,7 +134,7 @@ it.effect.each([
   { name: "the session", path: /^\/session\/[^/]+$/ },
   { name: "the status", path: /^\/session\/status$/ },
   { name: "the newest message", path: /\/message$/ }
-])("what comes before the prompt is within the budget of time: $name", ({ path }) =>
+])("the time budget limits the reads before the prompt: $name", ({ path }) =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     assertCompleted(yield* run([{ text: "one" }]), { text: "one", modelCalls: 1 })

@@ -20,7 +20,7 @@ const origin = "http://127.0.0.1:4096"
 const refused = new TransportError({ operation: "open event stream", origin, reason: "ECONNREFUSED" })
 const unauthorized = new Unauthorized({ origin, status: 401 })
 
-/** A subscriber that writes down what it hears. */
+/** A subscriber that records its notifications. */
 const recorder = (overrides: Partial<EventHub.Subscriber> = {}) => {
   const heard: Array<string> = []
   const note = (word: string) => () => {
@@ -44,7 +44,7 @@ const recorder = (overrides: Partial<EventHub.Subscriber> = {}) => {
   return { subscriber, heard, clear: () => heard.splice(0) }
 }
 
-/** A hub over a scripted server, and the way to subscribe with a scope of one's own. */
+/** A hub over a scripted server, and a way to subscribe with a separate scope. */
 const start = Effect.gen(function*() {
   const server = yield* scripted
   const hub = yield* EventHub.make({ origin, events: server.events })
@@ -89,7 +89,7 @@ it.effect("one connection serves all subscribers: opened by the first, closed 2 
     yield* third.leave
   }))
 
-it.effect("who subscribes within that time is live at once, and hears nothing of before", () =>
+it.effect("a subscriber within that time is live at once, and gets no earlier event", () =>
   Effect.gen(function*() {
     const { connections, first, leave, send, subscribe } = yield* live
     yield* leave
@@ -105,7 +105,7 @@ it.effect("who subscribes within that time is live at once, and hears nothing of
     assert.deepStrictEqual(first.heard, [])
   }))
 
-it.effect("a connection that was lost while nobody listened is not waited for", () =>
+it.effect("a new subscriber does not wait for a connection that was lost while nobody listened", () =>
   Effect.gen(function*() {
     const { connections, end, leave, open, send, subscribe } = yield* live
     yield* leave
@@ -117,7 +117,7 @@ it.effect("a connection that was lost while nobody listened is not waited for", 
     assert.strictEqual(open(), 1)
   }))
 
-it.effect("nor is one that was refused while nobody listened what the next subscriber hears of", () =>
+it.effect("a new subscriber does not get the refusal of a connection while nobody listened", () =>
   Effect.gen(function*() {
     const { connections, end, leave, refuse, send, subscribe } = yield* live
     yield* leave
@@ -131,7 +131,7 @@ it.effect("nor is one that was refused while nobody listened what the next subsc
     yield* Fiber.join(fiber)
   }))
 
-it.effect("with the hub's scope an idle connection closes at once", () =>
+it.effect("the end of the hub's scope closes an idle connection at once", () =>
   Effect.gen(function*() {
     const server = yield* scripted
     const scope = yield* Scope.make()
@@ -152,7 +152,7 @@ it.effect("nothing is opened before somebody subscribes", () =>
     assert.strictEqual(connections(), 0)
   }))
 
-it.effect("a subscription succeeds when the server said `connected`, and not before", () =>
+it.effect("a subscription succeeds after the server's `connected`, and not before", () =>
   Effect.gen(function*() {
     const { send, subscribe } = yield* start
     const { fiber } = yield* subscribe(root, recorder().subscriber)
@@ -163,7 +163,7 @@ it.effect("a subscription succeeds when the server said `connected`, and not bef
     yield* (yield* Fiber.join(fiber)).connected
   }))
 
-it.effect("events reach the subscribers of their session, in order, with one flush for all reads that are there", () =>
+it.effect("events reach the subscribers of their session, in order, with one flush for all waiting reads", () =>
   Effect.gen(function*() {
     const { first, send, subscribe } = yield* live
     const same = recorder()
@@ -178,14 +178,14 @@ it.effect("events reach the subscribers of their session, in order, with one flu
     assert.deepStrictEqual(first.heard.slice(4), ["d", "flush"])
   }))
 
-it.effect("what was read before the end of a connection is flushed before the loss is told", () =>
+it.effect("reads before the end of a connection are flushed before the loss is announced", () =>
   Effect.gen(function*() {
     const { first, sendLast } = yield* live
     yield* sendLast([delta("a")])
     assert.deepStrictEqual(first.heard, ["a", "flush", "lost StreamLost"])
   }))
 
-it.effect("subagents and theirs are adopted; after the last subscriber left nobody hears of them", () =>
+it.effect("subagents at any depth are adopted, until the last subscriber leaves", () =>
   Effect.gen(function*() {
     const { first, leave, send, subscribe, subscription } = yield* live
     yield* send(
@@ -212,7 +212,7 @@ it.effect("subagents and theirs are adopted; after the last subscriber left nobo
     assert.deepStrictEqual(other.heard, ["child", "flush"])
   }))
 
-it.effect("a session of an earlier turn that a tool goes on with is adopted", () =>
+it.effect("a session of an earlier turn is adopted when a tool continues it", () =>
   Effect.gen(function*() {
     const { first, send } = yield* live
     const task = Make.tool("prt_task", { status: "running", subagent: child })
@@ -220,14 +220,14 @@ it.effect("a session of an earlier turn that a tool goes on with is adopted", ()
     assert.deepStrictEqual(first.heard, ["PartUpdated", "child", "flush"])
   }))
 
-it.effect("heartbeats reach everybody", () =>
+it.effect("heartbeats reach every subscriber", () =>
   Effect.gen(function*() {
     const { first, send } = yield* live
     yield* send([heartbeat])
     assert.deepStrictEqual(first.heard, ["heartbeat"])
   }))
 
-it.effect("a lost connection is told, and its return is a gap; both only to those who were live", () =>
+it.effect("only live subscribers learn of a lost connection, and get a gap when it is back", () =>
   Effect.gen(function*() {
     const { connections, end, first, send, subscribe } = yield* live
     yield* end
@@ -275,7 +275,7 @@ it.effect("silence without even a heartbeat for 30 s is a loss, heartbeats are n
     assert.strictEqual(connections(), 2)
   }))
 
-it.effect("a connection that opens and never says a word is given up like a silent one", () =>
+it.effect("a connection that opens and sends nothing is given up like a silent one", () =>
   Effect.gen(function*() {
     const { connections, subscribe } = yield* start
     yield* subscribe(root, recorder().subscriber)
@@ -300,7 +300,7 @@ it.effect("attempts follow a backoff from 100 ms, doubling to 5 s", () =>
     }
   }))
 
-it.effect("the backoff starts anew after a connection that was steady, and not after one that was not", () =>
+it.effect("the backoff starts again only after a steady connection", () =>
   Effect.gen(function*() {
     const { connections, end, refuse, send } = yield* live
     const reconnect = Effect.gen(function*() {
@@ -340,7 +340,7 @@ it.effect("a refused password fails the subscription at once and closes the othe
     assert.strictEqual(connections(), 2)
   }))
 
-it.effect("after everybody left a closed connection, the next subscriber opens a new one", () =>
+it.effect("a subscriber opens a new connection after everybody left a closed one", () =>
   Effect.gen(function*() {
     const { connections, end, leave, refuse, send, subscribe } = yield* live
     refuse(unauthorized)
@@ -363,7 +363,7 @@ it.effect("a subscription that does not become live in time fails with the last 
     assert.strictEqual(yield* Effect.flip(Fiber.join(fiber)), refused)
   }))
 
-it.effect("and without any error says how long it waited", () =>
+it.effect("a subscription that fails without an error says how long it waited", () =>
   Effect.gen(function*() {
     const { subscribe } = yield* start
     const { fiber } = yield* subscribe(root, recorder().subscriber)
@@ -374,7 +374,7 @@ it.effect("and without any error says how long it waited", () =>
     })
   }))
 
-it.effect("who could not subscribe leaves at once, whatever the caller's scope does", () =>
+it.effect("a failed subscriber leaves at once, whatever the caller's scope does", () =>
   Effect.gen(function*() {
     const { hub, open, refuse, send, settle } = yield* start
     const first = recorder()
@@ -390,7 +390,7 @@ it.effect("who could not subscribe leaves at once, whatever the caller's scope d
     assert.deepStrictEqual(first.heard, [])
   }))
 
-it.effect("an error that a retry cannot mend ends it: a route that is not there", () =>
+it.effect("an error that no retry mends closes the stream: a missing route", () =>
   Effect.gen(function*() {
     const { connections, refuse, subscribe } = yield* start
     refuse(new StatusError({ operation: "open event stream", status: 404, name: "error", detail: "" }))
@@ -412,7 +412,7 @@ const throwing: ReadonlyArray<readonly [keyof EventHub.Subscriber, ReadonlyArray
 ]
 
 it.effect.each(throwing)(
-  "a subscriber that throws is alone in leaving, and is reported: %s",
+  "only the subscriber that throws is removed, and it is reported: %s",
   ([callback, heard]) =>
     Effect.gen(function*() {
       const reported: Array<unknown> = []
@@ -446,7 +446,7 @@ it.effect.each(throwing)(
     })
 )
 
-it.effect("a subscriber that throws when it is told that it leaves harms nobody either", () =>
+it.effect("a subscriber that throws at its removal harms no other", () =>
   Effect.gen(function*() {
     const { fail, first, open, send, subscribe } = yield* live
     const last = recorder()
@@ -461,7 +461,7 @@ it.effect("a subscriber that throws when it is told that it leaves harms nobody 
     assert.strictEqual(open(), 0)
   }))
 
-it.effect("a stream that fails with an event too large is opened anew", () =>
+it.effect("a stream with a too large event is reopened", () =>
   Effect.gen(function*() {
     const { connections, fail, first } = yield* live
     yield* fail(new StreamLost({ origin, reason: "an event was larger than can be read" }))
@@ -472,7 +472,7 @@ it.effect("a stream that fails with an event too large is opened anew", () =>
 
 const unread = (sessionId?: SessionId) => ({ _tag: "Unread", sessionId }) as const
 
-it.effect("an event that cannot be read is a gap for whoever hears of its session", () =>
+it.effect("an unreadable event is a gap for the subscribers of its session", () =>
   Effect.gen(function*() {
     const { first, send, subscribe } = yield* live
     const second = recorder()
@@ -481,7 +481,7 @@ it.effect("an event that cannot be read is a gap for whoever hears of its sessio
     assert.deepStrictEqual([first.heard, second.heard], [["gap"], []])
   }))
 
-it.effect("an event that cannot be read is a gap for everybody where nobody hears of its session", () =>
+it.effect("an unreadable event of a session without subscribers is a gap for everybody", () =>
   Effect.gen(function*() {
     const { first, send, subscribe } = yield* live
     const second = recorder()
@@ -490,7 +490,7 @@ it.effect("an event that cannot be read is a gap for everybody where nobody hear
     assert.deepStrictEqual([first.heard, second.heard], [["gap"], ["gap"]])
   }))
 
-it.effect("of a flood of events that cannot be read, the first makes a gap at once and the others one a second", () =>
+it.effect("in a flood of unreadable events, the first makes a gap at once and the others make one a second", () =>
   Effect.gen(function*() {
     const { first, send } = yield* live
     yield* send(Array.from({ length: 100 }, () => unread()))

@@ -12,7 +12,7 @@ const sessionId = SessionId.make("ses_1")
 const messageId = MessageId.make("msg_1")
 const askId = AskId.make("per_1")
 
-/** Everything that is asked of a server. */
+/** Every operation of a server. */
 const operations = (client: Dialect): ReadonlyArray<Effect.Effect<unknown, { readonly _tag: string }>> => [
   client.createSession({}),
   client.getSession(sessionId),
@@ -36,7 +36,7 @@ const operations = (client: Dialect): ReadonlyArray<Effect.Effect<unknown, { rea
   Stream.runDrain(client.events)
 ]
 
-/** A body without an end, and how many bytes of it were taken. */
+/** A body without an end, and the number of bytes that were read of it. */
 const endless = (chunkBytes: number) => {
   const chunk = new Uint8Array(chunkBytes).fill(" ".charCodeAt(0))
   let sent = 0
@@ -58,7 +58,7 @@ const endless = (chunkBytes: number) => {
 const dialect = (server: ReturnType<typeof connect>) =>
   Effect.provideService(V1.make({ baseUrl: "http://127.0.0.1:4096" }), HttpClient.HttpClient, server.client)
 
-it.effect("an answer without an end is read up to 64 MiB, let go of, and told in words", () =>
+it.effect("reads an endless response up to 64 MiB, then cancels it and says so", () =>
   Effect.gen(function*() {
     const body = endless(mebibyte)
     const client = yield* dialect(connect(() => body.response({ status: 200 })))
@@ -82,7 +82,7 @@ it.effect("no operation reads the body of an error beyond 64 KiB, and each tells
     }
   }))
 
-it.effect("a health answer without an end is let go of as well", () =>
+it.effect("cancels an endless health response too", () =>
   Effect.gen(function*() {
     const body = endless(mebibyte)
     const client = yield* dialect(connect(() => json([]), () => body.response({ status: 200 })))
@@ -90,7 +90,7 @@ it.effect("a health answer without an end is let go of as well", () =>
     assert.isAtMost(body.sent(), 68 * mebibyte)
   }))
 
-it.effect("a compressed answer counts as what it is made larger to", () =>
+it.effect("counts a compressed response by its decompressed size", () =>
   Effect.gen(function*() {
     const chunk = new Uint8Array(mebibyte)
     let left = 80
@@ -99,13 +99,13 @@ it.effect("a compressed answer counts as what it is made larger to", () =>
     })
     const packed = yield* Effect.promise(() => new Response(zeros.pipeThrough(new CompressionStream("gzip"))).blob())
     assert.isBelow(packed.size, mebibyte)
-    // As `fetch` does with a `content-encoding`.
+    // `fetch` does the same with a `content-encoding`.
     const unpacked = packed.stream().pipeThrough(new DecompressionStream("gzip"))
     const client = yield* dialect(connect(() => new Response(unpacked)))
     assertFields(yield* Effect.flip(client.agents), { _tag: "AnswerTooLarge", operation: "list agents" })
   }))
 
-it.effect("an answer that comes in pieces is put together, also where a letter is split", () =>
+it.effect("joins a response in pieces, even inside a character", () =>
   Effect.gen(function*() {
     const bytes = new TextEncoder().encode(JSON.stringify([{ name: "bäu€😀" }]))
     const pieces = (index = 0) =>

@@ -36,7 +36,7 @@ describe("framing", () => {
   ].join("")
   const expected = ["Connected", "grüße, 世界 🎉", "Heartbeat", "end"]
 
-  it("events are complete at a blank line, and not before", () => {
+  it("completes an event at a blank line, and not before", () => {
     const decoder = makeDecoder()
     const [line = ""] = frame(heartbeat).split("\n")
     assert.deepStrictEqual(decoder.push(bytesOf(line)), [])
@@ -60,16 +60,16 @@ describe("framing", () => {
         if (decoder.push(Uint8Array.of(byte)).length > 0) at.push(index)
       }
       assert.lengthOf(at, expected.length)
-      // A CR ends the line; the LF that may follow it need not be waited for.
+      // A CR ends the line at once, without waiting for an LF after it.
       assert.strictEqual(at.at(-1), bytes.length - (name === "CRLF" ? 2 : 1))
     })
   }
 
-  it.prop("lines that end differently, cut anywhere, are the same lines", {
+  it.prop("reads the same lines with any line ends and any cuts", {
     ends: Schema.Array(Schema.Literals(["\n", "\r", "\r\n"])).check(Schema.isMinLength(1)),
     cuts: Schema.Array(Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 }))).check(Schema.isMaxLength(40))
   }, ({ cuts, ends }) => {
-    // A CR right before the LF of the next, empty line would be one line end with it.
+    // A CR right before the LF of the next, empty line would form one line end with it.
     let before = ""
     let line = 0
     const text = sample.replaceAll("\n", () => {
@@ -82,7 +82,7 @@ describe("framing", () => {
     assert.deepStrictEqual(said(read(...reads).events), expected)
   })
 
-  it("a byte order mark counts at the start of the stream only", () => {
+  it("skips a byte order mark at the start of the stream only", () => {
     const [first, second] = [frame(heartbeat), frame(delta("a"))]
     assert.deepStrictEqual(said(readText(`\uFEFF${first}`, second).events), ["Heartbeat", "a"])
     assert.deepStrictEqual(said(readText(`\uFEFF${first}`, `\uFEFF${second}`, second).events), ["Heartbeat", "a"])
@@ -90,7 +90,7 @@ describe("framing", () => {
     assert.deepStrictEqual(said(read(...cutAt(bytes, [1, 2])).events), ["Heartbeat"])
   })
 
-  it.prop("a recorded turn cut anywhere gives the same events", {
+  it.prop("decodes the same events from a recorded turn with any cuts", {
     at: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 1000 })),
     cuts: Schema.Array(Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 }))).check(Schema.isMaxLength(40))
   }, ({ at, cuts }) => {
@@ -101,7 +101,7 @@ describe("framing", () => {
     assert.strictEqual(dropped, recorded.wire.length - recorded.events.length)
   })
 
-  it("empty reads, empty frames and blank lines between events do no harm", () => {
+  it("ignores empty reads, empty frames and blank lines between events", () => {
     const { dropped, events } = readText("", "\n\n\n", frame(heartbeat), "", "\n\n", frame(heartbeat), "\n", "")
     assert.deepStrictEqual(said(events), ["Heartbeat", "Heartbeat"])
     assert.strictEqual(dropped, 0)
@@ -110,31 +110,31 @@ describe("framing", () => {
     assert.deepStrictEqual(blank.push(bytesOf(frame(heartbeat))).length, 1)
   })
 
-  it("data over several lines is joined by line breaks", () => {
+  it("joins data over several lines by line breaks", () => {
     const split = (at: number) => readText(`data: ${heartbeat.slice(0, at)}\ndata: ${heartbeat.slice(at)}\n\n`)
     assert.deepStrictEqual(said(split(heartbeat.indexOf(",") + 1).events), ["Heartbeat"])
     // JSON allows a line break between its tokens only, so this shows that there is one.
     assert.deepStrictEqual(said(split(heartbeat.indexOf("evt")).events), ["Unread"])
   })
 
-  it("comments, other fields and a missing blank after the colon are read as the standard says", () => {
+  it("reads comments, other fields and a missing blank after the colon by the standard", () => {
     const text = `: keep-alive\nevent: message\nid: 7\nretry: 10\ndata:${heartbeat}\n\ndata\n\n: only a comment\n\n`
     const { dropped, events } = readText(text)
     assert.deepStrictEqual(said(events), ["Heartbeat"])
     assert.strictEqual(dropped, 0)
   })
 
-  it("a byte order mark before the first event is skipped", () => {
+  it("skips a byte order mark before the first event", () => {
     assert.deepStrictEqual(said(readText(`\uFEFF${frame(heartbeat)}`).events), ["Heartbeat"])
   })
 
-  it("a broken character costs the character, not the stream", () => {
+  it("loses only a broken character, not the stream", () => {
     const bytes = bytesOf(frame(delta("a?b")))
     const broken = bytes.with(bytes.indexOf("?".charCodeAt(0)), 0xff)
     assert.deepStrictEqual(said(read(broken, bytesOf(frame(heartbeat))).events), ["a\uFFFDb", "Heartbeat"])
   })
 
-  it("what is of an unknown type, and a delta that cannot be read, is dropped and counted", () => {
+  it("drops and counts events of an unknown type and unreadable deltas", () => {
     const { dropped, events } = readText(
       frame(`{"type":"plugin.added","properties":{"id":"x"}}`),
       frame(`{"type":"toString","properties":{}}`),
@@ -159,7 +159,7 @@ describe("framing", () => {
     `{"type":"session.created","properties":{"info":null}}`,
     `{"type":"todo.updated","properties":{"todos":null}}`,
     `{"type":"permission.renamed","properties":{"id":"per_1"}}`
-  ])("%s is an event that cannot be read, of nobody knows which session", (data) => {
+  ])("%s is an unreadable event of an unknown session", (data) => {
     assert.deepStrictEqual(readText(frame(data)).events, [{ _tag: "Unread", sessionId: undefined }])
   })
 
@@ -169,11 +169,11 @@ describe("framing", () => {
     `{"type":"todo.updated","properties":{"sessionID":"ses_1","todos":null}}`,
     `{"type":"message.part.updated","properties":{"part":{"id":"prt_1","sessionID":"ses_1","type":null}}}`,
     `{"type":"message.updated","properties":{"info":{"id":"msg_1","sessionID":"ses_1"}}}`
-  ])("%s cannot be read, and says whose it is", (data) => {
+  ])("%s is an unreadable event of a known session", (data) => {
     assert.deepStrictEqual<unknown>(readText(frame(data)).events, [{ _tag: "Unread", sessionId: "ses_1" }])
   })
 
-  it("an event larger than the limit is refused, a stream of small ones is not", () => {
+  it("refuses an event beyond the limit, and accepts a stream of small ones", () => {
     const decoder = makeDecoder(1000)
     for (let index = 0; index < 100; index++) decoder.push(bytesOf(frame(heartbeat)))
     assert.throws(() => {
@@ -182,7 +182,7 @@ describe("framing", () => {
     assert.throws(() => makeDecoder(1000).push(bytesOf(`data: ${"x".repeat(2000)}`)), RangeError)
   })
 
-  it("an event of 16 MB in small reads is decoded once", () => {
+  it("decodes an event of 16 MB in small reads once", () => {
     const text = "0123456789abcdef".repeat(1 << 20)
     const bytes = bytesOf(frame(delta(text)) + frame(heartbeat))
     const decoder = makeDecoder()
@@ -205,7 +205,7 @@ describe("framing", () => {
     }
   })
 
-  it("what stays of a read does not keep the whole of it", () => {
+  it("the rest of a read does not keep the whole read alive", () => {
     const read = bytesOf(frame(heartbeat) + frame(delta("next")))
     const cut = read.length - 5
     const decoder = makeDecoder()
@@ -412,7 +412,7 @@ describe("events", () => {
     assert.deepStrictEqual<unknown>(event(type, properties), expected)
   })
 
-  it("an event without an id, or with an odd one, has none", () => {
+  it("gives no event id if the id is missing or odd", () => {
     for (const envelope of [{}, { id: 7 }, { id: null }]) {
       const decoded = event("session.idle", { sessionID: "ses_1" }, envelope)
       assert.isTrue(decoded?._tag === "StatusChanged" && decoded.eventId === undefined)

@@ -33,7 +33,7 @@ const wireMessage = {
 const dialect = (server: ReturnType<typeof connect>, options: Partial<V1.Options> = {}) =>
   Effect.provideService(V1.make({ baseUrl: origin, ...options }), HttpClient.HttpClient, server.client)
 
-/** Everything that can be asked of a dialect, by name. */
+/** Every operation of a dialect, by name. */
 const operations = (client: Dialect): Readonly<Record<string, Effect.Effect<unknown, { readonly _tag: string }>>> => ({
   createSession: client.createSession({}),
   getSession: client.getSession(sessionId),
@@ -181,7 +181,7 @@ describe("requests", () => {
   })
   request("permissions", (client) => client.permissions, [], { method: "GET", path: "/permission" })
   request(
-    "answer a permission request",
+    "answer a permission",
     (client) => client.answerPermission(askId, { reply: "reject", message: "use ls" }),
     true,
     { method: "POST", path: "/permission/per_1/reply", body: { reply: "reject", message: "use ls" } }
@@ -287,7 +287,7 @@ describe("requests", () => {
         password: Redacted.make("s3cret")
       })
       for (const operation of Object.values(operations(client))) yield* Effect.exit(operation)
-      // A new session asks twice about the folder first.
+      // A new session first sends two requests about the folder.
       assert.lengthOf(server.requests(), Object.keys(operations(client)).length + 2)
       for (const { headers, method, path, query } of server.asked) {
         assert.match(path, /^\/base\/[a-z]/)
@@ -301,7 +301,7 @@ describe("requests", () => {
       assert.strictEqual(client.origin, origin)
     }))
 
-  it.effect("without a password no credentials are sent; those of the URL are taken out of it", () =>
+  it.effect("without a password no credentials are sent; credentials in the URL are removed from it", () =>
     Effect.gen(function*() {
       const open = connect(() => json([]))
       yield* Effect.flatMap(dialect(open), (client) => client.questions)
@@ -347,7 +347,7 @@ describe("failures", () => {
       assert.strictEqual((yield* failing(() => new Response(body)))._tag, "TransportError")
     }))
 
-  it.effect("an answer that does not come in time is a timeout, also when only its body is missing", () =>
+  it.effect("a late response is a timeout, even if only its body is late", () =>
     Effect.gen(function*() {
       for (const answer of [Effect.never, new Response(new ReadableStream({}))]) {
         const fiber = yield* Effect.forkChild(failing(() => answer, { requestTimeout: "3 seconds" }))
@@ -356,7 +356,7 @@ describe("failures", () => {
       }
     }))
 
-  it.effect("a probe that hangs fails everybody who waits for it at the same time", () =>
+  it.effect("a hanging probe fails all its waiting requests at the same time", () =>
     Effect.gen(function*() {
       const client = yield* dialect(connect(() => json([]), () => Effect.never))
       const fiber = yield* Effect.forkChild(Effect.all(
@@ -368,7 +368,7 @@ describe("failures", () => {
       assert.deepStrictEqual(errors.map((error) => error._tag), Array.from({ length: 5 }, () => "RequestTimeout"))
     }))
 
-  it.effect("waiting for an answer has no time limit of a request", () =>
+  it.effect("waiting for an answer ignores the time limit of a request", () =>
     Effect.gen(function*() {
       const client = yield* dialect(connect(() => Effect.delay(Effect.sync(() => json(wireMessage)), "1 hour")))
       const fiber = yield* Effect.forkChild(client.promptAndWait(sessionId, { parts: [] }))
@@ -376,7 +376,7 @@ describe("failures", () => {
       assert.strictEqual((yield* Fiber.join(fiber)).info.id, "msg_1")
     }))
 
-  it.effect("an answer of another shape says what is missing and where, and not what was there", () =>
+  it.effect("an error about another shape tells what is missing and where, and hides the found value", () =>
     Effect.gen(function*() {
       const client = yield* dialect(connect(() => json({ ...wireSession, id: [canary] })))
       const wrong = yield* Effect.flip(client.createSession({}))
@@ -434,7 +434,7 @@ describe("failures", () => {
       assert.lengthOf(server.requests(), 1)
     }))
 
-  it.effect("401 and 403 are about the password, on every route", () =>
+  it.effect("401 and 403 mean the password, on every route", () =>
     Effect.gen(function*() {
       for (const status of [401, 403]) {
         const client = yield* dialect(connect(() => empty(status), () => json({ healthy: true, version: "1.0.0" })))
@@ -444,7 +444,7 @@ describe("failures", () => {
       }
     }))
 
-  it.effect("404 names what is not known", () =>
+  it.effect("404 names the unknown object", () =>
     Effect.gen(function*() {
       const notFound = json({ name: "NotFoundError", data: { message: "Session not found: ses_1" } }, { status: 404 })
       const client = yield* dialect(connect(() => notFound.clone()))
@@ -476,7 +476,7 @@ describe("failures", () => {
       })
     }))
 
-  it.effect("a page instead of an answer is another server's, on every route", () =>
+  it.effect("an HTML page means another server, on every route", () =>
     Effect.gen(function*() {
       for (const status of [200, 404]) {
         const client = yield* dialect(connect(() => html(status)))
@@ -505,7 +505,7 @@ const folders = (listed: (header: string | undefined) => Response, directory?: s
 }
 
 describe("the folder", () => {
-  it.effect("is asked for once while it is there, and again after half a minute", () =>
+  it.effect("is checked once while it exists, and again after half a minute", () =>
     Effect.gen(function*() {
       const { client, server } = yield* folders(() => json([]), "/link")
       assert.strictEqual(yield* client.directory, "/real")
@@ -517,7 +517,7 @@ describe("the folder", () => {
       assert.lengthOf(server.requests(), 5)
     }))
 
-  it.effect("that is not there is an error that names it, before a session is made, and is looked for again", () =>
+  it.effect("that is missing fails with its name before a session is created, and is checked again", () =>
     Effect.gen(function*() {
       let isThere = false
       const { client, server } = yield* folders((header) => header === "%2F" || isThere ? json([]) : broken(), "/typo")
@@ -529,13 +529,13 @@ describe("the folder", () => {
       yield* client.createSession({})
     }))
 
-  it.effect("is not blamed for a server that can list no folder at all", () =>
+  it.effect("is not blamed if the server can list no folder at all", () =>
     Effect.gen(function*() {
       const { client } = yield* folders(broken, "/fine")
       assertFields(yield* Effect.flip(client.directory), { _tag: "StatusError", status: 500, isRetryable: true })
     }))
 
-  it.effect("of a new session is what the server decodes once more", () =>
+  it.effect("of a new session is encoded once more, because the server decodes it again", () =>
     Effect.gen(function*() {
       const server = connect(({ path }) =>
         path === "/path"
@@ -599,7 +599,7 @@ describe("spans of requests", () => {
 const slowly = (response: Response) => Effect.as(Effect.sleep("2.5 seconds"), response)
 
 describe("the probe", () => {
-  it.effect("is made before the first request, once for all of them", () =>
+  it.effect("is sent before the first request, once for all requests", () =>
     Effect.gen(function*() {
       const server = connect(() => json([]))
       const client = yield* dialect(server)
@@ -615,7 +615,7 @@ describe("the probe", () => {
       ])
     }))
 
-  it.effect("is made again after a failure, and no request leaves before it succeeded", () =>
+  it.effect("is repeated after a failure, and no request is sent before it succeeds", () =>
     Effect.gen(function*() {
       let isReady = false
       const server = connect(
@@ -630,7 +630,7 @@ describe("the probe", () => {
       assert.lengthOf(server.asked, 3)
     }))
 
-  it.effect("lets a server take its time: one that answers everything in 2.5 s is reached, and probed once", () =>
+  it.effect("gives a slow server time: one that takes 2.5 s for everything is reached, and probed once", () =>
     Effect.gen(function*() {
       const server = connect(() => slowly(json([])), () => slowly(json({ healthy: true, version: "1.18.33" })))
       const client = yield* dialect(server)
@@ -644,7 +644,7 @@ describe("the probe", () => {
       assert.strictEqual(server.asked.length - server.requests().length, probes)
     }))
 
-  it.effect("that hangs in a cold start gets company, within the limit of the request", () =>
+  it.effect("that hangs in a cold start is joined by another, within the limit of the request", () =>
     Effect.gen(function*() {
       let probes = 0
       const server = connect(
@@ -657,7 +657,7 @@ describe("the probe", () => {
       assert.strictEqual(probes, 3)
     }))
 
-  it.effect("is not made again for a request that was interrupted or ran out of time", () =>
+  it.effect("is not repeated for a request that was interrupted or ran out of time", () =>
     Effect.gen(function*() {
       let hangs = false
       const server = connect(() => (hangs ? Effect.never : json([])))
@@ -674,7 +674,7 @@ describe("the probe", () => {
       assert.lengthOf(server.asked.filter(({ path }) => path === "/global/health"), 1)
     }))
 
-  it.effect("is made again after a connection that broke", () =>
+  it.effect("is repeated after a broken connection", () =>
     Effect.gen(function*() {
       let isBroken = false
       const server = connect(() => (isBroken ? Effect.fail(new Broken({ cause: new Error("reset") })) : json([])))
@@ -687,7 +687,7 @@ describe("the probe", () => {
       assert.lengthOf(server.asked.filter(({ path }) => path === "/global/health"), 2)
     }))
 
-  it.effect("is what `health` does, and counts", () =>
+  it.effect("is the same as a call of `health`, which counts as one", () =>
     Effect.gen(function*() {
       const server = connect(() => json([]))
       const client = yield* dialect(server)
@@ -722,7 +722,7 @@ describe("the probe", () => {
     }))
 })
 
-describe("a server that was known", () => {
+describe("a known server", () => {
   const pages: ReadonlyArray<readonly [string, () => Response]> = [
     ["a page with the status 200", () => html()],
     ["a page with the status 404", () => html(404)],
@@ -730,7 +730,7 @@ describe("a server that was known", () => {
     ["another JSON", () => json({ status: "maintenance" })],
     ["a redirect", () => empty(302, { location: "/login" })]
   ]
-  /** A server in whose place another one answers for a while. */
+  /** A server that another program replaces for a while. */
   const replaced = Effect.gen(function*() {
     let page: (() => Response) | undefined
     const health = () => page?.() ?? json({ healthy: true, version: "1.18.33" })
@@ -745,7 +745,7 @@ describe("a server that was known", () => {
     }
   })
 
-  it.effect.each(pages)("may be back after %s: the request may be made again", ([, page]) =>
+  it.effect.each(pages)("may come back after %s, so the request is retryable", ([, page]) =>
     Effect.gen(function*() {
       const { client, replaceBy } = yield* replaced
       replaceBy(page)
@@ -766,14 +766,14 @@ describe("a server that was known", () => {
       assert.deepStrictEqual(yield* client.questions, [])
     }))
 
-  it.effect("may lack a route: that is not tried again", () =>
+  it.effect("may lack a route, which is not retried", () =>
     Effect.gen(function*() {
       const client = yield* dialect(connect(({ path }) => (path === "/question" ? html() : json([]))))
       yield* client.permissions
       assertFields(yield* Effect.flip(client.questions), { _tag: "UnsupportedServer", isRetryable: false })
     }))
 
-  it.effect("answers with a page where it answered before: the request may be made again", () =>
+  it.effect("may send a page on a route that it answered before, so the request is retryable", () =>
     Effect.gen(function*() {
       let isAway = false
       const client = yield* dialect(connect(() => (isAway ? html() : json([]))))
@@ -782,7 +782,7 @@ describe("a server that was known", () => {
       assertFields(yield* Effect.flip(client.questions), { _tag: "TransportError", isRetryable: true })
     }))
 
-  it.effect("may be another version now: that is not tried again", () =>
+  it.effect("may have another version now, which is not retried", () =>
     Effect.gen(function*() {
       const { client, replaceBy } = yield* replaced
       replaceBy(() => json({ healthy: true, version: "2.0.0" }))
@@ -827,13 +827,13 @@ describe("the event stream", () => {
       assert.deepStrictEqual(lists.flat().map(({ _tag }) => _tag), ["Connected", "Heartbeat"])
     }))
 
-  it.effect("counts as open once, where the server says so right after a comment", () =>
+  it.effect("counts as open once if the server says so right after a comment", () =>
     Effect.gen(function*() {
       const lists = yield* Stream.runCollect(yield* events(`: hello\n\n${frame("server.connected")}`))
       assert.deepStrictEqual(lists.flat().map(({ _tag }) => _tag), ["Connected"])
     }))
 
-  it.effect("does not count as open where it is no stream of events", () =>
+  it.effect("does not count as open if it is not an event stream", () =>
     Effect.gen(function*() {
       const init = { headers: { "content-type": "text/plain" } }
       assert.deepStrictEqual((yield* Stream.runCollect(yield* events("Closed.\n\nSorry.\n\n", init))).flat(), [])
@@ -849,7 +849,7 @@ describe("the event stream", () => {
       })
     }))
 
-  it.effect("fails when it does not open in time, and then may be silent for as long as it likes", () =>
+  it.effect("fails if it does not open in time, and afterwards may be silent without a limit", () =>
     Effect.gen(function*() {
       const hanging = yield* dialect(connect(() => Effect.never))
       const opening = yield* Effect.forkChild(Effect.flip(Stream.runDrain(hanging.events)))
@@ -862,7 +862,7 @@ describe("the event stream", () => {
       yield* Fiber.interrupt(silent)
     }))
 
-  it.effect("asks for the health again after a connection that ended", () =>
+  it.effect("probes again after a connection ended", () =>
     Effect.gen(function*() {
       const server = connect(() => new Response(""))
       const client = yield* dialect(server)
@@ -872,7 +872,7 @@ describe("the event stream", () => {
       assert.deepStrictEqual(server.asked.map(({ path }) => path), [...both, ...both])
     }))
 
-  it.effect("does not ask a server for its health that answered since a connection to it was lost", () =>
+  it.effect("does not probe a server that has answered since the loss of a connection", () =>
     Effect.gen(function*() {
       const server = connect(({ path }) => (path === "/event" ? new Response("") : json({})))
       const client = yield* dialect(server)
@@ -881,7 +881,7 @@ describe("the event stream", () => {
       assert.deepStrictEqual(server.asked.map(({ path }) => path), ["/global/health", "/session/status", "/event"])
     }))
 
-  it.effect("gives a connection that is not answered five seconds", () =>
+  it.effect("gives an unanswered connection five seconds", () =>
     Effect.gen(function*() {
       const client = yield* dialect(connect(({ path }) => (path === "/event" ? Effect.never : json({}))))
       const fiber = yield* Effect.forkChild(Effect.flip(Stream.runDrain(client.events)))
@@ -891,7 +891,7 @@ describe("the event stream", () => {
       assertFields(yield* Fiber.join(fiber), { _tag: "RequestTimeout", operation: "open event stream", millis: 5000 })
     }))
 
-  it.effect("a status that is no success is the server's error", () =>
+  it.effect("fails with the server's error for a status other than success", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(Stream.runDrain(yield* events("", { status: 503 })))
       assertFields(error, { _tag: "StatusError", status: 503, isRetryable: true })
@@ -945,7 +945,7 @@ it.effect("the password is in no error", () =>
 
 const utf8 = (text: string) => btoa(String.fromCharCode(...new TextEncoder().encode(text)))
 
-it.effect("the password is in no error of a message, a session or a tool that the server tells of, in none of its forms", () =>
+it.effect("no form of the password is in an error of a message, a session or a tool", () =>
   Effect.gen(function*() {
     const secret = `pässword/"${canary}"`
     const forms = [secret, utf8(`opencode:${secret}`), utf8(secret), encodeURIComponent(secret), JSON.stringify(secret)]
@@ -987,7 +987,7 @@ it.effect("the password is in no error of a message, a session or a tool that th
     }
   }))
 
-it.effect("`fetch` is told not to follow redirects", () =>
+it.effect("`fetch` must not follow redirects", () =>
   Effect.gen(function*() {
     const modes: Array<RequestInit["redirect"]> = []
     const fetch: typeof globalThis.fetch = (_input, init) => {

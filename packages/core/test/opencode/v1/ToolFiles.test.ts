@@ -20,8 +20,8 @@ const file = (type: string, fields = {}) => ({
   ...fields
 })
 
-describe("a tool tells", () => {
-  it("write: whether the file was there, and the whole of it in its input", () => {
+describe("the metadata of a tool", () => {
+  it("of write tells whether the file existed, and the input holds the whole file", () => {
     assert.deepStrictEqual(changedFiles("write", written({ exists: false })), [
       { path: "/r/a", change: "added", contentKey: "content" }
     ])
@@ -29,7 +29,7 @@ describe("a tool tells", () => {
     assert.deepStrictEqual(changedFiles("write", written({}))?.[0]?.change, "unknown")
   })
 
-  it("edit: the lines, and a new file by its empty old text", () => {
+  it("of edit tells the lines, and an empty old text means a new file", () => {
     const filediff = { file: "/r/a", patch: "", additions: 1, deletions: 2 }
     assert.deepStrictEqual(
       changedFiles("edit", completed({ filediff, diff: "" }, { oldString: "a", newString: "b" })),
@@ -41,7 +41,7 @@ describe("a tool tells", () => {
     )
   })
 
-  it("apply_patch: every file, a moved one as deleted and added", () => {
+  it("of apply_patch tells every file, a moved one as deleted and added", () => {
     const files = [file("add"), file("update"), file("delete"), file("move", { movePath: "/r/to" }), file("new kind")]
     assert.deepStrictEqual(changedFiles("apply_patch", completed({ files })), [
       { path: "/r/add", change: "added", additions: 1, deletions: 2 },
@@ -53,7 +53,7 @@ describe("a tool tells", () => {
     ])
   })
 
-  it("a server of another version: what the call itself says", () => {
+  it("of another server version adds nothing to the input of the call", () => {
     const input = { filePath: "a.txt", oldString: "x", content: "c" }
     assert.deepStrictEqual(changedFiles("write", completed({}, input)), [
       { path: "a.txt", change: "unknown", contentKey: "content" }
@@ -78,14 +78,14 @@ describe("no file was changed", () => {
   })
 })
 
-describe("nobody knows", () => {
-  it("what a shell command or somebody else's tool changed, also where it failed", () => {
+describe("the changes are unknown", () => {
+  it("for a shell command or a third-party tool, even if it failed", () => {
     assert.isUndefined(changedFiles("bash", completed({ output: "", exit: 0 })))
     assert.isUndefined(changedFiles("github_push", completed({})))
     assert.isUndefined(changedFiles("github_push", { status: "error", error: "half done" }))
   })
 
-  it("what a call changed that has not ended, or was interrupted", () => {
+  it("for a call that has not ended, or was interrupted", () => {
     for (const status of ["pending", "running"] as const) assert.isUndefined(changedFiles("write", { status }))
     for (const tool of ["write", "bash"]) {
       const metadata = { interrupted: true }
@@ -94,7 +94,7 @@ describe("nobody knows", () => {
   })
 })
 
-it("every recorded call of a tool tells, unless it is a shell command", () => {
+it("every recorded tool call tells its files, except for shell commands", () => {
   const parts = tapes.flatMap(({ messages }) => messages.flatMap(({ parts }) => parts))
   const untold = parts.flatMap((part) => (part.type === "tool" && part.files === undefined ? [part.tool] : []))
   assert.deepStrictEqual([...new Set(untold)], ["bash"])

@@ -69,7 +69,7 @@ describe("parts", () => {
     })
   })
 
-  it("a refusal that ends the turn is told from one with feedback and from other errors", () => {
+  it("tells a refusal that ends the turn from one with feedback and from other errors", () => {
     assert.isTrue(isRefused("The user rejected permission to use this specific tool call."))
     assert.isTrue(isRefused("The user dismissed this question"))
     assert.isFalse(
@@ -126,7 +126,7 @@ describe("parts", () => {
     })
   })
 
-  it("parts of other types, and broken ones, are left out", () => {
+  it("leaves out parts of other types, and broken ones", () => {
     for (const type of ["step-start", "snapshot", "agent", "retry", "subtask", "compaction", "something new"]) {
       assert.isUndefined(part({ type, auto: true }), type)
     }
@@ -182,13 +182,13 @@ describe("messages", () => {
     })
   })
 
-  it("a user's parts are left out, unknown parts of an answer too", () => {
+  it("leaves out a user's parts, and unknown parts of an answer", () => {
     const [prompt, answer] = tape("tool_error").messages
     assert.deepStrictEqual(prompt?.parts, [])
     assert.deepStrictEqual(answer?.parts.map((part) => part.type), ["text", "tool", "step-finish"])
   })
 
-  it("the messages with which OpenCode goes on are marked, an order to sum up from a person is not", () => {
+  it("marks the messages by which OpenCode continues a turn, but not a person's order to sum up", () => {
     assert.deepStrictEqual(
       tape("compaction").messages.map(({ info }) => info.role === "user" && info.isContinuation),
       [false, false, true, false, true, false]
@@ -210,7 +210,7 @@ describe("messages", () => {
 })
 
 describe("failures", () => {
-  it("keep what a product tells its user, and no body, no header, no query", () => {
+  it("keep the fields for a product's user, and drop body, headers and query", () => {
     const failure = Wire.toFailure({
       name: "APIError",
       data: {
@@ -232,7 +232,7 @@ describe("failures", () => {
     assert.notInclude(JSON.stringify(failure), "canary")
   })
 
-  it("without data have their name for a message", () => {
+  it("without data have their name as message", () => {
     assert.deepStrictEqual<unknown>(Wire.toFailure({ name: "UnknownError" }), {
       name: "UnknownError",
       message: "UnknownError",
@@ -263,13 +263,13 @@ describe("sessions", () => {
     )
   })
 
-  it("of older servers, without usage, agent or a time of change", () => {
+  it("of older servers may lack usage, agent and the time of change", () => {
     const read = Wire.toSession(decode({ ...session, time: { created: 1 } }))
     assert.strictEqual(read.updatedMillis, 1)
     assert.strictEqual(read.usage.cost, 0)
   })
 
-  it("the status of one: idle, retry, and everything else is work", () => {
+  it("have the status idle, retry, or else busy", () => {
     assert.deepStrictEqual(statusOf({ type: "idle" }), { type: "idle" })
     assert.deepStrictEqual(statusOf({ type: "busy" }), { type: "busy" })
     assert.deepStrictEqual(statusOf({ type: "compacting" }), { type: "busy" })
@@ -304,7 +304,7 @@ describe("to-dos", () => {
 })
 
 describe("prompts", () => {
-  it("as short as they come", () => {
+  it("with the fewest fields", () => {
     assert.deepStrictEqual(Wire.fromPrompt({ parts: [{ type: "text", text: "go" }] }), {
       parts: [{ type: "text", text: "go" }]
     })
@@ -345,7 +345,7 @@ describe("prompts", () => {
   })
 })
 
-it("says which values of a message were clamped or cut", () => {
+it("names the values of a message that were clamped or cut", () => {
   const deep = JSON.parse(`${"{\"a\":".repeat(300)}1${"}".repeat(300)}`)
   const ids = { messageID: "msg_2", sessionID: "ses_1" }
   const message = Wire.toMessage({
