@@ -19,7 +19,7 @@ import * as ErrorReporter from "effect/ErrorReporter"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
-import type * as Ref from "effect/Ref"
+import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
 import * as Contained from "../domain/Contained.ts"
 import type { MessageId } from "../domain/Ids.ts"
@@ -47,10 +47,15 @@ import type { TurnInput } from "./TurnInput.ts"
 import type { TurnError, TurnResult, TurnStatus } from "./TurnResult.ts"
 
 /**
- * A turn while it runs. What is still undefined was not reached. `owner` names this run in the store, `taken` is the message
- * where it was taken over from another one, `background` are the observers and the ticks. `spentMillis` is how long its prompts took
- * so far, without the time in which a person was asked. `isHurried`: the turn has ended, and an observer that is behind is shown
- * only the last state of the reply.
+ * A turn while it runs.
+ *
+ * **Details**
+ *
+ * - `owner` names this run in the store. `taken` is the message, where this run took it over from another one.
+ * - `background` are the observers and the ticks. `isHurried`: the turn has ended, and an observer that is behind is shown only the last
+ *   state of the reply.
+ * - `spentMillis`: how long the turn took so far, without the time in which a person was asked.
+ * - `reached`: how far the turn has come. Its end needs that wherever it was interrupted.
  *
  * @category models
  * @since 0.1.0
@@ -64,13 +69,23 @@ export interface RunningTurn<E, R, A> {
   readonly owner: string
   readonly taken: StoredMessage | undefined
   readonly background: FiberSet.FiberSet<unknown>
-  message: StoredMessage | undefined
-  session: EnsuredSession | undefined
-  promptId: MessageId | undefined
-  isRecreated: boolean
-  isHurried: boolean
+  readonly isHurried: Ref.Ref<boolean>
   readonly spentMillis: Ref.Ref<number>
-  output: Output.Answer<A> | undefined
+  readonly reached: Ref.Ref<Reached<A>>
+}
+
+/**
+ * How far a turn has come; what is undefined was not reached. `isRecreated`: its session was lost, and another one took its place.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Reached<A> {
+  readonly message: StoredMessage | undefined
+  readonly session: EnsuredSession | undefined
+  readonly promptId: MessageId | undefined
+  readonly isRecreated: boolean
+  readonly output: Output.Answer<A> | undefined
 }
 
 /**
@@ -91,23 +106,23 @@ export const contextOf = <E, R, A>({ conversationId, messageId }: RunningTurn<E,
  * @since 0.1.0
  */
 export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
-  turn: RunningTurn<E, R, A>,
+  running: RunningTurn<E, R, A>,
   exchange: Exchange.Exchange | undefined,
   cause: TurnError | undefined
 ): Effect.fn.Return<TurnResult<A>, StoreError, Client | SessionStore | Tracer | R> {
-  let error = cause
+  const turn = yield* reachedBy(running)
   const { conversationId, input, live, messageId } = turn
   const tracer = yield* Tracer
   const context = contextOf(turn)
-  const isLeft = isForAnother(turn, error)
+  const isLeft = isForAnother(turn, cause)
   const end = Effect.gen(function*() {
-    if (error !== undefined && !isLeft && leavesWorkRunning(error)) yield* abortUpstream(turn)
+    if (cause !== undefined && !isLeft && leavesWorkRunning(cause)) yield* abortUpstream(turn)
     // However far the abort came: nothing works for a turn that has ended.
     live.update(Reply.closeSubagents)
-    error = withAllSteps(error, live)
-    return yield* isLeft ? leave(turn) : store(turn, error)
+    const error = withAllSteps(cause, live)
+    return { error, stored: yield* isLeft ? leave(turn) : store(turn, error) }
   })
-  const stored = yield* turn.message === undefined ? end : keepingLease(turn.message)(end)
+  const { error, stored } = yield* turn.message === undefined ? end : keepingLease(turn.message)(end)
   const durationMillis = (yield* Clock.currentTimeMillis) - turn.startedMillis
   yield* live.end
   yield* untilObserved(turn)
@@ -173,8 +188,9 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
  * @since 0.1.0
  */
 export const letGo = Effect.fn("Turn.letGo")(function*<E, R, A>(
-  turn: RunningTurn<E, R, A>
+  running: RunningTurn<E, R, A>
 ): Effect.fn.Return<void, never, SessionStore> {
+  const turn = yield* reachedBy(running)
   const store = yield* SessionStore
   const limit = yield* TurnPolicy.StopTimeout
   const { live, message, promptId } = turn
@@ -201,8 +217,9 @@ export const letGo = Effect.fn("Turn.letGo")(function*<E, R, A>(
  * @since 0.1.0
  */
 export const abortUpstream = Effect.fn("Turn.abortUpstream")(function*<E, R, A>(
-  turn: RunningTurn<E, R, A>
+  running: RunningTurn<E, R, A>
 ): Effect.fn.Return<void, never, Client | SessionStore> {
+  const turn = yield* reachedBy(running)
   const { live, promptId, session } = turn
   if (promptId === undefined || session === undefined) return
   yield* Contained.attempt(
@@ -245,6 +262,12 @@ export class FailedTurn extends Schema.TaggedError<FailedTurn>()("FailedTurn", {
 
 // internal
 
+/** A turn, as far as it has come. */
+type ReachedTurn<E, R, A> = RunningTurn<E, R, A> & Reached<A>
+
+const reachedBy = <E, R, A>(turn: RunningTurn<E, R, A>): Effect.Effect<ReachedTurn<E, R, A>> =>
+  Effect.map(Ref.get(turn.reached), (reached) => ({ ...turn, ...reached }))
+
 /** Whether the failure is news for an operator: nobody's wish, no mistake of the caller's, and no other worker's turn. */
 const isReported = ({ _tag }: TurnError): boolean =>
   _tag !== "TurnCancelled" && _tag !== "TurnTakenOver" && _tag !== "TurnInProgress" && _tag !== "AlreadyFinished" &&
@@ -258,7 +281,7 @@ interface Stored {
 }
 
 /** A turn that another owner began in another folder goes on with a worker of that folder. */
-const isForAnother = <E, R, A>({ message, taken }: RunningTurn<E, R, A>, error: TurnError | undefined): boolean =>
+const isForAnother = <E, R, A>({ message, taken }: ReachedTurn<E, R, A>, error: TurnError | undefined): boolean =>
   error?._tag === "DirectoryMismatch" &&
   (taken !== undefined || (message !== undefined && message.promptRecord !== null))
 
@@ -267,10 +290,10 @@ const isForAnother = <E, R, A>({ message, taken }: RunningTurn<E, R, A>, error: 
  * ends the call that it is at and is shown the last state, which takes at most twice as long.
  */
 const untilObserved = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) {
-  const { background } = turn
+  const { background, isHurried } = turn
   const limit = yield* TurnPolicy.CallbackTimeout
   yield* Effect.timeoutOption(FiberSet.awaitEmpty(background), limit)
-  turn.isHurried = true
+  yield* Ref.set(isHurried, true)
   yield* Effect.timeoutOption(FiberSet.awaitEmpty(background), Duration.times(limit, 2))
   yield* FiberSet.clear(background)
 })
@@ -300,7 +323,7 @@ const leavesWorkRunning = (error: TurnError): boolean =>
 
 /** The files that the turn changed, as far as its replies tell; none where it is another owner's. */
 const artifactsOf = <E, R, A>(
-  { live, message }: RunningTurn<E, R, A>,
+  { live, message }: ReachedTurn<E, R, A>,
   { takenOver }: Stored,
   status: TurnStatus,
   error: TurnError | undefined
@@ -317,7 +340,7 @@ const artifactsOf = <E, R, A>(
     }))
 
 /** A process that was frozen may find a deadline over before it finds out that it lost the turn. */
-const isTakenOver = Effect.fnUntraced(function*<E, R, A>({ message }: RunningTurn<E, R, A>) {
+const isTakenOver = Effect.fnUntraced(function*<E, R, A>({ message }: ReachedTurn<E, R, A>) {
   if (message === undefined) return false
   const store = yield* SessionStore
   const now = yield* store.getState(message.id).pipe(
@@ -331,7 +354,7 @@ const isTakenOver = Effect.fnUntraced(function*<E, R, A>({ message }: RunningTur
 
 /** The terminal write, or, where nothing was claimed, what is stored under the id. */
 const store = Effect.fnUntraced(function*<E, R, A>(
-  turn: RunningTurn<E, R, A>,
+  turn: ReachedTurn<E, R, A>,
   error: TurnError | undefined
 ): Effect.fn.Return<Stored, StoreError, SessionStore> {
   const { message, messageId } = turn

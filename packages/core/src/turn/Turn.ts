@@ -60,7 +60,7 @@ import type { ReplyUpdate } from "../reply/ReplyUpdate.ts"
 import type { SessionStore, StoredMessage, StoreError } from "../store/SessionStore.ts"
 import type { IdentifiedPrompt } from "../store/StoredMessage.ts"
 import { claim } from "./Claim.ts"
-import type { RunningTurn } from "./Conclude.ts"
+import type { Reached, RunningTurn } from "./Conclude.ts"
 import { abortUpstream, conclude, contextOf, letGo } from "./Conclude.ts"
 import type { EnsuredSession } from "./EnsureSession.ts"
 import { ensureSession, recreateSession } from "./EnsureSession.ts"
@@ -188,124 +188,230 @@ const begin = Effect.fnUntraced(function*<E, R, A>(
     owner: taken?.owner ?? (yield* makeId("run")),
     taken,
     background: yield* FiberSet.make<unknown>(),
-    message: taken?.status === "pending" ? taken : undefined,
-    session: undefined,
-    promptId: undefined,
-    isRecreated: false,
-    isHurried: false,
+    isHurried: yield* Ref.make(false),
     spentMillis: yield* Ref.make(0),
-    output: undefined
+    reached: yield* Ref.make<Reached<A>>({
+      message: taken?.status === "pending" ? taken : undefined,
+      session: undefined,
+      promptId: undefined,
+      isRecreated: false,
+      output: undefined
+    })
   }
   yield* Effect.forEach(input.observers ?? [], (observer) =>
     Effect.gen(function*() {
       const updates = Stream.fromQueue(yield* live.watch)
       const called = callbackOften("observer", contextOf(turn))
       const show = (update: ReplyUpdate) => called(() => observer(update))
-      let hasMissed = false
-      const observe = (update: ReplyUpdate) => {
-        if (!turn.isHurried) return show(update)
-        hasMissed = true
-        return Effect.void
-      }
-      const last = Effect.suspend(() =>
-        hasMissed ? show({ _tag: "Reset", reason: "overflow", reply: live.current() }) : Effect.void
+      const hasMissed = yield* Ref.make(false)
+      const observe = (update: ReplyUpdate) =>
+        Effect.flatMap(Ref.get(turn.isHurried), (isHurried) => isHurried ? Ref.set(hasMissed, true) : show(update))
+      const last = Effect.flatMap(
+        Ref.get(hasMissed),
+        (hasMissed) => hasMissed ? show({ _tag: "Reset", reason: "overflow", reply: live.current() }) : Effect.void
       )
       const observing = Effect.andThen(Stream.runForEach(updates, observe), last)
-      yield* FiberSet.run(turn.background, Effect.asVoid(observing))
+      yield* FiberSet.run(turn.background, observing)
     }))
   return turn
 })
 
-/** From the claim to an answer that is reconciled with the server's record. */
+/** The way of a turn: from the claim to an answer that is reconciled with the server's record. */
 const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) {
-  const { conversationId, input, live, messageId } = turn
-  const tracer = yield* Tracer
-  const message = turn.message ?? (yield* own(turn))
-  if (turn.message === undefined && message.promptRecord === null) {
-    yield* tracer.emit("response.started", { subject_id: conversationId, message_id: messageId })
-  }
-  turn.message = message
-  const options = sessionOptions(input)
-  const output = input.output === undefined ? undefined : Output.from(input.output)
-  const maxRepairs = yield* TurnPolicy.OutputRepairs
-  const maxRefusals = yield* TurnPolicy.RefusalRepairs
-  const maxTakeovers = yield* TurnPolicy.MaxTakeovers
-  if (message.takeovers > maxTakeovers) {
-    recall(turn)
-    return yield* new TakenOverTooOften({ messageId, takeovers: message.takeovers })
-  }
-  const within = <B, E2, R2>(effect: Effect.Effect<B, E2, R2>) => Budget.within(turn.spentMillis, effect)
-
+  const message = yield* claimed(turn)
   const attempt = Effect.fnUntraced(function*(session: EnsuredSession) {
-    const { sessionId } = session
-    turn.session = session
-    const recorded = recordedFor(message, sessionId)
-    let isBusy = recorded === undefined && !session.isNew && !(yield* within(untilIdle(sessionId)))
-    if (recorded !== undefined) yield* within(recallEarlier(recorded, live))
-    let request = recorded ?? (yield* within(recordPrompt(input, message, sessionId)))
-    let reason: "recreated" | "repaired" | "refused" = "recreated"
-    let given: ReadonlyArray<Refusals.Given> = []
+    let posting = yield* recorded(turn, message, session)
     while (true) {
-      turn.promptId = request.prompt.ids.promptId
-      live.begin({ sessionId, promptId: turn.promptId }, reason)
-      const { exchange, refusals: refused } = yield* answerTo(turn, message, request, {
-        isRecorded: request === recorded,
-        isBusy
-      }).pipe(Effect.tapErrorTag(["Upstream", "EmptyStream"], (error) => traceUnusable(turn, error)))
-      given = [...given, ...refused]
-      const told = request.refusals ?? 0
-      if (Exchange.isRefused(exchange)) {
-        const refusals = Refusals.of(exchange, given)
-        if (told >= maxRefusals || !Refusals.areExplained(exchange, given)) {
-          return yield* new Refused({ refusals, repairs: told })
-        }
-        const text = Refusals.prompt(refusals)
-        request = yield* within(recordRepair(request, exchange, { text, why: "refused" }, message))
-        reason = "refused"
-      } else {
-        if (output === undefined) return exchange
-        const read = yield* Effect.result(Output.read(output, exchange))
-        if (Result.isSuccess(read)) {
-          turn.output = read.success
-          return exchange
-        }
-        const repairs = (request.earlier?.length ?? 0) - told
-        if (repairs >= maxRepairs) return yield* new OutputInvalid({ issues: read.failure, repairs })
-        const text = Output.repairPrompt(read.failure)
-        request = yield* within(recordRepair(request, exchange, { text, why: "invalid" }, message))
-        reason = "repaired"
-      }
-      isBusy = false
+      const driven = yield* driveTo(turn, message, posting)
+      const exchange = yield* settled(turn, driven)
+      const repair = yield* repairFor(turn, posting, exchange, driven.refusals)
+      if (repair === undefined) return exchange
+      posting = yield* recordedRepair(turn, message, posting, exchange, repair)
     }
   })
-
-  return yield* Effect.raceFirst(
-    within(ensureSession(conversationId, options)).pipe(
-      Effect.tapError((error) =>
-        error._tag === "SessionNotFound" || error._tag === "DirectoryMismatch"
-          ? Effect.void
-          : Effect.sync(() => recall(turn))
-      ),
-      Effect.flatMap(attempt),
-      Effect.catchTag(["SessionNotFound", "StaleSession"], (error) =>
-        Effect.gen(function*() {
-          yield* mayResend(turn, error)
-          if (error._tag === "StaleSession") yield* abortUpstream(turn)
-          turn.isRecreated = true
-          yield* withdrawAll(messageId)
-          turn.promptId = undefined
-          return yield* attempt(yield* within(recreateSession(conversationId, error.sessionId, options)))
-        }))
-    ),
-    Effect.raceFirst(hold(message), snapshots(message, live))
+  const reply = ensured(turn).pipe(
+    Effect.flatMap(attempt),
+    Effect.catchTag(
+      ["SessionNotFound", "StaleSession"],
+      (lost) => Effect.flatMap(recreated(turn, lost), attempt)
+    )
   )
+  return yield* Effect.raceFirst(reply, Effect.raceFirst(hold(message), snapshots(message, turn.live)))
+})
+
+/** A prompt that was recorded and is to be posted, if that was not done before, and the refusals of the prompts before it. */
+interface Posting {
+  readonly request: IdentifiedPrompt
+  readonly reason: "recreated" | "repaired" | "refused"
+  readonly isRecorded: boolean
+  readonly isBusy: boolean
+  readonly given: ReadonlyArray<Refusals.Given>
+}
+
+/** What the agent is told next, because its answer cannot be used. */
+interface Repair {
+  readonly text: string
+  readonly why: "invalid" | "refused"
+  readonly given: ReadonlyArray<Refusals.Given>
+}
+
+const reach = <E, R, A>(turn: RunningTurn<E, R, A>, reached: Partial<Reached<A>>): Effect.Effect<void> =>
+  Ref.update(turn.reached, (before) => ({ ...before, ...reached }))
+
+/** Claim: the message is pending, and this run is its owner. */
+const claimed = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) {
+  const { conversationId, messageId } = turn
+  const tracer = yield* Tracer
+  const before = (yield* Ref.get(turn.reached)).message
+  const message = before ?? (yield* own(turn))
+  if (before === undefined && message.promptRecord === null) {
+    yield* tracer.emit("response.started", { subject_id: conversationId, message_id: messageId })
+  }
+  yield* reach(turn, { message })
+  if (message.takeovers <= (yield* TurnPolicy.MaxTakeovers)) return message
+  yield* recall(turn)
+  return yield* new TakenOverTooOften({ messageId, takeovers: message.takeovers })
+})
+
+/** Ensure session: the conversation's. */
+const ensured = <E, R, A>(turn: RunningTurn<E, R, A>) =>
+  Budget.within(turn.spentMillis, ensureSession(turn.conversationId, sessionOptions(turn.input))).pipe(
+    Effect.tapError((error) =>
+      error._tag === "SessionNotFound" || error._tag === "DirectoryMismatch" ? Effect.void : recall(turn)
+    )
+  )
+
+/** Ensure session: another one in the place of one that was lost. */
+const recreated = Effect.fnUntraced(
+  function*<E, R, A>(turn: RunningTurn<E, R, A>, lost: SessionNotFound | StaleSession) {
+    yield* mayResend(turn, lost)
+    if (lost._tag === "StaleSession") yield* abortUpstream(turn)
+    yield* reach(turn, { isRecreated: true })
+    yield* withdrawAll(turn.messageId)
+    yield* reach(turn, { promptId: undefined })
+    return yield* Budget.within(
+      turn.spentMillis,
+      recreateSession(turn.conversationId, lost.sessionId, sessionOptions(turn.input))
+    )
+  }
+)
+
+/** Record: the prompt that an earlier owner recorded in this session, or a new one. */
+const recorded = Effect.fnUntraced(function*<E, R, A>(
+  turn: RunningTurn<E, R, A>,
+  message: StoredMessage,
+  session: EnsuredSession
+) {
+  const { input, live, spentMillis } = turn
+  const { sessionId } = session
+  yield* reach(turn, { session })
+  const before = recordedFor(message, sessionId)
+  const posting = { reason: "recreated", given: [] } as const
+  if (before !== undefined) {
+    yield* Budget.within(spentMillis, recallEarlier(before, live))
+    const recalled: Posting = { ...posting, request: before, isRecorded: true, isBusy: false }
+    return recalled
+  }
+  const isBusy = !session.isNew && !(yield* Budget.within(spentMillis, untilIdle(sessionId)))
+  const request = yield* Budget.within(spentMillis, recordPrompt(input, message, sessionId))
+  const made: Posting = { ...posting, request, isRecorded: false, isBusy }
+  return made
+})
+
+/** Record: the prompt that tells the agent why its answer cannot be used. */
+const recordedRepair = Effect.fnUntraced(function*<E, R, A>(
+  turn: RunningTurn<E, R, A>,
+  message: StoredMessage,
+  { request }: Posting,
+  exchange: Exchange.Exchange,
+  { given, ...repair }: Repair
+) {
+  const next = yield* Budget.within(turn.spentMillis, recordRepair(request, exchange, repair, message))
+  const reason = repair.why === "invalid" ? "repaired" : "refused"
+  const posting: Posting = { request: next, reason, isRecorded: false, isBusy: false, given }
+  return posting
+})
+
+/** Drive: one prompt, to the end of its answer. */
+const driveTo = Effect.fnUntraced(function*<E, R, A>(
+  turn: RunningTurn<E, R, A>,
+  message: StoredMessage,
+  { isBusy, isRecorded, reason, request }: Posting
+) {
+  const { conversationId, live, messageId, spentMillis } = turn
+  const { sessionId } = request
+  const { promptId } = request.prompt.ids
+  yield* reach(turn, { promptId })
+  live.begin({ sessionId, promptId }, reason)
+  // What was streamed before is shown until the server says more, and is not streamed again.
+  if (isRecorded) LiveReply.restore(live, message)
+  const found = isRecorded
+    ? yield* Budget.within(spentMillis, findAnswer(request, live))
+    : { exchange: undefined, isBusy }
+  if (isRecorded) yield* withdrawUnlisted(messageId)
+  if (found.exchange !== undefined) {
+    const tracer = yield* Tracer
+    yield* tracer.emit("response.recovered_from_exchange", { message_id: messageId })
+    const recovered: Driven = { exchange: found.exchange, refusals: [] }
+    return recovered
+  }
+  return yield* drive(request, live, {
+    conversationId,
+    messageId,
+    isBusy: found.isBusy,
+    confirm: confirm(message),
+    onActivity: onActivity(turn),
+    spentMillis
+  })
+}, (effect, turn) => Effect.tapErrorTag(effect, "Upstream", (error) => traceUnusable(turn, error)))
+
+/** Settle: the server's record is the truth, and within the budget. */
+const settled = Effect.fnUntraced(function*<E, R, A>(
+  { live, messageId, spentMillis }: RunningTurn<E, R, A>,
+  { exchange }: Driven
+) {
+  const millis = yield* Ref.get(spentMillis)
+  const leftMillis = yield* Budget.leftMillis(millis)
+  const settled = yield* settle(exchange, live, { messageId, leftMillis })
+  yield* Budget.check(Budget.spentOn([...live.earlier(), live.current()], millis))
+  return settled
+}, (effect, turn) => Effect.tapErrorTag(effect, ["Upstream", "EmptyStream"], (error) => traceUnusable(turn, error)))
+
+/** What the agent is to be told, unless the answer can be used; fails once it was told often enough. */
+const repairFor = Effect.fnUntraced(function*<E, R, A>(
+  turn: RunningTurn<E, R, A>,
+  posting: Posting,
+  exchange: Exchange.Exchange,
+  refused: ReadonlyArray<Refusals.Given>
+) {
+  const given = [...posting.given, ...refused]
+  const told = posting.request.refusals ?? 0
+  if (Exchange.isRefused(exchange)) {
+    const refusals = Refusals.of(exchange, given)
+    if (told >= (yield* TurnPolicy.RefusalRepairs) || !Refusals.areExplained(exchange, given)) {
+      return yield* new Refused({ refusals, repairs: told })
+    }
+    const repair: Repair = { text: Refusals.prompt(refusals), why: "refused", given }
+    return repair
+  }
+  if (turn.input.output === undefined) return undefined
+  const read = yield* Effect.result(Output.read(Output.from(turn.input.output), exchange))
+  if (Result.isSuccess(read)) {
+    yield* reach(turn, { output: read.success })
+    return undefined
+  }
+  const repairs = (posting.request.earlier?.length ?? 0) - told
+  if (repairs >= (yield* TurnPolicy.OutputRepairs)) return yield* new OutputInvalid({ issues: read.failure, repairs })
+  const repair: Repair = { text: Output.repairPrompt(read.failure), why: "invalid", given }
+  return repair
 })
 
 /** Fails unless the prompt may be sent once more in a new session. */
 const mayResend = Effect.fnUntraced(function*<E, R, A>(
-  { conversationId, live, message, promptId }: RunningTurn<E, R, A>,
+  { conversationId, live, reached }: RunningTurn<E, R, A>,
   error: SessionNotFound | StaleSession
 ) {
+  const { message, promptId } = yield* Ref.get(reached)
   // Before its prompt a turn has lost nothing but what was said before it, which no policy can bring back.
   const isUnprompted = promptId === undefined && message?.promptRecord === null
   const policy = yield* TurnPolicy.OnLostSession
@@ -330,48 +436,15 @@ const mayResend = Effect.fnUntraced(function*<E, R, A>(
 })
 
 /** A turn that was taken over and cannot even begin keeps what was streamed before, and may still run on the server. */
-const recall = <E, R, A>(turn: RunningTurn<E, R, A>): void => {
-  const { live, message } = turn
+const recall = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) {
+  const { live, reached } = turn
+  const { message } = yield* Ref.get(reached)
   if (message === undefined || message.promptRecord === null) return
   const { prompt: { ids }, sessionId } = message.promptRecord
   if (ids === undefined) return
-  turn.session = { sessionId, isNew: false }
-  turn.promptId = ids.promptId
+  yield* reach(turn, { session: { sessionId, isNew: false }, promptId: ids.promptId })
   live.begin({ sessionId, promptId: ids.promptId })
   LiveReply.restore(live, message)
-}
-
-/** One prompt, to an answer that is reconciled with the server's record. */
-const answerTo = Effect.fnUntraced(function*<E, R, A>(
-  turn: RunningTurn<E, R, A>,
-  message: StoredMessage,
-  request: IdentifiedPrompt,
-  { isBusy, isRecorded }: { readonly isRecorded: boolean; readonly isBusy: boolean }
-) {
-  const { conversationId, live, messageId } = turn
-  const tracer = yield* Tracer
-  // What was streamed before is shown until the server says more, and is not streamed again.
-  if (isRecorded) LiveReply.restore(live, message)
-  const found = isRecorded
-    ? yield* Budget.within(turn.spentMillis, findAnswer(request, live))
-    : { exchange: undefined, isBusy }
-  if (isRecorded) yield* withdrawUnlisted(messageId)
-  if (found.exchange !== undefined) yield* tracer.emit("response.recovered_from_exchange", { message_id: messageId })
-  const { exchange, refusals }: Driven = found.exchange !== undefined
-    ? { exchange: found.exchange, refusals: [] }
-    : yield* drive(request, live, {
-      conversationId,
-      messageId,
-      isBusy: found.isBusy,
-      confirm: confirm(message),
-      onActivity: onActivity(turn),
-      spentMillis: turn.spentMillis
-    })
-  const spentMillis = yield* Ref.get(turn.spentMillis)
-  const leftMillis = yield* Budget.leftMillis(spentMillis)
-  const settled = yield* settle(exchange, live, { messageId, leftMillis })
-  yield* Budget.check(Budget.spentOn([...live.earlier(), live.current()], spentMillis))
-  return { exchange: settled, refusals }
 })
 
 /** Traces that the model or its provider gave no usable answer, whether the record told so or the stream. */
@@ -404,7 +477,7 @@ const own = Effect.fnUntraced(
   }
 )
 
-/** Another turn, in the way of the one that carries it: who stops this one does not mean that one. */
+/** Runs an orphaned turn that blocks the queue. Interrupting the waiting turn releases the orphan instead of cancelling it. */
 const carryOrphan = (orphan: StoredMessage): Effect.Effect<void, never, Services> =>
   Effect.suspend(() => resumeTurn(orphan)).pipe(
     Effect.provideService(TurnPolicy.OnInterrupt, "release"),
