@@ -1,6 +1,5 @@
 /**
- * Stopping the server's work on a turn, and on no other: the session belongs to the conversation, and the next turn may be at
- * work in it.
+ * Stops the server's work on one turn. The session belongs to the conversation, so the next turn may already work in it.
  *
  * @since 0.1.0
  */
@@ -16,13 +15,13 @@ import { sendAnswer } from "./AnswerAsks.ts"
 import { readExchange } from "./ReadExchange.ts"
 
 /**
- * Rejects what is asked and aborts the session of the reply and those of its subagents, if the server may still be at work on
- * it, and gives back the exchange as it is then.
+ * Rejects the open asks and aborts the session of the reply and those of its subagents, if the server may still be at work on it. Gives
+ * back the exchange as it is then.
  *
  * **Details**
  *
- * Nothing is aborted once the answer has ended or another prompt has followed: that would stop the other one. Where the
- * server cannot tell, it is aborted.
+ * Nothing is aborted once the answer has ended or another prompt has followed: that would stop the other prompt. Where the server cannot
+ * tell, the session is aborted.
  *
  * @category steps
  * @since 0.1.0
@@ -39,7 +38,7 @@ export const abortAnswer = Effect.fn("Turn.abortAnswer")(function*(
 
 // internal
 
-/** Best effort: what cannot be reached is left to the server. */
+/** Best effort: a session that cannot be reached is left to the server. */
 const abortTree = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Return<void, RequestError, Client> {
   const client = yield* Client
   yield* rejectAsks(reply)
@@ -49,13 +48,13 @@ const abortTree = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Ret
     (sessionId) => client.abortSession(sessionId),
     { concurrency: maxPosts, discard: true }
   )
-  // What was asked between the two would stay listed.
+  // An ask that came between the rejections and the abort would stay listed.
   yield* rejectAsks(reply)
 })
 
 /**
- * Rejects what the tree still asks. A session whose subagent asks survives its abort and calls its model again, and what was asked
- * stays listed for ever (1.18.33); once the requests are rejected, neither happens.
+ * Rejects the open asks of the tree. A session whose subagent asks survives its abort and calls its model again, and the asks stay listed
+ * forever (1.18.33). Neither happens once the asks are rejected.
  */
 const rejectAsks = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Return<void, never, Client> {
   const client = yield* Client

@@ -2,18 +2,20 @@
  * Takes what the agent asks to the {@link HumanGate}, and the answers to the server.
  *
  * ```
- *   asked ──▶ gate ──▶ answered: the reply shows it as resolved ──▶ sent until the server has it, or has closed it itself
+ *   asked ──▶ gate ──▶ answered: the reply shows it as resolved ──▶ sent until the server has it, or has closed the ask itself
  *              │
- *              └ answered elsewhere: the gate's effect is interrupted        Skip: left to somebody else
- *                HumanTimeout: still open, and the turn is to end            an answer that does not fit: refused
+ *              ├ answered elsewhere: the gate's effect is interrupted
+ *              ├ HumanTimeout: the ask stays open, and the turn ends
+ *              ├ Skip: the ask is left to somebody else
+ *              └ an answer that does not fit: the ask is rejected
  * ```
  *
- * One fiber for each open request; each is taken to the gate once, and answered at most once. With the answer the turn's
- * deadlines go on: from then on it waits for the server, not for a person.
+ * Each open ask has a fiber of its own; it is taken to the gate once, and answered at most once. With the answer the turn's deadlines go
+ * on: from then on the turn waits for the server, not for a person.
  *
- * A refusal is held back while the session that asks has other requests without an answer, and stays open for as long: with the first
- * permission that is rejected, 1.18.33 rejects every other one of the session, without the message, and an allowance that comes after
- * it is too late. Of several refusals those with a message are sent first, because the server keeps the message of the first only.
+ * A refusal is held back, and its ask stays open, while the same session has other asks without an answer: with the first rejected
+ * permission, 1.18.33 rejects every other one of the session, without the message, and a later allowance is too late. Refusals with a
+ * message are sent first, because the server keeps only the message of the first one.
  *
  * @since 0.1.0
  */
@@ -54,7 +56,7 @@ export interface Refusal {
  * @since 0.1.0
  */
 export interface AnswerAsks {
-  /** Starts what was asked since, stops what is no longer open. */
+  /** Takes new asks to the gate, and stops the gate's work on asks that are no longer open. */
   readonly sync: Effect.Effect<void>
   /** Fails once nobody answered in time. The ask stays open until the session is aborted. */
   readonly failed: Effect.Effect<never, HumanTimeout>
@@ -76,14 +78,14 @@ export const make = Effect.fnUntraced(function*(
   const gate = yield* HumanGate
   const scope = yield* Effect.scope
   const failed = yield* Deferred.make<never, HumanTimeout>()
-  /** Most turns never need it. */
+  /** Made with the first ask: most turns have none. */
   let atGate: FiberMap.FiberMap<AskId, void> | undefined
-  /** What is open was brought in line with this. */
+  /** The reply as of the last `sync`. */
   let synced = Reply.make(live.current())
   const asked = new Set<AskId>()
   const refusals: Array<Refusal> = []
   const sessions = new Map<SessionId, Session>()
-  /** Sessions that may have all other answers, and those of which the server is being asked what else they wait for. */
+  /** Sessions whose refusals may be ready, and those for which the server is being asked whether they wait for more. */
   let toCheck = new Set<SessionId>()
   let checking: ReadonlySet<SessionId> = toCheck
   let isChecking = false
@@ -121,12 +123,12 @@ export const make = Effect.fnUntraced(function*(
     return Effect.asVoid(Effect.forkIn(Effect.interruptible(deliverAll), scope, { startImmediately: true }))
   }
 
-  /** The refusals of a session that has all other answers; none while it waits for one. */
+  /** The refusals of a session, if all its other asks are answered; otherwise none. */
   const readyOf = (sessionId: SessionId): ReadonlyArray<Held> => {
     const session = sessions.get(sessionId)
     if (session === undefined || session.onTheWay > 0) return []
     const { held, skipped } = session
-    // Nearly always that is all there is to look at, however much is asked.
+    // This decides nearly always, however many asks there are.
     if (held.size === 0 || Reply.countAsksOf(live.current(), sessionId) > held.size + skipped.size) return []
     const refusals = Array.from(held.values())
     const isPatient = refusals.every(({ isPatient }) => isPatient)
@@ -135,8 +137,8 @@ export const make = Effect.fnUntraced(function*(
   }
 
   /**
-   * The calls of one step ask one right after the other: the server may know of a request that the stream has not told yet. It lists
-   * what all sessions ask, so it is asked once for all that are ready.
+   * The calls of one step ask right after each other, so the server may know of an ask that the stream has not told yet. It lists the
+   * asks of all sessions, so one request serves all sessions that are ready.
    */
   const unheardOf = (ready: ReadonlySet<SessionId>) => {
     const steps = new Map<MessageId, SessionId>()
@@ -150,7 +152,7 @@ export const make = Effect.fnUntraced(function*(
           return sessionId === undefined ? [] : [{ ask, sessionId }]
         })
       ),
-      // A server that cannot tell gets the refusal all the same.
+      // The refusal is sent even if the server cannot list its asks.
       Effect.orElseSucceed(() => [])
     )
   }
@@ -175,7 +177,7 @@ export const make = Effect.fnUntraced(function*(
     isChecking = false
   })
 
-  /** Sends the refusals of those sessions that have all other answers. */
+  /** Sends the refusals of those sessions whose other asks are all answered. */
   const release = (changed: Iterable<SessionId>): Effect.Effect<void> =>
     Effect.suspend(() => {
       for (const id of changed) if (!checking.has(id) && readyOf(id).length > 0) toCheck.add(id)
@@ -185,7 +187,7 @@ export const make = Effect.fnUntraced(function*(
     })
 
   const answer = (ask: Ask) =>
-    // Between the answer and its way to the server nothing may come that would lose it.
+    // An interruption between the gate's answer and its sending would lose the answer.
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
         const asking = askingOf(ask)
@@ -195,7 +197,7 @@ export const make = Effect.fnUntraced(function*(
         )
         const timeout = timeoutOf(exit)
         if (timeout !== undefined) {
-          // Somebody else may have answered in this very moment.
+          // Another client may have answered in the same moment.
           if (asking.isOpen()) yield* Deferred.fail(failed, timeout)
           return
         }
@@ -255,7 +257,7 @@ export const make = Effect.fnUntraced(function*(
 export type GivenAnswer = Exclude<Answer, { _tag: "Skip" }>
 
 /**
- * Sends an answer once. One that is none to such a request becomes a rejection.
+ * Sends an answer once. An answer of the wrong kind is sent as a rejection.
  *
  * @category steps
  * @since 0.1.0
@@ -289,14 +291,17 @@ export const sendAnswer = (
  */
 const maxPosts = 8
 
-/** What a session asks that is held back, or was left to another client; how many answers the server may not have yet. */
+/**
+ * The answers of one session that are held back, and the asks that were left to another client. `onTheWay` counts the answers that the
+ * server may not have yet.
+ */
 interface Session {
   readonly held: Map<AskId, Held>
   readonly skipped: Set<AskId>
   onTheWay: number
 }
 
-/** An answer before it is sent. Without `isPatient` it waits no longer for what was left to another client. */
+/** An answer that was not sent yet. Unless `isPatient`, it does not wait for asks that were left to another client. */
 interface Held {
   readonly ask: Ask
   readonly given: GivenAnswer
@@ -312,13 +317,13 @@ const refusalOf = (given: GivenAnswer): { readonly message?: string | undefined 
 
 const isExplained = ({ given }: Held): boolean => refusalOf(given)?.message !== undefined
 
-/** In place of an answer that there is none of, or none that fits. */
+/** Sent where the gate gave no answer, or one that does not fit. */
 const rejection: GivenAnswer = { _tag: "Reject", message: "The request could not be answered." }
 
 const timeoutOf = (exit: Exit.Exit<Answer, HumanTimeout>): HumanTimeout | undefined =>
   Exit.isFailure(exit) ? exit.cause.reasons.find(Cause.isFailReason)?.error : undefined
 
-/** The gate's answer, if it is one to this request. */
+/** The gate's answer, if it fits the ask; otherwise the rejection. */
 const fitting = (ask: Ask, exit: Exit.Exit<Answer, HumanTimeout>): Effect.Effect<Answer> =>
   Effect.flatMap(exit, (answer) => {
     const reason = checkAnswer(ask, answer)
@@ -337,7 +342,7 @@ const askerOf = (reply: Reply.Reply, ask: Ask): Pick<Asking, "openedBy" | "subag
   }
 }
 
-/** Sends the answer until the server has it. One that the server does not take becomes a rejection: the turn goes on. */
+/** Sends the answer until the server has it. If the server does not accept it, a rejection is sent, so that the turn goes on. */
 const deliver = Effect.fnUntraced(function*(
   client: Client["Service"],
   posting: Semaphore.Semaphore,
@@ -348,7 +353,7 @@ const deliver = Effect.fnUntraced(function*(
   const deliverOnce = (answer: GivenAnswer) =>
     Effect.retry(posting.withPermit(sendAnswer(client, ask, answer)), { schedule, while: (error) => error.isRetryable })
       .pipe(
-        // Answered elsewhere, or its session was aborted.
+        // Another client answered it, or its session was aborted.
         Effect.catchTag("AskNotFound", () => Effect.void)
       )
   yield* deliverOnce(answer).pipe(

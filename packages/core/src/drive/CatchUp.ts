@@ -1,5 +1,5 @@
 /**
- * What the stream did not tell: a look at the server's record of a turn, and what a gap in the stream may have hidden.
+ * Reads what the stream did not tell: the server's record of a turn, and what a gap in the stream may have hidden.
  *
  * @since 0.1.0
  */
@@ -47,8 +47,8 @@ export const look = Effect.fn("Turn.look")(function*(
 })
 
 /**
- * Brings the reply up to what the server has, after a gap: the exchange, the sessions of subagents, and what is asked.
- * Watchers get the whole reply anew where it differs from what they were shown.
+ * Brings the reply up to date with the server after a gap: the exchange, the sessions of subagents, and the open asks. Watchers get the
+ * whole reply where it differs from what they were shown.
  *
  * @category steps
  * @since 0.1.0
@@ -69,14 +69,14 @@ export const catchUp = Effect.fn("Turn.catchUp")(function*(
 /** How many to-do lists are read at once: 4. Any number of subagents may have one. */
 const maxReads = 4
 
-/** To-do lists are in no record of a message, and what the stream told last may have been missed. */
+/** No record of a message has the to-do lists, and the last event about them may have been missed. */
 const readTodos = Effect.fnUntraced(function*(live: LiveReply) {
   const client = yield* Client
   const read = Effect.fnUntraced(function*(asOf: Reply.Reply) {
     const { sessionId } = asOf
     const todos = Option.getOrUndefined(yield* Effect.option(rereading(client.todos(sessionId))))
     const now = Reply.replyOf(live.current(), sessionId)
-    // What the stream told meanwhile is newer.
+    // If the stream told of the list meanwhile, that is newer.
     if (todos === undefined || now === undefined || Reply.todos(now) !== Reply.todos(asOf)) return
     live.apply({ _tag: "TodosUpdated", eventId: undefined, sessionId, todos })
   })

@@ -1,8 +1,8 @@
 /**
- * The reply of a running turn, and who watches it.
+ * The reply of a running turn, and its watchers.
  *
- * **Responsibilities**: the current {@link Reply}, changed synchronously by the dispatcher of events; the updates for each
- * watcher, batched for each read of the stream, text deltas joined; a bound on what waits for a slow watcher.
+ * **Responsibilities**: the current {@link Reply}, which the dispatcher of events changes synchronously; the updates for each watcher,
+ * batched for each read of the stream, with text deltas joined; a bound on the updates that wait for a slow watcher.
  *
  * **Not responsibilities**: running the watchers (`Turn`).
  *
@@ -26,10 +26,11 @@ import type { Content } from "../store/StoredMessage.ts"
 /**
  * **Details**
  *
- * Until `begin` it is the reply to no prompt; a second `begin` makes the watchers forget what they showed, and the reply one of
- * the `earlier` ones, whose cost is the turn's as well (`addEarlier` adds one that was read back). `apply` folds an event; what
- * changed reaches them with the next `flush`. `update` changes the reply otherwise; where a reader would see the
- * difference, they get the whole of it at once. After `end` a watcher's queue ends once it is read.
+ * - `begin`: starts the reply to a prompt. From the second one on, the reply so far joins the `earlier` ones, whose cost is the turn's as
+ *   well, and watchers get a `Reset`. `addEarlier` adds a reply that was read back.
+ * - `apply`: folds an event. Watchers get the changes with the next `flush`.
+ * - `update`: changes the reply otherwise. Where a reader would see the difference, watchers get the whole reply at once.
+ * - `end`: a watcher's queue ends once it is read.
  *
  * @category models
  * @since 0.1.0
@@ -52,7 +53,7 @@ export interface LiveReply {
 }
 
 /**
- * What is told of a change: the reply before and after it.
+ * Receives the reply before and after a change.
  *
  * @category models
  * @since 0.1.0
@@ -151,7 +152,7 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
 })
 
 /**
- * Cost and tokens of the turn so far, also of the prompts before the last one.
+ * Cost and tokens of the turn so far, including the prompts before the last one.
  *
  * @category getters
  * @since 0.1.0
@@ -166,7 +167,7 @@ export const usage = (self: LiveReply): Usage.TurnUsage => {
 }
 
 /**
- * What the subagents did so far, also those of the prompts before the last one.
+ * What the subagents did so far, including those of the prompts before the last one.
  *
  * @category getters
  * @since 0.1.0
@@ -175,7 +176,7 @@ export const subagents = (self: LiveReply): ReadonlyArray<Subagent> =>
   [...self.earlier(), self.current()].flatMap(Reply.subagents)
 
 /**
- * The tool calls of the prompts before the last one that have ended. They have run or were refused, and no later answer takes that back.
+ * The ended tool calls of the prompts before the last one. They have run or were refused, and a later answer does not undo that.
  *
  * @category getters
  * @since 0.1.0
@@ -196,8 +197,8 @@ export const result = (self: LiveReply): Reply.ReplyResult => {
 }
 
 /**
- * Shows what was stored of the turn before, until the server says more. What belongs to the prompts before the last one is left
- * out: their record was read.
+ * Shows what was stored of the turn, until the server says more. What belongs to the prompts before the last one is left out, because
+ * their record was read.
  *
  * @category combinators
  * @since 0.1.0
@@ -215,7 +216,7 @@ export const restore = (self: LiveReply, stored: Required<Pick<Content, "parts" 
 }
 
 /**
- * What there is to be stored of the turn.
+ * The turn so far, as it is stored.
  *
  * @category getters
  * @since 0.1.0
@@ -239,7 +240,7 @@ type Delta = Extract<ReplyUpdate.SessionUpdate, { readonly _tag: "TextDelta" | "
 const isDelta = (update: ReplyUpdate.ReplyUpdate): update is Delta =>
   update._tag === "TextDelta" || update._tag === "ReasoningDelta"
 
-/** The delta that an update is or, of a subagent, carries. A part id names one part of the whole tree. */
+/** The delta of an update, or the one that a subagent's update carries. A part id is unique in the whole tree. */
 const deltaIn = (update: ReplyUpdate.ReplyUpdate): Delta | undefined => {
   const said = update._tag === "SubagentUpdate" ? update.update : update
   return isDelta(said) ? said : undefined
@@ -248,7 +249,7 @@ const deltaIn = (update: ReplyUpdate.ReplyUpdate): Delta | undefined => {
 const withDelta = (update: ReplyUpdate.ReplyUpdate, delta: Delta): ReplyUpdate.ReplyUpdate =>
   update._tag === "SubagentUpdate" ? { ...update, update: delta } : delta
 
-/** Both as one, if they are deltas of one part. */
+/** One update in place of both, if both are deltas of one part. */
 const join = (
   last: ReplyUpdate.ReplyUpdate | undefined,
   update: ReplyUpdate.ReplyUpdate
@@ -260,15 +261,15 @@ const join = (
     : withDelta(last, { ...delta, delta: delta.delta + more.delta })
 }
 
-/** `newest` is what was offered last, if it was a delta: it may grow for as long as it waits. */
+/** `newest` is the last update that was offered, if it is a delta: it grows for as long as it waits. */
 interface Watcher {
   readonly queue: Queue.Queue<ReplyUpdate.ReplyUpdate, Cause.Done>
   newest: { readonly partId: PartId; delta: string } | undefined
 }
 
 /**
- * Joins a delta to the one before it if that still waits. A watcher wakes up once for several reads: of 200 turns with 500
- * deltas each, 100,000 updates become 15,000.
+ * Offers an update, joined to the one before it if both are deltas of one part and that one still waits. A watcher then wakes up once
+ * for several reads: with 200 turns of 500 deltas each, 100,000 updates become 15,000.
  */
 const offer = (watcher: Watcher, update: ReplyUpdate.ReplyUpdate): void => {
   const { newest, queue } = watcher
@@ -287,5 +288,5 @@ const offer = (watcher: Watcher, update: ReplyUpdate.ReplyUpdate): void => {
   }
 }
 
-/** What waits for a watcher is bounded: so many characters, times `TurnPolicy.ObserverBuffer`. */
+/** Bounds what waits for a watcher: this many characters for each of the `TurnPolicy.ObserverBuffer` updates. */
 const maxJoinedLength = 4096

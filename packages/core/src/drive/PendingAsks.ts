@@ -1,8 +1,8 @@
 /**
- * What a session and its subagents ask already, before the stream of a turn tells of it.
+ * Finds the asks of a session and its subagents that are older than the turn's stream.
  *
- * A run whose owner is gone goes on until it asks something; then it waits for ever, and every later prompt of its session
- * behind it. So whoever comes to that session takes what it asks for its own.
+ * A run whose owner is gone goes on until it asks something. Then it waits forever, and every later prompt of its session is queued behind
+ * it. So the next turn of that session answers those asks as its own.
  *
  * @since 0.1.0
  */
@@ -27,7 +27,7 @@ import { adoptSubagents } from "./ReadSubagents.ts"
 export type Statuses = ReadonlyMap<SessionId, SessionStatus>
 
 /**
- * Makes the turn's own what its session waits for, if it works on something: its subagents that run, and what they and it ask.
+ * Adopts the running subagents of the turn's session, if that works on something, and the asks of all of them.
  *
  * @category steps
  * @since 0.1.0
@@ -44,7 +44,7 @@ export const takePending = Effect.fn("Turn.takePending")(function*(
 })
 
 /**
- * Makes what the server says is asked the truth of the reply: what is missing was answered elsewhere.
+ * Makes the server's list of asks the truth of the reply: an ask that is missing from it was answered elsewhere.
  *
  * @category steps
  * @since 0.1.0
@@ -60,12 +60,12 @@ export const syncPending = Effect.fnUntraced(function*(
 })
 
 /**
- * What the sessions of the reply's tree wait for. Where the server cannot say, what the reply has.
+ * The asks that the sessions of the reply's tree wait for. Where the server cannot tell, they are those of the reply.
  *
  * **Gotchas**
  *
- * What an aborted run asked is listed for ever (1.18.33): nobody waits for the answer once the message that asked has ended. A
- * request without one counts while its session works on something.
+ * The asks of an aborted run are listed forever (1.18.33). Nobody waits for the answer once the message that asked has ended. An ask
+ * without a message counts while its session works on something.
  *
  * @category steps
  * @since 0.1.0
@@ -79,12 +79,12 @@ export const findPending = Effect.fn("Turn.findPending")(function*(
     Effect.all([rereading(client.questions), rereading(client.permissions)], { concurrency: 2 })
   )
   if (listed === undefined) return Reply.asks(reply)
-  // A session that began to run after the statuses were read told what it asks itself.
+  // A session that began to run after the statuses were read told its asks by the stream.
   const candidates = listed.flat().filter((ask) =>
     Reply.isInTree(reply, ask.sessionId) &&
     (statuses.has(ask.sessionId) || (ask.tool !== undefined && Reply.isAsked(reply, ask.id)))
   )
-  // One step may ask for any number of calls, and is read once.
+  // One step may ask for any number of calls; its message is read once.
   const steps = new Map(candidates.map((ask) => [stepOf(ask), ask]))
   const waiting = yield* Effect.filter(steps.values(), isWaitedFor, { concurrency: maxReads })
   const isWaiting = new Set(waiting.map(stepOf))
@@ -98,7 +98,7 @@ const maxReads = 4
 
 const stepOf = ({ sessionId, tool }: Ask): string => `${sessionId} ${tool?.messageId ?? ""}`
 
-/** What a server refuses to tell, or has no route for, is unknown, and no reason to give the turn up. */
+/** A server that refuses to list its asks, or has no route for that, is no reason to give the turn up. */
 const orUnknown = <A, E extends { readonly isRetryable: boolean }, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.catchIf(effect, (error) => !error.isRetryable, () => Effect.undefined)
 
@@ -115,7 +115,7 @@ const isWaitedFor = Effect.fnUntraced(function*({ sessionId, tool }: Ask): Effec
       (info.role === "assistant" && info.completedMillis === undefined && info.error === undefined)
     ),
     Effect.catchTag("MessageNotFound", () => Effect.succeed(false)),
-    // It cannot be read; its session works on something.
+    // The message cannot be read, but its session works on something.
     Effect.catchIf((error) => !error.isRetryable, () => Effect.succeed(true))
   )
 })

@@ -149,7 +149,7 @@ const mayHaveWritten = ({ sessions }: EndedTurn): boolean =>
     )
   )
 
-/** The tools of which nobody knows what they changed, in words: also a subagent's of which there are no parts. */
+/** Names of tools whose file changes are unknown, including those of subagents without parts. */
 const toolsWithoutAccount = ({ sessions }: EndedTurn): string => {
   const known = new Set(sessions.map(({ sessionId }) => sessionId))
   const isUntold = ({ files, subagent }: ToolPart) =>

@@ -1,5 +1,5 @@
 /**
- * What the server has stored of a turn's subagents, to any depth.
+ * Reads what the server has stored of a turn's subagents, to any depth.
  *
  * **Responsibilities**: finding those that the stream did not tell of, reading what each said in this turn, and their end.
  *
@@ -27,8 +27,8 @@ import { readSince } from "./ReadExchange.ts"
  *
  * **Details**
  *
- * A turn without subagents makes no request. What cannot be read within `TurnPolicy.StopTimeout` is reported, and stays as it was
- * streamed. `untilMillis`, by the server's clock, is when the next prompt of the same turn was given: what follows is not this one's.
+ * A turn without subagents makes no request. A subagent that cannot be read within `TurnPolicy.StopTimeout` is reported, and stays as it
+ * was streamed. `untilMillis`, by the server's clock, is when the next prompt of the same turn was given: later messages belong to that.
  *
  * @category steps
  * @since 0.1.0
@@ -145,7 +145,7 @@ export const visitSubagents = Effect.fnUntraced(function*(
 /** How many subagents are read at once: 4. There may be a thousand of them, and other turns use the same server. */
 const concurrency = 4
 
-/** What became of one subagent must not hold up the turn: it stays as it was streamed. */
+/** A subagent that cannot be read must not hold up the turn: it stays as it was streamed. */
 const orReported = <A>(live: LiveReply, request: Effect.Effect<A, RequestError | SessionNotFound, Client>) =>
   Effect.catch(
     request,

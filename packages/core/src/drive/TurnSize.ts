@@ -1,7 +1,7 @@
 /**
- * How much a turn holds, and whether that is more than `TurnPolicy.Budget` allows.
+ * Compares the size of a turn with the limits of `TurnPolicy.Budget`.
  *
- * A server that goes on opening parts, sessions and requests would take all of a process, and no turn beside this one would get on.
+ * A server that keeps opening parts, sessions and asks would use up the process, and starve all other turns in it.
  *
  * @since 0.1.0
  */
@@ -10,7 +10,7 @@ import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import * as Reply from "../reply/Reply.ts"
 
 /**
- * The first limit of size that the reply is over. Costs the number of subagents.
+ * The first limit of size that the reply exceeds. Takes time in proportion to the number of subagents.
  *
  * @category predicates
  * @since 0.1.0

@@ -1,5 +1,5 @@
 /**
- * Whether the server has the agents that a prompt names.
+ * Checks that the server has the agents that a prompt names.
  *
  * Only agents of subtasks and mentions are looked up: a subtask of an unknown agent makes OpenCode try it again with every later
  * prompt of the session, and none is ever answered (1.18.33).

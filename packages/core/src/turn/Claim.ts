@@ -40,7 +40,7 @@ export interface ClaimRequest {
  * **Details**
  *
  * While another turn of the conversation runs, `TurnPolicy.WhenBusy` decides: wait, fail with `TurnInProgress`, or cancel the
- * others. Who waits asks every `TurnPolicy.QueuePoll`, and keeps its place with that. A turn in the way whose owner died is
+ * others. A queued turn polls every `TurnPolicy.QueuePoll`; each poll renews its lease and keeps its place. A turn in the way whose owner died is
  * taken over and given to `onOrphan`, so that a queue moves on even where no worker sweeps; `onOrphan` is interrupted where
  * the waiting ends.
  *
@@ -89,7 +89,7 @@ export const leaseOf = (owner: string) =>
 
 // internal
 
-/** Cancels whatever is in the way, one after the other, until nothing is. */
+/** Cancels the turns before this one, one after the other, until none is left. */
 const replacing = (
   attempt: Effect.Effect<StoredMessage, TurnInProgress | StoreError>,
   id: AssistantMessageId
@@ -98,12 +98,12 @@ const replacing = (
     error.messageId === id
       ? Effect.fail(error)
       : cancelTurn(error.messageId).pipe(
-        // It ended by itself just now: as good.
+        // It ended by itself just now, which is as good.
         Effect.catchTag(["AlreadyFinished", "UnknownMessage"], () => Effect.void),
         Effect.andThen(Effect.suspend(() => replacing(attempt, id)))
       ))
 
-/** Asks until the message is not queued any more. */
+/** Polls until the message is no longer queued. */
 const waiting = Effect.fnUntraced(function*(
   attempt: Effect.Effect<StoredMessage, TurnInProgress | StoreError>,
   id: AssistantMessageId
@@ -112,7 +112,7 @@ const waiting = Effect.fnUntraced(function*(
   while (true) {
     yield* Effect.sleep(poll)
     const message = yield* Effect.catchTag(attempt, "TurnInProgress", (error) =>
-      // It was frozen past its lease, and another worker waits in its place.
+      // This process was frozen past its lease, and another worker waits in its place.
       Effect.fail(error.messageId === id ? new TurnTakenOver({ messageId: id }) : error))
     if (message.status !== "queued") return message
   }
@@ -131,7 +131,7 @@ const clearing = Effect.fnUntraced(function*<R>(
     if (Option.isSome(taken)) yield* onOrphan(taken.value)
   })
   return yield* clear.pipe(
-    // A store that is away comes back, or the claim finds out that it does not.
+    // A store that is away comes back; if it does not, the claim itself fails.
     Effect.ignore,
     Effect.repeat(Schedule.spaced(yield* TurnPolicy.LeaseRenewal)),
     Effect.andThen(Effect.never)

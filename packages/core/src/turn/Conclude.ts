@@ -1,11 +1,11 @@
 /**
- * The end of a turn: what still runs is stopped, the outcome stored, everybody told, and the result made.
+ * Concludes a turn: stops what still runs, stores the outcome, tells the callbacks, and makes the result.
  *
  * **Responsibilities**: that this takes a bounded time whatever hangs (server, store, callbacks), and its order: abort,
  * terminal write, observers, the files that were changed, `onFinalized`, `onTurnFinished`, `turn.finished`.
  *
- * A turn that was taken over has not ended: its owner that lost it stores, aborts and tells nothing. Nor has one that was taken over by
- * a worker of another folder: that worker lets it go.
+ * A turn that was taken over has not ended: the owner that lost it stores, aborts and tells nothing. Nor has a turn ended that a worker of
+ * another folder took over: that worker lets it go.
  *
  * **Not responsibilities**: the way to the end (`Turn`), who wins the terminal write (`Finalize`).
  *
@@ -304,7 +304,7 @@ const leave = <E, R, A>(turn: RunningTurn<E, R, A>): Effect.Effect<Stored, Store
     (message) => ({ message, isOurs: false, takenOver: undefined })
   )
 
-/** How many steps were begun is known once the tree has been aborted: the model goes on until then. */
+/** The number of steps is final once the tree has been aborted: the model goes on until then. */
 const withAllSteps = (error: TurnError | undefined, live: LiveReply.LiveReply): TurnError | undefined => {
   if (error?._tag !== "NoProgress") return error
   const { finish, last, sessionId, steps } = error
@@ -345,7 +345,7 @@ const isTakenOver = Effect.fnUntraced(function*<E, R, A>({ message }: ReachedTur
   const store = yield* SessionStore
   const now = yield* store.getState(message.id).pipe(
     Effect.timeoutOption(yield* TurnPolicy.LeaseRenewal),
-    // A store that does not answer keeps nobody from stopping a turn.
+    // A store that does not answer must not keep a turn from being stopped.
     Effect.orElseSucceed(Option.none),
     Effect.map(Option.flatten)
   )
@@ -372,7 +372,7 @@ const store = Effect.fnUntraced(function*<E, R, A>(
     error: error === undefined ? null : { tag: error._tag, message: error.message, details: detailsOf(error) }
   }
   return yield* finalize(messageId, message.epoch, outcome).pipe(
-    // What cannot be stored as it is would leave the message pending, for one worker after the other.
+    // An outcome that cannot be stored as it is would leave the message pending, for one worker after the other.
     Effect.catchIf(
       (failure) => failure._tag === "StoreError" && !failure.isRetryable,
       (failure) =>
@@ -401,7 +401,7 @@ const withoutParts = ({ content, error, isFallback, status, usage }: Outcome, re
   error: error ?? { tag: "StoreError", message: reason }
 })
 
-/** The message of a turn that ended before it was pending, as far as it is known. */
+/** The message of a turn that ended before it was pending, if it is known. */
 const unclaimed = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>, error: TurnError | undefined) {
   const { messageId } = turn
   switch (error?._tag) {
@@ -410,7 +410,7 @@ const unclaimed = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A
     case "AlreadyFinished":
       return yield* read(messageId)
     case "TurnCancelled": {
-      // Interrupted while it waited, or while it was being claimed: the row may be there, and would stay as it is.
+      // The turn was interrupted while it was queued or being claimed: its row may be there, and would stay queued or pending.
       if ((yield* bounded("getMessage")(findOwn(turn))) === undefined) return yield* read(messageId)
       const store = yield* SessionStore
       return yield* retrying(store.cancel(messageId, yield* TurnPolicy.CancelledContent)).pipe(
@@ -435,7 +435,7 @@ const read = Effect.fnUntraced(function*(messageId: AssistantMessageId) {
   return Option.getOrUndefined(yield* bounded("getMessage")(retrying(store.getMessage(messageId))))
 })
 
-/** A store that never answers must not hold up who waits for the end. */
+/** Bounds each store call, so that a hung store cannot block the caller of `runTurn`. */
 const bounded = (operation: string) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
   Effect.flatMap(TurnPolicy.StopTimeout, (limit) =>
     Effect.timeoutOrElse(effect, {

@@ -1,7 +1,7 @@
 /**
- * The OpenCode session of a conversation: found, made, or made anew.
+ * Finds the OpenCode session of a conversation, makes it, or makes a new one in its place.
  *
- * Safe under concurrent callers: one session is stored, by compare-and-set; one that was made in vain is deleted again.
+ * Concurrent callers are safe: one session is stored, by compare-and-set, and a session that was made in vain is deleted again.
  *
  * @since 0.1.0
  */
@@ -65,7 +65,7 @@ export const ensureSession = Effect.fn("Turn.ensureSession")(function*(
 })
 
 /**
- * Makes a new session in place of one that was lost. Whoever did so first wins.
+ * Makes a new session in place of one that was lost. The first caller to store one wins.
  *
  * @category steps
  * @since 0.1.0
@@ -97,7 +97,7 @@ export const checkDirectory = Effect.fn("Turn.checkDirectory")(function*(
   const client = yield* Client
   const directory = yield* retrying(client.directory)
   const sessionDirectory = yield* retrying(client.directoryOf(sessionId))
-  // Of a session that does not say where it works nothing is known against the folder.
+  // A session that does not say where it works is taken to work in the folder.
   if (sessionDirectory !== "" && sessionDirectory !== directory) {
     return yield* new DirectoryMismatch({ sessionId, sessionDirectory, directory })
   }
@@ -112,7 +112,7 @@ const replaceSession = Effect.fnUntraced(function*(
 ): Effect.fn.Return<EnsuredSession, EnsureError | SessionNotFound, Client | SessionStore> {
   const client = yield* Client
   const store = yield* SessionStore
-  // From its making on, the session is either stored or deleted, also when the turn is interrupted.
+  // Once made, the session is either stored or deleted, even if the turn is interrupted.
   return yield* Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       const making = yield* Effect.forkChild(retrying(client.createSession(options)))
@@ -123,10 +123,10 @@ const replaceSession = Effect.fnUntraced(function*(
           return yield* retrying(store.getSession(conversationId))
         })
       ).pipe(Effect.onError(() => discard(conversationId, made.id)))
-      // Also where an attempt to store it lost, because the answer to the one before was lost.
+      // This also covers a retry that loses because the first attempt had succeeded and only its answer was lost.
       if (Option.contains(winner, made.id)) return { sessionId: made.id, isNew: true }
       yield* discard(conversationId, made.id)
-      // The winner may itself have been replaced or lost meanwhile: then it is this caller's turn again.
+      // The winner's session may have been replaced or lost meanwhile; then this caller tries again.
       if (Option.isNone(winner)) return yield* restore(replaceSession(conversationId, Option.none(), options))
       yield* restore(checkDirectory(winner.value))
       return { sessionId: winner.value, isNew: false }
@@ -134,7 +134,7 @@ const replaceSession = Effect.fnUntraced(function*(
   )
 })
 
-/** Waits for the session that is being made, for a while: nobody wants it any more. */
+/** Waits a while for the session that is being made, so that it can be deleted: nobody wants it any more. */
 const abandon = (conversationId: ConversationId, making: Fiber.Fiber<Session, RequestError | UnknownDirectory>) =>
   Effect.gen(function*() {
     yield* Contained.attempt(

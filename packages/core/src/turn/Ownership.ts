@@ -1,8 +1,8 @@
 /**
- * Holding a turn: the lease that says who drives it, and the watch for somebody who ends or takes it.
+ * Holds a turn: renews the lease that says who drives it, and watches for a worker that ends the turn or takes it over.
  *
- * **Responsibilities**: renews the lease while the turn works, and while it ends; fails as soon as the stored message is not
- * this owner's any more, so that the turn stops. A process that was frozen past its lease finds out with its first renewal.
+ * **Responsibilities**: renews the lease while the turn works, and while it ends; fails as soon as the stored message is no longer this
+ * owner's, so that the turn stops. A process that was frozen past its lease finds out with its first renewal.
  *
  * **Not responsibilities**: what the turn does then (`Conclude`). Its writes change nothing in any case: they carry the epoch.
  *
@@ -22,8 +22,7 @@ import type { StoredMessage } from "../store/SessionStore.ts"
 import { SessionStore, StoreError } from "../store/SessionStore.ts"
 
 /**
- * Holds the message until it is lost: never succeeds. A store that does not answer just now is asked again; nobody loses a
- * turn for that.
+ * Holds the message until it is lost, and never succeeds. A store that does not answer just now is asked again; no turn is lost for that.
  *
  * @category steps
  * @since 0.1.0
@@ -35,8 +34,8 @@ export const hold = Effect.fn("Turn.hold")(function*(
 })
 
 /**
- * Keeps the lease of a message that is being ended, however long the server takes to stop: nobody is to take over what is
- * just about to be written.
+ * Keeps the lease of a message that is being ended, however long the server takes to stop, so that no worker takes over a turn whose end
+ * is about to be written.
  *
  * @category combinators
  * @since 0.1.0
@@ -47,7 +46,7 @@ export const keepingLease =
 
 /**
  * Stores what was streamed so far, every `TurnPolicy.SnapshotInterval` when a reader would see a difference, one write at a
- * time. Never ends. A write that fails is made up for by the next one.
+ * time. It never ends. The next write makes up for one that fails.
  *
  * @category steps
  * @since 0.1.0
@@ -118,7 +117,7 @@ const renewing = Effect.fnUntraced(function*<E>(
   }
 })
 
-/** Each of the turn's own snapshots is a change as well: what it costs to look is one read. */
+/** Each of the turn's own snapshots is a change as well, which costs one read. */
 const watching = (message: StoredMessage) =>
   Effect.flatMap(SessionStore, (store) =>
     store.changes(message.id).pipe(

@@ -66,8 +66,7 @@ export const recordPrompt = Effect.fnUntraced(function*<E, R, A>(
 })
 
 /**
- * Makes the next prompt of the same turn and writes its ids. Its text tells what is wrong with the answer to the last one, or what was
- * refused.
+ * Makes the next prompt of the same turn and writes its ids. Its text says what is wrong with the last answer, or what was refused.
  *
  * @category steps
  * @since 0.1.0

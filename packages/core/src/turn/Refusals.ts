@@ -1,5 +1,5 @@
 /**
- * The refusals that stopped an agent: what they were about, whether the model may be told to go on, and in which words.
+ * The refusals that stopped an agent: what was refused, whether the model may be told to go on, and in which words.
  *
  * The reasons come from the gate that refused, and from the server's record, which keeps that of the first permission only (1.18.33).
  *
@@ -72,7 +72,7 @@ export const prompt = (refusals: ReadonlyArray<Refusal>): string =>
 
 // internal
 
-/** What is longer is cut: it goes to the model, and into an error message. */
+/** Longer texts are cut, because they go to the model and into an error message. */
 const maxLength = 200
 
 const refusedParts = (exchange: Exchange.Exchange): ReadonlyArray<ToolPart> =>
@@ -89,7 +89,7 @@ const byCallOf = (given: ReadonlyArray<Given>): ReadonlyMap<ToolPart["callId"] |
 const askText = (ask: Ask): string =>
   ask._tag === "Question" ? ask.questions.map(({ question }) => question).join(" ") : ask.patterns.join(", ")
 
-/** Nobody here was asked about it: the arguments of the call say what it was to do. */
+/** This process was not asked about the call, so the arguments of the call say what it was to do. */
 const inputText = ({ input }: ToolPart): string => {
   const { command } = input
   return typeof command === "string" ? command : JSON.stringify(input)

@@ -1,5 +1,5 @@
 /**
- * What the end of a drive amounts to: an answer, an upstream error, nothing, or a turn that somebody aborted.
+ * Settles what the end of a drive amounts to: an answer, an upstream error, silence, or a turn that somebody aborted.
  *
  * @since 0.1.0
  */
@@ -31,8 +31,9 @@ import * as Reply from "../reply/Reply.ts"
  * A structured value is one without words. An answer that lacks only that value is one too: its text may be the value, and if not, the
  * agent can be told.
  *
- * A record without an answer is read once more after `TurnPolicy.EmptyStreamRetry`, because it may not have been stored yet; so is one
- * that lacks text, because it cannot be read, which the next reading may bring. Words that the stream had closed stay in any case. An exchange that a person's refusal ended is given back as it is.
+ * A record without an answer is read once more after `TurnPolicy.EmptyStreamRetry`, because the answer may not have been stored yet. So
+ * is a record that lacks a text because it cannot be read: the next reading may bring it. Words that the stream had closed stay in any
+ * case. An exchange that a person's refusal ended is given back as it is.
  *
  * This reading takes no longer than `TurnPolicy.FinalExchange`, nor than `leftMillis`, what the turn may still take; but it always has
  * `TurnPolicy.StopTimeout`. Where it comes to no end, the record that was read before counts.
@@ -104,7 +105,7 @@ const reconcile = (exchange: Exchange.Exchange, live: LiveReply): void => {
 const recordOf = (exchange: Exchange.Exchange, live: LiveReply): Reply.Reply =>
   Exchange.isFinalWhenIdle(exchange) ? Reply.fromMessages(exchange, exchange.messages) : live.current()
 
-/** What needs no words to be the end: a structured value, which no part shows, an error, and a refusal. */
+/** Whether the exchange is an end without words: a structured value, which no part shows, an error, or a refusal. */
 const isEnd = (exchange: Exchange.Exchange, live: LiveReply): boolean =>
   live.current().session.failure !== undefined ||
   exchange.steps.some(({ info }) => info.structured !== undefined) ||

@@ -7,9 +7,9 @@
  * **Not responsibilities**: each step's own work (`EnsureSession`, `ReadExchange`, `Drive`, `Settle`), and what every end has in
  * common (`Conclude`).
  *
- * **Event contract**: trace events as `Tracer` lists them, over all owners of the turn: `response.started` from the one that
- * starts it, `turn.finished` from the one that ends it, last, after the durable write. One that takes the turn over starts
- * none, one that loses it or lets it go finishes none.
+ * **Event contract**: trace events as `Tracer` lists them, over all owners of the turn. The owner that starts the turn emits
+ * `response.started`. The one that ends it emits `turn.finished`, last, after the durable write. An owner that takes the turn over emits
+ * no `response.started`; one that loses the turn or lets it go emits no `turn.finished`.
  *
  * **Example**
  * ```ts
@@ -109,14 +109,13 @@ export const streamTurn = <E = never, R = never, A = unknown>(
   }))
 
 /**
- * Carries a message that was taken over (`SessionStore.takeOver`) to its end: follows a run that goes on, posts the same ids
- * again where the server lacks them or left the answer unfinished, reads an answer that is done.
+ * Carries a message that was taken over (`SessionStore.takeOver`) to its end: follows a run that goes on, posts the same ids again where
+ * the server lacks them or left the answer unfinished, and reads an answer that is done.
  *
  * **Details**
  *
- * The turn runs from what is stored, under the limits that it was given. `extras` are what cannot be stored: callbacks,
- * observers, fields that are effects. Which turn it is, and its prompt, they do not change. The reply begins with the last
- * snapshot.
+ * The turn runs from what is stored, under the limits that it was given. `extras` are what cannot be stored: callbacks, observers, fields
+ * that are effects. They change neither which turn it is nor its prompt. The reply begins with the last snapshot.
  *
  * @category running
  * @since 0.1.0
@@ -126,7 +125,7 @@ export const resumeTurn = Effect.fn("Turn.resumeTurn")(function*<E = never, R = 
   extras?: Partial<TurnInput<E, R>>
 ): Effect.fn.Return<TurnResult, StoreError, Services | R> {
   const outputSchema = taken.draft?.outputSchema
-  // Where the schema itself is not at hand, its JSON Schema tells a value from what is none.
+  // The schema itself is not stored, so its JSON Schema checks the value.
   const output = outputSchema === undefined
     ? undefined
     : yield* Effect.orElseSucceed(Output.fromJsonSchema(outputSchema), () => Output.unchecked(outputSchema))
@@ -505,7 +504,7 @@ const sessionOptions = <E, R, A>({ permission, title }: TurnInput<E, R, A>): Ses
   ...(permission !== undefined && { permission })
 })
 
-/** Beside the turn: a slow callback does not keep the stream waiting. */
+/** Tells the product of activity, in a fiber of its own: a slow callback does not keep the stream waiting. */
 const onActivity = <E, R, A>(turn: RunningTurn<E, R, A>) => {
   const { background, conversationId, input: { onActivityTick } } = turn
   const called = callbackOften("onActivityTick", contextOf(turn))

@@ -1,5 +1,5 @@
 /**
- * What a turn came to.
+ * The result of a turn, and the errors that it can end with.
  *
  * @since 0.1.0
  */

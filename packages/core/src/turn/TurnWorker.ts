@@ -1,5 +1,5 @@
 /**
- * Carries on the turns whose worker died, was deployed over, or let them go.
+ * Carries on the turns whose worker died, was replaced by a deployment, or let them go.
  *
  * **Responsibilities**: finds pending and queued messages whose lease ran out, takes each over and brings it to its end.
  *
@@ -46,8 +46,8 @@ export interface Options<E = never, R = never> {
  *
  * **Details**
  *
- * Gives the results of those that it carried. One that fails or dies is reported, and the others go on. Interrupted, it lets
- * its turns go for the next worker.
+ * Gives the results of the turns that it carried. A turn that fails or dies is reported, and the others go on. When it is interrupted, it
+ * lets its turns go for the next worker.
  *
  * @category running
  * @since 0.1.0
@@ -141,7 +141,7 @@ const worksHere = (orphan: StoredMessage): Effect.Effect<boolean, never, Session
     Effect.orElseSucceed(() => true)
   )
 
-/** Nothing also where the turn failed beyond a result. */
+/** Gives nothing where the turn failed without a result, too. */
 const resume = <E, R>(orphan: StoredMessage, options: Options<E, R> | undefined) =>
   resumeOrphan(orphan, options?.extras).pipe(
     Effect.provideService(TurnPolicy.OnInterrupt, "release"),

@@ -1,5 +1,5 @@
 /**
- * Looking at a turn, and stopping it, from any process that shares the store.
+ * Watches a turn, and stops it, from any process that shares the store.
  *
  * @since 0.1.0
  */
@@ -147,7 +147,7 @@ const mayGainText = (
   status === "cancelled" && isFallback && error === null && promptRecord !== null && finishedMillis !== null &&
   finishedMillis > sinceMillis
 
-/** In place of an owner that is gone: stops what still runs for the message, and keeps what the server has of it. */
+/** Acts for an owner that is gone: stops what still runs for the message, and keeps what the server has of it. */
 const abortFor = Effect.fnUntraced(function*(
   { content, epoch, finish, id, isFallback, parts, subagents, usage }: StoredMessage,
   record: PromptRecord
