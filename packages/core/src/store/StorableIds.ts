@@ -5,7 +5,6 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { idFlaw } from "../domain/Ids.ts"
 import { type SessionStore, StoreError, UnknownMessage } from "./SessionStore.ts"
@@ -42,7 +41,7 @@ export const storable = (store: SessionStore["Service"]): SessionStore["Service"
   takeOver: (id, lease) =>
     isStorable(id)
       ? checked("takeOver", { owner: lease.owner }, store.takeOver(id, lease))
-      : Effect.succeed(Option.none()),
+      : Effect.succeedNone,
 
   renew: (id, epoch, lease) =>
     isStorable(id) && isStorable(lease.owner) ? store.renew(id, epoch, lease) : Effect.succeed(false),
@@ -56,11 +55,11 @@ export const storable = (store: SessionStore["Service"]): SessionStore["Service"
     isStorable(id) ? store.cancel(id, content) : Effect.fail(new UnknownMessage({ messageId: id })),
   answerAsk: (id, answer) => isStorable(id) ? store.answerAsk(id, answer) : Effect.fail(new UnknownAsk({ askId: id })),
 
-  getSession: (id) => (isStorable(id) ? store.getSession(id) : Effect.succeed(Option.none())),
-  findOrphan: (id) => (isStorable(id) ? store.findOrphan(id) : Effect.succeed(Option.none())),
-  getMessage: (id) => (isStorable(id) ? store.getMessage(id) : Effect.succeed(Option.none())),
-  getState: (id) => (isStorable(id) ? store.getState(id) : Effect.succeed(Option.none())),
-  getAsk: (id) => (isStorable(id) ? store.getAsk(id) : Effect.succeed(Option.none())),
+  getSession: (id) => (isStorable(id) ? store.getSession(id) : Effect.succeedNone),
+  findOrphan: (id) => (isStorable(id) ? store.findOrphan(id) : Effect.succeedNone),
+  getMessage: (id) => (isStorable(id) ? store.getMessage(id) : Effect.succeedNone),
+  getState: (id) => (isStorable(id) ? store.getState(id) : Effect.succeedNone),
+  getAsk: (id) => (isStorable(id) ? store.getAsk(id) : Effect.succeedNone),
   listMessages: (id, limit) => (isStorable(id) ? store.listMessages(id, limit) : Effect.succeed([])),
   listAsks: (options) =>
     isStorable(options.conversationId) && isStorable(options.messageId) ? store.listAsks(options) : Effect.succeed([]),

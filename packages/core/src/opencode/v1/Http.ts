@@ -210,6 +210,7 @@ export const make = Effect.fnUntraced(function*(
    * A probe in the first moments of a cold start can hang for a minute (1.18.33), and a slow server needs its time.
    * Each attempt therefore keeps running while the next one starts; the first one that ends decides.
    */
+  // @effect-diagnostics-next-line raceFirstWithSleepToTimeout:off
   const hedged: Effect.Effect<Health, RequestError> = Effect.raceAllFirst([
     probe,
     Effect.delay(Effect.suspend(() => hedged), hedgeMillis)

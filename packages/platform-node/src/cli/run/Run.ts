@@ -249,10 +249,8 @@ const prepareSession = Effect.fnUntraced(function*(
     return directory
   })
   return yield* prepared.pipe(
-    // The turn makes a new session with the rules.
-    Effect.catchTag("SessionNotFound", () => Effect.undefined),
-    // The turn finds it as well, and is stored with it, like a turn in a folder that the server does not have.
-    Effect.catchTag("DirectoryMismatch", () => Effect.undefined),
+    // The turn makes a lost session anew, with the rules. It finds a mismatch as well, and is stored with it.
+    Effect.catchTag(["SessionNotFound", "DirectoryMismatch"], () => Effect.undefined),
     Effect.mapError(fromError)
   )
 })
