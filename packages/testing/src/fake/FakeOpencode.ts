@@ -1,14 +1,14 @@
 /**
- * An OpenCode 1.x server that exists in memory only: the same routes, events and order of events as opencode 1.18.33, with a script in
- * place of the model and faults on demand.
+ * An in-memory OpenCode 1.x server with the routes, events and order of events of opencode 1.18.33. A script replaces the model, and
+ * faults occur on demand.
  *
- * Responsibilities: the controls of a test, credentials, the record of requests, crashes, and a `Client` over the fake without any
+ * **Responsibilities**: the controls of a test, credentials, the record of requests, crashes, and a `Client` over the fake without a
  * network. `FakeServer` serves the same fake over HTTP.
  *
- * Not responsibilities: executing tools, titles of sessions, projects and files, OpenCode 2.x.
+ * **Not responsibilities**: executing tools, titles of sessions, projects and files, OpenCode 2.x.
  *
- * Nothing in it needs real time: delays, heartbeats and retries follow the `Clock` that the layer is built with, everything else
- * happens as soon as the fibers run.
+ * The fake needs no real time. Delays, heartbeats and retries follow the `Clock` of the layer's build; everything else happens as
+ * soon as the fibers run.
  *
  * @example
  * ```ts
@@ -58,42 +58,42 @@ import * as FakeTurn from "./turn/Turn.ts"
 export const prompt = promptText
 
 /**
- * How the fake is made.
+ * The options of the fake.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Options {
-  /** With it every request needs Basic authentication of the user `opencode`. */
+  /** If set, every request needs Basic authentication of the user `opencode`. */
   readonly password?: Redacted.Redacted<string> | undefined
   /** The server's working directory; `/project` by default. */
   readonly directory?: string | undefined
   /** Picks the model's answers; `ModelScript.fromPrompt` by default. */
   readonly script?: Script | undefined
-  /** Permission rules of the server's configuration: unlike those of a session, they hold for subagents too. */
+  /** Permission rules of the server's configuration. Unlike the rules of a session, they also apply to subagents. */
   readonly permission?: ReadonlyArray<PermissionRule> | undefined
-  /** Agents of the configuration besides the built-in ones, by name. */
+  /** Agents of the configuration in addition to the built-in ones, by name. */
   readonly agents?: Readonly<Record<string, AgentOptions>> | undefined
   /**
-   * `subagent_depth` of the configuration, 1 by default: subagents may not call subagents. An agent whose sessions are to call some
-   * needs a rule about `task` besides.
+   * `subagent_depth` of the configuration. The default is 1: subagents cannot call subagents. An agent whose sessions may call some also
+   * needs a rule about `task`.
    */
   readonly subagentDepth?: number | undefined
   /**
-   * Whether the directory is a repository, as by default: without one there are no diffs, no `patch` parts and no snapshots, and the
-   * worktree is `/`.
+   * Whether the directory is a repository; it is by default. Without a repository there are no diffs, no `patch` parts and no
+   * snapshots, and the worktree is `/`.
    */
   readonly git?: boolean | undefined
-  /** Files that are there from the start: contents by path, relative to the directory. */
+  /** The initial files: contents by path, relative to the directory. */
   readonly files?: Readonly<Record<string, string>> | undefined
   /**
-   * How long a session that failed or was aborted is idle before its message says so. Some 2 ms on the real server; here zero by
-   * default, so that nothing waits for the clock.
+   * The time between the idle status of a failed or aborted session and the error in its message. It is about 2 ms on the real server,
+   * and zero by default here, so that nothing waits for the clock.
    */
   readonly raceDelay?: Duration.Input | undefined
   /**
-   * How long after a step, and after the end of a turn, the user message has its summary, and so `GET /session/{id}/diff` its
-   * files: 20 to 400 ms on the real server; here zero by default.
+   * The time after a step, or after the end of a turn, until the user message has its summary and `GET /session/{id}/diff` its files.
+   * It is 20 to 400 ms on the real server, and zero by default here.
    */
   readonly summaryDelay?: Duration.Input | undefined
 }
@@ -105,60 +105,60 @@ export interface Options {
  * @since 0.1.0
  */
 export class FakeOpencode extends Context.Service<FakeOpencode, {
-  /** Answers a request as the server does: what both transports call. */
+  /** Answers a request as the server does. Both transports call it. */
   readonly handle: (request: FakeRequest) => Effect.Effect<FakeResponse>
 
   /**
-   * The script of the next prompt, in place of one in its text, for any session or for one. Several wait in line. A script in
-   * the text of a later prompt counts again.
+   * Sets the script of the next prompt, of any session or of one. It replaces a script in the prompt's text. Several scripts queue up; a
+   * later prompt without a queued script uses the script in its text.
    */
   readonly script: (steps: ReadonlyArray<Step>, sessionId?: string) => Effect.Effect<void>
   /** The calls of the model. */
   readonly modelRequests: Effect.Effect<ReadonlyArray<ModelRequest>>
   readonly modelCalls: Effect.Effect<number>
 
-  /** Hits the next `times` requests (1 by default) that match. */
+  /** Applies the fault to the next `times` matching requests (1 by default). */
   readonly fail: (matcher: Faults.RequestMatcher, fault: Faults.Fault, times?: number) => Effect.Effect<void>
-  /** Never answers the next request that matches, and does not act on it. */
+  /** Never answers the next matching request, and does not act on it. */
   readonly hang: (matcher: Faults.RequestMatcher) => Effect.Effect<void>
-  /** The folders that are not there, from now on. All others are, as in the beginning. */
+  /** Replaces the set of missing folders. All other folders exist; initially none is missing. */
   readonly missing: (directories: ReadonlyArray<string>) => Effect.Effect<void>
-  /** Forgets the faults that have not hit. */
+  /** Removes the faults that have not occurred. */
   readonly clearFaults: Effect.Effect<void>
 
-  /** Sends an event to every connection, past `dropEvents` and `duplicateEvents`. Without an `id` it gets one. */
+  /** Sends an event to every connection, bypassing `dropEvents` and `duplicateEvents`. An event without an `id` gets one. */
   readonly emit: (event: Omit<Event, "id"> & { readonly id?: string }) => Effect.Effect<void>
-  /** Ends all event connections, cleanly. */
+  /** Ends all event connections cleanly. */
   readonly cutEvents: Effect.Effect<void>
-  /** Keeps event connections open, and says nothing on them any more: no events, no heartbeats. */
+  /** Keeps event connections open, but sends no more events or heartbeats on them. */
   readonly muteEvents: Effect.Effect<void>
   readonly unmuteEvents: Effect.Effect<void>
-  /** Loses the next `times` events (all of them by default) that match. */
+  /** Drops the next `times` matching events (all by default). */
   readonly dropEvents: (predicate: FakeEvents.EventPredicate, times?: number) => Effect.Effect<void>
-  /** Sends the next `times` events (all of them by default) that match twice. */
+  /** Sends the next `times` matching events (all by default) twice. */
   readonly duplicateEvents: (predicate: FakeEvents.EventPredicate, times?: number) => Effect.Effect<void>
-  /** The event connections that are open. */
+  /** The number of open event connections. */
   readonly eventConnections: Effect.Effect<number>
 
-  /** Kills the server: every connection breaks, turns stay as they are, statuses and asks are lost. */
+  /** Kills the server: connections break, turns stay as they are, statuses and asks are lost. */
   readonly kill: Effect.Effect<void>
-  /** Starts it again, with what it had stored. */
+  /** Starts the server again with its stored data. */
   readonly start: Effect.Effect<void>
   /** `kill` and `start`. */
   readonly restart: Effect.Effect<void>
-  /** Deletes a session behind the client's back. */
+  /** Deletes a session without the client's knowledge. */
   readonly deleteSession: (sessionId: string) => Effect.Effect<void>
 
-  /** Completes once something has reached the gate, whatever became of it. */
+  /** Completes once something has reached the gate, even if it has ended since. */
   readonly reached: (gate: string) => Effect.Effect<void>
-  /** Opens the gate for those that wait at it and for all that come later. */
+  /** Opens the gate for everything that waits at it or reaches it later. */
   readonly release: (gate: string) => Effect.Effect<void>
 
   /** Every request so far, in order of arrival. */
   readonly requests: Effect.Effect<ReadonlyArray<RecordedRequest>>
   /** The ids of the sessions, newest first. */
   readonly sessions: Effect.Effect<ReadonlyArray<string>>
-  /** What is stored of a session, oldest first; nothing for an unknown one. */
+  /** The stored messages of a session, oldest first; empty for an unknown session. */
   readonly messages: (sessionId: string) => Effect.Effect<ReadonlyArray<Message>>
   readonly userMessageCount: (sessionId: string) => Effect.Effect<number>
   readonly password: Redacted.Redacted<string> | undefined
@@ -203,7 +203,7 @@ export const make = Effect.fnUntraced(function*(
     `Basic ${btoa(`opencode:${Redacted.value(options.password)}`)}`
 
   let isUp = true
-  /** Opens when the server dies, so that what it was answering breaks. */
+  /** Opens when the server dies, so that its unfinished responses break. */
   let death = Latch.makeUnsafe()
 
   const handle = (request: FakeRequest): Effect.Effect<FakeResponse> =>
@@ -289,7 +289,7 @@ export const make = Effect.fnUntraced(function*(
 export const layer = (options: Options = {}): Layer.Layer<FakeOpencode> => Layer.effect(FakeOpencode, make(options))
 
 /**
- * The real client of `core` over the fake, without a network: requests, responses and the event stream are handed over in memory.
+ * The real client of `core` over the fake: requests, responses and the event stream are passed in memory, without a network.
  *
  * @category layers
  * @since 0.1.0
@@ -306,7 +306,7 @@ export const layerClient: Layer.Layer<Client, never, FakeOpencode> = Layer.unwra
 )
 
 /**
- * A fake and its client: all that a test of a turn needs.
+ * The fake and its client, which is everything that a test of a turn needs.
  *
  * @category layers
  * @since 0.1.0
@@ -350,7 +350,7 @@ const makeGates = () => {
   }
 }
 
-/** Scripts that wait for their prompt, and those that have found it, by its message's id. */
+/** Scripts without a prompt yet, and scripts with a prompt, by the id of its message. */
 const makeScripts = () => {
   const waiting: Array<{ readonly script: string; readonly sessionId: string | undefined }> = []
   const bound = new Map<string, string>()

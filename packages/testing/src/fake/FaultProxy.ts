@@ -1,8 +1,8 @@
 /**
- * A TCP proxy in front of a server, which cuts connections when it is told to.
+ * A TCP proxy in front of a server that cuts connections on demand.
  *
- * It passes bytes on and looks at no more of them than the request lines: enough to tell the event stream from the rest. What
- * it does not do: HTTP/2, TLS.
+ * It forwards bytes and parses only the request lines, to tell the event stream from other requests. It supports neither HTTP/2 nor
+ * TLS.
  *
  * @since 0.1.0
  */
@@ -14,9 +14,9 @@ import * as Net from "node:net"
 /**
  * **Details**
  *
- * - `url`: the proxy's, with the scheme http.
- * - `cutEvents`: resets every open connection to the event stream; gives their number.
- * - `refuse`: from now on connections are reset at once (`true`), or accepted again (`false`).
+ * - `url`: the proxy's url, with the scheme http.
+ * - `cutEvents`: resets every open connection to the event stream, and returns their number.
+ * - `refuse`: resets new connections at once (`true`), or accepts them again (`false`).
  * - `requests`: the request lines so far, for example `POST /session/ses_1/prompt_async HTTP/1.1`.
  *
  * @category services

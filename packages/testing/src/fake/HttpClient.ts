@@ -1,8 +1,8 @@
 /**
- * An `HttpClient` whose server is a function: requests and responses are handed over in memory.
+ * An `HttpClient` whose server is a function: requests and responses are passed in memory.
  *
- * Bodies are Effect streams, not those of the web platform, so that a test clock sees all that a response sets going, and moves on
- * only when it has come to rest.
+ * Bodies are Effect streams instead of web streams, so that a test clock notices all work of a response and advances only once that
+ * work has settled.
  *
  * @since 0.1.0
  */

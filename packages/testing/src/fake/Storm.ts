@@ -1,10 +1,10 @@
 /**
- * Storms of events: a server that asks, opens and writes without an end.
+ * Storms of events: a server that asks, opens and writes without end.
  *
- * **Responsibilities**: each storm as a list of events. Give each of them to `FakeOpencode.emit` while a turn runs, and see that the
- * turn ends and that others get on.
+ * **Responsibilities**: each storm as a list of events. Pass them to `FakeOpencode.emit` during a turn, and check that the turn ends and
+ * that other turns continue.
  *
- * **Not responsibilities**: what the server answers (`Hostile`). The fake stores nothing of a storm.
+ * **Not responsibilities**: the server's responses (`Hostile`). The fake stores nothing of a storm.
  *
  * **Example**
  * ```ts
@@ -17,7 +17,7 @@
 import type { Event } from "./state/Wire.ts"
 
 /**
- * Where a storm takes place: the session and the message whose tools call for it, and how many there are of what it consists of.
+ * The place of a storm: the session, the message whose tools cause it, and the number of its elements.
  *
  * @category models
  * @since 0.1.0
@@ -29,7 +29,7 @@ export interface Storm {
 }
 
 /**
- * What `FakeOpencode.emit` takes.
+ * An event for `FakeOpencode.emit`.
  *
  * @category models
  * @since 0.1.0
@@ -37,7 +37,7 @@ export interface Storm {
 export type StormEvent = Omit<Event, "id">
 
 /**
- * The session asks for permissions. The fake does not know of these requests: it answers each reply with 404.
+ * The session asks for permissions. The fake does not know these asks, and answers each reply with 404.
  *
  * @category constructors
  * @since 0.1.0
@@ -54,7 +54,7 @@ export const permissions = (storm: Storm): ReadonlyArray<StormEvent> =>
     }))
 
 /**
- * The session asks questions. The fake does not know of them either.
+ * The session asks questions. The fake does not know these asks either.
  *
  * @category constructors
  * @since 0.1.0
@@ -68,7 +68,7 @@ export const questions = (storm: Storm): ReadonlyArray<StormEvent> =>
     }))
 
 /**
- * Tools of the message open a session each, and all of these work.
+ * Tools of the message each open a session, and all these sessions work.
  *
  * @category constructors
  * @since 0.1.0
@@ -102,7 +102,7 @@ export const subagents = (storm: Storm): ReadonlyArray<StormEvent> =>
   ])
 
 /**
- * The message opens texts, and none of them is closed.
+ * The message opens text parts and closes none of them.
  *
  * @category constructors
  * @since 0.1.0
@@ -122,7 +122,7 @@ export const openTexts = (storm: Storm): ReadonlyArray<StormEvent> => [
 ]
 
 /**
- * The message calls tools, and they run for ever.
+ * The message calls tools that never end.
  *
  * @category constructors
  * @since 0.1.0
@@ -131,7 +131,7 @@ export const tools = (storm: Storm): ReadonlyArray<StormEvent> =>
   each(storm, (n) => event("message.part.updated", storm, { part: toolOf(storm, n) }))
 
 /**
- * The session writes its to-do list anew, again and again.
+ * The session rewrites its to-do list again and again.
  *
  * @category constructors
  * @since 0.1.0
@@ -143,7 +143,7 @@ export const todos = (storm: Storm): ReadonlyArray<StormEvent> =>
   )
 
 /**
- * Others write prompts into the session.
+ * Other clients write prompts into the session.
  *
  * @category constructors
  * @since 0.1.0

@@ -1,9 +1,10 @@
 /**
- * What a scripted model answers: the steps a test writes down, and the functions that pick the step for a model call.
+ * The script of a scripted model: the steps that a test writes down, and the functions that pick the step for a model call.
  *
- * Owns the script's vocabulary and its position. Position is derived, never stored: a tool loop sends its whole history with every
- * call, so the history says how many steps are finished, and the calls recorded before say how often an unfinished one was tried.
- * Does not speak HTTP: `ScriptedModel` does.
+ * The position in the script is derived, never stored. A tool loop sends its whole history with every call, so the history shows how
+ * many steps are finished, and the recorded calls show how often an unfinished step was tried.
+ *
+ * **Not responsibilities**: HTTP (`ScriptedModel`).
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -49,8 +50,8 @@ export interface ToolCall extends Schema.Schema.Type<typeof ToolCall> {}
  *
  * **Gotchas**
  *
- * With `ending` the answer is left unfinished, and its tool calls are never sent: an unfinished answer must not look like a finished
- * step in the history of the next call.
+ * An answer with `ending` stays unfinished and never sends its tool calls, so that the history of the next call does not show it as a
+ * finished step.
  *
  * @category models
  * @since 0.1.0
@@ -64,22 +65,22 @@ export const Answer = Schema.Struct({
   args: Schema.optionalKey(Schema.JsonObject),
   /** Tool calls that follow `tool`. */
   tools: Schema.optionalKey(Schema.Array(ToolCall)),
-  /** How reasoning and text are cut into deltas: that many equal pieces. Words by default. */
+  /** The number of equal deltas of reasoning and of text. The default is one delta for each word. */
   chunks: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThan(0))),
-  /** Wait before the response begins. */
+  /** The wait before the response begins. */
   delayMillis: Schema.optionalKey(Schema.Natural),
-  /** Wait before each delta. */
+  /** The wait before each delta. */
   chunkDelayMillis: Schema.optionalKey(Schema.Natural),
-  /** Name of a gate at which the answer waits for `ScriptedModel.release`. */
+  /** The name of a gate at which the answer waits for `ScriptedModel.release`. */
   gate: Schema.optionalKey(Schema.String),
-  /** How many deltas of reasoning and text are sent before the gate; by default all of them. */
+  /** The number of deltas of reasoning and text before the gate; all by default. */
   gateAfter: Schema.optionalKey(Schema.Natural),
-  /** `hang` sends no end and stays open until the client leaves; `cut` closes the connection mid-answer. */
+  /** `hang` never ends the answer and stays open until the client leaves; `cut` closes the connection in the middle. */
   ending: Schema.optionalKey(Schema.Literals(["hang", "cut"])),
-  /** How many calls get this answer although it has an `ending`; then the next step is tried. 1 by default. */
+  /** The number of calls that get this answer despite its `ending`; then the next step is tried. 1 by default. */
   times: Schema.optionalKey(Schema.Natural),
   usage: Schema.optionalKey(Usage),
-  /** The finish reason; by default `tool_calls` or `stop`, whichever fits. */
+  /** The finish reason; by default `tool_calls` if the answer calls a tool, else `stop`. */
   finish: Schema.optionalKey(Schema.String)
 })
 
@@ -98,13 +99,13 @@ export interface Answer extends Schema.Schema.Type<typeof Answer> {}
 export const Failure = Schema.Struct({
   /** The HTTP status. */
   fail: Schema.Int.check(Schema.isBetween({ minimum: 400, maximum: 599 })),
-  /** What the provider says about it. */
+  /** The provider's message. */
   message: Schema.optionalKey(Schema.String),
   /** Response headers, such as `retry-after-ms`. */
   headers: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
-  /** Wait before the response. */
+  /** The wait before the response. */
   delayMillis: Schema.optionalKey(Schema.Natural),
-  /** How many calls fail; then the next step is tried. 1 by default. */
+  /** The number of calls that fail; then the next step is tried. 1 by default. */
   times: Schema.optionalKey(Schema.Natural)
 })
 
@@ -115,7 +116,7 @@ export const Failure = Schema.Struct({
 export interface Failure extends Schema.Schema.Type<typeof Failure> {}
 
 /**
- * What the model does with one call.
+ * The model's behaviour for one call.
  *
  * @category models
  * @since 0.1.0
@@ -152,9 +153,9 @@ export interface ModelRequest {
   readonly messages: ReadonlyArray<ModelMessage>
   /** Names of the tools offered to the model. */
   readonly tools: ReadonlyArray<string>
-  /** A call that offers no tools: OpenCode asks for a title of the session that way. */
+  /** Whether the call offers no tools. OpenCode asks for a session's title with such a call. */
   readonly isTitle: boolean
-  /** The OpenCode session that calls, child sessions under an id of their own; absent if the caller is not OpenCode. */
+  /** The OpenCode session of the call, also for child sessions; absent if the caller is not OpenCode. */
   readonly sessionId: string | undefined
   /** The decoded JSON body. */
   readonly body: unknown
@@ -178,7 +179,7 @@ export const unscripted: Answer = { text: "This prompt carries no script." }
 
 /**
  * The answer to a call that comes after the last step.
- *
+ * The answer to a call after the last step.
  * @category constants
  * @since 0.1.0
  */
@@ -210,16 +211,16 @@ export const toolCalls = (answer: Answer): ReadonlyArray<ToolCall> => {
 export const prompt = (text: string, steps: ReadonlyArray<Step>): string => `${text} [${JSON.stringify(steps)}]`
 
 /**
- * Takes the steps from the prompt: the last user message with `[[{…}, …]]` in it.
+ * Reads the steps from the prompt: from the last user message with `[[{…}, …]]` in it.
  *
  * **Details**
  *
- * Sessions, and subagents with a script in their own prompt, run side by side without disturbing each other. A script that does not
+ * Sessions run side by side without disturbing each other, and so do subagents with a script in their own prompt. A script that does not
  * parse, or has an unknown field, fails the call with status 400 and the reason.
  *
  * **Gotchas**
  *
- * Where the caller sends no session id, tries of an unfinished step are counted per prompt text.
+ * If the caller sends no session id, the tries of an unfinished step are counted for each prompt text.
  *
  * @category constructors
  * @since 0.1.0
@@ -239,7 +240,7 @@ export const fromPrompt: Script = (request, earlier) => {
 }
 
 /**
- * Answers with the steps in the order of the calls, whoever calls. Title calls take none.
+ * Answers with the steps in the order of the calls, whatever the caller. Title calls use no step.
  *
  * @category constructors
  * @since 0.1.0
@@ -257,7 +258,7 @@ const isUnfinished = (step: Step): boolean => "fail" in step || step.ending !== 
 
 interface Position {
   readonly script: string
-  /** Steps of the script whose answer the history already holds. */
+  /** The number of steps whose answer the history already holds. */
   readonly finished: number
 }
 
@@ -272,8 +273,8 @@ const positionOf = (request: ModelRequest): Position | undefined => {
   return undefined
 }
 
-// An answer that calls no tool ends its turn, so a user message follows it. One that is followed by anything else was broken off (a
-// crash, a cut connection) and is being made up for by this very call.
+// An answer without a tool call ends its turn, so a user message follows it. An answer that anything else follows was interrupted (a
+// crash, a cut connection), and this call repeats it.
 const countFinished = (messages: ReadonlyArray<ModelMessage>): number =>
   messages.filter((message, index) =>
     message.role === "assistant" && (message.toolCalls.length > 0 || messages[index + 1]?.role === "user")
@@ -293,7 +294,7 @@ const stepAt = (steps: ReadonlyArray<Step>, finished: number, tries: number): St
   return exhausted
 }
 
-// The outermost balanced array; a script nested in an argument lies inside a string of the outer one and is skipped with it.
+// Finds the outermost balanced array. A script nested in an argument lies inside a string of the outer array and is skipped with it.
 const findScript = (text: string): string | undefined => {
   const start = text.search(/\[\s*\[\s*\{/)
   if (start === -1) return undefined

@@ -1,10 +1,10 @@
 /**
- * An OpenAI-compatible model on loopback whose answers come from a script, to drive a real OpenCode server offline.
+ * An OpenAI-compatible model on loopback that answers from a script, to drive a real OpenCode server offline.
  *
- * Responsibilities: `POST /v1/chat/completions` with a streamed answer, a record of every call, gates that hold an answer until the
- * test lets it go on, and a scope that ends all of it at once.
+ * **Responsibilities**: `POST /v1/chat/completions` with a streamed answer, a record of every call, gates that hold an answer until the
+ * test releases it, and a scope that ends all of it at once.
  *
- * Not responsibilities: answers that are not streamed, other routes of the OpenAI API, and checking the api key.
+ * **Not responsibilities**: answers without streaming, other routes of the OpenAI API, checking the api key.
  *
  * @example
  * ```ts
@@ -38,7 +38,7 @@ import { fromPrompt, toolCalls } from "./ModelScript.ts"
 export * from "./ModelScript.ts"
 
 /**
- * The running model: where it listens, what it was asked, and the gates of its answers.
+ * The running model: its url, its recorded calls, and the gates of its answers.
  *
  * @category services
  * @since 0.1.0
@@ -48,16 +48,16 @@ export class ScriptedModel extends Context.Service<ScriptedModel, {
   readonly url: string
   /** Every call so far, title calls included, in order of arrival. */
   readonly requests: Effect.Effect<ReadonlyArray<ModelRequest>>
-  /** How many calls were not about a title. */
+  /** The number of calls that are not title calls. */
   readonly modelCalls: Effect.Effect<number>
-  /** Completes once an answer has reached the gate, whatever happened to that answer since. */
+  /** Completes once an answer has reached the gate, even if that answer has ended since. */
   readonly reached: (gate: string) => Effect.Effect<void>
-  /** Opens the gate for the answers that wait at it and for all that come later. */
+  /** Opens the gate for waiting and later answers. */
   readonly release: (gate: string) => Effect.Effect<void>
 }>()("@opencode-turn/testing/ScriptedModel") {}
 
 /**
- * How to run the model.
+ * The options of the model.
  *
  * @category models
  * @since 0.1.0
@@ -72,11 +72,11 @@ export interface Options {
 }
 
 /**
- * Starts a scripted model on 127.0.0.1 and stops it, answers under way included, when the layer's scope closes.
+ * Starts a scripted model on 127.0.0.1. Closing the layer's scope stops it together with unfinished answers.
  *
  * **Gotchas**
  *
- * `delayMillis` and `chunkDelayMillis` follow the `Clock` the layer is built with, so below a `TestClock` they wait to be adjusted.
+ * `delayMillis` and `chunkDelayMillis` follow the `Clock` of the layer's build, so a `TestClock` must be adjusted for them.
  *
  * @category layers
  * @since 0.1.0
@@ -116,7 +116,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
       ? respondFailure(step)
       : respondAnswer(step, request.model, step.gate === undefined ? undefined : gateOf(step.gate))
   }).pipe(
-    // A bad call would be retried for ever if it looked like the server's fault.
+    // The client would retry a bad call forever if the status blamed the server.
     Effect.catch((error) => Effect.succeed(respondFailure({ fail: 400, message: error.message }))),
     Effect.catchDefect((defect) => Effect.succeed(respondFailure({ fail: 400, message: `script: ${String(defect)}` }))),
     Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize)
@@ -125,16 +125,16 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const node = Http.createServer({
     headersTimeout: 10_000,
     requestTimeout: 60_000,
-    // Longer than any client's pool keeps a connection: a client must never send on one that is just being closed.
+    // Longer than any client's pool keeps a connection, so that a client never sends on a connection that is closing.
     keepAliveTimeout: 120_000
   })
   const server = yield* NodeHttpServer.make(() => node, {
     host: "127.0.0.1",
     port: options.port ?? 0,
-    // Answers that hang would hold a graceful shutdown up to its limit.
+    // Hanging answers would hold a graceful shutdown until its limit.
     disablePreemptiveShutdown: true
   })
-  // Runs before the server waits for its connections to end, so that none is left to wait for.
+  // Runs before the server waits for its connections, so that it finds none.
   yield* Effect.addFinalizer(() => Effect.sync(() => node.closeAllConnections()))
   yield* server.serve(handle)
 
@@ -154,7 +154,7 @@ interface Gate {
   readonly opened: Latch.Latch
 }
 
-// A whole history with attachments fits; the default of the server is no limit at all.
+// A whole history with attachments fits. The server's default is no limit.
 const maxBodySize = ByteSize.mebibytes(64)
 
 const Body = Schema.Struct({
@@ -187,7 +187,7 @@ const receive = Effect.fnUntraced(function*(incoming: HttpServerRequest.HttpServ
     })),
     tools: tools.map((tool) => tool.function.name),
     isTitle: tools.length === 0,
-    // OpenCode names its session in this header for every provider it calls (seen on 1.18.33).
+    // OpenCode sends its session in this header to every provider (seen on 1.18.33).
     sessionId: incoming.headers["x-session-id"],
     body
   }
@@ -254,7 +254,7 @@ const respondAnswer = (
 
 const endings: Record<NonNullable<Answer["ending"]>, Stream.Stream<never>> = {
   hang: Stream.never,
-  // The server destroys a response whose stream does not succeed. What was sent needs a turn of the event loop to leave first.
+  // The server destroys a response whose stream does not succeed. Sent data needs one turn of the event loop to leave first.
   cut: Stream.fromEffectDrain(Effect.andThen(Effect.yieldNow, Effect.interrupt))
 }
 

@@ -1,8 +1,9 @@
 /**
- * The OpenCode configuration that makes a scripted model its only model.
+ * The OpenCode configuration whose only model is a scripted model.
  *
- * Owns the provider's entry and the environment of a server without network. Starting the server is not done here: the caller adds
- * a `HOME`, the `XDG_*` folders, `PATH` and a password.
+ * **Responsibilities**: the provider's entry, and the environment of a server without network.
+ *
+ * **Not responsibilities**: starting the server. The caller adds a `HOME`, the `XDG_*` folders, `PATH` and a password.
  */
 import { fileURLToPath } from "node:url"
 
@@ -23,7 +24,7 @@ export const providerId = "scripted"
 export const modelId = "m"
 
 /**
- * The configuration for `OPENCODE_CONFIG_CONTENT`: one provider, one model, nothing that reaches for the network.
+ * The configuration for `OPENCODE_CONFIG_CONTENT`: one provider, one model, and no feature that uses the network.
  *
  * **Details**
  *
@@ -59,19 +60,19 @@ export const opencodeConfig = (model: { readonly url: string }) => ({
           options: {}
         }
       },
-      // The provider's package insists on a key; the scripted model does not look at it.
+      // The provider's package requires a key; the scripted model ignores it.
       options: { apiKey: "unused", baseURL: model.url }
     }
   }
 })
 
 /**
- * The `OPENCODE_*` variables that give a server the configuration and keep it off the network and out of a project's own settings.
+ * The `OPENCODE_*` variables that configure a server, and keep it off the network and away from a project's own settings.
  *
  * **Details**
  *
- * Anything else for the server goes into the configuration first: `environment({ ...opencodeConfig(model), permission: { bash: "ask" } })`
- * makes subagents ask too, which the permissions of a session do not.
+ * Other settings belong into the configuration: `environment({ ...opencodeConfig(model), permission: { bash: "ask" } })` also makes
+ * subagents ask, which the permissions of a session do not.
  *
  * @category constructors
  * @since 0.1.0
@@ -82,7 +83,7 @@ export const environment = (config: object): Record<string, string> => ({
   OPENCODE_DISABLE_LSP_DOWNLOAD: "1",
   OPENCODE_DISABLE_MODELS_FETCH: "1",
   OPENCODE_DISABLE_PROJECT_CONFIG: "1",
-  // OpenCode (1.18) builds its whole list of models anew for each folder: 1.5 s of a processor, for models that nobody asks.
+  // OpenCode (1.18) rebuilds its whole list of models for each folder, which takes 1.5 s of a processor for unused models.
   OPENCODE_MODELS_PATH: fileURLToPath(new URL("../../models.json", import.meta.url)),
   OPENCODE_PURE: "1"
 })

@@ -1,16 +1,16 @@
 /**
- * How the fake OpenCode aborts a session: what becomes of its own turn, and of those of its subagents.
+ * Aborts in the fake OpenCode: their effect on a session's own turn and on the turns of its subagents.
  *
- * Owns who is stopped and when. What a stopped turn stores is `FakeTurn`'s.
+ * **Responsibilities**: which turns stop, and when. `Turn` decides what a stopped turn stores.
  *
  * **Details**
  *
- * What an abort does depends on what the subagents are doing (1.18.33):
+ * The effect of an abort depends on the subagents (1.18.33):
  *
- * - there are none, or their models answer: the turn stops where it is;
- * - one runs a tool: the task is cancelled, its step comes to its end, and the message after it is aborted; no `session.error`;
- * - one asks a person: the task is cancelled, and the turn *goes on* for another 250 ms, with a new call of the model and its
- *   tools. A turn that comes to its end in this time has never been aborted. What was asked stays open.
+ * - Without subagents, or while their models answer, the turn stops where it is.
+ * - While a subagent runs a tool, the task is cancelled, its step finishes, and the next message is aborted, without `session.error`.
+ * - While a subagent asks a person, the task is cancelled and the turn *continues* for another 250 ms, with a new call of the model and
+ *   its tools. If the turn ends in that time, the abort has no effect on it. The ask stays open.
  *
  * @since 0.1.0
  */
@@ -22,28 +22,28 @@ import type { FakeState, StoredSession } from "../state/State.ts"
 import type { FakeStep } from "./Step.ts"
 
 /**
- * A turn under way.
+ * A running turn.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Run {
   readonly session: StoredSession
-  /** Opens when the session said that it is idle after an abort. */
+  /** Opens when the session has reported that it is idle after an abort. */
   readonly stopped: Latch.Latch
   readonly ended: Deferred.Deferred<"answered" | "rejected">
-  /** Opens when the task that this turn is for is not waited for any more. */
+  /** Opens when nothing waits for this turn's task any more. */
   readonly cancelled: Latch.Latch
   step: Pick<FakeStep, "abort" | "calls"> | undefined
-  /** The step is a subtask: an abort cancels it and aborts the next step, whatever the subagent is doing. */
+  /** Whether the step is a subtask. An abort cancels it and aborts the next step, whatever the subagent does. */
   isSubtask: boolean
   fiber: Fiber.Fiber<void> | undefined
-  /** A prompt that arrives now is answered by a run of its own. */
+  /** Whether a prompt that arrives now gets its own run. */
   isEnding: boolean
   isAborted: boolean
-  /** The abort is that of a session above this one. */
+  /** Whether the abort is that of a parent session. */
   isCancelled: boolean
-  /** The message of the next step is aborted. */
+  /** Whether the message of the next step is aborted. */
   isAbortDue: boolean
   isCrashed: boolean
   isRejected: boolean
@@ -57,7 +57,7 @@ export interface Run {
 export type Runs = Map<StoredSession, Run>
 
 /**
- * How long a turn goes on after an abort while a subagent asks a person.
+ * The time that a turn continues after an abort while a subagent asks a person.
  *
  * @category constants
  * @since 0.1.0
@@ -65,7 +65,7 @@ export type Runs = Map<StoredSession, Run>
 export const windowMillis = 250
 
 /**
- * Aborts the session's turn; done when the session says that it is idle.
+ * Aborts the session's turn. It is done when the session reports that it is idle.
  *
  * @category combinators
  * @since 0.1.0
@@ -106,7 +106,7 @@ const interrupt = (run: Run): Effect.Effect<void> =>
     return run.stopped.await
   })
 
-/** The session says that it is idle when the time is over, also if it had come to its end before. */
+/** After the time is over the session reports that it is idle, even if its turn had already ended. */
 const interruptLater = (state: FakeState, run: Run): Effect.Effect<void> =>
   Deferred.await(run.ended).pipe(
     Effect.andThen(Effect.sync(() => state.setStatus(run.session, { type: "idle" }))),
@@ -124,7 +124,7 @@ const withDescendants = (runs: Runs, run: Run): ReadonlyArray<Run> => [
   ...subagentsOf(runs, run).flatMap((subagent) => withDescendants(runs, subagent))
 ]
 
-/** What goes on in a turn at its deepest. */
+/** The activity of the innermost subagent. */
 const activityOf = (runs: Runs, run: Run): "ask" | "model" | "tool" => {
   const calls = run.step?.calls() ?? []
   if (calls.length === 0) return "model"

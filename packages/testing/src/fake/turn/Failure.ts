@@ -1,5 +1,5 @@
 /**
- * What goes wrong in a turn of the fake OpenCode, in the words of 1.18.33.
+ * The failures of a turn of the fake OpenCode, with the texts of 1.18.33.
  *
  * @since 0.1.0
  */
@@ -22,7 +22,7 @@ export const contentFilter: Failure = {
 }
 
 /**
- * An answer without the tool that a format asks for. The server does not ask again, whatever `retryCount` says.
+ * An answer without the tool that the format requires. The server does not retry, whatever `retryCount` says.
  *
  * @category constants
  * @since 0.1.0
@@ -53,7 +53,7 @@ export const unknownAgent = (agent: string, available: ReadonlyArray<string>): F
   unknownError(`Agent not found: "${agent}". Available agents: ${available.join(", ")}`)
 
 /**
- * The report of a failure that nobody handled: its name and message, and a stack behind them.
+ * The report of an unhandled failure: its name and message, followed by a stack.
  *
  * @category constructors
  * @since 0.1.0
@@ -61,7 +61,7 @@ export const unknownAgent = (agent: string, available: ReadonlyArray<string>): F
 export const unhandled = (report: string): Failure => unknownError(`${report}\n    at <anonymous> (fake.js:1:1)`)
 
 /**
- * What the server says of a format that it stored and cannot read again. `at` is where the message is.
+ * The server's error for a format that it stored and cannot read again. `at` is the path of the message.
  *
  * @category constructors
  * @since 0.1.0
@@ -81,7 +81,7 @@ export const contextOverflow = (message: string): Failure => ({
 })
 
 /**
- * A provider's answer that is not worth another try.
+ * A failure of the provider that is not retried.
  *
  * @category constructors
  * @since 0.1.0
@@ -102,7 +102,7 @@ export const api = (failure: ScriptedFailure): Failure => {
 }
 
 /**
- * What a provider says about a scripted failure.
+ * The provider's message for a scripted failure.
  *
  * @category getters
  * @since 0.1.0
@@ -110,7 +110,7 @@ export const api = (failure: ScriptedFailure): Failure => {
 export const messageOf = ({ fail, message }: ScriptedFailure): string => message ?? `scripted failure ${fail}`
 
 /**
- * Whether the server compacts the session and goes on.
+ * Whether the server compacts the session and continues.
  *
  * @category predicates
  * @since 0.1.0
@@ -119,7 +119,7 @@ export const isOverflow = (failure: ScriptedFailure): boolean =>
   failure.fail === 413 || /context_length_exceeded|prompt is too long/i.test(messageOf(failure))
 
 /**
- * Whether the server asks the provider again.
+ * Whether the server retries the call.
  *
  * @category predicates
  * @since 0.1.0
@@ -128,7 +128,7 @@ export const isRetryable = ({ fail }: ScriptedFailure): boolean =>
   fail === 408 || fail === 409 || fail === 429 || fail >= 500
 
 /**
- * How long it waits: as long as the provider says, else 2 s, 4 s, 8 s, at most 30 s.
+ * The wait before the retry: the provider's value, else 2 s, 4 s, 8 s, at most 30 s.
  *
  * @category getters
  * @since 0.1.0

@@ -1,14 +1,14 @@
 /**
- * What the fake OpenCode makes of the parts of a prompt before it stores them (1.18.33).
+ * Resolves the parts of a prompt before the fake OpenCode stores them (1.18.33).
  *
- * Responsibilities: the texts that stand for files and agents, files that cannot be read, prompts that cannot be stored at all.
+ * **Responsibilities**: the texts for files and agents, unreadable files, prompts that cannot be stored.
  *
- * Not responsibilities: subtasks, which are stored as they are and run by `FakeSubtask`.
+ * **Not responsibilities**: subtasks, which are stored unchanged and run by `Subtask`.
  *
  * **Details**
  *
- * The server adds texts of its own, marked as synthetic, and does so again whenever a prompt is posted again. Files are those of
- * `FakeFiles`; a picture is looked at no further than its first bytes.
+ * The server adds its own texts, marked as synthetic, and adds them again whenever a prompt is reposted. Files come from `Files`; only
+ * the first bytes of a picture are checked.
  *
  * @since 0.1.0
  */
@@ -18,7 +18,7 @@ import type { Failure, FilePart, IdGenerator, Part, PartBase } from "../state/Wi
 import * as Failures from "./Failure.ts"
 
 /**
- * The parts to store, and what went wrong without being the end of it.
+ * The parts to store, and failures that do not stop the prompt.
  *
  * @category models
  * @since 0.1.0
@@ -29,7 +29,7 @@ export interface Resolved {
 }
 
 /**
- * Resolves the parts of a prompt; a failure is one for which the prompt is not stored.
+ * Resolves the parts of a prompt. It fails if the prompt cannot be stored.
  *
  * @category constructors
  * @since 0.1.0
@@ -46,7 +46,7 @@ export const resolve = (
     stored.push({ id: ids.ascending("prt"), ...owner, type: "text", synthetic: true, text })
   }
   for (const { id, ...part } of parts) {
-    // Ids in the order of the stream: what is put before a part without an id has a smaller one.
+    // Ids in stream order: a part inserted before one without an id gets a smaller id.
     const keep = () => {
       stored.push({ id: id ?? ids.ascending("prt"), ...part, ...owner })
     }
@@ -71,7 +71,7 @@ export const resolve = (
 }
 
 /**
- * Why a message cannot be given to the model: a file of a kind that it does not take.
+ * Why a message cannot be sent to the model: it contains a file of an unsupported type.
  *
  * @category getters
  * @since 0.1.0
@@ -89,7 +89,7 @@ type Posted = Omit<FilePart, keyof PartBase>
 
 interface ResolvedFile {
   readonly texts: ReadonlyArray<string>
-  /** What is stored of the part; nothing of a file that is not there. */
+  /** The part to store; `undefined` for a missing file. */
   readonly file: Posted | undefined
   readonly failure?: Failure
 }

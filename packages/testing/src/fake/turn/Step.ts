@@ -1,8 +1,7 @@
 /**
- * One step of the fake OpenCode's answer: one assistant message, filled by one call of the model, or by several if it must be asked
- * again.
+ * One step of the fake OpenCode's answer: one assistant message, filled by one call of the model, or by several if the call is retried.
  *
- * Owns the order of parts, deltas and tool calls within the message, and what is left of it when it fails or is aborted.
+ * **Responsibilities**: the order of parts, deltas and tool calls in the message, and their state after a failure or an abort.
  *
  * @since 0.1.0
  */
@@ -20,8 +19,8 @@ import * as FakeToolRun from "../tools/ToolRun.ts"
 import * as Failures from "./Failure.ts"
 
 /**
- * How a step ended: with a finished answer; with one after which the turn stops, because a person refused a tool or the provider
- * filtered the answer; with a failure; or because the context was full.
+ * The end of a step: a finished answer; an answer that stops the turn, because a person refused a tool or the provider filtered it; a
+ * failure; or a full context.
  *
  * @category models
  * @since 0.1.0
@@ -37,18 +36,18 @@ export type StepEnd =
  * @since 0.1.0
  */
 export interface FakeStep {
-  /** Asks the model, again where that may help, and does what it says. */
+  /** Calls the model, retries if that may help, and executes its answer. */
   readonly run: (ask: (tools: ReadonlyArray<string>) => Step) => Effect.Effect<StepEnd>
-  /** Stores that the message is complete, with these fields. */
+  /** Completes the stored message with these fields. */
   readonly close: (fields: Partial<Assistant>) => void
-  /** Stores what had been streamed when the step was aborted, and that it was. */
+  /** Stores the content streamed so far, and marks the message as aborted. */
   readonly abort: () => void
-  /** The tool calls that have not ended. */
+  /** The unfinished tool calls. */
   readonly calls: () => ReadonlyArray<FakeCall.ToolRun>
 }
 
 /**
- * The only model of the fake, that of `ScriptedProvider`.
+ * The only model of the fake: the model of `ScriptedProvider`.
  *
  * @category constants
  * @since 0.1.0
@@ -63,7 +62,7 @@ export const isKnownModel = ({ modelID, providerID }: ModelRef): boolean =>
   providerID === providerId && modelID === modelId
 
 /**
- * A step that writes the message `info`, which is stored already.
+ * A step that fills the stored message `info`.
  *
  * @category constructors
  * @since 0.1.0
@@ -79,7 +78,7 @@ export const make = (
   const ids = { messageID: initial.id, sessionID: session.info.id }
   let info = initial
   let open: OpenPart | undefined
-  /** The files when the step began; `undefined` without a repository. */
+  /** The snapshot of the files at the start of the step; `undefined` without a repository. */
   let started: string | undefined
   let tools: ReadonlyArray<FakeCall.ToolRun> = []
 
@@ -158,7 +157,7 @@ export const make = (
     info = { ...info, ...used }
     const isCompared = started !== undefined
     if (isCompared) {
-      // To see what has changed takes a while: the message is finished then, and not completed.
+      // Finding the changed files takes a while; meanwhile the message is finished, but not completed.
       info = { ...info, finish: reason }
       state.putAssistant(session, info)
       putPatch()
@@ -175,7 +174,7 @@ export const make = (
     return { _tag: isLast || ends.includes("refused") ? "Stopped" : "Finished" }
   })
 
-  /** The files that have changed since the step began, if any have. */
+  /** Adds a part with the files that changed since the step began, if there are any. */
   const putPatch = () => {
     if (started === undefined) return
     const files = state.files.changed(session.directory, started)
@@ -210,7 +209,7 @@ export const make = (
         }
         const end = yield* stream(step)
         if (end !== "cut") return end
-        // The open part stays in the message as it is: empty, and never closed (1.18.33).
+        // The open part stays in the message, empty and never closed (1.18.33).
         open = undefined
         yield* retry(attempt, "Connection reset by server", Failures.retryMillis(undefined, attempt))
       }
@@ -227,7 +226,7 @@ export const make = (
 }
 
 /**
- * The messages of a session as its model is told them, and for the script what belongs to a user message besides its text.
+ * The messages of a session as the model receives them, with the script data of a user message that is not in its text.
  *
  * @category getters
  * @since 0.1.0
@@ -261,7 +260,7 @@ export const history = (
 }
 
 /**
- * What a turn failed with that ended with this message: the message's error, or that of a tool with which it stopped.
+ * The failure of a turn that ended with this message: the message's error, or the error of the tool that stopped it.
  *
  * @category getters
  * @since 0.1.0
@@ -300,7 +299,7 @@ const alphabetically = (left: string, right: string) => left.toLowerCase() < rig
 const structuredOf = (tools: ReadonlyArray<FakeCall.ToolRun>): Properties | undefined =>
   tools.flatMap(({ plan: { action } }) => (action._tag === "Structured" ? [action.value] : [])).at(-1)
 
-/** A reason of no known kind becomes `unknown` (1.18.33). */
+/** A reason of an unknown kind becomes `unknown` (1.18.33). */
 const finishReason = (answer: Answer): string => {
   const reason = answer.finish?.replaceAll("_", "-") ?? (toolCalls(answer).length > 0 ? "tool-calls" : "stop")
   return knownReasons.includes(reason) ? reason : "unknown"
@@ -308,7 +307,7 @@ const finishReason = (answer: Answer): string => {
 
 const knownReasons: ReadonlyArray<string> = ["stop", "tool-calls", "length", "content-filter"]
 
-/** OpenCode's input excludes what was cached, its output what was reasoned. */
+/** OpenCode's input excludes cached tokens, and its output excludes reasoning. */
 const toTokens = ({ cacheRead = 0, input, output, reasoning = 0 }: Usage): Tokens => ({
   total: input + output,
   input: input - cacheRead,

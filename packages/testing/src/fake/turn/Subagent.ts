@@ -1,7 +1,9 @@
 /**
- * The subagents of the fake OpenCode: which session a task runs in, and how it is run to its end (1.18.33).
+ * The subagents of the fake OpenCode: the session of a task, and its run to the end (1.18.33).
  *
- * Owns the checks before a task and the meaning of its end. Turns are `FakeTurn`'s, rules `FakeAgent`'s.
+ * **Responsibilities**: the checks before a task, and the meaning of its end.
+ *
+ * **Not responsibilities**: turns (`Turn`), rules (`Agent`).
  *
  * @since 0.1.0
  */
@@ -18,7 +20,7 @@ import type { Run, Runs } from "./Abort.ts"
 import { failureOf } from "./Step.ts"
 
 /**
- * What subagents need of the turns that they are.
+ * The services of the turns that run subagents.
  *
  * @category models
  * @since 0.1.0
@@ -26,12 +28,12 @@ import { failureOf } from "./Step.ts"
 export interface Options {
   readonly state: FakeState
   readonly agents: FakeAgents
-  /** How deep subagents may call subagents. */
+  /** The maximum nesting of subagents. */
   readonly depth: number
   readonly defaultModel: ModelRef
   readonly runs: Runs
   readonly prompt: (session: StoredSession, body: FakePayload.Prompt) => unknown
-  /** Aborts a session and waits until it is at rest. */
+  /** Aborts a session and waits until it is idle. */
   readonly abort: (session: StoredSession) => Effect.Effect<void>
 }
 
@@ -42,7 +44,7 @@ export interface Options {
 export const make = (options: Options): Pick<FakeCall.Services, "openSubagent" | "runSubagent"> => {
   const { agents, runs, state } = options
 
-  /** How many sessions stand above this one. */
+  /** The number of sessions above this one. */
   const depthOf = ({ info }: StoredSession): number => {
     const parent = info.parentID === undefined ? undefined : state.session(info.parentID)
     return parent === undefined ? 0 : depthOf(parent) + 1
@@ -50,7 +52,7 @@ export const make = (options: Options): Pick<FakeCall.Services, "openSubagent" |
 
   const endOf = (child: StoredSession, run: Run | undefined): FakeCall.SubagentEnd => {
     if (run?.isAborted === true) {
-      // Aborted by itself, it says once more that it is idle.
+      // A subagent that was aborted directly reports once more that it is idle.
       if (!run.isCancelled) state.setStatus(child, { type: "idle" })
       return { _tag: "Cancelled" }
     }

@@ -1,7 +1,9 @@
 /**
- * Subtasks of the fake OpenCode: parts of a prompt that the server gives to a subagent itself, before the model is asked (1.18.33).
+ * Subtasks of the fake OpenCode: parts of a prompt that the server gives to a subagent before it calls the model (1.18.33).
  *
- * Owns the message that holds the task, and the order of what happens to it. Who runs the subagent is `FakeSubagent`'s.
+ * **Responsibilities**: the message that holds the task, and the order of its events.
+ *
+ * **Not responsibilities**: running the subagent (`Subagent`).
  *
  * @since 0.1.0
  */
@@ -13,7 +15,7 @@ import type { Task } from "../tools/Tool.ts"
 import { announceTask } from "../tools/ToolRun.ts"
 
 /**
- * The subtask that is due: the last one since an answer was finished. Others are never run, and one that broke is due for ever.
+ * The due subtask: the last one since the last finished answer. Others never run, and one that was interrupted stays due forever.
  *
  * @category getters
  * @since 0.1.0
@@ -25,7 +27,7 @@ export const due = (messages: ReadonlyArray<Message>): SubtaskPart | undefined =
 }
 
 /**
- * The text that goes on after a subtask with a command: a user message of the server's own.
+ * The text that continues after a subtask with a command: a user message that the server writes.
  *
  * @category constants
  * @since 0.1.0
@@ -33,7 +35,7 @@ export const due = (messages: ReadonlyArray<Message>): SubtaskPart | undefined =
 export const continuation = "Summarize the task tool output above and continue with your task."
 
 /**
- * A subtask in the message `info`, which is stored already: its call runs from the start. `finish` needs an agent that exists.
+ * Starts a subtask in the stored message `info`; its call runs at once. `finish` needs an agent that exists.
  *
  * @category constructors
  * @since 0.1.0
@@ -54,7 +56,7 @@ export const start = (
       messageID: info.id,
       sessionID: session.info.id,
       type: "tool",
-      // Looks like a ULID, which OpenCode's is.
+      // It has the form of a ULID, as OpenCode's id does.
       callID: `01${id.slice(-24)}`.toUpperCase(),
       tool: "task",
       state: { status: "running", input, time: { start: state.now() } }
@@ -78,7 +80,7 @@ export const start = (
     call,
     finish: Effect.suspend(() =>
       announceTask(services, call, task, {
-        // The message is complete before its part is.
+        // The message completes before its part does.
         onEnd: () =>
           state.putAssistant(session, {
             ...info,

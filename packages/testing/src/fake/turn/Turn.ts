@@ -1,11 +1,11 @@
 /**
- * How the fake OpenCode answers prompts: the loop of a session, its steps, and what ends them.
+ * The turns of the fake OpenCode: the loop of a session, its steps, and their ends.
  *
- * Responsibilities: accepting a prompt, asking the script for each step, the order of everything that happens in a turn, its
- * subagents, compaction, what aborts and crashes leave.
+ * **Responsibilities**: accepting a prompt, asking the script for each step, the order of events in a turn, its subagents, compaction,
+ * the state after aborts and crashes.
  *
- * Not responsibilities: storing and announcing (`FakeState`), one step (`FakeStep`), whom an abort stops (`FakeAbort`), HTTP
- * (`FakeRoutes`).
+ * **Not responsibilities**: storing and announcing (`State`), one step (`Step`), the sessions that an abort stops (`Abort`), HTTP
+ * (`Routes`).
  *
  * ```
  *             prompt                      no step is due
@@ -13,7 +13,7 @@
  *                         ▲        │ refused or filtered ────────▶ idle
  *                         └────────┤ failed for good ──▶ idle ──▶ message with its error ──▶ idle again
  *                  tool calls,     │ aborted ─────────▶ idle ──▶ open parts, message ─────▶ idle again
- *                  newer prompt,   └ crashed ─────────▶ (nothing: all stays as it is)
+ *                  newer prompt,   └ crashed ─────────▶ (nothing: the state stays unchanged)
  *                  compaction
  * ```
  *
@@ -45,19 +45,19 @@ import * as FakeSubtask from "./Subtask.ts"
  * @since 0.1.0
  */
 export interface FakeTurn {
-  /** Accepts a prompt: stores it and sees that it is answered. `undefined` for an unknown agent. */
+  /** Accepts a prompt: stores it and starts its answer. `undefined` for an unknown agent. */
   readonly prompt: (session: StoredSession, body: FakePayload.Prompt) => User | undefined
-  /** Waits until the session is at rest; `rejected` if it could not even begin to answer. */
+  /** Waits until the session is idle; `rejected` if its answer could not begin. */
   readonly settled: (session: StoredSession) => Effect.Effect<"answered" | "rejected">
-  /** Stops the session and its subagents; done when the session says that it is idle. */
+  /** Stops the session and its subagents. It is done when the session reports that it is idle. */
   readonly abort: (session: StoredSession) => Effect.Effect<void>
-  /** Stops everything at once and leaves it as it is. */
+  /** Stops everything at once, and leaves the state unchanged. */
   readonly crash: Effect.Effect<void>
   /** The calls of the model so far. */
   readonly modelRequests: () => ReadonlyArray<ModelRequest>
-  /** Allows from now on, in every session of the directory, what a person allowed for always. A crash forgets it. */
+  /** Allows a permission in every session of the directory from now on, after a person chose `always`. A crash forgets it. */
   readonly allowAlways: (directory: string, permission: string, patterns: ReadonlyArray<string>) => void
-  /** What was allowed so in a directory. */
+  /** The permissions that were allowed this way in a directory. */
   readonly approved: (directory: string) => ReadonlyArray<PermissionRule>
 }
 
@@ -68,16 +68,16 @@ export interface FakeTurn {
 export interface Options {
   readonly state: FakeState
   readonly script: Script
-  /** A script that belongs to a user message without being in its text. */
+  /** The script of a user message that is not in its text. */
   readonly scriptOf: (messageId: string) => string | undefined
   readonly agents: FakeAgents
-  /** How deep subagents may call subagents: 1 is not at all. */
+  /** The maximum nesting of subagents; 1 means that subagents cannot call subagents. */
   readonly subagentDepth: number
   readonly gate: (name: string) => Effect.Effect<void>
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** How long the session is idle before a message that failed or was aborted is stored: some 2 ms on the real server. */
+  /** The time between the idle status and the storing of a failed or aborted message: about 2 ms on the real server. */
   readonly raceDelay: Duration.Duration
-  /** How long after a step, and after the end, the user message says which files were changed: 20 to 400 ms on the real server. */
+  /** The time after a step, and after the end, until the user message lists the changed files: 20 to 400 ms on the real server. */
   readonly summaryDelay: Duration.Duration
 }
 
@@ -142,14 +142,14 @@ export const make = (options: Options): FakeTurn => {
     ...fields
   })
 
-  /** What the server does some time after each step. */
+  /** The work that the server does some time after each step. */
   const summarize = (session: StoredSession, userId: string) => {
     state.sum(session)
     if (Duration.isZero(options.summaryDelay)) state.summarize(session, userId)
     else fork(Effect.delay(Effect.sync(() => state.summarize(session, userId)), options.summaryDelay))
   }
 
-  /** Makes steps until none is due. The session is idle afterwards unless the failure is still to be stored. */
+  /** Runs steps until none is due. Afterwards the session is idle unless a failure still has to be stored. */
   const loop = Effect.fnUntraced(function*(session: StoredSession, run: Run) {
     while (true) {
       state.setStatus(session, { type: "busy" })
@@ -197,7 +197,7 @@ export const make = (options: Options): FakeTurn => {
     if (user !== undefined) summarize(session, user.id)
   })
 
-  /** The session is idle before the message holds its error, and says so again afterwards (1.18.33). */
+  /** The session reports that it is idle before the message holds its error, and again afterwards (1.18.33). */
   const failed = Effect.fnUntraced(function*(
     session: StoredSession,
     step: FakeStep.FakeStep,
@@ -213,7 +213,7 @@ export const make = (options: Options): FakeTurn => {
   const aborted = Effect.fnUntraced(function*(session: StoredSession, run: Run) {
     run.isEnding = true
     run.isAborted = true
-    // Most of the time the server does not say so then (1.18.33).
+    // The server usually sends no `session.error` in this case (1.18.33).
     if (run.step !== undefined && !run.isAbortDue) state.fail(session, Failures.aborted)
     state.setStatus(session, { type: "idle" })
     run.stopped.openUnsafe()
@@ -223,7 +223,7 @@ export const make = (options: Options): FakeTurn => {
     state.setStatus(session, { type: "idle" })
   })
 
-  /** Gives a subtask to its agent; `false` for an agent that does not exist, which is the end of the turn. */
+  /** Gives a subtask to its agent; `false` for an unknown agent, which ends the turn. */
   const runSubtask = Effect.fnUntraced(function*(
     session: StoredSession,
     run: Run,
@@ -260,7 +260,7 @@ export const make = (options: Options): FakeTurn => {
     return true
   })
 
-  /** Ends a turn that cannot go on: nobody handles the failure, so the server reports it once more. */
+  /** Ends a turn that cannot continue. Nothing handles the failure, so the server reports it once more. */
   const reject = (session: StoredSession, run: Run, failure: Failure, report: string) => {
     run.isRejected = true
     state.fail(session, failure)
@@ -276,7 +276,7 @@ export const make = (options: Options): FakeTurn => {
     state.putPart(session, { ...ids, type: "compaction", auto: true, overflow: true })
   }
 
-  /** Sums up and goes on; `false` where that ends the turn: a prompt with a format cannot be posted anew (1.18.33). */
+  /** Compacts the session and continues; `false` if that ends the turn: a prompt with a format cannot be reposted (1.18.33). */
   const compact = Effect.fnUntraced(function*(session: StoredSession, run: Run, user: User) {
     const info = newAssistant(session, user, { mode: "compaction", agent: "compaction", summary: true })
     const step = FakeStep.make(services, session, info)
@@ -296,7 +296,7 @@ export const make = (options: Options): FakeTurn => {
     return true
   })
 
-  /** Goes on behind a summary with a message that says so. */
+  /** Continues after a summary with a message that says so. */
   const goOn = (session: StoredSession, user: User) => {
     const order = postUser(session, withoutFormat(user))
     state.putPart(session, {
@@ -311,7 +311,7 @@ export const make = (options: Options): FakeTurn => {
     })
   }
 
-  /** Goes on behind a summary with the prompt that was too much, as if it were posted again. */
+  /** Continues after a summary with the prompt that was too large, as if it were posted again. */
   const replay = (session: StoredSession, { info, parts }: UserMessage) => {
     const order = postUser(session, info)
     for (const part of parts) {
@@ -367,7 +367,7 @@ export const make = (options: Options): FakeTurn => {
     }
     runs.set(session, run)
     run.fiber = fork(
-      // The answer to the prompt leaves before the turn begins.
+      // The response to the prompt leaves before the turn begins.
       Effect.andThen(Effect.yieldNow, loop(session, run)).pipe(
         Effect.onInterrupt(() => (run.isCrashed ? Effect.void : aborted(session, run))),
         Effect.ensuring(
@@ -446,10 +446,10 @@ export const make = (options: Options): FakeTurn => {
 
 const defaultAgent = "build"
 
-/** A compaction loses the format: what follows is answered in plain text (1.18.33). */
+/** A compaction loses the format: the rest is answered in plain text (1.18.33). */
 const withoutFormat = ({ agent, model }: User) => ({ agent, model })
 
-/** A message with a tool call is not the end, whatever its finish reason. */
+/** A message with a tool call does not end the turn, whatever its finish reason. */
 const hasToolCall = (session: StoredSession, id: string): boolean =>
   [...session.messages.get(id)?.parts.values() ?? []].some(({ type }) => type === "tool")
 
@@ -463,7 +463,7 @@ interface UserMessage {
   readonly parts: ReadonlyArray<Part>
 }
 
-/** The prompt before an order to sum up, if something else was said since the order before: only then it is posted anew (1.18.33). */
+/** The prompt before an order to compact. It is reposted only if the session has other messages since the previous order (1.18.33). */
 const replayed = (messages: ReadonlyArray<Message>, orderId: string): UserMessage | undefined => {
   const order = messages.findIndex(({ info }) => info.id === orderId)
   const since = messages.slice(0, order).findLastIndex(({ parts }) => isOrder(parts))
