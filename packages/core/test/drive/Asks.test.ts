@@ -88,7 +88,7 @@ it.effect("allows always, and is not asked again", () =>
     assert.deepStrictEqual(replies(end), [{ reply: "always" }])
   }).pipe(answering({ _tag: "Permission", reply: { reply: "always" } }), Effect.provide(layer())))
 
-it.effect("ends as refused, without waiting, when a permission is rejected without a reason", () =>
+it.effect("ends as refused at once when a permission is rejected without a reason", () =>
   Effect.gen(function*() {
     const end = yield* run([{ text: "I try", ...bash("ls") }, done], 1, { permission })
     assertRefused(end, { text: "I try", refusals: [{ tool: "bash", asked: "ls" }] })
@@ -103,7 +103,7 @@ it.effect("goes on when a permission is rejected with a message for the model", 
     assert.include(tools(end).join(), "use ls instead")
   }).pipe(answering({ _tag: "Reject", message: "use ls instead" }), Effect.provide(layer())))
 
-it.effect("tells the model that nobody is there, by default", () =>
+it.effect("by default tells the model that nobody is there", () =>
   Effect.gen(function*() {
     const end = yield* run([bash("ls"), done], 0, { permission })
     assertCompleted(end, { text: "done", modelCalls: 2 })
@@ -117,7 +117,7 @@ it.effect("answers a question", () =>
     assert.deepStrictEqual(replies(end), [{ answers: [["A"]] }])
   }).pipe(answering({ _tag: "Answers", answers: [["A"]] }), Effect.provide(layer())))
 
-it.effect("ends as refused, without waiting, when a question is dismissed without a reason", () =>
+it.effect("ends as refused at once when a question is dismissed without a reason", () =>
   Effect.gen(function*() {
     const end = yield* run([{ ...question, text: "I ask" }, done])
     assertRefused(end, { text: "I ask", refusals: [{ tool: "question", asked: "Which?" }] })
@@ -137,14 +137,14 @@ it.effect.each([
     answer: { _tag: "Permission", reply: { reply: "once" } } as const,
     reply: undefined
   }
-])("takes an answer of the wrong kind for a rejection: $name", ({ answer, reply, step }) =>
+])("sends an answer of the wrong kind as a rejection: $name", ({ answer, reply, step }) =>
   Effect.gen(function*() {
     const end = yield* run([step, done], 0, { permission })
     assert.strictEqual(end.result.content, "done")
     assert.deepStrictEqual(replies(end), [reply])
   }).pipe(answering(answer), Effect.provide(layer())))
 
-it.effect("leaves to somebody else what the gate skips, and takes it there only once", () =>
+it.effect("leaves a skipped ask to another client, and calls the gate only once", () =>
   Effect.gen(function*() {
     const client = yield* Client
     let calls = 0
@@ -165,7 +165,7 @@ it.effect("leaves to somebody else what the gate skips, and takes it there only 
 it.effect.each([
   { name: "two labels where one is asked for", answer: { _tag: "Answers", answers: [["A", "B"]] } as const },
   { name: "no answer at all", answer: { _tag: "Answers", answers: [] } as const }
-])("dismisses and reports where the answer makes no sense: $name", ({ answer }) =>
+])("dismisses a question and reports an answer that does not fit: $name", ({ answer }) =>
   Effect.gen(function*() {
     const { end, reported } = yield* reporting(run([{ ...question, text: "I ask" }, done]))
     assert.strictEqual(end.result.content, "done")
@@ -193,7 +193,7 @@ it.effect.each([
     assert.include(reported.join(), "human gate")
   }).pipe(Effect.provide(layer())))
 
-it.effect("lets the turn end although its gate cannot be interrupted", () =>
+it.effect("lets the turn end even if its gate cannot be interrupted", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const running = yield* start([bash("ls"), done], { permission }).pipe(
@@ -206,7 +206,7 @@ it.effect("lets the turn end although its gate cannot be interrupted", () =>
 
 // Others who answer
 
-/** Never answers, and notes what is asked, and once it is interrupted whether that is open still. */
+/** Never answers, and records each ask, and at its interruption whether the ask is still open. */
 const hanging = () => {
   const interrupted: Array<string> = []
   const wasOpen: Array<boolean> = []
@@ -221,7 +221,7 @@ const hanging = () => {
   return { gate, interrupted, wasOpen }
 }
 
-it.effect("interrupts the gate when somebody else answers first, and sends nothing", () =>
+it.effect("interrupts the gate when another client answers first, and sends nothing", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const { gate, interrupted, wasOpen } = hanging()
@@ -236,7 +236,7 @@ it.effect("interrupts the gate when somebody else answers first, and sends nothi
     assert.strictEqual(replies(end).length, 1)
   }).pipe(Effect.provide(layer())))
 
-it.effect("interrupts the gate when its request goes with the server", () =>
+it.effect("interrupts the gate when the server restarts and loses its ask", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const { gate, interrupted, wasOpen } = hanging()
@@ -248,7 +248,7 @@ it.effect("interrupts the gate when its request goes with the server", () =>
     assert.deepStrictEqual(wasOpen, [true, false])
   }).pipe(Effect.provide(layer())))
 
-it.effect("interrupts the gate when the turn is stopped: to it the request is open still", () =>
+it.effect("interrupts the gate when the turn is stopped, with the ask still open", () =>
   Effect.gen(function*() {
     const { gate, interrupted, wasOpen } = hanging()
     const running = yield* start([bash("ls"), done], { permission }).pipe(gated(gate))
@@ -260,7 +260,7 @@ it.effect("interrupts the gate when the turn is stopped: to it the request is op
     assert.deepStrictEqual(wasOpen, [true, true])
   }).pipe(Effect.provide(layer())))
 
-it.effect("takes a request that the server does not know any more for answered", () =>
+it.effect("treats an ask that the server no longer knows as answered", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode.FakeOpencode
@@ -277,7 +277,7 @@ it.effect("takes a request that the server does not know any more for answered",
 const isAbort = ({ method, path }: { readonly method: string; readonly path: string }): boolean =>
   method === "POST" && path.endsWith("/abort")
 
-it.effect("ends the turn when nobody answers in time and the gate says so, and aborts the session", () =>
+it.effect("ends the turn and aborts the session when nobody answers in time and the gate fails", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([{ text: "I try", ...bash("ls") }, done], { permission })
@@ -317,7 +317,7 @@ it.effect.each([
     const failed = yield* Effect.forkChild(Effect.flip(asks.failed))
     yield* asks.sync
     yield* rest
-    // The turn's loop has not come to it yet.
+    // The turn's loop has not seen it yet.
     if (isAnswered) live.apply(Make.resolved("per_1"))
     yield* Deferred.succeed(isOver, undefined)
     yield* rest
@@ -333,7 +333,7 @@ it.effect.each([
   { name: "reset", fault: Faults.reset, times: 8 },
   { name: "answer lost", fault: Faults.lostAnswer, times: 1 },
   { name: "never answered", fault: Faults.hang, times: 1 }
-])("sends an answer until it has arrived, and asks nobody again: $name", ({ fault, times }) =>
+])("retries an answer until it has arrived, without asking again: $name", ({ fault, times }) =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     yield* fake.fail(isReply, fault, times)
@@ -346,7 +346,7 @@ it.effect.each([
     assert.strictEqual(calls, 1)
   }).pipe(Effect.provide(layer())))
 
-it.effect("rejects what it cannot answer as it was told to, so that the turn goes on", () =>
+it.effect("rejects an ask whose answer the server refuses, so that the turn goes on", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     yield* fake.fail(isReply, Faults.status(400))
@@ -355,7 +355,7 @@ it.effect("rejects what it cannot answer as it was told to, so that the turn goe
     assert.include(tools(end).join(), "The request could not be answered.")
   }).pipe(gated(HumanGate.allow), Effect.provide(layer())))
 
-it.effect("gives an answer that was delayed by a lost connection to the request that is still open", () =>
+it.effect("delivers an answer that a lost connection delayed, because its ask is still open", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     let calls = 0
@@ -380,7 +380,7 @@ it.effect("gives an answer that was delayed by a lost connection to the request 
 
 // Taken over
 
-it.effect("answers what had been asked before it took the turn over, without prompting again", () =>
+it.effect("answers asks from before the takeover, without prompting again", () =>
   Effect.gen(function*() {
     const first = yield* start([bash("echo a"), done], { permission, messageId: "m" }).pipe(
       gated(HumanGate.wait)
@@ -408,7 +408,7 @@ const task = {
 }
 const subagent: Step = { tool: "task", args: task }
 
-it.effect("answers what a subagent asks", () =>
+it.effect("answers a subagent's ask", () =>
   Effect.gen(function*() {
     const running = yield* start([subagent, done])
     const end = yield* finish(running)
@@ -420,7 +420,7 @@ it.effect("answers what a subagent asks", () =>
     assert.strictEqual(ask.permission, "external_directory")
   }).pipe(gated(HumanGate.allow), Effect.provide(layer())))
 
-it.effect("answers two subagents that ask at once, each for itself", () =>
+it.effect("answers two concurrent subagents separately", () =>
   Effect.gen(function*() {
     const call = { tool: "task", args: task }
     const end = yield* run([{ tools: [call, call] }, done], 1)
@@ -429,7 +429,7 @@ it.effect("answers two subagents that ask at once, each for itself", () =>
     assert.strictEqual(replies(end).length, 2)
   }).pipe(gated(HumanGate.allow), Effect.provide(layer())))
 
-it.effect("leaves alone what another session asks", () =>
+it.effect("ignores another session's ask", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode.FakeOpencode

@@ -20,7 +20,7 @@ import { assertCompleted, endsAfter, finish, lasts, layer, rest, run, start } fr
 
 const within = (budget: TurnPolicy.Budget) => Effect.provideService(TurnPolicy.Budget, budget)
 
-/** Costs 0.002 dollars and 1500 tokens. */
+/** A step that costs 0.002 dollars and 1500 tokens. */
 const usage = { input: 1000, output: 500, reasoning: 100, cacheRead: 0 }
 const works = (text: string): Step => ({ text, tool: "bash", args: { command: "echo hi" }, usage })
 const says = (text: string): Step => ({ text, usage })
@@ -36,7 +36,7 @@ const subagent = (steps: ReadonlyArray<Step>): Step => ({
   usage
 })
 
-/** Checks that the turn ended over its budget, that nothing works on it any more, and that what it had said is kept. */
+/** Checks that the turn exceeded its budget, that no session works on it any more, and that its text is kept. */
 const assertExceeded = Effect.fnUntraced(function*(
   { connections, result, trace }: Finished,
   expected: {
@@ -78,7 +78,7 @@ it.each([
   { limit: "steps", crossed: { steps: 0 } },
   { limit: "wallClock", crossed: { wallClock: Duration.zero } },
   { limit: "stall", crossed: { stall: Duration.zero } }
-])("is exceeded by more than is allowed, and not by all of it: $limit", ({ crossed, limit }) => {
+])("is exceeded above the limit, and not at it: $limit", ({ crossed, limit }) => {
   const met: TurnPolicy.Budget = {
     cost: 1,
     tokens: 1,
@@ -101,7 +101,7 @@ it.effect.each(
     { name: "cost", budget: { cost: 0.003 }, allowed: 0.003, value: 0.004 },
     { name: "tokens", budget: { tokens: 2999 }, allowed: 2999, value: 3000 }
   ] as const
-)("ends a turn as soon as it has used too much: $name", ({ allowed, budget, name, value }) =>
+)("ends a turn as soon as it crosses a limit: $name", ({ allowed, budget, name, value }) =>
   Effect.gen(function*() {
     const end = yield* run([works("one"), works("two"), thinks])
     yield* assertExceeded(end, { limit: name, allowed, value, content: "one\n\ntwo" })
@@ -116,11 +116,11 @@ it.effect.each(
     { name: "steps", budget: { steps: 1 }, allowed: 1, value: 2 }
   ] as const
 )(
-  "ends a turn that its last step took over the budget, although the answer is there: $name",
+  "ends a turn whose last step crosses a limit, although the answer is there: $name",
   ({ allowed, budget, name, value }) =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode.FakeOpencode
-      // Nothing of the end is streamed: only the record has it.
+      // The stream leaves out the end, so only the stored messages have it.
       const running = yield* start([{ ...works("one"), gate: "one" }, says("two")])
       yield* fake.dropEvents(({ type }) => type !== "session.idle")
       yield* fake.release("one")
@@ -135,12 +135,12 @@ it.effect.each([
   { name: "modelRetries", budget: { modelRetries: 0 } },
   { name: "wallClock", budget: { wallClock: Duration.zero } },
   { name: "stall", budget: { stall: Duration.zero } }
-])("completes with all that it may use, and no more: $name", ({ budget }) =>
+])("completes exactly at its limit: $name", ({ budget }) =>
   Effect.gen(function*() {
     assertCompleted(yield* run([works("one"), says("two")]), { text: "one\n\ntwo", modelCalls: 2 })
   }).pipe(within(budget), Effect.provide(layer())))
 
-it.effect("notices after a gap in the stream what the turn used meanwhile", () =>
+it.effect("counts after a gap in the stream the usage during the gap", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([{ ...works("one"), gate: "one" }, hangs])
@@ -153,7 +153,7 @@ it.effect("notices after a gap in the stream what the turn used meanwhile", () =
 
 // Steps
 
-it.effect("stops the step that is one too many when it begins", () =>
+it.effect("stops the step above the limit when it begins", () =>
   Effect.gen(function*() {
     const end = yield* run([works("one"), thinks])
     yield* assertExceeded(end, { limit: "steps", allowed: 1, value: 2, content: "one" })
@@ -162,15 +162,15 @@ it.effect("stops the step that is one too many when it begins", () =>
 
 // Retries of the model
 
-it.effect("stops when the model is to be asked again once too often", () =>
+it.effect("stops when OpenCode announces a retry above the limit", () =>
   Effect.gen(function*() {
     const end = yield* run([works("one"), { fail: 500, message: "boom", times: 9 }], 60)
     yield* assertExceeded(end, { limit: "modelRetries", allowed: 2, value: 3, content: "one" })
-    // The first try, and the two that are allowed.
+    // The first try, and the two allowed retries.
     assert.strictEqual(end.modelCalls, 4)
   }).pipe(within({ modelRetries: 2 }), Effect.provide(layer())))
 
-it.effect("completes when the model answers at the last try that is allowed", () =>
+it.effect("completes when the model answers at the last allowed try", () =>
   Effect.gen(function*() {
     const end = yield* run([{ fail: 500, message: "boom", times: 2 }, { text: "at last" }], 10)
     assertCompleted(end, { text: "at last", modelCalls: 3 })
@@ -178,13 +178,13 @@ it.effect("completes when the model answers at the last try that is allowed", ()
 
 // Wall clock
 
-it.effect("ends a turn that takes longer than it may", () =>
+it.effect("ends a turn that exceeds its wall clock limit", () =>
   Effect.gen(function*() {
     const end = yield* endsAfter(yield* start([hangs]), 60_001)
     yield* assertExceeded(end, { limit: "wallClock", allowed: 60_000, value: 60_001, content: "words" })
   }).pipe(within({ wallClock: Duration.minutes(1) }), Effect.provide(layer())))
 
-it.effect("completes at the last moment that it may take", () =>
+it.effect("completes at the last allowed moment", () =>
   Effect.gen(function*() {
     const end = yield* endsAfter(yield* start([{ text: "late", delayMillis: 60_000 }]), 60_000)
     assertCompleted(end, { text: "late", modelCalls: 1 })
@@ -192,15 +192,15 @@ it.effect("completes at the last moment that it may take", () =>
 
 // Stall
 
-it.effect("ends a turn of which nothing is heard for too long, whatever heartbeats say", () =>
+it.effect("ends a turn that stays silent for too long, despite heartbeats", () =>
   Effect.gen(function*() {
-    // Something comes after 8, 16 and 24 seconds.
+    // Events come after 8, 16 and 24 seconds.
     const running = yield* start([{ text: "a b c", chunks: 3, chunkDelayMillis: 8000, ending: "hang" }])
     const end = yield* endsAfter(running, 24_000 + 10_001)
     yield* assertExceeded(end, { limit: "stall", allowed: 10_000, value: 10_001, content: "a b c" })
   }).pipe(within({ stall: Duration.seconds(10) }), Effect.provide(layer())))
 
-it.effect("completes however long it takes while something comes now and then", () =>
+it.effect("completes after any time while events keep coming", () =>
   Effect.gen(function*() {
     const running = yield* start([
       { text: "a b c", chunks: 3, chunkDelayMillis: 9000 },
@@ -210,7 +210,7 @@ it.effect("completes however long it takes while something comes now and then", 
     assert.strictEqual(end.result.status, "completed", end.result.error?.message)
   }).pipe(within({ stall: Duration.seconds(10) }), Effect.provide(layer())))
 
-it.effect("takes what a gap in the stream hid for something that came", () =>
+it.effect("counts events that a gap hid as a sign of life", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([{ ...works("one"), delayMillis: 3000 }, { text: "two", delayMillis: 9000 }])
@@ -219,7 +219,7 @@ it.effect("takes what a gap in the stream hid for something that came", () =>
     assertCompleted(yield* finish(running, 20), { text: "one\n\ntwo", modelCalls: 2 })
   }).pipe(within({ stall: Duration.seconds(10) }), Effect.provide(layer())))
 
-it.effect("takes a stream that comes back with nothing new for nothing that came", () =>
+it.effect("does not count a reopened stream without news as a sign of life", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([works("one"), hangs])
@@ -238,7 +238,7 @@ it.effect.each(
     { name: "stall", budget: { stall: Duration.minutes(1) }, millis: 60_001, value: 60_001 }
   ] as const
 )(
-  "stands still while a person is asked, and then goes on with what was left: $name",
+  "stands still while a person is asked, and then continues with the remaining time: $name",
   (limited) =>
     Effect.gen(function*() {
       const { budget, millis, name, value } = limited
@@ -261,26 +261,29 @@ it.effect.each(
 
 it.effect.each(
   [
-    // The root's own step has not ended while its tool works.
+    // The root's own step does not end while its tool runs.
     { name: "cost", budget: { cost: 0.003 }, allowed: 0.003, value: 0.004 },
     { name: "tokens", budget: { tokens: 2999 }, allowed: 2999, value: 3000 },
     { name: "steps", budget: { steps: 2 }, allowed: 2, value: 3 }
   ] as const
-)("counts what subagents use, and stops them too: $name", ({ allowed, budget, name, value }) =>
-  Effect.gen(function*() {
-    const fake = yield* FakeOpencode.FakeOpencode
-    const end = yield* run([
-      {
-        ...subagent([works("child one"), { ...works("child two"), delayMillis: 1000 }, thinks]),
-        text: "I ask somebody"
-      },
-      hangs
-    ], 2)
-    yield* assertExceeded(end, { limit: name, allowed, value, content: "I ask somebody" })
-    const [, child = ""] = yield* fake.sessions
-    const [last] = (yield* fake.messages(child)).toReversed()
-    assert.strictEqual(last?.info.role === "assistant" && last.info.error?.name, "MessageAbortedError")
-  }).pipe(within(budget), Effect.provide(layer())))
+)(
+  "counts the usage of subagents, and stops them too: $name",
+  ({ allowed, budget, name, value }) =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode.FakeOpencode
+      const end = yield* run([
+        {
+          ...subagent([works("child one"), { ...works("child two"), delayMillis: 1000 }, thinks]),
+          text: "I ask somebody"
+        },
+        hangs
+      ], 2)
+      yield* assertExceeded(end, { limit: name, allowed, value, content: "I ask somebody" })
+      const [, child = ""] = yield* fake.sessions
+      const [last] = (yield* fake.messages(child)).toReversed()
+      assert.strictEqual(last?.info.role === "assistant" && last.info.error?.name, "MessageAbortedError")
+    }).pipe(within(budget), Effect.provide(layer()))
+)
 
 it.effect("counts the retries of a subagent's model", () =>
   Effect.gen(function*() {
@@ -324,13 +327,13 @@ it.effect.each(
     { name: "steps", limits: { steps: 2 }, value: 3 },
     { name: "modelRetries", limits: { modelRetries: 1 }, value: 2 }
   ] as const
-)("counts what all prompts used: $name", ({ limits, name, value }) =>
+)("counts the usage of all prompts: $name", ({ limits, name, value }) =>
   Effect.gen(function*() {
     const over = yield* Effect.flip(Budget.check(before))
     assert.deepStrictEqual([over.limit, over.value], [name, value])
   }).pipe(within(limits)))
 
-it.effect("counts the time that the prompts before took, and tells the next one", () =>
+it.effect("counts the time of earlier prompts, and passes it to the next one", () =>
   Effect.gen(function*() {
     const live = yield* LiveReply.make
     const cell = yield* makeCell
@@ -346,7 +349,7 @@ it.effect("counts the time that the prompts before took, and tells the next one"
     assert.strictEqual((yield* Fiber.join(watch)).value, 10_001)
   }).pipe(within({ wallClock: Duration.seconds(10) })))
 
-it.effect("counts the time of the prompts before in the whole turn", () =>
+it.effect("counts the time of earlier prompts in a whole turn", () =>
   Effect.gen(function*() {
     const slow = { tool: "StructuredOutput", delayMillis: 7000 }
     const running = yield* start([{ ...slow, args: { n: "one" } }, { ...slow, args: { n: 1 } }], {
@@ -357,7 +360,7 @@ it.effect("counts the time of the prompts before in the whole turn", () =>
     assert.deepInclude(result.error, { limit: "wallClock", allowed: 10_000, value: 10_001 })
   }).pipe(within({ wallClock: Duration.seconds(10) }), Effect.provide(layer())))
 
-it.effect("limits nothing but the silence where no limit is given, and not even that where it may have no end", () =>
+it.effect("limits only silence by default, and not even silence with an infinite limit", () =>
   Effect.gen(function*() {
     const timeDue = Effect.map(makeCell, (cell) => Deadlines.timeLimit(cell.state(), cell.state().limits).dueMillis)
     assert.strictEqual(yield* timeDue, 600_001)
@@ -366,7 +369,7 @@ it.effect("limits nothing but the silence where no limit is given, and not even 
   }))
 
 it.effect.each([{ cost: NaN }, { tokens: -1 }, { steps: NaN }])(
-  "refuses limits that nobody can keep to: %j",
+  "refuses impossible limits: %j",
   (budget) =>
     Effect.gen(function*() {
       const { requests, result } = yield* run([says("never")])

@@ -35,13 +35,13 @@ it.effect.each([
   { name: "120 s by default", millis: 120_000, policy: undefined },
   { name: "as long as the policy says", millis: 7000, policy: Duration.seconds(7) }
 ])(
-  "calls a session stale that takes the prompt and does nothing: $name",
+  "calls a session stale that accepts the prompt and does nothing: $name",
   ({ millis, policy }) =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* fake.fail(isPost, answered(204, ""), Infinity)
       const running = yield* start(tape)
-      // Once in the session, and once in the one that takes its place.
+      // Once in the session, and once in its replacement.
       yield* lasts(running, millis)
       const end = yield* endsAfter(running, millis)
       const { error } = end.result
@@ -55,7 +55,7 @@ it.effect.each([
     )
 )
 
-it.effect("asks the server when the first event is late, and completes if the answer is there", () =>
+it.effect("asks the server after a late first event, and completes if the answer is there", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     yield* fake.dropEvents(() => true)
@@ -63,7 +63,7 @@ it.effect("asks the server when the first event is late, and completes if the an
     assertCompleted(end, { text: tapeText, modelCalls: 2 })
   }).pipe(Effect.provide(layer())))
 
-it.effect("asks the server when the first event is late, and waits on while the session works", () =>
+it.effect("asks the server after a late first event, and keeps waiting while the session works", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     yield* fake.dropEvents(() => true)
@@ -73,7 +73,7 @@ it.effect("asks the server when the first event is late, and waits on while the 
     assertCompleted(yield* endsAfter(running, 40_000), { text: "slow", modelCalls: 1 })
   }).pipe(Effect.provide(layer())))
 
-it.effect("ends with the first idle once the server has shown something of the answer, although nothing else was heard", () =>
+it.effect("ends with the first idle after a read of a part of the answer, without any other event", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     yield* fake.dropEvents(({ type }) => type !== "session.idle")
@@ -85,7 +85,7 @@ it.effect("ends with the first idle once the server has shown something of the a
 
 // Budgets of time
 
-it.effect("lets a healthy turn work for hours, and asks nothing while it is heard", () =>
+it.effect("lets a healthy turn work for hours, and sends no read while events come", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const slow = { text: "step", tool: "bash", delayMillis: 500_000 } as const
@@ -103,7 +103,7 @@ it.effect.each([
   { name: "also where other limits are given", millis: 600_000, budget: { cost: 5 } },
   { name: "as long as the budget says", millis: 90_000, budget: { stall: Duration.seconds(90) } }
 ])(
-  "ends a turn of which nothing is heard, aborts it and keeps its text: $name",
+  "ends a silent turn, aborts it and keeps its text: $name",
   ({ budget, millis }) =>
     Effect.gen(function*() {
       const running = yield* start([{ text: "words without end", ending: "hang" }])
@@ -119,7 +119,7 @@ it.effect.each([
     }).pipe(Effect.provideService(TurnPolicy.Budget, budget), Effect.provide(layer()))
 )
 
-it.effect("waits for as long as it takes where the budget lets a turn be silent without an end", () =>
+it.effect("waits without a limit if the budget allows endless silence", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ text: "slow", gate: "slow" }])
@@ -134,7 +134,7 @@ it.effect.each([
   { name: "of silence", budget: {}, millis: 600_001 },
   { name: "of the whole turn", budget: { wallClock: Duration.seconds(90) }, millis: 90_001 }
 ])(
-  "completes at the end of its time $name if the answer is there and just nobody said so",
+  "completes at its limit $name if the answer is there without an event",
   ({ budget, millis }) =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
@@ -145,7 +145,7 @@ it.effect.each([
     }).pipe(Effect.provideService(TurnPolicy.Budget, budget), Effect.provide(layer()))
 )
 
-it.effect("ends at its time although a request is never answered", () =>
+it.effect("ends at its limit although a request hangs", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     yield* fake.fail(({ query }) => query["limit"] === "50", () => Effect.never, Infinity)
@@ -156,7 +156,7 @@ it.effect("ends at its time although a request is never answered", () =>
     assert.strictEqual(error.limit, "wallClock")
   }).pipe(Effect.provideService(TurnPolicy.Budget, { wallClock: Duration.seconds(90) }), Effect.provide(layer())))
 
-it.effect("tells with a limit what was heard last: in the error and in the row", () =>
+it.effect("reports the last failure with a crossed limit, in the error and in the row", () =>
   Effect.gen(function*() {
     const running = yield* start([
       { fail: 503, message: "<html>502 Bad Gateway</html>" },
@@ -177,7 +177,7 @@ it.effect.each([
   { name: "its limit", budget: { wallClock: Duration.seconds(40) }, limit: "wallClock", allowedMillis: 40_000 },
   { name: "the silence that a turn may have", budget: {}, limit: "stall", allowedMillis: 600_000 }
 ])(
-  "ends at once where the model is to be called again later than $name allows",
+  "ends at once if the next call of the model is later than $name allows",
   ({ allowedMillis, budget, limit }) =>
     Effect.gen(function*() {
       const end = yield* run([soMany, { text: "never" }])
@@ -195,7 +195,7 @@ it.effect.each([
     }).pipe(Effect.provideService(TurnPolicy.Budget, budget), Effect.provide(layer()))
 )
 
-it.effect("waits for a retry that comes in time, and for any where nothing limits the wait", () =>
+it.effect("waits for a retry in time, and for any retry without a limit", () =>
   Effect.gen(function*() {
     const running = yield* start([soMany, { text: "after two hours" }])
     yield* lasts(running, "119 minutes")
@@ -219,14 +219,14 @@ it.effect("waits for a retry of any length while a person is asked", () =>
 it.effect.each([
   { name: "2 minutes by default", seconds: 120, policy: undefined },
   { name: "as long as the policy says", seconds: 600, policy: Duration.minutes(10) }
-])("ends as lost when the server was gone for too long: $name", ({ policy, seconds }) =>
+])("ends as lost when the server is unreachable for too long: $name", ({ policy, seconds }) =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ text: "words", ending: "hang" }])
     yield* fake.kill
     yield* rest
     yield* lasts(running, Duration.seconds(seconds - 1))
-    // The last look and the abort each have their own short limit.
+    // The last read and the abort have their own short limits.
     const end = yield* finish(running, 20)
     assert.include(["StreamLost", "TransportError"], end.result.error?._tag)
     assert.strictEqual(end.result.status, "failed")
@@ -273,7 +273,7 @@ it.effect.each([
     Effect.provide(layer())
   ))
 
-it.effect("tells why the server could not be asked where the final exchange does not come for that", () =>
+it.effect("tells the error of the server's reads if they keep the final exchange away", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ text: "words", ending: "hang" }])
@@ -285,7 +285,7 @@ it.effect("tells why the server could not be asked where the final exchange does
     assert.strictEqual(error.last?.name, "StatusError")
   }).pipe(Effect.provide(layer())))
 
-it.effect("takes the final exchange when it comes while it is waited for", () =>
+it.effect("takes the final exchange when it arrives during the wait", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ text: "late", gate: "late" }])
@@ -299,7 +299,7 @@ it.effect("takes the final exchange when it comes while it is waited for", () =>
 
 // ActivityTick
 
-it.effect("tells of activity at most every five minutes, also when there are only heartbeats", () =>
+it.effect("ticks for activity at most every five minutes, even with heartbeats only", () =>
   Effect.gen(function*() {
     const ticks: Array<string> = []
     const running = yield* start([{ text: "words", ending: "hang" }], {
@@ -324,7 +324,7 @@ const answerQuestion = Effect.gen(function*() {
 })
 
 it.effect.each(["30 minutes", "10 hours"] as const)(
-  "lets every deadline stand still for %s while a person is asked, and then go on with what was left",
+  "stops every deadline for %s while a person is asked, and then continues with the remaining time",
   (duration) =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
@@ -347,7 +347,7 @@ it.effect.each(["30 minutes", "10 hours"] as const)(
 
 // A person is asked, and the server is gone
 
-it.effect("waits for a person for as long as it takes while the server is there", () =>
+it.effect("waits for a person without a limit while the server is reachable", () =>
   Effect.gen(function*() {
     const running = yield* start([question, { text: "words" }])
     yield* lasts(running, "4 hours")
@@ -355,7 +355,7 @@ it.effect("waits for a person for as long as it takes while the server is there"
     assertCompleted(yield* finish(running), { text: "words", modelCalls: 2 })
   }).pipe(Effect.provideService(HumanGate.HumanGate, HumanGate.wait), Effect.provide(layer())))
 
-it.effect("ends when the server is gone while a person is asked, and keeps what was said", () =>
+it.effect("ends when the server is unreachable while a person is asked, and keeps its text", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ ...question, text: "I have a question." }])
@@ -369,7 +369,7 @@ it.effect("ends when the server is gone while a person is asked, and keeps what 
     assert.strictEqual(end.result.message?.status, "error")
   }).pipe(Effect.provideService(HumanGate.HumanGate, HumanGate.wait), Effect.provide(layer())))
 
-it.effect("goes on waiting for a person when the server was gone for a minute", () =>
+it.effect("keeps waiting for a person after the server was unreachable for a minute", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([question, { text: "words" }])
@@ -388,7 +388,7 @@ it.effect("goes on waiting for a person when the server was gone for a minute", 
     assert.strictEqual(end.result.content, "words")
   }).pipe(Effect.provideService(HumanGate.HumanGate, HumanGate.wait), Effect.provide(layer())))
 
-it.effect("tells of activity while a person is asked", () =>
+it.effect("ticks for activity while a person is asked", () =>
   Effect.gen(function*() {
     let ticks = 0
     const running = yield* start([question], { onActivityTick: () => Effect.sync(() => void ticks++) })
@@ -396,7 +396,7 @@ it.effect("tells of activity while a person is asked", () =>
     assert.strictEqual(ticks, 4)
   }).pipe(Effect.provideService(HumanGate.HumanGate, HumanGate.wait), Effect.provide(layer())))
 
-it.effect("stands still until the last of two overlapping requests is answered", () =>
+it.effect("stands still until the last of two overlapping asks is answered", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const running = yield* start([
@@ -414,7 +414,7 @@ it.effect("stands still until the last of two overlapping requests is answered",
     assert.strictEqual(end.result.error?._tag, "BudgetExceeded")
   }).pipe(Effect.provideService(HumanGate.HumanGate, HumanGate.wait), Effect.provide(layer())))
 
-it.effect("stands still for a request that is opened while the end is waited for", () =>
+it.effect("stands still for an ask that is opened during the wait for the end", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ ...question, delayMillis: 50_000 }, { text: "words", gate: "words" }])
@@ -432,7 +432,7 @@ it.effect("stands still for a request that is opened while the end is waited for
     Effect.provide(layer())
   ))
 
-it.effect("counts the time again once a person has answered, also if the server does not take the answer", () =>
+it.effect("counts the time again after a person's answer, even if the server rejects it", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     yield* fake.fail({ path: /\/question\/.*\/reply/ }, () => Effect.never, Infinity)

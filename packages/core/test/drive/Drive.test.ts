@@ -54,7 +54,7 @@ it.effect.each([
   { name: "never answered", fault: Faults.hang, posts: 2 },
   { name: "answer lost", fault: Faults.lostAnswer, posts: 1 },
   { name: "answer never comes", fault: Faults.hangAfter, posts: 1 }
-])("posts the same ids again only if the server has not got them: $name", ({ fault, posts }) =>
+])("reposts the same ids only if the server does not have them: $name", ({ fault, posts }) =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     yield* fake.fail(isPost, fault)
@@ -63,7 +63,7 @@ it.effect.each([
     assert.strictEqual(lookups(end.requests), 1)
   }).pipe(Effect.provide(layer())))
 
-it.effect("does not post again while it cannot find out whether the server has the prompt", () =>
+it.effect("does not repost while it cannot find out whether the server has the prompt", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     yield* fake.fail(isPost, Faults.lostAnswer)
@@ -74,7 +74,7 @@ it.effect("does not post again while it cannot find out whether the server has t
     assert.strictEqual(end.modelCalls, 1)
   }).pipe(Effect.provide(layer())))
 
-it.effect("takes a prompt that the server has and cannot show for accepted", () =>
+it.effect("treats a prompt that the server has and cannot show as accepted", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     yield* fake.fail(isPost, Faults.lostAnswer)
@@ -106,7 +106,7 @@ it.effect("goes on in a new session when the server has lost the old one", () =>
     assert.strictEqual(end.modelCalls, 2)
   }).pipe(Effect.provide(layer())))
 
-it.effect("gives up a prompt that the server never accepts, after a few tries", () =>
+it.effect("gives up a prompt that the server never accepts after a few reposts", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     yield* fake.fail(isPost, Faults.status(503), Infinity)
@@ -131,7 +131,7 @@ it.effect("ends with the provider's error, although it is stored after the sessi
     assert.notInclude(end.trace, "response.waiting_for_final_text")
   }).pipe(Effect.provide(layer({ raceDelay: "2 millis" }))))
 
-it.effect("ends with the provider's error at once where the message that has it is all that is heard", () =>
+it.effect("ends with the provider's error at once if only the failed message's event arrives", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     yield* fake.dropEvents(({ type }) => type !== "message.updated")
@@ -141,7 +141,7 @@ it.effect("ends with the provider's error at once where the message that has it 
     assert.strictEqual(end.nowMillis, 0)
   }).pipe(Effect.provide(layer())))
 
-it.effect("ends with the provider's error when that comes much later than the idle", () =>
+it.effect("ends with the provider's error even long after the idle", () =>
   Effect.gen(function*() {
     const end = yield* run([{ fail: 400 }], 3)
     assert.strictEqual(end.result.error?._tag, "Upstream")
@@ -171,7 +171,7 @@ it.effect("is cancelled when another client aborts the session, and keeps the pa
     assert.strictEqual(end.modelCalls, 1)
   }).pipe(Effect.provide(layer({ raceDelay: "2 millis" }))))
 
-it.effect("ends promptly for an unknown agent, of which the server says no idle", () =>
+it.effect("ends promptly for an unknown agent, although the server sends no idle", () =>
   Effect.gen(function*() {
     const end = yield* run(tape, 5, { agent: "nope" })
     const { error } = end.result
@@ -180,7 +180,7 @@ it.effect("ends promptly for an unknown agent, of which the server says no idle"
     assert.strictEqual(end.posts.length, 1)
   }).pipe(Effect.provide(layer())))
 
-it.effect("looks again for the end of a session that failed while the server cannot be asked", () =>
+it.effect("reads the end of a failed session again after the server was unreachable", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     yield* fake.fail(
@@ -217,7 +217,7 @@ it.effect("waits for the model's retries, and shows them", () =>
     )
   }).pipe(Effect.provide(layer())))
 
-it.effect("takes only what the server kept when the model's connection broke mid-answer", () =>
+it.effect("keeps only the server's text when the model's connection broke mid-answer", () =>
   Effect.gen(function*() {
     const running = yield* start([{ text: "given up half way", ending: "cut" }, { text: "after it" }])
     const end = yield* finish(running, 5)
@@ -239,13 +239,13 @@ it.effect("completes with the real answer after the context overflowed, without 
       earlier.length === 0 ? { fail: 413, message: "prompt is too long" } : { text: "the real answer" }
   }))))
 
-it.effect("reads the record once more when the answer has no content yet", () =>
+it.effect("reads the stored messages again when the answer has no content yet", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     yield* fake.fail(
       { method: "GET", path: /\/message$/ },
       rewritten((body) => (Array.isArray(body) ? body.map((message) => ({ ...message, parts: [] })) : body)),
-      // The first reading is the baseline's.
+      // The first read is the baseline's.
       2
     )
     const running = yield* start([{ text: "late" }])
@@ -257,7 +257,7 @@ it.effect("reads the record once more when the answer has no content yet", () =>
     assert.include(end.trace, "response.recovered_from_exchange")
   }).pipe(Effect.provide(layer())))
 
-it.effect("is not confused by what another prompt of the same session does", () =>
+it.effect("ignores another prompt of the same session", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode
@@ -267,14 +267,14 @@ it.effect("is not confused by what another prompt of the same session does", () 
     yield* client.prompt(SessionId.make(sessionId), "another prompt")
     yield* fake.release("mine")
     yield* rest
-    // The session is not idle in between: the end of this turn's message is all there is.
+    // The session does not become idle in between, so only the end of this turn's message tells the end.
     const end = yield* finish(running, 3)
     assert.strictEqual(end.result.status, "completed")
     assert.strictEqual(end.result.content, "mine")
     assert.strictEqual(end.posts.length, 2)
   }).pipe(Effect.provide(layer())))
 
-it.effect("ends with its own last message, however long another prompt of the session is answered behind it, or fails", () =>
+it.effect("ends with its own last message, however long another prompt of the session runs behind it, or fails", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode
@@ -292,7 +292,7 @@ it.effect("ends with its own last message, however long another prompt of the se
     assert.deepStrictEqual(end.requests.filter(({ path }) => path.endsWith("/abort")), [], "theirs goes on")
   }).pipe(Effect.provide(layer())))
 
-it.effect("does not end with what is left over of the turn before", () =>
+it.effect("does not end with late events of the previous turn", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const first = yield* run([{ text: "before" }])
@@ -324,7 +324,7 @@ it.effect("does not end with what is left over of the turn before", () =>
     assert.strictEqual(end.modelCalls, 2)
   }).pipe(Effect.provide(layer())))
 
-it.effect("is not ended by an old idle although its model thinks in silence for longer than an end is waited for", () =>
+it.effect("is not ended by an old idle while its model is silent for longer than the wait for an end", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ text: "thought about it", delayMillis: 300_000 }])
@@ -334,7 +334,7 @@ it.effect("is not ended by an old idle although its model thinks in silence for 
     assertCompleted(yield* finish(running, 301), { text: "thought about it", modelCalls: 1 })
   }).pipe(Effect.provide(layer())))
 
-it.effect("notices that the session was deleted, and goes on in a new one", () =>
+it.effect("continues in a new session when the session was deleted", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ text: "lost", ending: "hang" }])
@@ -348,7 +348,7 @@ it.effect("notices that the session was deleted, and goes on in a new one", () =
     assert.strictEqual(end.connections, 0)
   }).pipe(Effect.provide(layer())))
 
-it.effect("says how long the first text took", () =>
+it.effect("measures the time to the first text", () =>
   Effect.gen(function*() {
     const running = yield* start([{ text: "slow", delayMillis: 1500 }])
     const end = yield* finish(running, 2)
@@ -357,7 +357,7 @@ it.effect("says how long the first text took", () =>
     assert.isTrue(Predicate.isNumber(completed?.payload["event_count"]))
   }).pipe(Effect.provide(layer())))
 
-it.effect("measures from its own beginning, whatever the time is then", () =>
+it.effect("measures from its own start, whatever the clock shows", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     yield* TestClock.adjust("1 hour")

@@ -26,7 +26,7 @@ const faults = {
 }
 type FaultName = keyof typeof faults
 
-/** `completed`, also in a session that took the place of the lost one (`recreated`), or the tag of the error. */
+/** `completed`, the same in a session that replaced the lost one (`recreated`), or the tag of the error. */
 type Outcome = string
 
 const once: Readonly<Record<FaultName, Outcome>> = {
@@ -64,13 +64,15 @@ interface Request {
 interface Step {
   readonly step: string
   readonly matcher: Faults.RequestMatcher
-  /** What else must go wrong for the step to be taken. */
+  /** The other faults that make the step necessary. */
   readonly before?: Faults.RequestMatcher
   readonly once?: Partial<Record<FaultName, Outcome>>
   readonly forEver?: Partial<Record<FaultName, Outcome>>
 }
 
-/** A server that is there and does not say how far the turn is: the wait for the final exchange ends it. */
+/**
+ * A server that answers without telling the state of the turn, so that the wait for the final exchange ends the turn.
+ */
 const notAnswered = {
   "refused": "TurnTimeout",
   "answer lost": "TurnTimeout",
@@ -106,7 +108,7 @@ const steps: ReadonlyArray<Step> = [
     once: { "404": "StatusError" },
     forEver: {
       "404": "StatusError",
-      // There is no body yet that could be malformed.
+      // No body exists yet that could be malformed.
       "malformed": "completed"
     }
   },
@@ -114,13 +116,13 @@ const steps: ReadonlyArray<Step> = [
     step: "prompt",
     matcher: isPost,
     once: { "409": "completed" },
-    // What arrived is not sent again, and nothing is read of the answer to it.
+    // An accepted prompt is not sent again, and nothing of its response is read.
     forEver: { "answer lost": "completed", "acts, never answers": "completed", "malformed": "completed" }
   },
   {
     step: "ask for the status",
     matcher: { method: "GET", path: "/session/status" },
-    // Who finds the answer complete does not ask.
+    // A complete answer makes this read unnecessary.
     before: isExchange,
     once: { "404": "StatusError" },
     forEver: { "404": "StatusError", ...notAnswered }
@@ -128,8 +130,8 @@ const steps: ReadonlyArray<Step> = [
   {
     step: "read the exchange",
     matcher: isExchange,
-    // Its tools have run: the prompt is not sent again.
-    // The list was read before, so that a page in its place shows that the server is away.
+    // Tools have run, so the prompt is not sent again.
+    // The list was read before, so a page in its place means that the server is away.
     once: { "404": "SessionLost", "a web page": "completed" },
     forEver: { "404": "SessionLost", ...notAnswered, "a web page": "TurnTimeout" }
   }
@@ -165,10 +167,10 @@ it.effect.each(rows)(
   ({ before, fault, matcher, outcome, times }) =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
-      // Twice, because the server says twice that it is idle.
+      // Twice, because the server reports idle twice.
       if (before !== undefined) yield* fake.fail(before, answered(200, "[]"), 2)
       yield* fake.fail(matcher, faults[fault], times)
-      // For the session that takes the place of a lost one.
+      // For the session that replaces a lost one.
       yield* fake.script(tape)
       const end = yield* finish(yield* start(tape), 300)
       assert.strictEqual(outcomeOf(end), outcome)

@@ -29,7 +29,7 @@ import {
   tapeText
 } from "../support/driving.ts"
 
-/** The tape at the pace of a real server, so that a lost stream is back in the middle of the turn. */
+/** The tape at the speed of a real server, so that a lost stream is back in the middle of the turn. */
 const slow: ReadonlyArray<Step> = tape.map((step) => ({
   ...step,
   ...("tool" in step && { args: { command: "echo one; sleep 0.2; echo two" } }),
@@ -53,7 +53,7 @@ it.effect("completes with the server's text wherever the stream is cut", () =>
         const end = yield* finish(running, 30)
         assertCompleted(end, { text: tapeText, modelCalls: 2 })
         assertNeverGarbled(running.updates, end.result)
-        // After the last events nobody reads the stream any more.
+        // Nobody reads the stream after the last events.
         if (n < count() - 5) assert.include(end.trace, "stream.interrupted")
         return { count: count() }
       }).pipe(Effect.provide(layer()))
@@ -71,7 +71,7 @@ it.effect("completes with the server's text however often the stream is cut", ()
     assertNeverGarbled(running.updates, end.result)
   }).pipe(Effect.provide(layer())))
 
-it.effect("is not disturbed by a cut between the idle and the reading of the exchange", () =>
+it.effect("survives a cut between the idle and the read of the exchange", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     yield* fake.fail({ path: "/session/status" }, Faults.holdAt("status"))
@@ -82,7 +82,7 @@ it.effect("is not disturbed by a cut between the idle and the reading of the exc
     assertCompleted(yield* finish(running, 2), { text: tapeText, modelCalls: 2 })
   }).pipe(Effect.provide(layer())))
 
-it.effect("finds what was asked during a gap, shows it and has it answered", () =>
+it.effect("finds an ask that was opened during a gap, shows it and gets it answered", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([{ tool: "bash", args: { command: "ls" }, delayMillis: 1000 }, { text: "done" }], {
@@ -96,7 +96,7 @@ it.effect("finds what was asked during a gap, shows it and has it answered", () 
     assert.strictEqual(end.requests.filter(({ path }) => path.endsWith("/reply")).length, 1)
   }).pipe(allow, Effect.provide(layer())))
 
-it.effect("notices that what was open before a gap was answered by somebody else meanwhile", () =>
+it.effect("notices that another client answered an ask during a gap", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode.FakeOpencode
@@ -122,13 +122,13 @@ it.effect("notices that what was open before a gap was answered by somebody else
     assertCompleted(end, { text: "words", modelCalls: 2 })
   }).pipe(Effect.provide(layer())))
 
-it.effect("keeps what is asked while the open requests are being read after a gap", () =>
+it.effect("keeps an ask that is opened during the read of the open asks after a gap", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([{ tool: "bash", args: { command: "ls" }, delayMillis: 3000 }, { text: "done" }], {
       permission: bashAsks
     })
-    // The list is read before the request is made, and arrives after it.
+    // The list is read before the ask is opened, and arrives after it.
     yield* fake.fail({ path: "/permission" }, Faults.holdAnswerAt("list"))
     yield* fake.cutEvents
     yield* TestClock.adjust("4 seconds")
@@ -137,7 +137,7 @@ it.effect("keeps what is asked while the open requests are being read after a ga
     assertCompleted(yield* finish(running, 5), { text: "done", modelCalls: 2 })
   }).pipe(allow, Effect.provide(layer())))
 
-it.effect("adopts a subagent that was opened during a gap, and answers what it asks", () =>
+it.effect("adopts a subagent that was opened during a gap, and answers its ask", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([
@@ -167,7 +167,7 @@ it.effect("adopts a subagent that was opened during a gap, and answers what it a
     ])
   }).pipe(allow, Effect.provide(layer())))
 
-it.effect("tries again to read what a gap hid, until it can", () =>
+it.effect("retries the reads after a gap until they succeed", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([{ tool: "bash", args: { command: "ls" }, delayMillis: 1000 }, { text: "done" }], {
@@ -179,7 +179,7 @@ it.effect("tries again to read what a gap hid, until it can", () =>
     assertCompleted(yield* finish(running, 40), { text: "done", modelCalls: 2 })
   }).pipe(allow, Effect.provide(layer())))
 
-it.effect("is not held up by a subagent that the server cannot tell of", () =>
+it.effect("is not delayed by a subagent that the server cannot list", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const child = FakeOpencode.prompt("look", [{ text: "child done" }])
@@ -205,7 +205,7 @@ it.effect("is not held up by a subagent that the server cannot tell of", () =>
     assert.deepStrictEqual(result.subagents.map(({ text }) => text), ["child done"])
   }).pipe(Effect.provide(layer())))
 
-it.effect("goes on when the server does not tell what a gap hid", () =>
+it.effect("goes on when the server fails the reads after a gap", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([{ text: "words", gate: "words" }])
@@ -218,7 +218,7 @@ it.effect("goes on when the server does not tell what a gap hid", () =>
 
 // Silence
 
-it.effect("opens the stream anew after half a minute without any sign of life, and completes", () =>
+it.effect("reopens the stream after half a minute without any sign of life, and completes", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([{ text: "words", gate: "words" }])
@@ -234,7 +234,7 @@ it.effect("opens the stream anew after half a minute without any sign of life, a
 
 // Doubled and lost events
 
-it.effect("completes alike when every event comes twice", () =>
+it.effect("completes in the same way when every event comes twice", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     yield* fake.duplicateEvents(() => true)
@@ -276,7 +276,7 @@ it.effect.each([
     assertCompleted(yield* finish(running, 12), { text: tapeText, modelCalls: 2 })
   }).pipe(Effect.provide(layer())))
 
-it.effect("looks half a second after the last message's end when no idle follows", () =>
+it.effect("asks the server half a second after the last message's end if no idle follows", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     yield* fake.dropEvents(({ type }) => type === "session.status" || type === "session.idle")
@@ -290,7 +290,7 @@ it.effect("looks half a second after the last message's end when no idle follows
     assert.notInclude(end.trace, "response.waiting_for_final_text")
   }).pipe(Effect.provide(layer())))
 
-it.effect("goes on when the answer to a request is lost on the stream", () =>
+it.effect("goes on when the event of an answered ask is lost", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode.FakeOpencode
@@ -306,7 +306,7 @@ it.effect("goes on when the answer to a request is lost on the stream", () =>
 // Killed and restarted
 
 it.effect(
-  "resumes under the same ids wherever the server is killed and restarted at once",
+  "reposts the same ids wherever the server is killed and restarted at once",
   () =>
     Effect.gen(function*() {
       const count = yield* atEveryEvent((n) =>
@@ -331,7 +331,7 @@ it.effect(
 )
 
 it.effect(
-  "resumes wherever the server is killed, and is back only after twenty seconds",
+  "reposts wherever the server is killed and returns only after twenty seconds",
   () =>
     atEveryEvent((n) =>
       Effect.gen(function*() {
@@ -351,7 +351,7 @@ it.effect(
     )
 )
 
-it.effect("finds out with the server's return that the prompt never arrived, and posts it then", () =>
+it.effect("notices after the server's return that the prompt never arrived, and posts it", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     yield* fake.fail(isPost, Faults.holdAt("never"))
@@ -362,7 +362,7 @@ it.effect("finds out with the server's return that the prompt never arrived, and
     assertCompleted(yield* finish(running, 20), { text: tapeText, modelCalls: 2, posts: 2 })
   }).pipe(Effect.provide(layer())))
 
-it.effect("posts once more what the server had taken and not begun when it died", () =>
+it.effect("reposts a prompt that the server had accepted and not begun when it died", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([{ text: "lost", ending: "hang" }, { text: "from the start" }])
@@ -381,7 +381,7 @@ it.effect("posts once more what the server had taken and not begun when it died"
     assert.strictEqual(end.userMessages, 1)
   }).pipe(Effect.provide(layer())))
 
-it.effect("posts once more what the server said it took, and does not have", () =>
+it.effect("reposts a prompt that the server accepted and lost", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     yield* fake.fail(isPost, answered(204, ""))
@@ -411,7 +411,7 @@ it.effect("is not ended by the retry of another session that is found after a ga
     assertCompleted(yield* finish(running, 5), { text: "words", modelCalls: 1 })
   }).pipe(Effect.provide(layer())))
 
-it.effect("does not ask again what was asked when the server died, and resumes", () =>
+it.effect("drops an ask that died with the server, and reposts", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([{ tool: "bash", args: { command: "ls" } }, { text: "without it" }], {
@@ -425,12 +425,12 @@ it.effect("does not ask again what was asked when the server died, and resumes",
     assert.strictEqual(end.posts.length, 2)
   }).pipe(wait, Effect.provide(layer())))
 
-it.effect("resumes only when the stream is back", () =>
+it.effect("reposts only after the stream is back", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([{ text: "words", gate: "words" }])
     const [sessionID = ""] = yield* fake.sessions
-    // The server has forgotten that it works on it.
+    // The server has forgotten its work on the turn.
     yield* fake.fail({ path: "/session/status" }, answered(200, "{}"), Infinity)
     yield* fake.emit({ type: "session.idle", properties: { sessionID } })
     yield* fake.fail({ path: "/event" }, Faults.reset, 6)
@@ -448,7 +448,7 @@ it.effect("resumes only when the stream is back", () =>
     assertCompleted(yield* finish(running, 5), { text: "words", modelCalls: 1, posts: 2 })
   }).pipe(Effect.provide(layer())))
 
-it.effect("gives up after so many resumes", () =>
+it.effect("gives up after the allowed reposts", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([{ text: "words", ending: "hang", times: 9 }])
@@ -463,12 +463,12 @@ it.effect("gives up after so many resumes", () =>
     assert.strictEqual(end.userMessages, 1)
   }).pipe(Effect.provideService(TurnPolicy.MaxReposts, 2), Effect.provide(layer())))
 
-it.effect("gives the server twice the time after each resume before the next one", () =>
+it.effect("doubles the wait after each repost", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([{ text: "words", ending: "hang" }])
     const [sessionID = ""] = yield* fake.sessions
-    // The server has forgotten the turn, and takes the prompt without beginning it.
+    // The server has forgotten the turn, and accepts the prompt without beginning it.
     yield* fake.fail({ path: "/session/status" }, answered(200, "{}"), Infinity)
     const posted: Array<number> = []
     yield* fake.fail(
@@ -486,14 +486,14 @@ it.effect("gives the server twice the time after each resume before the next one
       yield* TestClock.adjust("50 millis")
       yield* rest
     }
-    // Each time the session has to be idle at two looks, a quarter of a second apart.
+    // Each repost needs a session that is idle at two reads, a quarter of a second apart.
     assert.deepStrictEqual(posted, [250, 2500, 6750])
     const { result, ...end } = yield* finish(running)
     assert.deepInclude(result.error, { _tag: "TurnUnfinished", isSuperseded: false })
     assert.strictEqual(end.nowMillis, 15_000)
   }).pipe(Effect.provideService(TurnPolicy.FinalExchangePoll, Duration.seconds(1)), Effect.provide(layer())))
 
-it.effect("does not resume what a later prompt has followed", () =>
+it.effect("does not repost a prompt that a later one has followed", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode.FakeOpencode
@@ -512,7 +512,7 @@ it.effect("does not resume what a later prompt has followed", () =>
     assert.strictEqual(end.modelCalls, 1)
   }).pipe(Effect.provide(layer())))
 
-it.effect("does not resume what failed just before the server died", () =>
+it.effect("does not repost a prompt that failed just before the server died", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start([{ fail: 400 }])
@@ -534,7 +534,7 @@ it.effect("ends by its deadline when the server does not come back", () =>
     assert.strictEqual(end.posts.length, 1)
   }).pipe(Effect.provideService(TurnPolicy.Budget, { wallClock: Duration.seconds(60) }), Effect.provide(layer())))
 
-it.effect("needs one turn only for a session that is not its first", () =>
+it.effect("posts once in a later turn of a session", () =>
   Effect.gen(function*() {
     yield* run(tape)
     const fake = yield* FakeOpencode.FakeOpencode

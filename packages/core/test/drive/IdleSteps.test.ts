@@ -10,11 +10,11 @@ import { finish, lasts, layer, run, start } from "../support/driving.ts"
 
 const bash = (command: string): Step => ({ tool: "bash", args: { command } })
 
-/** A model that takes some time for each answer, as any does. */
+/** A model that takes some time for each answer. */
 const many = (step: (n: number) => Step, count = 100): ReadonlyArray<Step> =>
   Array.from({ length: count }, (_, n) => ({ ...step(n), delayMillis: 10 }))
 
-/** Ended by the guard after a handful of calls, with nothing left running, and what was said is kept. */
+/** Checks that the guard ended the turn after a few calls, that nothing still runs, and that its text is kept. */
 const assertStopped = Effect.fnUntraced(function*(
   { modelCalls, result, trace }: Finished,
   content: RegExp,
@@ -35,7 +35,7 @@ it.effect.each([
   { name: "a finish reason of no known kind", step: () => ({ text: "words", finish: "weird" }) },
   { name: "such a reason, and thoughts alone", step: () => ({ reasoning: "hm", finish: "odd" }) },
   { name: "no tool call where it says that it called one", step: () => ({ text: "words", finish: "tool_calls" }) }
-])("ends a turn whose model is called again and again for nothing: $name", ({ step }) =>
+])("ends a turn whose repeated model calls bring nothing new: $name", ({ step }) =>
   Effect.gen(function*() {
     const end = yield* run(many(step), 5)
     const error = yield* assertStopped(end, /words|Sorry/)
@@ -45,7 +45,7 @@ it.effect.each([
     assert.include(error.message, "8 steps in a row")
   }).pipe(Effect.provide(layer())))
 
-it.effect("ends a turn that repeats a call with its result, after a longer while: it may wait for something", () =>
+it.effect("ends a turn that repeats a call with the same result later, because it may wait for something", () =>
   Effect.gen(function*() {
     const end = yield* run(many(() => ({ text: "words", ...bash("echo same") })), 5)
     const error = yield* assertStopped(end, /words/, 20)
@@ -53,7 +53,7 @@ it.effect("ends a turn that repeats a call with its result, after a longer while
     assert.strictEqual(error.steps, 16)
   }).pipe(Effect.provide(layer())))
 
-it.effect("ends a turn whose subagent is called again and again for nothing", () =>
+it.effect("ends a turn whose subagent's repeated model calls bring nothing new", () =>
   Effect.gen(function*() {
     const script = many((n) => ({ text: `words ${n}`, finish: "weird" }))
     const end = yield* run([{
@@ -97,7 +97,7 @@ it.effect.each([
       args: { todos: [{ content: `item ${n}`, status: "pending", priority: "low" }] }
     }))
   }
-])("lets a turn work that gets somewhere: $name", ({ steps }) =>
+])("lets a turn with progress work: $name", ({ steps }) =>
   Effect.gen(function*() {
     const end = yield* run([...steps, { text: "done" }], 60)
     assert.strictEqual(end.result.status, "completed", end.result.error?.message)
@@ -114,7 +114,7 @@ it.effect.each([
     assert.isAtMost(modelCalls, calls)
   }).pipe(Effect.provideService(TurnPolicy.MaxIdleSteps, limit), Effect.provide(layer())))
 
-it.effect("never ends such a turn where the policy has no limit", () =>
+it.effect("never ends such a turn without a limit", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* start(many(() => ({ text: "words", finish: "weird" })))

@@ -1,4 +1,4 @@
-/** A frame of the event stream that cannot be read costs the turn nothing: what it said is read from the server. */
+/** An unreadable frame of the event stream costs the turn nothing: its content is read from the server. */
 import { assert, it } from "@effect/vitest"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import { FakeOpencode, prompt } from "@opencode-turn/testing/FakeOpencode"
@@ -9,7 +9,7 @@ import { assertCompleted, finish, layer, start } from "../support/driving.ts"
 
 const utf8 = { encoder: new TextEncoder(), decoder: new TextDecoder() }
 
-/** Sends the frames of this type otherwise. */
+/** Replaces the frames of this type. */
 const garbled = (type: string, garble: (frame: string) => string): Fault => (serve) =>
   Effect.map(serve, (response) =>
     response._tag === "Events"
@@ -72,7 +72,7 @@ it.effect.each(garbles)(
       const running = yield* start([{ tool: "todowrite", args: { todos } }, { text: "done", delayMillis: 5000 }])
       const { result } = yield* finish(running, 10)
       assert.strictEqual(result.content, "done", result.error?.message)
-      // Of an event of an unknown type nobody can say that it is of interest.
+      // Nobody can tell whether an event of an unknown type matters.
       if (garble(`"type":"todo.updated"`) !== `"type":"x"`) {
         assert.deepStrictEqual(result.reply.todos.map(({ content }) => content), ["look"])
       }

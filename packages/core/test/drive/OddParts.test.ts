@@ -1,4 +1,4 @@
-/** A part that cannot be read in the stored answer fails the turn only where it may hold text that nobody knows. */
+/** An unreadable part of the stored answer fails the turn only if it may hold text that the stream did not tell. */
 import { assert, it } from "@effect/vitest"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import type { Fault } from "@opencode-turn/testing/Faults"

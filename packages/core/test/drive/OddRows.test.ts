@@ -1,4 +1,4 @@
-/** What cannot be read of a session is reported once, and an unreadable request for a person is still asked. */
+/** Unreadable values of a session are reported once, and an unreadable ask still reaches a person. */
 import { assert, it } from "@effect/vitest"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
@@ -10,7 +10,7 @@ import { assertCompleted, finish, layer, rest, rewritten, run, start } from "../
 const isList = { method: "GET", path: /\/message$/ }
 const text = [{ text: "done" }]
 
-/** Takes the parent from every answer of a list. */
+/** Removes the parent of every answer in a list. */
 const withoutParents = rewritten((messages) =>
   Array.isArray(messages)
     ? messages.map((message: unknown) =>

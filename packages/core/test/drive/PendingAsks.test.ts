@@ -20,7 +20,7 @@ const reading = (steps: ReadonlyArray<Step>): Step => ({
 })
 const readsOutside: Step = { tool: "read", args: { filePath: "/etc/hostname" } }
 
-/** A session of the conversation in which a run whose owner is gone does this. */
+/** A session of the conversation with such a run whose owner is gone. */
 const orphaned = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
   const client = yield* Client
   const fake = yield* FakeOpencode.FakeOpencode
@@ -34,7 +34,7 @@ const orphaned = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
 
 const allow = Effect.provideService(HumanGate.HumanGate, HumanGate.allow)
 
-it.effect("answers what a run without an owner asks, and then has its own prompt answered", () =>
+it.effect("answers the ask of a run without an owner, and then gets its own prompt answered", () =>
   Effect.gen(function*() {
     const sessionId = yield* orphaned([{ tools: [echo("a"), echo("b")] }, { text: "theirs" }])
     const running = yield* start([{ text: "mine" }])
@@ -46,7 +46,7 @@ it.effect("answers what a run without an owner asks, and then has its own prompt
     assert.strictEqual(end.requests.filter(({ path }) => path.endsWith("/reply")).length, 2)
   }).pipe(allow, Effect.provide(layer())))
 
-it.effect("answers what subagents of a run without an owner ask, before and after it came", () =>
+it.effect("answers asks of the subagents of a run without an owner, old and new", () =>
   Effect.gen(function*() {
     yield* orphaned([
       reading([readsOutside, readsOutside, { text: "child done" }]),
@@ -59,7 +59,7 @@ it.effect("answers what subagents of a run without an owner ask, before and afte
     assert.strictEqual(asked(running.updates).length, 2)
   }).pipe(allow, Effect.provide(layer())))
 
-it.effect("lets its deadlines stand still while a person is asked what was asked before it came", () =>
+it.effect("stops its deadlines while a person answers an ask from before the turn", () =>
   Effect.gen(function*() {
     const client = yield* Client
     yield* orphaned([echo("a"), { text: "theirs" }])
@@ -72,7 +72,7 @@ it.effect("lets its deadlines stand still while a person is asked what was asked
     assert.strictEqual(result.content, "mine")
   }).pipe(Effect.provideService(HumanGate.HumanGate, HumanGate.wait), Effect.provide(layer())))
 
-it.effect("keeps what was asked before it came at the gate, although the stream is cut meanwhile", () =>
+it.effect("keeps an ask from before the turn at the gate during a cut of the stream", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     yield* orphaned([echo("a"), { text: "theirs" }])
@@ -90,7 +90,7 @@ it.effect("keeps what was asked before it came at the gate, although the stream 
     Effect.provide(layer())
   ))
 
-it.effect("asks nobody again what an aborted run asked, although the server still lists it", () =>
+it.effect("drops an ask of an aborted run, although the server still lists it", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode.FakeOpencode
@@ -109,7 +109,7 @@ it.effect("asks nobody again what an aborted run asked, although the server stil
 it.effect.each([
   { name: "refused", path: /\/permission|\/question|\/children/, fault: Faults.htmlPage },
   { name: "the message that asks is refused", path: /\/message\/msg_/, fault: Faults.status(400) }
-])("goes on when the server does not tell what is asked: $name", ({ fault, path }) =>
+])("goes on when the server cannot list the asks: $name", ({ fault, path }) =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     yield* orphaned([{ text: "theirs", delayMillis: 10_000 }])
@@ -118,7 +118,7 @@ it.effect.each([
     assert.strictEqual(result.content, "mine", result.error?.message)
   }).pipe(allow, Effect.provide(layer())))
 
-it.effect("asks the server nothing of this kind when its session is idle", () =>
+it.effect("sends no such read when its session is idle", () =>
   Effect.gen(function*() {
     yield* run([{ text: "before" }])
     const { requests } = yield* run([{ text: "mine" }])
@@ -143,14 +143,14 @@ const wireAsk = {
   always: []
 }
 
-it.effect("takes a request without a message for open while its session works on something", () =>
+it.effect("treats an ask without a message as open while its session is busy", () =>
   Effect.gen(function*() {
     yield* listing([wireAsk, { ...wireAsk, id: "per_2", sessionID: "ses_foreign" }])
     assert.deepStrictEqual((yield* findPending(reply, busy)).map(({ id }) => id), [AskId.make("per_1")])
     assert.deepStrictEqual(yield* findPending(reply, new Map()), [])
   }).pipe(Effect.provide(layer())))
 
-it.effect("takes a request whose message is gone for closed, and one whose message cannot be read for open", () =>
+it.effect("treats an ask as closed if its message is gone, and as open if its message is unreadable", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     yield* listing([{ ...wireAsk, tool: { messageID: "msg_2", callID: "call_1" } }])
@@ -159,7 +159,7 @@ it.effect("takes a request whose message is gone for closed, and one whose messa
     assert.strictEqual((yield* findPending(reply, busy)).length, 1)
   }).pipe(Effect.provide(layer())))
 
-it.effect("keeps what the reply has where the server cannot list what is asked", () =>
+it.effect("keeps the reply's asks if the server cannot list the asks", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const ask: Ask = {

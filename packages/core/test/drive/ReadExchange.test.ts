@@ -25,7 +25,7 @@ import {
 
 const isList = { method: "GET", path: /\/message$/ }
 
-/** Prompts that nobody answers, as fast as they can be stored. */
+/** Prompts that nobody answers, as fast as the server can store them. */
 const fill = Effect.fnUntraced(function*(sessionId: SessionId, count: number) {
   const fake = yield* FakeOpencode
   const body = JSON.stringify({ parts: [{ type: "text", text: "old" }], noReply: true })
@@ -81,7 +81,7 @@ it.effect("reads no further than its prompt, however long the session is", () =>
     assert.isBelow(end.requests.length - requestsBefore - 10_000, 20)
   }).pipe(Effect.provide(layer())))
 
-it.effect("pages back over what came after the prompt", () =>
+it.effect("pages back over messages after the prompt", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const { id } = yield* client.createSession({})
@@ -94,7 +94,7 @@ it.effect("pages back over what came after the prompt", () =>
     assert.strictEqual((yield* pages).length, 1 + 3)
   }).pipe(Effect.provide(layer())))
 
-it.effect("finds nothing of a prompt that the server has not got", () =>
+it.effect("finds nothing of a prompt that the server does not have", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const { id } = yield* client.createSession({})
@@ -104,7 +104,7 @@ it.effect("finds nothing of a prompt that the server has not got", () =>
     assert.deepStrictEqual(exchange.steps, [])
   }).pipe(Effect.provide(layer())))
 
-it.effect("gives ids that sort after all that the session has", () =>
+it.effect("makes ids that sort after all messages of the session", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const { id } = yield* client.createSession({})
@@ -119,7 +119,7 @@ it.effect("gives ids that sort after all that the session has", () =>
 
 // A session that cannot be listed
 
-it.effect("takes the time of the session for its newest message where it cannot be listed", () =>
+it.effect("uses the session's time as its newest message if it cannot be listed", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode
@@ -131,7 +131,7 @@ it.effect("takes the time of the session for its newest message where it cannot 
     })
   }).pipe(Effect.provide(layer())))
 
-it.effect("reads message by message where a session cannot be listed, also without the prompt", () =>
+it.effect("reads message by message if a session cannot be listed, even without the prompt", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode
@@ -144,7 +144,7 @@ it.effect("reads message by message where a session cannot be listed, also witho
     const exchange = yield* readExchange(ids, known)
     assert.isTrue(exchange.isAccepted)
     assert.deepStrictEqual(exchange.steps.map(({ info }) => info.finish), ["tool-calls", "stop"])
-    // One of them is gone: then it is not part of the exchange.
+    // One message is gone, so it is not part of the exchange.
     yield* fake.fail({ path: new RegExp(`/message/${Reply.messages(known)[0]?.id}$`) }, Faults.status(404))
     assert.strictEqual((yield* readExchange(ids, known)).steps.length, 1)
   }).pipe(Effect.provide(layer())))
@@ -158,7 +158,7 @@ it.effect("completes a turn in a session that cannot be listed", () =>
 
 // Reads that go wrong
 
-it.effect("reads again what arrived cut short, a few times", () =>
+it.effect("retries a read that was cut short, a few times", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode
@@ -175,7 +175,7 @@ it.effect("reads again what arrived cut short, a few times", () =>
     assert.strictEqual((yield* Fiber.join(failing))._tag, "DecodeError")
   }).pipe(Effect.provide(layer())))
 
-it.effect("posts a prompt without ids once, whatever becomes of it", () =>
+it.effect("posts a prompt without ids once, whatever happens", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode
@@ -186,13 +186,13 @@ it.effect("posts a prompt without ids once, whatever becomes of it", () =>
     assert.strictEqual((yield* fake.requests).filter(isPost).length, 1)
   }).pipe(Effect.provide(layer())))
 
-it.effect("posts again what the server says it took and has lost", () =>
+it.effect("reposts a prompt that the server accepted and lost", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     yield* fake.fail(isPost, answered(204, ""))
     const running = yield* start(tape)
     yield* TestClock.adjust("1 seconds")
-    // Only a gap is a reason to ask; without one the first event is waited for.
+    // Only a gap is a reason to ask the server; otherwise the turn waits for the first event.
     yield* fake.cutEvents
     assertCompleted(yield* finish(running, 5), { text: tapeText, modelCalls: 2, posts: 2 })
   }).pipe(Effect.provide(layer())))

@@ -1,4 +1,7 @@
-/** A turn that is resumed reads first what there is of its answers: a server that hangs then, or never ends, ends it within its budget. */
+/**
+ * A resumed turn first reads its stored answers. If the server hangs or never ends such a read, the turn still ends
+ * within its budget.
+ */
 import { assert, it } from "@effect/vitest"
 import { MessageId } from "@opencode-turn/core/Ids"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
@@ -11,7 +14,9 @@ import * as Carrying from "../support/carrying.ts"
 import * as Turns from "../support/turns.ts"
 
 const budgetMillis = 5000
-/** So long the parts of an end may take beside the budget: the last look, the abort with its readings, and subagents. */
+/**
+ * The time that the turn's end may take beyond the budget: the last read, the abort with its reads, and the subagents.
+ */
 const endMillis = 15_000
 
 const isRead = { method: "GET", path: /\/message(?:\/[^/]+)?$/ }

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { assertCompleted, finish, layer, rest, start } from "../support/driving.ts"
 
-/** So many that work which grows with the square of them takes minutes. */
+/** With this many, quadratic work would take minutes. */
 const many = 10_000
 
 const isAnswer = { method: "POST", path: /\/(?:permission|question)\/[^/]+\/(?:reply|reject)$/ }
@@ -19,7 +19,7 @@ const within = (budget: TurnPolicy.Budget) => Effect.provideService(TurnPolicy.B
 const unlimited = within({ openAsks: Infinity, subagents: Infinity, messages: Infinity, parts: Infinity })
 const gated = (gate: HumanGate.Gate) => Effect.provideService(HumanGate.HumanGate, gate)
 
-/** A turn that has said something and waits for its model, and where a storm in it takes place. */
+/** A turn that has sent text and waits for its model while the storm takes place. */
 const startStorm = Effect.fnUntraced(function*(
   storm: (place: Storm.Storm) => ReadonlyArray<Storm.StormEvent>,
   count: number
@@ -33,7 +33,7 @@ const startStorm = Effect.fnUntraced(function*(
   return { running, ...place }
 })
 
-/** Counts the requests, and how many of them are at work at once: each takes some turns of the scheduler. */
+/** Counts the requests and the concurrent ones among them. Each takes some turns of the scheduler. */
 const counting = () => {
   const counts = { all: 0, now: 0, most: 0 }
   const fault: Fault = (serve) =>
@@ -171,7 +171,7 @@ it.effect.each(
     }).pipe(gated(HumanGate.wait), Effect.provide(layer()))
 )
 
-it.effect("refuses a limit that is none", () =>
+it.effect("refuses an invalid limit", () =>
   Effect.gen(function*() {
     const { error } = yield* runTurn({ conversationId: "42", prompt: "hello" })
     assert.deepInclude(error, { _tag: "InvalidInput", field: "TurnPolicy.Budget" })

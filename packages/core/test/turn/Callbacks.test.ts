@@ -21,7 +21,7 @@ const { conversationId, messageId, names, payloads, row, test, turn } = Turns
 
 const steps = [{ text: "Hi." }]
 
-/** Runs the turn while time passes. */
+/** Runs the turn and advances the clock. */
 const run = Effect.fnUntraced(function*<E = never, R = never>(input: Partial<TurnInput<E, R>>, seconds = 60) {
   const fiber = yield* Effect.forkChild(runTurn(turn(steps, input)))
   for (let second = 0; second < seconds && fiber.pollUnsafe() === undefined; second++) {
@@ -121,7 +121,7 @@ describe("callbacks", () => {
           if (name === "observer" && seconds === 0) {
             assert.isAbove(calls.length, 1, "it is called again after it failed")
           }
-          // What cannot be interrupted ends in its own time.
+          // An uninterruptible callback ends in its own time.
           yield* TestClock.adjust("1 hours")
         }))
     }

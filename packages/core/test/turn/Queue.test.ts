@@ -76,7 +76,7 @@ describe("the turns of one conversation", () => {
       assert.deepStrictEqual((yield* Effect.forEach(["m1", "m3", "m5"], rowOf)).map((row) => row?.epoch), [1, 1, 1])
     }))
 
-  test("wait up to MaxQueued, and the next one fails", () =>
+  test("queue up to MaxQueued, and the next one fails", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const first = yield* launch("m1", halfway)
@@ -91,7 +91,7 @@ describe("the turns of one conversation", () => {
       assert.strictEqual((yield* ended(waiting, 500)).value.content, "two")
     }).pipe(Effect.provideService(TurnPolicy.MaxQueued, 1)))
 
-  test("do not wait where they are not to", () =>
+  test("do not queue with the policy reject", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const first = yield* launch("m1", halfway)
@@ -135,7 +135,7 @@ describe("the turns of one conversation", () => {
       assert.strictEqual((yield* ended(first)).value.content, "one two three")
     }))
 
-  test("are replaced also where the one in the way ends by itself just then", () =>
+  test("are replaced even if the blocking turn ends by itself just then", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const lease = { owner: "another", millis: 60_000 }
@@ -153,7 +153,7 @@ describe("the turns of one conversation", () => {
     })
   })
 
-  test("wait on where another worker takes the one in their way first", () =>
+  test("keep waiting if another worker takes over the blocking turn first", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave(halfway, { stage: "posted", name: "orphan" })
@@ -171,7 +171,7 @@ describe("the turns of one conversation", () => {
     })
   })
 
-  test("go on when one that waits is interrupted, or cancelled", () =>
+  test("go on when a queued turn is interrupted or cancelled", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const first = yield* launch("m1", halfway)
@@ -192,7 +192,7 @@ describe("the turns of one conversation", () => {
       assert.lengthOf(yield* Turns.aborts, 0)
     }))
 
-  test("do not wait for one whose worker died while it waited", () =>
+  test("do not wait for a queued turn whose worker died", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const store = yield* SessionStore
@@ -212,7 +212,7 @@ describe("the turns of one conversation", () => {
       assert.deepStrictEqual(yield* statuses("dead"), ["queued"])
     }))
 
-  test("take over the one in their way whose worker died, and end it first", () =>
+  test("take over a blocking turn whose worker died, and end it first", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const { sessionId } = yield* leave(halfway, { stage: "posted", name: "orphan", leaseMillis: 4000 })
@@ -220,7 +220,7 @@ describe("the turns of one conversation", () => {
       yield* pass(3000)
       assert.deepInclude(yield* rowOf("orphan"), { status: "pending", epoch: 1 })
       yield* pass(10_000, 500)
-      // It works for longer than a lease: neither of the two is lost meanwhile.
+      // The orphan runs for longer than a lease, and neither turn is lost meanwhile.
       assert.deepInclude(yield* rowOf("orphan"), { status: "pending", epoch: 2 })
       const store = yield* SessionStore
       assert.isEmpty(yield* store.listOrphans(10))
@@ -231,7 +231,7 @@ describe("the turns of one conversation", () => {
       assert.strictEqual(yield* fake.modelCalls, 2)
     }))
 
-  test("find the one in their way behind any number of messages that were cancelled while they waited", () =>
+  test("find the blocking turn behind any number of messages that were cancelled in the queue", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const store = yield* SessionStore
@@ -255,7 +255,7 @@ describe("the turns of one conversation", () => {
     }))
 
   const polled: Array<number> = []
-  test("ask whether it is their turn once every QueuePoll, and not in between", () =>
+  test("poll once every QueuePoll, and not in between", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const first = yield* launch("m1", halfway)
@@ -277,7 +277,7 @@ describe("the turns of one conversation", () => {
     })
   })
 
-  test("wait on where the store cannot say who is in their way, and look again", () =>
+  test("keep waiting and poll again if the store cannot name the blocking turn", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave(halfway, { stage: "posted", name: "orphan" })
@@ -300,7 +300,7 @@ describe("the turns of one conversation", () => {
     }
   })
 
-  test("leave an orphan that they carried to the next worker when they are interrupted", () =>
+  test("release the orphan that they drive to the next worker when they are interrupted", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave(halfway, { stage: "posted", name: "orphan" })
@@ -316,7 +316,7 @@ describe("the turns of one conversation", () => {
       yield* fake.release("half")
     }))
 
-  test("carry an orphan under its own limits, not under theirs", () =>
+  test("drive an orphan under its own limits, not under theirs", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave(halfway, { stage: "posted", name: "orphan" })
