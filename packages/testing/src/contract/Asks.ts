@@ -1,5 +1,5 @@
 /**
- * What agents ask of people: opened, answered once, withdrawn, moved, listed, deleted, and watched.
+ * Tests of asks: opened, answered once, withdrawn, moved, listed, deleted, and watched.
  */
 import { assert } from "@effect/vitest"
 import type { Answer } from "@opencode-turn/core/Ask"
@@ -245,7 +245,7 @@ export const asks = (it: StoreTests): void => {
       const next = yield* newTurnOf(left.conversationId)
       yield* store.claim({ ...next, whenBusy: "queue" })
       const waiting = { messageId: next.id, conversationId: next.conversationId }
-      // Several share their millisecond, and ids are random.
+      // Several asks share a millisecond, and their ids are random.
       const turns = [left, right, waiting, left, right, waiting, left]
       const opened = yield* Effect.forEach(turns, openAsk)
       const [answered, , , withdrawn] = opened
@@ -476,7 +476,7 @@ const listed = Effect.fnUntraced(function*(
   return found.map(({ id }) => id)
 })
 
-/** How an answer is refused. */
+/** The error of a refused answer. */
 const refusal = Effect.fnUntraced(function*(id: AskId, answer: Answer) {
   const store = yield* SessionStore
   const error = yield* Effect.flip(store.answerAsk(id, answer))

@@ -1,5 +1,5 @@
 /**
- * Cancels, and what was streamed before them.
+ * Tests of cancels, and of the content that was streamed before them.
  */
 import { assert } from "@effect/vitest"
 import type { Content } from "@opencode-turn/core/SessionStore"

@@ -1,5 +1,5 @@
 /**
- * Claims without a lease: who makes the message, who takes it, who is refused.
+ * Tests of claims without a lease: who creates the message, who takes it over, who is refused.
  */
 import { assert } from "@effect/vitest"
 import type { StoredMessage } from "@opencode-turn/core/SessionStore"
@@ -91,7 +91,7 @@ export const claims = (it: StoreTests): void => {
         const ended = yield* stored(turn.id)
         yield* TestClock.adjust("1 minute")
         assert.deepStrictEqual(yield* store.claim({ ...turn, prompt: [] }), ended)
-        // A later turn of the conversation does not make the ended message less there.
+        // A later turn of the conversation does not affect the ended message.
         yield* store.claim(yield* newTurnOf(turn.conversationId))
         assert.deepStrictEqual(yield* store.claim(turn), ended)
         assert.deepStrictEqual(yield* stored(turn.id), ended)

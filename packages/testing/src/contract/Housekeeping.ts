@@ -1,5 +1,5 @@
 /**
- * What is asked across conversations: lists by status, and what is deleted.
+ * Tests of operations across conversations: lists by status, and pruning.
  */
 import { assert } from "@effect/vitest"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
@@ -45,7 +45,7 @@ export const housekeeping = (it: StoreTests): void => {
       yield* store.claim({ ...pending, lease: leaseOf("gone") })
       yield* store.claim({ ...waiting, whenBusy: "queue", lease: leaseOf("gone") })
       yield* TestClock.adjust("1 day")
-      // The clock of the tests starts in 1970: what a program stored is younger than everything here.
+      // The test clock starts in 1970, so everything else that a program stored is newer than the rows here.
       yield* store.prune(yield* Clock.currentTimeMillis)
 
       const old = yield* Effect.forEach(

@@ -1,5 +1,5 @@
 /**
- * Ids that are as long as they may be, and ids that no store can hold.
+ * Tests of ids of the maximum length, and of ids that no store can hold.
  */
 import { assert } from "@effect/vitest"
 import { AskId, AssistantMessageId, ConversationId, maxIdLength, SessionId } from "@opencode-turn/core/Ids"

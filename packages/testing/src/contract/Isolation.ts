@@ -1,5 +1,5 @@
 /**
- * That nothing touches what is not its own.
+ * Tests that an operation affects only its own rows.
  */
 import { assert } from "@effect/vitest"
 import { AssistantMessageId, ConversationId, makeId } from "@opencode-turn/core/Ids"

@@ -1,5 +1,5 @@
 /**
- * Leases: who holds a message, who takes it over, and that who lost it writes nothing any more.
+ * Tests of leases: who holds a message, who takes it over, and that a former owner cannot write.
  */
 import { assert } from "@effect/vitest"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
@@ -157,7 +157,7 @@ export const leases = (it: StoreTests): void => {
       assert.deepStrictEqual(yield* store.takeOver(turn.id, leaseOf("b")), Option.none())
       assert.isTrue(yield* store.renew(turn.id, 1, { millis: 1 }))
       yield* TestClock.adjust("1 milli")
-      // Late, but nobody took it.
+      // The lease ran out, but nobody took the message over.
       assert.isTrue(yield* store.renew(turn.id, 1, leaseOf("a")))
       assert.deepStrictEqual(yield* store.takeOver(turn.id, leaseOf("b")), Option.none())
     }))

@@ -1,5 +1,5 @@
 /**
- * The queue of a conversation: who waits, who comes next, and what becomes of those whose claimant is gone.
+ * Tests of a conversation's queue: who waits, who comes next, and what happens to messages without a claimant.
  */
 import { assert } from "@effect/vitest"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
@@ -79,7 +79,7 @@ export const queue = (it: StoreTests): void => {
       const queued = yield* store.claim({ ...next, whenBusy: "queue", lease: leaseOf("a") })
       yield* TestClock.adjust("400 millis")
       const nowMillis = yield* Clock.currentTimeMillis
-      // Also for a claimant that would not have waited.
+      // This also applies to a claimant that would not have waited.
       for (const whenBusy of ["queue", "reject"] as const) {
         assert.deepStrictEqual(yield* store.claim({ ...next, whenBusy, maxQueued: 0, lease: leaseOf("a") }), {
           ...queued,

@@ -1,5 +1,5 @@
 /**
- * Races: however many ask at the same time, there is one winner, and the others are told.
+ * Tests of races: among any number of concurrent callers one wins, and the others learn it.
  */
 import { assert } from "@effect/vitest"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
@@ -20,7 +20,7 @@ import {
 } from "./Samples.ts"
 
 export const races = (it: StoreTests, rounds: number): void => {
-  /** So many rounds at once that a database has something to do, and not more than it has connections for. */
+  /** The number of concurrent rounds: enough to load a database, but not more than its connections. */
   const inBatches = <E>(round: (n: number) => Effect.Effect<void, E, SessionStore>) =>
     Effect.forEach(numbers(rounds), round, { concurrency: 50, discard: true })
 

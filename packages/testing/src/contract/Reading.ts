@@ -1,5 +1,5 @@
 /**
- * What is listed, and that it is what was stored.
+ * Tests that lists return what was stored.
  */
 import { assert } from "@effect/vitest"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
@@ -33,7 +33,7 @@ export const reading = (it: StoreTests): void => {
       const elsewhere = yield* newConversation
       const ids: Array<AssistantMessageId> = []
       for (const n of numbers(12)) {
-        // Pairs of messages share their millisecond.
+        // Pairs of messages share a millisecond.
         if (n % 2 === 0) {
           yield* TestClock.adjust("1 milli")
         }

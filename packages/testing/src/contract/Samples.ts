@@ -1,5 +1,5 @@
 /**
- * What the tests of the contract are made of: turns, replies, and texts that a store might spoil.
+ * The sample data of the contract's tests: turns, replies, and texts that a store might corrupt.
  */
 import type { Vitest } from "@effect/vitest"
 import type { Answer, PermissionAsk, QuestionAsk } from "@opencode-turn/core/Ask"
@@ -39,7 +39,7 @@ export const newTurnOf = (conversationId: ConversationId) =>
 
 export const newTurn = Effect.flatMap(newConversation, newTurnOf)
 
-/** A lease of a second. */
+/** A lease of one second. */
 export const leaseOf = (owner: string): Lease => ({ owner, millis: 1_000 })
 
 export const stored = Effect.fnUntraced(function*(id: AssistantMessageId) {
@@ -121,7 +121,7 @@ export const partsOf = (text: string): ReadonlyArray<Part> => {
   ]
 }
 
-/** A subagent of every status, with `text` wherever one holds text; one of them opened by another. */
+/** A subagent of every status, with `text` in every text field; one subagent was opened by another. */
 export const subagentsOf = (text: string): ReadonlyArray<Subagent> => [
   {
     sessionId: session("child"),
@@ -233,7 +233,7 @@ export const hostileIds = [
   { name: "unicode with spaces around it", id: " żółć 👩‍👧 " }
 ]
 
-/** Ids that rows cannot hold as they are. */
+/** Ids that rows cannot hold unchanged. */
 export const unstorableIds = [
   { name: "a NUL", id: "a\0b" },
   { name: "half a surrogate pair", id: "cut \ud83d" },
@@ -242,7 +242,7 @@ export const unstorableIds = [
   { name: "a megabyte", id: "x".repeat(1024 * 1024) }
 ]
 
-/** The longest that every store takes, of letters that need most bytes, and without anything that a database could compress. */
+/** The longest ids that every store accepts, of characters with the most bytes, which a database cannot compress. */
 export const longId = Effect.map(
   Effect.replicateEffect(Random.nextIntBetween(0x4e00, 0x9fff), maxIdLength),
   (codes) => String.fromCharCode(...codes)

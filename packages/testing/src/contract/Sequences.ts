@@ -1,5 +1,5 @@
 /**
- * What holds in every order of all operations.
+ * Tests of properties that hold in every order of all operations.
  */
 import { assert } from "@effect/vitest"
 import { SessionStore } from "@opencode-turn/core/SessionStore"

@@ -1,15 +1,15 @@
 /**
- * The contract of `SessionStore`, as tests: every implementation passes this one suite.
+ * The contract of `SessionStore` as a test suite that every implementation passes.
  *
- * **Responsibilities**: what the contract says of any store, observed through its methods alone.
+ * **Responsibilities**: the contract of any store, observed only through its methods.
  *
- * **Not responsibilities**: what only one implementation has: files, migrations, rows that cannot be decoded.
+ * **Not responsibilities**: the properties of one implementation: files, migrations, undecodable rows.
  *
  * **Gotchas**
  *
  * This module registers vitest tests, so it works inside a vitest run only, with `vitest` and `@effect/vitest` installed.
  *
- * **Example** (Testing a store of your own)
+ * **Example** (Testing your own store)
  *
  * ```ts
  * // test/MyStore.test.ts
@@ -45,7 +45,7 @@ import { writes } from "./Writes.ts"
  * @since 0.1.0
  */
 export interface Options {
-  /** How often a cancel and a terminal write race for the same message. Default: 1,000. */
+  /** The number of races between a cancel and a terminal write. Default: 1,000. */
   readonly rounds?: number | undefined
 }
 
@@ -54,8 +54,8 @@ export interface Options {
  *
  * **Details**
  *
- * The store is built once for all tests, under the test clock, and may hold anything already: every test makes
- * conversations of its own. What the tests prune ended before the time of the test clock, which starts in 1970.
+ * The store is built once for all tests, under the test clock, and may already hold data, because every test makes its own
+ * conversations. The rows that the tests prune ended before the time of the test clock, which starts in 1970.
  *
  * @category testing
  * @since 0.1.0

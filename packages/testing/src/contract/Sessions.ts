@@ -1,5 +1,5 @@
 /**
- * Which OpenCode session belongs to a conversation.
+ * Tests of the OpenCode session of a conversation.
  */
 import { assert } from "@effect/vitest"
 import type { SessionId } from "@opencode-turn/core/Ids"

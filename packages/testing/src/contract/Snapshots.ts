@@ -1,5 +1,5 @@
 /**
- * What is stored of a reply while it is streamed.
+ * Tests of the snapshots of a reply while it is streamed.
  */
 import { assert } from "@effect/vitest"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
@@ -25,7 +25,7 @@ export const snapshots = (it: StoreTests): void => {
       const turn = yield* newTurn
       const pending = yield* store.claim(turn)
       yield* store.recordPrompt(turn.id, 1, recordOf(turn.prompt))
-      // An outcome holds more than a snapshot takes; a content without subagents has none.
+      // An outcome has more fields than a snapshot; this content has no subagents.
       for (
         const { content, finish = null, isFallback = false, parts, subagents, usage } of [failed, completed, failed]
       ) {

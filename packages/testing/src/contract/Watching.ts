@@ -1,5 +1,5 @@
 /**
- * News of a message for those who watch it, and the revision that tells a change from none.
+ * Tests of the news of a watched message, and of its revision, which distinguishes a change from no change.
  */
 import { assert } from "@effect/vitest"
 import { SessionStore, type StoreError } from "@opencode-turn/core/SessionStore"
@@ -82,7 +82,7 @@ export const watching = (it: StoreTests): void => {
     }))
 }
 
-/** Ten times as fast as the real one: a clock that outran the answers of a database would let its connections time out. */
+/** Ten times real time. A clock that outran the responses of a database would let its connections time out. */
 const timePasses = Effect.forever(
   Effect.andThen(TestClock.adjust("10 millis"), TestClock.withLive(Effect.sleep("1 milli")))
 )
@@ -92,7 +92,7 @@ export const watch = Effect.fnUntraced(function*(changes: Stream.Stream<void, St
   const news = yield* Queue.unbounded<void>()
   yield* Effect.forkScoped(Stream.runForEach(changes, () => Queue.offer(news, undefined)))
   return {
-    /** The next piece of news; time passes meanwhile, for a store that polls. */
+    /** The next piece of news. Time passes meanwhile, for a store that polls. */
     next: Effect.raceFirst(Queue.take(news), timePasses),
     forget: Queue.clear(news)
   }

@@ -1,5 +1,5 @@
 /**
- * The writes of a message's owner, and what its epoch keeps out.
+ * Tests of the owner's writes, and of the writes that an epoch refuses.
  */
 import { assert } from "@effect/vitest"
 import type { PromptRecord } from "@opencode-turn/core/SessionStore"

@@ -1,13 +1,12 @@
 /**
- * What a server answers that is broken or hostile: bodies, pages and event streams without an end, and values that no server should
- * send.
+ * Broken and hostile servers: bodies, pages and event streams without end, and values that no server should send.
  *
- * **Responsibilities**: each behaviour as a `Fault`, and {@link behaviours}, the table of all of them with the requests that each one
- * hits.
+ * **Responsibilities**: each behaviour as a `Fault`, and {@link behaviours}, a table of all behaviours with the requests that each one
+ * affects.
  *
- * **Not responsibilities**: faults of an honest server in trouble (`Faults`), crashes (`FakeOpencode`), and storms of events (`Storm`).
+ * **Not responsibilities**: faults of an honest server in trouble (`Faults`), crashes (`FakeOpencode`), storms of events (`Storm`).
  *
- * **Example** (Running a turn of your own against each of them)
+ * **Example** (Running your own turn against each of them)
  *
  * ```ts
  * for (const behaviour of Hostile.behaviours()) {
@@ -33,7 +32,7 @@ import { ConnectionReset } from "./state/Events.ts"
 import { type FakeResponse, json, text } from "./state/Http.ts"
 
 /**
- * A behaviour: what it does, in words, the requests that it hits, and the fault.
+ * A behaviour: its description, the requests that it affects, and its fault.
  *
  * @category models
  * @since 0.1.0
@@ -45,7 +44,7 @@ export interface Behaviour {
 }
 
 /**
- * Lets the fake behave so from now on, until its faults are cleared (`FakeOpencode.clearFaults`).
+ * Applies the behaviour to the fake until its faults are cleared (`FakeOpencode.clearFaults`).
  *
  * @category running
  * @since 0.1.0
@@ -54,11 +53,11 @@ export const unleash = ({ fault, hits }: Behaviour): Effect.Effect<void, never, 
   Effect.flatMap(FakeOpencode, (fake) => fake.fail(hits, fault, Infinity))
 
 /**
- * All behaviours, each on the requests that it is about. Some of them count what they send, so every call makes new ones.
+ * All behaviours, each with its requests. Some of them count what they send, so every call makes new ones.
  *
  * **Gotchas**
  *
- * `gzip bomb` needs a client that decompresses, so it needs `FakeServer`: the client in memory takes its bytes for a broken answer.
+ * `gzip bomb` needs a client that decompresses, and therefore `FakeServer`: the in-memory client reads its bytes as a broken response.
  *
  * @category constructors
  * @since 0.1.0
@@ -118,7 +117,7 @@ export const behaviours = (): ReadonlyArray<Behaviour> => [
 ]
 
 /**
- * The requests of a turn, by what they are about.
+ * The requests of a turn, by their subject.
  *
  * @category constants
  * @since 0.1.0
@@ -154,7 +153,7 @@ export const endlessBody: Fault = () => Effect.succeed(stream(200, Stream.foreve
 export const endlessError: Fault = () => Effect.succeed(stream(500, Stream.forever(Stream.succeed(blanks))))
 
 /**
- * Answers with a compressed body of which each KiB becomes a MiB, without an end, and does not act.
+ * Answers with an endless compressed body whose every KiB expands to a MiB, and does not act.
  *
  * @category constructors
  * @since 0.1.0
@@ -167,7 +166,7 @@ export const gzipBomb: Fault = () =>
   )
 
 /**
- * Answers with one blank after the other, each so long after the last one, by the `Clock`. Does not act.
+ * Answers with one blank after another, with a pause before each, by the `Clock`. Does not act.
  *
  * @category constructors
  * @since 0.1.0
@@ -181,7 +180,7 @@ export const drippingBody = (pause: Duration.Input): Fault => () =>
   )
 
 /**
- * Answers with headers, and never with a body. Does not act.
+ * Answers with headers but never with a body. Does not act.
  *
  * @category constructors
  * @since 0.1.0
@@ -203,7 +202,7 @@ export const cutBody: Fault = (serve) =>
   })
 
 /**
- * Answers with lists in lists, and does not act.
+ * Answers with nested lists, and does not act.
  *
  * @category constructors
  * @since 0.1.0
@@ -227,7 +226,7 @@ export const otherType: Fault = (serve) =>
   )
 
 /**
- * Answers as a proxy does whose server is gone: 502 and a page. Does not act.
+ * Answers like a proxy without a server behind it: 502 and a page of HTML. Does not act.
  *
  * @category constructors
  * @since 0.1.0
@@ -236,7 +235,7 @@ export const htmlError: Fault = () =>
   Effect.succeed(text(502, "text/html", "<html><head><title>502 Bad Gateway</title></head></html>"))
 
 /**
- * Sends the client elsewhere, and does not act.
+ * Redirects the client, and does not act.
  *
  * @category constructors
  * @since 0.1.0
@@ -244,7 +243,7 @@ export const htmlError: Fault = () =>
 export const redirect = (location: string): Fault => () => Effect.succeed(text(302, "", "", { location }))
 
 /**
- * Answers with a status that has no body, and does not act. Over a network, Node sends no status below 200 as an answer.
+ * Answers with a status without a body, and does not act. Over a network, Node does not send a status below 200 as a response.
  *
  * @category constructors
  * @since 0.1.0
@@ -266,8 +265,7 @@ export const credentialsInError: Fault = (_serve, _gate, { headers }) =>
 // Pages
 
 /**
- * Answers each page of a session's messages with one more message of somebody else, newer than all others, and a cursor that no page
- * had before.
+ * Answers each page of a session's messages with another foreign message, newer than all others, and with a new cursor.
  *
  * @category constructors
  * @since 0.1.0
@@ -287,7 +285,7 @@ export const endlessPages = (delay: Duration.Input = Duration.zero): Fault => {
 }
 
 /**
- * Answers each page of a session's messages with the same one, and with a cursor: always the same one, or ever another one.
+ * Answers each page of a session's messages with the same message and a cursor, which is either always the same or always new.
  *
  * @category constructors
  * @since 0.1.0
@@ -303,7 +301,7 @@ export const samePage = (cursor: "same" | "other"): Fault => {
 }
 
 /**
- * Answers each page of a session's messages with none, and with a cursor that no page had before.
+ * Answers each page of a session's messages with an empty page and a new cursor.
  *
  * @category constructors
  * @since 0.1.0
@@ -314,7 +312,7 @@ export const emptyPages = (): Fault => {
 }
 
 /**
- * Acts, and says of each message and part in the answer that it is of another session.
+ * Acts, and marks each message and part in the response as belonging to another session.
  *
  * @category constructors
  * @since 0.1.0
@@ -326,7 +324,7 @@ export const foreignMessages: Fault = rewritten((text) =>
 // Events
 
 /**
- * An event stream whose one line never ends.
+ * An event stream with a single line that never ends.
  *
  * @category constructors
  * @since 0.1.0
@@ -339,7 +337,7 @@ export const endlessEvent: Fault = onEvents((events) =>
 )
 
 /**
- * An event stream that begins with one event of at least so many bytes, and goes on as usual.
+ * An event stream that begins with one event of at least `bytes` bytes, and then continues as usual.
  *
  * @category constructors
  * @since 0.1.0
@@ -360,7 +358,7 @@ export const hugeEvent = (bytes: number): Fault =>
   )
 
 /**
- * An event stream with events of a session that nobody knows, as fast as they are read, and no others.
+ * An event stream that contains only events of an unknown session, as fast as they are read.
  *
  * @category constructors
  * @since 0.1.0
@@ -372,7 +370,7 @@ export const eventFlood: Fault = onEvents((events) => {
 })
 
 /**
- * An event stream with what is no event before each event: no JSON, JSON of other shapes, unknown types, fields of no known name.
+ * An event stream with an invalid event before each event: invalid JSON, JSON of other shapes, unknown types, unknown fields.
  *
  * @category constructors
  * @since 0.1.0
@@ -384,7 +382,7 @@ export const brokenEvents: Fault = onEvents((events) =>
 // Values
 
 /**
- * Acts, and puts this in the place of every number in the answer, or in the events.
+ * Acts, and replaces every number in the response, or in the events.
  *
  * @category constructors
  * @since 0.1.0
@@ -393,8 +391,8 @@ export const absurdNumbers = (number: string): Fault =>
   rewritten((text) => text.replaceAll(/(?<=":)-?\d[\d.e+-]*(?=[,}])/g, () => number))
 
 /**
- * Acts, and ends every id in the answer, or in the events, with this piece of JSON. `kinds` are the first letters of the ids that are
- * meant: those of sessions, messages, parts, calls and requests by default.
+ * Acts, and appends this piece of JSON to every id in the response, or in the events. `kinds` are the prefixes of the affected ids:
+ * sessions, messages, parts, calls and asks by default.
  *
  * @category constructors
  * @since 0.1.0
@@ -405,7 +403,7 @@ export const oddIds = (end: string, kinds = "ses|msg|prt|call|per|que"): Fault =
 }
 
 /**
- * Acts, and ends every text that an agent wrote, in the answer or in the events, with this piece of JSON.
+ * Acts, and appends this piece of JSON to every text of an agent, in the response or in the events.
  *
  * @category constructors
  * @since 0.1.0
@@ -414,7 +412,7 @@ export const oddTexts = (end: string): Fault =>
   rewritten((text) => text.replaceAll(/"(?:text|title|output|delta|error|message)":"[^"\\]+(?=")/g, (it) => it + end))
 
 /**
- * Acts, and puts an object of so many levels in the place of every tool input that is not empty, in the answer or in the events.
+ * Acts, and replaces every tool input that is not empty by an object of that many levels, in the response or in the events.
  *
  * @category constructors
  * @since 0.1.0
@@ -425,7 +423,7 @@ export const deepInput = (levels: number): Fault =>
   )
 
 /**
- * Acts, and changes the text of the answer. Of an event stream every piece is changed by itself: the fake sends whole events.
+ * Acts, and changes the text of the response. In an event stream it changes every piece separately, because the fake sends whole events.
  *
  * @category constructors
  * @since 0.1.0
@@ -448,7 +446,7 @@ export function rewritten(change: (text: string) => string): Fault {
 }
 
 /**
- * Acts, and changes an event stream, which comes in whole events. Any other answer stays as it is.
+ * Acts, and changes an event stream, which arrives in whole events. Other responses stay unchanged.
  *
  * @category constructors
  * @since 0.1.0
@@ -465,7 +463,7 @@ export function onEvents(
 
 // internal
 
-/** Once a prompt was posted: what comes first decides which id the prompt gets. */
+/** Waits until a prompt was posted, because an earlier fault would change the prompt's id. */
 const afterPrompt = ({ method, path }: { readonly method: string; readonly path: RegExp }): RequestMatcher => {
   let isPrompted = false
   return (request) => {
@@ -511,7 +509,7 @@ const stream = (
   stream: bytes
 })
 
-/** An answer to a prompt of somebody else. */
+/** A response to the prompt of another client. */
 const stranger = (path: string, id: string) => ({
   info: {
     role: "assistant",

@@ -1,7 +1,7 @@
 /**
- * The routes of OpenCode 1.x on the fake: what a request means, and the shapes of answers and errors (1.18.33).
+ * The routes of OpenCode 1.x on the fake: the meaning of a request, and the shapes of responses and errors (1.18.33).
  *
- * Owns nothing: it reads and changes `FakeState` and `FakeTurn`. Credentials and faults are dealt with before.
+ * **Not responsibilities**: state (`State`, `Turn`), credentials and faults, which are handled earlier.
  *
  * @since 0.1.0
  */
@@ -30,11 +30,11 @@ export interface Services {
   readonly turn: FakeTurn
   readonly events: FakeEvents
   readonly agents: FakeAgents
-  /** The server's own directory, the default of every request. */
+  /** The server's own directory, which is the default of every request. */
   readonly directory: string
-  /** What is a folder: all that is not said to be none. */
+  /** Whether a folder exists; every folder does unless the test says otherwise. */
   readonly isFolder: (directory: string) => boolean
-  /** A prompt was stored that had not been there before. */
+  /** Called after a new prompt was stored. */
   readonly onPrompt: (sessionId: string, messageId: string) => void
 }
 
@@ -54,8 +54,8 @@ export const handle = (services: Services, request: FakeRequest): Effect.Effect<
 }
 
 /**
- * The directory that a request is about: its parameter, its header, or the server's own. The parameter is decoded a second time,
- * the header once; what cannot be decoded stays as it is (1.18.33).
+ * The directory of a request: its parameter, its header, or the server's own. The server decodes the parameter a second time and the
+ * header once; a value that cannot be decoded stays unchanged (1.18.33).
  *
  * @category getters
  * @since 0.1.0
@@ -67,7 +67,7 @@ export const directoryOf = (services: Services, { headers, query }: FakeRequest)
 
 // internal
 
-/** Absolute, without `.`, `..` and slashes too many. The fake has no links. */
+/** Makes a path absolute, without `.`, `..` and repeated slashes. The fake has no links. */
 const normalize = (base: string, directory: string): string => {
   const names: Array<string> = []
   for (const name of (directory.startsWith("/") ? directory : `${base}/${directory}`).split("/")) {
@@ -100,7 +100,7 @@ const sync = (run: (...args: Parameters<Run>) => FakeResponse): Run => (...args)
 
 const notFound = (message: string) => json(404, { name: "NotFoundError", data: { message } })
 
-/** Runs with the session of the path; an id of another kind breaks the server (1.18.33). */
+/** Runs with the session of the path. An id of another kind makes the server fail (1.18.33). */
 const withSession = (
   run: (
     services: Services,
@@ -122,7 +122,7 @@ const Cursor = Schema.fromJsonString(Schema.Struct({ id: Schema.String, time: Sc
 const decodeCursor = Schema.decodeUnknownResult(Schema.StringFromBase64Url.pipe(Schema.decodeTo(Cursor)))
 const encodeCursor = Schema.encodeSync(Schema.StringFromBase64Url.pipe(Schema.decodeTo(Cursor)))
 
-/** The newest `limit` messages before the cursor, oldest first, and the cursor of those before them. */
+/** The newest `limit` messages before the cursor, oldest first, and the cursor of the next page. */
 const listMessages = (
   messages: ReadonlyArray<Message>,
   { path, query }: FakeRequest
@@ -136,7 +136,7 @@ const listMessages = (
   if (cursor !== undefined && (Result.isFailure(cursor) || limit === 0)) return FakePayload.plainBadRequest
   const older = cursor === undefined ? messages : messages.filter(({ info }) => info.id < cursor.success.id)
   if (limit <= 0 || older.length <= limit) {
-    // Only the last page is checked (1.18.33).
+    // The server checks only the last page (1.18.33).
     const unreadable = older.findIndex(isUnreadable)
     return unreadable === -1 ? json(200, older) : unreadableFormat(older[unreadable], `[${unreadable}]`)
   }
@@ -151,7 +151,7 @@ const listMessages = (
   })
 }
 
-/** The server can store a format, and fails to write it down again (1.18.33). */
+/** The server can store a format, but fails to encode it again (1.18.33). */
 const isUnreadable = ({ info }: Message): boolean => info.role === "user" && info.format !== undefined
 
 const unreadableFormat = (message: Message | undefined, at: string): FakeResponse => {
@@ -159,7 +159,7 @@ const unreadableFormat = (message: Message | undefined, at: string): FakeRespons
   return FakePayload.badRequest(Failures.unreadableFormat(format, at), "Body")
 }
 
-/** The files of a folder below the request's directory. What is no folder breaks the server (1.18.33). */
+/** The files of a folder below the request's directory. A path that is not a folder makes the server fail (1.18.33). */
 const listFiles = (services: Services, request: FakeRequest): FakeResponse => {
   const { path } = request.query
   if (path === undefined) return FakePayload.badRequest(`Missing key\n  at ["path"]`, "Query")
@@ -191,7 +191,7 @@ const events = (isGlobal: boolean): Run =>
     stream: services.events.connect({ directory: directoryOf(services, request), isGlobal })
   }))
 
-/** Ends what was asked in the request's directory; an ask whose turn was aborted is still there. */
+/** Resolves an ask in the request's directory. An ask whose turn was aborted still exists. */
 const resolve = (
   services: Services,
   request: FakeRequest,
@@ -211,8 +211,8 @@ const resolve = (
 }
 
 /**
- * Rejecting one permission rejects all that its session asks for, without the message. Allowing one for always allows what its
- * session asks for and is allowed so now, and nothing that other sessions ask for.
+ * Rejecting one permission rejects all asks of its session, without the message. Allowing one with `always` also allows those asks of its
+ * session that the new rule covers, but no ask of another session.
  */
 const replyPermission: Run = sync((services, request, id) => {
   const body = FakePayload.permissionReply(request)

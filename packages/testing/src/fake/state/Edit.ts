@@ -1,10 +1,10 @@
 /**
- * The tools of the fake OpenCode that write files: `write`, `edit` and `apply_patch`, what they change and what they say (1.18.33).
+ * The fake OpenCode's tools that write files (`write`, `edit`, `apply_patch`), with their changes and outputs (1.18.33).
  *
  * **Gotchas**
  *
- * A file whose content nobody has told is taken to hold what an edit wants to find in it; so an edit fails only where the content is
- * known, from an earlier call or the option `files`.
+ * A file with unknown content is assumed to hold the text that an edit looks for. An edit therefore fails only if the content is known,
+ * from an earlier call or from the option `files`.
  *
  * @since 0.1.0
  */
@@ -13,7 +13,7 @@ import * as FakePatch from "./Patch.ts"
 import type { Properties } from "./Wire.ts"
 
 /**
- * What a call wants.
+ * The arguments of a call.
  *
  * @category models
  * @since 0.1.0
@@ -30,7 +30,7 @@ export type Edit =
   | { readonly tool: "apply_patch"; readonly patchText: string }
 
 /**
- * What a call comes to. `running` is announced before it is complete.
+ * The result of a call. `running` is announced before the call completes.
  *
  * @category models
  * @since 0.1.0
@@ -44,7 +44,7 @@ export interface Edited {
 }
 
 /**
- * A file before and after; `undefined` where there is none. What is moved away goes with its new path.
+ * A file before and after; `undefined` for a missing file. A moved file has its new path.
  *
  * @category models
  * @since 0.1.0
@@ -57,7 +57,7 @@ export interface FileChange {
 }
 
 /**
- * What an edit would do now; a text says why it cannot.
+ * The effect of an edit at this moment; a text says why it is impossible.
  *
  * @category getters
  * @since 0.1.0
@@ -153,7 +153,7 @@ const applyPatch = (files: FakeFiles.FakeFiles, directory: string, patchText: st
         const before = known ?? ""
         changes.push({ path, before, after: undefined, isMoved: false })
         const { patch: text } = diff(path, before, undefined)
-        // Counts the empty line behind the last line break (1.18.33).
+        // The empty line after the last line break counts (1.18.33).
         const deletions = before.split("\n").length
         told.push({ filePath: path, relativePath, type: "delete", patch: text, additions: 0, deletions })
         lines.push(`D ${relativePath}`)

@@ -1,7 +1,9 @@
 /**
- * The event stream of the fake OpenCode: who is connected, and what of it reaches them.
+ * The event stream of the fake OpenCode: its connections, and the events that reach them.
  *
- * Owns the connections, heartbeats, and the ways a test spoils them. Does not know what an event means.
+ * **Responsibilities**: connections, heartbeats, and the faults that a test injects into them.
+ *
+ * **Not responsibilities**: the meaning of an event.
  *
  * @since 0.1.0
  */

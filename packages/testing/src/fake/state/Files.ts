@@ -1,14 +1,14 @@
 /**
- * The files of the fake OpenCode: contents in memory, and a log of their changes from which the changes of a turn follow.
+ * The files of the fake OpenCode: contents in memory, and a log of changes, which gives the changes of a turn.
  *
- * Responsibilities: what a path holds, what changed between two snapshots, the forms in which that is told.
+ * **Responsibilities**: the content of a path, the changes between two snapshots, the forms in which changes are reported.
  *
- * Not responsibilities: a disk, ignored files, commits. What a tool changes is `FakeEdit`'s.
+ * **Not responsibilities**: a disk, ignored files, commits, the changes of a tool (`Edit`).
  *
  * **Details**
  *
- * A snapshot is a place in the log, written as the hash of a tree that OpenCode has instead. A file that nobody has spoken of is not
- * there; an outcome may tell of changes without contents ({@link Change}).
+ * A snapshot is a position in the log, written like the tree hash of OpenCode. An unmentioned file does not exist. An outcome may report
+ * changes without contents ({@link Change}).
  *
  * @since 0.1.0
  */
@@ -16,7 +16,7 @@ import * as Schema from "effect/Schema"
 import * as FakePatch from "./Patch.ts"
 
 /**
- * A change of a file as `GET /session/{id}/diff` tells it; `file` is relative to the root of the repository.
+ * A change of a file in the form of `GET /session/{id}/diff`; `file` is relative to the root of the repository.
  *
  * @category models
  * @since 0.1.0
@@ -39,22 +39,22 @@ export interface Change extends Schema.Schema.Type<typeof Change> {}
  * @since 0.1.0
  */
 export interface FakeFiles {
-  /** The root of the repository that a directory is in, and `/` without one. */
+  /** The root of the directory's repository; `/` without one. */
   readonly worktree: (directory: string) => string
   readonly isRepository: boolean
-  /** The content of a path; `undefined` where there is no file. */
+  /** The content of a path; `undefined` for a missing file. */
   readonly read: (path: string) => string | undefined
-  /** What a folder holds, folders with a slash behind them; nothing for what is none. */
+  /** The entries of a folder, with a slash after each folder; empty for a path that is not a folder. */
   readonly entries: (path: string) => ReadonlyArray<string>
-  /** Writes a file, or deletes it. A file that is moved away is not told of as deleted in a step. */
+  /** Writes or deletes a file. A file that is moved away is not reported as deleted in a step. */
   readonly write: (path: string, content: string | undefined, options?: { readonly isMoved?: boolean }) => void
-  /** A change that was not made here. */
+  /** Records a change without contents. */
   readonly tell: (directory: string, change: Change) => void
-  /** The files as they are. */
+  /** A snapshot of the files. */
   readonly snapshot: () => string
-  /** The paths below a directory that have changed since a snapshot, absolute. */
+  /** The absolute paths below a directory that changed since a snapshot. */
   readonly changed: (directory: string, since: string) => ReadonlyArray<string>
-  /** What is different below a directory between two snapshots, a file once. */
+  /** The differences below a directory between two snapshots, with each file once. */
   readonly diffs: (directory: string, from: string, to: string) => ReadonlyArray<Change>
 }
 
@@ -112,7 +112,7 @@ export const make = (options: {
 }
 
 /**
- * A path as it is meant in a directory.
+ * Resolves a path in a directory.
  *
  * @category getters
  * @since 0.1.0
@@ -120,7 +120,7 @@ export const make = (options: {
 export const resolve = (directory: string, path: string): string => path.startsWith("/") ? path : `${directory}/${path}`
 
 /**
- * A path as it is called in a worktree.
+ * A path relative to a worktree.
  *
  * @category getters
  * @since 0.1.0
@@ -145,7 +145,7 @@ const isBelow = (directory: string, path: string): boolean =>
 
 const placeOf = (snapshot: string): number => Number.parseInt(snapshot, 16)
 
-/** What entries come to, path by path: a file that is again as it was has not changed. */
+/** The net change of each path: a file with its earlier content has not changed. */
 const netOf = (entries: ReadonlyArray<Entry>): ReadonlyMap<string, Entry> => {
   const net = new Map<string, Entry>()
   for (const entry of entries) {

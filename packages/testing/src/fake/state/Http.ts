@@ -1,5 +1,5 @@
 /**
- * Requests and responses of the fake OpenCode, whatever carries them.
+ * Requests and responses of the fake OpenCode, independent of their transport.
  *
  * @since 0.1.0
  */
@@ -21,7 +21,7 @@ export interface FakeRequest {
 }
 
 /**
- * A response. The body of `Events` is sent piece by piece, whatever it holds. `Reset` is none: the connection breaks instead.
+ * A response. The body of `Events` is sent piece by piece. `Reset` breaks the connection instead of responding.
  *
  * @category models
  * @since 0.1.0
@@ -35,7 +35,7 @@ export type FakeResponse =
   }
   | {
     readonly _tag: "Events"
-    /** 200 by default. */
+    /** The status; 200 by default. */
     readonly status?: number
     readonly headers: Readonly<Record<string, string>>
     readonly stream: Stream.Stream<Uint8Array, ConnectionReset>
@@ -43,7 +43,7 @@ export type FakeResponse =
   | { readonly _tag: "Reset" }
 
 /**
- * A request as it was recorded: without its credentials, but with whether they were right.
+ * A recorded request. It contains whether the credentials were right, but not the credentials.
  *
  * @category models
  * @since 0.1.0
@@ -53,7 +53,7 @@ export interface RecordedRequest {
   readonly path: string
   readonly query: Readonly<Record<string, string>>
   readonly headers: Readonly<Record<string, string>>
-  /** The decoded JSON, the text of anything else, or `undefined` where there was none. */
+  /** The decoded JSON, the text of any other body, or `undefined` without a body. */
   readonly body: unknown
   readonly isAuthorized: boolean
 }
@@ -90,7 +90,7 @@ export const text = (
 })
 
 /**
- * What an unknown route gives: the page of the web application, with status 200.
+ * The response of an unknown route: the page of the web application, with status 200.
  *
  * @category constructors
  * @since 0.1.0
@@ -102,7 +102,7 @@ export const html: FakeResponse = text(
 )
 
 /**
- * What the server says when it fails itself.
+ * The response to a failure of the server itself.
  *
  * @category constructors
  * @since 0.1.0

@@ -1,15 +1,15 @@
 /**
- * Patches as OpenCode writes and reads them: unified diffs, and the text that `apply_patch` takes.
+ * Patches as OpenCode writes and reads them: unified diffs, and the text of `apply_patch`.
  *
  * **Gotchas**
  *
- * The diff looks for a longest common subsequence and needs `lines × lines` of time and memory: it is for files of tests.
+ * The diff computes a longest common subsequence in `lines × lines` time and memory, which suffices for test files.
  *
  * @since 0.1.0
  */
 
 /**
- * A diff of two texts and how many lines it adds and takes away.
+ * A diff of two texts, with the numbers of added and deleted lines.
  *
  * @category models
  * @since 0.1.0
@@ -25,7 +25,7 @@ export interface Patch {
  *
  * **Details**
  *
- * The tools put four lines around each change; the summary of a turn shows the whole file, and a tab behind the names.
+ * The tools show four lines around each change. The summary of a turn shows the whole file, with a tab after the file names.
  *
  * @category constructors
  * @since 0.1.0
@@ -51,7 +51,7 @@ export const unified = (
 }
 
 /**
- * What a text for `apply_patch` says about one file. A hunk is what stands there and what is to stand there instead, in lines.
+ * The part of an `apply_patch` text about one file. A hunk holds the old and the new lines.
  *
  * @category models
  * @since 0.1.0
@@ -67,7 +67,7 @@ export type FilePatch =
   }
 
 /**
- * Reads a text for `apply_patch`; `undefined` where it has no beginning or no end.
+ * Parses a text for `apply_patch`; `undefined` if its beginning or its end is missing.
  *
  * @category decoding
  * @since 0.1.0
@@ -104,7 +104,7 @@ interface Line {
 const cut = (text: string): ReadonlyArray<string> => text.split(/(?<=\n)/).filter((line) => line !== "")
 
 const compare = (before: ReadonlyArray<string>, after: ReadonlyArray<string>): ReadonlyArray<Line> => {
-  // The length of the longest common subsequence of what is left from each pair of places on.
+  // The length of the longest common subsequence from each pair of positions to the ends.
   const common = before.concat("").map(() => after.concat("").map(() => 0))
   const at = (row: number, column: number) => common[row]?.[column] ?? 0
   for (let row = before.length - 1; row >= 0; row--) {
@@ -147,7 +147,7 @@ const hunksOf = (lines: ReadonlyArray<Line>, context: number): ReadonlyArray<rea
   return hunks
 }
 
-/** Where a hunk begins in one of the two files, and how many lines it has there. */
+/** The position of a hunk in one of the two files, and its number of lines there. */
 const rangeOf = (lines: ReadonlyArray<Line>, start: number, end: number, other: Line["sign"]): string => {
   const count = (part: ReadonlyArray<Line>) => part.filter(({ sign }) => sign !== other).length
   const length = count(lines.slice(start, end))

@@ -1,5 +1,5 @@
 /**
- * The bodies that the fake OpenCode takes, and its words for those that it does not take (1.18.33).
+ * The bodies that the fake OpenCode accepts, and its errors for invalid ones (1.18.33).
  *
  * @since 0.1.0
  */
@@ -70,7 +70,7 @@ const Prompt = Schema.Struct({
 })
 
 /**
- * A prompt as it is posted. What the fake has no use for, as `system` or `tools`, is taken and left out.
+ * A posted prompt. Fields that the fake does not use, such as `system` or `tools`, are accepted and dropped.
  *
  * @category models
  * @since 0.1.0
@@ -94,14 +94,14 @@ export const badRequest = (message: string, kind: string): FakeResponse =>
   json(400, { name: "BadRequest", data: { message, kind } })
 
 /**
- * The shape of the others.
+ * The shape of the other rejections.
  *
  * @category constants
  * @since 0.1.0
  */
 export const plainBadRequest: FakeResponse = json(400, { _tag: "BadRequest" })
 
-// Decodes a body, or gives the server's words for what is wrong with it: the server checks with Effect's Schema too.
+// Decodes a body, or returns the server's error text: the server validates with Effect's Schema too.
 const payload = <A>(schema: Schema.Codec<A, unknown>) => {
   const decode = Schema.decodeUnknownResult(schema)
   return (request: FakeRequest): Result.Result<A, FakeResponse> => {
@@ -122,7 +122,7 @@ const payload = <A>(schema: Schema.Codec<A, unknown>) => {
 const decodeNewSession = Schema.decodeUnknownResult(NewSession)
 
 /**
- * The body of a new session; none at all is the same as an empty one.
+ * The body of a new session; a missing body equals an empty one.
  *
  * @category decoding
  * @since 0.1.0
@@ -168,7 +168,7 @@ const parse = (body: string): Result.Result<unknown, "malformed"> => {
   }
 }
 
-/** Adds what was found to what was expected, as the server does: `Expected array, got "x"`. */
+/** Appends the actual value to the expected one, as the server does: `Expected array, got "x"`. */
 const withValue = (message: string, payload: unknown): string => {
   const [first = "", at = ""] = message.split("\n")
   if (!first.startsWith("Expected")) return message

@@ -1,11 +1,11 @@
 /**
- * What the fake OpenCode has stored, and the only functions that change it: each change is announced by the event that the real
- * server sends for it.
+ * The stored state of the fake OpenCode, and the only functions that change it. Each change sends the event of the real server.
  *
- * Owns sessions, messages, parts, statuses, asks and to-do lists. Does not own the order of changes in a turn (`FakeTurn`), or how they
- * are asked for (`FakeRoutes`).
+ * **Responsibilities**: sessions, messages, parts, statuses, asks and to-do lists.
  *
- * Values are replaced, never changed in place: what was handed out stays what it was.
+ * **Not responsibilities**: the order of changes in a turn (`Turn`), requests (`Routes`).
+ *
+ * Values are replaced, never changed in place, so a returned value never changes.
  *
  * @since 0.1.0
  */
@@ -35,8 +35,8 @@ import type {
 import { zeroTokens } from "./Wire.ts"
 
 /**
- * A stored message. `order` grows with every post of the message: the server answers the user message that was posted last, and lists
- * by id (1.18.33).
+ * A stored message. `order` grows whenever the message is posted: the server answers the user message that was posted last, but lists
+ * messages by id (1.18.33).
  *
  * @category models
  * @since 0.1.0
@@ -53,7 +53,7 @@ export interface StoredMessage {
  */
 export interface StoredSession {
   info: Session
-  /** Where it works: its stored directory, decoded once more by the server; for a subagent's session that of the one above. */
+  /** Its working directory: the stored directory, decoded once more by the server. A subagent's session uses its parent's. */
   readonly directory: string
   isDeleted: boolean
   todos: ReadonlyArray<Todo>
@@ -87,7 +87,7 @@ export interface Ask {
  */
 export interface SessionFields {
   readonly directory: string
-  /** Where a subagent works; by default what the directory is when it is decoded. */
+  /** The working directory of a subagent; the decoded directory by default. */
   readonly cwd?: string | undefined
   readonly title?: string | undefined
   readonly parentID?: string | undefined
@@ -106,26 +106,26 @@ export interface FakeState {
   readonly ids: IdGenerator
   readonly files: FakeFiles.FakeFiles
   readonly session: (id: string) => StoredSession | undefined
-  /** Newest first. */
+  /** The sessions, newest first. */
   readonly sessions: () => ReadonlyArray<StoredSession>
   readonly createSession: (fields: SessionFields) => StoredSession
   readonly updateSession: (session: StoredSession, changes: Partial<Session>) => void
-  /** Deletes the session and its descendants, children first. A status that is busy stays (1.18.33). */
+  /** Deletes the session and its descendants, children first. A busy status stays (1.18.33). */
   readonly deleteSession: (session: StoredSession) => void
 
-  /** Oldest first, parts in the order of their ids. */
+  /** The messages, oldest first, with parts in the order of their ids. */
   readonly messages: (session: StoredSession) => ReadonlyArray<Message>
-  /** Stores a user message; one that is there already is posted anew. */
+  /** Stores a user message; an existing message is posted again. */
   readonly postUser: (session: StoredSession, info: User) => void
   readonly putAssistant: (session: StoredSession, info: Assistant) => void
   readonly putPart: (session: StoredSession, part: Part) => void
   readonly delta: (session: StoredSession, part: Part, delta: string) => void
   readonly lastPosted: (session: StoredSession, role: "user" | "assistant") => MessageInfo | undefined
-  /** Adds up what the session's steps have cost so far. */
+  /** Updates the total cost of the session's steps. */
   readonly sum: (session: StoredSession) => void
-  /** Says in the user message which files the steps of its turn have changed so far. */
+  /** Lists in the user message the files that the steps of its turn have changed so far. */
   readonly summarize: (session: StoredSession, userId: string) => void
-  /** Writes files, and says so to the directory. */
+  /** Writes files, and announces them in the directory. */
   readonly writeFiles: (session: StoredSession, changes: ReadonlyArray<FileChange>) => void
 
   readonly setStatus: (session: StoredSession, status: Status) => void
@@ -136,9 +136,9 @@ export interface FakeState {
 
   readonly ask: (kind: Ask["kind"], session: StoredSession, tool: AskInfo["tool"], fields: Properties) => Ask
   readonly asks: (kind: Ask["kind"], directory: string) => ReadonlyArray<AskInfo>
-  /** Ends asks, all of them before a turn goes on; those that are not there (any more) are passed over. */
+  /** Resolves asks, all of them before any turn continues; unknown and closed asks are skipped. */
   readonly resolveAsks: (kind: Ask["kind"], results: ReadonlyMap<string, AskResult>, event: Properties) => void
-  /** What a crash loses: statuses and open asks. */
+  /** Drops the state that a crash loses: statuses and open asks. */
   readonly forget: () => void
 }
 
@@ -323,7 +323,7 @@ export const make = (options: {
 }
 
 /**
- * What the server makes of a directory that it is told, or has stored; what cannot be decoded stays as it is (1.18.33).
+ * Decodes a directory as the server does; a value that cannot be decoded stays unchanged (1.18.33).
  *
  * @category constructors
  * @since 0.1.0
@@ -332,7 +332,7 @@ export const decoded = (directory: string): string =>
   Result.getOrElse(Result.try(() => decodeURIComponent(directory)), () => directory)
 
 /**
- * The version that the fake claims to be, and behaves like.
+ * The version that the fake reports and imitates.
  *
  * @category constants
  * @since 0.1.0

@@ -1,7 +1,9 @@
 /**
- * The JSON that the fake OpenCode stores and sends, and the ids in it: the shapes of opencode 1.18.33.
+ * The JSON that the fake OpenCode stores and sends, and its ids, in the shapes of opencode 1.18.33.
  *
- * Owns the types and the generator of ids. Does not own when a value changes (`FakeState`).
+ * **Responsibilities**: the types, and the generator of ids.
+ *
+ * **Not responsibilities**: changing values (`State`).
  *
  * @since 0.1.0
  */
@@ -21,7 +23,7 @@ export interface Event {
 }
 
 /**
- * What an event says. Events about a session name it in `sessionID`.
+ * The data of an event. Events about a session name it in `sessionID`.
  *
  * @category models
  * @since 0.1.0
@@ -108,7 +110,7 @@ export interface ModelRef {
 }
 
 /**
- * The form that a prompt wants its answer in. The server stores it with the prompt, and cannot list what it has stored (1.18.33).
+ * The format of a prompt's answer. The server stores it with the prompt, but cannot list what it has stored (1.18.33).
  *
  * @category models
  * @since 0.1.0
@@ -151,7 +153,7 @@ export interface Assistant {
   readonly summary?: true
   readonly time: { readonly created: number; readonly completed?: number }
   readonly finish?: string
-  /** The arguments of the last call of `StructuredOutput`, whatever they are: the server checks nothing. */
+  /** The arguments of the last call of `StructuredOutput`. The server does not validate them. */
   readonly structured?: Properties
   readonly error?: Failure
 }
@@ -277,7 +279,7 @@ export interface Todo {
 }
 
 /**
- * A permission or a question that waits for an answer: what `*.asked` carries and `GET /permission`, `GET /question` list.
+ * An open permission or question, as in `*.asked`, `GET /permission` and `GET /question`.
  *
  * @category models
  * @since 0.1.0
@@ -298,7 +300,7 @@ export interface AskInfo {
 export interface IdGenerator {
   /** An id that sorts after every id made before, whatever its prefix. */
   readonly ascending: (prefix: "evt" | "msg" | "per" | "prt" | "que") => string
-  /** A session's id: newer sessions sort before older ones. */
+  /** A session's id. Newer sessions sort before older ones. */
   readonly session: () => string
 }
 
@@ -307,8 +309,8 @@ export interface IdGenerator {
  *
  * **Details**
  *
- * The time counts in ticks of 1/4096 ms. More ids than ticks in a millisecond, usual where the clock stands still, borrow from the
- * time to come.
+ * Time counts in ticks of 1/4096 ms. If a millisecond needs more ids than it has ticks, as with a clock that stands still, later ticks
+ * are used.
  *
  * @category constructors
  * @since 0.1.0

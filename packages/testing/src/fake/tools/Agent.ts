@@ -1,18 +1,20 @@
 /**
- * The agents of the fake OpenCode: the built-in ones of 1.18.33, those of its configuration, and what each may do.
+ * The agents of the fake OpenCode: the built-in agents of 1.18.33, those of its configuration, and their rules.
  *
- * Owns the rules that an agent brings along and those that its subagents inherit. How rules decide is `FakePermission`'s.
+ * **Responsibilities**: the rules of an agent, and the rules that its subagents inherit.
+ *
+ * **Not responsibilities**: evaluating rules (`Permission`).
  *
  * **Gotchas**
  *
- * The real agents have a few rules more: for folders of the server's own.
+ * The real agents have a few more rules, for the server's own folders.
  *
  * @since 0.1.0
  */
 import type { PermissionRule } from "../state/Wire.ts"
 
 /**
- * An agent of the configuration, under its name.
+ * An agent of the configuration.
  *
  * @category models
  * @since 0.1.0
@@ -21,7 +23,7 @@ export interface AgentOptions {
   /** `all` by default. */
   readonly mode?: "all" | "primary" | "subagent" | undefined
   readonly description?: string | undefined
-  /** Rules of its own, behind those of the configuration. One about `task` lets its sessions call subagents. */
+  /** The agent's own rules, which follow those of the configuration. A rule about `task` lets its sessions call subagents. */
   readonly permission?: ReadonlyArray<PermissionRule> | undefined
 }
 
@@ -46,10 +48,10 @@ export interface Agent {
  * @since 0.1.0
  */
 export interface FakeAgents {
-  /** By name. */
+  /** The agents, sorted by name. */
   readonly list: ReadonlyArray<Agent>
   readonly find: (name: string) => Agent | undefined
-  /** The names that an error offers. */
+  /** The names that an error suggests. */
   readonly available: ReadonlyArray<string>
 }
 
@@ -59,7 +61,7 @@ export interface FakeAgents {
  */
 export const make = (options: {
   readonly agents: Readonly<Record<string, AgentOptions>>
-  /** Rules of the configuration, for all agents. */
+  /** Rules of the configuration, which apply to all agents. */
   readonly permission: ReadonlyArray<PermissionRule>
 }): FakeAgents => {
   const custom = Object.entries(options.agents).map(([name, agent]): Agent => ({
@@ -86,8 +88,8 @@ export const make = (options: {
 }
 
 /**
- * The rules of a subagent's session: what its parent's session denies or says about folders outside, and then no to-do list and no
- * subagents, unless the agent has rules of its own about them.
+ * The rules of a subagent's session: the parent session's denials and its rules about external folders, followed by denials of the to-do
+ * list and of subagents, unless the agent has its own rules about them.
  *
  * @category getters
  * @since 0.1.0

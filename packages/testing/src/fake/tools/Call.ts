@@ -1,7 +1,9 @@
 /**
- * One tool call of the fake OpenCode: its part, the states that the part can take, and how a call ends.
+ * One tool call of the fake OpenCode: its part, the part's states, and the ends of a call.
  *
- * Owns the shapes of the states. Which state comes when is `FakeToolRun`'s.
+ * **Responsibilities**: the shapes of the states.
+ *
+ * **Not responsibilities**: the order of the states (`ToolRun`).
  *
  * @since 0.1.0
  */
@@ -12,19 +14,19 @@ import type * as FakePermission from "./Permission.ts"
 import type { Plan, Task } from "./Tool.ts"
 
 /**
- * What a call needs from the rest of the server.
+ * The services that a call needs from the rest of the server.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Services {
   readonly state: FakeState
-  /** The rules that hold for a session. */
+  /** The rules of a session. */
   readonly ruleset: (session: StoredSession) => FakePermission.Ruleset
   readonly gate: (name: string) => Effect.Effect<void>
-  /** The session for a task: a new one, or that which the task names; a text says why there can be none. */
+  /** The session of a task: a new one, or the one that the task names. A text says why there is none. */
   readonly openSubagent: (parent: StoredSession, task: Task) => StoredSession | string
-  /** Prompts a subagent and waits for the end of its turn. Interrupted, it aborts the subagent. */
+  /** Prompts a subagent and waits for the end of its turn. An interruption aborts the subagent. */
   readonly runSubagent: (child: StoredSession, task: Task, parent: StoredSession) => Effect.Effect<SubagentEnd>
 }
 
@@ -38,7 +40,7 @@ export type SubagentEnd =
   | { readonly _tag: "Cancelled" }
 
 /**
- * A call under way.
+ * A running call.
  *
  * @category models
  * @since 0.1.0
@@ -48,14 +50,14 @@ export interface ToolRun {
   part: ToolPart
   readonly plan: Plan
   readonly session: StoredSession
-  /** The subagent's session, once there is one. */
+  /** The subagent's session, once it is open. */
   child: StoredSession | undefined
-  /** A person is asked. */
+  /** Whether the call waits for a person. */
   isAsking: boolean
 }
 
 /**
- * How a call ended. After a refusal the turn does not go on.
+ * The end of a call. A refusal stops the turn.
  *
  * @category models
  * @since 0.1.0
@@ -83,7 +85,7 @@ export const put = ({ state }: Services, run: ToolRun, next: ToolState): void =>
 }
 
 /**
- * The call runs. A tool that is not to be had is called `invalid` from here on.
+ * Begins to run the call. An unavailable tool is named `invalid` from here on.
  *
  * @category combinators
  * @since 0.1.0
@@ -109,7 +111,7 @@ export const complete = (
   })
 
 /**
- * `complete` for a tool whose result is never cut, at once.
+ * Completes, at once, a call of a tool whose result is never cut.
  *
  * @category combinators
  * @since 0.1.0
@@ -141,7 +143,7 @@ export const fail = (services: Services, run: ToolRun, error: string): Effect.Ef
   })
 
 /**
- * A person refused: without a message the turn ends here, with one the model is told.
+ * Ends a call that a person refused. Without a message the turn stops; a message is passed on to the model.
  *
  * @category combinators
  * @since 0.1.0
@@ -157,7 +159,7 @@ export const refuse = (
     : fail(services, run, `${error.replace(/\.$/, "")} with the following feedback: ${message}`)
 
 /**
- * What an abort leaves of a call: a shell command ends with what it had printed, everything else in an error.
+ * Ends an aborted call: a shell command keeps its output, and every other call fails.
  *
  * @category combinators
  * @since 0.1.0

@@ -1,14 +1,14 @@
 /**
- * What the sessions of the fake OpenCode may do: which rule decides, and the tools that the rules leave (1.18.33).
+ * The permissions of the fake OpenCode's sessions: the rule that decides, and the tools that remain (1.18.33).
  *
- * On purpose nothing of `core` is used here: the fake is what core's own matching of rules is compared with.
+ * This module deliberately uses nothing of `core`, because core's own matching of rules is compared with it.
  *
  * @since 0.1.0
  */
 import type { PermissionRule, Properties } from "../state/Wire.ts"
 
 /**
- * A permission as it is asked for.
+ * A permission that a tool asks for.
  *
  * @category models
  * @since 0.1.0
@@ -18,12 +18,12 @@ export interface PermissionRequest {
   readonly patterns: ReadonlyArray<string>
   readonly always: ReadonlyArray<string>
   readonly metadata: Properties
-  /** Asked for whatever the rules say. */
+  /** Whether to ask whatever the rules say. */
   readonly isForced: boolean
 }
 
 /**
- * The rules that hold for a session, weakest first: its agent's and its own, and then what a person allowed for always.
+ * The rules of a session, weakest first: its agent's rules, its own, and the permissions that a person allowed with `always`.
  *
  * @category models
  * @since 0.1.0
@@ -34,7 +34,7 @@ export interface Ruleset {
 }
 
 /**
- * The tools that a session is offered: all but those that the last rule about them denies as a whole.
+ * The tools that a session is offered: all except those that the last matching rule denies completely.
  *
  * @category getters
  * @since 0.1.0
@@ -54,8 +54,8 @@ export const offered = ({ rules }: Ruleset): ReadonlyArray<string> =>
 export const permissionOf = (tool: string): string => (editing.has(tool) ? "edit" : tool)
 
 /**
- * What the rules say to a request. The last rule that matches decides, for each pattern; one pattern that is denied denies it all,
- * it is allowed where all are, and asked for where not.
+ * Evaluates the rules for a request. The last matching rule decides for each pattern. One denied pattern denies the request; if all
+ * patterns are allowed it is allowed, and otherwise it is asked for.
  *
  * @category getters
  * @since 0.1.0
@@ -68,7 +68,7 @@ export const decide = ({ approved, rules }: Ruleset, request: PermissionRequest)
 }
 
 /**
- * What the rules say about one text.
+ * Evaluates the rules for one text.
  *
  * @category getters
  * @since 0.1.0
@@ -81,7 +81,7 @@ export const evaluate = (
   rules.findLast((rule) => matches(rule.permission, permission) && matches(rule.pattern, text))?.action ?? "ask"
 
 /**
- * What a call says that a rule has denied.
+ * The error of a call that a rule denied.
  *
  * @category getters
  * @since 0.1.0
@@ -93,7 +93,7 @@ export const denial = ({ rules }: Ruleset, { permission }: PermissionRequest): s
 }
 
 /**
- * Whether a text fits one of OpenCode's patterns: built as the server builds it, into a regular expression.
+ * Whether a text matches one of OpenCode's patterns. Like the server, this builds a regular expression.
  *
  * @category predicates
  * @since 0.1.0

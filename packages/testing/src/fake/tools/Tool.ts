@@ -1,15 +1,17 @@
 /**
- * What the tools of the fake OpenCode do: nothing is executed, each call has an outcome that follows from its arguments.
+ * The tools of the fake OpenCode. Nothing is executed: the outcome of each call follows from its arguments.
  *
- * Owns the outcomes. Does not own when the states of a call are announced (`FakeToolRun`).
+ * **Responsibilities**: the outcomes.
+ *
+ * **Not responsibilities**: announcing the states of a call (`ToolRun`).
  *
  * **Details**
  *
- * - `bash` understands `echo`, `printf` (without a format), `sleep` (seconds) and their sequences with `;` and `&&`.
- * - `read` gives one line for any file, and asks for `external_directory` outside of the session's directory.
- * - `write`, `edit` and `apply_patch` write into files in memory.
- * - `question`, `todowrite` and `task` do what they do on the real server; a subagent's prompt may carry a script of its own.
- * - Any call can be given another outcome: {@link withOutcome}.
+ * - `bash` understands `echo`, `printf` (without a format), `sleep` (seconds), and their sequences with `;` and `&&`.
+ * - `read` returns one line for any file, and asks for `external_directory` outside the session's directory.
+ * - `write`, `edit` and `apply_patch` write to files in memory.
+ * - `question`, `todowrite` and `task` behave as on the real server; a subagent's prompt may carry its own script.
+ * - {@link withOutcome} gives any call another outcome.
  *
  * @since 0.1.0
  */
@@ -25,7 +27,7 @@ import type { PermissionRequest } from "./Permission.ts"
 import { permissionOf } from "./Permission.ts"
 
 /**
- * What becomes of a call, in place of what the tool would do.
+ * The outcome of a call, which replaces the tool's own.
  *
  * @category models
  * @since 0.1.0
@@ -36,20 +38,20 @@ export const Outcome = Schema.Struct({
   metadata: Schema.optionalKey(Schema.JsonObject),
   /** The call fails with this text; the turn goes on. */
   error: Schema.optionalKey(Schema.String),
-  /** A permission that is asked for first, whatever the rules say, unless it was allowed for always. */
+  /** A permission that is asked for first, whatever the rules say, unless it was allowed with `always`. */
   ask: Schema.optionalKey(Schema.Struct({
     permission: Schema.String,
     patterns: Schema.Array(Schema.String),
     always: Schema.optionalKey(Schema.Array(Schema.String)),
     metadata: Schema.optionalKey(Schema.JsonObject)
   })),
-  /** Output so far, each announced by a running state of its own. */
+  /** Partial outputs; a separate running state announces each of them. */
   progress: Schema.optionalKey(Schema.Array(Schema.String)),
-  /** How long the call runs. */
+  /** The running time of the call. */
   delayMillis: Schema.optionalKey(Schema.Natural),
-  /** Name of a gate at which the running call waits. */
+  /** The name of a gate at which the running call waits. */
   gate: Schema.optionalKey(Schema.String),
-  /** Files that the call changes when it begins to run, named from the root of the repository. Only `file` is needed. */
+  /** Files that the call changes when it begins to run, relative to the root of the repository. Only `file` is required. */
   files: Schema.optionalKey(Schema.Array(Schema.Struct({
     ...FakeFiles.Change.mapFields(Struct.map(Schema.optionalKey)).fields,
     file: Schema.String
@@ -64,8 +66,8 @@ export const Outcome = Schema.Struct({
 export interface Outcome extends Schema.Schema.Type<typeof Outcome> {}
 
 /**
- * The arguments of a call that is to have this outcome on the fake. The fake takes the outcome out again, so that it is seen by
- * nobody; the real server would see it.
+ * The arguments of a call with this outcome on the fake. The fake removes the outcome from the arguments, so nobody sees it; a real
+ * server would see it.
  *
  * @example
  * ```ts
@@ -81,7 +83,7 @@ export const withOutcome = (args: Schema.JsonObject, outcome: Outcome): Schema.J
 })
 
 /**
- * One stretch of a running call: it waits, then its output so far is announced.
+ * One period of a running call: a wait, and then its partial output.
  *
  * @category models
  * @since 0.1.0
@@ -92,7 +94,7 @@ export interface Progress {
 }
 
 /**
- * A call that has been understood. `tool` is `invalid` for one that was not.
+ * A parsed call. `tool` is `invalid` if parsing failed.
  *
  * @category models
  * @since 0.1.0
@@ -112,12 +114,12 @@ export interface Plan {
   readonly progress: ReadonlyArray<Progress>
   readonly gate: string | undefined
   readonly hangs: boolean
-  /** Changes of files that the call makes without saying how. */
+  /** Changes of files without contents. */
   readonly files: ReadonlyArray<FakeFiles.Change>
 }
 
 /**
- * What a subagent is to do.
+ * The task of a subagent.
  *
  * @category models
  * @since 0.1.0
@@ -126,9 +128,9 @@ export interface Task {
   readonly agent: string
   readonly prompt: string
   readonly title: string
-  /** The session to go on in. */
+  /** The session to continue. */
   readonly taskId?: string | undefined
-  /** In place of the parent's. */
+  /** A model that replaces the parent's. */
   readonly model?: ModelRef | undefined
 }
 
@@ -144,7 +146,7 @@ export interface Question {
 }
 
 /**
- * The tool that takes the answer to a prompt with a format.
+ * The tool that receives the answer to a prompt with a format.
  *
  * @category constants
  * @since 0.1.0
@@ -152,7 +154,7 @@ export interface Question {
 export const structuredOutput = "StructuredOutput"
 
 /**
- * Understands a call.
+ * Parses a call.
  *
  * @category constructors
  * @since 0.1.0
@@ -162,7 +164,7 @@ export const plan = (
   context: Context & { readonly offered: ReadonlyArray<string> }
 ): Plan => {
   const { [outcomeKey]: scripted, ...input } = call.args ?? {}
-  // OpenCode offers `apply_patch` to some models in place of `edit` and `write`; here it can be called beside them.
+  // OpenCode offers `apply_patch` to some models instead of `edit` and `write`; here all three can be called.
   const isOffered = context.offered.includes(call.tool === "apply_patch" ? "edit" : call.tool)
   if (!isOffered) {
     const available = [...context.offered, "invalid"].sort().join(", ")
@@ -269,7 +271,7 @@ const builtin = <A>(
     })
 }
 
-/** A tool that writes files: it asks for `edit`, with what it is about to change. */
+/** A tool that writes files: it asks for `edit` and shows the change. */
 const editing = <A>(
   tool: FakeEdit.Edit["tool"],
   schema: Schema.Codec<A, unknown>,
@@ -410,13 +412,13 @@ const builtins: Readonly<Record<string, Builtin>> = {
   )
 }
 
-/** Cuts a script where one command ends and another begins: one permission each. No quoting, no substitution. */
+/** Splits a script into commands, each with its own permission. Neither quoting nor substitution is supported. */
 const simpleCommands = (script: string): ReadonlyArray<string> =>
   script.split(/;|&&|\|\|?|\n/).map((simple) => simple.trim()).filter((simple) =>
     simple !== "" && !/^cd\b/.test(simple)
   )
 
-/** What is allowed with `always`: the command, of some commands with their subcommand. */
+/** The prefix that `always` allows: the command, and for some commands their subcommand. */
 const prefixOf = (simple: string): string => {
   const [name = "", subcommand] = simple.split(/\s+/)
   return withSubcommand.has(name) && subcommand !== undefined ? `${name} ${subcommand}` : name

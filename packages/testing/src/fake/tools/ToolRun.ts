@@ -1,7 +1,9 @@
 /**
- * The tool calls of the fake OpenCode, from `pending` to their end, with what they ask and the subagents they open.
+ * The tool calls of the fake OpenCode, from `pending` to their end, with their asks and subagents.
  *
- * Owns the order of a call's states. What the call leads to is `FakeTool`'s, when it begins `FakeStep`'s.
+ * **Responsibilities**: the order of a call's states.
+ *
+ * **Not responsibilities**: the outcome of a call (`Tool`), its start (`Step`).
  *
  * @since 0.1.0
  */
@@ -16,12 +18,12 @@ import { decide, denial } from "./Permission.ts"
 import type { Plan, Task } from "./Tool.ts"
 
 /**
- * Announces a call, and what it does before it runs.
+ * Announces a call and runs the steps before `running`.
  *
  * **Details**
  *
- * The order of 1.18.33: a to-do list is written, a person asked and a subagent's session opened before the part is `running`; a
- * permission to leave the directory is asked for after it.
+ * In 1.18.33 a to-do list is written, a question asked, and a subagent's session opened before the part is `running`; the permission to
+ * leave the directory is asked for afterwards.
  *
  * @category constructors
  * @since 0.1.0
@@ -56,8 +58,8 @@ export const start = (
   })
 
 /**
- * Opens the subagent's session, unless that cannot be; the effect prompts it. A subtask has something to do before the call has
- * ended, and other words for its errors.
+ * Opens the subagent's session, if possible; the returned effect prompts it. A subtask also runs a step before the call ends, and has
+ * other error texts.
  *
  * @category combinators
  * @since 0.1.0
@@ -99,7 +101,7 @@ export const announceTask = (
 
 // internal
 
-/** What happens before the call runs; the effect is the rest. */
+/** Runs the steps before the call is running; the returned effect does the rest. */
 const announce = (services: Services, run: ToolRun): Effect.Effect<ToolEnd> => {
   const { state } = services
   const { action, permission } = run.plan
@@ -143,7 +145,7 @@ const announce = (services: Services, run: ToolRun): Effect.Effect<ToolEnd> => {
       return Effect.succeed("ended")
     }
     default: {
-      // A tool that looks at files first begins to run, and then asks.
+      // A tool that reads files first begins to run, and then asks.
       if (action._tag === "Edit" || permission?.permission === "external_directory") {
         begin(services, run)
         return Effect.suspend(() => execute(services, run, askPermission(services, run)))
@@ -156,7 +158,7 @@ const announce = (services: Services, run: ToolRun): Effect.Effect<ToolEnd> => {
   }
 }
 
-/** Asks for the permission that the call needs, if it needs one; `undefined` where it may run without. */
+/** Asks for the permission of the call; `undefined` if it may run without. */
 const askPermission = (services: Services, run: ToolRun): Effect.Effect<ToolEnd | "allowed"> | undefined => {
   const { permission } = run.plan
   if (permission === undefined) return undefined
