@@ -463,6 +463,20 @@ describe("a look", () => {
       actions: ["ReportWaiting"]
     },
     {
+      name: "that the server does not answer after a failure leaves the turn in doubt, too",
+      news: [...begun, event(failed("APIError")), woken, looked(undefined)],
+      actions: ["ReportWaiting"],
+      state: { ending: { sinceMillis: 0, idleSinceMillis: undefined, nextLookMillis: 500 } }
+    },
+    {
+      name: "posts nothing where a message that cannot be read may be the answer",
+      news: [
+        ...secondLook,
+        isIdle({ ...unfinished, unread: { lost: [], hidden: ["messages[1].info.role"], other: [] } })
+      ],
+      actions: ["Fail DecodeError"]
+    },
+    {
       name: "gives up when its time is over",
       news: [...inDoubt, looked(undefined), after(30_000), woken, looked(undefined)],
       actions: ["Fail TurnTimeout"]
