@@ -26,7 +26,7 @@ import * as Turns from "../support/turns.ts"
 
 const { messageId, names, row, test, turn } = Turns
 
-/** Says two words, waits at the gate `half`, and never goes on by itself. */
+/** Sends two words, waits at the gate `half`, and never ends on its own. */
 const halfway: ReadonlyArray<Step> = [{ text: "one two three", gate: "half", gateAfter: 2 }]
 const isIdle = Effect.flatMap(Client, (client) => Effect.map(client.statuses, (statuses) => statuses.size === 0))
 
@@ -65,7 +65,7 @@ describe("a cancel by another process", () => {
       assert.deepStrictEqual(yield* Turns.reports, [])
     }))
 
-  test("keeps the words of the cancel where nothing was streamed", () =>
+  test("keeps the words of the cancel if nothing was streamed", () =>
     Effect.gen(function*() {
       const fiber = yield* start({}, [{ text: "one", gate: "half", gateAfter: 0 }])
       yield* Turns.cancel
@@ -74,7 +74,7 @@ describe("a cancel by another process", () => {
       assert.deepInclude(result, { status: "cancelled", content: "Stopped.", isFallback: true, finish: undefined })
     }))
 
-  test("while the session is being made ends the turn before the prompt", () =>
+  test("during the creation of the session ends the turn before the prompt", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* fake.fail({ method: "POST", path: "/session" }, Faults.holdAt("create"))
@@ -90,7 +90,7 @@ describe("a cancel by another process", () => {
       assert.deepStrictEqual(yield* fake.sessions, [])
     }))
 
-  test("between claim and prompt ends the turn where the ids are recorded", () =>
+  test("between claim and prompt ends the turn when it records the ids", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const cancelling = Effect.as(Effect.orDie(store.cancel(messageId, "Stopped.")), "scripted/m")
@@ -153,7 +153,7 @@ describe("a cancel by another process", () => {
 })
 
 describe("a turn that another worker took over", () => {
-  /** Its owner was not seen for as long as a lease. */
+  /** Its owner gave no sign of life for the length of a lease. */
   const takeOver = Effect.fnUntraced(function*(store: Turns.Store) {
     yield* store.release(messageId, 1)
     return Option.getOrUndefined(yield* store.takeOver(messageId, { owner: "another", millis: 4000 }))
@@ -175,7 +175,7 @@ describe("a turn that another worker took over", () => {
       yield* fake.release("half")
     }))
 
-  test("names no file that it changed: its new owner does", () =>
+  test("names no changed file, because its new owner does", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const store = yield* SessionStore
@@ -241,7 +241,7 @@ describe("an interrupted turn", () => {
     }
   })
 
-  test("during the stream aborts the session, keeps what was streamed, and tells everybody", () =>
+  test("during the stream aborts the session, keeps what was streamed, and notifies everybody", () =>
     Effect.gen(function*() {
       const { finalized, finished, input } = yield* watched
       const fiber = yield* start(input)
@@ -280,7 +280,7 @@ describe("an interrupted turn", () => {
       assert.deepInclude(yield* row, { status: "cancelled", content: "Response was stopped." })
       assert.strictEqual((yield* finished)[0]?.status, "cancelled")
     }), {
-    // The row is written, and the answer does not come.
+    // The row is written, and the store's response is lost.
     store: (store) => ({
       claim: (claim) => store.claim(claim).pipe(Effect.andThen(claimed.open), Effect.andThen(Effect.never))
     })
@@ -306,7 +306,7 @@ describe("an interrupted turn", () => {
         }),
       {
         store: (store) => ({
-          // The row is written, and the answer does not come.
+          // The row is written, and the store's response is lost.
           claim: (claim) => store.claim(claim).pipe(Effect.andThen(isClaimed.open), Effect.andThen(Effect.never)),
           cancel: (id, content) =>
             store.finalize(id, 1, { status: "completed", content: "Hi.", parts: [], usage: Usage.zero, error: null })
@@ -360,7 +360,7 @@ describe("an interrupted turn", () => {
       assert.deepInclude(yield* row, { status: "cancelled", content: "one two" })
     }))
 
-  test("in the delay before an empty answer is read again ends at once", () =>
+  test("in the delay before the second read of an empty answer ends at once", () =>
     Effect.gen(function*() {
       const fiber = yield* Effect.forkChild(runTurn(turn([{ text: "" }])))
       yield* Turns.rest
@@ -431,7 +431,7 @@ describe("an interrupted turn", () => {
       assert.isTrue(yield* isIdle)
     }))
 
-  test("gives up an abort that the server never answers after StopTimeout", () =>
+  test("gives up a hanging abort after StopTimeout", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const fiber = yield* start()
@@ -442,7 +442,7 @@ describe("an interrupted turn", () => {
       yield* fake.release("half")
     }))
 
-  test("tries an abort again that fails", () =>
+  test("retries a failed abort", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const fiber = yield* start()
@@ -453,7 +453,7 @@ describe("an interrupted turn", () => {
       assert.deepStrictEqual(yield* Turns.reports, [])
     }))
 
-  test("is bounded where the store never answers, and the loss is reported", () =>
+  test("is bounded if the store hangs, and reports the loss", () =>
     Effect.gen(function*() {
       const fiber = yield* start()
       assert.strictEqual(yield* interrupt(fiber, 6), 5000)

@@ -14,21 +14,21 @@ const subtask = (agent: string): PromptPart => ({ type: "subtask", description: 
 const check = (parts: ReadonlyArray<PromptPart>, server = connect(() => json(agents))) =>
   withClient(server)(checkAgents({ parts }))
 
-it.effect("asks nothing for a prompt that names no agent", () =>
+it.effect("sends no request for a prompt without an agent", () =>
   Effect.gen(function*() {
     const server = connect(() => empty(500))
     yield* check([{ type: "text", text: "go" }, { type: "file", mediaType: "text/plain", url: "file:///a" }], server)
     assert.lengthOf(server.requests(), 0)
   }))
 
-it.effect("asks once for all agents, and lets pass those that the server has", () =>
+it.effect("sends one request for all agents, and accepts those that the server has", () =>
   Effect.gen(function*() {
     const server = connect(() => json(agents))
     yield* check([subtask("general"), { type: "agent", name: "build" }, { type: "agent", name: "title" }], server)
     assert.deepStrictEqual(server.requests().map(({ path }) => path), ["/agent"])
   }))
 
-it.effect("an agent that the server has not is refused, with those that it offers", () =>
+it.effect("refuses an unknown agent, and names the server's agents", () =>
   Effect.gen(function*() {
     for (const part of [subtask("nope"), { type: "agent", name: "nope" } as const]) {
       const error = yield* Effect.flip(check([part]))
@@ -37,7 +37,7 @@ it.effect("an agent that the server has not is refused, with those that it offer
     }
   }))
 
-it.effect("a server that does not answer is an error of the request, not of the prompt", () =>
+it.effect("fails with the request's error if the server does not answer", () =>
   Effect.gen(function*() {
     const error = yield* Effect.flip(check([subtask("general")], connect(() => empty(400))))
     assert.strictEqual(error._tag, "StatusError")

@@ -23,7 +23,7 @@ const stored = Effect.flatMap(
   (store) => Effect.map(store.getSession(conversationId), Option.getOrUndefined)
 )
 
-/** Starts the effect, lets time pass until it ends, and gives its exit. */
+/** Starts the effect, advances the clock until it ends, and returns its exit. */
 const exitOf = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, E, R>, seconds = 10) {
   const fiber = yield* Effect.forkChild(effect)
   for (let second = 0; second < seconds && fiber.pollUnsafe() === undefined; second++) {
@@ -48,7 +48,7 @@ describe("ensureSession", () => {
       assert.deepStrictEqual((yield* Turns.requests("POST", /^\/session$/))[0]?.body, { title: "A talk" })
     }))
 
-  test("of many at once keeps one session, and deletes the others", () =>
+  test("of many concurrent turns keeps one session, and deletes the others", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* fake.fail({ method: "POST", path: "/session" }, Faults.holdAnswerAt("race"), 20)
@@ -66,7 +66,7 @@ describe("ensureSession", () => {
       assert.deepStrictEqual(yield* Turns.reports, [])
     }))
 
-  test("of many first turns at once lets one run, and the others say so", () =>
+  test("of many concurrent first turns lets one run, and rejects the others", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const results = yield* Effect.all(
@@ -79,7 +79,7 @@ describe("ensureSession", () => {
       assert.lengthOf(yield* payloads("session.created"), 1)
     }))
 
-  test("fails where the server refuses, and stores nothing", () =>
+  test("fails if the server refuses, and stores nothing", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* fake.fail({ method: "POST", path: "/session" }, Faults.status(400))
@@ -89,7 +89,7 @@ describe("ensureSession", () => {
       assert.deepStrictEqual(yield* names, [])
     }))
 
-  test("tries again where the server fails for the moment", () =>
+  test("retries a momentary failure of the server", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* fake.fail({ method: "POST", path: "/session" }, Faults.status(503), 2)
@@ -99,7 +99,7 @@ describe("ensureSession", () => {
       assert.deepStrictEqual(yield* fake.sessions, [exit.value.sessionId])
     }))
 
-  test("is a failed turn where the server stays down, with its row stored", () =>
+  test("is a failed turn with a stored row if the server stays down", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* fake.fail({ method: "POST", path: "/session" }, Faults.status(503), 20)
@@ -112,7 +112,7 @@ describe("ensureSession", () => {
       assert.deepInclude((yield* payloads("turn.finished"))[0], { error: "StatusError" })
     }))
 
-  test("deletes its session where the store cannot keep it", () =>
+  test("deletes its session if the store cannot keep it", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const exit = yield* exitOf(ensure)
@@ -121,7 +121,7 @@ describe("ensureSession", () => {
       assert.isUndefined(yield* stored)
     }), { store: () => ({ setSession: () => Effect.fail(Turns.unavailable("setSession")) }) })
 
-  test("keeps its session where the store did keep it, and its answer was lost", () =>
+  test("keeps its session if the store kept it and the store's response was lost", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const exit = yield* exitOf(ensure)
@@ -170,7 +170,7 @@ describe("ensureSession", () => {
     )
   }
 
-  test("that cannot delete a session made in vain reports it, and goes on", () =>
+  test("that cannot delete an unneeded session reports it, and goes on", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const store = yield* SessionStore
@@ -192,7 +192,7 @@ describe("ensureSession", () => {
 })
 
 describe("recreateSession", () => {
-  test("of many at once replaces the lost session once", () =>
+  test("of many concurrent turns replaces the lost session once", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const { sessionId: lost } = yield* ensure
@@ -207,7 +207,7 @@ describe("recreateSession", () => {
       assert.lengthOf(yield* payloads("session.created"), 1)
     }))
 
-  test("takes the session that somebody else made meanwhile", () =>
+  test("takes the session that another turn created in the meantime", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const { sessionId } = yield* ensure

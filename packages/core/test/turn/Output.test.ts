@@ -47,14 +47,14 @@ describe("a schema", () => {
     assert.deepStrictEqual(Output.toFormat(jsonSchema), { type: "json_schema", schema: jsonSchema })
   })
 
-  it("of a class is sent as that of its fields, whatever the class is called", () => {
+  it("of a class is sent as the schema of its fields, whatever its name", () => {
     class User extends Schema.Class<User>("app/User ~1")({ name: Schema.String }) {}
     const { jsonSchema } = Output.fromSchema(User)
     assert.strictEqual(jsonSchema["type"], "object")
     assert.deepStrictEqual(jsonSchema["required"], ["name"])
   })
 
-  it.effect("of a union takes a value with a field of that name as it is", () =>
+  it.effect("of a union accepts a value with a field of that name unchanged", () =>
     Effect.gen(function*() {
       const Kind = Schema.Union([
         Schema.Struct({ k: Schema.Literal("a"), value: Schema.Int }),
@@ -84,7 +84,7 @@ describe("a schema", () => {
       assert.deepStrictEqual(JSON.parse(json), sent)
     }))
 
-  it.effect("leaves out of both the value and its JSON what it does not know", () =>
+  it.effect("leaves unknown fields out of both the value and its JSON", () =>
     Effect.gen(function*() {
       const sent = { name: "Ada", age: 36, tags: [], evil: 1 }
       const { json, value } = yield* Output.read(Output.fromSchema(Person), exchangeOf(sent))
@@ -101,7 +101,7 @@ describe("a schema", () => {
       assert.isTrue(issues.every(({ message }) => message !== ""))
     }))
 
-  it.effect("of something else than an object travels in one", () =>
+  it.effect("of a type other than an object is wrapped in one", () =>
     Effect.gen(function*() {
       const output = Output.fromSchema(Schema.Array(Schema.Int))
       const { schema } = Output.toFormat(output.jsonSchema)
@@ -130,7 +130,7 @@ describe("an answer without a structured value", () => {
       }))
   }
 
-  it.effect("costs no more than its length to look through, whatever it is made of", () =>
+  it.effect("is searched in linear time, whatever it holds", () =>
     Effect.gen(function*() {
       for (
         const text of ["```" + "\n".repeat(200_000), "```json" + " ".repeat(200_000), "`".repeat(200_000), "```\n```"]
@@ -140,7 +140,7 @@ describe("an answer without a structured value", () => {
       }
     }))
 
-  it.effect("has one issue as a whole where its text is no JSON, or where there is none", () =>
+  it.effect("has one issue as a whole if its text is not JSON, or if it has none", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* Effect.flip(readText("Ada is 36.")), [{ path: "", message: "it is no JSON" }])
       assert.deepStrictEqual(yield* Effect.flip(readText("  ")), [{ path: "", message: "there is no value" }])
@@ -231,7 +231,7 @@ describe("a JSON Schema", () => {
       }))
   }
 
-  it.effect("runs a pattern on no text that would hold up everything else, and tells the pattern as it was given", () =>
+  it.effect("runs a slow pattern on short texts only, and shows the original pattern", () =>
     Effect.gen(function*() {
       for (
         const [pattern, fits, long] of [
@@ -247,7 +247,7 @@ describe("a JSON Schema", () => {
       }
     }))
 
-  it.effect("takes an answer that is nested too deep for one that does not fit", () =>
+  it.effect("rejects an answer that is nested too deep", () =>
     Effect.gen(function*() {
       const deep = Array.from({ length: 100_000 }).reduce<unknown>((inner) => ({ inner }), 1)
       const outputs = [yield* Output.fromJsonSchema({ type: "object" }), Output.unchecked({ type: "object" })]
@@ -262,7 +262,7 @@ describe("a JSON Schema", () => {
       assert.deepStrictEqual(issues, [{ path: "", message: "it is nested more than 200 levels deep" }])
     }))
 
-  it.effect("tells of thousands of issues the first ones, and how many more there are", () =>
+  it.effect("lists the first of thousands of issues, and counts the others", () =>
     Effect.gen(function*() {
       const output = yield* Output.fromJsonSchema({ type: "array", items: { type: "integer" } })
       const issues = yield* Effect.flip(output.decode(Array.from({ length: 5000 }, () => "x".repeat(1000))))
@@ -278,7 +278,7 @@ describe("a JSON Schema", () => {
       assert.isBelow(first.path.length, 600)
     }))
 
-  it.effect("refuses what it does not allow besides its properties, and only where it does not", () =>
+  it.effect("refuses additional properties only if it disallows them", () =>
     Effect.gen(function*() {
       const closed = yield* Output.fromJsonSchema({
         type: "object",
@@ -303,7 +303,7 @@ describe("a JSON Schema", () => {
       ["a reference to another document", { $ref: "https://example.com/schema.json" }]
     ] as const
   ) {
-    it.effect(`is refused where it is ${name}`, () =>
+    it.effect(`is refused if it is ${name}`, () =>
       Effect.gen(function*() {
         const error = yield* Effect.flip(Output.fromJsonSchema(schema))
         assert.strictEqual(error.field, "output")
@@ -311,7 +311,7 @@ describe("a JSON Schema", () => {
   }
 })
 
-it("a repair tells what is wrong where", () => {
+it("a repair names each issue and its place", () => {
   const prompt = Output.repairPrompt([{ path: "tags[1]", message: "Expected string" }, {
     path: "",
     message: "too few"

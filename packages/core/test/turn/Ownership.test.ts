@@ -17,7 +17,7 @@ import * as Turns from "../support/turns.ts"
 const { ended, halfway, launch, pass, takeOver } = Carrying
 const { messageId, names, payloads, row, test } = Turns
 
-/** Notes when an operation of the store was called. */
+/** Records the calls of a store operation. */
 const noting = () => {
   const calls: Array<number> = []
   return {
@@ -31,12 +31,12 @@ const isOrphan = Effect.flatMap(
   (store) => Effect.map(store.listOrphans(1), (orphans) => orphans.length > 0)
 )
 
-/** How long the lease still lasts. */
+/** The remaining time of the lease. */
 const leaseLeft = Effect.gen(function*() {
   return ((yield* row)?.leaseUntilMillis ?? 0) - (yield* Clock.currentTimeMillis)
 })
 
-/** A store that does not answer its owner while it is shut; the test's own calls come through. */
+/** A store that hangs for its owner while it is shut; the test's own calls come through. */
 const freezing = () => {
   const door = Latch.makeUnsafe(true)
   let raw: Turns.Store | undefined
@@ -78,7 +78,7 @@ describe("the lease of a turn", () => {
     store: (store) => ({ renew: (...args) => Effect.andThen(renewals.note, store.renew(...args)) })
   })
 
-  test("is kept for hours while a person is asked", () =>
+  test("is held for hours while a person is asked", () =>
     Effect.gen(function*() {
       const permission = [{ permission: "bash", pattern: "*", action: "ask" }] as const
       const fiber = yield* launch(messageId, [{ tool: "bash", args: { command: "echo one" } }], { permission }).pipe(
@@ -93,7 +93,7 @@ describe("the lease of a turn", () => {
       yield* Fiber.interrupt(fiber)
     }))
 
-  test("is kept while an empty answer is waited for", () =>
+  test("is held during the wait for an empty answer", () =>
     Effect.gen(function*() {
       const fiber = yield* launch(messageId, [{ text: "" }])
       assert.include(yield* names, "stream.completed")
@@ -102,7 +102,7 @@ describe("the lease of a turn", () => {
       assert.strictEqual((yield* ended(fiber, 15_000)).value.error?._tag, "EmptyStream")
     }).pipe(Effect.provideService(TurnPolicy.EmptyStreamRetry, Duration.seconds(30))))
 
-  test("is kept while a server is waited for that does not stop", () =>
+  test("is held during the wait for a server that does not stop", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const fiber = yield* launch(messageId, halfway)
@@ -118,7 +118,7 @@ describe("the lease of a turn", () => {
     }))
 
   test(
-    "runs out four seconds after its last renewal, and who takes the turn over raises the epoch",
+    "runs out four seconds after its last renewal, and a takeover raises the epoch",
     () =>
       Effect.gen(function*() {
         const fake = yield* FakeOpencode
@@ -161,12 +161,12 @@ describe("the lease of a turn", () => {
         assert.strictEqual(value.error?._tag, what === "cancelled" ? "TurnCancelled" : "TurnTakenOver")
         yield* fake.release("half")
       }), {
-      // Nobody tells of a change.
+      // Nobody announces a change.
       store: () => ({ changes: () => Stream.never })
     })
   }
 
-  test("is not held by force: one that was let go stays free, although its owner lives", () =>
+  test("stays free after a release, although its owner lives", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const store = yield* SessionStore
@@ -179,7 +179,7 @@ describe("the lease of a turn", () => {
     }))
 
   let isSilent = false
-  test("is not lost to a store that does not say whose the message is", () =>
+  test("survives a store that cannot tell the owner of the message", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const fiber = yield* launch(messageId, halfway)
@@ -210,7 +210,7 @@ describe("the lease of a turn", () => {
     })
   }
 
-  test("is not lost to a store that fails for three seconds", () =>
+  test("survives a store that fails for three seconds", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const fiber = yield* launch(messageId, halfway)
@@ -235,7 +235,7 @@ describe("the lease of a turn", () => {
 
 describe("an owner that was frozen past its lease", () => {
   const streaming = freezing()
-  test("changes no row, aborts nothing and ends quietly when it wakes up", () =>
+  test("changes no row, aborts nothing and ends quietly after it wakes up", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       let wasTold = false
@@ -277,7 +277,7 @@ describe("an owner that was frozen past its lease", () => {
       assert.lengthOf(yield* Turns.prompts, 0)
       assert.deepStrictEqual(yield* row, taken)
     }), {
-    // It hears of nothing before its prompt.
+    // It gets no news before its prompt.
     store: () => ({ renew: () => Effect.never, changes: () => Stream.never })
   })
 
@@ -297,7 +297,7 @@ describe("an owner that was frozen past its lease", () => {
       assert.lengthOf(yield* payloads("turn.finished"), 0)
     }), { store: finishing.store })
 
-  test("does not abort for a deadline that passed meanwhile", () =>
+  test("does not abort for a deadline that passed in the meantime", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const fiber = yield* launch(messageId, halfway)
@@ -309,7 +309,7 @@ describe("an owner that was frozen past its lease", () => {
       assert.lengthOf(yield* Turns.aborts, 0)
       yield* fake.release("half")
     }).pipe(Effect.provideService(TurnPolicy.Budget, { wallClock: Duration.seconds(5) })), {
-    // It hears of nothing before its deadline.
+    // It gets no news before its deadline.
     store: () => ({ renew: () => Effect.never, changes: () => Stream.never })
   })
 })
@@ -354,7 +354,7 @@ describe("the snapshots of a turn", () => {
       yield* ended(fiber, 1000)
     }), { store: steady.store })
 
-  test("are one at a time where the store is slow, and none comes after the end", () =>
+  test("are written one at a time to a slow store, and none follows the end", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const fiber = yield* launch(messageId, halfway)
@@ -382,7 +382,7 @@ describe("the snapshots of a turn", () => {
   })
 
   const failing = noting()
-  test("that fail are written by the next one, and harm nothing", () =>
+  test("that fail are made up for by the next one, and harm nothing", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const fiber = yield* launch(messageId, halfway)

@@ -1,4 +1,4 @@
-/** Refusals: in which order they reach the server, and what becomes of a turn whose agent they stopped. */
+/** The order in which refusals reach the server, and the further course of a turn whose agent they stopped. */
 import { assert, describe } from "@effect/vitest"
 import type { Answer } from "@opencode-turn/core/Ask"
 import { Client } from "@opencode-turn/core/Client"
@@ -39,7 +39,7 @@ const turn = (steps: ReadonlyArray<Step>, input: Partial<TurnInput> = {}) => Tur
 
 const isQuestion = "a question"
 
-/** A person who is asked several things at once, and decides them one by one. */
+/** A person who answers several asks one by one. */
 const person = Effect.sync(() => {
   const decisions = new Map<string, Deferred.Deferred<Answer>>()
   const asked: Array<string> = []
@@ -70,7 +70,7 @@ const gated = (...answers: ReadonlyArray<Answer>) => {
   return Effect.provideService(HumanGate.HumanGate, () => Effect.sync((): Answer => left.shift() ?? { _tag: "Skip" }))
 }
 
-/** The answers that reached the server, in that order. */
+/** The answers that reached the server, in their order. */
 const replies = Effect.map(Turns.requests("POST", /\/(?:reply|reject)$/), (all) =>
   all.map(({ body }) => {
     const { message, reply } = Object(body)
@@ -79,7 +79,7 @@ const replies = Effect.map(Turns.requests("POST", /\/(?:reply|reject)$/), (all) 
 
 const told = Effect.map(Turns.prompts, (posts) => posts.slice(1).map(({ body }) => JSON.stringify(body)))
 
-/** What the tools of the first step came to. */
+/** The results of the tools of the first step. */
 const outcomes = Effect.gen(function*() {
   const fake = yield* FakeOpencode
   const sessionId = (yield* row)?.promptRecord?.sessionId
@@ -90,7 +90,7 @@ const outcomes = Effect.gen(function*() {
 
 describe("a refusal", () => {
   for (const [name, answer] of [["once", once], ["always", always]] as const) {
-    test(`waits until what else its session asks is allowed ${name}, and does not stop the agent then`, () =>
+    test(`waits until the other asks of its session are allowed ${name}, and then does not stop the agent`, () =>
       Effect.gen(function*() {
         const { decide, start } = yield* person
         const running = yield* start([bash("echo a", "touch b"), done])
@@ -125,7 +125,7 @@ describe("a refusal", () => {
       assert.include((yield* told).join(), "question (Which?): decide yourself")
     }))
 
-  test("waits for every other request, those with a reason go first, and the tools that were allowed run", () =>
+  test("waits for every other ask; refusals with a reason go first, and the allowed tools run", () =>
     Effect.gen(function*() {
       const { decide, start } = yield* person
       const running = yield* start([bash("echo a", "echo b", "echo c"), done])
@@ -136,7 +136,7 @@ describe("a refusal", () => {
       const { value } = yield* ended(running)
       assert.deepStrictEqual(yield* replies, ["once", "not c", "reject"])
       assert.deepStrictEqual((yield* outcomes)[1], "b\n")
-      // Somebody simply said no: the agent stays stopped.
+      // A refusal without a reason keeps the agent stopped.
       assert(value.error?._tag === "Refused")
       assert.deepStrictEqual(value.error.refusals, [
         { tool: "bash", asked: "echo a" },
@@ -144,7 +144,7 @@ describe("a refusal", () => {
       ])
     }))
 
-  test("is sent when another client has decided the other request", () =>
+  test("is sent after another client has answered the other ask", () =>
     Effect.gen(function*() {
       const client = yield* Client
       const { decide, start } = yield* person
@@ -157,7 +157,7 @@ describe("a refusal", () => {
       assert.deepStrictEqual(yield* replies, ["once", "not a"])
     }))
 
-  test("that is held back is dropped where another client answers it", () =>
+  test("that is held back is dropped if another client answers its ask", () =>
     Effect.gen(function*() {
       const client = yield* Client
       const { decide, start } = yield* person
@@ -173,7 +173,7 @@ describe("a refusal", () => {
       assert.deepStrictEqual(yield* outcomes, ["a\n", "b\n"])
     }))
 
-  test("waits no longer than the policy says for what was left to another client", () =>
+  test("waits no longer than RefusalHold for an ask that was left to another client", () =>
     Effect.gen(function*() {
       const { decide, start } = yield* person
       const running = yield* start([bash("echo a", "echo b"), done])
@@ -188,7 +188,7 @@ describe("a refusal", () => {
       assert.include((yield* told).join(), "bash (echo b): It was refused only together with the others.")
     }).pipe(Effect.provideService(TurnPolicy.RefusalHold, Duration.minutes(1))))
 
-  test("waits for an allowance that has not reached the server yet", () =>
+  test("waits for an allowance on its way to the server", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* fake.fail({ method: "POST", path: /\/reply$/ }, Faults.status(503), 3)
@@ -201,7 +201,7 @@ describe("a refusal", () => {
       assert.deepStrictEqual((yield* outcomes)[1], "b\n")
     }))
 
-  test("holds no deadline while somebody still decides another request, and none of an abort's rejections back", () =>
+  test("stops no deadline during another open ask, and does not hold back the rejections of an abort", () =>
     Effect.gen(function*() {
       const { decide, start } = yield* person
       const running = yield* start([bash("echo a", "echo b"), done])
@@ -215,7 +215,7 @@ describe("a refusal", () => {
       assert.strictEqual((yield* row)?.status, "cancelled")
     }).pipe(Effect.provideService(TurnPolicy.Budget, { wallClock: "1 minute", stall: "1 minute" })))
 
-  test("does not wait for what another session of the turn asks", () =>
+  test("does not wait for an ask of another session of the turn", () =>
     Effect.gen(function*() {
       const task = (command: string) => ({
         tool: "task",
@@ -272,7 +272,7 @@ describe("a refusal", () => {
 })
 
 describe("an agent that refusals have stopped", () => {
-  test("is told what was refused and why, under new ids", () =>
+  test("is told the refusals with their reasons, under new ids", () =>
     Effect.gen(function*() {
       const updates = Array.from(yield* Stream.runCollect(streamTurn(turn([bash("echo a", "echo b"), done]))))
       const last = updates.at(-1)
@@ -287,7 +287,7 @@ describe("an agent that refusals have stopped", () => {
       assert.deepInclude((yield* row)?.promptRecord, { refusals: 1 })
     }))
 
-  test("leaves what was refused among the tools of the result and of the stored message", () =>
+  test("keeps the refused call among the tools of the result and of the stored message", () =>
     Effect.gen(function*() {
       const { reply, trace, usage } = yield* runTurn(turn([bash("echo a", "echo b"), bash("echo c"), done])).pipe(
         gated(because("not a"), because("not b"), once)
@@ -308,7 +308,7 @@ describe("an agent that refusals have stopped", () => {
       assert.deepStrictEqual(stored?.usage, usage.total)
     }))
 
-  test("is told only as often as the policy allows, and then the turn says what was refused", () =>
+  test("is told only as often as the policy allows, and then the turn's error lists the refusals", () =>
     Effect.gen(function*() {
       const step = bash("echo a", "echo b")
       const result = yield* runTurn(turn([step, step, step, done]))
@@ -322,7 +322,7 @@ describe("an agent that refusals have stopped", () => {
       assert.deepInclude(yield* row, { status: "error", error: Turns.storedError(result.error) })
     }))
 
-  test("is not told where the policy says never", () =>
+  test("is not told if the policy allows no repair", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(turn([bash("echo a", "echo b"), done]))
       assert.strictEqual(result.error?._tag, "Refused")
@@ -330,7 +330,7 @@ describe("an agent that refusals have stopped", () => {
       assert.deepInclude((yield* row)?.draft?.policy, { refusalRepairs: 0 })
     }).pipe(Effect.provideService(TurnPolicy.RefusalRepairs, 0)))
 
-  test("is told what rules denied, and what they allowed has run", () =>
+  test("is told the calls that rules denied, and the allowed calls have run", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(turn([bash("rm a", "rm b", "echo c"), done])).pipe(
         Effect.provideService(
@@ -362,7 +362,7 @@ describe("an agent that refusals have stopped", () => {
       assert.include((yield* told).join(), "question (Which?): Nobody is here to answer.")
     }))
 
-  test("stays stopped where somebody simply said no, whatever it had said before", () =>
+  test("stays stopped after a refusal without a reason, whatever the earlier refusals said", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(turn([{ text: "I try", ...bash("echo a") }, done])).pipe(
         gated({ _tag: "Permission", reply: { reply: "reject" } })
@@ -399,7 +399,7 @@ describe("a worker that went away", () => {
   /** The turn as a worker left it that was killed once the server had its refusals, and before it could tell the agent. */
   const abandon = Effect.fnUntraced(function*(answer: Answer, steps: ReadonlyArray<Step>) {
     const fake = yield* FakeOpencode
-    // The worker reads the record of the answer before it tells the agent.
+    // The worker reads the stored answer before it tells the agent.
     const hideRecord = fake.fail({ method: "GET", path: /\/message/ }, Faults.hang, Infinity)
     const fiber = yield* Effect.forkChild(
       runTurn(turn(steps)).pipe(

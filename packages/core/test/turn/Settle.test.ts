@@ -26,7 +26,7 @@ const run = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>, input: Parti
 })
 
 describe("an upstream error", () => {
-  test("ends the turn with what the provider said", () =>
+  test("ends the turn with the provider's words", () =>
     Effect.gen(function*() {
       const result = yield* run([{ fail: 400, message: "no such parameter" }])
       assert.strictEqual(result.status, "error")
@@ -100,7 +100,7 @@ describe("an upstream error", () => {
       assert.deepInclude((yield* payloads("response.upstream_error"))[0], { status_code: null, provider_url: null })
     }))
 
-  test("of an unknown model, for which the server stores no message, is told too", () =>
+  test("of an unknown model is reported, although the server stores no message for it", () =>
     Effect.gen(function*() {
       const result = yield* run([], { model: "nope/zip" })
       assert(result.error?._tag === "Upstream")
@@ -108,7 +108,7 @@ describe("an upstream error", () => {
       assert.strictEqual(result.status, "error")
     }))
 
-  test("is found out although it is stored after the server said that it is idle", () =>
+  test("is found although the server stores it after the idle", () =>
     Effect.gen(function*() {
       const result = yield* run([{ fail: 400, message: "no" }])
       assert.strictEqual(result.error?._tag, "Upstream")
@@ -156,7 +156,7 @@ describe("an answer without words", () => {
     }]
   ]
   for (const [what, steps, fields] of silent) {
-    test(`${what} is an error that says what there was, and keeps its parts`, () =>
+    test(`${what} is an error that describes the rest of the answer, and keeps its parts`, () =>
       Effect.gen(function*() {
         const result = yield* run(steps, allowed)
         assert.deepStrictEqual([result.status, result.error?._tag], ["error", "EmptyStream"])
@@ -178,7 +178,7 @@ describe("an answer without words", () => {
         assert.lengthOf(yield* Turns.aborts, 0)
       }))
 
-    test(`${what} completes where the product allows silence and there was something`, () =>
+    test(`${what} completes if the product allows silence and the answer is not entirely empty`, () =>
       Effect.gen(function*() {
         const result = yield* run(steps, allowed).pipe(Effect.provideService(TurnPolicy.AllowSilent, true))
         const hasSomething = what !== "that was cut off before its first word"
@@ -242,7 +242,7 @@ describe("an answer without words", () => {
     })
   }
 
-  it("says in words what there was", () => {
+  it("describes the rest of the answer", () => {
     assert.strictEqual(silence({}), "the agent ended the turn without a word")
     assert.strictEqual(silence({ finish: "stop" }), "the agent ended the turn without a word (stop)")
     assert.strictEqual(
@@ -261,7 +261,7 @@ const silence = (fields: Partial<ConstructorParameters<typeof EmptyStream>[0]>):
   new EmptyStream({ sessionId: SessionId.make("ses_1"), hasReasoning: false, tools: [], ...fields }).message
 
 describe("an empty answer", () => {
-  test("is read once more, and is then an error", () =>
+  test("is read again, and is then an error", () =>
     Effect.gen(function*() {
       const result = yield* run([{ text: "" }])
       assert.deepStrictEqual([result.status, result.error?._tag], ["error", "EmptyStream"])
@@ -278,7 +278,7 @@ describe("an empty answer", () => {
       assert.lengthOf(yield* Turns.aborts, 0)
     }))
 
-  test("that is stored only now is found by the second reading", () =>
+  test("that is stored late is found by the second read", () =>
     Effect.gen(function*() {
       const result = yield* run([{ text: "Late." }])
       assert.deepStrictEqual([result.status, result.content], ["completed", "Late."])
@@ -286,7 +286,7 @@ describe("an empty answer", () => {
       assert.deepStrictEqual(yield* payloads("response.recovered_from_exchange"), [{ message_id: messageId }])
     }), {
     client: (client) => {
-      // The baseline and the first reading of the exchange.
+      // The first two reads: the baseline and the exchange.
       let early = 2
       return {
         listMessages: (...args) =>
@@ -298,7 +298,7 @@ describe("an empty answer", () => {
     }
   })
 
-  test("shows the words that the product chose", () =>
+  test("shows the product's words", () =>
     Effect.gen(function*() {
       const result = yield* run([{ text: "" }])
       assert.strictEqual(result.content, sorry)

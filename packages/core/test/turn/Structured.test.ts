@@ -1,4 +1,4 @@
-/** Turns whose answer is a value: its repair, and workers that go away in the middle of one. */
+/** Turns whose answer is a value: their repair, and workers that go away in the middle. */
 import { assert, describe } from "@effect/vitest"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import * as Output from "@opencode-turn/core/Output"
@@ -22,7 +22,7 @@ const Count = Schema.Struct({ n: Schema.Int })
 
 const used = { input: 1000, output: 100 }
 
-/** Counts in thousands of tokens what both answers of a repaired turn cost. */
+/** The cost of both answers of a repaired turn, in thousands of tokens. */
 const inputTokens = (
   { usage }: { readonly usage: { readonly total: { readonly tokens: { readonly input: number } } } }
 ) => usage.total.tokens.input
@@ -40,7 +40,7 @@ const structured = <A = unknown>(
   input: Partial<TurnInput<never, never, A>> = {}
 ): TurnInput<never, never, A> => ({ ...Turns.turn(steps), output, ...input })
 
-/** The ids under which prompts were posted, oldest first. */
+/** The ids of the posted prompts, oldest first. */
 const promptIds = Effect.map(Turns.prompts, (posts) => posts.map(({ body }) => Object(body).messageID))
 
 describe("an answer", () => {
@@ -54,7 +54,7 @@ describe("an answer", () => {
       assert.deepNestedPropertyVal(post?.body, "format.type", "json_schema")
     }))
 
-  test("of something else than an object is asked for in one", () =>
+  test("of a type other than an object is requested inside one", () =>
     Effect.gen(function*() {
       const steps: ReadonlyArray<Step> = [{ tool: "StructuredOutput", args: { value: ["a", "b"] } }]
       const result = yield* runTurn(structured(steps, Schema.Array(Schema.String)))
@@ -62,7 +62,7 @@ describe("an answer", () => {
       assert.deepStrictEqual(JSON.parse(result.content), ["a", "b"])
     }))
 
-  test("that does not fit is told what is wrong, and takes the place of the one before", () =>
+  test("that does not fit is repaired, and the new answer replaces the old one", () =>
     Effect.gen(function*() {
       const updates = Array.from(yield* Stream.runCollect(streamTurn(structured([value("one"), value(1)], Count))))
       const last = updates.at(-1)
@@ -93,7 +93,7 @@ describe("an answer", () => {
       })
     }))
 
-  test("that a person ended with a refusal is not asked for again", () =>
+  test("that a person's refusal ended is not requested again", () =>
     Effect.gen(function*() {
       const permission = [{ permission: "bash", pattern: "*", action: "ask" }] as const
       const steps = [{ tool: "bash", args: { command: "echo hi" } }, value(1)]
@@ -105,7 +105,7 @@ describe("an answer", () => {
       assert.lengthOf(yield* Turns.prompts, 1)
     }))
 
-  test("that refusals with a reason have stopped is asked for again, and may be repaired after that", () =>
+  test("that refusals with a reason have stopped is requested again, and may be repaired after that", () =>
     Effect.gen(function*() {
       const permission = [{ permission: "bash", pattern: "*", action: "ask" }] as const
       const calls = ["echo a", "echo b"].map((command) => ({ tool: "bash", args: { command } }))
@@ -134,7 +134,7 @@ describe("an answer", () => {
 describe("a worker that went away", () => {
   const output = Output.fromSchema(Count)
 
-  /** Runs the turn until the model waits at the gate, and lets it go. */
+  /** Runs the turn until the model waits at the gate, and releases it. */
   const abandon = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
     const fake = yield* FakeOpencode.FakeOpencode
     const fiber = yield* Effect.forkChild(

@@ -24,7 +24,7 @@ import * as Turns from "../support/turns.ts"
 
 const { conversationId, messageId, names, payloads, row, test, turn } = Turns
 
-/** All of the value that anybody could print. */
+/** Every value inside it that could be printed. */
 const serialized = (value: unknown): string => {
   const seen = new Set<unknown>()
   return JSON.stringify(value, (_key, value) => {
@@ -48,7 +48,7 @@ describe("a turn that completes", () => {
       const result = yield* runTurn(turn(steps))
       assert.strictEqual(result.error?.message, undefined)
       assert.strictEqual(result.status, "completed")
-      // The server posts the prompt anew, and the model begins with it.
+      // The server posts the prompt again, and the model begins with it.
       assert.strictEqual(result.content, "I look.\n\nI look.\n\nDone.")
       assert.lengthOf(yield* Turns.prompts, 2)
       assert.strictEqual((yield* row)?.content, result.content)
@@ -144,7 +144,7 @@ describe("a turn that completes", () => {
       assert.lengthOf(yield* payloads("session.created"), 1)
     }))
 
-  test("makes the id of the message where none is given", () =>
+  test("creates the message's id if none is given", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(turn([{ text: "Hi." }], { messageId: undefined }))
       assert.match(result.messageId, /^asm_\w{22}$/)
@@ -159,7 +159,7 @@ describe("a turn that completes", () => {
       assert.deepStrictEqual(create?.body, { title: "A talk", permission })
     }))
 
-  test("gives subagents apart, and their usage is not in the reply", () =>
+  test("lists subagents separately, and keeps their usage out of the reply", () =>
     Effect.gen(function*() {
       const task = {
         tool: "task",
@@ -301,7 +301,7 @@ describe("input that cannot be used", () => {
     ["gives nonsense", Effect.succeed("nonsense"), "InvalidInput"]
   ]
   for (const [what, model, tag] of failing) {
-    test(`is stored as an error where the effect that gives the model ${what}`, () =>
+    test(`is stored as an error if the effect for the model ${what}`, () =>
       Effect.gen(function*() {
         const result = yield* runTurn(turn([{ text: "Hi." }], { model }))
         assert.strictEqual(result.status, "failed")
@@ -317,7 +317,7 @@ describe("input that cannot be used", () => {
 })
 
 describe("the claim", () => {
-  test("of a message that was cancelled before ends cancelled, without a request", () =>
+  test("of a cancelled message ends cancelled, without a request", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const store = yield* SessionStore
@@ -333,7 +333,7 @@ describe("the claim", () => {
       assert.deepStrictEqual(yield* Turns.reports, [])
     }))
 
-  test("of a message that is completed fails, and leaves it alone", () =>
+  test("of a completed message fails, and leaves it unchanged", () =>
     Effect.gen(function*() {
       yield* runTurn(turn([{ text: "Hi." }]))
       const before = yield* row
@@ -347,7 +347,7 @@ describe("the claim", () => {
       assert.deepStrictEqual(yield* Turns.reports, [])
     }))
 
-  test("of a message that ended with an error fails as well, and asks nobody", () =>
+  test("of a message that ended with an error fails too, without a request", () =>
     Effect.gen(function*() {
       const first = yield* runTurn(turn([{ text: "" }], { model: Effect.fail("no model") }))
       assert.strictEqual(first.message?.status, "error")
@@ -359,7 +359,7 @@ describe("the claim", () => {
     }))
 
   let claims = 0
-  test("is tried again where the store fails for a moment", () =>
+  test("is retried after a momentary failure of the store", () =>
     Effect.gen(function*() {
       const fiber = yield* Effect.forkChild(runTurn(turn([{ text: "Hi." }])))
       yield* Turns.rest
@@ -373,7 +373,7 @@ describe("the claim", () => {
     })
   })
 
-  test("fails while another turn of the conversation runs, where it is not to wait", () =>
+  test("with the policy reject fails while another turn of the conversation runs", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const other = AssistantMessageId.make("other")
@@ -389,7 +389,7 @@ describe("the claim", () => {
       assert.strictEqual(Option.getOrUndefined(yield* store.getMessage(other))?.status, "pending")
     }))
 
-  test("that the store cannot answer fails the effect", () =>
+  test("fails the effect if the store cannot answer it", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const error = yield* Effect.flip(runTurn(turn([{ text: "Hi." }])))
@@ -400,7 +400,7 @@ describe("the claim", () => {
 })
 
 describe("a message that an earlier worker left", () => {
-  /** What a worker leaves that was killed: the row, and what it had recorded and posted. */
+  /** The leftovers of a killed worker: the row, and the recorded and posted prompt. */
   const leave = Effect.fnUntraced(function*(steps: Parameters<typeof turn>[0], isPosted: boolean) {
     const store = yield* SessionStore
     const client = yield* Client
@@ -433,7 +433,7 @@ describe("a message that an earlier worker left", () => {
       }))
   }
 
-  test("is followed where the server is at work on it, without a hole in the text", () =>
+  test("is followed without a hole in the text while the server works on it", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave([{ text: "one two three four", gate: "half", gateAfter: 2 }], true)
@@ -454,7 +454,7 @@ describe("a message that an earlier worker left", () => {
       assert.strictEqual(yield* fake.modelCalls, 1)
     }))
 
-  test("does not ask the model again where the answer ended with an error", () =>
+  test("does not call the model again if the answer ended with an error", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave([{ fail: 400, message: "no" }, { text: "Never." }], true)
@@ -463,7 +463,7 @@ describe("a message that an earlier worker left", () => {
       assert.strictEqual(yield* fake.modelCalls, 1)
     }))
 
-  test("gets new ids where its session is lost", () =>
+  test("gets new ids if its session is lost", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const { ids, sessionId } = yield* leave([{ text: "Answered." }], true)
@@ -506,7 +506,7 @@ describe("a lost session", () => {
       }))
   }
 
-  test("in the middle of the answer is made anew, and what was shown is taken back", () =>
+  test("in the middle of the answer is replaced, and the shown reply is reset", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const first = yield* runTurn(turn([{ text: "Hello." }], { messageId: "first" }))
@@ -523,7 +523,7 @@ describe("a lost session", () => {
       yield* assertRecreated(updates, first.sessionId, true)
     }))
 
-  /** A turn whose session is deleted after its first tool has run, in the middle of what follows. */
+  /** A turn whose session is deleted after its first tool has run, while the next step is under way. */
   const loseAfterTool = Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const worked = { text: "I did it.", tool: "bash", args: { command: "echo done" } }
@@ -535,13 +535,13 @@ describe("a lost session", () => {
     const [session = ""] = yield* fake.sessions
     yield* fake.deleteSession(session)
     yield* Turns.rest
-    // The next one says all of it at once; the end of a turn takes a bounded time.
+    // The next answer comes at once, because the end of a turn takes a bounded time.
     yield* fake.release("half")
     yield* TestClock.adjust("20 seconds")
     return yield* Fiber.join(fiber)
   })
 
-  test("is not made anew by the turn that lost it after a tool had run, but by the next one", () =>
+  test("is not replaced by the turn that lost it after a tool had run, but by the next one", () =>
     Effect.gen(function*() {
       const result = yield* loseAfterTool
       assert.strictEqual(result.status, "failed")
@@ -558,7 +558,7 @@ describe("a lost session", () => {
       assert.notStrictEqual(next.sessionId, result.sessionId)
     }))
 
-  test("is made anew after a tool had run where the policy says so", () =>
+  test("is replaced after a tool had run with the policy resend", () =>
     Effect.gen(function*() {
       const result = yield* Effect.provideService(loseAfterTool, TurnPolicy.OnLostSession, "resend")
       assert.strictEqual(result.status, "completed", result.error?.message)
@@ -567,7 +567,7 @@ describe("a lost session", () => {
       assert.deepInclude((yield* payloads("session.lost"))[0], { decision: "resend", tool_count: 1 })
     }))
 
-  test("still names the files that it changed where no new session can be made", () =>
+  test("still names its changed files if no new session can be created", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const wrote = { text: "I did it.", tool: "write", args: { filePath: "notes.md", content: "one" } }
@@ -582,7 +582,7 @@ describe("a lost session", () => {
       assert.deepStrictEqual(result.artifacts.files.map(({ change, path }) => `${change} ${path}`), ["added notes.md"])
     }).pipe(Effect.provideService(TurnPolicy.OnLostSession, "resend")))
 
-  test("is not made anew after the prompt where the policy says so, but before it all the same", () =>
+  test("with the policy fail is replaced before the prompt, but not after it", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const first = yield* runTurn(turn([{ text: "Hello." }], { messageId: "first" }))
@@ -600,7 +600,7 @@ describe("a lost session", () => {
       assert.deepInclude((yield* row)?.draft, { policy: { onLostSession: "fail" } })
     }))
 
-  test("is made anew once only", () =>
+  test("is replaced only once", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* fake.fail({ method: "POST", path: /prompt_async$/ }, Faults.status(404), 2)
@@ -614,10 +614,10 @@ describe("a lost session", () => {
       assert.lengthOf(yield* fake.sessions, 2)
     }))
 
-  test("is also one that stays silent: it is aborted, and another one asked", () =>
+  test("includes a silent one: it is aborted and replaced", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
-      // The server says yes and does nothing.
+      // The server accepts the prompt and does nothing.
       yield* fake.fail(
         { method: "POST", path: /prompt_async$/ },
         () => Effect.succeed({ _tag: "Body", status: 204, headers: {}, body: "" })
@@ -719,7 +719,7 @@ describe("the stream of a turn", () => {
 
 const bug = new Error("a bug in the client")
 
-/** Dies where the exchange is read for the first time. */
+/** Dies at the first read of the exchange. */
 const dyingAtTheEnd = (client: Client["Service"]): Partial<Client["Service"]> => {
   let hasDied = false
   return {
@@ -747,7 +747,7 @@ describe("a defect in the pipeline", () => {
       })
       const result = yield* Ref.get(finished)
       assert.deepStrictEqual([result?.status, result?.error?._tag], ["failed", "TurnDied"])
-      // The server had answered.
+      // The server had already answered.
       assert.lengthOf(yield* Turns.aborts, 0)
       assert.deepInclude(result?.trace, { error: "TurnDied", error_message: "the turn died of an unexpected error" })
       assert.strictEqual((yield* names).at(-1), "turn.finished")

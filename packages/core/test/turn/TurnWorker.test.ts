@@ -34,7 +34,7 @@ const release = Effect.gen(function*() {
   yield* Fiber.interrupt(fiber)
 })
 
-/** A turn that was taken over again and again from workers that died of it. */
+/** A turn whose workers died repeatedly. */
 const deadly = Effect.fnUntraced(function*(takeovers: number) {
   const store = yield* SessionStore
   const { row } = yield* leave(halfway, { stage: "posted" })
@@ -49,7 +49,7 @@ const deadly = Effect.fnUntraced(function*(takeovers: number) {
 })
 
 describe("a turn that kills its workers", () => {
-  test("is ended by the one that finds it taken over too often, and keeps its text", () =>
+  test("is ended by the worker that finds too many takeovers, and keeps its text", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* deadly(5)
@@ -62,7 +62,7 @@ describe("a turn that kills its workers", () => {
       yield* fake.release("half")
     }))
 
-  test("is carried on as long as it was not", () =>
+  test("is driven until it has too many takeovers", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* deadly(4)
@@ -78,19 +78,19 @@ describe("a turn that kills its workers", () => {
     return Effect.fail(Turns.unavailable("finalize", false))
   })
 
-  test("is left alone by a worker that could not store its end a few times", () =>
+  test("is dropped by a worker that repeatedly failed to store its end", () =>
     Effect.gen(function*() {
       yield* leave([{ text: "Hi." }], { stage: "posted" })
       const worker = yield* work()
       yield* pass(120_000, 500)
       yield* worker.close
-      // Each try is two writes: the whole outcome, and the text alone.
+      // Each attempt makes two writes: the whole outcome, and the text alone.
       assert.isAtMost(refusals, 14)
       assert.deepInclude(yield* row, { status: "pending" })
     }), { store: () => ({ finalize: () => refuse }) })
 })
 
-describe("an end that the store does not take", () => {
+describe("an end that the store rejects", () => {
   test("is stored as an error with the text alone", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(Turns.turn([{ text: "Hi.", ...bash }, { text: "Bye." }]))
@@ -109,7 +109,7 @@ describe("an end that the store does not take", () => {
 })
 
 describe("a report", () => {
-  test("tells of a turn that failed: which one, why, and the feature that the policy names", () =>
+  test("names the failed turn, its error, and the feature of the policy", () =>
     Effect.gen(function*() {
       yield* runTurn(Turns.turn([{ fail: 400, message: "no such model" }])).pipe(
         Effect.provideService(TurnPolicy.ErrorFeature, "support-bot")
@@ -127,7 +127,7 @@ describe("a report", () => {
       })
     }))
 
-  test("tells of no turn that somebody cancelled, or that could not be begun for its input", () =>
+  test("leaves out cancelled turns and turns with invalid input", () =>
     Effect.gen(function*() {
       const fiber = yield* launch(messageId, halfway)
       yield* Turns.cancel
@@ -161,7 +161,7 @@ describe("a worker", () => {
       assert.deepInclude(yield* row, { status: "completed", content: "Hi." })
     }))
 
-  test("carries each orphan once, however many workers there are", () =>
+  test("drives each orphan once, with any number of workers", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const conversations = Array.from({ length: 20 }, (_, index) => `m${index}`)
@@ -180,7 +180,7 @@ describe("a worker", () => {
       assert.deepStrictEqual(yield* Turns.reports, [])
     }))
 
-  test("carries a queue in its order", () =>
+  test("drives a queue in its order", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const store = yield* SessionStore
@@ -202,7 +202,7 @@ describe("a worker", () => {
       assert.strictEqual(yield* fake.userMessageCount(session ?? ""), 3)
     }))
 
-  test("carries no more at once than it may", () =>
+  test("drives no more turns at once than its limit", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* Effect.forEach(
@@ -217,7 +217,7 @@ describe("a worker", () => {
       yield* until(isEnded("m3"), 2000)
     }))
 
-  test("gives its turns what cannot be stored", () =>
+  test("passes values that cannot be stored to its turns", () =>
     Effect.gen(function*() {
       const told: Array<string> = []
       yield* leave([{ text: "Hi." }], { stage: "claimed" })
@@ -230,7 +230,7 @@ describe("a worker", () => {
       assert.deepStrictEqual(told, [`${messageId}: Hi.`])
     }))
 
-  test("that is closed lets its turns go, and the next one ends them within a sweep", () =>
+  test("that is closed releases its turns, and the next one ends them within a sweep", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const store = yield* SessionStore
@@ -251,7 +251,7 @@ describe("a worker", () => {
       assert.deepStrictEqual(yield* Turns.reports, [])
     }))
 
-  test("that is closed stores what was streamed", () =>
+  test("that is closed stores the streamed reply", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave(halfway, { stage: "claimed" })
@@ -282,7 +282,7 @@ describe("a worker", () => {
 
   let failures = 0
   test(
-    "reports a turn that fails beyond a result, and tries it again when its lease is over",
+    "reports a turn that fails without a result, and retries it after its lease",
     () =>
       Effect.gen(function*() {
         yield* leave([{ text: "Hi." }], { stage: "claimed", name: "broken", conversation: "broken" })
@@ -308,7 +308,7 @@ describe("a worker", () => {
 })
 
 describe("resumeTurns", () => {
-  test("carries what has no owner, once, and gives the results", () =>
+  test("drives each orphan once, and gives the results", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave([{ text: "One." }], { stage: "claimed", name: "m1", conversation: "m1" })
@@ -324,7 +324,7 @@ describe("resumeTurns", () => {
       assert.strictEqual((yield* ended(owned)).value.message?.epoch, 1)
     }))
 
-  test("that is interrupted lets its turns go", () =>
+  test("releases its turns when it is interrupted", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave(halfway, { stage: "posted" })
@@ -337,7 +337,7 @@ describe("resumeTurns", () => {
       yield* fake.release("half")
     }))
 
-  test("fails where the store cannot say what is left", () =>
+  test("fails if the store cannot list the orphans", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(TurnWorker.resumeTurns())
       assert.strictEqual(error.operation, "listOrphans")

@@ -16,7 +16,7 @@ import * as Turns from "../support/turns.ts"
 const { ended, halfway, isEnded, launch, leave, messageIdOf, pass, rowOf, until } = Carrying
 const { messageId, payloads, row, test } = Turns
 
-/** Somebody who watches the turn, and what they have seen. */
+/** A watcher of the turn, and the messages that it has seen. */
 const watch = Effect.fnUntraced(function*(name: string = messageId) {
   const seen: Array<StoredMessage> = []
   const fiber = yield* Effect.forkChild(
@@ -33,7 +33,7 @@ const isIdle = Effect.gen(function*() {
 })
 
 describe("watchTurn", () => {
-  test("gives the turn as it grows, then as it ended, and ends", () =>
+  test("emits the turn while it grows, then its end, and ends", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const turn = yield* launch(messageId, halfway)
@@ -48,7 +48,7 @@ describe("watchTurn", () => {
       assert.deepStrictEqual(watcher.rows().at(-1), yield* row)
     }))
 
-  test("of a turn that waits shows that, and that it runs", () =>
+  test("of a queued turn shows that it waits, and then that it runs", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const first = yield* launch("first", halfway)
@@ -63,7 +63,7 @@ describe("watchTurn", () => {
       assert.deepStrictEqual(watcher.seen().at(-1), "completed: two")
     }))
 
-  test("of a turn that has ended gives it, and ends", () =>
+  test("of an ended turn emits it, and ends", () =>
     Effect.gen(function*() {
       yield* runTurn(Turns.turn([{ text: "Hi." }]))
       const watcher = yield* watch()
@@ -91,7 +91,7 @@ describe("watchTurn", () => {
       assert.strictEqual(watcher.seen().at(-1), "completed: one two three")
     }))
 
-  test("of a turn that is cancelled ends with what was streamed", () =>
+  test("of a cancelled turn ends with the streamed reply", () =>
     Effect.gen(function*() {
       const turn = yield* launch(messageId, halfway)
       const watcher = yield* watch()
@@ -106,7 +106,7 @@ describe("watchTurn", () => {
       assert.deepStrictEqual(late.seen(), ["cancelled: one two "])
     }))
 
-  test("of a turn that is cancelled waits for what was streamed", () =>
+  test("of a cancelled turn waits for the streamed reply", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* fake.fail({ method: "POST", path: /abort$/ }, Faults.delay("1 second"))
@@ -127,7 +127,7 @@ describe("watchTurn", () => {
       assert.strictEqual(watcher.seen().at(-1), "cancelled: one two ")
     }))
 
-  test("of a turn whose text nobody keeps any more ends all the same", () =>
+  test("of a turn whose text nobody will store still ends", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave(halfway, { stage: "posted" })
@@ -171,7 +171,7 @@ describe("watchTurn", () => {
 })
 
 describe("cancelTurn", () => {
-  test("has the owner stop at once, and gives the turn back with what was streamed", () =>
+  test("makes the owner stop at once, and returns the turn with the streamed reply", () =>
     Effect.gen(function*() {
       const turn = yield* launch(messageId, halfway)
       const cancel = yield* Effect.forkChild(cancelTurn(messageId))
@@ -184,7 +184,7 @@ describe("cancelTurn", () => {
       assert.isTrue(yield* isIdle)
     }))
 
-  test("does it in place of an owner whose lease is over", () =>
+  test("stops the turn itself if the owner's lease is over", () =>
     Effect.gen(function*() {
       yield* leave(halfway, { stage: "posted" })
       const { millis, value } = yield* ended(yield* Effect.forkChild(cancelTurn(messageId)))
@@ -195,7 +195,7 @@ describe("cancelTurn", () => {
       assert.isTrue(yield* isIdle)
     }))
 
-  test("does it within two seconds for an owner that died just now", () =>
+  test("stops the turn itself within two seconds after the owner's death", () =>
     Effect.gen(function*() {
       yield* leave(halfway, { stage: "posted", leaseMillis: 4000 })
       const cancel = yield* Effect.forkChild(cancelTurn(messageId))
@@ -208,7 +208,7 @@ describe("cancelTurn", () => {
       assert.isTrue(yield* isIdle)
     }))
 
-  test("keeps what the last snapshot had where the server cannot be asked", () =>
+  test("keeps the last snapshot if the server is unreachable", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const turn = yield* launch(messageId, halfway).pipe(Effect.provideService(TurnPolicy.OnInterrupt, "release"))
@@ -222,7 +222,7 @@ describe("cancelTurn", () => {
       yield* fake.release("half")
     }))
 
-  test("of an answer that has ended keeps the whole of it, and aborts nothing", () =>
+  test("of an ended answer keeps the whole answer, and aborts nothing", () =>
     Effect.gen(function*() {
       yield* leave([{ text: "All of it." }], { stage: "posted" })
       const { value } = yield* ended(yield* Effect.forkChild(cancelTurn(messageId)))
@@ -230,12 +230,12 @@ describe("cancelTurn", () => {
       assert.lengthOf(yield* Turns.aborts, 0)
     }))
 
-  test("does not abort what another prompt has begun in the session", () =>
+  test("does not abort another prompt's run in the session", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave([{ text: "one", ending: "hang" }], { stage: "posted", name: "old" })
       const store = yield* SessionStore
-      // The one before lost its row to a cancel that nobody carried out.
+      // The earlier message was cancelled in its row only; nobody stopped its run.
       yield* store.cancel(messageIdOf("old"), "Stopped.")
       const next = yield* launch("next", halfway)
       yield* pass(2500)
@@ -257,7 +257,7 @@ describe("cancelTurn", () => {
       assert.lengthOf(yield* payloads("turn.finished"), 1)
     }))
 
-  test("of a turn that waits cancels it, and it alone", () =>
+  test("of a queued turn cancels only that turn", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const first = yield* launch("first", halfway)
@@ -282,7 +282,7 @@ describe("cancelTurn", () => {
 })
 
 describe("pruneMessages", () => {
-  test("deletes what ended longer ago than the age, and neither what runs nor what waits", () =>
+  test("deletes messages that ended before the given age, and no running or queued ones", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* ended(yield* launch("old", [{ text: "old" }]))
