@@ -101,7 +101,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       })
     }))
 
-  it.effect("goes on with a conversation, and shows what is stored of it", () =>
+  it.effect("continues a conversation, and shows its stored turns", () =>
     Effect.gen(function*() {
       const { run } = yield* Playground
       yield* run(["run", "--conversation", "two", prompt("First.", [{ text: "One." }])])
@@ -122,7 +122,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       ])
     }))
 
-  it.effect("goes on with a conversation in the folder where it began, and refuses another one that is named", () =>
+  it.effect("continues a conversation in its own folder, and refuses another folder", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const { run } = yield* Playground
@@ -166,7 +166,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       }
     }))
 
-  it.effect("refuses what asks when nobody is there, also in a conversation that began without such rules", () =>
+  it.effect("refuses asks when nobody can answer, also in a conversation that began without such rules", () =>
     Effect.gen(function*() {
       const { run } = yield* Playground
       yield* run(["run", "--conversation", "rules", "--permission", "allow", prompt("Begin.", [{ text: "Ok." }])])
@@ -198,7 +198,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       assert.strictEqual(message?.error?.tag, "Refused")
     }))
 
-  it.effect("allows what asks with --permission allow", () =>
+  it.effect("allows asks with --permission allow", () =>
     Effect.gen(function*() {
       const { run } = yield* Playground
       const finished = yield* run([
@@ -302,7 +302,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       }))
   }
 
-  it.effect("ends quietly when nobody reads its standard output any more", () =>
+  it.effect("ends quietly when its standard output is closed", () =>
     Effect.gen(function*() {
       const { start } = yield* Playground
       const running = yield* start([
@@ -320,7 +320,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       assert.notInclude((yield* messagesOf("closed")).map(({ status }) => status), "pending")
     }))
 
-  it.effect("ends with 1 and one line for a turn whose model failed, and still prints the result as JSON", () =>
+  it.effect("exits with 1 and prints one line when the model fails, and still prints the result as JSON", () =>
     Effect.gen(function*() {
       const { run } = yield* Playground
       const finished = yield* run(["run", "--json", prompt("Fail.", [{ fail: 400, message: "no\u001b[2Jsuch thing" }])])
@@ -395,7 +395,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       assert.match(errorLine(finished), /there is no conversation "nobody's"/)
     }))
 
-  it.effect("starts a server of its own in the folder where none is named, and takes it along when it is stopped", () =>
+  it.effect("starts a server in the folder if no server is named, and stops it when the command stops", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* fs.makeTempDirectoryScoped()

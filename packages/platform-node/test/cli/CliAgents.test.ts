@@ -162,7 +162,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("what a tur
       assert.strictEqual((yield* run(["watch", id])).stdout, "{\n  \"n\": 3\n}\n")
     }))
 
-  it.effect("ends with 1 and tells what is wrong where no answer fits the schema", () =>
+  it.effect("exits with 1 and lists the issues if no answer fits the schema", () =>
     Effect.gen(function*() {
       const { run } = yield* Playground
       const folder = yield* folderWith({ "schema.json": integer })
@@ -172,7 +172,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("what a tur
       assert.match(finished.stderr, /\nopencode-turn: the answer does not fit the schema: n: [^\n]+\n$/)
     }))
 
-  it.effect("keeps what the agent asks with --permission store until another process answers it", () =>
+  it.effect("keeps asks with --permission store until another process answers them", () =>
     Effect.gen(function*() {
       const { firstAsk, run, start } = yield* asking
       const running = yield* start(
@@ -260,7 +260,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("what a tur
       })
   )
 
-  it.effect("goes on with what a person told it instead, also in a turn that resume carries on", () =>
+  it.effect("goes on with the person's message after a rejection, also in a resumed turn", () =>
     Effect.gen(function*() {
       const { firstAsk, run, start } = yield* asking
       const running = yield* start(

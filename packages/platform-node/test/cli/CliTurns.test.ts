@@ -153,7 +153,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn and
       assert.match(errorLine(again), /nothing to resume/)
     }))
 
-  it.effect("run takes over the turn of a killed process that is in its way", () =>
+  it.effect("run takes over the turn of a killed process that blocks the queue", () =>
     Effect.gen(function*() {
       const { messagesOf, orphan, start, startGated } = yield* apart
       const { running } = yield* startGated("in the way", "in-the-way")
@@ -200,7 +200,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn and
       assert.deepInclude(error, { tag: "Upstream" })
     }))
 
-  it.effect("a worker resumes turns as they come, and leaves what is not done to the next one", () =>
+  it.effect("a worker resumes turns as they appear, and leaves unfinished turns to the next worker", () =>
     Effect.gen(function*() {
       const { messagesOf, orphan, run, start, startGated, takenOver } = yield* apart
       const worker = yield* start(["resume", "--worker"])
@@ -371,7 +371,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn and
       assert.match(errorLine(finished), /is already completed/)
     }))
 
-  it.effect("cancel stops the agent of a turn whose process is gone, if a server can be asked", () =>
+  it.effect("cancel stops the agent of a turn without a process if it can reach the server", () =>
     Effect.gen(function*() {
       const { messagesOf, orphan, run, startGated } = yield* apart
       const orphaned = Effect.fnUntraced(function*(name: string) {

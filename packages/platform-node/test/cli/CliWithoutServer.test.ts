@@ -298,7 +298,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       }))
   }
 
-  it.effect("lists, watches, cancels and prunes what is stored, without a server", () =>
+  it.effect("lists, watches, cancels and prunes stored turns without a server", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const database = `${yield* fs.makeTempDirectoryScoped()}/turns.db`

@@ -5,7 +5,7 @@ import { cli } from "../support/CliProcess.ts"
 
 const names = (command: string | undefined) => below(command).match(/^ {2}[A-Z_]{5,}/gm)?.map((name) => name.trim())
 
-it("tells the settings that a command uses, and the codes that it ends with", () => {
+it("lists the settings and the exit codes of a command", () => {
   assert.deepStrictEqual(names("asks"), ["OPENCODE_TURN_DATABASE"])
   assert.deepStrictEqual(names("answer"), ["OPENCODE_TURN_DATABASE", "NO_COLOR"])
   assert.deepStrictEqual(names("run"), names(undefined))

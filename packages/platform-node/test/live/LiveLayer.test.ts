@@ -58,7 +58,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("LiveLayer", (it) =>
       ])
     }))
 
-  it.effect("prefers what is given in code", () =>
+  it.effect("prefers settings given in code", () =>
     Effect.gen(function*() {
       const { seen, url } = yield* healthy
       const layer = LiveLayer.make({
@@ -75,7 +75,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("LiveLayer", (it) =>
       assert.include(seen[1], `/question?workspace=wrk_1 Basic ${Buffer.from("opencode:mine").toString("base64")}`)
     }))
 
-  it.effect("keeps conversations in a file, whose folder it makes for the user alone", () =>
+  it.effect("keeps conversations in a file, and creates its folder for the user alone", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* fs.makeTempDirectoryScoped()
@@ -100,7 +100,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("LiveLayer", (it) =>
       yield* Effect.scoped(Layer.build(both))
     }))
 
-  it.effect("takes the tracer that is given", () =>
+  it.effect("uses the given tracer", () =>
     Effect.gen(function*() {
       yield* Effect.flatMap(Tracer, (tracer) => tracer.emit("session.created", { session_id: "s", subject_id: "c" }))
         .pipe(

@@ -132,7 +132,7 @@ it.layer(platform, { excludeTestServices: true })("OpencodeServer", (it) => {
       assert.isFalse(yield* isRunning(server.pid))
     }))
 
-  it.effect("reports the end of a server that is killed, and takes its children along", () =>
+  it.effect("reports the end of a killed server, and kills its children", () =>
     Effect.gen(function*() {
       const child = "sleep 91829"
       const command = yield* script(
@@ -146,7 +146,7 @@ it.layer(platform, { excludeTestServices: true })("OpencodeServer", (it) => {
       yield* until(Effect.map(running(child), (pids) => pids.length === 0))
     }))
 
-  it.effect("kills what ignores the request to end", () =>
+  it.effect("kills processes that ignore SIGTERM", () =>
     Effect.gen(function*() {
       const command = yield* script(
         `trap '' TERM\nsleep 91830 &\n` +
@@ -171,7 +171,7 @@ it.layer(platform, { excludeTestServices: true })("OpencodeServer", (it) => {
       assert.notInclude(error.message, "canary-api-key")
     }))
 
-  it.effect("keeps a bounded part of what the binary writes, and no piece of a line whose beginning is lost", () =>
+  it.effect("keeps a bounded part of the binary's output, without a line whose beginning is lost", () =>
     Effect.gen(function*() {
       const command = yield* script(
         `printf "$OPENCODE_SERVER_PASSWORD" >&2\nhead -c 20000000 /dev/zero | tr '\\0' x >&2\n` +
@@ -201,7 +201,7 @@ it.layer(platform, { excludeTestServices: true })("OpencodeServer", (it) => {
       assert.strictEqual(error.reason, "NotSpawned")
     }))
 
-  it.effect("names what it looked for when the option or the variable leads nowhere", () =>
+  it.effect("names the missing program when the option or the variable is wrong", () =>
     Effect.gen(function*() {
       const byOption = yield* Effect.flip(OpencodeServer.make({ command: "/nowhere/opencode" }))
       assert.instanceOf(byOption, OpencodeServer.OpencodeNotFound)
@@ -279,7 +279,7 @@ it.layer(platform, { excludeTestServices: true })("OpencodeServer", (it) => {
       assert.strictEqual(yield* locate({ command: "planted" }, { PATH: folder }), `${folder}/planted`)
     }))
 
-  it.effect("hands none of this library's settings to the server, nor to the commands of its tools", () =>
+  it.effect("passes no setting of this library to the server or to the commands of its tools", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const options = yield* isolated

@@ -1293,7 +1293,7 @@ it.layer(platform, { excludeTestServices: true, timeout: "5 minutes" })("The fak
       }))
   }
 
-  it.effect("agree about the agents and what they may do", () =>
+  it.effect("agree about the agents and their permissions", () =>
     Effect.gen(function*() {
       const { fake, real } = yield* Targets
       assert.deepStrictEqual(yield* agents(fake), yield* agents(real))

@@ -60,7 +60,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.deepEqual([status, error?._tag, error instanceof Error], ["failed", "InvalidInput", true])
     }))
 
-  it.effect("cancels a turn whose signal aborts, and keeps what was streamed", () =>
+  it.effect("cancels a turn whose signal aborts, and keeps the streamed content", () =>
     Effect.flatMap(ScriptedModel, (model) =>
       using({}, async (turns) => {
         for (const how of ["run", "stream"] as const) {
@@ -97,7 +97,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
         }
       })))
 
-  it.effect("asks a function of the program, or keeps what is asked until it is answered", () =>
+  it.effect("asks a function of the program, or keeps an ask until it is answered", () =>
     Effect.gen(function*() {
       const steps = prompt("Ask.", [echo, { text: "I was allowed." }])
       const asked: Array<string> = []

@@ -88,7 +88,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.deepInclude(reports[0]?.attributes, { feature: "subscriber", session: id })
     }).pipe(Effect.scoped))
 
-  it.effect("whose model fails is reported with its conversation, message and feature", () =>
+  it.effect("is reported with its conversation, message and feature when its model fails", () =>
     Effect.gen(function*() {
       const input = turn([{ fail: 400, message: "no such model" }])
       const { reports: [report, ...others], value } = yield* reporting(runTurn(input)).pipe(
@@ -108,7 +108,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
     }))
 
   // The last one: the server is gone then.
-  it.effect("whose server is killed while a person is asked ends with what it said, and a later answer is told so", () =>
+  it.effect("ends with its streamed content when the server is killed during an ask, and refuses a later answer", () =>
     Effect.gen(function*() {
       const server = yield* OpencodeServer.OpencodeServer
       const input = turn([{ text: "I try.", ...bash("echo hi") }, { text: "never" }], {

@@ -75,7 +75,7 @@ it.layer(RealServer.layerOf({ isRepository: true }), { excludeTestServices: true
         })
       }))
 
-    it.effect("are none where the turn only talked, or only looked", () =>
+    it.effect("are empty if the turn only talked or only read files", () =>
       Effect.gen(function*() {
         const result = yield* runTurn(turn([{ tool: "read", args: { filePath: "old.txt" } }, { text: "Read." }]))
         assert.deepEqual(result.artifacts, { files: [], unread: [] })

@@ -90,7 +90,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.lengthOf(result.reply.tools, 2)
       }))
 
-    it.effect("that never fits ends the turn with what is wrong with it", () =>
+    it.effect("that never fits ends the turn with its issues", () =>
       Effect.gen(function*() {
         const result = yield* runTurn({
           ...base([value(wrong), { text: "It is cold.", usage: used }]),

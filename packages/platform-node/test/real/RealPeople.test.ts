@@ -148,7 +148,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         Effect.provide(Layer.unwrap(Effect.map(OpencodeServer.OpencodeServer, ({ url }) => FaultProxy.layer(url))))
       ))
 
-    it.effect("what another client answers is taken back from the gate", () =>
+    it.effect("an answer of another client interrupts the gate", () =>
       Effect.gen(function*() {
         const client = yield* Client.Client
         const interrupted = yield* Ref.make(0)
@@ -200,7 +200,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.deepEqual(result.subagents.map(({ status, text }) => [status, text]), [["error", ""]])
       }))
 
-    it.effect("what is allowed always is not asked again, by subagents either", () =>
+    it.effect("a permission that is allowed always is not asked again, also by subagents", () =>
       Effect.gen(function*() {
         const person = yield* gate({ _tag: "Permission", reply: { reply: "always" } })
         const result = yield* runTurn(turn([
@@ -214,7 +214,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.deepEqual(result.reply.tools.slice(0, 2).map(({ output }) => output), ["first", "second"])
       }))
 
-    it.effect("several questions are answered with labels and with a text of one's own, by a person who takes 3 seconds", () =>
+    it.effect("a person who takes 3 seconds answers several questions with labels and a free text", () =>
       Effect.gen(function*() {
         const options = ["red", "green"].map((label) => ({ label, description: label }))
         const questions = [

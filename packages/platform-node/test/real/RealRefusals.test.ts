@@ -72,7 +72,7 @@ const lastPrompt = Effect.gen(function*() {
 it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, timeout: "60 seconds" })(
   "refusals on the real server",
   (it) => {
-    it.effect("a refusal that was given first lets what is allowed after it run, and the agent goes on", () =>
+    it.effect("an early refusal lets tools run that are allowed after it, and the agent goes on", () =>
       Effect.gen(function*() {
         const decided = yield* together({ "echo a": { _tag: "Reject", message: "not a" }, "echo b": once })
         const result = yield* decided(runTurn(turn([step("echo a", "echo b"), done])))
@@ -131,7 +131,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         ])
       }))
 
-    it.effect("a plain no ends the turn as refused, and what was allowed beside it has run", () =>
+    it.effect("a refusal without a message ends the turn as refused after the allowed tools have run", () =>
       Effect.gen(function*() {
         const decided = yield* together({ "echo a": { _tag: "Reject" }, "echo b": once })
         const result = yield* decided(runTurn(turn([step("echo a", "echo b"), done])))
@@ -245,7 +245,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.deepEqual(result.output, { n: 1 }, result.error?.message)
       }))
 
-    it.effect("what a rule of the server denies is a failed call, and stops nothing", () =>
+    it.effect("a denial by a rule of the server fails the call, and does not stop the turn", () =>
       Effect.gen(function*() {
         const result = yield* runTurn(
           turn([bash("echo a"), done], { permission: [{ permission: "bash", pattern: "echo *", action: "deny" }] })

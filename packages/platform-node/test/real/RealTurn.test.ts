@@ -90,7 +90,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.closeTo(result.usage.root.cost, cost - reply.usage.cost, 1e-12)
     }))
 
-  it.effect("counts what a session of a subagent does since it is called again, whatever it did last", () =>
+  it.effect("counts the work of a subagent's session from its latest call", () =>
     Effect.gen(function*() {
       // The first turn ends in the message that calls the subagent: all that it said is newer.
       const first = base([{ ...look("one"), tools: [{ tool: "StructuredOutput", args: { n: 1 } }] }])
@@ -328,7 +328,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.deepInclude(result, { status: "completed", content: "", isFallback: false, finish: "stop" })
     }))
 
-  it.effect("aborts the session when it is interrupted, and keeps what was streamed", () =>
+  it.effect("aborts the session when it is interrupted, and keeps the streamed content", () =>
     Effect.gen(function*() {
       const model = yield* ScriptedModel.ScriptedModel
       const finished = yield* Ref.make<TurnResult | undefined>(undefined)

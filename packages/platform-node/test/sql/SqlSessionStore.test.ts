@@ -366,7 +366,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       })
   )
 
-  it.effect("names table, id and field of a message whose prompt is gone, and of one whose state cannot be", () =>
+  it.effect("names the table, the id and the field of an unreadable message", () =>
     Effect.gen(function*() {
       const { sql, store } = yield* openBoth({ filename: ":memory:" })
       const turn = yield* newTurn
@@ -425,7 +425,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       })
   )
 
-  it.effect("fails for a request that JSON cannot hold, and opens none", () =>
+  it.effect("fails for an ask that JSON cannot hold, and opens no ask", () =>
     Effect.gen(function*() {
       const { store } = yield* openBoth({ filename: ":memory:" })
       const turn = yield* newTurn
@@ -539,7 +539,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.deepStrictEqual(yield* dump(sql), before)
     }))
 
-  it.effect("opens without migrations only what was migrated before, and changes nothing", () =>
+  it.effect("opens only migrated tables without migrations, and changes nothing", () =>
     Effect.gen(function*() {
       const filename = yield* temporaryFile
       const client = SqliteClient.layer({ filename })
@@ -621,7 +621,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       }
     }))
 
-  it.effect("fails when the disk is full, keeps what was stored, and goes on once there is space", () =>
+  it.effect("fails when the disk is full, keeps the stored rows, and works again once there is space", () =>
     Effect.gen(function*() {
       const { sql, store } = yield* openBoth({ filename: yield* temporaryFile })
       const turn = yield* newTurn

@@ -185,7 +185,7 @@ describe("SqlSessionStore on a PostgreSQL server", () => {
 
   // claims in the same moment
 
-  it.effect("queues as many as may be queued when all claims come in the same moment", () =>
+  it.effect("fills the queue exactly when all claims come at the same moment", () =>
     Effect.gen(function*() {
       const url = yield* makeDatabase
       const stores = [yield* open({ url }), yield* open({ url })] as const
@@ -301,7 +301,7 @@ describe("SqlSessionStore on a PostgreSQL server", () => {
       }
     }).pipe(Effect.provideService(PollInterval, Duration.days(1))))
 
-  it.effect("listens on one connection for all watchers, and on none when nobody has watched for a minute", () =>
+  it.effect("listens on one connection for all watchers, and closes it a minute after the last watcher", () =>
     Effect.gen(function*() {
       const url = yield* makeDatabase
       const sql = yield* clientOf(url)

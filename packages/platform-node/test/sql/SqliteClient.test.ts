@@ -63,7 +63,7 @@ it.layer(NodeFileSystem.layer)("SqliteClient", (it) => {
       assert.deepStrictEqual({ ...Object(result) }, { changes: 2, lastInsertRowid: 2 })
     }))
 
-  it.effect("returns what an insert of a single statement gives back", () =>
+  it.effect("returns the rows of a single insert with RETURNING", () =>
     Effect.gen(function*() {
       const sql = yield* openNotes
       assert.deepStrictEqual(plain(yield* sql`INSERT INTO notes (title) VALUES ('a') RETURNING id, title`), [
@@ -197,7 +197,7 @@ it.layer(NodeFileSystem.layer)("SqliteClient", (it) => {
       assert.deepStrictEqual(yield* journal({ disableWAL: true }), ["delete", 2])
     }))
 
-  it.effect("shows what one client wrote to another client of the same file", () =>
+  it.effect("shows one client's writes to another client of the same file", () =>
     Effect.gen(function*() {
       const filename = yield* temporaryFile
       const left = yield* open({ filename })

@@ -106,18 +106,18 @@ it("costs no more than the length of a command, whatever it is made of", () => {
   }
 })
 
-it("tells what a task is, and whose", () => {
+it("shows a task and its agent", () => {
   assert.strictEqual(describePermission(task), "  look around (general)\n")
   assert.deepStrictEqual(describeAsk(task), ["permission task: look around (general)"])
 })
 
-it("tells the patterns of everything else, and what an edit changes", () => {
+it("shows the patterns of other tools, and the changes of an edit", () => {
   const edit = permission({ permission: "edit", patterns: ["a.txt"], metadata: { diff: "- a\n+ b\n" } })
   assert.strictEqual(describePermission(edit), "  a.txt\n  - a\n  + b\n")
   assert.deepStrictEqual(describeAsk(edit), ["permission edit: a.txt"])
 })
 
-it("tells what is allowed from now on, and a long command not twice", () => {
+it("shows what `always` allows, without repeating a long command", () => {
   assert.strictEqual(describeAlways(bash), "from now on: echo *, rm *")
   assert.strictEqual(describeAlways(permission({})), "for this server")
   const same = permission({ patterns: ["./deploy"], always: ["./deploy"] })
@@ -136,7 +136,7 @@ it("tells of each question which answers it takes", () => {
   ])
 })
 
-it("names a subagent by what is known of it", () => {
+it("names a subagent by its known details", () => {
   const named = { title: "look around (@general subagent)", agent: "general" }
   assert.strictEqual(describeAsker(named), "look around (general)")
   assert.strictEqual(describeAsker({ ...named, agent: undefined }), "look around")

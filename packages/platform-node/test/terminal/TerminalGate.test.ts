@@ -89,7 +89,7 @@ it.layer(NodeServices.layer)("TerminalGate", (it) => {
       }))
   }
 
-  it.effect("shows the whole of what would be allowed, without its control characters", () =>
+  it.effect("shows the whole permission without its control characters", () =>
     Effect.gen(function*() {
       const { shown } = yield* ask(permission, ["1"])
       assert.include(shown, "  echo hi␛[2J\n  - a\n  + b\n")
@@ -121,7 +121,7 @@ it.layer(NodeServices.layer)("TerminalGate", (it) => {
       assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["A", "B"]] })
     }))
 
-  it.effect("takes the option at the cursor where none of several is marked", () =>
+  it.effect("takes the option at the cursor if no option is marked", () =>
     Effect.gen(function*() {
       const { answer } = yield* ask(question({ multiple: true }), ["down", "return"])
       assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["B"]] })
@@ -138,7 +138,7 @@ it.layer(NodeServices.layer)("TerminalGate", (it) => {
       assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["B"]] })
     }))
 
-  it.effect("dismisses a question that is not to be answered", () =>
+  it.effect("dismisses a question that the person declines", () =>
     Effect.gen(function*() {
       const { answer } = yield* ask(question(), ["up", "return"])
       assert.deepStrictEqual(answer, { _tag: "Reject" })
@@ -200,7 +200,7 @@ it.layer(NodeServices.layer)("TerminalGate", (it) => {
       ])
     }))
 
-  it.effect("asks nobody where there is no terminal", () =>
+  it.effect("asks nobody without a terminal", () =>
     Effect.gen(function*() {
       assert.isNotTrue(process.stdout.isTTY)
       const answer = yield* Effect.flatMap(HumanGate, (gate) => gate(permission, asking)).pipe(
@@ -215,7 +215,7 @@ it.layer(NodeServices.layer)("TerminalGate", (it) => {
       assert.isUndefined(answer)
     }))
 
-  it.effect("ends the line of what is left with Ctrl-C, so that the next output begins one", () =>
+  it.effect("ends the line of a prompt that Ctrl-C leaves", () =>
     Effect.gen(function*() {
       const left = [
         yield* ask(permission, []),

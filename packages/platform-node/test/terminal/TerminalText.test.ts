@@ -26,7 +26,7 @@ for (const [name, text] of Object.entries(attacks)) {
   })
 }
 
-it("makes a sequence harmless that is cut in two anywhere", () => {
+it("makes a sequence harmless wherever it is cut in two", () => {
   const text = Object.values(attacks).join(" ")
   for (let at = 0; at <= text.length; at++) {
     assert.notMatch(sanitize(text.slice(0, at)) + sanitize(text.slice(at)), dangerous)
@@ -51,7 +51,7 @@ it("fits a text into its columns, wide characters counted twice", () => {
   assert.strictEqual(fit("日本語日本語", 10), "日本語日…")
 })
 
-it("escapes in JSON what nobody sees, and keeps its value", () => {
+it("escapes invisible characters in JSON, and keeps the value", () => {
   const value = { command: "a\u200b\u{e0041}\u00a0\u001b\u202eb 👩‍👧" }
   const json = escapeJson(JSON.stringify(value))
   assert.deepStrictEqual(JSON.parse(json), value)

@@ -177,7 +177,7 @@ it.live("A failure carries its message and headers", () =>
     assert.deepStrictEqual(yield* response.json, { error: { message: "slow down", type: "scripted_failure" } })
   }).pipe(withModel()))
 
-it.live("A cut answer sends what it has, breaks the connection, and is made up for by the next step", () =>
+it.live("A cut answer sends its first deltas, breaks the connection, and the next step replaces it", () =>
   Effect.gen(function*() {
     const asked = user(prompt("go", [{ text: "half of", tool: "bash", ending: "cut" }, { text: "all of it" }]))
     const seen: Array<string> = []
@@ -270,7 +270,7 @@ it.live("A sequence repeats a step that does not finish as often as it says", ()
     assert.deepStrictEqual(answers, ["500", "500", "fine"])
   }).pipe(withModel({ script: sequence([{ fail: 500, times: 2 }, { text: "fine" }]) })))
 
-it.live("A script that is wrong fails the call with the reason and no retry", () =>
+it.live("An invalid script fails the call with the reason and without a retry", () =>
   Effect.gen(function*() {
     const wrong = [
       { content: "[[{\"txt\":\"typo\"}]]", reason: "txt" },

@@ -59,7 +59,7 @@ it("dismisses a question with the words that the agent is told", () => {
   )
 })
 
-it("names the flag for what is asked where another one was given", () => {
+it("names the right flag when the given one does not fit the ask", () => {
   assert.match(refused(permission, { answers: ["Red"] }), /per_1 asks for a permission.*--allow once.*--reject/)
   assert.match(refused(question(colour), { allow: "once" }), /que_1 is a question.*--answer.*--reject/)
 })

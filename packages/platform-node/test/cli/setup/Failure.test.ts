@@ -14,7 +14,7 @@ it("tells how long the end of a turn was waited for in seconds", () => {
   assert.match(told(500), /within 500 ms after/)
 })
 
-it("tells what to do about a turn that took longer than it may", () => {
+it("gives advice for a turn that exceeded its time", () => {
   const timed = describe(new BudgetExceeded({ limit: "wallClock", value: 2001, allowed: 2000 }))
   assert.strictEqual(
     timed,
@@ -43,13 +43,13 @@ it("tells of a passed budget in its units, and not how the limit is called", () 
   assert.strictEqual(exceeded("parts", 2, 1), "the turn is over its budget: 2 parts; allowed: 1 part")
 })
 
-it("tells how long nobody answered, and where the requests are listed", () => {
+it("says how long an ask was open, and which command lists asks", () => {
   const askId = AskId.make("per_1")
   assert.match(describe(new HumanTimeout({ askId, millis: 600_000 })), /nobody answered per_1 within 600 s/)
   assert.match(describe(new UnknownAsk({ askId })), /no ask per_1\. opencode-turn asks/)
 })
 
-it("tells what to do about an answer without words", () => {
+it("gives advice for an answer without text", () => {
   const silent = { sessionId: SessionId.make("ses_1"), hasReasoning: false, tools: [] }
   assert.match(
     describe(new EmptyStream({ ...silent, finish: "stop" })),
@@ -58,6 +58,6 @@ it("tells what to do about an answer without words", () => {
   assert.match(describe(new EmptyStream({ ...silent, finish: "length" })), /\(length\)\. .*output limit$/)
 })
 
-it("tells of other errors what they say", () => {
+it("shows the message of other errors", () => {
   assert.strictEqual(describe(failed("it took 5 ms (wholeStream)")), "it took 5 ms (wholeStream)")
 })

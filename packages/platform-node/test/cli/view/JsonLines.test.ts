@@ -25,7 +25,7 @@ it("tells which part is gone", () => {
   )
 })
 
-it("writes one line, whose value is exactly the text of the model", () => {
+it("writes one line that holds exactly the text of the model", () => {
   const text = "a\nb\r\u001b[31m\u009b2J\u202e\u2028\u007f \u{1f600} é"
   const line = JsonLines.fromUpdate({ _tag: "TextDelta", partId: PartId.make("prt_1"), delta: text })
   assert.deepStrictEqual(JSON.parse(line), { type: "text.delta", partId: "prt_1", delta: text })
@@ -33,7 +33,7 @@ it("writes one line, whose value is exactly the text of the model", () => {
   assert.notMatch(line.slice(0, -1), /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/u)
 })
 
-it("marks what a subagent does with its session and the tool that opened it", () => {
+it("marks a subagent's updates with its session and the tool that opened it", () => {
   const delta = { _tag: "TextDelta", partId: PartId.make("prt_1"), delta: "hi" } as const
   const { sessionId } = subagent
   assert.deepStrictEqual(lineOf({ _tag: "SubagentUpdate", sessionId, openedBy: undefined, update: delta }), {
@@ -63,12 +63,12 @@ it("marks what a subagent does with its session and the tool that opened it", ()
   assert.deepStrictEqual(lineOf({ _tag: "SubagentChanged", subagent }), { type: "subagent", subagent: told })
 })
 
-it("tells who asks", () => {
+it("shows which subagent asks", () => {
   const ask = { _tag: "Question", id: AskId.make("que_1"), sessionId: subagent.sessionId, questions: [] } as const
   assert.deepStrictEqual(lineOf({ _tag: "Asked", ask, openedBy: undefined }), { type: "asked", ask, openedBy: null })
 })
 
-it("gives a reset with all that takes the place of what came before", () => {
+it("writes a reset with everything that replaces the earlier lines", () => {
   const part = textPart("prt_1", "abc")
   assert.deepStrictEqual(lineOf(reset(part)), { type: "reset", reason: "reconciled", parts: [part], subagents: [] })
 })
@@ -127,7 +127,7 @@ it("ends with the same keys whether there was a turn or not", () => {
   assert.deepStrictEqual([failure.output, failure.files, failure.filesUnread], [null, null, null])
 })
 
-it("gives the fields of an error as data, of a turn that ran here and of one that is stored", () => {
+it("writes the fields of an error as data, for a running and for a stored turn", () => {
   const sessionId = ids.sessionId
   const error = new EmptyStream({ sessionId, finish: "length", hasReasoning: true, tools: ["bash"] })
   const details = { sessionId, finish: "length", hasReasoning: true, tools: ["bash"] }

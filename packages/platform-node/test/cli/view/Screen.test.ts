@@ -78,7 +78,7 @@ const ticks = (screen: Screen.Screen, ...millis: ReadonlyArray<number>) => {
   })
 }
 
-it("shows how long a tool has been running in its own line, where that is the last one", () => {
+it("shows the running time of a tool in its line while that is the last line", () => {
   const running = Screen.update(Screen.make(terminal), changed(tool({})))[0]
   const over = "\u001b[1A\u001b[2K\r"
   assert.deepStrictEqual(ticks(running, 1000, 3999, 4000, 4100, 5000, 66_000), [
@@ -96,11 +96,11 @@ it("shows how long a tool has been running in its own line, where that is the la
   assert.deepStrictEqual(ticks(Screen.update(Screen.make(piped), changed(tool({})))[0], 0, 60_000), ["", ""])
 })
 
-it("adds what a closed part has more than its deltas", () => {
+it("adds the text of a closed part that its deltas lack", () => {
   assert.strictEqual(play(piped, [delta("prt_1", "abc"), changed(textPart("prt_1", "abcdef"))]).answer, "abcdef")
 })
 
-it("adds what a reset has more than was shown, also in new parts", () => {
+it("adds the text of a reset that was not shown yet, also in new parts", () => {
   const { answer } = play(piped, [
     delta("prt_1", "abc"),
     reset(textPart("prt_1", "abcdef"), textPart("prt_2", "more"))
@@ -159,13 +159,13 @@ it("says nothing of parts that are taken back before they showed text", () => {
   assert.strictEqual(both, "")
 })
 
-it("adds at the end what no update told of", () => {
+it("adds text at the end that no update contained", () => {
   const end = result("completed", textPart("prt_1", "all of it"))
   assert.strictEqual(play(piped, [delta("prt_1", "all")], end).answer, "all of it\n")
   assert.strictEqual(play(piped, [], end).answer, "all of it\n")
 })
 
-it("leaves the answer empty where there is no text, and names the conversation of every turn that is stored", () => {
+it("leaves the answer empty without text, and names the conversation of every stored turn", () => {
   for (const status of ["cancelled", "error", "failed"] as const) {
     const shown = play(piped, [], result(status))
     assert.deepStrictEqual([shown.answer, shown.progress], ["", `${status} · conversation c1\n`])
@@ -182,7 +182,7 @@ it("sums up nothing where no turn is stored", () => {
   assert.deepStrictEqual(play(piped, [], end), { answer: "", progress: "", both: "" })
 })
 
-it("shows to-dos, retries and what is asked", () => {
+it("shows to-dos, retries and asks", () => {
   const { progress } = play(piped, [
     {
       _tag: "TodosChanged",
@@ -212,7 +212,7 @@ it("shows to-dos, retries and what is asked", () => {
   ])
 })
 
-it("only names what a prompt tells in full", () => {
+it("only names an ask that a prompt shows in full", () => {
   const asked: ReplyUpdate = {
     _tag: "Asked",
     openedBy: undefined,
@@ -231,7 +231,7 @@ it("only names what a prompt tells in full", () => {
 
 const escape = "\u001b]52;c;AAAA\u0007\u009b2J\r\u202e"
 
-it("neutralises what models and servers wrote, wherever it is shown", () => {
+it("neutralises text of models and servers wherever it is shown", () => {
   const session = ids.sessionId
   const child = SessionId.make("ses_2")
   const updates: ReadonlyArray<ReplyUpdate> = [
@@ -327,7 +327,7 @@ it("says that an answer did not fit, and that the session was lost", () => {
   }
 })
 
-it("gives a value alone to the answer, and what the agent says before to the progress", () => {
+it("writes only the value to the answer, and the agent's earlier text to the progress", () => {
   const options = { ...piped, hasValue: true }
   const updates = [
     thought("prt_0", "hm"),

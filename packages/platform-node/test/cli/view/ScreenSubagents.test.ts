@@ -59,7 +59,7 @@ const opening = [
   of(child())
 ]
 
-it("shows a subagent below its tool: what it begins with, its tools, its last text on a line, its cost", () => {
+it("shows a subagent below its tool: its title, its tools, its last text on one line, its cost", () => {
   const { answer, progress } = play(piped, [
     ...opening,
     ...by(
@@ -142,7 +142,7 @@ const nested = (fields: Partial<ToolPart> = {}): SessionUpdate => ({
   part: task({ id: PartId.make("prt_inner"), input: { description: "count" }, ...fields })
 })
 
-it("shows what a subagent's subagent does one level deeper", () => {
+it("shows a subagent's subagent one level deeper", () => {
   const inner = child({
     sessionId: SessionId.make("ses_c"),
     parentId: child().sessionId,
@@ -176,7 +176,7 @@ it("shows what a subagent's subagent does one level deeper", () => {
   ])
 })
 
-it("names a subagent again after the agent's own lines, and in what it asks", () => {
+it("names a subagent again after the agent's own lines, and in its asks", () => {
   const asked: ReplyUpdate = {
     _tag: "Asked",
     openedBy: child().openedBy,
@@ -249,7 +249,7 @@ it("shows once that a subagent ended, also where only a reset or the result tell
   assert.strictEqual(again.split("◂").length, 3, again)
 })
 
-it("begins anew with a subagent that is given more to do", () => {
+it("opens a subagent again that receives another prompt", () => {
   const { progress } = play(piped, [
     ...opening,
     of(child({ status: "completed" })),

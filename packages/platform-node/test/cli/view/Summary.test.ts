@@ -39,7 +39,7 @@ it("splits the cost between the agent and its subagents, where there are any", (
   assert.include(line([subagent, subagent]), " · $0.012 ($0.01 own, $0.002 by 2 subagents) · ")
 })
 
-it("lists the changed files with what was counted, and the status last", () => {
+it("lists the changed files with their counts, and the status last", () => {
   const files = [
     file("src/a.ts", { change: "added", additions: 12, deletions: 0 }),
     file("b.ts", { additions: 1, deletions: 1 }),
@@ -55,7 +55,7 @@ it("lists the changed files with what was counted, and the status last", () => {
   ])
 })
 
-it("lists at most 20 files, and says on one line what is not known", () => {
+it("lists at most 20 files, and mentions unknown changes on one line", () => {
   const files = Array.from({ length: 23 }, (_, index) => file(`${index}.ts`))
   const unread = ["no diff", "no diff", "gone"].map((reason) => ({ sessionId: ids.sessionId, reason }))
   const lines = Summary.summary({ ...completed, artifacts: { files, unread } }, 80)

@@ -24,7 +24,7 @@ const running: Step = { tool: "bash", args: FakeTool.withOutcome({ command: "mak
 
 const abort = (session: string) => request("POST", `/session/${session}/abort`)
 
-it.effect("goes on after an abort while a subagent asks, and ends as if there had been none", () =>
+it.effect("goes on after an abort while a subagent asks, and ends as if it had not been aborted", () =>
   Effect.gen(function*() {
     const session = yield* newSession()
     yield* post(session, [task([asking, { text: "never said" }]), { text: "root done" }])
@@ -40,7 +40,7 @@ it.effect("goes on after an abort while a subagent asks, and ends as if there ha
     assert.deepStrictEqual(yield* permissions, [])
   }).pipe(withFake))
 
-it.effect("aborts what still runs 250 ms after an abort while a subagent asks", () =>
+it.effect("stops a turn that still runs 250 ms after an abort while a subagent asks", () =>
   Effect.gen(function*() {
     const session = yield* newSession()
     yield* post(session, [task([asking]), { text: "half", ending: "hang" }])

@@ -122,7 +122,7 @@ it.effect("allows for always in one directory, and answers nothing that another 
     assert.strictEqual((yield* answersOf(second)).at(-1), "stop: second done")
   }).pipe(withFake()))
 
-it.effect("ends a turn of which one of two permissions was rejected, though with a message", () =>
+it.effect("ends a turn if one of two permissions was rejected, even with a message", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const session = yield* newSession({ permission: [{ permission: "bash", pattern: "*", action: "ask" }] })
@@ -138,7 +138,7 @@ it.effect("ends a turn of which one of two permissions was rejected, though with
     assert.strictEqual(yield* fake.modelCalls, 1)
   }).pipe(withFake()))
 
-it.effect("says what a turn has changed, net, and what it was told", () =>
+it.effect("reports the net changes of a turn, and the changes that outcomes declare", () =>
   Effect.gen(function*() {
     const session = yield* newSession()
     yield* post(session, [
@@ -235,7 +235,7 @@ it.effect("gives a subtask to its agent before the model, and runs the last of s
     assert.deepStrictEqual((yield* fake.modelRequests).map(({ sessionId }) => sessionId), [child, session])
   }).pipe(withFake()))
 
-it.effect("does not store a prompt with a picture that is broken, and says nothing of an end", () =>
+it.effect("does not store a prompt with a broken picture, and reports no end", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const session = yield* newSession()
