@@ -136,8 +136,8 @@ export const layerStore = (
     const given = database ?? (yield* databaseSetting)
     const place = yield* checkDatabase("database", Redacted.isRedacted(given) ? Redacted.value(given) : given)
     if (isPostgresUrl(place)) return SqlSessionStore.layerPostgres({ url: Redacted.make(place) })
-    // Not `MemorySessionStore.layer`: layers are built once per reference, and two live layers would share its conversations.
-    if (isMemory(place)) return Layer.effect(SessionStore.SessionStore, MemorySessionStore.make)
+    // Fresh, so that two live layers do not share their conversations.
+    if (isMemory(place)) return Layer.fresh(MemorySessionStore.layer)
     yield* makeFolder(place)
     return SqlSessionStore.layerSqlite({ filename: place })
   }))

@@ -83,8 +83,8 @@ export const layer: Layer.Layer<SessionStore, StoreError, SqlClient.SqlClient> =
  * @since 0.1.0
  */
 export const layerSqlite = (options: SqliteClient.Options): Layer.Layer<SessionStore, StoreError> =>
-  // Not `layer`: layers are built once per reference, and a second file would get the first one's store.
-  Layer.effect(SessionStore, Effect.andThen(SqlMigrations.run, make)).pipe(
+  // Fresh, so that a second file does not get the first file's store.
+  Layer.fresh(layer).pipe(
     Layer.provide(Layer.effect(
       SqlClient.SqlClient,
       Effect.mapError(SqliteClient.make(options), SqlFailure.sqliteDatabase(options.filename).failure("open"))
