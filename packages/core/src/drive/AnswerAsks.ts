@@ -331,7 +331,7 @@ const fitting = (ask: Ask, exit: Exit.Exit<Answer, HumanTimeout>): Effect.Effect
       ? Effect.succeed(answer)
       : Effect.fail(new InvalidAnswer({ askId: ask.id, reason }))
   }).pipe(
-    Effect.catchCause((cause) => Effect.as(Contained.report("human gate", { request: ask.id }, cause), rejection))
+    Effect.catchCause((cause) => Effect.as(Contained.report("human gate", { ask: ask.id }, cause), rejection))
   )
 
 const askerOf = (reply: Reply.Reply, ask: Ask): Pick<Asking, "openedBy" | "subagent"> => {
@@ -359,10 +359,10 @@ const deliver = Effect.fnUntraced(function*(
   yield* deliverOnce(answer).pipe(
     Effect.catch((error) =>
       Effect.andThen(
-        Contained.report("answer", { request: ask.id }, Cause.fail(error)),
+        Contained.report("answer", { ask: ask.id }, Cause.fail(error)),
         deliverOnce(rejection)
       )
     ),
-    Effect.catch((error) => Contained.report("answer", { request: ask.id }, Cause.fail(error)))
+    Effect.catch((error) => Contained.report("answer", { ask: ask.id }, Cause.fail(error)))
   )
 })

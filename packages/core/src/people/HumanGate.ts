@@ -152,7 +152,7 @@ export const callback = <E = never, R = never>(
   Effect.map(Effect.context<R>(), (context): Gate => (ask, asking) =>
     Effect.suspend(() => f(ask, asking)).pipe(
       Effect.provideContext(context),
-      Contained.reported("human gate", { request: ask.id }),
+      Contained.reported("human gate", { ask: ask.id }),
       Effect.map(Option.getOrElse(() => unanswered))
     ))
 

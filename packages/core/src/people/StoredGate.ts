@@ -60,7 +60,7 @@ export const gate: Effect.Effect<Gate, never, SessionStore> = Effect.map(
     untilAnswered(store, ask, asking).pipe(
       Effect.onInterrupt(() => asking.isOpen() ? Effect.void : withdraw(store, ask)),
       Effect.catchTag("StoreError", (error) =>
-        Effect.as(Contained.report("stored gate", { request: ask.id }, Cause.fail(error)), unstored))
+        Effect.as(Contained.report("stored gate", { ask: ask.id }, Cause.fail(error)), unstored))
     )
 )
 
@@ -158,5 +158,5 @@ const persistently = <A>(effect: Effect.Effect<A, StoreError>): Effect.Effect<A,
 const withdraw = (store: Store, ask: Ask) =>
   Effect.flatMap(
     TurnPolicy.StopTimeout,
-    (limit) => Contained.attempt("stored gate", { request: ask.id }, limit, retrying(store.withdrawAsk(ask.id)))
+    (limit) => Contained.attempt("stored gate", { ask: ask.id }, limit, retrying(store.withdrawAsk(ask.id)))
   )

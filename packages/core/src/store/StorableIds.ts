@@ -35,7 +35,7 @@ export const storable = (store: SessionStore["Service"]): SessionStore["Service"
   openAsk: (opened) =>
     checked(
       "openAsk",
-      { request: opened.ask.id, message: opened.messageId, conversationId: opened.conversationId },
+      { ask: opened.ask.id, message: opened.messageId, conversationId: opened.conversationId },
       store.openAsk(opened)
     ),
   takeOver: (id, lease) =>
@@ -46,7 +46,7 @@ export const storable = (store: SessionStore["Service"]): SessionStore["Service"
   renew: (id, epoch, lease) =>
     isStorable(id) && isStorable(lease.owner) ? store.renew(id, epoch, lease) : Effect.succeed(false),
   release: (id, epoch) => (isStorable(id) ? store.release(id, epoch) : Effect.succeed(false)),
-  recordPrompt: (id, epoch, request) => isStorable(id) ? store.recordPrompt(id, epoch, request) : Effect.succeed(false),
+  recordPrompt: (id, epoch, record) => isStorable(id) ? store.recordPrompt(id, epoch, record) : Effect.succeed(false),
   snapshot: (id, epoch, content) => (isStorable(id) ? store.snapshot(id, epoch, content) : Effect.succeed(false)),
   finalize: (id, epoch, outcome) => (isStorable(id) ? store.finalize(id, epoch, outcome) : Effect.succeed(false)),
   keepPartial: (id, epoch, partial) => (isStorable(id) ? store.keepPartial(id, epoch, partial) : Effect.succeed(false)),

@@ -114,7 +114,7 @@ class Desk extends Context.Service<Desk, { readonly answer: Answer }>()("test/De
 const reporting = <A, E, R>(effect: Effect.Effect<A, E, R>) => {
   const reports: Array<string> = []
   const layer = ErrorReporter.layer([ErrorReporter.make(({ attributes, error }) => {
-    reports.push(`${error.message} (${attributes["request"]})`)
+    reports.push(`${error.message} (${attributes["ask"]})`)
   })])
   return Effect.map(Effect.provide(effect, layer), (value) => ({ value, reports }))
 }

@@ -15,7 +15,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { PermissionAsk, QuestionAsk } from "../../domain/Ask.ts"
 import {
-  AskId as AnyRequestId,
+  AskId as AnyAskId,
   maxIdLength,
   MessageId as AnyMessageId,
   PartId as AnyPartId,
@@ -62,7 +62,7 @@ export const PartId = AnyPartId.check(isId("prt"))
  * @category schemas
  * @since 0.1.0
  */
-export const AskId = AnyRequestId.check(isId("per|que"))
+export const AskId = AnyAskId.check(isId("per|que"))
 
 /** The model's provider chooses the call ids, so any text is valid. A longer one could not be kept for each part. */
 const CallId = Schema.String.check(Schema.isMaxLength(maxIdLength))
