@@ -96,7 +96,11 @@ export const prompt = (
   options?: { readonly subagent?: HumanGate.Asking["subagent"] }
 ): Effect.Effect<Answer, Terminal.QuitError, Prompt.Environment> => {
   const who = options?.subagent === undefined ? "" : `${describeAsker(options.subagent)} asks: `
-  return ask._tag === "Permission" ? askPermission(ask, who) : askQuestions(ask, who)
+  return Effect.updateService(
+    ask._tag === "Permission" ? askPermission(ask, who) : askQuestions(ask, who),
+    Terminal.Terminal,
+    withoutFailures
+  )
 }
 
 // internal
@@ -106,11 +110,15 @@ type Asking<A = Answer> = Effect.Effect<A, Terminal.QuitError, Prompt.Environmen
 const subagentOf = (ask: Ask, { sessionId, subagent }: HumanGate.Asking): HumanGate.Asking["subagent"] =>
   ask.sessionId === sessionId ? undefined : subagent ?? unknownSubagent
 
+/** Ignores failed output, which `Prompt` would turn into a defect: a closed terminal also ends the input, and so the prompt. */
+const withoutFailures = (terminal: Terminal.Terminal): Terminal.Terminal =>
+  Terminal.make({ ...terminal, display: (text) => Effect.ignore(terminal.display(text)) })
+
 /** Ends the line of a prompt that was left, because its cursor stays behind the last choice. */
 const run = <A>(prompt: Prompt.Prompt<A>): Asking<A> =>
   Effect.onError(
     Prompt.run(prompt),
-    () => Effect.flatMap(Terminal.Terminal, (terminal) => Effect.orDie(terminal.display("\n")))
+    () => Effect.flatMap(Terminal.Terminal, (terminal) => Effect.ignore(terminal.display("\n")))
   )
 
 /** Escape does not stop a turn, because people press it to leave a list. */
@@ -126,7 +134,7 @@ const interruptProcess = Effect.sync(() => {
 const askPermission = (ask: PermissionAsk, who: string): Asking =>
   Effect.gen(function*() {
     const terminal = yield* Terminal.Terminal
-    yield* Effect.orDie(terminal.display(describePermission(ask)))
+    yield* Effect.ignore(terminal.display(describePermission(ask)))
     const reply = yield* run(ChoicePrompt.one<"once" | "always" | "reject" | "explain">(
       `${who}Allow ${line(ask.permission)}?`,
       [

@@ -4,7 +4,7 @@ import type { Answer, Ask, PermissionAsk, QuestionAsk } from "@opencode-turn/cor
 import { type Asking, HumanGate } from "@opencode-turn/core/HumanGate"
 import { AskId, AssistantMessageId, ConversationId, SessionId } from "@opencode-turn/core/Ids"
 import * as TerminalGate from "@opencode-turn/platform-node/TerminalGate"
-import { type Cause, Deferred, Effect, Fiber, Option, Queue, Ref, Terminal } from "effect"
+import { type Cause, Deferred, Effect, Fiber, Option, PlatformError, Queue, Ref, Terminal } from "effect"
 
 const showCursor = "\u001b[?25h"
 
@@ -249,5 +249,24 @@ it.layer(NodeServices.layer)("TerminalGate", (it) => {
       yield* Deferred.await(drawn)
       yield* Fiber.interrupt(waiting)
       assert.isTrue((yield* Ref.get(shown)).endsWith(`${showCursor}\n`))
+    }))
+
+  it.effect("ignores output that a closed terminal does not take, and quits when its input ends", () =>
+    Effect.gen(function*() {
+      const closed = PlatformError.systemError({ module: "Terminal", method: "display", _tag: "Unknown" })
+      const input = yield* Queue.unbounded<Terminal.UserInput, Cause.Done>()
+      const terminal = Terminal.make({
+        columns: Effect.succeed(80),
+        rows: Effect.succeed(24),
+        size: Effect.die("unused"),
+        readInput: Effect.succeed(input),
+        readLine: Effect.die("unused"),
+        display: () => Effect.fail(closed)
+      })
+      const prompt = Effect.provideService(TerminalGate.prompt(permission), Terminal.Terminal, terminal)
+      yield* Queue.offer(input, key("1"))
+      assert.deepStrictEqual(yield* prompt, { _tag: "Permission", reply: { reply: "once" } })
+      yield* Queue.end(input)
+      assert.strictEqual((yield* Effect.flip(prompt))._tag, "QuitError")
     }))
 })
