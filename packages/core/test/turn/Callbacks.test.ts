@@ -32,7 +32,7 @@ const run = Effect.fnUntraced(function*<E = never, R = never>(input: Partial<Tur
 })
 
 describe("callbacks", () => {
-  test("come in their order, before the last trace event, with what is stored", () =>
+  test("are called in their order, before the last trace event, with the stored message", () =>
     Effect.gen(function*() {
       const order: Array<string> = []
       const result = yield* run<StoreError, Turns.Services>({
@@ -54,7 +54,7 @@ describe("callbacks", () => {
       assert.deepStrictEqual(yield* Turns.reports, [])
     }))
 
-  test("get no exchange of a turn that failed, and its row", () =>
+  test("get the row of a failed turn, and no exchange", () =>
     Effect.gen(function*() {
       const seen = yield* Ref.make<ReadonlyArray<unknown>>([])
       yield* run({
@@ -130,7 +130,7 @@ describe("callbacks", () => {
 
 describe("a subscriber that throws", () => {
   let broken: SessionId | undefined
-  test("costs its turn alone, which ends typed; the others on the client go on", () =>
+  test("fails only its own turn, with a typed error; other turns of the client go on", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const halfway = [{ text: "one two three", gate: "half", gateAfter: 2 }]
@@ -179,7 +179,7 @@ describe("observers", () => {
       assert.deepStrictEqual(yield* Turns.reports, [])
     }))
 
-  test("that are too slow at the end are shown the last state, and hear nothing after it", () =>
+  test("that are too slow at the end get the last state, and nothing after it", () =>
     Effect.gen(function*() {
       const seen: Array<ReplyUpdate> = []
       const result = yield* run({
@@ -196,7 +196,7 @@ describe("observers", () => {
       assert.strictEqual((yield* names).at(-1), "turn.finished")
     }))
 
-  test("that fail at every update are called on, and reported once each", () =>
+  test("that fail at every update are still called, and each is reported once", () =>
     Effect.gen(function*() {
       const calls = [0, 0]
       const failing = (index: number) => () =>
@@ -211,7 +211,7 @@ describe("observers", () => {
       assert.lengthOf(yield* payloads("callback.error"), 2)
     }))
 
-  test("that hang in every call do not hold up the end for ever", () =>
+  test("that hang in every call do not block the end", () =>
     Effect.gen(function*() {
       let calls = 0
       const result = yield* run({
@@ -226,7 +226,7 @@ describe("observers", () => {
       assert.deepStrictEqual(yield* Turns.features, ["observer"])
     }))
 
-  test("that are slow hold up neither the stream nor the store", () =>
+  test("that are slow block neither the stream nor the store", () =>
     Effect.gen(function*() {
       const gate = yield* Latch.make()
       const fiber = yield* Effect.forkChild(runTurn(turn(steps, { observers: [() => gate.await] })))
@@ -237,7 +237,7 @@ describe("observers", () => {
       assert.strictEqual((yield* Fiber.join(fiber)).status, "completed")
     }))
 
-  test("have a budget of the product's choice", () =>
+  test("have a configurable time limit", () =>
     Effect.gen(function*() {
       const start = yield* Effect.forkChild(
         runTurn(turn(steps, { onFinalized: () => Effect.never })).pipe(
@@ -300,7 +300,7 @@ describe("activity ticks", () => {
       assert.strictEqual((yield* Fiber.join(fiber)).content, "Hi.")
     }))
 
-  test("do not come while nothing is heard of the server", () =>
+  test("do not come while the server is silent", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const ticks = yield* Ref.make(0)
@@ -318,7 +318,7 @@ describe("activity ticks", () => {
       yield* Fiber.join(fiber)
     }))
 
-  test("that hang are reported and hold up nothing; nothing of them comes after the end", () =>
+  test("that hang are reported and block nothing, and none runs after the end", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const fiber = yield* Effect.forkChild(runTurn(turn(silent, { onActivityTick: () => Effect.never })))

@@ -1,4 +1,4 @@
-/** The folder that a conversation works in. */
+/** The folder of a conversation. */
 import { assert, describe } from "@effect/vitest"
 import * as Client from "@opencode-turn/core/Client"
 import { runTurn } from "@opencode-turn/core/Turn"
@@ -15,7 +15,7 @@ import * as Turns from "../support/turns.ts"
 
 const { messageId, row, test, turn } = Turns
 
-/** Gives an effect a client of its own that works in the folder. */
+/** Gives an effect a client of its own for the folder. */
 const within = (directory: string | undefined) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.flatMap(FakeOpencode, (fake) =>
     Effect.provide(
@@ -43,7 +43,7 @@ const names = [
 
 describe("the folder of a turn", () => {
   for (const name of names) {
-    test(`is the one that was named: ${name}`, () =>
+    test(`is the given one: ${name}`, () =>
       Effect.gen(function*() {
         const fake = yield* FakeOpencode
         const folder = `/project/${name}`
@@ -58,7 +58,7 @@ describe("the folder of a turn", () => {
       }))
   }
 
-  test("that is not there fails the turn before a session is made, and the next turn may name the right one", () =>
+  test("that is missing fails the turn before a session is created, and the next turn may name the right one", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* fake.missing(["/typo"])
@@ -71,7 +71,7 @@ describe("the folder of a turn", () => {
       assert.strictEqual(worked.status, "completed", worked.error?.message)
     }))
 
-  test("is looked for again half a minute later: one that was deleted between two turns fails the second", () =>
+  test("is checked again half a minute later: one that was deleted between two turns fails the second", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const second = yield* Effect.gen(function*() {
@@ -118,7 +118,7 @@ describe("the folder of a turn", () => {
       }))
   }
 
-  test("may be written in another way", () =>
+  test("may have another spelling", () =>
     Effect.gen(function*() {
       const ways = [
         "/project/src",
@@ -135,7 +135,7 @@ describe("the folder of a turn", () => {
       }
     }))
 
-  test("of an orphan decides which worker carries it, and one of another folder leaves it as it is", () =>
+  test("of an orphan decides which worker drives it; a worker of another folder leaves it unchanged", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const fiber = yield* Carrying.launch(messageId, Carrying.halfway).pipe(
@@ -154,7 +154,7 @@ describe("the folder of a turn", () => {
       assert.strictEqual(result?.status, "completed", result?.error?.message)
     }))
 
-  test("of a turn that was taken over in the wrong folder is found out, and the turn is let go", () =>
+  test("of a turn that was taken over in the wrong folder is noticed, and the turn is released", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const fiber = yield* Carrying.launch(messageId, Carrying.halfway).pipe(

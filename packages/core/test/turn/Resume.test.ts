@@ -67,7 +67,7 @@ const assertAnswered = Effect.fnUntraced(function*(
 })
 
 describe("a turn that was claimed, and no more", () => {
-  test("runs as its draft says", () =>
+  test("runs with the choices of its draft", () =>
     Effect.gen(function*() {
       const permission = [{ permission: "bash", pattern: "*", action: "deny" }] as const
       yield* leave([{ text: "Hi." }], {
@@ -87,7 +87,7 @@ describe("a turn that was claimed, and no more", () => {
       assert.deepStrictEqual(yield* names, ["session.created", "stream.completed", "turn.finished"])
     }))
 
-  test("takes what cannot be stored from the worker, but not which turn it is", () =>
+  test("takes values that cannot be stored from the worker, but not its own identity", () =>
     Effect.gen(function*() {
       yield* leave([{ text: "Hi." }], { stage: "claimed" })
       const told: Array<string> = []
@@ -131,7 +131,7 @@ describe("a turn that was claimed, and no more", () => {
       assert.lengthOf(yield* payloads("turn.finished"), 2)
     }))
 
-  test("ends with an error where its row cannot be run", () =>
+  test("ends with an error if its row cannot be run", () =>
     Effect.gen(function*() {
       yield* leave([], { stage: "claimed", draft: { model: "nonsense" } })
       const { value } = yield* ended(yield* resume())
@@ -172,7 +172,7 @@ describe("a turn whose ids were recorded", () => {
       assert.lengthOf(yield* payloads("turn.finished"), 1)
     }))
 
-  test("and was left unfinished by a server that was killed is posted again under them", () =>
+  test("and was left unfinished by a killed server is reposted under them", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const { promptId } = yield* leave(killed, { stage: "posted" })
@@ -194,7 +194,7 @@ describe("a turn whose ids were recorded", () => {
       yield* assertAnswered(value, { text: "Hi.", modelCalls: 2, posts: 2 })
     }))
 
-  test("and failed upstream ends with that error, and is not asked again", () =>
+  test("and failed upstream ends with that error, and is not reposted", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave([{ fail: 400, message: "no" }, { text: "Never." }], { stage: "posted" })
@@ -205,7 +205,7 @@ describe("a turn whose ids were recorded", () => {
       assert.lengthOf(yield* Turns.prompts, 1)
     }))
 
-  test("and was aborted on the server is cancelled, with what it had said", () =>
+  test("and was aborted on the server is cancelled, and keeps its text", () =>
     Effect.gen(function*() {
       const client = yield* Client
       const fake = yield* FakeOpencode
@@ -242,7 +242,7 @@ describe("the reply of a resumed turn", () => {
       ])
     }))
 
-  test("is the server's in the end, also where it began anew", () =>
+  test("is the server's in the end, even if the answer started again", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* abandon(killed)
@@ -252,7 +252,7 @@ describe("the reply of a resumed turn", () => {
       yield* assertAnswered(value, { text: "From the start.", modelCalls: 2, posts: 2 })
     }))
 
-  test("is kept where the server cannot be asked, and where the turn fails for that", () =>
+  test("is kept if the server is unreachable, even if the turn fails because of that", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* abandon()
@@ -268,7 +268,7 @@ describe("the reply of a resumed turn", () => {
       yield* fake.release("half")
     }))
 
-  test("is kept where the resumed turn is let go before the server answered", () =>
+  test("is kept if the resumed turn is released before the server answered", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* abandon()
@@ -280,7 +280,7 @@ describe("the reply of a resumed turn", () => {
       yield* fake.release("half")
     }))
 
-  test("is kept where the resumed turn is cancelled", () =>
+  test("is kept if the resumed turn is cancelled", () =>
     Effect.gen(function*() {
       yield* abandon()
       const fiber = yield* resume()
@@ -296,7 +296,7 @@ const withoutEnds = Driving.rewritten((body) =>
 )
 
 describe("an answer whose end the server was killed over", () => {
-  test("is read, and its prompt not posted again", () =>
+  test("is read, and its prompt is not reposted", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave([{ text: "All of it." }], { stage: "posted" })
@@ -307,7 +307,7 @@ describe("an answer whose end the server was killed over", () => {
 })
 
 describe("the limits of a resumed turn", () => {
-  test("are those that it was given, not those of the worker", () =>
+  test("are the turn's own, not those of the worker", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const store = yield* SessionStore
@@ -325,7 +325,7 @@ describe("the limits of a resumed turn", () => {
       yield* fake.release("half")
     }))
 
-  test("say whether it may end in silence", () =>
+  test("decide whether it may end in silence", () =>
     Effect.gen(function*() {
       for (const [name, allowSilent] of [["silent", true], ["spoken", false]] as const) {
         yield* leave([{ reasoning: "Hm." }], {
@@ -351,7 +351,7 @@ describe("the limits of a resumed turn", () => {
       }
     }))
 
-  test("are the defaults where it was given none", () =>
+  test("are the defaults if it has none", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* leave(halfway, { stage: "posted" })
