@@ -101,7 +101,7 @@ export const fromJsonSchema = Effect.fnUntraced(function*(
   const own: JsonSchema.JsonSchema = { ...jsonSchema }
   const refusal = SchemaBounds.whyRefused(own)
   if (refusal !== undefined) return yield* notASchema(refusal)
-  const patterns = new Map<string, string>()
+  const patterns = new Map<string, SchemaBounds.Guarded>()
   const schema = yield* Effect.catch(
     Effect.try({
       try: () =>
@@ -187,7 +187,7 @@ const make = <A>(
   jsonSchema: JsonSchema.JsonSchema,
   codec: Schema.Codec<A, unknown>,
   options?: Pick<SchemaAST.ParseOptions, "onExcessProperty">,
-  patterns?: ReadonlyMap<string, string>
+  patterns: ReadonlyMap<string, SchemaBounds.Guarded> = new Map()
 ): Output<A> => {
   const decode = Schema.decodeUnknownEffect(codec, { ...options, errors: "all" })
   const encode = Schema.encodeEffect(codec)
@@ -198,6 +198,11 @@ const make = <A>(
       const given = isWrapped && isWrapper(sent) ? sent.value : sent
       if (SchemaBounds.isTooDeep(given)) {
         return yield* Effect.fail(issue(`it is nested more than ${SchemaBounds.maxDepth} levels deep`))
+      }
+      if (SchemaBounds.isTooMuch(given, [...patterns.values()])) {
+        return yield* Effect.fail(
+          issue("its texts are too long together for the patterns of the schema: give shorter or fewer texts")
+        )
       }
       const value = yield* Effect.mapError(decode(given), ({ issue }) => toIssues(issue, patterns))
       // A schema that cannot go back leaves the JSON as it came.
@@ -217,11 +222,14 @@ const checkKeywords = (schema: JsonSchema.JsonSchema): JsonSchema.JsonSchema => 
 }
 
 /** The patterns so that a long text cannot hold up everything else; `patterns` gives the words of a pattern for its guarded form. */
-const withGuards = (schema: JsonSchema.JsonSchema, patterns: Map<string, string>): JsonSchema.JsonSchema => {
+const withGuards = (
+  schema: JsonSchema.JsonSchema,
+  patterns: Map<string, SchemaBounds.Guarded>
+): JsonSchema.JsonSchema => {
   const guard = (pattern: string): string => {
     const guarded = SchemaBounds.guarded(pattern)
-    if (guarded !== pattern) patterns.set(guarded, pattern)
-    return guarded
+    if (guarded !== undefined) patterns.set(pattern, guarded)
+    return guarded?.pattern ?? pattern
   }
   const { pattern, patternProperties } = schema
   return {
@@ -297,14 +305,23 @@ const fromText = (parts: ReadonlyArray<WirePart>): Effect.Effect<unknown, Issues
 const maxIssues = 20
 const maxIssueLength = 500
 
-const toIssues = (failed: SchemaIssue.Issue, patterns: ReadonlyMap<string, string> = new Map()): Issues => {
+const toIssues = (
+  failed: SchemaIssue.Issue,
+  patterns: ReadonlyMap<string, SchemaBounds.Guarded> = new Map()
+): Issues => {
   const { issues } = format(failed)
   const told = issues.slice(0, maxIssues).map(({ message, path }): OutputIssue => ({
     path: cut((path ?? []).reduce<string>((before, segment) => {
       const key = Predicate.isObject(segment) && "key" in segment ? segment.key : segment
       return typeof key === "number" ? `${before}[${key}]` : before === "" ? String(key) : `${before}.${String(key)}`
     }, "")),
-    message: cut([...patterns].reduce((before, [guarded, pattern]) => before.replaceAll(guarded, pattern), message))
+    message: cut(
+      [...patterns].reduce(
+        (before, [pattern, { longest, pattern: guarded }]) =>
+          before.replaceAll(guarded, `${pattern}, and of at most ${longest} characters`),
+        message
+      )
+    )
   }))
   const rest = issues.length - told.length
   const all = rest > 0 ? [...told, { path: "", message: `and ${rest} more` }] : told

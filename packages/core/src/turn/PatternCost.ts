@@ -11,22 +11,40 @@
  */
 import * as Result from "effect/Result"
 
-/** The longest text that is matched in some tenths of a second, or why the pattern is not run at all. */
-export const longestText = (pattern: string): Result.Result<number, string> =>
+/** The steps that one text may take: some tenths of a second. */
+const maxSteps = 100_000_000
+
+/**
+ * - `longest`: the longest text that the pattern is run on.
+ * - `steps`: about how many steps a text of a length takes at most.
+ */
+export interface PatternCost {
+  readonly longest: number
+  readonly steps: (length: number) => number
+}
+
+/** What the pattern costs, or why it is not run at all. */
+export const costOf = (pattern: string): Result.Result<PatternCost, string> =>
   Result.flatMap(
     Result.try({
       try: () => measure(pattern),
-      catch: (cause) => cause instanceof Refusal ? cause.reason : "it is none"
+      catch: (cause) => cause instanceof Refusal ? cause.reason : "it is not a pattern"
     }),
     ({ loops, ways }) => {
-      const longest = Math.floor((maxSteps / ways) ** (1 / Math.max(loops, 1)))
-      return longest < shortestUseful ? Result.fail("it can match a text in too many ways") : Result.succeed(longest)
+      const power = Math.max(loops, 1)
+      const longest = Math.floor((maxSteps / ways) ** (1 / power))
+      return longest < shortestUseful
+        ? Result.fail("it can match a text in too many ways")
+        : Result.succeed({ longest, steps: (length) => length > longest ? 0 : ways * length ** power })
     }
   )
 
+/** The longest text that is matched in some tenths of a second, or why the pattern is not run at all. */
+export const longestText = (pattern: string): Result.Result<number, string> =>
+  Result.map(costOf(pattern), ({ longest }) => longest)
+
 // internal
 
-const maxSteps = 100_000_000
 const shortestUseful = 100
 const maxStates = 500
 const maxLength = 2000
@@ -64,6 +82,8 @@ const measure = (pattern: string, budget = { atoms: maxAtoms }): Cost => {
   const states: Array<string> = []
   const follow: Array<Array<number>> = []
   let inside: Cost = { loops: 0, ways: 1 }
+  /** How many groups have several alternatives that match nothing: the engine tries each of them, for no character. */
+  let emptyChoices = 0
   let at = 0
 
   const state = (source: string): Piece => {
@@ -90,14 +110,20 @@ const measure = (pattern: string, budget = { atoms: maxAtoms }): Cost => {
 
   const alternatives = (): Piece => {
     let all = terms()
+    let empties = all.isEmpty ? 1 : 0
     while (pattern[at] === "|") {
       at++
       const next = terms()
+      if (next.isEmpty) empties++
       all = {
         first: [...all.first, ...next.first],
         last: [...all.last, ...next.last],
         isEmpty: all.isEmpty || next.isEmpty
       }
+    }
+    if (empties > 1) {
+      emptyChoices++
+      inside = { ...inside, ways: inside.ways * empties }
     }
     return all
   }
@@ -110,6 +136,7 @@ const measure = (pattern: string, budget = { atoms: maxAtoms }): Cost => {
 
   const quantified = (): Piece => {
     const begin = at
+    const choicesBefore = emptyChoices
     const piece = atom()
     const end = at
     const quantifier = /^(?:[*+?]|\{(\d{1,6})(?:(,)(\d{0,6}))?\})\??/.exec(pattern.slice(at, at + 20))
@@ -128,6 +155,9 @@ const measure = (pattern: string, budget = { atoms: maxAtoms }): Cost => {
       ? Infinity
       : Number(quantifier[3])
     if (max <= 1) return max === 0 ? empty : min === 0 ? optional(piece) : piece
+    if (max > maxCopies && emptyChoices > choicesBefore) {
+      throw new Refusal("it repeats a group that can match nothing in several ways")
+    }
     if (max > maxCopies) return min === 0 ? optional(loop(piece)) : loop(piece)
     // x{2,4} is xx(x(x)?)?: no copy but the first of the optional ones can be begun with.
     const copies = [piece]
@@ -184,7 +214,7 @@ const measure = (pattern: string, budget = { atoms: maxAtoms }): Cost => {
   if (at !== pattern.length || own.source === "" || whole.first.length > maxStates) {
     throw new Refusal("it cannot be read")
   }
-  const { loops, ways } = costOf(states, follow)
+  const { loops, ways } = costOfStates(states, follow)
   return { loops: loops + inside.loops, ways: ways * inside.ways }
 }
 
@@ -209,7 +239,7 @@ const classAt = (pattern: string, begin: number): string => {
   return pattern.slice(begin, at + 1)
 }
 
-const costOf = (states: ReadonlyArray<string>, follow: ReadonlyArray<ReadonlyArray<number>>): Cost => {
+const costOfStates = (states: ReadonlyArray<string>, follow: ReadonlyArray<ReadonlyArray<number>>): Cost => {
   const next = (state: number) => follow[state] ?? []
   const reached = states.map((_, state) => reachable(next(state), next))
   const inLoop = (state: number, other: number) =>

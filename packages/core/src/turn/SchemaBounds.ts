@@ -23,11 +23,37 @@ export const whyRefused = (schema: object): string | undefined => {
 }
 
 /**
- * The pattern, so that it does not match any text that is longer than it may be run on: the first thing that is looked at, in one go.
+ * - `pattern`: one that matches no text longer than `longest`. The engine looks at the length first, in one go.
+ * - `steps`: about how many steps a text of a length takes at most.
  */
-export const guarded = (pattern: string): string => {
-  const longest = Result.getOrElse(PatternCost.longestText(pattern), () => 0)
-  return longest >= maxTextLength ? pattern : `^(?![^]{${longest + 1}})[^]*?(?:${pattern})`
+export interface Guarded {
+  readonly pattern: string
+  readonly longest: number
+  readonly steps: (length: number) => number
+}
+
+/** The pattern with a guard, or nothing where it may be run on any text. */
+export const guarded = (pattern: string): Guarded | undefined => {
+  const cost = Result.getOrElse(PatternCost.costOf(pattern), () => ({ longest: 0, steps: () => 0 }))
+  return cost.longest >= maxTextLength
+    ? undefined
+    : { ...cost, pattern: `^(?![^]{${cost.longest + 1}})[^]*?(?:${pattern})` }
+}
+
+/** The steps that the patterns may take for a whole answer: about a second. */
+const maxAnswerSteps = 500_000_000
+
+/** Whether the texts and names of a value are more, together, than the patterns can be run on. Each pattern counts for each text. */
+export const isTooMuch = (value: unknown, patterns: ReadonlyArray<Guarded>): boolean => {
+  let steps = 0
+  const open: Array<unknown> = [value]
+  while (open.length > 0 && steps <= maxAnswerSteps) {
+    const next = open.pop()
+    const texts = Predicate.isString(next) ? [next] : Predicate.isObject(next) ? Object.keys(next) : []
+    for (const { length } of texts) for (const pattern of patterns) steps += pattern.steps(length)
+    if (Predicate.isObjectOrArray(next)) open.push(...Object.values(next))
+  }
+  return steps > maxAnswerSteps
 }
 
 /** Whether a value of JSON is nested deeper than can be read. */

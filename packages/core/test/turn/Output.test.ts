@@ -243,7 +243,33 @@ describe("a JSON Schema", () => {
         const output = yield* Output.fromJsonSchema({ type: "object", properties: { a: { type: "string", pattern } } })
         assert.deepStrictEqual((yield* output.decode({ a: fits })).value, { a: fits })
         const issues = yield* Effect.flip(output.decode({ a: long }))
-        assert.deepStrictEqual(issues, [{ path: "a", message: `Expected a string matching the RegExp ${pattern}` }])
+        const [issue, ...others] = issues
+        assert.deepStrictEqual([issue.path, others], ["a", []])
+        assert.isTrue(issue.message.startsWith(`Expected a string matching the RegExp ${pattern}, and of at most `))
+        assert.match(issue.message, /of at most \d+ characters$/)
+      }
+    }))
+
+  it.effect("runs a slow pattern on so many texts as take about a second, together", () =>
+    Effect.gen(function*() {
+      for (
+        const [pattern, fits, long] of [["\\s+$", "a ", `${" ".repeat(7_000)}x`], [
+          "a*a*b",
+          "aab",
+          "a".repeat(230)
+        ]] as const
+      ) {
+        const jsonSchema = { type: "array", items: { type: "string", pattern } }
+        const output = yield* Output.fromJsonSchema(jsonSchema)
+        assert.lengthOf(
+          Array.from(Object((yield* output.decode(Array.from({ length: 1_000 }, () => fits))).value)),
+          1_000
+        )
+        const issues = yield* Effect.flip(output.decode(Array.from({ length: 2_000 }, () => long)))
+        assert.deepStrictEqual(issues, [{
+          path: "",
+          message: "its texts are too long together for the patterns of the schema: give shorter or fewer texts"
+        }])
       }
     }))
 

@@ -279,7 +279,7 @@ const whyNoFile = (text: string): string | undefined => {
   if (/^(?:[a-z][a-z0-9+.-]+:|\/\/|:)/i.test(text)) {
     return "is the URL of another kind of database: name a file (./NAME if its name holds a colon), memory, or a postgres:// URL"
   }
-  if (connectionWord.test(text) || (/:[^:@/]*@/.test(text) && !/^\.{0,2}\//.test(text))) {
+  if (connectionWord.test(text) || (serverAddress.test(text) && !/^\.{0,2}\//.test(text))) {
     return "looks like the address of a database server: write it as postgres://user:password@host:5432/database"
   }
   return undefined
@@ -287,7 +287,13 @@ const whyNoFile = (text: string): string | undefined => {
 
 /** Matches a word of a connection string of libpq (`host=h password=x`) or ADO (`Server=h;Pwd=x`), or of a query. */
 const connectionWord =
-  /(?:^|[\s;?&,])(?:host|hostaddr|server|data source|port|dbname|database|user|username|user id|uid|password|passwd|pwd|service)\s?=/i
+  /(?:^|[\s;?&,])(?:host|hostaddr|server|data source|port|dbname|database|user|username|user id|uid|\w*password|passwd|pwd|\w*token|\w*secret|service)\s*=/i
+
+/**
+ * Matches what a path does not begin with, but the address of a server may: a password before an `@`, a scheme further on
+ * (`psql "postgres://…"`), a setting of its own (`DATABASE_URL=…`), a quotation mark, a line of `.pgpass`.
+ */
+const serverAddress = /:[^:@]*@|:\/\/|^\s*\w+\s*=|^["'`]|^[^:]*:\d+:/
 
 const malformedEscape =
   "holds a % that does not begin an escape: percent-encode special characters of user and password, a % as %25"

@@ -280,7 +280,8 @@ it.effect("hits requests with faults, as often as it was told, and acts where an
     yield* fake.fail({ path }, Faults.malformed)
     assert.strictEqual((yield* read)._tag, "DecodeError")
     yield* fake.fail({ path }, Faults.htmlPage)
-    assert.strictEqual((yield* read)._tag, "UnsupportedServer")
+    // The server was known before: a page in between is waited for as a 502 is.
+    assert.strictEqual((yield* read)._tag, "TransportError")
 
     yield* fake.fail({ path: /prompt_async$/ }, Faults.lostAnswer)
     const lost = yield* Effect.flip(client.prompt(session, FakeOpencode.prompt("go", [{ text: "done" }])))
