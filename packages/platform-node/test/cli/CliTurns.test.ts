@@ -233,7 +233,9 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn and
       assert.strictEqual(finished.code, 130)
       assert.match(
         progressOf(finished),
-        new RegExp(`^opencode-turn: stopped, .* unfinished: opencode-turn resume .*${id}, conversation \\S+\\)\n$`)
+        new RegExp(
+          `^opencode-turn: stopped\\. The turn is left unfinished; opencode-turn resume .*${id}, conversation \\S+\\)\n$`
+        )
       )
       assert.deepStrictEqual((yield* messagesOf("twice")).map(({ status }) => status), ["pending"])
 
