@@ -11,12 +11,14 @@ import type { AskId, AssistantMessageId, ConversationId, SessionId } from "../do
 import { AlreadyFinished, TurnInProgress } from "../domain/TurnError.ts"
 import * as Usage from "../domain/Usage.ts"
 import * as ChangeNotifier from "./ChangeNotifier.ts"
+import * as Journal from "./Journal.ts"
+import type { Since } from "./SessionStore.ts"
 import { SessionStore, StoreError, UnknownMessage } from "./SessionStore.ts"
 import { storable } from "./StorableIds.ts"
 import type { StoredAsk } from "./StoredAsk.ts"
 import { AskClosed, isSameAnswer, UnknownAsk } from "./StoredAsk.ts"
 import type { Content, StoredMessage } from "./StoredMessage.ts"
-import { isAbandoned, isHeldByOther, isLeaseOver, isOpen } from "./StoredMessage.ts"
+import { excerptOf, isAbandoned, isHeldByOther, isLeaseOver, isOpen, startedBy, stateOf } from "./StoredMessage.ts"
 
 /**
  * An empty store.
@@ -31,6 +33,8 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
   const messages = new Map<AssistantMessageId, StoredMessage>()
   const histories = new Map<ConversationId, Array<AssistantMessageId>>()
   const open = new Map<ConversationId, ReadonlyArray<AssistantMessageId>>()
+  const journals = new Map<AssistantMessageId, MessageJournal>()
+  let lastPosition = 0
 
   const asks = new Map<AskId, StoredAsk>()
   // Asks without an answer or a withdrawal, oldest first.
@@ -53,7 +57,15 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
     return message
   }
 
-  const add = (message: StoredMessage): StoredMessage => {
+  /** The fields of a message after a write of its reply. */
+  const written = (id: AssistantMessageId, content: Content, since: Since | undefined) => {
+    const journal = journals.get(id) ?? { entries: new Map(), offsets: new Map(), last: 0 }
+    journals.set(id, journal)
+    for (const entry of Journal.between(since?.before, content, since?.reason)) add(journal, entry)
+    return { ...contentOf(content), offset: journal.last }
+  }
+
+  const insert = (message: StoredMessage): StoredMessage => {
     const history = histories.get(message.conversationId) ?? []
     history.push(message.id)
     histories.set(message.conversationId, history)
@@ -147,13 +159,15 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
           return yield* new TurnInProgress({ conversationId, messageId: busy.id })
         }
         const status = busy === undefined ? "pending" : "queued"
-        return add({
+        return insert({
           ...blank,
           ...held,
           id,
           conversationId,
+          position: ++lastPosition,
           status,
           prompt,
+          excerpt: excerptOf(prompt),
           draft: draft ?? null,
           createdMillis: nowMillis
         })
@@ -195,11 +209,31 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
       }))
     }),
 
-    listOrphans: (limit) =>
+    renewAll: (held, millis) =>
       Effect.map(Clock.currentTimeMillis, (nowMillis) =>
-        Array.from(messages.values())
-          .filter((message) => isOrphan(message, nowMillis))
-          .slice(0, atMost(limit))),
+        held.filter(({ epoch, id, owner }) => {
+          const message = messages.get(id)
+          const isHeld = message !== undefined && isOpen(message.status) && message.epoch === epoch &&
+            message.owner === owner
+          if (isHeld) messages.set(id, { ...message, leaseUntilMillis: nowMillis + millis })
+          return !isHeld
+        }).map(({ id }) => id)),
+
+    findBlocker: (id) =>
+      Effect.map(Clock.currentTimeMillis, (nowMillis) => {
+        const message = messages.get(id)
+        return message?.status === "queued"
+          ? Option.fromUndefinedOr(inTheWay(message.conversationId, id, nowMillis)?.id)
+          : Option.none()
+      }),
+
+    listOrphans: (limit, afterPosition = 0) =>
+      Effect.map(Clock.currentTimeMillis, (nowMillis) =>
+        read(Array.from(open.values()).flat())
+          .filter((message) => isOrphan(message, nowMillis) && message.position > afterPosition)
+          .sort((one, other) => one.position - other.position)
+          .slice(0, atMost(limit))
+          .map(stateOf)),
 
     findOrphan: (conversationId) =>
       Effect.map(Clock.currentTimeMillis, (nowMillis) =>
@@ -208,14 +242,16 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
             ?.id
         )),
 
-    recordPrompt: (id, epoch, promptRecord) => update(id, isOwned(epoch), (message) => ({ ...message, promptRecord })),
+    recordPrompt: (id, epoch, promptRecord) =>
+      update(id, isOwned(epoch), (message) => ({ ...message, promptRecord, started: startedBy(promptRecord) })),
 
-    snapshot: (id, epoch, content) => update(id, isOwned(epoch), (message) => ({ ...message, ...contentOf(content) })),
+    snapshot: (id, epoch, content, since) =>
+      update(id, isOwned(epoch), (message) => ({ ...message, ...written(id, content, since) })),
 
-    finalize: (id, epoch, outcome) =>
+    finalize: (id, epoch, outcome, since) =>
       update(id, isOwned(epoch), (message, finishedMillis) => ({
         ...message,
-        ...contentOf(outcome),
+        ...written(id, outcome, since),
         status: outcome.status,
         error: outcome.error,
         finishedMillis
@@ -240,35 +276,43 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
       })
     }),
 
-    keepPartial: (id, epoch, partial) =>
+    keepPartial: (id, epoch, partial, since) =>
       update(
         id,
         (message) => message.status === "cancelled" && message.epoch === epoch,
-        (message) => ({ ...message, ...contentOf(partial) })
+        (message) => ({ ...message, ...written(id, partial, since) })
       ),
 
     getMessage: (id) => Effect.sync(() => Option.fromUndefinedOr(messages.get(id))),
 
-    getState: (id) =>
-      Effect.sync(() =>
-        Option.map(
-          Option.fromUndefinedOr(messages.get(id)),
-          ({ epoch, revision, status }) => ({ status, epoch, revision })
-        )
-      ),
+    getState: (id) => Effect.sync(() => Option.map(Option.fromUndefinedOr(messages.get(id)), stateOf)),
 
-    listMessages: (conversationId, limit) =>
+    listUpdates: (id, afterOffset, limit) =>
       Effect.sync(() => {
-        const history = histories.get(conversationId) ?? []
-        return read(history.slice(Math.max(0, history.length - atMost(limit))))
+        const found: Array<Journal.PlacedUpdate> = []
+        for (const [offset, { update }] of journals.get(id)?.entries ?? []) {
+          if (offset <= afterOffset) continue
+          if (found.length >= atMost(limit)) break
+          found.push({ offset, update })
+        }
+        return found
       }),
 
-    listByStatus: ({ limit, status }) =>
+    listMessages: (conversationId, limit, beforePosition = Infinity) =>
+      Effect.sync(() => {
+        const history = read(histories.get(conversationId)).filter(({ position }) => position < beforePosition)
+        return history.slice(Math.max(0, history.length - atMost(limit)))
+      }),
+
+    listByStatus: ({ beforePosition = Infinity, limit, status }) =>
       Effect.sync(() =>
         Array.from(messages.values())
           .toReversed()
-          .filter((message) => status === undefined || message.status === status)
+          .filter((message) =>
+            (status === undefined || message.status === status) && message.position < beforePosition
+          )
           .slice(0, atMost(limit))
+          .map(stateOf)
       ),
 
     prune: (finishedBeforeMillis) =>
@@ -285,9 +329,13 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
         }
         for (const { conversationId, id } of old) {
           messages.delete(id)
+          journals.delete(id)
           const history = (histories.get(conversationId) ?? []).filter((kept) => messages.has(kept))
           if (history.length > 0) histories.set(conversationId, history)
-          else histories.delete(conversationId)
+          else {
+            histories.delete(conversationId)
+            sessions.delete(conversationId)
+          }
           notifier.notify(id)
         }
         return old.length
@@ -362,6 +410,8 @@ const blank = {
   epoch: 1,
   revision: 1,
   takeovers: 0,
+  offset: 0,
+  started: null,
   promptRecord: null,
   content: "",
   isFallback: false,
@@ -376,7 +426,7 @@ const blank = {
 /** Picks the fields of `Content`. The caller may pass more, such as an `Outcome`, whose status must not leak in. */
 const contentOf = (
   { content, finish = null, isFallback = false, parts, subagents = [], usage }: Content
-): Required<Content> => ({
+): Required<Omit<Content, "shown">> => ({
   content,
   isFallback,
   finish,
@@ -393,3 +443,30 @@ const isOrphan = (message: StoredMessage, nowMillis: number): boolean =>
 
 /** A limit as a count: below 1, or NaN, it is 0. */
 const atMost = (limit: number): number => limit >= 1 ? Math.floor(limit) : 0
+
+/** The entries of a message by their offsets, and the offsets of each key. */
+interface MessageJournal {
+  readonly entries: Map<number, Journal.JournalEntry>
+  readonly offsets: Map<string, Array<number>>
+  last: number
+}
+
+const add = (journal: MessageJournal, entry: Journal.JournalEntry): void => {
+  const { entries, offsets } = journal
+  const offset = ++journal.last
+  const before = offsets.get(entry.key) ?? []
+  if (entry.write === "reset") {
+    entries.clear()
+    offsets.clear()
+  }
+  const kept = entry.write === "remove" || entry.write === "reset"
+    ? []
+    : entry.write === "replace"
+    ? before.filter((offset) => entries.get(offset)?.write === "open")
+    : before
+  if (entry.write === "remove" || entry.write === "replace") {
+    for (const offset of before) if (!kept.includes(offset)) entries.delete(offset)
+  }
+  entries.set(offset, entry)
+  offsets.set(entry.key, [...kept, offset])
+}

@@ -8,6 +8,8 @@
  * - At most one pending message per conversation; the queue keeps the order of the first claims.
  * - The lease of a message. While it lives, nobody else takes the message; after it ran out, exactly one claimant does.
  * - The epoch of a message. Each takeover raises it, and a write with an older epoch changes no row. A cancel needs no epoch.
+ * - The reply of a message as a journal of updates (`Journal`): a write costs what has changed since the last one, and a reader takes up
+ *   the journal at any offset.
  * - The asks of an agent that wait for a person (`StoredAsk`).
  * - Change notifications of a message or an ask for its watchers.
  *
@@ -35,15 +37,28 @@ import { type AskId, AssistantMessageId, type ConversationId, type SessionId } f
 import type { PromptPart } from "../domain/Prompt.ts"
 import type { AlreadyFinished, TurnInProgress } from "../domain/TurnError.ts"
 import type { AskClosed, StoredAsk, UnknownAsk } from "./StoredAsk.ts"
-import type { Content, Draft, Lease, MessageStatus, Outcome, PromptRecord, StoredMessage } from "./StoredMessage.ts"
+import type { PlacedUpdate } from "./Journal.ts"
+import type {
+  Content,
+  Draft,
+  Lease,
+  MessageState,
+  MessageStatus,
+  Outcome,
+  PromptRecord,
+  StoredMessage
+} from "./StoredMessage.ts"
 
 export {
   type Content,
   Draft,
   type Lease,
+  MessageState,
   MessageStatus,
   type Outcome,
   PromptRecord,
+  type Shown,
+  StartedTurn,
   StoredError,
   StoredMessage
 } from "./StoredMessage.ts"
@@ -114,6 +129,18 @@ export interface Claim {
 }
 
 /**
+ * What a writer knows of the journal: the content that it stored last under its epoch. `reason` says why the reply begins anew, where it
+ * does.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Since {
+  readonly before?: Content | undefined
+  readonly reason?: "recreated" | "repaired" | "refused" | "reconciled" | undefined
+}
+
+/**
  * **Gotchas**
  *
  * Lists leave out a stored row that cannot be read, and report it. Operations that name the row fail with a
@@ -147,7 +174,6 @@ export class SessionStore extends Context.Service<SessionStore, {
    * Fails with `TurnInProgress` if the message is blocked or held. The error names the pending message or else the oldest queued
    * one; it names the message itself if another owner's lease on it lives. Fails with a `StoreError` if the message belongs to
    * another conversation.
-   * conversation's.
    */
   readonly claim: (claim: Claim) => Effect.Effect<StoredMessage, TurnInProgress | StoreError>
 
@@ -177,8 +203,30 @@ export class SessionStore extends Context.Service<SessionStore, {
     lease: Lease
   ) => Effect.Effect<Option.Option<StoredMessage>, StoreError>
 
-  /** Lists at most `limit` pending and queued messages whose lease ran out, in the order of their first claims. */
-  readonly listOrphans: (limit: number) => Effect.Effect<ReadonlyArray<StoredMessage>, StoreError>
+  /**
+   * Extends the leases of many messages at once, each to `millis` from now, and returns the ids of those that are lost, as with `renew`.
+   */
+  readonly renewAll: (
+    held: ReadonlyArray<{ readonly id: AssistantMessageId; readonly epoch: number; readonly owner: string }>,
+    millis: number
+  ) => Effect.Effect<ReadonlyArray<AssistantMessageId>, StoreError>
+
+  /**
+   * Finds the message that a queued one waits for: the pending one of its conversation, or the oldest earlier queued one whose lease
+   * lives. `None`: the message may be claimed, or it is not queued.
+   */
+  readonly findBlocker: (
+    id: AssistantMessageId
+  ) => Effect.Effect<Option.Option<AssistantMessageId>, StoreError>
+
+  /**
+   * Lists at most `limit` pending and queued messages whose lease ran out, in the order of their first claims: the first ones, or
+   * those after a position.
+   */
+  readonly listOrphans: (
+    limit: number,
+    afterPosition?: number
+  ) => Effect.Effect<ReadonlyArray<MessageState>, StoreError>
 
   /**
    * Finds the conversation's pending message if its lease ran out. The read is small, however long the conversation is.
@@ -195,22 +243,26 @@ export class SessionStore extends Context.Service<SessionStore, {
   ) => Effect.Effect<boolean, StoreError>
 
   /**
-   * Stores the streamed reply so far, for watchers and for a worker that takes over. `false`: the message is not
+   * Stores the streamed reply so far, for watchers and for a worker that takes over. `before` is the content that this epoch stored last:
+   * only the difference is written. Without it the reply is written anew, behind a `Reset` for `reason`. `false`: the message is not
    * pending any more, or the epoch is old.
    */
   readonly snapshot: (
     id: AssistantMessageId,
     epoch: number,
-    content: Content
+    content: Content,
+    since?: Since
   ) => Effect.Effect<boolean, StoreError>
 
   /**
-   * Makes the terminal write. `false`: the message is not pending any more, or the epoch is old; nothing was changed.
+   * Makes the terminal write, with `since` as in `snapshot`. `false`: the message is not pending any more, or the epoch is old; nothing
+   * was changed.
    */
   readonly finalize: (
     id: AssistantMessageId,
     epoch: number,
-    outcome: Outcome
+    outcome: Outcome,
+    since?: Since
   ) => Effect.Effect<boolean, StoreError>
 
   /**
@@ -223,44 +275,54 @@ export class SessionStore extends Context.Service<SessionStore, {
   ) => Effect.Effect<StoredMessage, AlreadyFinished | UnknownMessage | StoreError>
 
   /**
-   * Adds the streamed reply to a message that was cancelled in the meantime; its status stays. `false`: it is not
-   * cancelled, or the epoch is old.
+   * Adds the streamed reply to a message that was cancelled in the meantime, with `since` as in `snapshot`; its status stays. `false`: it
+   * is not cancelled, or the epoch is old.
    */
   readonly keepPartial: (
     id: AssistantMessageId,
     epoch: number,
-    partial: Content
+    partial: Content,
+    since?: Since
   ) => Effect.Effect<boolean, StoreError>
 
   readonly getMessage: (id: AssistantMessageId) => Effect.Effect<Option.Option<StoredMessage>, StoreError>
 
-  /**
-   * Reads only the small fields, for a caller that checks whether it still owns the message or whether the message has
-   * changed.
-   */
-  readonly getState: (id: AssistantMessageId) => Effect.Effect<
-    Option.Option<{ readonly status: MessageStatus; readonly epoch: number; readonly revision: number }>,
-    StoreError
-  >
+  /** Reads the small fields of a message. */
+  readonly getState: (id: AssistantMessageId) => Effect.Effect<Option.Option<MessageState>, StoreError>
 
   /**
-   * Lists the newest `limit` messages of the conversation, oldest first, in the order of their first claims. A limit
-   * below 1 lists none, `Infinity` all.
+   * Reads at most `limit` updates of the message's journal that follow an offset, in their order: from 0 all of the reply. An unknown
+   * message has none.
+   */
+  readonly listUpdates: (
+    id: AssistantMessageId,
+    afterOffset: number,
+    limit: number
+  ) => Effect.Effect<ReadonlyArray<PlacedUpdate>, StoreError>
+
+  /**
+   * Lists the newest `limit` messages of the conversation, oldest first, in the order of their first claims: the newest of all, or those
+   * before a position. A limit below 1 lists none, `Infinity` all.
    */
   readonly listMessages: (
     conversationId: ConversationId,
-    limit: number
+    limit: number,
+    beforePosition?: number
   ) => Effect.Effect<ReadonlyArray<StoredMessage>, StoreError>
 
-  /** Lists the newest `limit` messages of all conversations, newest first, with one status or any. */
+  /**
+   * Lists the newest `limit` messages of all conversations, newest first, with one status or any: the newest of all, or those before a
+   * position.
+   */
   readonly listByStatus: (filter: {
     readonly status?: MessageStatus | undefined
     readonly limit: number
-  }) => Effect.Effect<ReadonlyArray<StoredMessage>, StoreError>
+    readonly beforePosition?: number | undefined
+  }) => Effect.Effect<ReadonlyArray<MessageState>, StoreError>
 
   /**
-   * Deletes the messages that ended before the given time, with their asks, and returns the number of messages. It
-   * never deletes a pending or queued message.
+   * Deletes the messages that ended before the given time, with their asks, and returns the number of messages. A conversation whose
+   * last message is deleted goes as well, and with it the id of its session. It never deletes a pending or queued message.
    */
   readonly prune: (finishedBeforeMillis: number) => Effect.Effect<number, StoreError>
 

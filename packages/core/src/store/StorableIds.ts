@@ -47,9 +47,14 @@ export const storable = (store: SessionStore["Service"]): SessionStore["Service"
     isStorable(id) && isStorable(lease.owner) ? store.renew(id, epoch, lease) : Effect.succeed(false),
   release: (id, epoch) => (isStorable(id) ? store.release(id, epoch) : Effect.succeed(false)),
   recordPrompt: (id, epoch, record) => isStorable(id) ? store.recordPrompt(id, epoch, record) : Effect.succeed(false),
-  snapshot: (id, epoch, content) => (isStorable(id) ? store.snapshot(id, epoch, content) : Effect.succeed(false)),
-  finalize: (id, epoch, outcome) => (isStorable(id) ? store.finalize(id, epoch, outcome) : Effect.succeed(false)),
-  keepPartial: (id, epoch, partial) => (isStorable(id) ? store.keepPartial(id, epoch, partial) : Effect.succeed(false)),
+  snapshot: (id, ...write) => (isStorable(id) ? store.snapshot(id, ...write) : Effect.succeed(false)),
+  finalize: (id, ...write) => (isStorable(id) ? store.finalize(id, ...write) : Effect.succeed(false)),
+  keepPartial: (id, ...write) => (isStorable(id) ? store.keepPartial(id, ...write) : Effect.succeed(false)),
+  renewAll: (held, millis) =>
+    Effect.map(
+      store.renewAll(held.filter(({ id, owner }) => isStorable(id) && isStorable(owner)), millis),
+      (lost) => [...lost, ...held.filter(({ id, owner }) => !isStorable(id) || !isStorable(owner)).map(({ id }) => id)]
+    ),
   withdrawAsk: (id) => (isStorable(id) ? store.withdrawAsk(id) : Effect.succeed(false)),
   cancel: (id, content) =>
     isStorable(id) ? store.cancel(id, content) : Effect.fail(new UnknownMessage({ messageId: id })),
@@ -58,9 +63,11 @@ export const storable = (store: SessionStore["Service"]): SessionStore["Service"
   getSession: (id) => (isStorable(id) ? store.getSession(id) : Effect.succeedNone),
   findOrphan: (id) => (isStorable(id) ? store.findOrphan(id) : Effect.succeedNone),
   getMessage: (id) => (isStorable(id) ? store.getMessage(id) : Effect.succeedNone),
+  findBlocker: (id) => (isStorable(id) ? store.findBlocker(id) : Effect.succeedNone),
+  listUpdates: (id, after, limit) => (isStorable(id) ? store.listUpdates(id, after, limit) : Effect.succeed([])),
   getState: (id) => (isStorable(id) ? store.getState(id) : Effect.succeedNone),
   getAsk: (id) => (isStorable(id) ? store.getAsk(id) : Effect.succeedNone),
-  listMessages: (id, limit) => (isStorable(id) ? store.listMessages(id, limit) : Effect.succeed([])),
+  listMessages: (id, ...page) => (isStorable(id) ? store.listMessages(id, ...page) : Effect.succeed([])),
   listAsks: (options) =>
     isStorable(options.conversationId) && isStorable(options.messageId) ? store.listAsks(options) : Effect.succeed([]),
   changes: (id) => (isStorable(id) ? store.changes(id) : nothingEver),

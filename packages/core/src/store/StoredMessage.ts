@@ -13,12 +13,14 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
-import { PermissionRule } from "../domain/Ask.ts"
-import { AssistantMessageId, ConversationId, MessageId, type PromptIds, SessionId } from "../domain/Ids.ts"
+import { type Ask, PermissionRule } from "../domain/Ask.ts"
+import { AssistantMessageId, ConversationId, MessageId, type PartId, type PromptIds, SessionId } from "../domain/Ids.ts"
 import { Part } from "../domain/Part.ts"
 import { Prompt, PromptPart } from "../domain/Prompt.ts"
 import { Subagent } from "../domain/Subagent.ts"
+import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
 import * as Usage from "../domain/Usage.ts"
+import type { Retry } from "../reply/Reply.ts"
 
 /**
  * `queued`: the turn waits for earlier turns. `pending`: a worker drives the turn. The other statuses are terminal.
@@ -129,20 +131,35 @@ export const Draft = Schema.Struct({
 export interface Draft extends Schema.Schema.Type<typeof Draft> {}
 
 /**
- * The assistant message of one turn.
+ * Where and how a turn's prompt was posted. `model` is `provider/model`; it and `agent` are left out where the server chooses them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const StartedTurn = Schema.Struct({
+  sessionId: SessionId,
+  promptId: MessageId,
+  model: Schema.optionalKey(Schema.String),
+  agent: Schema.optionalKey(Schema.String)
+})
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface StartedTurn extends Schema.Schema.Type<typeof StartedTurn> {}
+
+/**
+ * The small fields of a message: what a queue, a list, a sweep and a watcher need of it, without its prompt and its reply.
  *
  * **Details**
  *
- * - `prompt`: the user's words. `draft`: the caller's other choices; null if the claim had none.
- * - `promptRecord`: null until the prompt's ids are chosen; written before the first byte of the prompt is sent.
- * - `content`: the text for the reader. It is the answer, or the policy's words for a turn that failed or was stopped without any text.
- *   For a turn with an output it is the value as JSON. While the turn runs, `content`, `parts`, `usage` and `subagents` come from the
- *   last snapshot.
- * - `parts`: the tool calls of the earlier answers, followed by the parts of the last answer (see `TurnResult.reply`).
+ * - `position`: the place in the order of the first claims; it rises, and is unique in a store.
+ * - `excerpt`: the beginning of the user's words, in one line of at most {@link maxExcerpt} characters.
+ * - `started`: null until the prompt was recorded.
  * - `finish`: the server's reason for the end of the answer's last step (`stop`, `length`, `content-filter`, …). It is null if no step
  *   ended or the turn was cancelled.
  * - `isFallback`: `content` holds the policy's words instead of the agent's.
- * - `usage`: the usage of the whole turn. `subagents`: each subagent's share of it and answer.
+ * - `usage`: the usage of the whole turn. While the turn runs it comes from the last snapshot.
  * - `epoch`: 1 for the first claimant; every takeover raises it. A write with another epoch changes nothing.
  * - `owner`: the worker that drives the message, or last did; null after a release. `leaseUntilMillis`: the end of the owner's lease;
  *   null for a claim without a lease, whose message never becomes an orphan.
@@ -150,29 +167,28 @@ export interface Draft extends Schema.Schema.Type<typeof Draft> {}
  *   that only waited in the queue.
  * - `revision`: every change raises it, except for a change of the lease alone (a renewal or a release). Two reads with the same
  *   revision give the same message.
+ * - `offset`: the place of the last update in the message's journal; 0 while there is none.
  * - Times are milliseconds since the epoch.
  *
  * @category models
  * @since 0.1.0
  */
-export const StoredMessage = Schema.Struct({
+export const MessageState = Schema.Struct({
   id: AssistantMessageId,
   conversationId: ConversationId,
+  position: Schema.Finite,
   status: MessageStatus,
   epoch: Schema.Int,
   revision: Schema.Int,
+  offset: Schema.Int,
   owner: Schema.NullOr(Schema.String),
   leaseUntilMillis: Schema.NullOr(Schema.Finite),
   takeovers: Schema.Int,
-  prompt: Schema.Array(PromptPart),
-  draft: Schema.NullOr(Draft),
-  promptRecord: Schema.NullOr(PromptRecord),
-  content: Schema.String,
+  excerpt: Schema.String,
+  started: Schema.NullOr(StartedTurn),
   isFallback: Schema.Boolean,
   finish: Schema.NullOr(Schema.String),
-  parts: Schema.Array(Part),
   usage: Usage.Usage,
-  subagents: Schema.Array(Subagent),
   error: Schema.NullOr(StoredError),
   createdMillis: Schema.Finite,
   finishedMillis: Schema.NullOr(Schema.Finite)
@@ -181,11 +197,47 @@ export const StoredMessage = Schema.Struct({
  * @category models
  * @since 0.1.0
  */
+export interface MessageState extends Schema.Schema.Type<typeof MessageState> {}
+
+/**
+ * The assistant message of one turn: its {@link MessageState} with its prompt and its reply.
+ *
+ * **Details**
+ *
+ * - `prompt`: the user's words. `draft`: the caller's other choices; null if the claim had none.
+ * - `promptRecord`: null until the prompt's ids are chosen; written before the first byte of the prompt is sent.
+ * - `content`: the text for the reader. It is the answer, or the policy's words for a turn that failed or was stopped without any text.
+ *   For a turn with an output it is the value as JSON. While the turn runs, `content`, `parts` and `subagents` come from the last
+ *   snapshot.
+ * - `parts`: the tool calls of the earlier answers, followed by the parts of the last answer (see `TurnResult.reply`).
+ * - `subagents`: each subagent's share of the usage, and its answer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const StoredMessage = Schema.Struct({
+  ...MessageState.fields,
+  prompt: Schema.Array(PromptPart),
+  draft: Schema.NullOr(Draft),
+  promptRecord: Schema.NullOr(PromptRecord),
+  content: Schema.String,
+  parts: Schema.Array(Part),
+  subagents: Schema.Array(Subagent)
+})
+/**
+ * @category models
+ * @since 0.1.0
+ */
 export interface StoredMessage extends Schema.Schema.Type<typeof StoredMessage> {}
 
 /**
- * The part of a reply that a turn stores. By default `subagents` is empty, `isFallback` is false (the content is the
- * agent's), and `finish` is null (no step has ended).
+ * What a turn stores of its reply. By default `subagents` is empty, `isFallback` is false (the content is the agent's), and `finish` is
+ * null (no step has ended).
+ *
+ * **Details**
+ *
+ * `shown` is what only the journal keeps, for those who attach to the turn while it runs: the parts of each subagent, what is asked, the
+ * retry that the server announced last, and a failure that it reported.
  *
  * @category models
  * @since 0.1.0
@@ -197,6 +249,20 @@ export interface Content {
   readonly parts: ReadonlyArray<Part>
   readonly usage: Usage.Usage
   readonly subagents?: ReadonlyArray<Subagent>
+  readonly shown?: Shown | undefined
+}
+
+/**
+ * The state of a running reply that a stored message does not hold.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Shown {
+  readonly partsOf: ReadonlyMap<SessionId, ReadonlyArray<Part>>
+  readonly asks: ReadonlyArray<{ readonly ask: Ask; readonly openedBy: PartId | undefined }>
+  readonly retry: Retry | undefined
+  readonly failure: UpstreamFailure | undefined
 }
 
 /**
@@ -238,7 +304,7 @@ export const isOpen = (status: MessageStatus): status is "queued" | "pending" =>
  * @category guards
  * @since 0.1.0
  */
-export const isLeaseOver = ({ leaseUntilMillis }: StoredMessage, nowMillis: number): boolean =>
+export const isLeaseOver = ({ leaseUntilMillis }: MessageState, nowMillis: number): boolean =>
   leaseUntilMillis !== null && leaseUntilMillis <= nowMillis
 
 /**
@@ -247,7 +313,7 @@ export const isLeaseOver = ({ leaseUntilMillis }: StoredMessage, nowMillis: numb
  * @category guards
  * @since 0.1.0
  */
-export const isAbandoned = (message: StoredMessage, nowMillis: number): boolean =>
+export const isAbandoned = (message: MessageState, nowMillis: number): boolean =>
   message.status === "pending" && message.owner !== null && isLeaseOver(message, nowMillis)
 
 /**
@@ -256,5 +322,62 @@ export const isAbandoned = (message: StoredMessage, nowMillis: number): boolean 
  * @category guards
  * @since 0.1.0
  */
-export const isHeldByOther = (message: StoredMessage, owner: string | undefined, nowMillis: number): boolean =>
+export const isHeldByOther = (message: MessageState, owner: string | undefined, nowMillis: number): boolean =>
   message.leaseUntilMillis !== null && message.leaseUntilMillis > nowMillis && message.owner !== (owner ?? null)
+
+/**
+ * The greatest length of {@link MessageState}'s `excerpt`.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxExcerpt = 200
+
+/**
+ * The beginning of the user's words in one line, with the names of what comes with them.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const excerptOf = (prompt: ReadonlyArray<PromptPart>): string =>
+  prompt.map(describePart).join(" ").replaceAll(/\s+/g, " ").trim().slice(0, maxExcerpt).toWellFormed()
+
+/**
+ * The small fields of a message.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const stateOf = (message: StoredMessage): MessageState => {
+  const { content, draft, parts, prompt, promptRecord, subagents, ...state } = message
+  return state
+}
+
+/**
+ * What a recorded prompt tells those who attach to the turn; null for a record without ids.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const startedBy = ({ prompt: { agent, ids, model }, sessionId }: PromptRecord): StartedTurn | null =>
+  ids === undefined ? null : {
+    sessionId,
+    promptId: ids.promptId,
+    ...(model !== undefined && { model: `${model.providerId}/${model.modelId}` }),
+    ...(agent !== undefined && { agent })
+  }
+
+// internal
+
+const describePart = (part: PromptPart): string => {
+  switch (part.type) {
+    case "text":
+      return part.text.slice(0, 10 * maxExcerpt)
+    case "file":
+      return `[file ${part.filename ?? part.url.slice(0, 60)}]`
+    case "agent":
+      return `[@${part.name}]`
+    case "subtask":
+      return `[@${part.agent}: ${part.description}]`
+  }
+}
