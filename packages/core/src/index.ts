@@ -7,9 +7,10 @@
  * @since 0.1.0
  */
 export { answerAsk, pendingAsks } from "./people/StoredGate.ts"
+export { attachTurn } from "./turn/AttachTurn.ts"
+export { cancelTurn, pruneMessages } from "./turn/CancelTurn.ts"
 export { resumeTurn, runTurn, streamTurn } from "./turn/Turn.ts"
 export { resumeTurns } from "./turn/TurnWorker.ts"
-export { cancelTurn, pruneMessages, watchTurn } from "./turn/WatchTurn.ts"
 
 export * as Ask from "./domain/Ask.ts"
 export * as Ids from "./domain/Ids.ts"

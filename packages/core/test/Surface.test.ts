@@ -18,6 +18,7 @@ const pathsOf = (name: string): Array<string> => {
 }
 
 const verbs = [
+  "attachTurn",
   "answerAsk",
   "cancelTurn",
   "pendingAsks",
@@ -25,8 +26,7 @@ const verbs = [
   "resumeTurn",
   "resumeTurns",
   "runTurn",
-  "streamTurn",
-  "watchTurn"
+  "streamTurn"
 ]
 
 it("the core gives these verbs and namespaces", () => {
@@ -61,7 +61,9 @@ it("the core gives these modules", () => {
   assert.sameMembers(pathsOf("core"), [
     "Artifact",
     "Ask",
+    "AttachTurn",
     "Attachment",
+    "CancelTurn",
     "ChangeNotifier",
     "Client",
     "ClientError",
@@ -69,6 +71,7 @@ it("the core gives these modules", () => {
     "EventHub",
     "HumanGate",
     "Ids",
+    "Journal",
     "MemorySessionStore",
     "Message",
     "Output",
@@ -94,7 +97,7 @@ it("the core gives these modules", () => {
     "TurnWorker",
     "UpstreamFailure",
     "Usage",
-    "WatchTurn",
+    "WireUpdate",
     "steps"
   ])
 })

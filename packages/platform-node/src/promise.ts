@@ -9,6 +9,7 @@
  */
 import * as core from "@opencode-turn/core"
 import type { Answer, Ask, PermissionRule } from "@opencode-turn/core/Ask"
+import type { Attached, AttachOptions } from "@opencode-turn/core/AttachTurn"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import { AssistantMessageId, makeId } from "@opencode-turn/core/Ids"
 import * as Output from "@opencode-turn/core/Output"
@@ -116,7 +117,8 @@ export interface TurnOptions<A = unknown> {
  *
  * - `run`: runs a turn to its end. A turn that failed is a result too, with its `error`; only an end that could not be stored is thrown.
  * - `stream`: the same, giving each change of the reply and the result at last (`Finished`). To leave the loop cancels the turn.
- * - `watch`: a stored message at each of its changes, also that of another process, up to its end. To leave the loop changes nothing.
+ * - `attach`: the updates of a turn of any process, each with its `offset`, and its stored message at last (`Finished`). `from` takes it up
+ *   again behind an offset. To leave the loop changes nothing.
  * - `cancel`: stops a turn of any process, and gives its stored message.
  * - `pendingAsks`, `answer`: what the gate `store` keeps, and the answer to one of them.
  * - `resume`: carries the turns without a living owner to their ends.
@@ -131,7 +133,7 @@ export interface TurnOptions<A = unknown> {
 export interface Turns extends AsyncDisposable {
   readonly run: <A = unknown>(options: TurnOptions<A>) => Promise<TurnResult<A>>
   readonly stream: <A = unknown>(options: TurnOptions<A>) => AsyncIterable<TurnUpdate<A>>
-  readonly watch: (messageId: string) => AsyncIterable<StoredMessage>
+  readonly attach: (messageId: string, options?: AttachOptions) => AsyncIterable<Attached>
   readonly cancel: (messageId: string) => Promise<StoredMessage>
   readonly pendingAsks: (filter?: {
     readonly conversation?: string | undefined
@@ -177,7 +179,7 @@ export const openTurns = async (options: OpenOptions = {}): Promise<Turns> => {
   return {
     run,
     stream,
-    watch: (messageId) => iterable(core.watchTurn(AssistantMessageId.make(messageId))),
+    attach: (messageId, options) => iterable(core.attachTurn(AssistantMessageId.make(messageId), options)),
     cancel: (messageId) => promise(core.cancelTurn(AssistantMessageId.make(messageId))),
     pendingAsks: ({ conversation, limit, messageId } = {}) =>
       promise(core.pendingAsks({ conversationId: conversation, messageId, limit })),

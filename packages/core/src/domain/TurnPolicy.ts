@@ -370,12 +370,12 @@ export const MaxQueued: Context.Reference<number> = Context.Reference("@opencode
 })
 
 /**
- * How often a queued turn polls for its place: every 250 ms.
+ * How often a queued turn looks for its place and for an orphan before it, besides the changes that the store tells: every 2 s.
  *
  * @category references
  * @since 0.1.0
  */
-export const QueuePoll: Context.Reference<Duration.Duration> = duration("QueuePoll", Duration.millis(250))
+export const QueuePoll: Context.Reference<Duration.Duration> = duration("QueuePoll", Duration.seconds(2))
 
 /**
  * What an interrupted turn does. `cancel` (the default) aborts the session and stores the message as cancelled, as when
@@ -423,6 +423,15 @@ export const CallbackTimeout: Context.Reference<Duration.Duration> = duration("C
  * @since 0.1.0
  */
 export const StopTimeout: Context.Reference<Duration.Duration> = duration("StopTimeout", Duration.seconds(5))
+
+/**
+ * How long the terminal write is waited for while the lease of the turn can be kept: a minute. Until then the answer is safe in this
+ * process. Where the lease cannot be kept either, {@link StopTimeout} bounds it.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const FinalizeTimeout: Context.Reference<Duration.Duration> = duration("FinalizeTimeout", Duration.minutes(1))
 
 /**
  * How many updates wait for an observer that is slower than the stream: 4,096. Further updates are dropped, and one

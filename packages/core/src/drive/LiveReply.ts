@@ -30,6 +30,7 @@ import type { Content } from "../store/StoredMessage.ts"
  *   well, and watchers get a `Reset`. `addEarlier` adds a reply that was read back.
  * - `apply`: folds an event. Watchers get the changes with the next `flush`.
  * - `update`: changes the reply otherwise. Where a reader would see the difference, watchers get the whole reply at once.
+ * - `start`: tells the watchers where the turn works. `beginning` is why the reply last began anew, if it did.
  * - `end`: a watcher's queue ends once it is read.
  *
  * @category models
@@ -38,8 +39,10 @@ import type { Content } from "../store/StoredMessage.ts"
 export interface LiveReply {
   readonly begin: (
     ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
-    reason?: "recreated" | "repaired" | "refused"
+    reason?: Beginning
   ) => void
+  readonly start: (started: ReplyUpdate.Started) => void
+  readonly beginning: () => Beginning | undefined
   readonly current: () => Reply.Reply
   readonly earlier: () => ReadonlyArray<Reply.Reply>
   readonly addEarlier: (reply: Reply.Reply) => void
@@ -49,8 +52,26 @@ export interface LiveReply {
   /** Tells `listener` each change of the reply, once it is made, until the scope closes. There is one listener at a time. */
   readonly listen: (listener: Listener) => Effect.Effect<void, never, Scope.Scope>
   readonly watch: Effect.Effect<Queue.Dequeue<ReplyUpdate.ReplyUpdate, Cause.Done>>
+  /** Gives `subscriber` the updates of each flush, in the call that makes them. */
+  readonly subscribe: (subscriber: Subscriber) => void
   readonly end: Effect.Effect<void>
 }
+
+/**
+ * Why a reply begins anew: the session was lost, the answer did not fit its schema, or refusals stopped the agent.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Beginning = "recreated" | "repaired" | "refused"
+
+/**
+ * Receives updates, and at last `undefined`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Subscriber = (updates: ReadonlyArray<ReplyUpdate.ReplyUpdate> | undefined) => void
 
 /**
  * Receives the reply before and after a change.
@@ -71,24 +92,31 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
   let batch: Array<ReplyUpdate.ReplyUpdate> = []
   const earlier: Array<Reply.Reply> = []
   let listener: Listener | undefined
+  let beginning: Beginning | undefined
+  const subscribers: Array<Subscriber> = []
 
   const flush = () => {
     if (batch.length === 0) return
+    for (const subscriber of subscribers) subscriber(batch)
     for (const watcher of watchers) {
       const { queue } = watcher
       if (Queue.sizeUnsafe(queue) + batch.length <= capacity) {
         for (const update of batch) offer(watcher, update)
       } else {
         while (Queue.takeUnsafe(queue) !== undefined) { /* one reset takes the place of all of them */ }
-        offer(watcher, { _tag: "Reset", reason: "overflow", reply })
+        offer(watcher, { _tag: "Reset", reason: "overflow", ...shown(self) })
       }
     }
     batch = []
   }
 
-  const reset = (reason: "recreated" | "repaired" | "refused" | "reconciled", next: Reply.Reply) => {
+  const self = { current: () => reply, earlier: () => earlier }
+
+  const isWatched = () => watchers.length > 0 || subscribers.length > 0
+
+  const reset = (reason: Beginning | "reconciled", next: Reply.Reply) => {
     reply = next
-    batch.push({ _tag: "Reset", reason, reply })
+    batch.push({ _tag: "Reset", reason, ...shown(self) })
     flush()
   }
 
@@ -101,10 +129,15 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
         return
       }
       earlier.push(Reply.closeSubagents(reply))
+      beginning = reason
       reset(reason, next)
     },
-    current: () => reply,
-    earlier: () => earlier,
+    start: (started) => {
+      batch.push(started)
+      flush()
+    },
+    beginning: () => beginning,
+    ...self,
     addEarlier: (reply) => {
       earlier.push(reply)
     },
@@ -112,7 +145,7 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
       const before = reply
       const after = Reply.apply(before, event)
       reply = after
-      if (watchers.length > 0) {
+      if (isWatched()) {
         for (const update of ReplyUpdate.fromEvent(before, after, event)) {
           const joined = join(batch.at(-1), update)
           if (joined === undefined) batch.push(update)
@@ -125,7 +158,7 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
     update: (f) => {
       const before = reply
       const after = f(before)
-      if (watchers.length === 0 || ReplyUpdate.isSameToReader(before, after)) reply = after
+      if (!isWatched() || ReplyUpdate.isSameToReader(before, after)) reply = after
       else reset("reconciled", after)
       listener?.(before, after)
     },
@@ -144,8 +177,12 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
       watchers.push({ queue, newest: undefined })
       return queue
     }),
+    subscribe: (subscriber) => {
+      subscribers.push(subscriber)
+    },
     end: Effect.sync(() => {
       flush()
+      for (const subscriber of subscribers) subscriber(undefined)
       for (const { queue } of watchers) Queue.endUnsafe(queue)
     })
   }
@@ -223,13 +260,42 @@ export const restore = (self: LiveReply, stored: Required<Pick<Content, "parts" 
  */
 export const content = (self: LiveReply): Required<Content> => {
   const reply = self.current()
+  const all = [...self.earlier(), reply]
   return {
     content: Reply.text(reply),
     isFallback: false,
     finish: Reply.finish(reply) ?? null,
     parts: [...earlierTools(self), ...Reply.parts(reply)],
     usage: usage(self).total,
-    subagents: subagents(self)
+    subagents: subagents(self),
+    unstored: {
+      partsOf: new Map(
+        all.flatMap((reply) =>
+          Reply.subagentStates(reply).map(({ reply, sessionId }) => [sessionId, Reply.parts(reply)] as const)
+        )
+      ),
+      asks: Reply.asks(reply).map((ask) => ({ ask, openedBy: Reply.subagentOf(reply, ask.sessionId)?.openedBy })),
+      retry: reply.session.retry,
+      failure: reply.session.failure
+    }
+  }
+}
+
+/**
+ * The turn so far as a reader of its updates shows it.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const shown = (
+  { current, earlier }: Pick<LiveReply, "current" | "earlier">
+): ReplyUpdate.Shown => {
+  const all = [...earlier(), current()].map(ReplyUpdate.shown)
+  const last = ReplyUpdate.shown(current())
+  return {
+    ...last,
+    parts: [...earlier().flatMap((reply) => Reply.result(reply).tools), ...last.parts],
+    subagents: all.flatMap(({ subagents }) => subagents)
   }
 }
 

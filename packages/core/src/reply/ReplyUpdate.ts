@@ -5,7 +5,7 @@
  */
 import * as Equal from "effect/Equal"
 import type { Ask } from "../domain/Ask.ts"
-import type { AskId, PartId, SessionId } from "../domain/Ids.ts"
+import type { AskId, AssistantMessageId, ConversationId, MessageId, PartId, SessionId } from "../domain/Ids.ts"
 import type { Part, Todo } from "../domain/Part.ts"
 import type { Subagent } from "../domain/Subagent.ts"
 import type { TurnEvent } from "../domain/TurnEvent.ts"
@@ -41,12 +41,14 @@ export type SessionUpdate =
  *
  * **Details**
  *
+ * - `Started`: the prompt is recorded, and about to be posted. It is the first update, and comes again where the prompt is posted under
+ *   other ids.
  * - A {@link SessionUpdate} belongs to the turn's own session. A `SubagentUpdate` belongs to a subagent, and names its session and the
  *   tool part that opened it.
  * - `SubagentChanged`: a subagent was opened, was linked to a tool part, or ended.
  * - `Asked`: a session asks a person. `ask.sessionId` is the session; `openedBy` is the tool part that opened it, if it is a subagent's.
- * - `Reset`: drop everything shown, including subagents, and show `reply` instead. Reasons: updates were dropped for a slow observer
- *   (`overflow`); the session was lost and the prompt sent again (`recreated`); the answer did not fit the schema and another one was
+ * - `Reset`: drop everything shown, and show this instead. Reasons: updates were dropped for a slow observer
+ *   (`overflow`); updates between an earlier attachment and this one are not known any more (`attached`); the session was lost and the prompt sent again (`recreated`); the answer did not fit the schema and another one was
  *   requested (`repaired`); refusals stopped the agent, which was then told the reasons (`refused`); or the shown reply lacked
  *   something or differed from the server's stored messages (`reconciled`).
  *
@@ -54,6 +56,7 @@ export type SessionUpdate =
  * @since 0.1.0
  */
 export type ReplyUpdate =
+  | Started
   | SessionUpdate
   | {
     readonly _tag: "SubagentUpdate"
@@ -64,11 +67,61 @@ export type ReplyUpdate =
   | { readonly _tag: "SubagentChanged"; readonly subagent: Subagent }
   | { readonly _tag: "Asked"; readonly ask: Ask; readonly openedBy: PartId | undefined }
   | { readonly _tag: "AskResolved"; readonly askId: AskId }
-  | {
-    readonly _tag: "Reset"
-    readonly reason: "overflow" | "recreated" | "repaired" | "refused" | "reconciled"
-    readonly reply: Reply.Reply
-  }
+  | Reset
+
+/**
+ * The whole state of a reply, in place of everything shown before.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Reset extends Shown {
+  readonly _tag: "Reset"
+  readonly reason: "overflow" | "recreated" | "repaired" | "refused" | "reconciled" | "attached"
+}
+
+/**
+ * What a reader of the updates shows: the parts of the turn's own session, the subagents with their parts, and the open asks.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Shown {
+  readonly parts: ReadonlyArray<Part>
+  readonly subagents: ReadonlyArray<Subagent & { readonly parts: ReadonlyArray<Part> }>
+  readonly asks: ReadonlyArray<{ readonly ask: Ask; readonly openedBy: PartId | undefined }>
+}
+
+/**
+ * The state of a reply for a reader.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const shown = (reply: Reply.Reply): Shown => ({
+  parts: Reply.parts(reply),
+  subagents: Reply.subagentStates(reply).map((state) => ({
+    ...Reply.toSubagent(state),
+    parts: Reply.parts(state.reply)
+  })),
+  asks: Reply.asks(reply).map((ask) => ({ ask, openedBy: Reply.subagentOf(reply, ask.sessionId)?.openedBy }))
+})
+
+/**
+ * Where and how the turn works. `model` is `provider/model`; it and `agent` are left out where the server chooses them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Started {
+  readonly _tag: "Started"
+  readonly conversationId: ConversationId
+  readonly messageId: AssistantMessageId
+  readonly sessionId: SessionId
+  readonly promptId: MessageId
+  readonly model?: string
+  readonly agent?: string
+}
 
 /**
  * The changes that `event` made for a reader, in the order in which to show them.
@@ -80,7 +133,7 @@ export const fromEvent = (before: Reply.Reply, after: Reply.Reply, event: TurnEv
   if (before === after) return none
   const isRoot = event.sessionId === after.sessionId
   const said = isRoot ? fromSession(before, after, event) : fromSubagent(before, after, event)
-  if (said === undefined) return [{ _tag: "Reset", reason: "reconciled", reply: after }]
+  if (said === undefined) return [{ _tag: "Reset", reason: "reconciled", ...shown(after) }]
   // A delta changes nothing besides.
   return event._tag === "PartDelta"
     ? said

@@ -7,7 +7,7 @@
  */
 import * as Schema from "effect/Schema"
 import { Ask } from "../domain/Ask.ts"
-import { AskId, PartId, SessionId } from "../domain/Ids.ts"
+import { AskId, AssistantMessageId, ConversationId, MessageId, PartId, SessionId } from "../domain/Ids.ts"
 import { Part, Todo } from "../domain/Part.ts"
 import { Subagent } from "../domain/Subagent.ts"
 import { UpstreamFailure } from "../domain/UpstreamFailure.ts"
@@ -48,12 +48,22 @@ export const WireSessionUpdate = Schema.Union([
 export type WireSessionUpdate = typeof WireSessionUpdate.Type
 
 /**
- * A change of a reply, as JSON. After a `reset` everything before is void, and the updates behind it tell the new state.
+ * A change of a reply, as JSON.
  *
  * @category models
  * @since 0.1.0
  */
 export const WireUpdate = Schema.Union([
+  Schema.Struct({
+    type: Schema.Literal("turn.started"),
+    version: Schema.Finite,
+    conversationId: ConversationId,
+    messageId: AssistantMessageId,
+    sessionId: SessionId,
+    promptId: MessageId,
+    model: Schema.NullOr(Schema.String),
+    agent: Schema.NullOr(Schema.String)
+  }),
   ...WireSessionUpdate.members,
   Schema.Struct({
     type: Schema.Literal("subagent.update"),
@@ -66,7 +76,10 @@ export const WireUpdate = Schema.Union([
   Schema.Struct({ type: Schema.Literal("answered"), askId: AskId }),
   Schema.Struct({
     type: Schema.Literal("reset"),
-    reason: Schema.Literals(["overflow", "recreated", "repaired", "refused", "reconciled"])
+    reason: Schema.Literals(["overflow", "recreated", "repaired", "refused", "reconciled", "attached"]),
+    parts: Schema.Array(Part),
+    subagents: Schema.Array(Schema.Struct({ ...Subagent.fields, parts: Schema.Array(Part) })),
+    asks: Schema.Array(Schema.Struct({ ask: Ask, openedBy: Schema.NullOr(PartId) }))
   })
 ])
 /**
@@ -76,23 +89,17 @@ export const WireUpdate = Schema.Union([
 export type WireUpdate = typeof WireUpdate.Type
 
 /**
- * An update that is plain data: a `Reset` of it has no reply, and the updates behind it tell the new state.
- *
- * @category models
- * @since 0.1.0
- */
-export type PlainUpdate =
-  | Exclude<ReplyUpdate, { readonly _tag: "Reset" }>
-  | { readonly _tag: "Reset"; readonly reason: Extract<ReplyUpdate, { readonly _tag: "Reset" }>["reason"] }
-
-/**
  * The JSON form of an update.
  *
  * @category converting
  * @since 0.1.0
  */
-export const toWire = (update: PlainUpdate): WireUpdate => {
+export const toWire = (update: ReplyUpdate): WireUpdate => {
   switch (update._tag) {
+    case "Started": {
+      const { _tag, agent = null, model = null, ...ids } = update
+      return { type: "turn.started", version, ...ids, model, agent }
+    }
     case "SubagentUpdate": {
       const { openedBy = null, sessionId } = update
       return { type: "subagent.update", sessionId, openedBy, update: sessionToWire(update.update) }
@@ -104,7 +111,13 @@ export const toWire = (update: PlainUpdate): WireUpdate => {
     case "AskResolved":
       return { type: "answered", askId: update.askId }
     case "Reset":
-      return { type: "reset", reason: update.reason }
+      return {
+        type: "reset",
+        reason: update.reason,
+        parts: update.parts,
+        subagents: update.subagents,
+        asks: update.asks.map(({ ask, openedBy = null }) => ({ ask, openedBy }))
+      }
     default:
       return sessionToWire(update)
   }
@@ -116,8 +129,20 @@ export const toWire = (update: PlainUpdate): WireUpdate => {
  * @category converting
  * @since 0.1.0
  */
-export const fromWire = (wire: WireUpdate): PlainUpdate => {
+export const fromWire = (wire: WireUpdate): ReplyUpdate => {
   switch (wire.type) {
+    case "turn.started": {
+      const { agent, conversationId, messageId, model, promptId, sessionId } = wire
+      return {
+        _tag: "Started",
+        conversationId,
+        messageId,
+        sessionId,
+        promptId,
+        ...(model !== null && { model }),
+        ...(agent !== null && { agent })
+      }
+    }
     case "subagent.update": {
       const { openedBy, sessionId } = wire
       return {
@@ -134,7 +159,13 @@ export const fromWire = (wire: WireUpdate): PlainUpdate => {
     case "answered":
       return { _tag: "AskResolved", askId: wire.askId }
     case "reset":
-      return { _tag: "Reset", reason: wire.reason }
+      return {
+        _tag: "Reset",
+        reason: wire.reason,
+        parts: wire.parts,
+        subagents: wire.subagents,
+        asks: wire.asks.map(({ ask, openedBy }) => ({ ask, openedBy: openedBy ?? undefined }))
+      }
     default:
       return sessionFromWire(wire)
   }

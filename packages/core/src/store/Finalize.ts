@@ -9,7 +9,8 @@ import type { AssistantMessageId } from "../domain/Ids.ts"
 import { isBlank } from "../domain/Part.ts"
 import { retrying } from "../domain/Retrying.ts"
 import { TurnTakenOver } from "../domain/TurnError.ts"
-import type { Outcome, StoredMessage } from "./SessionStore.ts"
+import * as TurnPolicy from "../domain/TurnPolicy.ts"
+import type { Outcome, Since, StoredMessage } from "./SessionStore.ts"
 import { SessionStore, StoreError } from "./SessionStore.ts"
 
 /**
@@ -21,6 +22,18 @@ import { SessionStore, StoreError } from "./SessionStore.ts"
 export interface Finalized {
   readonly message: StoredMessage
   readonly isOurs: boolean
+}
+
+/**
+ * What the owner knows to be stored: the content that it wrote last, how far the journal then went, and the rest of the message, so that it
+ * need not be read back.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Known extends Since {
+  readonly offset: number
+  readonly message: StoredMessage
 }
 
 /**
@@ -38,10 +51,12 @@ export interface Finalized {
 export const finalize = Effect.fn("Turn.finalize")(function*(
   id: AssistantMessageId,
   epoch: number,
-  outcome: Outcome
+  outcome: Outcome,
+  known?: Known
 ): Effect.fn.Return<Finalized, StoreError | TurnTakenOver, SessionStore> {
   const store = yield* SessionStore
-  const isOurs = yield* retrying(store.finalize(id, epoch, outcome))
+  const isOurs = yield* retrying(store.finalize(id, epoch, outcome, known))
+  if (isOurs && known !== undefined) return { message: yield* readState(known.message, outcome), isOurs }
   const message = yield* readMessage(id)
   if (isOurs) return { message, isOurs }
   if (message.epoch !== epoch || message.status === "pending") return yield* new TurnTakenOver({ messageId: id })
@@ -49,11 +64,29 @@ export const finalize = Effect.fn("Turn.finalize")(function*(
   if (message.status !== "cancelled") return { message, isOurs: false }
   const isSaid = outcome.isFallback !== true && !isBlank(outcome.content)
   const words = isSaid ? {} : { content: message.content, isFallback: message.isFallback }
-  yield* retrying(store.keepPartial(id, epoch, { ...outcome, ...words, finish: null }))
+  // Whoever cancelled it may have stored the reply as well.
+  const since = known?.offset === message.offset ? known : undefined
+  yield* retrying(store.keepPartial(id, epoch, { ...outcome, ...words, finish: null }, since))
   return { message: yield* readMessage(id), isOurs: false }
 })
 
 // internal
+
+/** The message after the write: only its small fields are read, or all of it where they cannot be. */
+const readState = Effect.fnUntraced(function*(
+  message: StoredMessage,
+  { content, parts, subagents = [] }: Outcome
+): Effect.fn.Return<StoredMessage, StoreError, SessionStore> {
+  const store = yield* SessionStore
+  const state = yield* store.getState(message.id).pipe(
+    Effect.timeoutOption(yield* TurnPolicy.LeaseRenewal),
+    Effect.map(Option.flatten),
+    Effect.orElseSucceed(Option.none)
+  )
+  return Option.isSome(state)
+    ? { ...message, ...state.value, content, parts, subagents }
+    : yield* readMessage(message.id)
+})
 
 const readMessage = Effect.fnUntraced(function*(id: AssistantMessageId) {
   const store = yield* SessionStore

@@ -12,22 +12,22 @@
  *
  * @since 0.1.0
  */
+import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import type { PartId, SessionId } from "../domain/Ids.ts"
 import type { Part } from "../domain/Part.ts"
 import type { Subagent } from "../domain/Subagent.ts"
 import * as Usage from "../domain/Usage.ts"
-import type { SessionUpdate } from "../reply/ReplyUpdate.ts"
-import type { PlainUpdate } from "../reply/WireUpdate.ts"
-import type { Content, Shown } from "./StoredMessage.ts"
+import type { ReplyUpdate, SessionUpdate } from "../reply/ReplyUpdate.ts"
+import type { Content, Unstored } from "./StoredMessage.ts"
 
 /**
- * An update as a journal holds it. After a `Reset` everything before is void, and the updates behind it tell the new state.
+ * An update as a journal holds it. A `Reset` is empty: the updates behind it tell the new state.
  *
  * @category models
  * @since 0.1.0
  */
-export type JournalUpdate = PlainUpdate
+export type JournalUpdate = Exclude<ReplyUpdate, { readonly _tag: "Started" }>
 
 /**
  * What a store writes for an update.
@@ -74,13 +74,22 @@ export interface PlacedUpdate {
 export const between = (
   before: Content | undefined,
   after: Content,
-  reason: Extract<JournalUpdate, { readonly _tag: "Reset" }>["reason"] = "reconciled"
+  reason: ResetReason = "reconciled"
 ): ReadonlyArray<JournalEntry> => {
-  const changes = before === undefined ? undefined : changed(before, after)
-  if (changes !== undefined) return changes
-  const reset: JournalEntry = { key: "reset", write: "reset", update: { _tag: "Reset", reason } }
-  return [reset, ...changed(nothing, after) ?? []]
+  const known = last.get(after)
+  if (known !== undefined && known.before === before && known.reason === reason) return known.entries
+  const entries = compared(before, after, reason)
+  last.set(after, { before, reason, entries })
+  return entries
 }
+
+/**
+ * The content of a message that has no reply yet.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const nothing: Content = { content: "", parts: [], usage: Usage.zero }
 
 /**
  * The parts, subagents, asks and announcements that a journal tells.
@@ -88,7 +97,7 @@ export const between = (
  * @category models
  * @since 0.1.0
  */
-export interface JournalState extends Shown {
+export interface JournalState extends Unstored {
   readonly parts: ReadonlyArray<Part>
   readonly subagents: ReadonlyArray<Subagent>
 }
@@ -113,6 +122,12 @@ export const apply = (updates: Iterable<JournalUpdate>, before?: JournalState): 
     switch (update._tag) {
       case "Reset":
         for (const each of [parts, subagents, asks, partsOf]) each.clear()
+        for (const part of update.parts) parts.set(part.id, part)
+        for (const { parts, ...subagent } of update.subagents) {
+          subagents.set(subagent.sessionId, subagent)
+          partsOf.set(subagent.sessionId, new Map(parts.map((part) => [part.id, part])))
+        }
+        for (const asked of update.asks) asks.set(asked.ask.id, asked)
         retry = undefined
         failure = undefined
         break
@@ -153,6 +168,24 @@ export const apply = (updates: Iterable<JournalUpdate>, before?: JournalState): 
 }
 
 /**
+ * Reads a journal page by page, from its beginning or from an offset.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const readAll = Effect.fnUntraced(function*<E, R>(
+  readPage: (afterOffset: number) => Effect.Effect<ReadonlyArray<PlacedUpdate>, E, R>,
+  afterOffset = 0
+): Effect.fn.Return<ReadonlyArray<PlacedUpdate>, E, R> {
+  const updates: Array<PlacedUpdate> = []
+  while (true) {
+    const page = yield* readPage(updates.at(-1)?.offset ?? afterOffset)
+    if (page.length === 0) return updates
+    for (const update of page) updates.push(update)
+  }
+})
+
+/**
  * The text of an answer as its parts tell it: the texts, joined by blank lines.
  *
  * @category getters
@@ -163,13 +196,34 @@ export const textOf = (parts: ReadonlyArray<Part>): string =>
 
 // internal
 
-const nothing: Content = { content: "", parts: [], usage: Usage.zero }
+/** The comparison that was made last for a content: a writer makes it to know how far the journal will go, and the store to write it. */
+const last = new WeakMap<
+  Content,
+  { readonly before: Content | undefined; readonly reason: ResetReason; readonly entries: ReadonlyArray<JournalEntry> }
+>()
+
+type ResetReason = Extract<JournalUpdate, { readonly _tag: "Reset" }>["reason"]
+
+const compared = (
+  before: Content | undefined,
+  after: Content,
+  reason: ResetReason
+): ReadonlyArray<JournalEntry> => {
+  const changes = before === undefined ? undefined : changed(before, after)
+  if (changes !== undefined) return changes
+  const reset: JournalEntry = {
+    key: "reset",
+    write: "reset",
+    update: { _tag: "Reset", reason, parts: [], subagents: [], asks: [] }
+  }
+  return [reset, ...changed(nothing, after) ?? []]
+}
 
 /** Undefined where updates cannot express the difference. */
 const changed = (before: Content, after: Content): ReadonlyArray<JournalEntry> | undefined => {
   const parts = ofParts(before.parts, after.parts, identity)
   const inSubagents = ofSubagents(before, after)
-  return parts && inSubagents && [...parts, ...inSubagents, ...ofShown(before.shown, after.shown)]
+  return parts && inSubagents && [...parts, ...inSubagents, ...ofUnstored(before.unstored, after.unstored)]
 }
 
 const identity = (update: SessionUpdate): JournalUpdate => update
@@ -207,7 +261,11 @@ const ofParts = (
 
 /** A new text begins empty, so that its opening entry stays small. */
 const opened = (part: Part, wrap: (update: SessionUpdate) => JournalUpdate): ReadonlyArray<JournalEntry> => {
-  const open = (part: Part): JournalEntry => ({ key: keyOfPart(part.id), write: "open", update: wrap(partUpdate(part)) })
+  const open = (part: Part): JournalEntry => ({
+    key: keyOfPart(part.id),
+    write: "open",
+    update: wrap(partUpdate(part))
+  })
   if (!isText(part)) return [open(part)]
   const empty = { ...part, text: "", isComplete: false }
   return [open(empty), ...grown(empty, part, wrap)]
@@ -256,8 +314,8 @@ const ofSubagents = (before: Content, after: Content): ReadonlyArray<JournalEntr
     else if (hasNew || known.place < lastPlace) return undefined
     else lastPlace = known.place
     old.delete(sessionId)
-    const oldParts = before.shown?.partsOf.get(sessionId) ?? noParts
-    const parts = after.shown?.partsOf.get(sessionId) ?? noParts
+    const oldParts = before.unstored?.partsOf.get(sessionId) ?? noParts
+    const parts = after.unstored?.partsOf.get(sessionId) ?? noParts
     const inside = ofParts(oldParts, parts, (update) => ({ _tag: "SubagentUpdate", sessionId, openedBy, update }))
     if (inside === undefined) return undefined
     // Its text and usage are told by its parts, so that they are written once.
@@ -284,7 +342,7 @@ const withParts = (subagent: Subagent, parts: ReadonlyArray<Part> | undefined): 
     usage: Usage.sum(parts.filter((part) => part.type === "step-finish"))
   }
 
-const ofShown = (before: Shown | undefined, after: Shown | undefined): ReadonlyArray<JournalEntry> => {
+const ofUnstored = (before: Unstored | undefined, after: Unstored | undefined): ReadonlyArray<JournalEntry> => {
   const were = new Set(before?.asks.map(({ ask }) => ask.id))
   const are = new Set(after?.asks.map(({ ask }) => ask.id))
   const entries: Array<JournalEntry> = []
@@ -292,7 +350,9 @@ const ofShown = (before: Shown | undefined, after: Shown | undefined): ReadonlyA
     if (!are.has(askId)) entries.push({ key: `ask ${askId}`, write: "remove", update: { _tag: "AskResolved", askId } })
   }
   for (const { ask, openedBy } of after?.asks ?? []) {
-    if (!were.has(ask.id)) entries.push({ key: `ask ${ask.id}`, write: "open", update: { _tag: "Asked", ask, openedBy } })
+    if (!were.has(ask.id)) {
+      entries.push({ key: `ask ${ask.id}`, write: "open", update: { _tag: "Asked", ask, openedBy } })
+    }
   }
   const retry = after?.retry
   if (retry !== undefined && !Equal.equals(retry, before?.retry)) {

@@ -304,12 +304,13 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
         return history.slice(Math.max(0, history.length - atMost(limit)))
       }),
 
-    listByStatus: ({ beforePosition = Infinity, limit, status }) =>
+    listByStatus: ({ beforePosition = Infinity, conversationId, limit, status }) =>
       Effect.sync(() =>
         Array.from(messages.values())
           .toReversed()
           .filter((message) =>
-            (status === undefined || message.status === status) && message.position < beforePosition
+            (status === undefined || message.status === status) && message.position < beforePosition &&
+            (conversationId === undefined || message.conversationId === conversationId)
           )
           .slice(0, atMost(limit))
           .map(stateOf)
@@ -426,7 +427,7 @@ const blank = {
 /** Picks the fields of `Content`. The caller may pass more, such as an `Outcome`, whose status must not leak in. */
 const contentOf = (
   { content, finish = null, isFallback = false, parts, subagents = [], usage }: Content
-): Required<Omit<Content, "shown">> => ({
+): Required<Omit<Content, "unstored">> => ({
   content,
   isFallback,
   finish,

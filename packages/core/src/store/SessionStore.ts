@@ -36,8 +36,8 @@ import type { Answer, Ask } from "../domain/Ask.ts"
 import { type AskId, AssistantMessageId, type ConversationId, type SessionId } from "../domain/Ids.ts"
 import type { PromptPart } from "../domain/Prompt.ts"
 import type { AlreadyFinished, TurnInProgress } from "../domain/TurnError.ts"
-import type { AskClosed, StoredAsk, UnknownAsk } from "./StoredAsk.ts"
 import type { PlacedUpdate } from "./Journal.ts"
+import type { AskClosed, StoredAsk, UnknownAsk } from "./StoredAsk.ts"
 import type {
   Content,
   Draft,
@@ -57,10 +57,10 @@ export {
   MessageStatus,
   type Outcome,
   PromptRecord,
-  type Shown,
   StartedTurn,
   StoredError,
-  StoredMessage
+  StoredMessage,
+  type Unstored
 } from "./StoredMessage.ts"
 
 /**
@@ -311,10 +311,11 @@ export class SessionStore extends Context.Service<SessionStore, {
   ) => Effect.Effect<ReadonlyArray<StoredMessage>, StoreError>
 
   /**
-   * Lists the newest `limit` messages of all conversations, newest first, with one status or any: the newest of all, or those before a
-   * position.
+   * Lists the newest `limit` messages of one conversation or of all, newest first, with one status or any: the newest of all, or those
+   * before a position.
    */
   readonly listByStatus: (filter: {
+    readonly conversationId?: ConversationId | undefined
     readonly status?: MessageStatus | undefined
     readonly limit: number
     readonly beforePosition?: number | undefined

@@ -68,6 +68,7 @@ export const storable = (store: SessionStore["Service"]): SessionStore["Service"
   getState: (id) => (isStorable(id) ? store.getState(id) : Effect.succeedNone),
   getAsk: (id) => (isStorable(id) ? store.getAsk(id) : Effect.succeedNone),
   listMessages: (id, ...page) => (isStorable(id) ? store.listMessages(id, ...page) : Effect.succeed([])),
+  listByStatus: (filter) => (isStorable(filter.conversationId) ? store.listByStatus(filter) : Effect.succeed([])),
   listAsks: (options) =>
     isStorable(options.conversationId) && isStorable(options.messageId) ? store.listAsks(options) : Effect.succeed([]),
   changes: (id) => (isStorable(id) ? store.changes(id) : nothingEver),

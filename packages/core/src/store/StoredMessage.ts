@@ -236,7 +236,7 @@ export interface StoredMessage extends Schema.Schema.Type<typeof StoredMessage> 
  *
  * **Details**
  *
- * `shown` is what only the journal keeps, for those who attach to the turn while it runs: the parts of each subagent, what is asked, the
+ * `unstored` is what only the journal keeps, for those who attach to the turn while it runs: the parts of each subagent, what is asked, the
  * retry that the server announced last, and a failure that it reported.
  *
  * @category models
@@ -249,7 +249,7 @@ export interface Content {
   readonly parts: ReadonlyArray<Part>
   readonly usage: Usage.Usage
   readonly subagents?: ReadonlyArray<Subagent>
-  readonly shown?: Shown | undefined
+  readonly unstored?: Unstored | undefined
 }
 
 /**
@@ -258,7 +258,7 @@ export interface Content {
  * @category models
  * @since 0.1.0
  */
-export interface Shown {
+export interface Unstored {
   readonly partsOf: ReadonlyMap<SessionId, ReadonlyArray<Part>>
   readonly asks: ReadonlyArray<{ readonly ask: Ask; readonly openedBy: PartId | undefined }>
   readonly retry: Retry | undefined
@@ -348,10 +348,26 @@ export const excerptOf = (prompt: ReadonlyArray<PromptPart>): string =>
  * @category getters
  * @since 0.1.0
  */
-export const stateOf = (message: StoredMessage): MessageState => {
-  const { content, draft, parts, prompt, promptRecord, subagents, ...state } = message
-  return state
-}
+export const stateOf = (message: StoredMessage): MessageState => ({
+  id: message.id,
+  conversationId: message.conversationId,
+  position: message.position,
+  status: message.status,
+  epoch: message.epoch,
+  revision: message.revision,
+  offset: message.offset,
+  owner: message.owner,
+  leaseUntilMillis: message.leaseUntilMillis,
+  takeovers: message.takeovers,
+  excerpt: message.excerpt,
+  started: message.started,
+  isFallback: message.isFallback,
+  finish: message.finish,
+  usage: message.usage,
+  error: message.error,
+  createdMillis: message.createdMillis,
+  finishedMillis: message.finishedMillis
+})
 
 /**
  * What a recorded prompt tells those who attach to the turn; null for a record without ids.

@@ -8,6 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
 import type { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
 import { makeId } from "../domain/Ids.ts"
 import type { PromptPart } from "../domain/Prompt.ts"
@@ -18,7 +19,8 @@ import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import type { Client } from "../opencode/Client.ts"
 import type { Draft, StoredMessage, StoreError } from "../store/SessionStore.ts"
 import { SessionStore } from "../store/SessionStore.ts"
-import { cancelTurn } from "./WatchTurn.ts"
+import { cancelTurn } from "./CancelTurn.ts"
+import { holdPlace } from "./Ownership.ts"
 
 /**
  * `owner` names the run in the store; every run has a name of its own.
@@ -40,8 +42,8 @@ export interface ClaimRequest {
  * **Details**
  *
  * While another turn of the conversation runs, `TurnPolicy.WhenBusy` decides: wait, fail with `TurnInProgress`, or cancel the
- * others. A queued turn polls every `TurnPolicy.QueuePoll`; each poll renews its lease and keeps its place. A turn in the way whose owner died is
- * taken over and given to `onOrphan`, so that a queue moves on even where no worker sweeps; `onOrphan` is interrupted where
+ * others. A queued turn keeps its lease and with it its place, is woken when the turn before it changes, and looks for itself every
+ * `TurnPolicy.QueuePoll`. A turn in the way whose owner died is taken over and given to `onOrphan`, so that a queue moves on even where no worker sweeps; `onOrphan` is interrupted where
  * the waiting ends.
  *
  * @category steps
@@ -63,9 +65,12 @@ export const claim = Effect.fn("Turn.claim")(function*<R = never>(
     whenBusy: whenBusy === "queue" ? "queue" : "reject",
     maxQueued: yield* TurnPolicy.MaxQueued
   }))
-  const first = yield* whenBusy === "replace" ? replacing(attempt, request.id) : attempt
+  const first = yield* whenBusy === "replace" ? replacing(attempt, request) : attempt
   const message = first.status === "queued"
-    ? yield* Effect.raceFirst(waiting(attempt, request.id), clearing(first, onOrphan))
+    ? yield* waiting(attempt, request.id).pipe(
+      Effect.raceFirst(holdPlace(first)),
+      Effect.raceFirst(clearing(first, onOrphan))
+    )
     : first
   switch (message.status) {
     case "completed":
@@ -89,34 +94,64 @@ export const leaseOf = (owner: string) =>
 
 // internal
 
-/** Cancels the turns before this one, one after the other, until none is left. */
+/**
+ * Cancels the turns before this one until none is left: those that wait first, the newest of them first, so that none of them begins when
+ * the one before it ends.
+ */
 const replacing = (
   attempt: Effect.Effect<StoredMessage, TurnInProgress | StoreError>,
-  id: AssistantMessageId
+  { conversationId, id }: Pick<ClaimRequest, "conversationId" | "id">
 ): Effect.Effect<StoredMessage, TurnInProgress | StoreError, SessionStore | Client> =>
   Effect.catchTag(attempt, "TurnInProgress", (error) =>
     error.messageId === id
       ? Effect.fail(error)
-      : cancelTurn(error.messageId).pipe(
-        // It ended by itself just now, which is as good.
-        Effect.catchTag(["AlreadyFinished", "UnknownMessage"], () => Effect.void),
-        Effect.andThen(Effect.suspend(() => replacing(attempt, id)))
-      ))
+      : Effect.gen(function*() {
+        const store = yield* SessionStore
+        const limit = (yield* TurnPolicy.MaxQueued) + 1
+        const queued = yield* retrying(store.listByStatus({ conversationId, status: "queued", limit }))
+        const others = queued.map((state) => state.id).filter((other) => other !== id && other !== error.messageId)
+        yield* Effect.forEach([...others, error.messageId], cancelIfOpen, { discard: true })
+        return yield* replacing(attempt, { conversationId, id })
+      }))
 
-/** Polls until the message is no longer queued. */
+/** Cancels a turn; one that ended by itself just now is as good. */
+const cancelIfOpen = (id: AssistantMessageId) =>
+  Effect.catchTag(Effect.asVoid(cancelTurn(id)), ["AlreadyFinished", "UnknownMessage"], () => Effect.void)
+
+/** Waits until the message is no longer queued. */
 const waiting = Effect.fnUntraced(function*(
   attempt: Effect.Effect<StoredMessage, TurnInProgress | StoreError>,
   id: AssistantMessageId
 ) {
-  const poll = yield* TurnPolicy.QueuePoll
+  const store = yield* SessionStore
   while (true) {
-    yield* Effect.sleep(poll)
+    const blocker = yield* retrying(store.findBlocker(id))
+    if (Option.isSome(blocker)) {
+      yield* untilMoved(id, blocker.value)
+      continue
+    }
     const message = yield* Effect.catchTag(attempt, "TurnInProgress", (error) =>
       // This process was frozen past its lease, and another worker waits in its place.
       Effect.fail(error.messageId === id ? new TurnTakenOver({ messageId: id }) : error))
     if (message.status !== "queued") return message
   }
 })
+
+/**
+ * Waits until another message or none is in the way, at most until the next poll: a lease that runs out is no change. A change of the
+ * message itself between two watches is found by the renewal of its lease.
+ */
+const untilMoved = (id: AssistantMessageId, blocker: AssistantMessageId) =>
+  Effect.gen(function*() {
+    const store = yield* SessionStore
+    yield* Stream.merge(store.changes(blocker), Stream.drop(store.changes(id), 1)).pipe(
+      Stream.mapEffect(() => store.findBlocker(id)),
+      Stream.filter((now) => !Option.contains(now, blocker)),
+      Stream.runHead,
+      Effect.ignore,
+      Effect.timeoutOption(yield* TurnPolicy.QueuePoll)
+    )
+  })
 
 /** Takes over the turn that runs before this one as soon as its owner is gone. Never ends. */
 const clearing = Effect.fnUntraced(function*<R>(
@@ -133,7 +168,7 @@ const clearing = Effect.fnUntraced(function*<R>(
   return yield* clear.pipe(
     // A store that is away comes back; if it does not, the claim itself fails.
     Effect.ignore,
-    Effect.repeat(Schedule.spaced(yield* TurnPolicy.LeaseRenewal)),
+    Effect.repeat(Schedule.spaced(yield* TurnPolicy.QueuePoll)),
     Effect.andThen(Effect.never)
   )
 })

@@ -38,9 +38,10 @@ import * as Artifact from "../reply/Artifact.ts"
 import * as Exchange from "../reply/Exchange.ts"
 import * as Reply from "../reply/Reply.ts"
 import { finalize } from "../store/Finalize.ts"
-import type { Outcome, StoredMessage } from "../store/SessionStore.ts"
+import type { Outcome, PromptRecord, StoredMessage } from "../store/SessionStore.ts"
 import { SessionStore, StoreError } from "../store/SessionStore.ts"
 import type { EnsuredSession } from "./EnsureSession.ts"
+import type { JournalWriter } from "./JournalWriter.ts"
 import type * as Output from "./Output.ts"
 import { keepingLease } from "./Ownership.ts"
 import type { TurnInput } from "./TurnInput.ts"
@@ -84,6 +85,8 @@ export interface Reached<A> {
   readonly message: StoredMessage | undefined
   readonly session: EnsuredSession | undefined
   readonly promptId: MessageId | undefined
+  readonly promptRecord: PromptRecord | undefined
+  readonly journal: JournalWriter | undefined
   readonly isRecreated: boolean
   readonly output: Output.Answer<A> | undefined
 }
@@ -115,14 +118,16 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
   const tracer = yield* Tracer
   const context = contextOf(turn)
   const isLeft = isForAnother(turn, cause)
-  const end = Effect.gen(function*() {
+  const end = Effect.fnUntraced(function*(lastKept: Effect.Effect<number>) {
     if (cause !== undefined && !isLeft && leavesWorkRunning(cause)) yield* abortUpstream(turn)
     // However far the abort came: nothing works for a turn that has ended.
     live.update(Reply.closeSubagents)
     const error = withAllSteps(cause, live)
-    return { error, stored: yield* isLeft ? leave(turn) : store(turn, error) }
+    return { error, stored: yield* isLeft ? leave(turn) : store(turn, error, lastKept) }
   })
-  const { error, stored } = yield* turn.message === undefined ? end : keepingLease(turn.message)(end)
+  const { error, stored } = yield* turn.message === undefined
+    ? end(Clock.currentTimeMillis)
+    : keepingLease(turn.message, end)
   const durationMillis = (yield* Clock.currentTimeMillis) - turn.startedMillis
   yield* live.end
   yield* untilObserved(turn)
@@ -193,10 +198,9 @@ export const letGo = Effect.fn("Turn.letGo")(function*<E, R, A>(
   const turn = yield* reachedBy(running)
   const store = yield* SessionStore
   const limit = yield* TurnPolicy.StopTimeout
-  const { live, message, promptId } = turn
-  if (message !== undefined && promptId !== undefined) {
-    const content = LiveReply.content(live)
-    yield* Contained.attempt("snapshot", contextOf(turn), limit, store.snapshot(message.id, message.epoch, content))
+  const { journal, message, promptId } = turn
+  if (journal !== undefined && promptId !== undefined) {
+    yield* Contained.attempt("snapshot", contextOf(turn), limit, journal.flush)
   }
   yield* Contained.attempt(
     "release",
@@ -355,9 +359,10 @@ const isTakenOver = Effect.fnUntraced(function*<E, R, A>({ message }: ReachedTur
 /** The terminal write, or, where nothing was claimed, what is stored under the id. */
 const store = Effect.fnUntraced(function*<E, R, A>(
   turn: ReachedTurn<E, R, A>,
-  error: TurnError | undefined
+  error: TurnError | undefined,
+  lastKept: Effect.Effect<number>
 ): Effect.fn.Return<Stored, StoreError, SessionStore> {
-  const { message, messageId } = turn
+  const { journal, message, messageId, promptRecord } = turn
   if (message === undefined) return { message: yield* unclaimed(turn, error), isOurs: false, takenOver: undefined }
   const streamed = LiveReply.content(turn.live)
   const status = error === undefined ? "completed" : error._tag === "TurnCancelled" ? "cancelled" : "error"
@@ -371,7 +376,9 @@ const store = Effect.fnUntraced(function*<E, R, A>(
     finish: status === "cancelled" ? null : streamed.finish,
     error: error === undefined ? null : { tag: error._tag, message: error.message, details: detailsOf(error) }
   }
-  return yield* finalize(messageId, message.epoch, outcome).pipe(
+  const written = yield* journal?.known ?? Effect.undefined
+  const known = written && { ...written, message: { ...message, promptRecord: promptRecord ?? message.promptRecord } }
+  return yield* finalize(messageId, message.epoch, outcome, known).pipe(
     // An outcome that cannot be stored as it is would leave the message pending, for one worker after the other.
     Effect.catchIf(
       (failure) => failure._tag === "StoreError" && !failure.isRetryable,
@@ -381,7 +388,7 @@ const store = Effect.fnUntraced(function*<E, R, A>(
           finalize(messageId, message.epoch, withoutParts(outcome, failure.message))
         )
     ),
-    bounded("finalize"),
+    whileKept(lastKept),
     Effect.map((finalized): Stored => ({ ...finalized, takenOver: undefined })),
     Effect.catchTag(
       "TurnTakenOver",
@@ -437,18 +444,41 @@ const read = Effect.fnUntraced(function*(messageId: AssistantMessageId) {
 
 /** Bounds each store call, so that a hung store cannot block the caller of `runTurn`. */
 const bounded = (operation: string) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
-  Effect.flatMap(TurnPolicy.StopTimeout, (limit) =>
-    Effect.timeoutOrElse(effect, {
-      duration: limit,
-      orElse: () =>
-        Effect.fail(
-          new StoreError({
-            operation,
-            reason: `it did not answer within ${Duration.toMillis(limit)} ms`,
-            isRetryable: true
-          })
-        )
-    }))
+  Effect.flatMap(
+    TurnPolicy.StopTimeout,
+    (limit) =>
+      Effect.timeoutOrElse(effect, { duration: limit, orElse: () => Effect.fail(unanswered(operation, limit)) })
+  )
+
+/**
+ * Bounds the terminal write by the lease: a store that is slow is waited for as long as the lease can be kept, because the answer is safe
+ * until then, and no other worker takes the turn.
+ */
+const whileKept =
+  (lastKept: Effect.Effect<number>) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
+    Effect.gen(function*() {
+      const limit = yield* TurnPolicy.StopTimeout
+      const leaseMillis = Duration.toMillis(yield* TurnPolicy.Lease)
+      const longest = yield* TurnPolicy.FinalizeTimeout
+      const isLost = Effect.gen(function*() {
+        yield* Effect.sleep(limit)
+        return (yield* Clock.currentTimeMillis) - (yield* lastKept) > leaseMillis
+      })
+      const lost = Effect.andThen(
+        Effect.repeat(isLost, { until: (isLost) => isLost }),
+        Effect.fail(unanswered("finalize", limit))
+      )
+      return yield* Effect.raceFirst(effect, lost).pipe(
+        Effect.timeoutOrElse({ duration: longest, orElse: () => Effect.fail(unanswered("finalize", longest)) })
+      )
+    })
+
+const unanswered = (operation: string, limit: Duration.Duration): StoreError =>
+  new StoreError({
+    operation,
+    reason: `it did not answer within ${Duration.toMillis(limit)} ms`,
+    isRetryable: true
+  })
 
 const statusOf = ({ message, takenOver }: Stored, error: TurnError | undefined): TurnStatus => {
   if (takenOver !== undefined) return "failed"

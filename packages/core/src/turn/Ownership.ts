@@ -8,18 +8,19 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { retrying } from "../domain/Retrying.ts"
 import { TurnCancelled, TurnTakenOver } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
-import * as LiveReply from "../drive/LiveReply.ts"
-import * as ReplyUpdate from "../reply/ReplyUpdate.ts"
 import type { StoredMessage } from "../store/SessionStore.ts"
 import { SessionStore, StoreError } from "../store/SessionStore.ts"
+import type { JournalWriter } from "./JournalWriter.ts"
 
 /**
  * Holds the message until it is lost, and never succeeds. A store that does not answer just now is asked again; no turn is lost for that.
@@ -35,36 +36,42 @@ export const hold = Effect.fn("Turn.hold")(function*(
 
 /**
  * Keeps the lease of a message that is being ended, however long the server takes to stop, so that no worker takes over a turn whose end
- * is about to be written.
+ * is about to be written. The effect learns when the lease was last kept, in milliseconds since the epoch.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const keepingLease =
-  (message: StoredMessage) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R | SessionStore> =>
-    Effect.raceFirst(effect, renewing(message, Effect.void))
+export const keepingLease = <A, E, R>(
+  message: StoredMessage,
+  f: (lastKept: Effect.Effect<number>) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R | SessionStore> =>
+  Effect.gen(function*() {
+    const lastKept = yield* Ref.make(yield* Clock.currentTimeMillis)
+    return yield* Effect.raceFirst(f(Ref.get(lastKept)), renewing(message, Effect.void, lastKept))
+  })
 
 /**
- * Stores what was streamed so far, every `TurnPolicy.SnapshotInterval` when a reader would see a difference, one write at a
- * time. It never ends. The next write makes up for one that fails.
+ * Keeps the lease and the place of a queued message, and fails as soon as it is lost.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const holdPlace = (
+  message: StoredMessage
+): Effect.Effect<never, TurnCancelled | TurnTakenOver, SessionStore> => renewing(message, endIfLost(message))
+
+/**
+ * Stores what was streamed so far, every `TurnPolicy.SnapshotInterval`, one write at a time. It never ends. The next write makes up for
+ * one that fails.
  *
  * @category steps
  * @since 0.1.0
  */
 export const snapshots = Effect.fn("Turn.snapshots")(function*(
-  { epoch, id }: StoredMessage,
-  live: LiveReply.LiveReply
+  journal: JournalWriter
 ): Effect.fn.Return<never, never, SessionStore> {
-  const store = yield* SessionStore
   const interval = yield* TurnPolicy.SnapshotInterval
-  let stored = live.current()
-  while (true) {
-    yield* Effect.sleep(interval)
-    const reply = live.current()
-    if (ReplyUpdate.isSameToReader(stored, reply)) continue
-    const isStored = yield* Effect.orElseSucceed(store.snapshot(id, epoch, LiveReply.content(live)), () => false)
-    if (isStored) stored = reply
-  }
+  return yield* Effect.forever(Effect.andThen(Effect.sleep(interval), Effect.ignore(journal.flush)))
 })
 
 /**
@@ -102,18 +109,25 @@ export const confirm = Effect.fnUntraced(function*({ epoch, id }: StoredMessage)
 /** A living owner keeps its turn while the store cannot be asked. */
 const endIfLost = (message: StoredMessage) => Effect.catchTag(confirm(message), "StoreError", () => Effect.void)
 
-/** Renews the lease again and again, and runs the effect when it cannot be: the message is lost. */
+/**
+ * Renews the lease again and again, and runs the effect when it cannot be: the message is lost. All turns of a process renew at the same
+ * moments, the multiples of `TurnPolicy.LeaseRenewal`, so that a store can renew them in one statement.
+ */
 const renewing = Effect.fnUntraced(function*<E>(
   { epoch, id, owner }: StoredMessage,
-  onLost: Effect.Effect<void, E, SessionStore>
+  onLost: Effect.Effect<void, E, SessionStore>,
+  lastKept?: Ref.Ref<number>
 ): Effect.fn.Return<never, E, SessionStore> {
   const store = yield* SessionStore
   const lease = { owner: owner ?? undefined, millis: Duration.toMillis(yield* TurnPolicy.Lease) }
-  const interval = yield* TurnPolicy.LeaseRenewal
+  const intervalMillis = Duration.toMillis(yield* TurnPolicy.LeaseRenewal)
   while (true) {
-    yield* Effect.sleep(interval)
-    const isHeld = yield* Effect.orElseSucceed(store.renew(id, epoch, lease), () => true)
-    if (!isHeld) yield* onLost
+    const nowMillis = yield* Clock.currentTimeMillis
+    yield* Effect.sleep(intervalMillis - nowMillis % intervalMillis)
+    const isHeld = yield* Effect.option(store.renew(id, epoch, lease))
+    if (Option.isNone(isHeld)) continue
+    if (!isHeld.value) yield* onLost
+    else if (lastKept !== undefined) yield* Ref.set(lastKept, yield* Clock.currentTimeMillis)
   }
 })
 

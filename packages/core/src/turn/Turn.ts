@@ -58,12 +58,14 @@ import * as Exchange from "../reply/Exchange.ts"
 import * as Reply from "../reply/Reply.ts"
 import type { ReplyUpdate } from "../reply/ReplyUpdate.ts"
 import type { SessionStore, StoredMessage, StoreError } from "../store/SessionStore.ts"
-import type { IdentifiedPrompt } from "../store/StoredMessage.ts"
+import { type IdentifiedPrompt, startedBy } from "../store/StoredMessage.ts"
 import { claim } from "./Claim.ts"
 import type { Reached, RunningTurn } from "./Conclude.ts"
 import { abortUpstream, conclude, contextOf, letGo } from "./Conclude.ts"
 import type { EnsuredSession } from "./EnsureSession.ts"
 import { ensureSession, recreateSession } from "./EnsureSession.ts"
+import * as JournalWriter from "./JournalWriter.ts"
+import * as LiveTurns from "./LiveTurns.ts"
 import * as Output from "./Output.ts"
 import { confirm, hold, snapshots } from "./Ownership.ts"
 import { findAnswer, recallEarlier, recordedFor, recordPrompt, recordRepair, untilIdle } from "./RecordPrompt.ts"
@@ -193,10 +195,13 @@ const begin = Effect.fnUntraced(function*<E, R, A>(
       message: taken?.status === "pending" ? taken : undefined,
       session: undefined,
       promptId: undefined,
+      promptRecord: taken?.promptRecord ?? undefined,
+      journal: undefined,
       isRecreated: false,
       output: undefined
     })
   }
+  yield* LiveTurns.register(turn.messageId, turn.owner, live)
   yield* Effect.forEach(input.observers ?? [], (observer) =>
     Effect.gen(function*() {
       const updates = Stream.fromQueue(yield* live.watch)
@@ -207,7 +212,7 @@ const begin = Effect.fnUntraced(function*<E, R, A>(
         Effect.flatMap(Ref.get(turn.isHurried), (isHurried) => isHurried ? Ref.set(hasMissed, true) : show(update))
       const last = Effect.flatMap(
         Ref.get(hasMissed),
-        (hasMissed) => hasMissed ? show({ _tag: "Reset", reason: "overflow", reply: live.current() }) : Effect.void
+        (hasMissed) => hasMissed ? show({ _tag: "Reset", reason: "overflow", ...LiveReply.shown(live) }) : Effect.void
       )
       const observing = Effect.andThen(Stream.runForEach(updates, observe), last)
       yield* FiberSet.run(turn.background, observing)
@@ -235,7 +240,8 @@ const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
       (lost) => Effect.flatMap(recreated(turn, lost), attempt)
     )
   )
-  return yield* Effect.raceFirst(reply, Effect.raceFirst(hold(message), snapshots(message, turn.live)))
+  const journal = yield* journalOf(turn, message)
+  return yield* Effect.raceFirst(reply, Effect.raceFirst(hold(message), snapshots(journal)))
 })
 
 /** A prompt that was recorded and is to be posted, if that was not done before, and the refusals of the prompts before it. */
@@ -270,6 +276,13 @@ const claimed = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>)
   if (message.takeovers <= (yield* TurnPolicy.MaxTakeovers)) return message
   yield* recall(turn)
   return yield* new TakenOverTooOften({ messageId, takeovers: message.takeovers })
+})
+
+/** The writer of the message's journal, which the end of the turn needs as well. */
+const journalOf = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>, message: StoredMessage) {
+  const journal = yield* JournalWriter.make(message, turn.live)
+  yield* reach(turn, { journal })
+  return journal
 })
 
 /** Ensure session: the conversation's. */
@@ -340,8 +353,10 @@ const driveTo = Effect.fnUntraced(function*<E, R, A>(
   const { conversationId, live, messageId, spentMillis } = turn
   const { sessionId } = request
   const { promptId } = request.prompt.ids
-  yield* reach(turn, { promptId })
+  yield* reach(turn, { promptId, promptRecord: request })
   live.begin({ sessionId, promptId }, reason)
+  const started = startedBy(request)
+  if (started !== null) live.start({ _tag: "Started", conversationId, messageId, ...started })
   // What was streamed before is shown until the server says more, and is not streamed again.
   if (isRecorded) LiveReply.restore(live, message)
   const found = isRecorded

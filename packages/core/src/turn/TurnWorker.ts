@@ -8,18 +8,20 @@
  *
  * @since 0.1.0
  */
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
 import * as Contained from "../domain/Contained.ts"
 import { type AssistantMessageId, makeId } from "../domain/Ids.ts"
 import { retrying } from "../domain/Retrying.ts"
 import type { Tracer } from "../domain/Tracer.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import type { Client } from "../opencode/Client.ts"
-import type { StoredMessage, StoreError } from "../store/SessionStore.ts"
+import type { MessageState, StoredMessage, StoreError } from "../store/SessionStore.ts"
 import { SessionStore } from "../store/SessionStore.ts"
 import { leaseOf } from "./Claim.ts"
 import { checkDirectory } from "./EnsureSession.ts"
@@ -56,10 +58,17 @@ export const resumeTurns = Effect.fn("TurnWorker.resumeTurns")(function*<E = nev
   options?: Options<E, R>
 ): Effect.fn.Return<ReadonlyArray<TurnResult>, StoreError, SessionStore | Client | Tracer | R> {
   const store = yield* SessionStore
-  const orphans = yield* retrying(store.listOrphans(Infinity))
-  const carry = (orphan: StoredMessage) =>
+  const carry = (orphan: MessageState) =>
     Effect.flatMap(worksHere(orphan), (isHere) => isHere ? resume(orphan, options) : Effect.succeedNone)
-  const results = yield* Effect.forEach(orphans, carry, { concurrency: options?.maxConcurrent ?? maxConcurrent })
+  const orphans = Stream.paginate(0, (position) =>
+    Effect.map(
+      retrying(store.listOrphans(pageLength, position)),
+      (page) => [page, Option.map(Arr.last(page), (last) => last.position)] as const
+    ))
+  const results = yield* orphans.pipe(
+    Stream.mapEffect(carry, { concurrency: options?.maxConcurrent ?? maxConcurrent }),
+    Stream.runCollect
+  )
   return results.flatMap(Option.toArray).flatMap(Option.toArray)
 })
 
@@ -82,7 +91,7 @@ export const layer = <E = never, R = never>(
     // hide those behind them.
     const leftAlone = new Set<AssistantMessageId>()
     const failures = new Map<AssistantMessageId, number>()
-    const carry = Effect.fnUntraced(function*(orphan: StoredMessage) {
+    const carry = Effect.fnUntraced(function*(orphan: MessageState) {
       if (!(yield* worksHere(orphan))) return void leftAlone.add(orphan.id)
       if (Option.isSome(yield* resume(orphan, options))) return void failures.delete(orphan.id)
       failures.set(orphan.id, (failures.get(orphan.id) ?? 0) + 1)
@@ -114,7 +123,7 @@ export const layer = <E = never, R = never>(
  * @since 0.1.0
  */
 export const resumeOrphan = Effect.fn("TurnWorker.resumeOrphan")(function*<E = never, R = never>(
-  orphan: StoredMessage,
+  orphan: Pick<MessageState, "id">,
   extras?: (message: StoredMessage) => Partial<TurnInput<E, R>>
 ): Effect.fn.Return<Option.Option<TurnResult>, StoreError, SessionStore | Client | Tracer | R> {
   const store = yield* SessionStore
@@ -127,11 +136,14 @@ export const resumeOrphan = Effect.fn("TurnWorker.resumeOrphan")(function*<E = n
 
 const maxConcurrent = 64
 
+/** How many orphans are listed at once. */
+const pageLength = 100
+
 /** Whether the turn's session works in the client's folder. A turn that is in no session yet works anywhere. */
-const worksHere = (orphan: StoredMessage): Effect.Effect<boolean, never, SessionStore | Client> =>
+const worksHere = (orphan: MessageState): Effect.Effect<boolean, never, SessionStore | Client> =>
   Effect.gen(function*() {
     const store = yield* SessionStore
-    const sessionId = orphan.promptRecord?.sessionId ??
+    const sessionId = orphan.started?.sessionId ??
       Option.getOrUndefined(yield* store.getSession(orphan.conversationId))
     if (sessionId !== undefined) yield* checkDirectory(sessionId)
     return true
@@ -142,7 +154,7 @@ const worksHere = (orphan: StoredMessage): Effect.Effect<boolean, never, Session
   )
 
 /** Gives nothing where the turn failed without a result, too. */
-const resume = <E, R>(orphan: StoredMessage, options: Options<E, R> | undefined) =>
+const resume = <E, R>(orphan: MessageState, options: Options<E, R> | undefined) =>
   resumeOrphan(orphan, options?.extras).pipe(
     Effect.provideService(TurnPolicy.OnInterrupt, "release"),
     Contained.reported("resume", { message: orphan.id })

@@ -1,7 +1,7 @@
 import * as LiveReply from "#drive/LiveReply"
 import { assert, describe, it } from "@effect/vitest"
 import * as Reply from "@opencode-turn/core/Reply"
-import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
+import * as ReplyUpdate from "@opencode-turn/core/ReplyUpdate"
 import type { TurnUpdate } from "@opencode-turn/core/Turn"
 import { streamTurn } from "@opencode-turn/core/Turn"
 import type { TurnEvent } from "@opencode-turn/core/TurnEvent"
@@ -38,7 +38,7 @@ const watched = Effect.gen(function*() {
     }
   }
 })
-const tags = (updates: ReadonlyArray<ReplyUpdate>) => updates.map((update) => update._tag)
+const tags = (updates: ReadonlyArray<ReplyUpdate.ReplyUpdate>) => updates.map((update) => update._tag)
 
 describe("a watcher", () => {
   it.effect("gets nothing before the flush, then one delta for each part and read", () =>
@@ -100,7 +100,11 @@ describe("a watcher", () => {
       send(Make.part(Make.text("b", "", false, "msg_21")), answer, open, Make.delta("a", "one"))
       yield* read
       send(Make.message(Make.assistant("msg_21")))
-      assert.deepStrictEqual(yield* read, [{ _tag: "Reset", reason: "reconciled", reply: live.current() }])
+      assert.deepStrictEqual(yield* read, [{
+        _tag: "Reset",
+        reason: "reconciled",
+        ...ReplyUpdate.shown(live.current())
+      }])
     }))
 
   it.effect("is told which parts were taken away, and which requests with the run that made them", () =>
@@ -140,11 +144,15 @@ describe("a watcher", () => {
       live.update(Reply.markGap)
       assert.deepStrictEqual(yield* read, [])
       live.update((reply) => Reply.merge(reply, [Make.stored(Make.ended(), Make.text("a", "one two"))]))
-      assert.deepStrictEqual(yield* read, [{ _tag: "Reset", reason: "reconciled", reply: live.current() }])
+      assert.deepStrictEqual(yield* read, [{
+        _tag: "Reset",
+        reason: "reconciled",
+        ...ReplyUpdate.shown(live.current())
+      }])
       live.update((reply) => Reply.syncAsks(reply, [Make.permission("per_1")]))
       const [asked] = yield* read
       assert(asked?._tag === "Reset")
-      assert.lengthOf(Reply.asks(asked.reply), 1)
+      assert.lengthOf(asked.asks, 1)
     }))
 
   it.effect("forgets what it showed when the reply begins anew, but not at its first beginning", () =>
@@ -155,7 +163,7 @@ describe("a watcher", () => {
       live.begin({ sessionId: Make.stranger, promptId })
       const all = yield* read
       assert.deepStrictEqual(tags(all), ["PartChanged", "TextDelta", "Reset"])
-      assert.deepInclude(all[2], { reason: "recreated", reply: live.current() })
+      assert.deepInclude(all[2], { reason: "recreated", ...ReplyUpdate.shown(live.current()) })
       assert.strictEqual(live.current().sessionId, Make.stranger)
     }))
 
@@ -219,7 +227,7 @@ describe("what a watcher makes of the updates", () => {
           const live = yield* LiveReply.make
           const queue = yield* live.watch
           live.begin(tape.ids)
-          const updates: Array<ReplyUpdate> = []
+          const updates: Array<ReplyUpdate.ReplyUpdate> = []
           const read = Effect.map(Queue.clear(queue), (some) => {
             updates.push(...some)
           })

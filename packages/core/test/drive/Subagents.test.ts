@@ -702,7 +702,7 @@ describe("the updates of a subagent", () => {
     const before = fold(...begun, Make.part(Make.text("late", "", false, "msg_32"), child), ...said("c", "words"))
     const event = answered({}, child, "msg_32")
     assert.deepStrictEqual(updatesOf(before, event), [
-      { _tag: "Reset", reason: "reconciled", reply: Reply.apply(before, event) }
+      { _tag: "Reset", reason: "reconciled", ...ReplyUpdate.shown(Reply.apply(before, event)) }
     ])
   })
 
@@ -1003,7 +1003,7 @@ const readTexts = (updates: ReadonlyArray<ReplyUpdate.ReplyUpdate | TurnUpdate>)
     if (update._tag === "SubagentUpdate") show(update.sessionId, update.update)
     else show("root", update)
     if (update._tag === "Reset") {
-      for (const { reply, sessionId } of Reply.subagentStates(update.reply)) show(sessionId, { ...update, reply })
+      for (const { parts, sessionId } of update.subagents) show(sessionId, { ...update, parts })
     }
   }
   return new Map([...own].map(([id, shown]) => [id, Turns.readText(shown)]))

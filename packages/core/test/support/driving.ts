@@ -2,7 +2,6 @@
 import { assert } from "@effect/vitest"
 import type { Ask } from "@opencode-turn/core/Ask"
 import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
-import * as Reply from "@opencode-turn/core/Reply"
 import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
 import type { StoreError } from "@opencode-turn/core/SessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
@@ -161,7 +160,7 @@ export const assertNeverGarbled = (updates: ReadonlyArray<ReplyUpdate>, { reply 
       show(update.part.id, update.part.text)
     } else if (update._tag === "Reset") {
       shown.clear()
-      for (const part of Reply.parts(update.reply)) if ("text" in part) show(part.id, part.text)
+      for (const part of update.parts) if ("text" in part) show(part.id, part.text)
     }
   }
   // In the end the reader sees what the result says.
@@ -171,7 +170,7 @@ export const assertNeverGarbled = (updates: ReadonlyArray<ReplyUpdate>, { reply 
 /** The asks that the updates showed. */
 export const asked = (updates: ReadonlyArray<ReplyUpdate>): ReadonlyArray<Ask> =>
   updates.flatMap((update) =>
-    update._tag === "Asked" ? [update.ask] : update._tag === "Reset" ? Reply.asks(update.reply) : []
+    update._tag === "Asked" ? [update.ask] : update._tag === "Reset" ? update.asks.map(({ ask }) => ask) : []
   )
 
 /** The lines of a tape-like turn: reasoning, text and a tool, then text. */

@@ -3,7 +3,7 @@ import { assert, it } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
 import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
 import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
-import * as Reply from "@opencode-turn/core/Reply"
+import type { Part } from "@opencode-turn/core/Part"
 import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
 import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
@@ -173,7 +173,7 @@ export const readText = (updates: ReadonlyArray<ReplyUpdate | TurnUpdate>): stri
         texts.delete(update.partId)
         break
       case "Reset":
-        texts = new Map(textsOf(update.reply))
+        texts = new Map(textsOf(update.parts))
         break
       default:
     }
@@ -181,8 +181,8 @@ export const readText = (updates: ReadonlyArray<ReplyUpdate | TurnUpdate>): stri
   return [...texts.values()].filter((text) => text !== "").join("\n\n")
 }
 
-const textsOf = (reply: Parameters<typeof Reply.parts>[0]): ReadonlyArray<readonly [string, string]> =>
-  Reply.parts(reply).flatMap((part) => (part.type === "text" ? [[part.id, part.text] as const] : []))
+const textsOf = (parts: ReadonlyArray<Part>): ReadonlyArray<readonly [string, string]> =>
+  parts.flatMap((part) => (part.type === "text" ? [[part.id, part.text] as const] : []))
 
 /** The error that a turn ended with, as its message is to hold it. */
 export const storedError = (error: TurnError | undefined) =>

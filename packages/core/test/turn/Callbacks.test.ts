@@ -1,6 +1,6 @@
 import { assert, describe } from "@effect/vitest"
 import { ConversationId, type SessionId } from "@opencode-turn/core/Ids"
-import * as Reply from "@opencode-turn/core/Reply"
+import * as Journal from "@opencode-turn/core/Journal"
 import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
 import type { StoreError } from "@opencode-turn/core/SessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
@@ -174,7 +174,7 @@ describe("observers", () => {
           })
       })
       assert.strictEqual(result.status, "completed")
-      assert.deepStrictEqual(fast, ["PartChanged", "TextDelta", "PartChanged", "PartChanged"])
+      assert.deepStrictEqual(fast, ["Started", "PartChanged", "TextDelta", "PartChanged", "PartChanged"])
       assert.deepStrictEqual(slow, fast)
       assert.deepStrictEqual(yield* Turns.reports, [])
     }))
@@ -187,9 +187,9 @@ describe("observers", () => {
       })
       assert.strictEqual(result.status, "completed")
       assert.strictEqual((yield* names).at(-1), "turn.finished")
-      assert.deepStrictEqual(seen.map(({ _tag }) => _tag), ["PartChanged", "TextDelta", "Reset"])
+      assert.deepStrictEqual(seen.map(({ _tag }) => _tag), ["Started", "PartChanged", "Reset"])
       const last = seen.at(-1)
-      assert.isTrue(last?._tag === "Reset" && Reply.text(last.reply) === "Hi." && last.reason === "overflow")
+      assert.isTrue(last?._tag === "Reset" && Journal.textOf(last.parts) === "Hi." && last.reason === "overflow")
       yield* TestClock.adjust("1 minutes")
       assert.lengthOf(seen, 3)
       assert.deepStrictEqual(yield* Turns.reports, [])
@@ -221,8 +221,9 @@ describe("observers", () => {
         }]
       })
       assert.strictEqual(result.status, "completed")
-      assert.strictEqual(calls, 2)
-      assert.strictEqual(yield* Effect.clockWith((clock) => clock.currentTimeMillis), 10_000)
+      // The first update, one more when it was given up, and the last state.
+      assert.strictEqual(calls, 3)
+      assert.strictEqual(yield* Effect.clockWith((clock) => clock.currentTimeMillis), 15_000)
       assert.deepStrictEqual(yield* Turns.features, ["observer"])
     }))
 

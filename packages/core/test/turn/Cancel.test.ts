@@ -459,6 +459,13 @@ describe("an interrupted turn", () => {
       assert.strictEqual(yield* interrupt(fiber, 6), 5000)
       assert.isTrue(yield* isIdle)
       assert.deepStrictEqual(yield* Turns.features, ["conclude"])
+    }), { store: () => ({ finalize: () => Effect.never, renew: () => Effect.never }) })
+
+  test("waits for a slow terminal write while the lease can be kept, but not for ever", () =>
+    Effect.gen(function*() {
+      const fiber = yield* start()
+      assert.strictEqual(yield* interrupt(fiber, 61), 60_000)
+      assert.deepStrictEqual(yield* Turns.features, ["conclude"])
     }), { store: () => ({ finalize: () => Effect.never }) })
 
   test("keeps what the server stored after the last event", () =>

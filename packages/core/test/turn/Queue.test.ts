@@ -1,10 +1,10 @@
 import { assert, describe } from "@effect/vitest"
+import { cancelTurn } from "@opencode-turn/core/CancelTurn"
 import { SessionId } from "@opencode-turn/core/Ids"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import * as Usage from "@opencode-turn/core/Usage"
-import { cancelTurn } from "@opencode-turn/core/WatchTurn"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import * as Faults from "@opencode-turn/testing/Faults"
 import * as Clock from "effect/Clock"
@@ -255,27 +255,32 @@ describe("the turns of one conversation", () => {
     }))
 
   const polled: Array<number> = []
-  test("poll once every QueuePoll, and not in between", () =>
-    Effect.gen(function*() {
-      const fake = yield* FakeOpencode
-      const first = yield* launch("m1", halfway)
-      const second = yield* launch("m2", [{ text: "two" }])
-      yield* pass(1600, 100)
-      assert.deepStrictEqual(polled, [0, 400, 800, 1200, 1600])
-      yield* fake.release("half")
-      yield* ended(first)
-      assert.strictEqual((yield* ended(second, 500)).value.content, "two")
-    }).pipe(Effect.provideService(TurnPolicy.QueuePoll, Duration.millis(400))), {
-    store: (store) => ({
-      claim: (claim) =>
-        Effect.andThen(
-          Effect.map(Clock.currentTimeMillis, (millis) => {
-            if (claim.id === "m2") polled.push(millis)
-          }),
-          store.claim(claim)
-        )
-    })
-  })
+  test(
+    "look for their place once every QueuePoll, and when the blocking turn was written",
+    () =>
+      Effect.gen(function*() {
+        const fake = yield* FakeOpencode
+        const first = yield* launch("m1", halfway)
+        const second = yield* launch("m2", [{ text: "two" }])
+        yield* pass(1600, 100)
+        // At 500 ms the snapshot of the turn before it was written.
+        assert.deepStrictEqual(polled, [0, 400, 500, 800, 1200, 1600])
+        yield* fake.release("half")
+        yield* ended(first)
+        assert.strictEqual((yield* ended(second, 500)).value.content, "two")
+      }).pipe(Effect.provideService(TurnPolicy.QueuePoll, Duration.millis(400))),
+    {
+      store: (store) => ({
+        findBlocker: (id) =>
+          Effect.andThen(
+            Effect.map(Clock.currentTimeMillis, (millis) => {
+              if (polled.at(-1) !== millis) polled.push(millis)
+            }),
+            store.findBlocker(id)
+          )
+      })
+    }
+  )
 
   test("keep waiting and poll again if the store cannot name the blocking turn", () =>
     Effect.gen(function*() {
@@ -284,9 +289,9 @@ describe("the turns of one conversation", () => {
       yield* fake.release("half")
       const next = yield* launch("next", [{ text: "after it" }])
       assert.deepStrictEqual(yield* statuses("orphan", "next"), ["pending", "queued"])
-      yield* pass(1000)
+      yield* pass(3000)
       assert.deepStrictEqual(yield* statuses("orphan", "next"), ["pending", "queued"])
-      assert.strictEqual((yield* ended(next, 2000)).value.content, "after it")
+      assert.strictEqual((yield* ended(next, 3000)).value.content, "after it")
       assert.deepInclude(yield* rowOf("orphan"), { status: "completed", epoch: 2 })
     }), {
     store: (store) => {
@@ -337,7 +342,7 @@ describe("the turns of one conversation", () => {
       const second = yield* launch("m2", [{ text: "two" }])
       yield* store.release(messageIdOf("m2"), 1)
       const taken = yield* Carrying.takeOver(messageIdOf("m2"), "another")
-      const { value } = yield* ended(second, 250)
+      const { value } = yield* ended(second, 1000)
       assert.strictEqual(value.error?._tag, "TurnTakenOver")
       assert.deepStrictEqual(yield* rowOf("m2"), taken)
       yield* fake.release("half")

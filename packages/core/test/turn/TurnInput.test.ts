@@ -13,9 +13,13 @@ const input = { conversationId: "42", prompt: "hello" }
 const stored = (draft: Draft | null): StoredMessage => ({
   id: AssistantMessageId.make("asm_1"),
   conversationId: ConversationId.make("42"),
+  position: 1,
   status: "pending",
   epoch: 2,
   revision: 1,
+  offset: 0,
+  excerpt: "hello",
+  started: null,
   owner: "run_1",
   leaseUntilMillis: 1000,
   takeovers: 0,

@@ -83,12 +83,26 @@ export const cancelCommand = Command.make(
 /** The command that shows a turn of another process. */
 export const watchCommand = Command.make(
   "watch",
-  { database, json: json("Print one snapshot object per change instead, and turn.finished last"), message },
+  {
+    database,
+    from: Flag.String("from").pipe(
+      Flag.withMetavar("OFFSET"),
+      Flag.withDescription("Show only what followed this offset of an earlier --json line"),
+      Flag.optional
+    ),
+    json: json("Print the lines of run --json instead, each with its offset, and turn.finished last"),
+    message
+  },
   (input) =>
     Effect.flatMap(
       Effect.promise(() => import("./run/Watch.ts")),
       ({ watch }) =>
-        watch({ database: Option.getOrUndefined(input.database), json: input.json, message: input.message })
+        watch({
+          database: Option.getOrUndefined(input.database),
+          json: input.json,
+          from: Option.getOrUndefined(input.from),
+          message: input.message
+        })
     )
 ).pipe(
   Command.withDescription(

@@ -2,11 +2,10 @@ import { assert, it } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
 import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
-import { watchTurn } from "@opencode-turn/core/WatchTurn"
 import { layerStore } from "@opencode-turn/platform-node/LiveLayer"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
 import { environment, opencodeConfig } from "@opencode-turn/testing/ScriptedProvider"
-import { Deferred, Effect, FileSystem, Schedule, Stream } from "effect"
+import { Deferred, Effect, FileSystem, Option, Schedule, Stream } from "effect"
 import { readFileSync } from "node:fs"
 import { createServer, request } from "node:http"
 import {
@@ -77,8 +76,11 @@ const apart = Effect.gen(function*() {
     }),
     /** Waits until somebody has taken the turn over. */
     takenOver: (id: string) =>
-      watchTurn(AssistantMessageId.make(id)).pipe(
-        Stream.takeUntil(({ epoch }) => epoch > 1),
+      Stream.unwrap(Effect.map(SessionStore, (store) => {
+        const messageId = AssistantMessageId.make(id)
+        return Stream.mapEffect(store.changes(messageId), () => store.getState(messageId))
+      })).pipe(
+        Stream.takeUntil(Option.exists(({ epoch }) => epoch > 1)),
         Stream.runDrain,
         Effect.provide(layerStore(database))
       )

@@ -36,9 +36,12 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.deepEqual([first.status, first.content, first.isNewSession], ["completed", "Begun.", true])
       const second = await turns.run({ conversation: "c1", prompt: prompt("Go on.", [{ text: "Gone on." }]) })
       assert.deepEqual([second.content, second.sessionId], ["Gone on.", first.sessionId])
-      const messages: Array<string> = []
-      for await (const { content } of turns.watch(second.messageId)) messages.push(content)
-      assert.deepEqual(messages, ["Gone on."])
+      const seen: Array<string> = []
+      for await (const { update } of turns.attach(second.messageId)) {
+        if (update._tag === "Started") seen.push(update.sessionId)
+        if (update._tag === "Finished") seen.push(update.message.content)
+      }
+      assert.deepEqual(seen, [second.sessionId ?? "", "Gone on."])
     }))
 
   it.effect("gives each change of a reply, and the result at last", () =>

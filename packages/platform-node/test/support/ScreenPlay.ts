@@ -82,15 +82,21 @@ export const reply = (...parts: ReadonlyArray<Part>): Reply.Reply =>
 export const reset = (...parts: ReadonlyArray<Part>): Extract<ReplyUpdate, { readonly _tag: "Reset" }> => ({
   _tag: "Reset",
   reason: "reconciled",
-  reply: reply(...parts)
+  parts,
+  subagents: [],
+  asks: []
 })
 
 const stored: StoredMessage = {
   id: AssistantMessageId.make("asm_1"),
   conversationId: ConversationId.make("c1"),
+  position: 1,
   status: "pending",
   epoch: 1,
   revision: 1,
+  offset: 0,
+  excerpt: "",
+  started: null,
   owner: null,
   leaseUntilMillis: null,
   takeovers: 0,

@@ -1,12 +1,12 @@
 /**
  * `opencode-turn cancel`: stops a turn of any process.
  */
+import { cancelTurn } from "@opencode-turn/core/CancelTurn"
 import { AssistantMessageId, type SessionId } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
 import { SessionStore, type StoredMessage } from "@opencode-turn/core/SessionStore"
 import { isLeaseOver } from "@opencode-turn/core/StoredMessage"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
-import { cancelTurn } from "@opencode-turn/core/WatchTurn"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"

@@ -1,12 +1,12 @@
 /**
  * `opencode-turn list`: lists the stored turns of all conversations.
  */
-import { type MessageStatus, SessionStore, type StoredMessage } from "@opencode-turn/core/SessionStore"
+import { type MessageState, type MessageStatus, SessionStore } from "@opencode-turn/core/SessionStore"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
 import type * as Scope from "effect/Scope"
-import { describeAge, describePrompt } from "../../terminal/Describe.ts"
+import { describeAge } from "../../terminal/Describe.ts"
 import { fit, line } from "../../terminal/TerminalText.ts"
 import * as Database from "../setup/Database.ts"
 import { type Failure, fromError } from "../setup/Failure.ts"
@@ -35,7 +35,7 @@ export const list = Effect.fnUntraced(
     const nowMillis = yield* Clock.currentTimeMillis
     yield* streams.answer(
       options.json
-        ? messages.map((message) => JsonLines.fromStored(message)).join("")
+        ? messages.map((message) => JsonLines.fromState(message)).join("")
         : table(messages.map((message) => cells(message, nowMillis)), streams.columns())
     )
   },
@@ -45,20 +45,21 @@ export const list = Effect.fnUntraced(
 
 // internal
 
-const cells = (message: StoredMessage, nowMillis: number) => {
-  const { conversationId, createdMillis, id, prompt } = message
+const cells = (message: MessageState, nowMillis: number) => {
+  const { conversationId, createdMillis, excerpt, id } = message
   return [
     line(id),
     describeStatus(message),
     fit(conversationId, 30),
     describeAge(nowMillis - createdMillis),
-    line(describePrompt(prompt))
+    line(excerpt)
   ]
 }
 
 /** The status, with the reason of the end if it is unusual for a completed answer. */
-const describeStatus = ({ draft, finish, status }: StoredMessage): string => {
-  const isUsual = finish === null || finish === "stop" || (finish === "tool-calls" && draft?.outputSchema !== undefined)
+const describeStatus = ({ finish, status }: MessageState): string => {
+  // A structured answer ends with a call of a tool.
+  const isUsual = finish === null || finish === "stop" || finish === "tool-calls"
   return status !== "completed" || isUsual ? status : `${status} (${line(finish)})`
 }
 

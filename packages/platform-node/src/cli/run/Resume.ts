@@ -9,7 +9,7 @@ import type { Client } from "@opencode-turn/core/Client"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
-import { SessionStore, type StoredMessage } from "@opencode-turn/core/SessionStore"
+import { type MessageState, SessionStore } from "@opencode-turn/core/SessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
@@ -73,7 +73,7 @@ export const resume = Effect.fnUntraced(
 // internal
 
 /** Takes a turn over, carries it to its end and prints the result; `undefined` if another worker has it. */
-type Carry = (orphan: StoredMessage) => Effect.Effect<TurnResult | undefined, Failure, SessionStore | Tracer.Tracer>
+type Carry = (orphan: MessageState) => Effect.Effect<TurnResult | undefined, Failure, SessionStore | Tracer.Tracer>
 
 const gateOf = (
   mode: Options["permission"],
@@ -143,7 +143,7 @@ const makeCarry = Effect.fnUntraced(
 
     return Effect.fnUntraced(function*(orphan) {
       const store = yield* SessionStore
-      const sessionId = orphan.promptRecord?.sessionId ??
+      const sessionId = orphan.started?.sessionId ??
         Option.getOrUndefined(yield* Effect.mapError(retrying(store.getSession(orphan.conversationId)), fromError))
       const home = yield* clientOf(server.directory)
       // Before the takeover: a turn whose server cannot be reached stays as it is.
@@ -163,7 +163,7 @@ const makeCarry = Effect.fnUntraced(
   }
 )
 
-const once = Effect.fnUntraced(function*(orphans: ReadonlyArray<StoredMessage>, carry: Carry) {
+const once = Effect.fnUntraced(function*(orphans: ReadonlyArray<MessageState>, carry: Carry) {
   const results = yield* Effect.forEach(orphans, carry, { concurrency: maxConcurrent })
   const bad = results.filter((result) => result?.status === "error" || result?.status === "failed")
   if (bad.length > 0) return yield* failed(`${bad.length} of ${results.length} resumed turns did not complete`)

@@ -1,15 +1,12 @@
 /**
- * `opencode-turn watch`: shows a turn of another process from its stored snapshots.
+ * `opencode-turn watch`: shows a turn of another process while it runs.
  */
-import { AssistantMessageId, type PartId, type SessionId } from "@opencode-turn/core/Ids"
-import type { Part } from "@opencode-turn/core/Part"
-import { SessionStore, type StoredMessage } from "@opencode-turn/core/SessionStore"
+import { attachTurn } from "@opencode-turn/core/AttachTurn"
+import { AssistantMessageId } from "@opencode-turn/core/Ids"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { isLeaseOver } from "@opencode-turn/core/StoredMessage"
-import type { Subagent } from "@opencode-turn/core/Subagent"
-import { isFinished, watchTurn } from "@opencode-turn/core/WatchTurn"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Equal from "effect/Equal"
 import type * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -25,6 +22,7 @@ import * as TurnView from "../view/TurnView.ts"
 export interface Options {
   readonly database: string | undefined
   readonly json: boolean
+  readonly from: string | undefined
   readonly message: string
 }
 
@@ -52,12 +50,16 @@ const attempt = Effect.fnUntraced(function*(options: Options, json: TurnView.Vie
     Effect.mapError(fromError)
   )
   const view = json ?? (yield* TurnView.human({ hasValue: Option.exists(message, Ending.hasValue) }))
-  const show = json !== undefined
-    ? (message: StoredMessage) => isFinished(message) ? Effect.void : answer(JsonLines.fromStored(message, "snapshot"))
-    : showing(view)
+  yield* noteDelay(id, view).pipe(Effect.provideContext(store), Effect.mapError(fromError))
 
-  const last = yield* watchTurn(id).pipe(
-    Stream.tap(show),
+  const last = yield* attachTurn(id, { from: options.from }).pipe(
+    Stream.tap(({ offset, update }) =>
+      update._tag === "Finished"
+        ? Effect.void
+        : json === undefined
+        ? view.update(update)
+        : answer(JsonLines.fromAttached(offset, update))
+    ),
     Stream.runLast,
     Effect.provideContext(store),
     Effect.mapError(fromError),
@@ -68,41 +70,20 @@ const attempt = Effect.fnUntraced(function*(options: Options, json: TurnView.Vie
       )
     )
   )
-  if (Option.isNone(last)) return yield* failed("the store returned no state of the turn")
-  const ending = Ending.fromStored(last.value)
+  const update = Option.getOrUndefined(last)?.update
+  if (update?._tag !== "Finished") return yield* failed("the store returned no end of the turn")
+  const ending = Ending.fromStored(update.message)
   yield* view.finish(ending)
   return ending
 })
 
-/** Shows the difference between snapshots: changed parts and subagents, and once why the turn does not advance. */
-const showing = (view: TurnView.View) => {
-  let shown: ReadonlyMap<PartId, Part> = new Map()
-  let told: ReadonlyMap<SessionId, Subagent> = new Map()
-  let hasTold = false
-  return Effect.fnUntraced(function*(message: StoredMessage) {
-    const reason = isLeaseOver(message, yield* Clock.currentTimeMillis)
-      ? "its owner is gone: opencode-turn resume carries it on"
-      : message.status === "queued"
-      ? "it waits for the turns before it in its conversation"
-      : undefined
-    if (reason !== undefined && !isFinished(message) && !hasTold) {
-      hasTold = true
-      yield* view.note(reason)
-    }
-    const changed = message.parts.filter((part) => !Equal.equals(shown.get(part.id), part))
-    shown = new Map(message.parts.map((part) => [part.id, part]))
-    yield* Effect.forEach(
-      changed,
-      (part) =>
-        view.update(
-          part.type === "todos" ? { _tag: "TodosChanged", todos: part.todos } : { _tag: "PartChanged", part }
-        ),
-      { discard: true }
-    )
-    const subagents = message.subagents.filter((subagent) => !Equal.equals(told.get(subagent.sessionId), subagent))
-    told = new Map(message.subagents.map((subagent) => [subagent.sessionId, subagent]))
-    yield* Effect.forEach(subagents, (subagent) => view.update({ _tag: "SubagentChanged", subagent }), {
-      discard: true
-    })
-  })
-}
+/** Says why the turn does not advance, if it does not. */
+const noteDelay = Effect.fnUntraced(function*(id: AssistantMessageId, view: TurnView.View) {
+  const store = yield* SessionStore
+  const state = Option.getOrUndefined(yield* store.getState(id))
+  if (state === undefined || state.finishedMillis !== null) return
+  if (isLeaseOver(state, yield* Clock.currentTimeMillis)) {
+    return yield* view.note("its owner is gone: opencode-turn resume carries it on")
+  }
+  if (state.status === "queued") yield* view.note("it waits for the turns before it in its conversation")
+})

@@ -3,6 +3,7 @@
  *
  * | type | fields |
  * |---|---|
+ * | `turn.started` | `version`, `conversationId`, `messageId`, `sessionId`, `promptId`, `model`, `agent` |
  * | `text.delta`, `reasoning.delta` | `partId`, `delta` |
  * | `part` | `part`: a part that was opened, changed or closed, whole; it replaces its deltas |
  * | `part.removed` | `partId` |
@@ -13,57 +14,34 @@
  * | `subagent.update` | `sessionId`, `openedBy` (the tool's part, or null), `update`: one of the objects above, for the subagent |
  * | `asked` | `ask`: a permission or a question, with the `sessionId` that asks; `openedBy` as above |
  * | `answered` | `askId` |
- * | `reset` | `reason`, `parts`, `subagents`: they replace everything before |
+ * | `reset` | `reason`, `parts`, `subagents` (each with its `parts`), `asks`: they replace everything before |
  * | `queued` | `messageId`, `conversationId`, `behind`: the message that runs, or null |
  * | `turn.finished` | see {@link fromEnding} |
  *
- * `watch` writes `snapshot` lines with the fields of a stored message before the last line.
+ * `run` and `watch` write the same lines. Those of `watch` have an `offset` besides, from which `--from` takes the turn up again.
  */
 import type { Artifact, Artifacts } from "@opencode-turn/core/Artifact"
-import * as Reply from "@opencode-turn/core/Reply"
-import type { ReplyUpdate, SessionUpdate } from "@opencode-turn/core/ReplyUpdate"
-import type { StoredMessage } from "@opencode-turn/core/SessionStore"
+import type { AssistantMessageId } from "@opencode-turn/core/Ids"
+import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
+import type { MessageState, StoredMessage } from "@opencode-turn/core/SessionStore"
 import type { StoredAsk } from "@opencode-turn/core/StoredAsk"
 import type { Subagent } from "@opencode-turn/core/Subagent"
 import * as Usage from "@opencode-turn/core/Usage"
+import * as WireUpdate from "@opencode-turn/core/WireUpdate"
 import { escapeJson } from "../../terminal/TerminalText.ts"
 import { factsOf, type Failure } from "../setup/Failure.ts"
 import * as Endings from "./Ending.ts"
 
 /** The line of an update. */
-export const fromUpdate = (update: ReplyUpdate): string => {
-  switch (update._tag) {
-    case "SubagentUpdate": {
-      const { openedBy = null, sessionId } = update
-      return encode({ type: "subagent.update", sessionId, openedBy, update: fromSession(update.update) })
-    }
-    case "SubagentChanged":
-      return encode({ type: "subagent", subagent: fromSubagent(update.subagent) })
-    case "Asked":
-      return encode({ type: "asked", ask: update.ask, openedBy: update.openedBy ?? null })
-    case "AskResolved":
-      return encode({ type: "answered", askId: update.askId })
-    case "Reset": {
-      const { reason, reply } = update
-      return encode({
-        type: "reset",
-        reason,
-        parts: Reply.parts(reply),
-        subagents: Reply.subagents(reply).map(fromSubagent)
-      })
-    }
-    default:
-      return encode(fromSession(update))
-  }
-}
+export const fromUpdate = (update: ReplyUpdate): string => encode(WireUpdate.toWire(update))
 
 /** The line of a turn that waits for another turn. */
-export const fromWait = (waiting: StoredMessage, running: StoredMessage | undefined): string =>
+export const fromWait = (waiting: MessageState, running: AssistantMessageId | undefined): string =>
   encode({
     type: "queued",
     messageId: waiting.id,
     conversationId: waiting.conversationId,
-    behind: running?.id ?? null
+    behind: running ?? null
   })
 
 /**
@@ -131,10 +109,31 @@ export const fromFailure = (failure: Failure, conversation: string | undefined):
   })
 }
 
-/** The line of a stored message. Its `text`, `content`, `isFallback` and `error` have the meaning of {@link fromEnding}. */
-export const fromStored = (message: StoredMessage, type: "message" | "snapshot" = "message"): string =>
+/** The line of an update of a turn that is attached to, with the offset from which the rest can be read. */
+export const fromAttached = (offset: string, update: ReplyUpdate): string =>
+  encode({ ...WireUpdate.toWire(update), offset })
+
+/** The line of a turn in a list: no prompt, and no reply. */
+export const fromState = (state: MessageState): string =>
   encode({
-    type,
+    type: "message",
+    messageId: state.id,
+    conversationId: state.conversationId,
+    sessionId: state.started?.sessionId ?? null,
+    status: state.status,
+    finish: state.finish,
+    excerpt: state.excerpt,
+    isFallback: state.isFallback,
+    ...fromUsage(state.usage),
+    createdMillis: state.createdMillis,
+    finishedMillis: state.finishedMillis,
+    error: state.error === null ? null : { ...state.error, details: state.error.details ?? {} }
+  })
+
+/** The line of a stored message. Its `text`, `content`, `isFallback` and `error` have the meaning of {@link fromEnding}. */
+export const fromStored = (message: StoredMessage): string =>
+  encode({
+    type: "message",
     messageId: message.id,
     conversationId: message.conversationId,
     sessionId: message.promptRecord?.sessionId ?? null,
@@ -173,25 +172,6 @@ export const fromUnreadable = (ids: ReadonlyArray<string>): string => encode({ t
 export const fromPrune = (count: number): string => encode({ type: "pruned", count })
 
 // internal
-
-const fromSession = (update: SessionUpdate): object => {
-  switch (update._tag) {
-    case "TextDelta":
-      return { type: "text.delta", partId: update.partId, delta: update.delta }
-    case "ReasoningDelta":
-      return { type: "reasoning.delta", partId: update.partId, delta: update.delta }
-    case "PartChanged":
-      return { type: "part", part: update.part }
-    case "PartRemoved":
-      return { type: "part.removed", partId: update.partId }
-    case "TodosChanged":
-      return { type: "todos", todos: update.todos }
-    case "Retrying":
-      return { type: "retrying", ...update.retry }
-    case "Failed":
-      return { type: "failed", failure: update.failure }
-  }
-}
 
 const fromSubagent = ({ agent, openedBy, parentId, sessionId, status, text, title, usage }: Subagent) => ({
   sessionId,

@@ -10,8 +10,7 @@
  * **Not responsibilities**: writing (`Streams`), asking (`TerminalGate`).
  */
 import type { Part, ToolPart } from "@opencode-turn/core/Part"
-import * as Reply from "@opencode-turn/core/Reply"
-import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
+import type { ReplyUpdate, Reset } from "@opencode-turn/core/ReplyUpdate"
 import { describeRetry, describeTodo, describeTool } from "../../terminal/Describe.ts"
 import { escapeJson, line } from "../../terminal/TerminalText.ts"
 import type { Ending } from "./Ending.ts"
@@ -45,8 +44,9 @@ export const update = (self: Screen, update: ReplyUpdate): Step => {
         ? lines(self, ScreenSubagents.linesOfAsk(self, update.ask))
         : ScreenSubagents.showAsk(self, update.ask)
     case "AskResolved":
-    // The end of the turn reports the failure.
+    // The end of the turn reports the failure, and the conversation.
     case "Failed":
+    case "Started":
       return [self, []]
     case "Retrying":
       return lines(self, [describeRetry(update.retry)])
@@ -98,15 +98,15 @@ export const finish = (self: Screen, result: ShownEnding): Step =>
 
 // internal
 
-const reset = (self: Screen, { reason, reply }: Extract<ReplyUpdate, { readonly _tag: "Reset" }>): Step =>
+const reset = (self: Screen, { parts, reason, subagents }: Reset): Step =>
   chain(
     self,
     (screen) =>
       reason === "recreated" || reason === "repaired" || reason === "refused"
         ? ScreenAnswer.restart(screen, restarts[reason]) :
         [screen, []],
-    (screen) => ScreenAnswer.compare(screen, Reply.parts(reply)),
-    (screen) => ScreenSubagents.restore(screen, Reply.subagents(reply))
+    (screen) => ScreenAnswer.compare(screen, parts),
+    (screen) => ScreenSubagents.restore(screen, subagents)
   )
 
 const restarts = {

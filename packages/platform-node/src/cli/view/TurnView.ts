@@ -11,11 +11,10 @@ import type { Gate } from "@opencode-turn/core/HumanGate"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import { type AskId, AssistantMessageId } from "@opencode-turn/core/Ids"
 import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
-import { SessionStore, type StoredMessage, type StoreError } from "@opencode-turn/core/SessionStore"
+import { type MessageState, SessionStore, type StoreError } from "@opencode-turn/core/SessionStore"
 import type { Tracer } from "@opencode-turn/core/Tracer"
 import { streamTurn } from "@opencode-turn/core/Turn"
 import type { TurnInput } from "@opencode-turn/core/TurnInput"
-import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import type * as Prompt from "effect/cli/Prompt"
 import * as Clock from "effect/Clock"
@@ -46,7 +45,7 @@ export interface View {
   /** Makes room for another writer on the terminal. */
   readonly pause: Effect.Effect<void>
   /** Shows that the turn waits, and for which message, if it is known. */
-  readonly wait: (waiting: StoredMessage, running: StoredMessage | undefined) => Effect.Effect<void>
+  readonly wait: (waiting: MessageState, running: AssistantMessageId | undefined) => Effect.Effect<void>
   readonly finish: (ending: Ending) => Effect.Effect<void>
   /** Shows the failure of a command that ran no turn to its end. People always read it on standard error. */
   readonly fail: (failure: Failure, conversation: string | undefined) => Effect.Effect<void>
@@ -177,8 +176,8 @@ export const silence = "the server has not answered yet; Ctrl-C stops waiting"
 
 type Alone = NonNullable<TerminalGate.Options["alone"]>
 
-const describeWait = (waiting: StoredMessage, running: StoredMessage | undefined): string =>
-  `conversation ${line(waiting.conversationId)} is busy${running === undefined ? "" : ` with ${running.id}`}: ` +
+const describeWait = (waiting: MessageState, running: AssistantMessageId | undefined): string =>
+  `conversation ${line(waiting.conversationId)} is busy${running === undefined ? "" : ` with ${running}`}: ` +
   "this turn waits for the one before it"
 
 /** Tells the person, once, that the turn waits for another turn of its conversation. Never ends. */
@@ -191,14 +190,13 @@ const tellWait = (
     const store = yield* SessionStore
     const messageId = AssistantMessageId.make(id)
     const claimed = yield* store.changes(messageId).pipe(
-      Stream.mapEffect(() => store.getMessage(messageId)),
+      Stream.mapEffect(() => store.getState(messageId)),
       Stream.filter(Option.isSome),
       Stream.runHead
     )
     const message = Option.getOrUndefined(Option.flatten(claimed))
     if (message?.status !== "queued") return
-    const others = yield* store.listMessages(message.conversationId, (yield* TurnPolicy.MaxQueued) + 2)
-    yield* tell(message, others.find(({ status }) => status === "pending"))
+    yield* tell(message, Option.getOrUndefined(yield* store.findBlocker(messageId)))
   }).pipe(
     // A failing store also fails the turn, and the turn reports it.
     Effect.ignore,

@@ -1,173 +1,23 @@
 import { assert, describe } from "@effect/vitest"
-import type { StoredMessage } from "@opencode-turn/core/SessionStore"
+import { cancelTurn, pruneMessages } from "@opencode-turn/core/CancelTurn"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { runTurn } from "@opencode-turn/core/Turn"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
-import { cancelTurn, pruneMessages, watchTurn } from "@opencode-turn/core/WatchTurn"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import * as Faults from "@opencode-turn/testing/Faults"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Stream from "effect/Stream"
 import * as Carrying from "../support/carrying.ts"
 import * as Turns from "../support/turns.ts"
 
 const { ended, halfway, isEnded, launch, leave, messageIdOf, pass, rowOf, until } = Carrying
 const { messageId, payloads, row, test } = Turns
 
-/** A watcher of the turn, and the messages that it has seen. */
-const watch = Effect.fnUntraced(function*(name: string = messageId) {
-  const seen: Array<StoredMessage> = []
-  const fiber = yield* Effect.forkChild(
-    Stream.runForEach(watchTurn(messageIdOf(name)), (message) => Effect.sync(() => void seen.push(message)))
-  )
-  yield* Turns.rest
-  return { fiber, seen: () => seen.map(({ content, status }) => `${status}: ${content}`), rows: () => seen }
-})
-
 const isIdle = Effect.gen(function*() {
   const fake = yield* FakeOpencode
   const messages = yield* Effect.forEach(yield* fake.sessions, (id) => fake.messages(id))
   return messages.flat().every(({ info }) => info.role === "user" || info.time.completed !== undefined)
-})
-
-describe("watchTurn", () => {
-  test("emits the turn while it grows, then its end, and ends", () =>
-    Effect.gen(function*() {
-      const fake = yield* FakeOpencode
-      const turn = yield* launch(messageId, halfway)
-      const watcher = yield* watch()
-      assert.deepStrictEqual(watcher.seen(), ["pending: "])
-      yield* pass(3000)
-      assert.deepStrictEqual(watcher.seen(), ["pending: ", "pending: one two "])
-      yield* fake.release("half")
-      yield* ended(turn)
-      yield* ended(watcher.fiber)
-      assert.deepStrictEqual(watcher.seen(), ["pending: ", "pending: one two ", "completed: one two three"])
-      assert.deepStrictEqual(watcher.rows().at(-1), yield* row)
-    }))
-
-  test("of a queued turn shows that it waits, and then that it runs", () =>
-    Effect.gen(function*() {
-      const fake = yield* FakeOpencode
-      const first = yield* launch("first", halfway)
-      const second = yield* launch("second", [{ text: "two" }])
-      const watcher = yield* watch("second")
-      yield* pass(5000)
-      assert.deepStrictEqual(watcher.seen(), ["queued: "])
-      yield* fake.release("half")
-      yield* ended(first)
-      yield* ended(second, 500)
-      yield* ended(watcher.fiber)
-      assert.deepStrictEqual(watcher.seen().at(-1), "completed: two")
-    }))
-
-  test("of an ended turn emits it, and ends", () =>
-    Effect.gen(function*() {
-      yield* runTurn(Turns.turn([{ text: "Hi." }]))
-      const watcher = yield* watch()
-      yield* ended(watcher.fiber)
-      assert.deepStrictEqual(watcher.seen(), ["completed: Hi."])
-    }))
-
-  test("of a message that does not exist fails", () =>
-    Effect.gen(function*() {
-      const error = yield* Effect.flip(Stream.runDrain(watchTurn(messageId)))
-      assert.strictEqual(error._tag, "UnknownMessage")
-    }))
-
-  test("follows a turn to its next owner", () =>
-    Effect.gen(function*() {
-      const fake = yield* FakeOpencode
-      yield* leave(halfway, { stage: "posted", name: "orphan" })
-      const watcher = yield* watch("orphan")
-      const next = yield* launch("next", [{ text: "two" }])
-      yield* pass(1000)
-      yield* fake.release("half")
-      yield* ended(next, 500)
-      yield* ended(watcher.fiber)
-      assert.deepStrictEqual(watcher.rows().map(({ epoch }) => epoch).at(-1), 2)
-      assert.strictEqual(watcher.seen().at(-1), "completed: one two three")
-    }))
-
-  test("of a cancelled turn ends with the streamed reply", () =>
-    Effect.gen(function*() {
-      const turn = yield* launch(messageId, halfway)
-      const watcher = yield* watch()
-      yield* pass(1000)
-      yield* Turns.cancel
-      yield* ended(turn)
-      const { millis } = yield* ended(watcher.fiber)
-      assert.strictEqual(millis, 0)
-      assert.strictEqual(watcher.seen().at(-1), "cancelled: one two ")
-      const late = yield* watch()
-      assert.strictEqual((yield* ended(late.fiber)).millis, 0)
-      assert.deepStrictEqual(late.seen(), ["cancelled: one two "])
-    }))
-
-  test("of a cancelled turn waits for the streamed reply", () =>
-    Effect.gen(function*() {
-      const fake = yield* FakeOpencode
-      yield* fake.fail({ method: "POST", path: /abort$/ }, Faults.delay("1 second"))
-      const turn = yield* launch(messageId, halfway)
-      const watcher = yield* watch()
-      yield* Turns.cancel
-      yield* ended(turn, 1000)
-      assert.strictEqual((yield* ended(watcher.fiber)).millis, 0)
-      assert.deepStrictEqual(watcher.seen().slice(-2), ["cancelled: Stopped.", "cancelled: one two "])
-    }))
-
-  test("of a turn that is interrupted does not wait for more", () =>
-    Effect.gen(function*() {
-      const turn = yield* launch(messageId, halfway)
-      const watcher = yield* watch()
-      yield* Fiber.interrupt(turn)
-      assert.strictEqual((yield* ended(watcher.fiber)).millis, 0)
-      assert.strictEqual(watcher.seen().at(-1), "cancelled: one two ")
-    }))
-
-  test("of a turn whose text nobody will store still ends", () =>
-    Effect.gen(function*() {
-      const fake = yield* FakeOpencode
-      yield* leave(halfway, { stage: "posted" })
-      const watcher = yield* watch()
-      yield* Turns.cancel
-      assert.isAtMost((yield* ended(watcher.fiber, 6000)).millis, 5000)
-      assert.strictEqual(watcher.seen().at(-1), "cancelled: Stopped.")
-      yield* fake.release("half")
-    }))
-
-  let isDown = false
-  test("survives a store that fails for twenty seconds", () =>
-    Effect.gen(function*() {
-      const store = yield* SessionStore
-      yield* leave([{ text: "Hi." }], { stage: "claimed", leaseMillis: 1_000_000 })
-      const watcher = yield* watch()
-      isDown = true
-      yield* store.snapshot(messageId, 1, { content: "more", parts: [], usage: (yield* rowIn(store)).usage })
-      yield* pass(20_000, 1000)
-      assert.deepStrictEqual(watcher.seen(), ["pending: "])
-      isDown = false
-      yield* pass(1000)
-      assert.deepStrictEqual(watcher.seen(), ["pending: ", "pending: more"])
-      isDown = true
-      yield* store.snapshot(messageId, 1, { content: "most", parts: [], usage: (yield* rowIn(store)).usage })
-      yield* pass(40_000, 1000)
-      const exit = yield* Fiber.await(watcher.fiber)
-      assert.strictEqual(exit._tag, "Failure")
-    }), {
-    store: (store) => ({
-      getMessage: (id) =>
-        Effect.suspend(() => isDown ? Effect.fail(Turns.unavailable("getMessage")) : store.getMessage(id))
-    })
-  })
-
-  const rowIn = Effect.fnUntraced(function*(store: Turns.Store) {
-    const [message] = yield* store.listByStatus({ limit: 1 })
-    assert(message)
-    return message
-  })
 })
 
 describe("cancelTurn", () => {

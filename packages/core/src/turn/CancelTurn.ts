@@ -1,5 +1,5 @@
 /**
- * Watches a turn, and stops it, from any process that shares the store.
+ * Stops a turn, and deletes old ones, from any process that shares the store.
  *
  * @since 0.1.0
  */
@@ -7,9 +7,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
-import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as Contained from "../domain/Contained.ts"
 import type { AssistantMessageId } from "../domain/Ids.ts"
@@ -22,62 +20,9 @@ import { readSubagents } from "../drive/ReadSubagents.ts"
 import type { Client } from "../opencode/Client.ts"
 import * as Exchange from "../reply/Exchange.ts"
 import * as Reply from "../reply/Reply.ts"
-import type { PromptRecord, StoredMessage, StoreError } from "../store/SessionStore.ts"
-import { SessionStore, UnknownMessage } from "../store/SessionStore.ts"
+import type { MessageState, PromptRecord, StoredMessage, StoreError, UnknownMessage } from "../store/SessionStore.ts"
+import { SessionStore } from "../store/SessionStore.ts"
 import { recallEarlier } from "./RecordPrompt.ts"
-
-/**
- * The stored message of a turn, each time it changes, and last as the turn left it. Works from any process; a store that
- * fails is asked again every second, for half a minute.
- *
- * **Details**
- *
- * A message that was just cancelled may still get the text that was streamed: the stream waits for it, at most
- * `TurnPolicy.StopTimeout`.
- *
- * @category running
- * @since 0.1.0
- */
-export const watchTurn = (
-  id: AssistantMessageId
-): Stream.Stream<StoredMessage, UnknownMessage | StoreError, SessionStore> =>
-  Stream.unwrap(Effect.gen(function*() {
-    const store = yield* SessionStore
-    const limit = yield* TurnPolicy.StopTimeout
-    const cancelled = yield* Latch.make()
-    let seen = 0
-    let wasCancelled = false
-    const read = Effect.flatMap(
-      store.getMessage(id),
-      (message) => Effect.fromOption(message, () => new UnknownMessage({ messageId: id }))
-    )
-    /** Whether nothing follows this one. */
-    const isLast = Effect.fnUntraced(function*(message: StoredMessage) {
-      const nowMillis = yield* Clock.currentTimeMillis
-      if (!isFinished(message) || wasCancelled || !mayGainText(message, nowMillis - Duration.toMillis(limit))) {
-        return isFinished(message)
-      }
-      wasCancelled = true
-      yield* cancelled.open
-      return false
-    })
-    return store.changes(id).pipe(
-      Stream.mapEffect(() => read),
-      Stream.retry(($) =>
-        $(Schedule.max([Schedule.spaced("1 second"), Schedule.recurs(30)])).pipe(
-          Schedule.while(({ input }) => input._tag === "StoreError" && input.isRetryable)
-        )
-      ),
-      Stream.filter((message) => message.revision > seen),
-      Stream.tap(({ revision }) =>
-        Effect.sync(() => {
-          seen = revision
-        })
-      ),
-      Stream.takeUntilEffect(isLast),
-      Stream.interruptWhen(Effect.andThen(cancelled.await, Effect.sleep(limit)))
-    )
-  }))
 
 /**
  * Cancels a turn, wherever it runs, and gives it back with what was streamed of it.
@@ -99,14 +44,14 @@ export const cancelTurn = Effect.fn("Turn.cancelTurn")(function*(
   const { leaseUntilMillis, promptRecord, revision } = cancelled
   if (promptRecord === null) return cancelled
   if (leaseUntilMillis !== null && leaseUntilMillis > (yield* Clock.currentTimeMillis)) {
-    const kept = yield* watchTurn(id).pipe(
-      Stream.filter((message) => message.revision > revision),
+    const kept = yield* store.changes(id).pipe(
+      Stream.mapEffect(() => store.getState(id)),
+      Stream.filter(Option.exists((state) => state.revision > revision)),
       Stream.runHead,
       Effect.timeoutOption(yield* TurnPolicy.CancelGrace),
-      Effect.orElseSucceed(Option.none),
-      Effect.map(Option.flatten)
+      Effect.orElseSucceed(Option.none)
     )
-    if (Option.isSome(kept)) return kept.value
+    if (Option.isSome(kept)) return Option.getOrElse(yield* retrying(store.getMessage(id)), () => cancelled)
   }
   yield* abortFor(cancelled, promptRecord)
   return Option.getOrElse(yield* retrying(store.getMessage(id)), () => cancelled)
@@ -127,25 +72,20 @@ export const pruneMessages = Effect.fn("Turn.pruneMessages")(function*(
 })
 
 /**
- * Whether the message will not change any more, but for what a cancelled turn still adds of its text.
+ * Whether a message that was cancelled may still get what was streamed of its turn: its owner adds that soon, or never. Until then the
+ * words of the cancel stand in its place.
  *
  * @category predicates
  * @since 0.1.0
  */
-export const isFinished = ({ status }: StoredMessage): boolean => status !== "pending" && status !== "queued"
-
-// internal
-
-/**
- * Only a cancel from outside leaves the text to the owner, who adds it soon or never. Until then the words of the cancel are in
- * its place.
- */
-const mayGainText = (
-  { error, finishedMillis, isFallback, promptRecord, status }: StoredMessage,
+export const mayGainText = (
+  { error, finishedMillis, isFallback, started, status }: MessageState,
   sinceMillis: number
 ): boolean =>
-  status === "cancelled" && isFallback && error === null && promptRecord !== null && finishedMillis !== null &&
+  status === "cancelled" && isFallback && error === null && started !== null && finishedMillis !== null &&
   finishedMillis > sinceMillis
+
+// internal
 
 /** Acts for an owner that is gone: stops what still runs for the message, and keeps what the server has of it. */
 const abortFor = Effect.fnUntraced(function*(
@@ -169,7 +109,8 @@ const abortFor = Effect.fnUntraced(function*(
       yield* readSubagents(live)
       const read = LiveReply.content(live)
       const kept = { ...read, ...(!Reply.hasWords(live.current()) && { content, isFallback }), finish }
-      if (!Equal.equals(kept, { content, isFallback, finish, parts, usage, subagents })) {
+      const { unstored, ...words } = kept
+      if (!Equal.equals(words, { content, isFallback, finish, parts, usage, subagents })) {
         yield* retrying(store.keepPartial(id, epoch, kept))
       }
     })

@@ -1,0 +1,241 @@
+/**
+ * Attaches to a turn, wherever it runs, and gives its reply so far and every change of it.
+ *
+ * **Responsibilities**: a turn of this process is followed live, any other through its journal in the store; one that moves from one to
+ * the other is followed on. An attachment never holds a turn up, and its end never cancels one.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Ref from "effect/Ref"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import type { AssistantMessageId } from "../domain/Ids.ts"
+import * as TurnPolicy from "../domain/TurnPolicy.ts"
+import type { ReplyUpdate, Started } from "../reply/ReplyUpdate.ts"
+import * as Journal from "../store/Journal.ts"
+import type { MessageState, StartedTurn, StoredMessage, StoreError } from "../store/SessionStore.ts"
+import { SessionStore, UnknownMessage } from "../store/SessionStore.ts"
+import { isOpen } from "../store/StoredMessage.ts"
+import { mayGainText } from "./CancelTurn.ts"
+import * as LiveTurns from "./LiveTurns.ts"
+
+/**
+ * An update, and the offset from which {@link attachTurn} gives what follows it. Offsets are opaque; keep the last one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Attached {
+  readonly offset: string
+  readonly update: AttachedUpdate
+}
+
+/**
+ * A change of the reply, or, last, the message as the turn left it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AttachedUpdate = ReplyUpdate | { readonly _tag: "Finished"; readonly message: StoredMessage }
+
+/**
+ * **Details**
+ *
+ * `from` is the offset of the last update that was seen. Without it the reply is given from its beginning.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AttachOptions {
+  readonly from?: string | undefined
+}
+
+/**
+ * The updates of a turn: `Started`, then the reply so far and each change of it, at last `Finished`. A turn that waits in a queue gives
+ * nothing until its prompt is recorded.
+ *
+ * **Details**
+ *
+ * Works from any process that shares the store. Of a turn in this process the updates are live; of another one they come with its
+ * snapshots (`TurnPolicy.SnapshotInterval`), conflated. Taken up again at an offset it gives what followed that update and nothing twice;
+ * where the updates in between are not known any more, for example because the process died before it stored them, a `Reset` gives the
+ * whole state. A store that fails is asked again every second, for half a minute.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const attachTurn = (
+  id: AssistantMessageId,
+  { from }: AttachOptions = {}
+): Stream.Stream<Attached, UnknownMessage | StoreError, SessionStore> =>
+  Stream.unwrap(Effect.gen(function*() {
+    const place = parse(from)
+    const reader = yield* Ref.make<Reader>({
+      after: place?._tag === "stored" ? place.offset : 0,
+      isVoid: from !== undefined && place?._tag !== "stored",
+      started: undefined,
+      isFromLive: false,
+      hasStarted: from !== undefined
+    })
+    const live = yield* LiveTurns.find(id)
+    if (live === undefined) return followStored(id, reader)
+    const isSameRun = place?._tag === "live" && place.run === live.run
+    const following = live.follow(isSameRun ? place.seen : from === undefined ? undefined : -1).pipe(
+      Stream.map(({ seen, update }): Attached => ({ offset: `${live.run}.${seen}`, update })),
+      Stream.tap(({ update }) =>
+        update._tag === "Started" ? Ref.update(reader, (self) => ({ ...self, started: update })) : Effect.void
+      )
+    )
+    const left = Effect.as(Ref.update(reader, (self) => ({ ...self, isFromLive: true, hasStarted: true })), reader)
+    return Stream.concat(following, Stream.unwrap(Effect.map(left, (reader) => followStored(id, reader))))
+  }))
+
+// internal
+
+/**
+ * How far an attachment has read. `after`: the offset in the journal. `isVoid`: what was seen is no state of the journal, so that the
+ * whole state has to be given. `isFromLive`: the turn was followed live, and has left this process or ended. `hasStarted`: a `Started` was given, at an earlier attachment where `started` is undefined.
+ */
+interface Reader {
+  readonly after: number
+  readonly isVoid: boolean
+  readonly isFromLive: boolean
+  readonly hasStarted: boolean
+  readonly started: StartedTurn | undefined
+}
+
+type Place =
+  | { readonly _tag: "stored"; readonly offset: number }
+  | { readonly _tag: "live"; readonly run: string; readonly seen: number }
+
+/** Undefined for an offset that is none: it is read as one that is not known any more. */
+const parse = (from: string | undefined): Place | undefined => {
+  if (from === undefined) return undefined
+  if (/^\d{1,15}$/.test(from)) return { _tag: "stored", offset: Number(from) }
+  const [, run, seen] = /^(run_[^.]+)\.(-?\d{1,15})$/.exec(from) ?? []
+  return run === undefined ? undefined : { _tag: "live", run, seen: Number(seen) }
+}
+
+const followStored = (
+  id: AssistantMessageId,
+  reader: Ref.Ref<Reader>
+): Stream.Stream<Attached, UnknownMessage | StoreError, SessionStore> =>
+  Stream.unwrap(Effect.gen(function*() {
+    const store = yield* SessionStore
+    const limit = yield* TurnPolicy.StopTimeout
+    const gained = yield* Latch.make()
+    const isWaiting = yield* Ref.make(false)
+
+    /** Whether nothing follows. A message that was just cancelled may still get its text. */
+    const isLast = Effect.fnUntraced(function*(state: MessageState) {
+      if (isOpen(state.status)) return false
+      const sinceMillis = (yield* Clock.currentTimeMillis) - Duration.toMillis(limit)
+      if (!mayGainText(state, sinceMillis) || (yield* Ref.getAndSet(isWaiting, true))) return true
+      yield* gained.open
+      return false
+    })
+
+    const read = Effect.gen(function*() {
+      const state = yield* Effect.flatMap(
+        store.getState(id),
+        (state) => Effect.fromOption(state, () => new UnknownMessage({ messageId: id }))
+      )
+      const told = yield* readNews(state, reader)
+      if (!(yield* isLast(state))) return told
+      return [...told, yield* ending(id)]
+    })
+
+    const updates = store.changes(id).pipe(
+      Stream.mapEffect(() => read),
+      Stream.retry(($) =>
+        $(Schedule.max([Schedule.spaced("1 second"), Schedule.recurs(30)])).pipe(
+          Schedule.while(({ input }) => input._tag === "StoreError" && input.isRetryable)
+        )
+      ),
+      Stream.interruptWhen(Effect.andThen(gained.await, Effect.sleep(limit))),
+      Stream.concat(Stream.fromEffect(Effect.map(ending(id), (last) => [last]))),
+      Stream.flatMap((all) => Stream.fromIterable(all)),
+      Stream.takeUntil(({ update }) => update._tag === "Finished")
+    )
+    return updates
+  }))
+
+const ending = Effect.fnUntraced(function*(id: AssistantMessageId) {
+  const store = yield* SessionStore
+  const message = yield* Effect.flatMap(
+    store.getMessage(id),
+    (message) => Effect.fromOption(message, () => new UnknownMessage({ messageId: id }))
+  )
+  const last: Attached = { offset: String(message.offset), update: { _tag: "Finished", message } }
+  return last
+})
+
+/** What the store tells beyond what was read. The state was read before, so that all of its updates are there. */
+const readNews = Effect.fnUntraced(function*(
+  { conversationId, id, offset, started, status }: MessageState,
+  reader: Ref.Ref<Reader>
+) {
+  const store = yield* SessionStore
+  const before = yield* Ref.get(reader)
+  // The end of a turn that was followed live has been seen. One that goes on elsewhere is not told by the offsets of the log.
+  if (before.isFromLive && !isOpen(status)) return []
+  const isVoid = before.isVoid || before.isFromLive || before.after > offset
+  const after = isVoid ? 0 : before.after
+  const rows = after >= offset ? [] : yield* Journal.readAll((after) => store.listUpdates(id, after, pageLength), after)
+  const last = rows.at(-1)?.offset ?? (isVoid ? offset : after)
+  const beginning: Started | undefined = started === null || isSameStart(before, started)
+    ? undefined
+    : { _tag: "Started", conversationId, messageId: id, ...started }
+  const updates: Array<Attached> = beginning === undefined ? [] : [{ offset: String(after), update: beginning }]
+  const lastReset = rows.findLastIndex(({ update }) => update._tag === "Reset")
+  const reset = rows[lastReset]?.update
+  if (isVoid || lastReset >= 0) {
+    const reason = !isVoid && reset?._tag === "Reset" ? reset.reason : "attached"
+    updates.push({ offset: String(last), update: whole(rows, reason) })
+  } else {
+    for (const { offset, update } of rows) updates.push({ offset: String(offset), update: shown(update) })
+  }
+  yield* Ref.set(reader, {
+    after: last,
+    isVoid: false,
+    isFromLive: false,
+    hasStarted: before.hasStarted || beginning !== undefined,
+    started: started ?? before.started
+  })
+  return updates
+})
+
+const pageLength = 500
+
+const isSameStart = ({ hasStarted, started }: Reader, now: StartedTurn): boolean =>
+  hasStarted && (started === undefined || (started.sessionId === now.sessionId && started.promptId === now.promptId))
+
+/** The state behind a reset as one update, so that no reader sees half of it. */
+const whole = (
+  rows: ReadonlyArray<Journal.PlacedUpdate>,
+  reason: Extract<ReplyUpdate, { _tag: "Reset" }>["reason"]
+) => {
+  const { asks, parts, partsOf, subagents } = Journal.apply(rows.map(({ update }) => update))
+  const update: ReplyUpdate = {
+    _tag: "Reset",
+    reason,
+    parts,
+    subagents: subagents.map((subagent) => ({ ...subagent, parts: partsOf.get(subagent.sessionId) ?? [] })),
+    asks
+  }
+  return update
+}
+
+/** The journal holds to-dos as a part. */
+const shown = (update: Journal.JournalUpdate): ReplyUpdate => {
+  if (update._tag === "PartChanged" && update.part.type === "todos") {
+    return { _tag: "TodosChanged", todos: update.part.todos }
+  }
+  return update._tag === "SubagentUpdate" && update.update._tag === "PartChanged" && update.update.part.type === "todos"
+    ? { ...update, update: { _tag: "TodosChanged", todos: update.update.part.todos } }
+    : update
+}
