@@ -9,7 +9,17 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
-import { completed, failed, newTurn, partsOf, recordOf, someUsage, stored, type StoreTests } from "./Samples.ts"
+import {
+  completed,
+  failed,
+  newTurn,
+  offsetOf,
+  partsOf,
+  recordOf,
+  someUsage,
+  stored,
+  type StoreTests
+} from "./Samples.ts"
 
 export const cancels = (it: StoreTests): void => {
   it.effect("cancels a pending message whoever owns it, and gives it back", () =>
@@ -84,6 +94,7 @@ export const cancels = (it: StoreTests): void => {
         ...cancelled,
         ...partial,
         isFallback: false,
+        offset: offsetOf(partial),
         revision: cancelled.revision + 1
       })
     }))
@@ -97,6 +108,7 @@ export const cancels = (it: StoreTests): void => {
       assert.isTrue(yield* store.keepPartial(turn.id, 1, failed))
       assert.deepStrictEqual(yield* stored(turn.id), {
         ...cancelled,
+        offset: offsetOf(failed),
         revision: cancelled.revision + 1,
         content: failed.content,
         parts: failed.parts,

@@ -4,6 +4,7 @@
 import { assert } from "@effect/vitest"
 import type { StoredMessage } from "@opencode-turn/core/SessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { startedBy } from "@opencode-turn/core/StoredMessage"
 import { TurnInProgress } from "@opencode-turn/core/TurnError"
 import * as Usage from "@opencode-turn/core/Usage"
 import * as Clock from "effect/Clock"
@@ -33,9 +34,13 @@ export const claims = (it: StoreTests): void => {
       const message = yield* store.claim(turn)
       const expected: StoredMessage = {
         ...turn,
+        position: message.position,
         status: "pending",
         epoch: 1,
         revision: 1,
+        offset: 0,
+        excerpt: "What is in this repository?",
+        started: null,
         owner: null,
         leaseUntilMillis: null,
         takeovers: 0,
@@ -63,7 +68,9 @@ export const claims = (it: StoreTests): void => {
       assert.isTrue(yield* store.recordPrompt(turn.id, 1, recordOf(turn.prompt)))
       yield* TestClock.adjust("1 minute")
       const again = yield* store.claim({ ...turn, prompt: [{ type: "text", text: "something else" }] })
-      assert.deepStrictEqual(again, { ...first, epoch: 2, revision: 3, promptRecord: recordOf(turn.prompt) })
+      const promptRecord = recordOf(turn.prompt)
+      const started = startedBy(promptRecord)
+      assert.deepStrictEqual(again, { ...first, epoch: 2, revision: 3, promptRecord, started })
       assert.strictEqual((yield* store.claim(turn)).epoch, 3)
       assert.strictEqual((yield* stored(turn.id)).epoch, 3)
     }))

@@ -3,6 +3,7 @@
  */
 import { assert } from "@effect/vitest"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { stateOf } from "@opencode-turn/core/StoredMessage"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -24,7 +25,7 @@ export const housekeeping = (it: StoreTests): void => {
       )
       const pending = yield* store.claim(yield* newTurn)
       const queued = yield* store.claim({ ...(yield* newTurnOf(pending.conversationId)), whenBusy: "queue" })
-      const ours = [...ended, pending, queued].toReversed()
+      const ours = [...ended, pending, queued].toReversed().map(stateOf)
 
       assert.deepStrictEqual(yield* store.listByStatus({ limit: 5 }), ours)
       assert.deepStrictEqual(yield* store.listByStatus({ limit: 2.9 }), ours.slice(0, 2))
@@ -96,6 +97,6 @@ export const housekeeping = (it: StoreTests): void => {
       assert.strictEqual(yield* store.prune(yield* Clock.currentTimeMillis), 1_100)
       const first = yield* store.claim(yield* newTurn)
       const second = yield* store.claim(yield* newTurn)
-      assert.deepStrictEqual(yield* store.listByStatus({ limit: 2 }), [second, first])
+      assert.deepStrictEqual(yield* store.listByStatus({ limit: 2 }), [second, first].map(stateOf))
     }))
 }

@@ -61,7 +61,14 @@ export const queue = (it: StoreTests): void => {
       yield* TestClock.adjust("1 second")
       const createdMillis = yield* Clock.currentTimeMillis
       const queued = yield* store.claim({ ...next, whenBusy: "queue" })
-      assert.deepStrictEqual(queued, { ...pending, id: next.id, status: "queued", createdMillis })
+      assert.deepStrictEqual(queued, {
+        ...pending,
+        id: next.id,
+        position: queued.position,
+        status: "queued",
+        createdMillis
+      })
+      assert.isAbove(queued.position, pending.position)
       assert.isFalse(yield* store.recordPrompt(next.id, 1, recordOf(next.prompt)))
       assert.isFalse(yield* store.snapshot(next.id, 1, completed))
       for (const outcome of terminals) assert.isFalse(yield* store.finalize(next.id, 1, outcome))

@@ -5,6 +5,7 @@ import { assert } from "@effect/vitest"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import type { Outcome } from "@opencode-turn/core/SessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { excerptOf, startedBy, stateOf } from "@opencode-turn/core/StoredMessage"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
@@ -95,6 +96,7 @@ export const reading = (it: StoreTests): void => {
       }
       const pending = yield* store.claim(turn)
       assert.deepStrictEqual(pending.prompt, turn.prompt)
+      assert.strictEqual(pending.excerpt, excerptOf(turn.prompt))
       assert.isTrue(yield* store.recordPrompt(turn.id, 1, promptRecord))
       assert.isTrue(yield* store.finalize(turn.id, 1, outcome))
       const message = yield* stored(turn.id)
@@ -102,6 +104,8 @@ export const reading = (it: StoreTests): void => {
         ...pending,
         ...outcome,
         promptRecord,
+        started: startedBy(promptRecord),
+        offset: message.offset,
         revision: 3,
         finishedMillis: message.finishedMillis
       })
@@ -130,8 +134,9 @@ export const reading = (it: StoreTests): void => {
       ]
       for (const [change, state] of changes) {
         yield* change
-        assert.deepStrictEqual<unknown>(yield* store.getState(turn.id), Option.some(state))
-        assert.deepInclude(yield* stored(turn.id), state)
+        const message = yield* stored(turn.id)
+        assert.deepInclude(message, state)
+        assert.deepStrictEqual(yield* store.getState(turn.id), Option.some(stateOf(message)))
       }
     }))
 

@@ -13,9 +13,10 @@ import {
   PartId,
   SessionId
 } from "@opencode-turn/core/Ids"
+import * as Journal from "@opencode-turn/core/Journal"
 import type { Part } from "@opencode-turn/core/Part"
 import type { PromptPart } from "@opencode-turn/core/Prompt"
-import type { Lease, Outcome, PromptRecord } from "@opencode-turn/core/SessionStore"
+import type { Content, Lease, Outcome, PromptRecord } from "@opencode-turn/core/SessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import type { Subagent } from "@opencode-turn/core/Subagent"
 import * as Usage from "@opencode-turn/core/Usage"
@@ -46,6 +47,9 @@ export const stored = Effect.fnUntraced(function*(id: AssistantMessageId) {
   const store = yield* SessionStore
   return yield* Effect.fromOption(yield* store.getMessage(id))
 })
+
+/** How far the journal goes after a first write of the content. */
+export const offsetOf = (content: Content): number => Journal.between(undefined, content).length
 
 export const race = <A, B, E1, E2>(first: Effect.Effect<A, E1>, second: Effect.Effect<B, E2>) =>
   Effect.zipWith(first, second, (a, b) => ({ ...a, ...b }), { concurrent: true })

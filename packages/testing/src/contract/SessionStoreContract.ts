@@ -30,6 +30,7 @@ import { claims } from "./Claims.ts"
 import { housekeeping } from "./Housekeeping.ts"
 import { ids } from "./Ids.ts"
 import { isolation } from "./Isolation.ts"
+import { journals } from "./Journals.ts"
 import { leases } from "./Leases.ts"
 import { queue } from "./Queue.ts"
 import { races } from "./Races.ts"
@@ -73,6 +74,7 @@ export const describeSessionStore = <E>(
     housekeeping(it)
     writes(it)
     snapshots(it)
+    journals(it)
     cancels(it)
     races(it, options.rounds ?? 1_000)
     reading(it)

@@ -3,6 +3,7 @@
  */
 import { assert } from "@effect/vitest"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { startedBy } from "@opencode-turn/core/StoredMessage"
 import * as Effect from "effect/Effect"
 import {
   completed,
@@ -35,6 +36,8 @@ export const snapshots = (it: StoreTests): void => {
         assert.deepStrictEqual(message, {
           ...pending,
           promptRecord: recordOf(turn.prompt),
+          started: startedBy(recordOf(turn.prompt)),
+          offset: message.offset,
           content,
           isFallback,
           finish,

@@ -4,11 +4,22 @@
 import { assert } from "@effect/vitest"
 import type { PromptRecord } from "@opencode-turn/core/SessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { startedBy } from "@opencode-turn/core/StoredMessage"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
-import { completed, newTurn, recordOf, session, stored, type StoreTests, terminals, transitions } from "./Samples.ts"
+import {
+  completed,
+  newTurn,
+  offsetOf,
+  recordOf,
+  session,
+  stored,
+  type StoreTests,
+  terminals,
+  transitions
+} from "./Samples.ts"
 
 export const writes = (it: StoreTests): void => {
   it.effect("records the request of the owner, and the last one when there are several", () =>
@@ -17,7 +28,9 @@ export const writes = (it: StoreTests): void => {
       const turn = yield* newTurn
       const pending = yield* store.claim(turn)
       assert.isTrue(yield* store.recordPrompt(turn.id, 1, recordOf(turn.prompt)))
-      assert.deepStrictEqual(yield* stored(turn.id), { ...pending, promptRecord: recordOf(turn.prompt), revision: 2 })
+      const promptRecord = recordOf(turn.prompt)
+      const started = startedBy(promptRecord)
+      assert.deepStrictEqual(yield* stored(turn.id), { ...pending, promptRecord, started, revision: 2 })
       const other: PromptRecord = { sessionId: session("other"), prompt: { parts: turn.prompt } }
       assert.isTrue(yield* store.recordPrompt(turn.id, 1, other))
       assert.deepStrictEqual(yield* stored(turn.id), { ...pending, promptRecord: other, revision: 3 })
@@ -33,7 +46,12 @@ export const writes = (it: StoreTests): void => {
       const nothing: PromptRecord = recordOf([])
       for (const [n, promptRecord] of [own, again, nothing, own].entries()) {
         assert.isTrue(yield* store.recordPrompt(turn.id, 1, promptRecord))
-        assert.deepStrictEqual(yield* stored(turn.id), { ...pending, promptRecord, revision: n + 2 })
+        assert.deepStrictEqual(yield* stored(turn.id), {
+          ...pending,
+          promptRecord,
+          started: startedBy(promptRecord),
+          revision: n + 2
+        })
       }
     }))
 
@@ -49,7 +67,13 @@ export const writes = (it: StoreTests): void => {
         assert.isTrue(yield* store.finalize(turn.id, 1, outcome))
         yield* TestClock.adjust("5 seconds")
         assert.isFalse(yield* store.finalize(turn.id, 1, outcome))
-        assert.deepStrictEqual(yield* stored(turn.id), { ...pending, ...outcome, revision: 2, finishedMillis })
+        assert.deepStrictEqual(yield* stored(turn.id), {
+          ...pending,
+          ...outcome,
+          offset: offsetOf(outcome),
+          revision: 2,
+          finishedMillis
+        })
       })
   )
 
