@@ -1,7 +1,7 @@
 /**
  * A turn: one user message, one assistant response, carried to a durable end whatever fails on the way.
  *
- * **Responsibilities**: the order of the steps, the one new session where the old one was lost, the request that an earlier
+ * **Responsibilities**: the order of the steps, the one new session where the old one was lost, the prompt that an earlier
  * owner of the message left, the stop when the turn is interrupted, the observers.
  *
  * **Not responsibilities**: each step's own work (`EnsureSession`, `ReadExchange`, `Drive`, `Settle`), and what every end has in

@@ -103,7 +103,7 @@ describe("a watcher", () => {
       assert.deepStrictEqual(yield* read, [{ _tag: "Reset", reason: "reconciled", reply: live.current() }])
     }))
 
-  it.effect("is told which parts were taken away, and which requests with the run that made them", () =>
+  it.effect("is told which parts were removed, and which asks ended with their run", () =>
     Effect.gen(function*() {
       const { read, send } = yield* watched
       const { id } = Make.text("a", "")

@@ -183,16 +183,16 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
     ["a schema without a name", ["run", "--schema", "", "hello"], /--schema is empty/],
     ["a schema that is not JSON", ["run", "--schema", bin, "hello"], /--schema: "[^"]+" is not JSON$/],
     [
-      "requests in a database that nobody else can open",
+      "asks in a database that nobody else can open",
       ["run", "--permission", "store", "hello"],
       /--permission store .* "memory".* --database/
     ],
     [
-      "a worker's requests in a database that nobody else can open",
+      "a worker's asks in a database that nobody else can open",
       ["resume", "--worker", "--permission", "store", "--database", ":memory:"],
       /--permission store .* and ":memory:" is not one/
     ],
-    ["a request that is not named", ["answer"], /Missing required argument: request/],
+    ["an answer that names no ask", ["answer"], /Missing required argument: ask/],
     ["an answer that allows nothing", ["answer", "per_1", "--allow", "never"], /--allow.*never/],
     [
       "two answers",

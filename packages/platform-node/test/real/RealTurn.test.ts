@@ -207,7 +207,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       )
     }))
 
-  it.effect("answers the permission request of a subagent", () =>
+  it.effect("answers a subagent that asks for a permission", () =>
     Effect.gen(function*() {
       const person = yield* gate({ _tag: "Permission", reply: { reply: "once" } })
       const prompt = ScriptedModel.prompt("Read it.", [

@@ -233,7 +233,7 @@ describe("SqlSessionStore on a PostgreSQL server", () => {
 
   // answers in the same moment
 
-  it.effect("stores one answer when all come in the moment in which another message opens the request", () =>
+  it.effect("stores one answer when all answers come while another message opens the ask", () =>
     Effect.gen(function*() {
       const url = yield* makeDatabase
       const stores = [yield* open({ url }), yield* open({ url })] as const

@@ -413,7 +413,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
   )
 
   it.effect.each(databases)(
-    "brings $kind of version 2 up to date with all its rows, which have no subagents and no requests",
+    "brings $kind of version 2 up to date with all its rows, which have no subagents and no asks",
     (kind) =>
       Effect.gen(function*() {
         const database = yield* kind.make
@@ -725,7 +725,7 @@ const writeVersion2 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, posi
   }
 })
 
-/** The tables of version 3 as they were released, with a message of every stage and an open request. */
+/** The tables of version 3 as they were released, with a message of every stage and an open ask. */
 const writeVersion3 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, position: string) {
   yield* sql`CREATE TABLE opencode_turn_migrations (
     migration_id INTEGER PRIMARY KEY NOT NULL,

@@ -11,7 +11,7 @@ import * as TestClock from "effect/testing/TestClock"
 import { completed, newTurn, recordOf, session, stored, type StoreTests, terminals, transitions } from "./Samples.ts"
 
 export const writes = (it: StoreTests): void => {
-  it.effect("records the request of the owner, and the last one when there are several", () =>
+  it.effect("keeps the prompt that the owner recorded last", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
@@ -53,7 +53,7 @@ export const writes = (it: StoreTests): void => {
       })
   )
 
-  it.effect("keeps the request of a message that has ended", () =>
+  it.effect("keeps the recorded prompt of a message that has ended", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
