@@ -129,8 +129,10 @@ export interface TurnOptions<A = unknown> {
  * @since 0.1.0
  */
 export interface Turns extends AsyncDisposable {
-  readonly run: <A = unknown>(options: TurnOptions<A>) => Promise<TurnResult<A>>
-  readonly stream: <A = unknown>(options: TurnOptions<A>) => AsyncIterable<TurnUpdate<A>>
+  run<A = unknown>(options: TurnOptions<A> & { readonly output: OutputOf<A> }): Promise<TurnResult<A>>
+  run<A = undefined>(options: TurnOptions<A>): Promise<TurnResult<A | undefined>>
+  stream<A = unknown>(options: TurnOptions<A> & { readonly output: OutputOf<A> }): AsyncIterable<TurnUpdate<A>>
+  stream<A = undefined>(options: TurnOptions<A>): AsyncIterable<TurnUpdate<A | undefined>>
   readonly watch: (messageId: string) => AsyncIterable<StoredMessage>
   readonly cancel: (messageId: string) => Promise<StoredMessage>
   readonly pendingAsks: (filter?: {
@@ -162,13 +164,15 @@ export const openTurns = async (options: OpenOptions = {}): Promise<Turns> => {
   function run<A = unknown>(options: TurnOptions<A>): Promise<TurnResult<A>>
   async function run(options: TurnOptions): Promise<TurnResult> {
     options.signal?.throwIfAborted()
-    return await promise(Effect.scoped(Effect.flatMap(begin(options), core.runTurn)).pipe(within(options.budget)))
+    return await promise(
+      Effect.scoped(Effect.flatMap(begin(options), (input) => core.runTurn(input))).pipe(within(options.budget))
+    )
   }
   function stream<A = unknown>(options: TurnOptions<A>): AsyncIterable<TurnUpdate<A>>
   function stream(options: TurnOptions): AsyncIterable<TurnUpdate> {
     options.signal?.throwIfAborted()
     return iterable(
-      Stream.unwrap(Effect.map(begin(options), core.streamTurn)).pipe(
+      Stream.unwrap(Effect.map(begin(options), (input) => core.streamTurn(input))).pipe(
         Stream.provideService(TurnPolicy.Budget, options.budget ?? {})
       )
     )

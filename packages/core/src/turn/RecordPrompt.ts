@@ -48,8 +48,8 @@ export const recordedFor = ({ promptRecord }: StoredMessage, sessionId: SessionI
  * @category steps
  * @since 0.1.0
  */
-export const recordPrompt = Effect.fnUntraced(function*<E, R, A>(
-  input: TurnInput<E, R, A>,
+export const recordPrompt = Effect.fnUntraced(function*<E, R>(
+  input: TurnInput<E, R>,
   message: StoredMessage,
   sessionId: SessionId
 ) {

@@ -341,5 +341,5 @@ it("writes only the value to the answer, and the agent's earlier text to the pro
   const { answer, progress } = play(options, updates, completed)
   assert.strictEqual(answer, `{\n  "text": "\\u202e"\n}\n`)
   assert.match(progress, /^thinking: hm\nsaying: I look at it\.\nsaying: Done\.\ncompleted · [^\n]*\n$/)
-  assert.strictEqual(play(options, updates, { ...completed, status: "error" }).answer, "")
+  assert.strictEqual(play(options, updates, { ...completed, ...result("error") }).answer, "")
 })
