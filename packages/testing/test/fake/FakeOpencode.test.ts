@@ -1,4 +1,4 @@
-import * as FakeTool from "#fake/tools/Tool"
+import * as Tool from "#fake/tools/Tool"
 import { assert, it } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
 import * as Client_ from "@opencode-turn/core/Client"
@@ -200,7 +200,7 @@ it.effect("gives a call the outcome of the script, and hides it from everybody",
     const fake = yield* FakeOpencode.FakeOpencode
     const session = yield* newSession
     yield* fake.script([
-      { tool: "bash", args: FakeTool.withOutcome({ command: "make" }, { error: "make: no targets" }) },
+      { tool: "bash", args: Tool.withOutcome({ command: "make" }, { error: "make: no targets" }) },
       { text: "it failed" }
     ])
     assert.strictEqual(textOf(yield* client.sendMessage(session, "build it")), "it failed")

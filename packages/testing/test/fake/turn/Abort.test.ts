@@ -1,4 +1,4 @@
-import * as FakeTool from "#fake/tools/Tool"
+import * as Tool from "#fake/tools/Tool"
 import { assert, it } from "@effect/vitest"
 import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
@@ -20,7 +20,7 @@ const task = (steps: ReadonlyArray<Step>, agent = "general"): Step => ({
 })
 
 const asking: Step = { tool: "read", args: { filePath: "/etc/hostname" } }
-const running: Step = { tool: "bash", args: FakeTool.withOutcome({ command: "make" }, { gate: "never" }) }
+const running: Step = { tool: "bash", args: Tool.withOutcome({ command: "make" }, { gate: "never" }) }
 
 const abort = (session: string) => request("POST", `/session/${session}/abort`)
 

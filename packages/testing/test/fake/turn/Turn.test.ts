@@ -1,4 +1,4 @@
-import * as FakeTool from "#fake/tools/Tool"
+import * as Tool from "#fake/tools/Tool"
 import { assert, it } from "@effect/vitest"
 import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
@@ -148,7 +148,7 @@ it.effect("reports the net changes of a turn, and the changes that outcomes decl
       write("old.txt", "1\n"),
       {
         tool: "bash",
-        args: FakeTool.withOutcome({ command: "make" }, { files: [{ file: "made.o", status: "added" }] })
+        args: Tool.withOutcome({ command: "make" }, { files: [{ file: "made.o", status: "added" }] })
       },
       { text: "done" }
     ])
@@ -181,7 +181,7 @@ it.effect("has a patch part of an aborted step, and no diff", () =>
     const fake = yield* FakeOpencode.FakeOpencode
     const session = yield* newSession()
     const outcome = { files: [{ file: "made.o" }], gate: "made" }
-    yield* post(session, [{ tool: "bash", args: FakeTool.withOutcome({ command: "make" }, outcome) }])
+    yield* post(session, [{ tool: "bash", args: Tool.withOutcome({ command: "make" }, outcome) }])
     yield* fake.reached("made")
     yield* request("POST", `/session/${session}/abort`)
     assert.deepStrictEqual(yield* diffOf(session), [])
