@@ -1,5 +1,6 @@
 import * as LiveReply from "#drive/LiveReply"
 import { readSubagents } from "#drive/ReadSubagents"
+import * as Ordered from "#reply/Ordered"
 import { assert, describe, it } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
 import * as ClientError from "@opencode-turn/core/ClientError"
@@ -19,6 +20,7 @@ import type { Step } from "@opencode-turn/testing/ModelScript"
 import * as Effect from "effect/Effect"
 import * as ErrorReporter from "effect/ErrorReporter"
 import * as Fiber from "effect/Fiber"
+import * as HashSet from "effect/HashSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
@@ -609,6 +611,27 @@ describe("properties of a tree", () => {
     assert.deepStrictEqual([Reply.steps(reply), Reply.retries(reply)], [4, 2])
   }, options)
 
+  const removals: ReadonlyArray<TurnEvent> = [
+    { _tag: "PartRemoved", ...Make.base(), messageId: Make.answerId, partId: PartId.make("fa") },
+    { _tag: "MessageRemoved", ...Make.base(child), messageId: MessageId.make(childAnswer) },
+    Make.part(Make.finish("fc", 7, childAnswer), child),
+    Make.part(Make.finish("fe", 4, "msg_51"), child)
+  ]
+
+  it.prop("its sums are those of its sessions after each event, in any order and with any events left out", {
+    picks: Schema.Array(index).check(Schema.isMaxLength(60))
+  }, ({ picks }) => {
+    const events = [...openings, ...scripts.flat(), ...removals]
+    const played = picks.flatMap((pick) => events[pick % events.length] ?? [])
+    let reply = Make.empty
+    for (const event of played) {
+      reply = Reply.apply(reply, event)
+      assert.deepStrictEqual(sumsOf(reply), recounted(reply))
+    }
+    const closed = Reply.closeSubagents(reply)
+    assert.deepStrictEqual(sumsOf(closed), recounted(closed))
+  }, options)
+
   it.prop("an event that is folded twice, at once or later, gives back the same reply", {
     choices,
     repeats: Schema.Array(Schema.Tuple([index, index])).check(Schema.isMaxLength(30))
@@ -622,6 +645,41 @@ describe("properties of a tree", () => {
     }
   }, options)
 })
+
+const sumsOf = (reply: Reply.Reply) => ({
+  steps: Reply.steps(reply),
+  retries: Reply.retries(reply),
+  usage: Reply.turnUsage(reply),
+  size: Reply.size(reply)
+})
+
+const used = (all: ReadonlyArray<Reply.Reply>) =>
+  Usage.sum(all.flatMap(Reply.parts).filter((part) => part.type === "step-finish"))
+
+/** The sums of a reply, counted anew. */
+const recounted = (reply: Reply.Reply): ReturnType<typeof sumsOf> => {
+  const states = Reply.subagentStates(reply)
+  const own = new Set([root])
+  for (const { openedBy, parentId, sessionId } of states) {
+    if (reply.session.isClosed || (openedBy !== undefined && own.has(parentId))) own.add(sessionId)
+  }
+  const replies = [reply, ...states.map(({ reply }) => reply)]
+  const owned = replies.filter(({ sessionId }) => own.has(sessionId))
+  const total = (of: (reply: Reply.Reply) => number, all = replies) => all.reduce((sum, reply) => sum + of(reply), 0)
+  return {
+    steps: total((each) => Reply.messages(each).filter(({ ownership }) => ownership !== "foreign").length, owned),
+    retries: total(({ session }) => session.retries, owned),
+    usage: { total: used(owned), root: used(owned.slice(0, 1)), subagents: used(owned.slice(1)) },
+    size: {
+      openAsks: Reply.asks(reply).length,
+      subagents: states.length,
+      messages: total(({ session: { continuations, messages, userMessages } }) =>
+        Ordered.size(messages) + HashSet.size(userMessages) + HashSet.size(continuations)
+      ),
+      parts: total(({ entries }) => Ordered.size(entries))
+    }
+  }
+}
 
 /** What a watcher gets for each of the events. */
 const updatesOf = (before: Reply.Reply, ...events: ReadonlyArray<TurnEvent>): ReadonlyArray<ReplyUpdate.ReplyUpdate> =>
