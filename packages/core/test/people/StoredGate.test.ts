@@ -230,7 +230,7 @@ describe("answerAsk", () => {
       assert.deepStrictEqual((yield* ended(atQuestion.fiber)).value, { _tag: "Answers", answers: [["A"]] })
     }))
 
-  test("tells an unknown ask from a closed one", () =>
+  test("distinguishes an unknown ask from a closed one", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       yield* claim()
@@ -376,7 +376,7 @@ describe("a turn", () => {
       assert.strictEqual((yield* ended(second, 10_000)).value.content, "done")
     }).pipe(gated))
 
-  test("whose worker went away keeps waiting under the same ask, and another worker drives it to its end", () =>
+  test("whose worker died keeps its ask, and another worker drives the turn to its end", () =>
     Effect.gen(function*() {
       const first = yield* launch().pipe(Effect.provideService(TurnPolicy.OnInterrupt, "release"))
       const id = yield* onlyAsk
@@ -414,7 +414,7 @@ describe("a turn", () => {
       assert.strictEqual((yield* stored(id))?.status, "withdrawn")
     }).pipe(gated))
 
-  test("ends when nobody answers in time and its gate fails then", () =>
+  test("ends if nobody answers in time and the gate fails on that", () =>
     Effect.gen(function*() {
       const fiber = yield* launch()
       const id = yield* onlyAsk
@@ -432,7 +432,7 @@ describe("a turn", () => {
       )
     ))
 
-  test("goes on without it when nobody answers in time and its gate refuses then", () =>
+  test("goes on if nobody answers in time and the gate refuses on that", () =>
     Effect.gen(function*() {
       const fiber = yield* launch()
       const id = yield* onlyAsk

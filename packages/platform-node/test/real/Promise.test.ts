@@ -190,7 +190,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.strictEqual(over.error?._tag, "BudgetExceeded")
     }))
 
-  it.effect("runs, rejects or replaces a turn whose conversation is busy, as it is told", () =>
+  it.effect("rejects a turn of a busy conversation or replaces the running one, as whenBusy says", () =>
     Effect.flatMap(
       ScriptedModel,
       (model) =>
@@ -208,7 +208,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
         })
     ))
 
-  it.effect("leaves a turn to the next process where an interruption releases it", () =>
+  it.effect("leaves an interrupted turn to the next process if onInterrupt is release", () =>
     Effect.flatMap(Effect.all([ScriptedModel, RealServer.Workplace]), ([model, { directory }]) => {
       const database = `${directory}/released.db`
       const talk = prompt("Talk.", [{ text: "said at last", gate: "released" }])

@@ -200,7 +200,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.deepEqual(result.subagents.map(({ status, text }) => [status, text]), [["error", ""]])
       }))
 
-    it.effect("a permission that is allowed always is not asked again, also by subagents", () =>
+    it.effect("a permission that is allowed always is not asked for again, not even by subagents", () =>
       Effect.gen(function*() {
         const person = yield* gate({ _tag: "Permission", reply: { reply: "always" } })
         const result = yield* runTurn(turn([

@@ -264,7 +264,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.deepStrictEqual(steps.map((step) => step.detail), plan)
     }))
 
-  it.effect("a row that cannot be read hides no other one from a list, is reported once, and is told where it is asked for", () =>
+  it.effect("an unreadable row hides no other row from a list, is reported once, and fails a read of that row", () =>
     Effect.gen(function*() {
       const reports: Array<string> = []
       const reporter = ErrorReporter.make(({ error }) => void reports.push(String(error.cause)))
@@ -651,7 +651,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.deepInclude(yield* store.claim(turn), { epoch: 1 })
     }))
 
-  it.effect("keeps a watcher while another connection holds the lock, and tells it afterwards", () =>
+  it.effect("keeps a watcher while another connection holds the lock, and updates it afterwards", () =>
     Effect.gen(function*() {
       const options = { filename: yield* temporaryFile, busyTimeout: 0, disableWAL: true }
       const { store } = yield* openBoth(options)

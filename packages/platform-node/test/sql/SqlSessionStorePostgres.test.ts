@@ -150,7 +150,7 @@ describe("SqlSessionStore on a PostgreSQL server", () => {
       assert.isTrue(error.isRetryable)
     }))
 
-  it.live("tells no value of a statement that the server refuses", () =>
+  it.live("hides the values of a statement that the server refuses", () =>
     Effect.gen(function*() {
       const store = yield* open({ url: yield* makeDatabase })
       const turn = { ...(yield* newTurn), id: AssistantMessageId.make("canary\u0000") }
@@ -263,7 +263,7 @@ describe("SqlSessionStore on a PostgreSQL server", () => {
 
   // changes
 
-  it.effect("tells of a change without any time passing, once it listens", () =>
+  it.effect("reports a change at once when it listens", () =>
     Effect.gen(function*() {
       const url = yield* makeDatabase
       const sql = yield* clientOf(url)
@@ -282,7 +282,7 @@ describe("SqlSessionStore on a PostgreSQL server", () => {
       }
     }).pipe(Effect.provideService(PollInterval, Duration.days(1))))
 
-  it.effect("tells of an answer without any time passing, once it listens", () =>
+  it.effect("reports an answer at once when it listens", () =>
     Effect.gen(function*() {
       const url = yield* makeDatabase
       const sql = yield* clientOf(url)

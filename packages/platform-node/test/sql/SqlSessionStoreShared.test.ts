@@ -220,7 +220,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
   )
 
   it.effect.each(databases)(
-    "tells a watcher on one connection to $kind of a change through another",
+    "shows a change through one connection to $kind to a watcher on another connection",
     ({ make }) =>
       Effect.gen(function*() {
         const database = yield* make
@@ -263,7 +263,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
   )
 
   it.effect.each(databases)(
-    "tells who waits on one connection to $kind of an answer through another",
+    "gives an answer through one connection to $kind to a waiter on another connection",
     ({ make }) =>
       Effect.gen(function*() {
         const database = yield* make

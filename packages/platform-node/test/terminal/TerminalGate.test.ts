@@ -108,7 +108,7 @@ it.layer(NodeServices.layer)("TerminalGate", (it) => {
       assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["own"]] })
     }))
 
-  it.effect("offers no free text where only labels are allowed", () =>
+  it.effect("offers no free text if only labels are allowed", () =>
     Effect.gen(function*() {
       const { answer, shown } = yield* ask(question({ custom: false }), ["1"])
       assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["A"]] })

@@ -23,7 +23,7 @@ export const writes = (it: StoreTests): void => {
       assert.deepStrictEqual(yield* stored(turn.id), { ...pending, promptRecord: other, revision: 3 })
     }))
 
-  it.effect("records a prompt whose parts differ from the prompt of the message, or that has none", () =>
+  it.effect("records a prompt whose parts differ from the message's prompt, and a prompt without parts", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn

@@ -173,7 +173,7 @@ it.effect("asks for a permission, goes on when it is granted, and does not ask a
     assert.deepStrictEqual(outputs, ["a\n", "b\n"])
   }).pipe(withFake()))
 
-it.effect("ends the turn where a question is dismissed", () =>
+it.effect("ends the turn when a question is dismissed", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode.FakeOpencode
@@ -265,7 +265,7 @@ it.effect("refuses everything while it is dead", () =>
     assert.strictEqual((yield* client.getSession(session)).id, session)
   }).pipe(withFake()))
 
-it.effect("hits requests with faults, as often as it was told, and acts where an answer is only lost", () =>
+it.effect("applies a fault as often as requested, and acts on a request whose answer is lost", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode.FakeOpencode

@@ -177,7 +177,7 @@ it("leaves the answer empty without text, and names the conversation of every st
   )
 })
 
-it("sums up nothing where no turn is stored", () => {
+it("prints no summary if no turn is stored", () => {
   const end = { ...result("failed"), message: undefined }
   assert.deepStrictEqual(play(piped, [], end), { answer: "", progress: "", both: "" })
 })

@@ -89,7 +89,7 @@ it.prop(
 
 const offered = (...rules: ReadonlyArray<PermissionRule>) => Permission.offered({ rules, approved: [] })
 
-it("takes a tool away only where the last rule about it denies everything", () => {
+it("removes a tool only if the last rule about it denies everything", () => {
   const deny = { permission: "edit", pattern: "*", action: "deny" } as const
   assert.notIncludeMembers([...offered(deny)], ["edit", "write"])
   assert.include(offered({ ...deny, pattern: "src/*" }), "edit")

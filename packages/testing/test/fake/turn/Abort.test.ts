@@ -53,7 +53,7 @@ it.effect("stops a turn that still runs 250 ms after an abort while a subagent a
     assert.deepStrictEqual(yield* answersOf(session), ["tool-calls: Task cancelled", "MessageAbortedError: half"])
   }).pipe(withFake))
 
-it.effect("makes no further step where what a subagent asks was rejected before the abort", () =>
+it.effect("takes no further step if a subagent's ask was rejected before the abort", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const session = yield* newSession()
