@@ -14,7 +14,7 @@ import {
   errorLine,
   type Finished,
   jsonLines,
-  layer,
+  layerShared,
   live,
   type Options,
   Playground,
@@ -132,7 +132,7 @@ const isGone = (pid: number): boolean => {
   }
 }
 
-it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn and its commands", (it) => {
+it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("a turn and its commands", (it) => {
   it.effect("resume carries the turn of a killed process to its end, and then has nothing to do", () =>
     Effect.gen(function*() {
       const { messagesOf, run, startGated } = yield* apart
