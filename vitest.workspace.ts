@@ -25,7 +25,9 @@ export default defineConfig({
     projects: [
       project("core"),
       project("testing"),
-      project("platform-node", { globalSetup: "test/support/PostgresGlobalSetup.ts" })
+      project("platform-node", {
+        globalSetup: ["test/support/PostgresGlobalSetup.ts", "test/support/OpencodeGlobalSetup.ts"]
+      })
     ]
   }
 })

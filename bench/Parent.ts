@@ -55,10 +55,12 @@ export const measure = async (
   try {
     let next = await message(child)
     let counted: Numbers = {}
-    if (next === "ready" && server !== undefined) {
+    if (next === "ready") {
       const report = message(child)
-      counted = await server.count()
-      server.go()
+      if (server !== undefined) {
+        counted = await server.count()
+        server.go()
+      }
       next = await report
     }
     await exit

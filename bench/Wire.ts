@@ -29,6 +29,9 @@ export const session = (id: string) => ({
   time: { created: 1, updated: 1 }
 })
 
+/** The server's folder. */
+export const place = { home: "/", state: "/", config: "/", worktree: "/bench", directory: "/bench" }
+
 /** What an event stream begins with. */
 export const connected = JSON.stringify({ id: `evt_${id(0)}`, type: "server.connected", properties: {} })
 

@@ -4,13 +4,14 @@
 import { parseArgs } from "node:util"
 import { isMet, table } from "./Bench.ts"
 import { big } from "./benches/big.ts"
+import { fold } from "./benches/fold.ts"
 import { help } from "./benches/help.ts"
 import { memory } from "./benches/memory.ts"
 import { stream } from "./benches/stream.ts"
 import { turn } from "./benches/turn.ts"
 import { turns } from "./benches/turns.ts"
 
-const benches = [stream, turns, big, memory, turn, help]
+const benches = [stream, turns, big, fold, memory, turn, help]
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,

@@ -38,6 +38,14 @@ const driven = Effect.fnUntraced(function*(index: number) {
 
 const whole = (index: number) => runTurn({ conversationId: `bench ${index}`, prompt: "go" })
 
+/** Ends the process if the turn ends: it was to wait for its model. */
+const waiting = <A, E, R>(turn: Effect.Effect<A, E, R>) =>
+  Effect.onExit(turn, (exit) =>
+    Effect.sync(() => {
+      console.error("a turn that was to wait has ended:", exit)
+      process.exit(1)
+    }))
+
 let prompted = 0
 const Counting = Layer.effect(
   Client.Client,
@@ -58,7 +66,7 @@ const startTurns = Effect.fnUntraced(function*(from: number, to: number) {
   for (let next = from; next < to; next += startingAtOnce) {
     const end = Math.min(next + startingAtOnce, to)
     for (let index = next; index < end; index++) {
-      yield* Effect.forkChild(isWhole ? Effect.asVoid(whole(index)) : driven(index))
+      yield* Effect.forkChild(isWhole ? waiting(whole(index)) : waiting(driven(index)))
     }
     yield* Effect.repeat(Effect.sleep(1), { until: () => prompted >= end })
   }

@@ -30,6 +30,7 @@ const server = createServer((request, response) => {
     response.writeHead(200, { "content-type": "text/event-stream" }).write(Wire.frame(Wire.connected))
     return undefined
   }
+  if (path === "/path") return json(Wire.place)
   if (resource !== "session") return json([])
   if (rest === "prompt_async") {
     accepted++

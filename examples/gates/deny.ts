@@ -1,5 +1,5 @@
 /**
- * Nobody is there: without a gate every request is refused with a message that tells the model so, and no turn hangs.
+ * Nobody is there: without a gate every ask is refused with a message that tells the model so, and no turn hangs.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { runTurn } from "@opencode-turn/core"

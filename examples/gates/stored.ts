@@ -1,5 +1,5 @@
 /**
- * Another process decides: the request waits in the store, and `answerAsk` from anywhere wakes the turn. Here both sides run
+ * Another process decides: the ask waits in the store, and `answerAsk` from anywhere wakes the turn. Here both sides run
  * in one process, and share nothing but the store.
  */
 import { NodeRuntime } from "@effect/platform-node"
@@ -15,14 +15,14 @@ const steps = [
 
 /** What the back end of an approval page would do. */
 const approve = Effect.gen(function*() {
-  const [request] = yield* StoredGate.pendingAsks().pipe(
-    Effect.repeat({ until: (requests) => requests.length > 0, schedule: Schedule.spaced("200 millis") })
+  const [pending] = yield* StoredGate.pendingAsks().pipe(
+    Effect.repeat({ until: (asks) => asks.length > 0, schedule: Schedule.spaced("200 millis") })
   )
-  if (request?.ask._tag !== "Permission") return
+  if (pending?.ask._tag !== "Permission") return
   yield* Console.log(
-    `${request.conversationId} waits for ${request.id.slice(0, 4)}…: ${request.ask.patterns.join(", ")}`
+    `${pending.conversationId} waits for ${pending.id.slice(0, 4)}…: ${pending.ask.patterns.join(", ")}`
   )
-  yield* StoredGate.answerAsk(request.id, { _tag: "Permission", reply: { reply: "once" } })
+  yield* StoredGate.answerAsk(pending.id, { _tag: "Permission", reply: { reply: "once" } })
 })
 
 const program = Effect.gen(function*() {

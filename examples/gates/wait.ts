@@ -1,5 +1,5 @@
 /**
- * Another client of the same server answers, OpenCode's own interface for example: the turn leaves the request to it, and goes on
+ * Another client of the same server answers, OpenCode's own interface for example: the turn leaves the ask to it, and goes on
  * when it hears of the answer. Here the other client is a fiber beside the turn.
  */
 import { NodeRuntime } from "@effect/platform-node"

@@ -1,5 +1,6 @@
 /**
- * What users can import. A change of it is a change of the contract: it is made here, and told in a changeset.
+ * What users can import: the verbs, modules and steps are listed here, and every exported name in `surface.json`. A change of them changes
+ * the contract: change the lists too, and describe the change in a changeset.
  */
 import { assert, it } from "@effect/vitest"
 import * as core from "@opencode-turn/core"
@@ -12,7 +13,7 @@ const pathsOf = (name: string): Array<string> => {
   assert.deepStrictEqual(
     Object.keys(publishConfig.exports),
     Object.keys(exports),
-    "the same published as in the repository"
+    "the published paths are those of the repository"
   )
   return Object.keys(exports).filter((path) => path !== "." && path !== "./package.json").map((path) => path.slice(2))
 }
@@ -29,7 +30,7 @@ const verbs = [
   "streamTurn"
 ]
 
-it("the core gives these verbs and namespaces", () => {
+it("the core exports these verbs and namespaces", () => {
   assert.sameMembers(Object.keys(core), [
     ...verbs,
     "Ask",
@@ -57,7 +58,7 @@ it("the core gives these verbs and namespaces", () => {
   ])
 })
 
-it("the core gives these modules", () => {
+it("the core exports these modules", () => {
   assert.sameMembers(pathsOf("core"), [
     "Artifact",
     "Ask",
@@ -102,7 +103,7 @@ it("the core gives these modules", () => {
   ])
 })
 
-it("the core gives these steps, which may change", () => {
+it("the core exports these steps, which may change", () => {
   assert.sameMembers(Object.keys(steps), [
     "AnswerAsks",
     "Drive",
@@ -124,7 +125,7 @@ it("the core gives these steps, which may change", () => {
   ])
 })
 
-it("platform-node gives these modules", () => {
+it("platform-node exports these modules", () => {
   assert.sameMembers(pathsOf("platform-node"), [
     "Cli",
     "LiveLayer",
@@ -137,7 +138,7 @@ it("platform-node gives these modules", () => {
   ])
 })
 
-it("testing gives these modules", () => {
+it("testing exports these modules", () => {
   assert.sameMembers(pathsOf("testing"), [
     "FakeHttp",
     "FakeHttpClient",
@@ -152,4 +153,48 @@ it("testing gives these modules", () => {
     "SessionStoreContract",
     "Storm"
   ])
+})
+
+/** The names that a module exports, values and types alike, as its source tells them. */
+const namesOf = (url: URL): ReadonlyArray<string> => {
+  const source = readFileSync(url, "utf8")
+  const declared = source.matchAll(
+    /^export (?:abstract class|async function|class|const|function|interface|namespace|type) ([\w$]+)/gm
+  )
+  const namespaces = source.matchAll(/^export \* as ([\w$]+) from/gm)
+  const listed = source.matchAll(/^export (?:type )?\{([^}]*)\}/gm).flatMap(([, list = ""]) => list.split(","))
+  const others = source.matchAll(/^export \* from "([^"]+)"/gm).flatMap(([, path = ""]) => namesOf(new URL(path, url)))
+  const names = [
+    ...declared.map(([, name = ""]) => name),
+    ...namespaces.map(([, name = ""]) => name),
+    ...listed.map((item) => item.trim().replace(/^type /, "").replace(/^.* as /, "")),
+    ...others
+  ]
+  const unknown = source.match(
+    /^export (?!(?:abstract|async|class|const|function|interface|namespace|type|\*|\{) ?).*/gm
+  )
+  assert.isNull(unknown, `an export that this test cannot read: ${unknown}`)
+  return Array.from(new Set(names.filter((name) => name !== ""))).sort()
+}
+
+const surfaceOf = (name: string): Record<string, ReadonlyArray<string>> => {
+  const folder = new URL(`../../${name}/`, import.meta.url)
+  const { exports } = JSON.parse(readFileSync(new URL("package.json", folder), "utf8"))
+  return Object.fromEntries(
+    Object.entries(exports).filter(([path]) => path !== "./package.json").map(([path, file]) => [
+      path,
+      namesOf(new URL(String(file), folder))
+    ])
+  )
+}
+
+it.each(["core", "platform-node", "testing"])("%s exports the names that surface.json lists", (name) => {
+  const listed = JSON.parse(readFileSync(new URL("surface.json", import.meta.url), "utf8"))[name]
+  assert.deepStrictEqual(surfaceOf(name), listed)
+})
+
+it("the source of the core's index names what a program finds there", () => {
+  const { ".": index, "./steps": ofSteps } = surfaceOf("core")
+  assert.sameMembers([...index ?? []], Object.keys(core))
+  assert.sameMembers([...ofSteps ?? []], Object.keys(steps))
 })

@@ -22,6 +22,7 @@ import { InvalidInput, type OutputIssue } from "@opencode-turn/core/TurnError"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import type * as Arr from "effect/Array"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
@@ -34,6 +35,32 @@ import * as Stream from "effect/Stream"
 import { type Live, LiveLayer } from "./live/LiveLayer.ts"
 
 /**
+ * The policies of turns, as plain values; `TurnPolicy` of `@opencode-turn/core` documents each of them and its default.
+ *
+ * **Details**
+ *
+ * `openTurns` takes the policies of all its turns, including those that it resumes. A turn's own policy replaces the one of `openTurns`.
+ * The times of `budget` are milliseconds, or texts such as `30 minutes`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Policies {
+  readonly budget?: TurnPolicy.Budget | undefined
+  readonly whenBusy?: "queue" | "reject" | "replace" | undefined
+  readonly maxQueued?: number | undefined
+  readonly onInterrupt?: "cancel" | "release" | undefined
+  readonly onLostSession?: "resendIfUntouched" | "resend" | "fail" | undefined
+  readonly allowSilent?: boolean | undefined
+  readonly outputRepairs?: number | undefined
+  readonly refusalRepairs?: number | undefined
+  readonly maxIdleSteps?: number | undefined
+  readonly maxAttachmentBytes?: number | undefined
+  readonly fallbackContent?: string | undefined
+  readonly cancelledContent?: string | undefined
+}
+
+/**
  * Where the server and the store are, and who answers what the agent asks. What is left out is read from the environment, as
  * `LiveLayer` does.
  *
@@ -43,11 +70,12 @@ import { type Live, LiveLayer } from "./live/LiveLayer.ts"
  * - `requestTimeoutMillis`: of one request, not of a turn.
  * - `gate`: `deny` (the default) refuses and tells the agent so, `allow` permits everything, `store` keeps each ask in the store until
  *   `answer` is called, from any process. A function of yours answers itself; its `signal` aborts when nobody needs the answer any more.
+ * - The policies apply to all turns.
  *
  * @category models
  * @since 0.1.0
  */
-export interface OpenOptions {
+export interface OpenOptions extends Policies {
   readonly baseUrl?: string | undefined
   readonly password?: string | undefined
   readonly directory?: string | undefined
@@ -90,12 +118,12 @@ export interface StandardOutput<A> {
  * **Details**
  *
  * `signal` cancels the turn: its session is aborted, what was streamed is stored, and the result is `cancelled`. A signal that has
- * aborted before the call throws its reason, and nothing is stored. `budget` limits the turn; its times are in milliseconds.
+ * aborted before the call throws its reason, and nothing is stored. The policies replace those of `openTurns` for this turn.
  *
  * @category models
  * @since 0.1.0
  */
-export interface TurnOptions<A = unknown> {
+export interface TurnOptions<A = unknown> extends Policies {
   readonly conversation: string
   readonly prompt: string | ReadonlyArray<PromptPart>
   readonly messageId?: string | undefined
@@ -106,7 +134,6 @@ export interface TurnOptions<A = unknown> {
   readonly title?: string | undefined
   readonly permission?: ReadonlyArray<PermissionRule> | undefined
   readonly output?: OutputOf<A> | undefined
-  readonly budget?: TurnPolicy.Budget | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -123,7 +150,7 @@ export interface TurnOptions<A = unknown> {
  * - `pendingAsks`, `answer`: what the gate `store` keeps, and the answer to one of them.
  * - `resume`: carries the turns without a living owner to their ends.
  * - `prune`: deletes ended messages that are older, and gives their number.
- * - `close`: cancels what runs, and closes the connection and the store.
+ * - `close`: interrupts what runs, which cancels it unless `onInterrupt` says otherwise, and closes the connection and the store.
  *
  * Errors are instances of `Error` with a `_tag`.
  *
@@ -131,8 +158,10 @@ export interface TurnOptions<A = unknown> {
  * @since 0.1.0
  */
 export interface Turns extends AsyncDisposable {
-  readonly run: <A = unknown>(options: TurnOptions<A>) => Promise<TurnResult<A>>
-  readonly stream: <A = unknown>(options: TurnOptions<A>) => AsyncIterable<TurnUpdate<A>>
+  run<A = unknown>(options: TurnOptions<A> & { readonly output: OutputOf<A> }): Promise<TurnResult<A>>
+  run<A = undefined>(options: TurnOptions<A>): Promise<TurnResult<A | undefined>>
+  stream<A = unknown>(options: TurnOptions<A> & { readonly output: OutputOf<A> }): AsyncIterable<TurnUpdate<A>>
+  stream<A = undefined>(options: TurnOptions<A>): AsyncIterable<TurnUpdate<A | undefined>>
   readonly attach: (messageId: string, options?: AttachOptions) => AsyncIterable<Attached>
   readonly cancel: (messageId: string) => Promise<StoredMessage>
   readonly pendingAsks: (filter?: {
@@ -154,7 +183,11 @@ export interface Turns extends AsyncDisposable {
  * @since 0.1.0
  */
 export const openTurns = async (options: OpenOptions = {}): Promise<Turns> => {
-  const runtime = ManagedRuntime.make(Layer.provideMerge(layerGate(options.gate), layerLive(options)))
+  const runtime = ManagedRuntime.make(
+    Layer.mergeAll(layerGate(options.gate), Layer.succeedContext(toContext(options))).pipe(
+      Layer.provideMerge(layerLive(options))
+    )
+  )
   const context = await runtime.context()
   const promise = <A, E>(effect: Effect.Effect<A, E, Live>) => runtime.runPromise(effect)
   const iterable = <A, E>(stream: Stream.Stream<A, E, Live>) => Stream.toAsyncIterableWith(stream, context)
@@ -164,14 +197,18 @@ export const openTurns = async (options: OpenOptions = {}): Promise<Turns> => {
   function run<A = unknown>(options: TurnOptions<A>): Promise<TurnResult<A>>
   async function run(options: TurnOptions): Promise<TurnResult> {
     options.signal?.throwIfAborted()
-    return await promise(Effect.scoped(Effect.flatMap(begin(options), core.runTurn)).pipe(within(options.budget)))
+    return await promise(
+      Effect.scoped(Effect.flatMap(begin(options), (input) => core.runTurn(input))).pipe(
+        Effect.provideContext(toContext(options))
+      )
+    )
   }
   function stream<A = unknown>(options: TurnOptions<A>): AsyncIterable<TurnUpdate<A>>
   function stream(options: TurnOptions): AsyncIterable<TurnUpdate> {
     options.signal?.throwIfAborted()
     return iterable(
-      Stream.unwrap(Effect.map(begin(options), core.streamTurn)).pipe(
-        Stream.provideService(TurnPolicy.Budget, options.budget ?? {})
+      Stream.unwrap(Effect.map(begin(options), (input) => core.streamTurn(input))).pipe(
+        Stream.provideContext(toContext(options))
       )
     )
   }
@@ -217,7 +254,24 @@ const layerGate = (gate: OpenOptions["gate"]) => {
   }
 }
 
-const within = (budget: TurnPolicy.Budget | undefined) => Effect.provideService(TurnPolicy.Budget, budget ?? {})
+const toContext = (policies: Policies): Context.Context<never> =>
+  Context.mergeAll(
+    given(TurnPolicy.Budget, policies.budget),
+    given(TurnPolicy.WhenBusy, policies.whenBusy),
+    given(TurnPolicy.MaxQueued, policies.maxQueued),
+    given(TurnPolicy.OnInterrupt, policies.onInterrupt),
+    given(TurnPolicy.OnLostSession, policies.onLostSession),
+    given(TurnPolicy.AllowSilent, policies.allowSilent),
+    given(TurnPolicy.OutputRepairs, policies.outputRepairs),
+    given(TurnPolicy.RefusalRepairs, policies.refusalRepairs),
+    given(TurnPolicy.MaxIdleSteps, policies.maxIdleSteps),
+    given(TurnPolicy.MaxAttachmentBytes, policies.maxAttachmentBytes),
+    given(TurnPolicy.FallbackContent, policies.fallbackContent),
+    given(TurnPolicy.CancelledContent, policies.cancelledContent)
+  )
+
+const given = <A>(reference: Context.Reference<A>, value: A | undefined): Context.Context<never> =>
+  value === undefined ? Context.empty() : Context.make(reference, value)
 
 /** The input of a turn, while whose scope its signal cancels it. */
 const begin = Effect.fnUntraced(function*({ conversation, output, signal, ...input }: TurnOptions) {

@@ -446,7 +446,7 @@ export const ObserverBuffer: Context.Reference<number> = Context.Reference(
 )
 
 /**
- * The text that a reader sees for a turn that failed without any text.
+ * The text that a reader sees for a turn that ended as `error` or `failed` without any text.
  *
  * @category references
  * @since 0.1.0

@@ -318,7 +318,7 @@ const refusalOf = (given: GivenAnswer): { readonly message?: string | undefined 
 const isExplained = ({ given }: Held): boolean => refusalOf(given)?.message !== undefined
 
 /** Sent where the gate gave no answer, or one that does not fit. */
-const rejection: GivenAnswer = { _tag: "Reject", message: "The request could not be answered." }
+const rejection: GivenAnswer = { _tag: "Reject", message: "The ask could not be answered." }
 
 const timeoutOf = (exit: Exit.Exit<Answer, HumanTimeout>): HumanTimeout | undefined =>
   Exit.isFailure(exit) ? exit.cause.reasons.find(Cause.isFailReason)?.error : undefined

@@ -79,7 +79,7 @@ export const watch = Effect.fnUntraced(function*(
       wallClockMillis: now.wallClockMillis
     })
     const stallMillis = cell.millis() - progressMillis
-    yield* orFail(exceeded(limits, { ...spent, stallMillis }, Reply.trouble(live.current())))
+    yield* orFail(exceeded(limits, { ...spent, stallMillis }, () => Reply.trouble(live.current())))
   }
 })
 
@@ -168,7 +168,7 @@ export const leftMillis = (spentMillis: number): Effect.Effect<number> =>
   )
 
 /**
- * The first limit that the turn has crossed.
+ * The first limit that the turn has crossed. `lastTrouble` is what the error tells of the model, once there is one.
  *
  * @category predicates
  * @since 0.1.0
@@ -176,16 +176,17 @@ export const leftMillis = (spentMillis: number): Effect.Effect<number> =>
 export const exceeded = (
   limits: TurnPolicy.Budget,
   spent: Spent,
-  last?: UpstreamFailure | undefined
+  lastTrouble: () => UpstreamFailure | undefined = () => undefined
 ): BudgetExceeded | undefined => {
   const over = (
     limit: BudgetExceeded["limit"],
     allowed: number | undefined,
     value: number
-  ): BudgetExceeded | undefined =>
-    allowed !== undefined && value > allowed
-      ? new BudgetExceeded({ limit, allowed, value, ...(last !== undefined && { last }) })
-      : undefined
+  ): BudgetExceeded | undefined => {
+    if (allowed === undefined || value <= allowed) return undefined
+    const last = lastTrouble()
+    return new BudgetExceeded({ limit, allowed, value, ...(last !== undefined && { last }) })
+  }
   return over("wallClock", TurnPolicy.limitMillis(limits.wallClock), spent.wallClockMillis) ??
     over("cost", limits.cost, spent.cost) ??
     over("tokens", limits.tokens, spent.tokens) ??

@@ -225,7 +225,7 @@ export const layerCallback = <E = never, R = never>(
 /** Advice for a model after a refusal. */
 const goOn = "Go on without it, or say what you would need."
 
-const unanswered: Answer = { _tag: "Reject", message: `The request could not be answered. ${goOn}` }
+const unanswered: Answer = { _tag: "Reject", message: `The ask could not be answered. ${goOn}` }
 
 /** The refusal names the first rule that denies. */
 const refusal = (subjects: Decision<GateRule>["subjects"]): Answer => {

@@ -125,7 +125,7 @@ type Store = SessionStore["Service"]
 const toConversationId = Brand.nominal<ConversationId>()
 const toMessageId = Brand.nominal<AssistantMessageId>()
 
-const unstored: Answer = { _tag: "Reject", message: "The request could not be put to anybody. Go on without it." }
+const unstored: Answer = { _tag: "Reject", message: "The ask could not be put to anybody. Go on without it." }
 
 /** The turn and the server still wait: a worker gave the ask up and died before it could tell the server. */
 const givenUp: Answer = { _tag: "Reject", message: "Nobody answered in time. Go on without it." }

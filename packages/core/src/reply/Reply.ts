@@ -32,7 +32,6 @@
  * @since 0.1.0
  */
 import * as Equal from "effect/Equal"
-import * as HashSet from "effect/HashSet"
 import type { Ask } from "../domain/Ask.ts"
 import type { AskId, MessageId, PartId, SessionId } from "../domain/Ids.ts"
 import type { Message } from "../domain/Message.ts"
@@ -51,7 +50,17 @@ import { applyDelta, todosId } from "./ReplyParts.ts"
 import * as ReplyReconcile from "./ReplyReconcile.ts"
 import { applyAsked, applyResolved, dropAsks, settleAsks } from "./ReplySessions.ts"
 import type { MessageState, Reply, SubagentState } from "./ReplyState.ts"
-import { current, entriesOf, entryOf, make, mapSubagents, setSubagents, withActive, withEntries } from "./ReplyState.ts"
+import {
+  countMessages,
+  current,
+  entriesOf,
+  entryOf,
+  make,
+  mapSubagents,
+  setSubagents,
+  withActive,
+  withEntries
+} from "./ReplyState.ts"
 import {
   applyToSubagent,
   deleteSubagent,
@@ -61,7 +70,6 @@ import {
   nameSubagents,
   openSubagent,
   ownReplies,
-  replies,
   replyOf,
   restoreSubagent
 } from "./ReplySubagents.ts"
@@ -247,7 +255,7 @@ export const reasoning = (self: Reply): string => joined(self, "reasoning")
  * @category getters
  * @since 0.1.0
  */
-export const usage = (self: Reply): Usage.Usage => Usage.sum(parts(self).filter((part) => part.type === "step-finish"))
+export const usage = (self: Reply): Usage.Usage => self.used
 
 /**
  * The differences between a session's parts and those of an earlier version of its reply: new or changed parts, removed
@@ -362,14 +370,13 @@ export const message = (self: Reply, id: MessageId): MessageState | undefined =>
 export const size = (
   self: Reply
 ): { readonly openAsks: number; readonly subagents: number; readonly messages: number; readonly parts: number } => {
-  let messages = 0
-  let parts = 0
-  for (const { entries, session } of replies(self)) {
-    messages += Ordered.size(session.messages) + HashSet.size(session.userMessages) +
-      HashSet.size(session.continuations)
-    parts += Ordered.size(entries)
+  const { asks, subagents, tally } = self.session
+  return {
+    openAsks: Ordered.size(asks),
+    subagents: Ordered.size(subagents),
+    messages: countMessages(self) + tally.messages,
+    parts: Ordered.size(self.entries) + tally.parts
   }
-  return { openAsks: Ordered.size(self.session.asks), subagents: Ordered.size(self.session.subagents), messages, parts }
 }
 
 /**
@@ -398,8 +405,7 @@ export const toSubagent = (
  * @since 0.1.0
  */
 export const turnUsage = (self: Reply): Usage.TurnUsage => {
-  const root = usage(self)
-  const subagents = Usage.sum(ownReplies(self).slice(1).map(usage))
+  const { used: root, session: { tally: { usage: subagents } } } = self
   return { total: Usage.sum([root, subagents]), root, subagents }
 }
 
@@ -409,8 +415,7 @@ export const turnUsage = (self: Reply): Usage.TurnUsage => {
  * @category getters
  * @since 0.1.0
  */
-export const steps = (self: Reply): number =>
-  sumOverTree(self, (reply) => messages(reply).filter(({ ownership }) => ownership !== "foreign").length)
+export const steps = ({ session }: Reply): number => session.steps + session.tally.steps
 
 /**
  * How often OpenCode announced a repeated model call, in the turn's own session and its subagents.
@@ -418,7 +423,7 @@ export const steps = (self: Reply): number =>
  * @category getters
  * @since 0.1.0
  */
-export const retries = (self: Reply): number => sumOverTree(self, ({ session }) => session.retries)
+export const retries = ({ session }: Reply): number => session.retries + session.tally.retries
 
 /**
  * The last reported failure or retry of the turn's own session, or else of a subagent.
@@ -527,9 +532,6 @@ const entryIn = (self: Reply, sessionId: SessionId, id: PartId): Entry | undefin
 
 const applyInTree = (self: Reply, event: TurnEvent): Reply =>
   event.sessionId === self.sessionId ? applyOwn(self, event) : applyToSubagent(self, event)
-
-const sumOverTree = (self: Reply, count: (reply: Reply) => number): number =>
-  ownReplies(self).reduce((sum, reply) => sum + count(reply), 0)
 
 const joined = (self: Reply, type: "text" | "reasoning"): string =>
   current(self)

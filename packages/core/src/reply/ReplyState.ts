@@ -13,6 +13,7 @@ import type { AskId, MessageId, PartId, SessionId } from "../domain/Ids.ts"
 import type { AssistantMessage } from "../domain/Message.ts"
 import type { SubagentStatus } from "../domain/Subagent.ts"
 import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
+import * as Usage from "../domain/Usage.ts"
 import type { Ordered } from "./Ordered.ts"
 import * as Ordereds from "./Ordered.ts"
 import type { Entry } from "./ReplyEntry.ts"
@@ -25,8 +26,8 @@ import { isVisibleText } from "./ReplyEntry.ts"
  *
  * The parts are `entries`, with `active` instead of the entry with its id, so that a run of deltas to one part changes
  * no list. Read them with `Reply.parts`. `partsOf` finds the parts of a message, and may name removed ones.
- * `visibleTexts` counts the texts that a reader sees, `lastOurs` is the last visible part, and `eventCount` counts the
- * events that changed the reply.
+ * `visibleTexts` counts the texts that a reader sees, `lastOurs` is the last visible part, `used` is what the ended steps
+ * used, and `eventCount` counts the events that changed the reply.
  *
  * @category models
  * @since 0.1.0
@@ -39,6 +40,7 @@ export interface Reply {
   readonly active: Entry | undefined
   readonly visibleTexts: number
   readonly lastOurs: PartId | undefined
+  readonly used: Usage.Usage
   readonly eventCount: number
   readonly session: SessionState
 }
@@ -48,13 +50,14 @@ export interface Reply {
  *
  * **Details**
  *
- * - `messages`: the assistant messages. `newest`: the turn's own message that sorts last, possibly a summary. `strangers`: finds the
- *   messages of others by their parent.
+ * - `messages`: the assistant messages. `steps` counts those of the turn. `newest`: the turn's own message that sorts last, possibly a
+ *   summary. `strangers`: finds the messages of others by their parent.
  * - `continuations`: the user messages by which OpenCode continued the turn; their answers answer the prompt. In a subagent's reply they
  *   are all the prompts that it got in the turn.
  * - `userMessages`: the other messages of users. `removed`: the removed messages and parts. A late event restores neither.
  * - `askEventIds`, `failureEventId` and `statusEventId`: tell a late copy of an event from a new one.
- * - `asks` and `subagents`: those of the whole tree; the root's reply holds them. `asksOf`: the ids of each session's asks.
+ * - `asks` and `subagents`: those of the whole tree; the root's reply holds them. `asksOf`: the ids of each session's asks. `tally`: the
+ *   sums over the subagents.
  * - `retries`: how often OpenCode announced a repeated call of the session's model.
  * - `trouble`: the last reported failure or retry of the session; it stays when the session goes on.
  * - `hasGap`: events may have been missed since the fold began. `toldUpTo`: the last message that had ended before any of them.
@@ -65,6 +68,7 @@ export interface Reply {
  */
 export interface SessionState {
   readonly messages: Ordered<MessageId, MessageState>
+  readonly steps: number
   readonly newest: MessageState | undefined
   readonly strangers: HashMap.HashMap<MessageId, Linked<MessageId>>
   readonly continuations: HashSet.HashSet<MessageId>
@@ -75,6 +79,7 @@ export interface SessionState {
   readonly askEventIds: HashMap.HashMap<AskId, string>
   readonly resolvedAsks: HashSet.HashSet<AskId>
   readonly subagents: Ordered<SessionId, SubagentState>
+  readonly tally: Tally
   readonly retry: Retry | undefined
   readonly retries: number
   readonly failure: UpstreamFailure | undefined
@@ -84,6 +89,28 @@ export interface SessionState {
   readonly hasGap: boolean
   readonly toldUpTo: MessageId | undefined
   readonly isClosed: boolean
+}
+
+/**
+ * Sums over the subagents of a reply, which each change keeps up to date: adding up all subagents at each of their steps
+ * would cost the square of their number.
+ *
+ * **Details**
+ *
+ * `messages` and `parts` are those of all subagents. `steps`, `retries` and `usage` are those of the `own` ones, which
+ * the turn's tools opened. `unowned` counts the subagents that a tool opened whose own session is not one of the turn's.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Tally {
+  readonly messages: number
+  readonly parts: number
+  readonly steps: number
+  readonly retries: number
+  readonly usage: Usage.Usage
+  readonly own: HashSet.HashSet<SessionId>
+  readonly unowned: number
 }
 
 /**
@@ -161,6 +188,7 @@ export const make = (ids: { readonly sessionId: SessionId; readonly promptId: Me
   active: undefined,
   visibleTexts: 0,
   lastOurs: undefined,
+  used: Usage.zero,
   eventCount: 0,
   session: emptySession
 })
@@ -193,6 +221,7 @@ export const push = (self: Reply, entry: Entry): Reply => ({
   active: entry,
   visibleTexts: self.visibleTexts + Number(isVisibleText(entry)),
   lastOurs: entry.isOurs ? entry.id : self.lastOurs,
+  used: usedAfter(self.used, undefined, entry),
   eventCount: self.eventCount + 1,
   session: self.session
 })
@@ -208,6 +237,7 @@ export const replace = (self: Reply, before: Entry, entry: Entry): Reply => ({
   active: entry,
   visibleTexts: self.visibleTexts + Number(isVisibleText(entry)) - Number(isVisibleText(before)),
   lastOurs: self.lastOurs,
+  used: usedAfter(self.used, before, entry),
   eventCount: self.eventCount + 1,
   session: self.session
 })
@@ -226,7 +256,8 @@ export const withEntries = (self: Reply, entries: ReadonlyArray<Entry>): Reply =
     partsOf: HashMap.fromIterable(partsOf),
     active: undefined,
     visibleTexts: entries.filter(isVisibleText).length,
-    lastOurs: entries.findLast(({ isOurs }) => isOurs)?.id
+    lastOurs: entries.findLast(({ isOurs }) => isOurs)?.id,
+    used: Usage.sum(entries.map(usageOf).filter((usage) => usage !== undefined))
   }
 }
 
@@ -248,20 +279,21 @@ export const mapSome = (
   f: (entry: Entry) => Entry | undefined
 ): Reply => {
   let entries: Ordered<PartId, Entry> | undefined
-  let { lastOurs, visibleTexts } = self
+  let { lastOurs, used, visibleTexts } = self
   for (const before of some) {
     const after = f(before)
     if (after === before) continue
     entries ??= withActive(self)
     entries = after === undefined ? Ordereds.remove(entries, before.id) : Ordereds.set(entries, after)
     if (after?.isOurs === true && (lastOurs === undefined || isLater(entries, after.id, lastOurs))) lastOurs = after.id
+    used = usedAfter(used, before, after)
     visibleTexts += Number(after !== undefined && isVisibleText(after)) - Number(isVisibleText(before))
   }
   if (entries === undefined) return self
   if (lastOurs !== undefined && Ordereds.get(entries, lastOurs)?.isOurs !== true) {
     lastOurs = Ordereds.findLast(entries, ({ isOurs }) => isOurs)?.id
   }
-  return { ...self, entries, active: undefined, visibleTexts, lastOurs }
+  return { ...self, entries, active: undefined, visibleTexts, lastOurs, used }
 }
 
 /** Maps the subagents, without counting an event. Returns `self` if none changed. */
@@ -277,22 +309,54 @@ export const mapSubagent = (
   f: (subagent: SubagentState) => SubagentState
 ): Reply => {
   const before = Ordereds.get(self.session.subagents, sessionId)
-  return before === undefined ? self : withSubagents(self, Ordereds.set(self.session.subagents, f(before)))
+  if (before === undefined) return self
+  const after = f(before)
+  return after === before ? self : addSubagent(self, after)
 }
 
-/** Adds a subagent, without counting an event. */
-export const addSubagent = (self: Reply, subagent: SubagentState): Reply =>
-  withSubagents(self, Ordereds.set(self.session.subagents, subagent))
+/** Adds a subagent or replaces the one with its id, without counting an event. */
+export const addSubagent = (self: Reply, subagent: SubagentState): Reply => ({
+  ...self,
+  session: { ...self.session, ...putSubagent(self, subagent) }
+})
 
 /** Replaces all subagents, without counting an event. */
 export const setSubagents = (self: Reply, subagents: ReadonlyArray<SubagentState>): Reply =>
   withSubagents(self, Ordereds.fromIterable(keyOfSubagent, subagents))
 
+/** Counts every remaining subagent as the turn's own. */
+export const closeTally = (self: Reply): Reply =>
+  self.session.isClosed ? self : {
+    ...self,
+    session: { ...self.session, isClosed: true, tally: tallyOf(self.sessionId, true, self.session.subagents) }
+  }
+
+/** Adds a subagent, or replaces the one with its id. */
+export const putSubagent = (
+  { session, sessionId: rootId }: Reply,
+  after: SubagentState
+): Pick<SessionState, "subagents" | "tally"> => {
+  const { isClosed, tally } = session
+  const before = Ordereds.get(session.subagents, after.sessionId)
+  const subagents = Ordereds.set(session.subagents, after)
+  // A delta changes nothing that is counted.
+  if (
+    before !== undefined && before.openedBy === after.openedBy && before.reply.session === after.reply.session &&
+    before.reply.entries === after.reply.entries && before.reply.used === after.reply.used
+  ) return { subagents, tally }
+  const wasOwn = HashSet.has(tally.own, after.sessionId)
+  const isOwn = isClosed || isOpenedIn(tally.own, rootId, after)
+  // Sessions that this one opened become the turn's with it.
+  if (wasOwn !== isOwn && tally.unowned > 0) return { subagents, tally: tallyOf(rootId, isClosed, subagents) }
+  return { subagents, tally: counted(before === undefined ? tally : uncounted(tally, before, wasOwn), after, isOwn) }
+}
+
 /** Replaces all messages. */
 export const messagesFrom = (
   states: ReadonlyArray<MessageState>
-): Pick<SessionState, "messages" | "newest" | "strangers"> => ({
+): Pick<SessionState, "messages" | "newest" | "steps" | "strangers"> => ({
   messages: Ordereds.fromIterable(keyOfMessage, states),
+  steps: states.filter(isStep).length,
   newest: states.reduce<MessageState | undefined>(newer, undefined),
   strangers: HashMap.empty()
 })
@@ -301,8 +365,9 @@ export const messagesFrom = (
 export const putMessage = (
   session: SessionState,
   state: MessageState
-): Pick<SessionState, "messages" | "newest" | "strangers"> => ({
+): Pick<SessionState, "messages" | "newest" | "steps" | "strangers"> => ({
   messages: Ordereds.set(session.messages, state),
+  steps: session.steps + Number(isStep(state)) - Number(isStep(Ordereds.get(session.messages, state.id))),
   newest: session.newest?.id === state.id && state.ownership !== "foreign" ? state : newer(session.newest, state),
   strangers: state.ownership === "foreign" && !Ordereds.has(session.messages, state.id)
     ? link(session.strangers, state.info.parentId, state.id)
@@ -310,15 +375,23 @@ export const putMessage = (
 })
 
 /** Removes a message. */
-export const dropMessage = (session: SessionState, id: MessageId): Pick<SessionState, "messages" | "newest"> => {
+export const dropMessage = (
+  session: SessionState,
+  id: MessageId
+): Pick<SessionState, "messages" | "newest" | "steps"> => {
   const messages = Ordereds.remove(session.messages, id)
   return {
     messages,
+    steps: session.steps - Number(isStep(Ordereds.get(session.messages, id))),
     newest: session.newest?.id === id
       ? Ordereds.values(messages).reduce<MessageState | undefined>(newer, undefined)
       : session.newest
   }
 }
+
+/** The number of messages of anybody that a session's reply holds. */
+export const countMessages = ({ session }: Reply): number =>
+  Ordereds.size(session.messages) + HashSet.size(session.userMessages) + HashSet.size(session.continuations)
 
 /** The values of a key, newest first. */
 export const linked = <K, A>(map: HashMap.HashMap<K, Linked<A>>, key: K): ReadonlyArray<A> => {
@@ -345,8 +418,19 @@ const keyOfAsk = ({ id }: Ask): AskId => id
 
 const noEntries: Ordered<PartId, Entry> = Ordereds.fromIterable(keyOfEntry, [])
 
+const noTally: Tally = {
+  messages: 0,
+  parts: 0,
+  steps: 0,
+  retries: 0,
+  usage: Usage.zero,
+  own: HashSet.empty(),
+  unowned: 0
+}
+
 const emptySession: SessionState = {
   messages: Ordereds.fromIterable(keyOfMessage, []),
+  steps: 0,
   newest: undefined,
   strangers: HashMap.empty(),
   continuations: HashSet.empty(),
@@ -357,6 +441,7 @@ const emptySession: SessionState = {
   askEventIds: HashMap.empty(),
   resolvedAsks: HashSet.empty(),
   subagents: Ordereds.fromIterable(keyOfSubagent, []),
+  tally: noTally,
   retry: undefined,
   retries: 0,
   failure: undefined,
@@ -372,7 +457,66 @@ const isLater = (entries: Reply["entries"], id: PartId, other: PartId): boolean 
   (Ordereds.placeOf(entries, id) ?? 0) > (Ordereds.placeOf(entries, other) ?? 0)
 
 const withSubagents = (self: Reply, subagents: SessionState["subagents"]): Reply =>
-  subagents === self.session.subagents ? self : { ...self, session: { ...self.session, subagents } }
+  subagents === self.session.subagents ? self : {
+    ...self,
+    session: { ...self.session, subagents, tally: tallyOf(self.sessionId, self.session.isClosed, subagents) }
+  }
+
+const isStep = (state: MessageState | undefined): boolean => state !== undefined && state.ownership !== "foreign"
+
+/** What an entry tells of the usage, if it is the end of one of the turn's steps. */
+const usageOf = (entry: Entry | undefined): Usage.Usage | undefined =>
+  entry?.kind === "part" && entry.isOurs && entry.part.type === "step-finish" ? entry.part : undefined
+
+const usedAfter = (used: Usage.Usage, before: Entry | undefined, after: Entry | undefined): Usage.Usage => {
+  const was = usageOf(before)
+  const is = usageOf(after)
+  if (was === is) return used
+  const rest = was === undefined ? used : Usage.subtract(used, was)
+  return is === undefined ? rest : Usage.sum([rest, is])
+}
+
+const isOpenedIn = (own: Tally["own"], rootId: SessionId, { openedBy, parentId }: SubagentState): boolean =>
+  openedBy !== undefined && (parentId === rootId || HashSet.has(own, parentId))
+
+const tallyOf = (rootId: SessionId, isClosed: boolean, subagents: SessionState["subagents"]): Tally =>
+  // A parent always precedes its subagents in the list.
+  Ordereds.values(subagents).reduce(
+    (tally, subagent) => counted(tally, subagent, isClosed || isOpenedIn(tally.own, rootId, subagent)),
+    noTally
+  )
+
+const counted = (self: Tally, { openedBy, reply, sessionId }: SubagentState, isOwn: boolean): Tally => {
+  const { session, used } = reply
+  const messages = self.messages + countMessages(reply)
+  const parts = self.parts + Ordereds.size(reply.entries)
+  if (!isOwn) return { ...self, messages, parts, unowned: self.unowned + Number(openedBy !== undefined) }
+  return {
+    messages,
+    parts,
+    steps: self.steps + session.steps,
+    retries: self.retries + session.retries,
+    usage: used === Usage.zero ? self.usage : Usage.sum([self.usage, used]),
+    own: HashSet.add(self.own, sessionId),
+    unowned: self.unowned
+  }
+}
+
+const uncounted = (self: Tally, { openedBy, reply, sessionId }: SubagentState, isOwn: boolean): Tally => {
+  const { session, used } = reply
+  const messages = self.messages - countMessages(reply)
+  const parts = self.parts - Ordereds.size(reply.entries)
+  if (!isOwn) return { ...self, messages, parts, unowned: self.unowned - Number(openedBy !== undefined) }
+  return {
+    messages,
+    parts,
+    steps: self.steps - session.steps,
+    retries: self.retries - session.retries,
+    usage: used === Usage.zero ? self.usage : Usage.subtract(self.usage, used),
+    own: HashSet.remove(self.own, sessionId),
+    unowned: self.unowned
+  }
+}
 
 const newer = (newest: MessageState | undefined, state: MessageState): MessageState | undefined =>
   state.ownership !== "foreign" && (newest === undefined || state.id > newest.id) ? state : newest

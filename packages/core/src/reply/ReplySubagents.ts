@@ -7,6 +7,7 @@
  *
  * @since 0.1.0
  */
+import * as HashSet from "effect/HashSet"
 import { MessageId, PartId, type SessionId } from "../domain/Ids.ts"
 import type { Message, MessageInfo } from "../domain/Message.ts"
 import type { ToolPart } from "../domain/Part.ts"
@@ -23,11 +24,13 @@ import { applyStatus, isInTree } from "./ReplySessions.ts"
 import type { Reply, SubagentState } from "./ReplyState.ts"
 import {
   addSubagent,
+  closeTally,
   current,
   entriesOf,
   make,
   mapSubagent,
   mapSubagents,
+  putSubagent,
   withEntries,
   withSession
 } from "./ReplyState.ts"
@@ -39,12 +42,10 @@ export const openSubagent = (self: Reply, { agent, parentId, sessionId, title }:
   if (known !== undefined) {
     return isTold(known) || agent === undefined
       ? self
-      : withSession(self, { subagents: Ordered.set(subagents, { ...known, title, agent }) })
+      : withSession(self, putSubagent(self, { ...known, title, agent }))
   }
   if (parentId === undefined || sessionId === self.sessionId || !isInTree(self, parentId)) return self
-  return withSession(self, {
-    subagents: Ordered.set(subagents, begin(self, { sessionId, parentId, title, agent }))
-  })
+  return withSession(self, putSubagent(self, begin(self, { sessionId, parentId, title, agent })))
 }
 
 /** Applies an event of a subagent's session. */
@@ -53,7 +54,7 @@ export const applyToSubagent = (self: Reply, event: TurnEvent): Reply => {
   const before = Ordered.get(subagents, event.sessionId)
   if (before === undefined) return self
   const after = change(before, event)
-  return after === before ? self : withSession(self, { subagents: Ordered.set(subagents, after) })
+  return after === before ? self : withSession(self, putSubagent(self, after))
 }
 
 /**
@@ -130,18 +131,12 @@ export const replies = (self: Reply): ReadonlyArray<Reply> => [
  * @category getters
  * @since 0.1.0
  */
-export const ownReplies = (self: Reply): ReadonlyArray<Reply> => {
-  const { isClosed, subagents } = self.session
-  const own = new Set([self.sessionId])
-  const replies = [self]
-  // A parent always precedes its subagents in the list.
-  for (const { openedBy, parentId, reply, sessionId } of Ordered.values(subagents)) {
-    if (!isClosed && (openedBy === undefined || !own.has(parentId))) continue
-    own.add(sessionId)
-    replies.push(reply)
-  }
-  return replies
-}
+export const ownReplies = (self: Reply): ReadonlyArray<Reply> => [
+  self,
+  ...Ordered.values(self.session.subagents)
+    .filter(({ sessionId }) => HashSet.has(self.session.tally.own, sessionId))
+    .map(({ reply }) => reply)
+]
 
 /**
  * Merges a subagent's stored messages, which may lag behind the stream: parts that may still grow do not shrink.
@@ -184,12 +179,12 @@ export const endSubagent = (self: Reply, sessionId: SessionId): Reply => mapSuba
  * @since 0.1.0
  */
 export const closeSubagents = (self: Reply): Reply => {
-  const closed = mapSubagents(self, (subagent) => {
+  const left = mapSubagents(self, (subagent) => {
     const isOwn = subagent.openedBy !== undefined ||
       (!isSilent(subagent.reply) && isUnfinished(self, subagent.parentId))
     return isOwn ? ended(subagent) : undefined
   })
-  return closed.session.isClosed ? closed : { ...closed, session: { ...closed.session, isClosed: true } }
+  return closeTally(left)
 }
 
 /** Restores a subagent from its stored form. Its text and usage stand in until its messages are read. */

@@ -44,8 +44,9 @@ import type { EnsuredSession } from "./EnsureSession.ts"
 import type { JournalWriter } from "./JournalWriter.ts"
 import type * as Output from "./Output.ts"
 import { keepingLease } from "./Ownership.ts"
+import { isUnusableTag, type TurnError, type UnusableError } from "./TurnError.ts"
 import type { TurnInput } from "./TurnInput.ts"
-import type { TurnError, TurnResult, TurnStatus } from "./TurnResult.ts"
+import type { Cancelled, Completed, Failed, TurnResult, TurnStatus, Unusable } from "./TurnResult.ts"
 
 /**
  * A turn while it runs.
@@ -61,8 +62,8 @@ import type { TurnError, TurnResult, TurnStatus } from "./TurnResult.ts"
  * @category models
  * @since 0.1.0
  */
-export interface RunningTurn<E, R, A> {
-  readonly input: TurnInput<E, R, A>
+export interface RunningTurn<E, R> {
+  readonly input: TurnInput<E, R>
   readonly conversationId: ConversationId
   readonly messageId: AssistantMessageId
   readonly startedMillis: number
@@ -72,7 +73,7 @@ export interface RunningTurn<E, R, A> {
   readonly background: FiberSet.FiberSet<unknown>
   readonly isHurried: Ref.Ref<boolean>
   readonly spentMillis: Ref.Ref<number>
-  readonly reached: Ref.Ref<Reached<A>>
+  readonly reached: Ref.Ref<Reached>
 }
 
 /**
@@ -81,14 +82,14 @@ export interface RunningTurn<E, R, A> {
  * @category models
  * @since 0.1.0
  */
-export interface Reached<A> {
+export interface Reached {
   readonly message: StoredMessage | undefined
   readonly session: EnsuredSession | undefined
   readonly promptId: MessageId | undefined
   readonly promptRecord: PromptRecord | undefined
   readonly journal: JournalWriter | undefined
   readonly isRecreated: boolean
-  readonly output: Output.Answer<A> | undefined
+  readonly output: Output.Answer<unknown> | undefined
 }
 
 /**
@@ -97,7 +98,7 @@ export interface Reached<A> {
  * @category getters
  * @since 0.1.0
  */
-export const contextOf = <E, R, A>({ conversationId, messageId }: RunningTurn<E, R, A>) => ({
+export const contextOf = <E, R>({ conversationId, messageId }: RunningTurn<E, R>) => ({
   conversation: conversationId,
   message: messageId
 })
@@ -108,11 +109,11 @@ export const contextOf = <E, R, A>({ conversationId, messageId }: RunningTurn<E,
  * @category steps
  * @since 0.1.0
  */
-export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
-  running: RunningTurn<E, R, A>,
+export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
+  running: RunningTurn<E, R>,
   exchange: Exchange.Exchange | undefined,
   cause: TurnError | undefined
-): Effect.fn.Return<TurnResult<A>, StoreError, Client | SessionStore | Tracer | R> {
+): Effect.fn.Return<TurnResult, StoreError, Client | SessionStore | Tracer | R> {
   const turn = yield* reachedBy(running)
   const { conversationId, input, live, messageId } = turn
   const tracer = yield* Tracer
@@ -132,8 +133,8 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
   yield* live.end
   yield* untilObserved(turn)
 
-  const status = statusOf(stored, error)
-  const shown = stored.takenOver ?? (status === "cancelled" ? new TurnCancelled({ messageId }) : error)
+  const ending = endingOf(turn, stored, error)
+  const { error: shown, status } = ending
   const reply = LiveReply.result(live)
   const usage = LiveReply.usage(live)
   const trace: TurnFinished = {
@@ -146,8 +147,8 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
     error: shown?._tag ?? null,
     error_message: shown?.message.slice(0, 200) ?? null
   }
-  const result: TurnResult<A> = {
-    status,
+  const result: TurnResult = {
+    ...ending,
     conversationId,
     messageId,
     sessionId: turn.session?.sessionId,
@@ -156,12 +157,10 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
     content: stored.message?.content ?? "",
     isFallback: stored.message?.isFallback ?? false,
     finish: stored.message?.finish ?? undefined,
-    output: status === "completed" ? turn.output?.value : undefined,
     reply,
     subagents: LiveReply.subagents(live),
     usage,
     artifacts: yield* artifactsOf(turn, stored, status, error),
-    error: shown,
     isNewSession: turn.session?.isNew ?? false,
     isRecreated: turn.isRecreated,
     durationMillis,
@@ -192,8 +191,8 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R, A>(
  * @category steps
  * @since 0.1.0
  */
-export const letGo = Effect.fn("Turn.letGo")(function*<E, R, A>(
-  running: RunningTurn<E, R, A>
+export const letGo = Effect.fn("Turn.letGo")(function*<E, R>(
+  running: RunningTurn<E, R>
 ): Effect.fn.Return<void, never, SessionStore> {
   const turn = yield* reachedBy(running)
   const store = yield* SessionStore
@@ -220,8 +219,8 @@ export const letGo = Effect.fn("Turn.letGo")(function*<E, R, A>(
  * @category steps
  * @since 0.1.0
  */
-export const abortUpstream = Effect.fn("Turn.abortUpstream")(function*<E, R, A>(
-  running: RunningTurn<E, R, A>
+export const abortUpstream = Effect.fn("Turn.abortUpstream")(function*<E, R>(
+  running: RunningTurn<E, R>
 ): Effect.fn.Return<void, never, Client | SessionStore> {
   const turn = yield* reachedBy(running)
   const { live, promptId, session } = turn
@@ -267,9 +266,9 @@ export class FailedTurn extends Schema.TaggedError<FailedTurn>()("FailedTurn", {
 // internal
 
 /** A turn, as far as it has come. */
-type ReachedTurn<E, R, A> = RunningTurn<E, R, A> & Reached<A>
+type ReachedTurn<E, R> = RunningTurn<E, R> & Reached
 
-const reachedBy = <E, R, A>(turn: RunningTurn<E, R, A>): Effect.Effect<ReachedTurn<E, R, A>> =>
+const reachedBy = <E, R>(turn: RunningTurn<E, R>): Effect.Effect<ReachedTurn<E, R>> =>
   Effect.map(Ref.get(turn.reached), (reached) => ({ ...turn, ...reached }))
 
 /** Whether the failure is news for an operator: nobody's wish, no mistake of the caller's, and no other worker's turn. */
@@ -285,7 +284,7 @@ interface Stored {
 }
 
 /** A turn that another owner began in another folder goes on with a worker of that folder. */
-const isForAnother = <E, R, A>({ message, taken }: ReachedTurn<E, R, A>, error: TurnError | undefined): boolean =>
+const isForAnother = <E, R>({ message, taken }: ReachedTurn<E, R>, error: TurnError | undefined): boolean =>
   error?._tag === "DirectoryMismatch" &&
   (taken !== undefined || (message !== undefined && message.promptRecord !== null))
 
@@ -293,7 +292,7 @@ const isForAnother = <E, R, A>({ message, taken }: ReachedTurn<E, R, A>, error: 
  * Waits for the observers, which may be behind. After `TurnPolicy.CallbackTimeout` they leave out what waits for them; each then
  * ends the call that it is at and is shown the last state, which takes at most twice as long.
  */
-const untilObserved = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) {
+const untilObserved = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
   const { background, isHurried } = turn
   const limit = yield* TurnPolicy.CallbackTimeout
   yield* Effect.timeoutOption(FiberSet.awaitEmpty(background), limit)
@@ -302,7 +301,7 @@ const untilObserved = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, 
   yield* FiberSet.clear(background)
 })
 
-const leave = <E, R, A>(turn: RunningTurn<E, R, A>): Effect.Effect<Stored, StoreError, SessionStore> =>
+const leave = <E, R>(turn: RunningTurn<E, R>): Effect.Effect<Stored, StoreError, SessionStore> =>
   Effect.map(
     Effect.andThen(letGo(turn), read(turn.messageId)),
     (message) => ({ message, isOurs: false, takenOver: undefined })
@@ -326,8 +325,8 @@ const leavesWorkRunning = (error: TurnError): boolean =>
   error._tag !== "EmptyStream" && error._tag !== "Refused" && error._tag !== "TurnTakenOver"
 
 /** The files that the turn changed, as far as its replies tell; none where it is another owner's. */
-const artifactsOf = <E, R, A>(
-  { live, message }: ReachedTurn<E, R, A>,
+const artifactsOf = <E, R>(
+  { live, message }: ReachedTurn<E, R>,
   { takenOver }: Stored,
   status: TurnStatus,
   error: TurnError | undefined
@@ -344,7 +343,7 @@ const artifactsOf = <E, R, A>(
     }))
 
 /** A process that was frozen may find a deadline over before it finds out that it lost the turn. */
-const isTakenOver = Effect.fnUntraced(function*<E, R, A>({ message }: ReachedTurn<E, R, A>) {
+const isTakenOver = Effect.fnUntraced(function*<E, R>({ message }: ReachedTurn<E, R>) {
   if (message === undefined) return false
   const store = yield* SessionStore
   const now = yield* store.getState(message.id).pipe(
@@ -357,8 +356,8 @@ const isTakenOver = Effect.fnUntraced(function*<E, R, A>({ message }: ReachedTur
 })
 
 /** The terminal write, or, where nothing was claimed, what is stored under the id. */
-const store = Effect.fnUntraced(function*<E, R, A>(
-  turn: ReachedTurn<E, R, A>,
+const store = Effect.fnUntraced(function*<E, R>(
+  turn: ReachedTurn<E, R>,
   error: TurnError | undefined,
   lastKept: Effect.Effect<number>
 ): Effect.fn.Return<Stored, StoreError, SessionStore> {
@@ -409,7 +408,7 @@ const withoutParts = ({ content, error, isFallback, status, usage }: Outcome, re
 })
 
 /** The message of a turn that ended before it was pending, if it is known. */
-const unclaimed = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>, error: TurnError | undefined) {
+const unclaimed = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>, error: TurnError | undefined) {
   const { messageId } = turn
   switch (error?._tag) {
     case "StoreError":
@@ -431,7 +430,7 @@ const unclaimed = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A
 })
 
 /** The stored message, if it is this run's. */
-const findOwn = Effect.fnUntraced(function*<E, R, A>({ messageId, owner }: RunningTurn<E, R, A>) {
+const findOwn = Effect.fnUntraced(function*<E, R>({ messageId, owner }: RunningTurn<E, R>) {
   const store = yield* SessionStore
   const message = Option.getOrUndefined(yield* retrying(store.getMessage(messageId)))
   return message?.owner === owner ? message : undefined
@@ -480,14 +479,24 @@ const unanswered = (operation: string, limit: Duration.Duration): StoreError =>
     isRetryable: true
   })
 
-const statusOf = ({ message, takenOver }: Stored, error: TurnError | undefined): TurnStatus => {
-  if (takenOver !== undefined) return "failed"
-  if (message?.status === "cancelled") return "cancelled"
-  if (error === undefined) return "completed"
-  return isUnusable(error) ? "error" : "failed"
+/** What tells the results of turns apart. */
+type Ending =
+  | Pick<Completed, "status" | "output" | "error">
+  | Pick<Cancelled, "status" | "error">
+  | Pick<Unusable, "status" | "error">
+  | Pick<Failed, "status" | "error">
+
+const endingOf = <E, R>(
+  { messageId, output }: ReachedTurn<E, R>,
+  { message, takenOver }: Stored,
+  error: TurnError | undefined
+): Ending => {
+  if (takenOver !== undefined) return { status: "failed", error: takenOver }
+  if (message?.status === "cancelled" || error?._tag === "TurnCancelled") {
+    return { status: "cancelled", error: new TurnCancelled({ messageId }) }
+  }
+  if (error === undefined) return { status: "completed", output: output?.value }
+  return isUnusable(error) ? { status: "error", error } : { status: "failed", error }
 }
 
-/** Whether the turn was driven to its end, and there is no answer to use. */
-const isUnusable = ({ _tag }: TurnError): boolean =>
-  _tag === "Upstream" || _tag === "EmptyStream" || _tag === "OutputInvalid" || _tag === "BudgetExceeded" ||
-  _tag === "NoProgress" || _tag === "Refused"
+const isUnusable = (error: TurnError): error is UnusableError => isUnusableTag(error._tag)

@@ -1,6 +1,6 @@
 /**
- * The requests of a turn: what an earlier owner of its message recorded, and perhaps posted; the prompt that is posted now; the one
- * that tells the agent what is wrong with its answer, or what was refused.
+ * The prompts of a turn: the prompt that an earlier owner of its message recorded and perhaps posted, the prompt of this owner, and
+ * the prompt that tells the agent what is wrong with its answer or what was refused.
  *
  * Owns: the ids and the record, which is written before the first byte is sent. Does not own: posting (`Drive`).
  *
@@ -48,8 +48,8 @@ export const recordedFor = ({ promptRecord }: StoredMessage, sessionId: SessionI
  * @category steps
  * @since 0.1.0
  */
-export const recordPrompt = Effect.fnUntraced(function*<E, R, A>(
-  input: TurnInput<E, R, A>,
+export const recordPrompt = Effect.fnUntraced(function*<E, R>(
+  input: TurnInput<E, R>,
   message: StoredMessage,
   sessionId: SessionId
 ) {

@@ -1,7 +1,7 @@
 /**
  * A turn: one user message, one assistant response, carried to a durable end whatever fails on the way.
  *
- * **Responsibilities**: the order of the steps, the one new session where the old one was lost, the request that an earlier
+ * **Responsibilities**: the order of the steps, the one new session where the old one was lost, the prompt that an earlier
  * owner of the message left, the stop when the turn is interrupted, the observers.
  *
  * **Not responsibilities**: each step's own work (`EnsureSession`, `ReadExchange`, `Drive`, `Settle`), and what every end has in
@@ -87,11 +87,15 @@ import type { TurnResult } from "./TurnResult.ts"
  * @category running
  * @since 0.1.0
  */
-export const runTurn = Effect.fn("Turn.runTurn")(function*<E = never, R = never, A = unknown>(
+export function runTurn<E = never, R = never, A = unknown>(
+  input: TurnInput<E, R, A> & { readonly output: Output.OutputInput<A> }
+): Effect.Effect<TurnResult<A>, StoreError, TurnServices | R>
+export function runTurn<E = never, R = never, A = undefined>(
   input: TurnInput<E, R, A>
-): Effect.fn.Return<TurnResult<A>, StoreError, Services | R> {
-  return yield* run(input, yield* LiveReply.make)
-})
+): Effect.Effect<TurnResult<A | undefined>, StoreError, TurnServices | R>
+export function runTurn<E, R>(input: TurnInput<E, R>): Effect.Effect<TurnResult, StoreError, TurnServices | R> {
+  return Effect.withSpan(Effect.flatMap(LiveReply.make, (live) => run(input, live)), "Turn.runTurn")
+}
 
 /**
  * Runs a turn and gives what changes in its reply, then its result. Stop reading to cancel the turn.
@@ -99,16 +103,21 @@ export const runTurn = Effect.fn("Turn.runTurn")(function*<E = never, R = never,
  * @category running
  * @since 0.1.0
  */
-export const streamTurn = <E = never, R = never, A = unknown>(
+export function streamTurn<E = never, R = never, A = unknown>(
+  input: TurnInput<E, R, A> & { readonly output: Output.OutputInput<A> }
+): Stream.Stream<TurnUpdate<A>, StoreError, TurnServices | R>
+export function streamTurn<E = never, R = never, A = undefined>(
   input: TurnInput<E, R, A>
-): Stream.Stream<TurnUpdate<A>, StoreError, Services | R> =>
-  Stream.unwrap(Effect.gen(function*() {
+): Stream.Stream<TurnUpdate<A | undefined>, StoreError, TurnServices | R>
+export function streamTurn<E, R>(input: TurnInput<E, R>): Stream.Stream<TurnUpdate, StoreError, TurnServices | R> {
+  return Stream.unwrap(Effect.gen(function*() {
     const live = yield* LiveReply.make
     const updates = yield* live.watch
     const turn = yield* Effect.forkScoped(Effect.withSpan(run(input, live), "Turn.streamTurn"))
-    const finished = Effect.map(Fiber.join(turn), (result): TurnUpdate<A> => ({ _tag: "Finished", result }))
+    const finished = Effect.map(Fiber.join(turn), (result): TurnUpdate => ({ _tag: "Finished", result }))
     return Stream.concat(Stream.fromQueue(updates), Stream.fromEffect(finished))
   }))
+}
 
 /**
  * Carries a message that was taken over (`SessionStore.takeOver`) to its end: follows a run that goes on, posts the same ids again where
@@ -125,7 +134,7 @@ export const streamTurn = <E = never, R = never, A = unknown>(
 export const resumeTurn = Effect.fn("Turn.resumeTurn")(function*<E = never, R = never>(
   taken: StoredMessage,
   extras?: Partial<TurnInput<E, R>>
-): Effect.fn.Return<TurnResult, StoreError, Services | R> {
+): Effect.fn.Return<TurnResult, StoreError, TurnServices | R> {
   const outputSchema = taken.draft?.outputSchema
   // The schema itself is not stored, so its JSON Schema checks the value.
   const output = outputSchema === undefined
@@ -141,17 +150,34 @@ export const resumeTurn = Effect.fn("Turn.resumeTurn")(function*<E = never, R = 
  * @category models
  * @since 0.1.0
  */
-export type TurnUpdate<A = unknown> = ReplyUpdate | { readonly _tag: "Finished"; readonly result: TurnResult<A> }
+export type TurnUpdate<A = unknown> = ReplyUpdate | Finished<A>
+
+/**
+ * The last item of {@link streamTurn}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Finished<A = unknown> {
+  readonly _tag: "Finished"
+  readonly result: TurnResult<A>
+}
+
+/**
+ * What a turn needs: a server, a store, and where its trace events go.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type TurnServices = Client | SessionStore | Tracer
 
 // internal
 
-type Services = Client | SessionStore | Tracer
-
-const run = <E, R, A>(
-  input: TurnInput<E, R, A>,
+const run = <E, R>(
+  input: TurnInput<E, R>,
   live: LiveReply.LiveReply,
   taken?: StoredMessage
-): Effect.Effect<TurnResult<A>, StoreError, Services | R> =>
+): Effect.Effect<TurnResult, StoreError, TurnServices | R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       const turn = yield* begin(input, live, taken)
@@ -175,12 +201,12 @@ const run = <E, R, A>(
     }).pipe(Effect.ensuring(live.end), Effect.scoped)
   )
 
-const begin = Effect.fnUntraced(function*<E, R, A>(
-  input: TurnInput<E, R, A>,
+const begin = Effect.fnUntraced(function*<E, R>(
+  input: TurnInput<E, R>,
   live: LiveReply.LiveReply,
   taken: StoredMessage | undefined
 ) {
-  const turn: RunningTurn<E, R, A> = {
+  const turn: RunningTurn<E, R> = {
     input,
     conversationId: toConversationId(input.conversationId),
     messageId: toMessageId(input.messageId ?? (yield* makeId("asm"))),
@@ -191,7 +217,7 @@ const begin = Effect.fnUntraced(function*<E, R, A>(
     background: yield* FiberSet.make<unknown>(),
     isHurried: yield* Ref.make(false),
     spentMillis: yield* Ref.make(0),
-    reached: yield* Ref.make<Reached<A>>({
+    reached: yield* Ref.make<Reached>({
       message: taken?.status === "pending" ? taken : undefined,
       session: undefined,
       promptId: undefined,
@@ -221,7 +247,7 @@ const begin = Effect.fnUntraced(function*<E, R, A>(
 })
 
 /** The way of a turn: from the claim to an answer that is reconciled with the server's record. */
-const answer = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) {
+const answer = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
   const message = yield* claimed(turn)
   const attempt = Effect.fnUntraced(function*(session: EnsuredSession) {
     let posting = yield* recorded(turn, message, session)
@@ -260,11 +286,11 @@ interface Repair {
   readonly given: ReadonlyArray<Refusals.Given>
 }
 
-const reach = <E, R, A>(turn: RunningTurn<E, R, A>, reached: Partial<Reached<A>>): Effect.Effect<void> =>
+const reach = <E, R>(turn: RunningTurn<E, R>, reached: Partial<Reached>): Effect.Effect<void> =>
   Ref.update(turn.reached, (before) => ({ ...before, ...reached }))
 
 /** Claim: the message is pending, and this run is its owner. */
-const claimed = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) {
+const claimed = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
   const { conversationId, messageId } = turn
   const tracer = yield* Tracer
   const before = (yield* Ref.get(turn.reached)).message
@@ -279,14 +305,14 @@ const claimed = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>)
 })
 
 /** The writer of the message's journal, which the end of the turn needs as well. */
-const journalOf = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>, message: StoredMessage) {
+const journalOf = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>, message: StoredMessage) {
   const journal = yield* JournalWriter.make(message, turn.live)
   yield* reach(turn, { journal })
   return journal
 })
 
 /** Ensure session: the conversation's. */
-const ensured = <E, R, A>(turn: RunningTurn<E, R, A>) =>
+const ensured = <E, R>(turn: RunningTurn<E, R>) =>
   Budget.within(turn.spentMillis, ensureSession(turn.conversationId, sessionOptions(turn.input))).pipe(
     Effect.tapError((error) =>
       error._tag === "SessionNotFound" || error._tag === "DirectoryMismatch" ? Effect.void : recall(turn)
@@ -295,7 +321,7 @@ const ensured = <E, R, A>(turn: RunningTurn<E, R, A>) =>
 
 /** Ensure session: another one in the place of one that was lost. */
 const recreated = Effect.fnUntraced(
-  function*<E, R, A>(turn: RunningTurn<E, R, A>, lost: SessionNotFound | StaleSession) {
+  function*<E, R>(turn: RunningTurn<E, R>, lost: SessionNotFound | StaleSession) {
     yield* mayResend(turn, lost)
     if (lost._tag === "StaleSession") yield* abortUpstream(turn)
     yield* reach(turn, { isRecreated: true })
@@ -309,8 +335,8 @@ const recreated = Effect.fnUntraced(
 )
 
 /** Record: the prompt that an earlier owner recorded in this session, or a new one. */
-const recorded = Effect.fnUntraced(function*<E, R, A>(
-  turn: RunningTurn<E, R, A>,
+const recorded = Effect.fnUntraced(function*<E, R>(
+  turn: RunningTurn<E, R>,
   message: StoredMessage,
   session: EnsuredSession
 ) {
@@ -331,8 +357,8 @@ const recorded = Effect.fnUntraced(function*<E, R, A>(
 })
 
 /** Record: the prompt that tells the agent why its answer cannot be used. */
-const recordedRepair = Effect.fnUntraced(function*<E, R, A>(
-  turn: RunningTurn<E, R, A>,
+const recordedRepair = Effect.fnUntraced(function*<E, R>(
+  turn: RunningTurn<E, R>,
   message: StoredMessage,
   { request }: Posting,
   exchange: Exchange.Exchange,
@@ -345,8 +371,8 @@ const recordedRepair = Effect.fnUntraced(function*<E, R, A>(
 })
 
 /** Drive: one prompt, to the end of its answer. */
-const driveTo = Effect.fnUntraced(function*<E, R, A>(
-  turn: RunningTurn<E, R, A>,
+const driveTo = Effect.fnUntraced(function*<E, R>(
+  turn: RunningTurn<E, R>,
   message: StoredMessage,
   { isBusy, isRecorded, reason, request }: Posting
 ) {
@@ -380,8 +406,8 @@ const driveTo = Effect.fnUntraced(function*<E, R, A>(
 }, (effect, turn) => Effect.tapErrorTag(effect, "Upstream", (error) => traceUnusable(turn, error)))
 
 /** Settle: the server's record is the truth, and within the budget. */
-const settled = Effect.fnUntraced(function*<E, R, A>(
-  { live, messageId, spentMillis }: RunningTurn<E, R, A>,
+const settled = Effect.fnUntraced(function*<E, R>(
+  { live, messageId, spentMillis }: RunningTurn<E, R>,
   { exchange }: Driven
 ) {
   const millis = yield* Ref.get(spentMillis)
@@ -392,8 +418,8 @@ const settled = Effect.fnUntraced(function*<E, R, A>(
 }, (effect, turn) => Effect.tapErrorTag(effect, ["Upstream", "EmptyStream"], (error) => traceUnusable(turn, error)))
 
 /** What the agent is to be told, unless the answer can be used; fails once it was told often enough. */
-const repairFor = Effect.fnUntraced(function*<E, R, A>(
-  turn: RunningTurn<E, R, A>,
+const repairFor = Effect.fnUntraced(function*<E, R>(
+  turn: RunningTurn<E, R>,
   posting: Posting,
   exchange: Exchange.Exchange,
   refused: ReadonlyArray<Refusals.Given>
@@ -421,8 +447,8 @@ const repairFor = Effect.fnUntraced(function*<E, R, A>(
 })
 
 /** Fails unless the prompt may be sent once more in a new session. */
-const mayResend = Effect.fnUntraced(function*<E, R, A>(
-  { conversationId, live, reached }: RunningTurn<E, R, A>,
+const mayResend = Effect.fnUntraced(function*<E, R>(
+  { conversationId, live, reached }: RunningTurn<E, R>,
   error: SessionNotFound | StaleSession
 ) {
   const { message, promptId } = yield* Ref.get(reached)
@@ -450,7 +476,7 @@ const mayResend = Effect.fnUntraced(function*<E, R, A>(
 })
 
 /** A turn that was taken over and cannot even begin keeps what was streamed before, and may still run on the server. */
-const recall = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) {
+const recall = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
   const { live, reached } = turn
   const { message } = yield* Ref.get(reached)
   if (message === undefined || message.promptRecord === null) return
@@ -462,8 +488,8 @@ const recall = Effect.fnUntraced(function*<E, R, A>(turn: RunningTurn<E, R, A>) 
 })
 
 /** Traces that the model or its provider gave no usable answer, whether the record told so or the stream. */
-const traceUnusable = Effect.fnUntraced(function*<E, R, A>(
-  { conversationId, messageId }: RunningTurn<E, R, A>,
+const traceUnusable = Effect.fnUntraced(function*<E, R>(
+  { conversationId, messageId }: RunningTurn<E, R>,
   error: Upstream | EmptyStream
 ) {
   const tracer = yield* Tracer
@@ -484,7 +510,7 @@ const traceUnusable = Effect.fnUntraced(function*<E, R, A>(
 
 /** Makes the message pending and this run its owner: one that is new, or one that was taken over while it waited. */
 const own = Effect.fnUntraced(
-  function*<E, R, A>({ conversationId, input, messageId, owner, taken }: RunningTurn<E, R, A>) {
+  function*<E, R>({ conversationId, input, messageId, owner, taken }: RunningTurn<E, R>) {
     const prompt = taken?.prompt ?? (yield* validate(input))
     const draft = yield* toDraft(input)
     return yield* claim({ id: messageId, conversationId, prompt, draft, owner }, carryOrphan)
@@ -492,7 +518,7 @@ const own = Effect.fnUntraced(
 )
 
 /** Runs an orphaned turn that blocks the queue. Interrupting the waiting turn releases the orphan instead of cancelling it. */
-const carryOrphan = (orphan: StoredMessage): Effect.Effect<void, never, Services> =>
+const carryOrphan = (orphan: StoredMessage): Effect.Effect<void, never, TurnServices> =>
   Effect.suspend(() => resumeTurn(orphan)).pipe(
     Effect.provideService(TurnPolicy.OnInterrupt, "release"),
     Contained.reported("resume", { message: orphan.id }),
@@ -500,7 +526,7 @@ const carryOrphan = (orphan: StoredMessage): Effect.Effect<void, never, Services
   )
 
 /** Checks what can be checked before anything is stored. */
-const validate = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, R, A>) {
+const validate = Effect.fnUntraced(function*<E, R>(input: TurnInput<E, R>) {
   for (const field of ["conversationId", "messageId"] as const) {
     const reason = idFlaw(input[field] ?? "none")
     if (reason !== undefined) return yield* new InvalidInput({ field, reason })
@@ -514,13 +540,13 @@ const validate = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, R, A>)
 const toConversationId = Brand.nominal<ConversationId>()
 const toMessageId = Brand.nominal<AssistantMessageId>()
 
-const sessionOptions = <E, R, A>({ permission, title }: TurnInput<E, R, A>): SessionOptions => ({
+const sessionOptions = <E, R>({ permission, title }: TurnInput<E, R>): SessionOptions => ({
   ...(title !== undefined && { title }),
   ...(permission !== undefined && { permission })
 })
 
 /** Tells the product of activity, in a fiber of its own: a slow callback does not keep the stream waiting. */
-const onActivity = <E, R, A>(turn: RunningTurn<E, R, A>) => {
+const onActivity = <E, R>(turn: RunningTurn<E, R>) => {
   const { background, conversationId, input: { onActivityTick } } = turn
   const called = callbackOften("onActivityTick", contextOf(turn))
   return onActivityTick && FiberSet.run(background, called(() => onActivityTick(conversationId)))

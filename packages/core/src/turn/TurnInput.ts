@@ -42,8 +42,8 @@ export type Evaluated<A, E = never, R = never> = A | Effect.Effect<A | undefined
  * - `messageId`: the assistant message to fill, where the product made its id beforehand; otherwise one is made. A pending
  *   message is taken over: the prompt that its last owner recorded is followed to its end, and this one is not sent.
  * - `model`: `provider/model`. `variant`: one of the model's variants, for example of its reasoning effort.
- * - `output`: what the answer is to be, where it is to be a value: a schema, or an `Output`. The decoded value is the result's
- *   `output`.
+ * - `output`: what the answer is to be, where it is to be a value: a schema, or an `Output`. The decoded value is the `output` of a
+ *   completed result.
  * - `onFinalized`: after the terminal write that this turn won, with the server's record where there is one.
  * - `onTurnFinished`: at the very end, with what `runTurn` gives.
  * - `onActivityTick`: at most every `TurnPolicy.ActivityTick` while the stream lives.
@@ -83,8 +83,8 @@ export interface TurnInput<E = never, R = never, A = unknown> {
  * @category steps
  * @since 0.1.0
  */
-export const toPrompt = Effect.fn("TurnInput.toPrompt")(function*<E, R, A>(
-  input: TurnInput<E, R, A>,
+export const toPrompt = Effect.fn("TurnInput.toPrompt")(function*<E, R>(
+  input: TurnInput<E, R>,
   parts: ReadonlyArray<PromptPart>
 ): Effect.fn.Return<Prompt, InvalidInput | InputFailed, R> {
   const agent = yield* evaluate("agent", input.agent)
@@ -107,7 +107,7 @@ export const toPrompt = Effect.fn("TurnInput.toPrompt")(function*<E, R, A>(
  * @category conversions
  * @since 0.1.0
  */
-export const toDraft = Effect.fnUntraced(function*<E, R, A>(input: TurnInput<E, R, A>): Effect.fn.Return<Draft> {
+export const toDraft = Effect.fnUntraced(function*<E, R>(input: TurnInput<E, R>): Effect.fn.Return<Draft> {
   const { agent, model, output, permission, system, title, variant } = input
   const firstEvent = yield* TurnPolicy.FirstEvent
   const finalExchange = yield* TurnPolicy.FinalExchange

@@ -1,70 +1,20 @@
 /**
- * The result of a turn, and the errors that it can end with.
+ * The result of a turn.
  *
  * @since 0.1.0
  */
 import type { AssistantMessageId, ConversationId, MessageId, SessionId } from "../domain/Ids.ts"
 import type { Subagent } from "../domain/Subagent.ts"
 import type { TurnFinished } from "../domain/Tracer.ts"
-import type {
-  AlreadyFinished,
-  BudgetExceeded,
-  DirectoryMismatch,
-  EmptyStream,
-  HumanTimeout,
-  InputFailed,
-  InvalidInput,
-  NoProgress,
-  OutputInvalid,
-  Refused,
-  SessionLost,
-  StaleSession,
-  TakenOverTooOften,
-  TurnCancelled,
-  TurnDied,
-  TurnInProgress,
-  TurnTakenOver,
-  TurnTimeout,
-  TurnUnfinished,
-  Upstream
-} from "../domain/TurnError.ts"
 import type { TurnUsage } from "../domain/Usage.ts"
-import type { ClientError } from "../opencode/ClientError.ts"
 import type { Artifacts } from "../reply/Artifact.ts"
 import type { ReplyResult } from "../reply/Reply.ts"
-import type { StoredMessage, StoreError } from "../store/SessionStore.ts"
+import type { StoredMessage } from "../store/SessionStore.ts"
+import type { DrivingError, TurnCancelled, UnusableError } from "./TurnError.ts"
 
 /**
- * Everything that a turn can end with besides an answer.
+ * The result of a turn. Its `status` tells which one it is:
  *
- * @category errors
- * @since 0.1.0
- */
-export type TurnError =
-  | ClientError
-  | StoreError
-  | InvalidInput
-  | InputFailed
-  | TurnInProgress
-  | AlreadyFinished
-  | DirectoryMismatch
-  | StaleSession
-  | SessionLost
-  | TakenOverTooOften
-  | EmptyStream
-  | Upstream
-  | OutputInvalid
-  | Refused
-  | BudgetExceeded
-  | NoProgress
-  | HumanTimeout
-  | TurnTimeout
-  | TurnUnfinished
-  | TurnCancelled
-  | TurnTakenOver
-  | TurnDied
-
-/**
  * - `completed`: an answer is stored: the agent said something, or gave the value that was asked for. Thoughts, tool calls and files
  *   alone are no answer (`TurnPolicy.AllowSilent` changes that), and an answer that was cut off is one: `finish` tells.
  * - `cancelled`: somebody stopped it; what was streamed is kept.
@@ -72,13 +22,71 @@ export type TurnError =
  *   used more than it may (`BudgetExceeded`), or refusals stopped the agent (`Refused`).
  * - `failed`: the turn could not be driven to an answer: input, server, store, deadlines, people.
  *
+ * `A` is the type of the value that the turn was asked for; it is `undefined` for a turn without an `output`.
+ *
  * @category models
  * @since 0.1.0
  */
-export type TurnStatus = "completed" | "cancelled" | "error" | "failed"
+export type TurnResult<A = unknown> = Completed<A> | Cancelled | Unusable | Failed
 
 /**
- * The result of a turn.
+ * How a turn ended; see {@link TurnResult}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type TurnStatus = TurnResult["status"]
+
+/**
+ * A turn with an answer. `output` is the decoded value of a turn that was given an `output`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Completed<A = unknown> extends TurnEnd {
+  readonly status: "completed"
+  readonly output: A
+  readonly error?: undefined
+}
+
+/**
+ * A turn that somebody stopped.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Cancelled extends TurnEnd {
+  readonly status: "cancelled"
+  readonly output?: undefined
+  readonly error: TurnCancelled
+}
+
+/**
+ * A turn without a usable answer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Unusable extends TurnEnd {
+  readonly status: "error"
+  readonly output?: undefined
+  readonly error: UnusableError
+}
+
+/**
+ * A turn that could not be driven to an answer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Failed extends TurnEnd {
+  readonly status: "failed"
+  readonly output?: undefined
+  readonly error: DrivingError
+}
+
+/**
+ * What every end of a turn has.
  *
  * **Details**
  *
@@ -87,7 +95,6 @@ export type TurnStatus = "completed" | "cancelled" | "error" | "failed"
  *   (`TurnPolicy.FallbackContent`, `CancelledContent`), and nothing that the agent said.
  * - `finish`: why the last step of the answer ended, in the server's word (`stop`, `length`, `content-filter`, …). Undefined where
  *   no step ended, and where the turn was cancelled.
- * - `output`: the decoded value, where the turn was given an `output` and completed.
  * - `reply`: what the turn's own session said; `reply.usage` is its share. After a repair, or after the agent was told what had been
  *   refused, it is the last answer, behind the tool calls of the answers before it: those that were refused have `isRefused` or a
  *   `refusal`.
@@ -102,8 +109,7 @@ export type TurnStatus = "completed" | "cancelled" | "error" | "failed"
  * @category models
  * @since 0.1.0
  */
-export interface TurnResult<A = unknown> {
-  readonly status: TurnStatus
+export interface TurnEnd {
   readonly conversationId: ConversationId
   readonly messageId: AssistantMessageId
   readonly sessionId: SessionId | undefined
@@ -112,12 +118,10 @@ export interface TurnResult<A = unknown> {
   readonly content: string
   readonly isFallback: boolean
   readonly finish: string | undefined
-  readonly output: A | undefined
   readonly reply: ReplyResult
   readonly subagents: ReadonlyArray<Subagent>
   readonly usage: TurnUsage
   readonly artifacts: Artifacts
-  readonly error: TurnError | undefined
   readonly isNewSession: boolean
   readonly isRecreated: boolean
   readonly durationMillis: number

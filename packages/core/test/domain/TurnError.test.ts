@@ -69,7 +69,7 @@ it("gives the fields of an error as data, without its cause", () => {
   assert.deepStrictEqual(detailsOf(new TurnDied({ cause: { password: "secret" } })), {})
 })
 
-it("tells a turn that another prompt took over from one that the server lost", () => {
+it("distinguishes a session that another prompt took over from one that the server lost", () => {
   assert.strictEqual(
     new TurnUnfinished({ sessionId, reposts: 0, isSuperseded: true }).message,
     "another prompt took over session ses_1 before the turn was finished"

@@ -129,7 +129,7 @@ it.effect.each([
     name: "answers to a permission",
     step: bash("ls"),
     answer: { _tag: "Answers", answers: [["A"]] } as const,
-    reply: { reply: "reject", message: "The request could not be answered." }
+    reply: { reply: "reject", message: "The ask could not be answered." }
   },
   {
     name: "a permission to a question",
@@ -170,7 +170,7 @@ it.effect.each([
     const { end, reported } = yield* reporting(run([{ ...question, text: "I ask" }, done]))
     assert.strictEqual(end.result.content, "done")
     assert.deepStrictEqual(replies(end), [undefined])
-    assert.include(JSON.stringify(end.posts[1]?.body), "The request could not be answered.")
+    assert.include(JSON.stringify(end.posts[1]?.body), "The ask could not be answered.")
     assert.include(reported.join(), "human gate")
   }).pipe(answering(answer), Effect.provide(layer())))
 
@@ -189,7 +189,7 @@ it.effect.each([
   Effect.gen(function*() {
     const { end, reported } = yield* reporting(run([bash("ls"), done], 0, { permission }).pipe(gated(gate)))
     assertCompleted(end, { text: "done", modelCalls: 2 })
-    assert.include(tools(end).join(), "The request could not be answered.")
+    assert.include(tools(end).join(), "The ask could not be answered.")
     assert.include(reported.join(), "human gate")
   }).pipe(Effect.provide(layer())))
 
@@ -352,7 +352,7 @@ it.effect("rejects an ask whose answer the server refuses, so that the turn goes
     yield* fake.fail(isReply, Faults.status(400))
     const end = yield* run([bash("ls"), done], 1, { permission })
     assertCompleted(end, { text: "done", modelCalls: 2 })
-    assert.include(tools(end).join(), "The request could not be answered.")
+    assert.include(tools(end).join(), "The ask could not be answered.")
   }).pipe(gated(HumanGate.allow), Effect.provide(layer())))
 
 it.effect("delivers an answer that a lost connection delayed, because its ask is still open", () =>

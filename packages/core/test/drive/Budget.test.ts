@@ -360,7 +360,7 @@ it.effect("counts the time of earlier prompts in a whole turn", () =>
     assert.deepInclude(result.error, { limit: "wallClock", allowed: 10_000, value: 10_001 })
   }).pipe(within({ wallClock: Duration.seconds(10) }), Effect.provide(layer())))
 
-it.effect("limits only silence by default, and not even silence with an infinite limit", () =>
+it.effect("limits only silence by default, and with an infinite limit not even silence", () =>
   Effect.gen(function*() {
     const timeDue = Effect.map(makeCell, (cell) => Deadlines.timeLimit(cell.state(), cell.state().limits).dueMillis)
     assert.strictEqual(yield* timeDue, 600_001)

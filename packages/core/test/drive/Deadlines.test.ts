@@ -273,7 +273,7 @@ it.effect.each([
     Effect.provide(layer())
   ))
 
-it.effect("tells the error of the server's reads if they keep the final exchange away", () =>
+it.effect("fails with the error of the server's reads if the final exchange cannot be read", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ text: "words", ending: "hang" }])

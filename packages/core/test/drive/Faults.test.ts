@@ -179,7 +179,7 @@ it.effect.each(rows)(
 )
 
 it.effect.each(faultNames.map((fault) => ({ fault })))(
-  "abort: $fault: the turn ends as it would have",
+  "abort: $fault: the turn ends as it does without the fault",
   ({ fault }) =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode

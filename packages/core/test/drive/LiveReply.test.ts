@@ -56,7 +56,7 @@ describe("a watcher", () => {
       }])
     }))
 
-  it.effect("hears of what is not text too", () =>
+  it.effect("gets the changes of reasoning, tools, to-dos, subagents, asks and retries too", () =>
     Effect.gen(function*() {
       const { read, send } = yield* watched
       send(answer, Make.part(Make.thought("r", "", false)), Make.delta("r", "hm"), Make.part(Make.thought("r", "hm.")))
@@ -74,7 +74,7 @@ describe("a watcher", () => {
       ])
     }))
 
-  it.effect("hears nothing of foreign sessions, of the user's message, and of what changes nothing", () =>
+  it.effect("gets nothing for foreign sessions, for the user's message, and for events that change nothing", () =>
     Effect.gen(function*() {
       const { read, send } = yield* watched
       send(answer, open, Make.delta("a", "one"))
@@ -83,7 +83,7 @@ describe("a watcher", () => {
       assert.deepStrictEqual(yield* read, [])
     }))
 
-  it.effect("gets the parts that came before their message, once it is known", () =>
+  it.effect("gets parts that came before their message once the message is known", () =>
     Effect.gen(function*() {
       const { live, read, send } = yield* watched
       send(open, Make.delta("a", "early"), Make.part(Make.tool("t")))
@@ -94,7 +94,7 @@ describe("a watcher", () => {
       assert.deepStrictEqual(yield* read, parts.map((part) => ({ _tag: "PartChanged", part })))
     }))
 
-  it.effect("gets the whole reply where such a part stands before one that is shown", () =>
+  it.effect("gets the whole reply if such a part precedes one that is already shown", () =>
     Effect.gen(function*() {
       const { live, read, send } = yield* watched
       send(Make.part(Make.text("b", "", false, "msg_21")), answer, open, Make.delta("a", "one"))
@@ -107,7 +107,7 @@ describe("a watcher", () => {
       }])
     }))
 
-  it.effect("is told which parts were taken away, and which requests with the run that made them", () =>
+  it.effect("is told which parts were removed, and which asks ended with their run", () =>
     Effect.gen(function*() {
       const { read, send } = yield* watched
       const { id } = Make.text("a", "")
@@ -123,7 +123,7 @@ describe("a watcher", () => {
       assert.deepStrictEqual(yield* read, [{ _tag: "AskResolved", askId: Make.permission("per_1").id }])
     }))
 
-  it.effect("is told that what a failed try of the model said is void, before the next one says it", () =>
+  it.effect("is told that the text of a failed attempt of the model is void before it gets the text of the next attempt", () =>
     Effect.gen(function*() {
       const { read, send } = yield* watched
       send(answer, open, Make.delta("a", "half of"))
@@ -136,7 +136,7 @@ describe("a watcher", () => {
       assert.strictEqual(Turns.readText([...before, ...retrying, ...(yield* read)]), "all of it")
     }))
 
-  it.effect("gets the whole reply at once where it is changed by a reading, and nothing where a reader sees no change", () =>
+  it.effect("gets the whole reply when a read of the record changes it, and nothing if the reader sees no change", () =>
     Effect.gen(function*() {
       const { live, read, send } = yield* watched
       send(answer, open, Make.delta("a", "one"))
@@ -155,7 +155,7 @@ describe("a watcher", () => {
       assert.lengthOf(asked.asks, 1)
     }))
 
-  it.effect("forgets what it showed when the reply begins anew, but not at its first beginning", () =>
+  it.effect("is told to forget its text when the reply begins anew, but not at its first beginning", () =>
     Effect.gen(function*() {
       const { live, read, send } = yield* watched
       assert.deepStrictEqual(yield* read, [])
@@ -167,7 +167,7 @@ describe("a watcher", () => {
       assert.strictEqual(live.current().sessionId, Make.stranger)
     }))
 
-  it.effect("that is too slow gets one reset in place of what waited, and what follows", () =>
+  it.effect("that is too slow gets one reset instead of the waiting updates, and then the updates that follow", () =>
     Effect.gen(function*() {
       const { live, read, send } = yield* watched
       send(answer, open, Make.part(Make.text("b", "", false)))
@@ -178,7 +178,7 @@ describe("a watcher", () => {
       assert.strictEqual(Reply.text(live.current()), "aa!\n\nb")
     }).pipe(Effect.provideService(TurnPolicy.ObserverBuffer, 3)))
 
-  it.effect("that reads seldom gets the deltas of several reads in one, up to a length", () =>
+  it.effect("that reads seldom gets the deltas of several reads joined, up to a length", () =>
     Effect.gen(function*() {
       const { read, send } = yield* watched
       send(answer, open)
@@ -194,7 +194,7 @@ describe("a watcher", () => {
       assert.lengthOf(Turns.readText(long), 20_000)
     }))
 
-  it.effect("is told the end, after what is left", () =>
+  it.effect("gets the end after the remaining updates", () =>
     Effect.gen(function*() {
       const { live, send } = yield* watched
       const second = yield* live.watch
@@ -206,7 +206,7 @@ describe("a watcher", () => {
     }))
 })
 
-describe("what a watcher makes of the updates", () => {
+describe("the text that a watcher collects from the updates", () => {
   /** The recorded events as a bad network and a killed server may bring them. */
   const disturbed = Effect.fnUntraced(function*(events: ReadonlyArray<TurnEvent>) {
     const all: Array<TurnEvent> = []
@@ -221,7 +221,7 @@ describe("what a watcher makes of the updates", () => {
   })
 
   for (const tape of Tapes.tapes) {
-    it.effect(`is the text of the reply, whatever the stream does to it: ${tape.name}`, () =>
+    it.effect(`is the text of the reply, however the stream is disturbed: ${tape.name}`, () =>
       Effect.gen(function*() {
         for (let round = 0; round < 25; round++) {
           const live = yield* LiveReply.make
@@ -330,7 +330,7 @@ describe("what a watcher makes of the updates", () => {
     }
   }
 
-  Turns.test("is the answer where the reader is slow", () =>
+  Turns.test("is the answer even if the reader is slow", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const slow = yield* Latch.make()

@@ -63,7 +63,7 @@ for (const [type, step] of [["permission.asked", bash], ["question.asked", quest
 }
 
 it.effect.each(garbles)(
-  "a to-do list that is told by a frame that is %s is read from the server",
+  "a to-do list whose frame is %s is read from the server",
   ([, garble]) =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode

@@ -63,7 +63,7 @@ const mayHideText: ReadonlyArray<readonly [string, (parts: ReadonlyArray<unknown
 ]
 
 it.effect.each(mayHideText)(
-  "the stream told the text in place of %s: the turn completes",
+  "the stream brought the text that the record has in place of %s: the turn completes",
   ([, f]) =>
     Effect.gen(function*() {
       const result = yield* turn(withParts(f), false)
@@ -73,7 +73,7 @@ it.effect.each(mayHideText)(
 )
 
 it.effect.each(mayHideText)(
-  "nobody told the text in place of %s: the turn fails, and says which field it is",
+  "the stream did not bring the text that the record has in place of %s: the turn fails and names the field",
   ([, f]) =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
@@ -98,7 +98,7 @@ it.effect.each(mayHideText)(
     }).pipe(Effect.provide(layer()))
 )
 
-it.effect("a list of parts that cannot be read costs nothing where its message had ended before a gap", () =>
+it.effect("an unreadable list of parts loses nothing if its message had ended before the gap", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode
     const running = yield* start([{ text: "one", tool: "bash", args: { command: "ls" } }, {

@@ -36,7 +36,7 @@ it.effect("messages that cannot be read are reported once for their session", ()
   }).pipe(Effect.provide(layer())))
 
 it.effect.each(["id", "sessionID"])(
-  "a request without its %s is found in the server's list, and asked",
+  "an ask event without its %s makes the turn find the ask in the server's list and ask the gate",
   (field) =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode

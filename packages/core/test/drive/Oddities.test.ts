@@ -174,22 +174,26 @@ const problemsOf = Effect.fnUntraced(
   }
 )
 
-it.effect("an odd field of an event changes nothing, or is named", () =>
+it.effect("an odd field of an event changes nothing, or the turn's error names it", () =>
   Effect.gen(function*() {
     const cases = casesOf("events")
     assert.isAbove(cases.length, 500)
     assert.deepStrictEqual(yield* problemsOf(cases, (told) => told, false), [])
   }), 600_000)
 
-it.effect("two odd fields of two events change nothing, or one of them is named", () =>
-  Effect.gen(function*() {
-    const pairs = pairsOf(casesOf("events"), 100)
-    assert.isAbove(pairs.length, 80)
-    assert.deepStrictEqual(yield* problemsOf(pairs, (told) => told, false), [])
-  }), 600_000)
+it.effect(
+  "two odd fields of two events change nothing, or the turn's error names one of them",
+  () =>
+    Effect.gen(function*() {
+      const pairs = pairsOf(casesOf("events"), 100)
+      assert.isAbove(pairs.length, 80)
+      assert.deepStrictEqual(yield* problemsOf(pairs, (told) => told, false), [])
+    }),
+  600_000
+)
 
 it.effect(
-  "an odd field of a stored message changes neither its turn nor the next one, or is named",
+  "an odd field of a stored message changes neither its turn nor the next one, or the turn's error names it",
   () =>
     Effect.gen(function*() {
       const cases = casesOf("messages").filter(isNoticed)
@@ -200,7 +204,7 @@ it.effect(
 )
 
 it.effect(
-  "where nothing of the turn was streamed, an odd field of a stored message changes nothing, or is named",
+  "if nothing of the turn was streamed, an odd field of a stored message changes nothing, or the turn's error names it",
   () =>
     Effect.gen(function*() {
       const cases = casesOf("messages").filter(isNoticed)

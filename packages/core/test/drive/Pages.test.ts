@@ -49,7 +49,7 @@ it.effect.each(pages)(
 )
 
 it.effect.each(pages)(
-  "a turn that waits for a person ends where %s stays in the server's place",
+  "a turn that waits for a person ends if %s answers in the server's place",
   ([, fault]) =>
     Effect.gen(function*() {
       const { running } = yield* replaced(fault)

@@ -538,7 +538,7 @@ describe("a look", () => {
     assert.strictEqual(end.error.reposts, 2)
   })
 
-  it("tells with its failure what was heard last: of the reply, or why the server could not be asked", () => {
+  it("names in its failure the last error of the reply, or why the server could not be asked", () => {
     const refused: News = { _tag: "Refused", failure: failure("ConnectionFailed") }
     const until = [...inDoubt, refused, looked(undefined), after(30_000), woken]
     assert.strictEqual(lastOf([...until, looked(undefined)]), "ConnectionFailed")

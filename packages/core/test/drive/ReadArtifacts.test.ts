@@ -54,15 +54,15 @@ const reading = Effect.fnUntraced(function*(ended: EndedTurn, ...answers: Readon
 })
 const answer = (...files: ReadonlyArray<object>) => () => json(files)
 
-describe("the server is not asked", () => {
-  it.effect("about a turn that wrote nothing", () =>
+describe("a turn makes no request for its files", () => {
+  it.effect("if it wrote nothing", () =>
     Effect.gen(function*() {
       for (const parts of [[], [Make.text("prt_1", "hello")], [Make.text("prt_1", "hello"), read]]) {
         assert.deepStrictEqual(yield* reading(turn(parts)), { requests: 0, files: [], reasons: [] })
       }
     }))
 
-  it.effect("where there is no repository: what shell commands changed is marked as unknown", () =>
+  it.effect("outside of a repository: changes of shell commands are marked as unknown", () =>
     Effect.gen(function*() {
       for (const worktree of ["/", undefined]) {
         assert.deepStrictEqual(yield* reading(turn([write], { worktree })), {
@@ -80,7 +80,7 @@ describe("the server is not asked", () => {
       }
     }))
 
-  it.effect("about a structured answer: what a shell command changed is known by name alone", () =>
+  it.effect("after a structured answer: changes of a shell command are known by name alone", () =>
     Effect.gen(function*() {
       const { files, reasons, requests } = yield* reading(turn([write, bash, patch], { isStructured: true }))
       assert.strictEqual(requests, 0)
@@ -92,8 +92,8 @@ describe("the server is not asked", () => {
     }))
 })
 
-describe("the server is asked", () => {
-  it.effect("once, where its account has everything", () =>
+describe("a turn asks the server for its files", () => {
+  it.effect("once, if the server's account is complete", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* reading(turn([bash, patch]), answer(wireDiff)), {
         requests: 1,
@@ -102,7 +102,7 @@ describe("the server is asked", () => {
       })
     }))
 
-  it.effect("also about what a subagent may have done", () =>
+  it.effect("also for the changes that a subagent may have made", () =>
     Effect.gen(function*() {
       const task = done({ tool: "task", files: [], subagent: Make.child })
       assert.strictEqual((yield* reading(turn([task]), answer(wireDiff))).files.length, 1)
@@ -116,7 +116,7 @@ describe("the server is asked", () => {
       assert.deepStrictEqual((yield* reading(turn([], { worktree: "/", sessions }))).reasons, [])
     }))
 
-  it.effect("for a subagent's own account, where its files are not in that of the turn: a subtask", () =>
+  it.effect("with a request for a subtask, whose files the account of the turn leaves out", () =>
     Effect.gen(function*() {
       const task = done({ tool: "task", files: [], subagent: Make.child })
       const prompt = Make.user("msg_30").id
@@ -140,7 +140,7 @@ describe("the server is asked", () => {
       assert.deepStrictEqual(called, { requests: 4, files: [], reasons: [] })
     }))
 
-  it.effect("again, for a while, where its account lags", () =>
+  it.effect("again for a while, if the account lags behind", () =>
     Effect.gen(function*() {
       for (const end of ["completed", "failed"] as const) {
         const lagging = yield* reading(turn([write, patch], { end }), answer(), answer(), answer(wireDiff))
@@ -148,12 +148,12 @@ describe("the server is asked", () => {
       }
     }))
 
-  it.effect("four times at most: then what a turn that ended well lacks was not changed after all", () =>
+  it.effect("at most four times: files that the account of a completed turn still lacks were not changed", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* reading(turn([bash, patch]), answer()), { requests: 4, files: [], reasons: [] })
     }))
 
-  it.effect("but what a failed turn lacks may have been changed", () =>
+  it.effect("and marks files that the account of a failed turn lacks as possibly changed", () =>
     Effect.gen(function*() {
       const failed = yield* reading(turn([write, patch], { end: "failed" }), answer())
       assert.deepStrictEqual(failed.files, ["added a.txt", "unknown b.txt"])
@@ -162,7 +162,7 @@ describe("the server is asked", () => {
       ])
     }))
 
-  it.effect("once about a turn that was stopped: its last step is in no account", () =>
+  it.effect("once after it was stopped, because no account has its last step", () =>
     Effect.gen(function*() {
       const stopped = yield* reading(turn([bash, patch], { end: "stopped" }), answer())
       assert.deepStrictEqual(stopped, {
@@ -175,14 +175,14 @@ describe("the server is asked", () => {
       assert.deepStrictEqual((yield* reading(turn([write], { end: "stopped" }), answer())).reasons, [])
     }))
 
-  it.effect("and what it does not answer is told, beside what the parts know", () =>
+  it.effect("and says what the server did not answer, beside the files that its parts name", () =>
     Effect.gen(function*() {
       const failing = yield* reading(turn([write, patch]), () => empty(400))
       assert.deepStrictEqual(failing.files, ["added a.txt", "unknown b.txt"])
       assert.match(failing.reasons.join(), /^the server's account of the changes could not be read: .*400/)
     }))
 
-  it.effect("and not waited for longer than a turn's end may take", () =>
+  it.effect("and waits no longer than the end of a turn may take", () =>
     Effect.gen(function*() {
       const server = connect(() => Effect.never)
       const fiber = yield* Effect.forkChild(
@@ -202,7 +202,7 @@ describe("the server is asked", () => {
 })
 
 describe("the replies of a turn", () => {
-  it("are its sessions; the newest message knows the place", () => {
+  it("give its sessions, and the folder that its newest message names", () => {
     const reply = Make.fold(
       Make.message(Make.assistant(Make.answerId, { directory: "/repo/app", worktree: "/repo" })),
       Make.part(write),
@@ -235,7 +235,7 @@ describe("the replies of a turn", () => {
     )
   })
 
-  it("of which no message is known yet have no place", () => {
+  it("give no folder while no message is known", () => {
     const ended = fromReplies([], Make.empty, { isStructured: true, end: "stopped" })
     assert.deepInclude(ended, { directory: undefined, worktree: undefined, isStructured: true, end: "stopped" })
   })

@@ -161,7 +161,7 @@ it.effect.each(
     { limit: "parts", storm: Storm.tools }
   ] as const
 )(
-  "has a limit for $limit where the budget says nothing of it, and ends with it",
+  "applies the default limit of $limit if the budget does not set one",
   ({ limit, storm }) =>
     Effect.gen(function*() {
       const allowed = TurnPolicy.defaultSize[limit]

@@ -1,5 +1,6 @@
 import * as LiveReply from "#drive/LiveReply"
 import { readSubagents } from "#drive/ReadSubagents"
+import * as Ordered from "#reply/Ordered"
 import { assert, describe, it } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
 import * as ClientError from "@opencode-turn/core/ClientError"
@@ -19,6 +20,7 @@ import type { Step } from "@opencode-turn/testing/ModelScript"
 import * as Effect from "effect/Effect"
 import * as ErrorReporter from "effect/ErrorReporter"
 import * as Fiber from "effect/Fiber"
+import * as HashSet from "effect/HashSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
@@ -80,8 +82,8 @@ const isUnchanged = (reply: Reply.Reply, ...events: ReadonlyArray<TurnEvent>) =>
   for (const event of events) assert.strictEqual(Reply.apply(reply, event), reply, event._tag)
 }
 
-describe("what a subagent says", () => {
-  it("is its own: the root's parts, text and usage are as without it", () => {
+describe("the reply of a subagent", () => {
+  it("is separate: the root's parts, text and usage are the same as without the subagent", () => {
     const reply = fold(...begun, ...said("c", "child words"), Make.part(Make.finish("f", 2, childAnswer), child))
     assert.deepStrictEqual(Reply.parts(reply).map(({ id }) => id), ["task"])
     assert.strictEqual(Reply.text(reply), "")
@@ -101,7 +103,7 @@ describe("what a subagent says", () => {
     assert.deepStrictEqual([usage.total.cost, usage.root.cost, usage.subagents.cost], [2, 0, 2])
   })
 
-  it("is folded for a subagent's subagent too", () => {
+  it("is folded for the subagent of a subagent too", () => {
     const reply = fold(
       ...begun,
       Make.part(task("inner", grandchild, childAnswer), child),
@@ -120,7 +122,7 @@ describe("what a subagent says", () => {
     })
   })
 
-  it("leaves out its prompt, and what it said for earlier turns", () => {
+  it("leaves out its prompt and its answers to earlier turns", () => {
     const reply = fold(
       Make.message(Make.assistant()),
       Make.opened(child, root),
@@ -140,7 +142,7 @@ describe("what a subagent says", () => {
     assert.strictEqual(Reply.steps(reply), 2)
   })
 
-  describe("since it was called in this turn", () => {
+  describe("of a session that an earlier turn used too", () => {
     const called = (id: string, startedMillis: number) => Make.part({ ...task(id, child), startedMillis })
     const old = { sessionId: child, createdMillis: 60 }
     const before = [
@@ -158,7 +160,7 @@ describe("what a subagent says", () => {
     ]
     const answer = Make.message(Make.assistant())
 
-    it("leaves out what it did for an earlier turn after the last message of the root", () => {
+    it("leaves out work for an earlier turn that came after the last message of the root", () => {
       for (
         const events of [
           [called("task", 100), ...before, ...after],
@@ -172,7 +174,7 @@ describe("what a subagent says", () => {
       }
     })
 
-    it("is since the earliest call, as far as the times of all are known, and where both are read at once", () => {
+    it("begins at the earliest call whose time is known, even if both calls are read at once", () => {
       const [first, second] = [task("first", child), task("second", child)]
       for (
         const [calls, text] of [
@@ -188,7 +190,7 @@ describe("what a subagent says", () => {
       }
     })
 
-    it("leaves it out of its record too", () => {
+    it("leaves that work out of the server's record too", () => {
       const record = [
         Make.stored(Make.user("msg_30_old", old)),
         Make.stored(
@@ -209,13 +211,13 @@ describe("what a subagent says", () => {
     })
   })
 
-  it("is the turn's also where its prompt was missed, and where its parts come before their message", () => {
+  it("belongs to the turn even if its prompt was missed or its parts come before their message", () => {
     const reply = fold(Make.opened(child, root), ...said("c", "early words"), answered())
     assert.strictEqual(only(reply).text, "early words")
     isUnchanged(reply, prompted())
   })
 
-  it("is what it answers to every prompt of the turn", () => {
+  it("holds the answers to every prompt of the turn", () => {
     const reply = fold(
       ...begun,
       ...said("c", "first"),
@@ -226,7 +228,7 @@ describe("what a subagent says", () => {
     assert.strictEqual(only(reply).text, "first\n\nsecond")
   })
 
-  it("goes when it is removed, and its to-do list is not the turn's", () => {
+  it("loses its removed parts, and keeps its to-do list apart from the turn's", () => {
     const reply = fold(...begun, ...said("c", "one"), { ...Make.todos("its own"), sessionId: child })
     assert.deepStrictEqual(Reply.todos(reply), [])
     const state = Reply.subagentStates(reply)[0]
@@ -235,7 +237,7 @@ describe("what a subagent says", () => {
     assert.strictEqual(only(without).text, "")
   })
 
-  it("is held after a gap until its part is closed, and so is that of one that was found after it", () => {
+  it("holds its text back after a gap until the part is closed, also for a subagent that was found after the gap", () => {
     const lost = Reply.markGap(fold(...begun, ...said("c", "before ")))
     isUnchanged(lost, Make.delta("c", "after", { messageId: childAnswer, sessionId: child }))
     assert.strictEqual(Reply.markGap(lost), lost)
@@ -247,27 +249,27 @@ describe("what a subagent says", () => {
 const statusOf = (...events: ReadonlyArray<TurnEvent>) => only(fold(...begun, ...events)).status
 
 describe("the status of a subagent", () => {
-  it("is running from its opening on, and completed once it is idle", () => {
+  it("is running once it is opened, and completed once it is idle", () => {
     assert.strictEqual(only(fold(Make.opened(child, root))).status, "running")
     assert.strictEqual(statusOf(Make.busy(child), retry(1)), "running")
     assert.strictEqual(statusOf(Make.busy(child), Make.idle(child)), "completed")
   })
 
-  it("is error or cancelled where it failed, also where that is known only after the idle", () => {
+  it("is error or cancelled if the subagent failed, even if the failure is known only after the idle", () => {
     assert.strictEqual(statusOf(failed("APIError"), Make.idle(child)), "error")
     assert.strictEqual(statusOf(failed("MessageAbortedError"), Make.idle(child)), "cancelled")
     assert.strictEqual(statusOf(Make.idle(child), failed("MessageAbortedError")), "cancelled")
     assert.strictEqual(statusOf(Make.idle(child), answered({ error: Make.failure("APIError") })), "error")
   })
 
-  it("is running again when it is called again, and then of that run", () => {
+  it("is running again after a second call, and then tells how the second run ended", () => {
     const again = () => [prompted(child, "msg_40"), Make.busy(child)]
     assert.strictEqual(statusOf(Make.idle(child), ...again()), "running")
     assert.strictEqual(statusOf(failed("APIError"), Make.idle(child), ...again()), "running")
     assert.strictEqual(statusOf(failed("APIError"), Make.idle(child), ...again(), Make.idle(child)), "completed")
   })
 
-  it("is that of the tool that called it last, where its own record says nothing of a failure", () => {
+  it("follows the tool that called the subagent last if the subagent's record shows no failure", () => {
     const end = (id: string, fields: Partial<ToolPart>) => Make.part({ ...task(id, child), ...fields })
     const error = end("task", { status: "error", error: "Subagent failed: The user rejected permission" })
     assert.strictEqual(statusOf(Make.idle(child), error), "error")
@@ -290,7 +292,7 @@ describe("the status of a subagent", () => {
     assert.strictEqual(statusOf(error, failed("MessageAbortedError"), Make.idle(child)), "cancelled")
   })
 
-  it("is not brought back by a late copy of an event", () => {
+  it("does not return to running because of a late copy of an event", () => {
     const first = Make.idle(child)
     const second = Make.busy(child)
     const running = fold(...begun, first, second)
@@ -308,7 +310,7 @@ describe("the status of a subagent", () => {
     assert.strictEqual(statusOf(Make.idle(child), { _tag: "SessionDeleted", ...Make.base(child) }), "completed")
   })
 
-  it("and its failure are no business of the root's", () => {
+  it("and its failure change nothing in the root", () => {
     const reply = fold(...begun, failed("APIError"), retry(1), Make.idle(child))
     assert.isUndefined(reply.session.failure)
     assert.isUndefined(reply.session.retry)
@@ -321,7 +323,7 @@ const openerOf = (...events: ReadonlyArray<TurnEvent>) => Reply.subagents(fold(.
 describe("the tool that opened a subagent", () => {
   const answer = Make.message(Make.assistant())
 
-  it("is known whether its part comes before the session or after it, or before its own message", () => {
+  it("is known in any order of its part, its message and the session", () => {
     const part = Make.part(task("task", child))
     assert.strictEqual(openerOf(answer, part, Make.opened(child, root)), "task")
     assert.strictEqual(openerOf(answer, Make.opened(child, root), part), "task")
@@ -329,7 +331,7 @@ describe("the tool that opened a subagent", () => {
     assert.isUndefined(openerOf(part, Make.opened(child, root)))
   })
 
-  it("opens it where the session is not told of: one of an earlier turn that goes on", () => {
+  it("opens a session of an earlier turn again, although no event announces the session", () => {
     const part = Make.part({ ...Make.tool("task", { status: "running", subagent: child, title: "look" }) })
     const named = fold(answer, part)
     assert.deepInclude(only(named), { parentId: root, title: "look", status: "running", openedBy: PartId.make("task") })
@@ -340,14 +342,14 @@ describe("the tool that opened a subagent", () => {
     isUnchanged(told, Make.opened(child, root), part)
   })
 
-  it("is the first of the turn's that names it, and none of another prompt", () => {
+  it("is the first tool of this turn that names the session, and never one of another prompt", () => {
     const [first, second] = [Make.part(task("first", child)), Make.part(task("second", child))]
     assert.strictEqual(openerOf(answer, Make.opened(child, root), first, second, first), "first")
     const theirs = Make.message(Make.assistant("msg_05", { parentId: MessageId.make("msg_04") }))
     assert.isUndefined(openerOf(theirs, Make.opened(child, root), Make.part(task("theirs", child, "msg_05"))))
   })
 
-  it("is the first, and its end that of the last, where the record tells of two at once", () => {
+  it("is the first of two that the record shows at once, and the last of them ends it", () => {
     const [first, second] = [task("first", child), task("second", child)]
     const reply = fold(answer, Make.opened(child, root), prompted(), answered(), Make.idle(child))
     for (
@@ -361,7 +363,7 @@ describe("the tool that opened a subagent", () => {
     }
   })
 
-  it("is known from what is stored too", () => {
+  it("is known from the stored message too", () => {
     const stored = [Make.stored(Make.user()), Make.stored(Make.ended(), task("task", child))]
     const reply = fold(Make.opened(child, root))
     assert.strictEqual(only(Reply.merge(reply, stored)).openedBy, "task")
@@ -377,7 +379,7 @@ const counted = (reply: Reply.Reply) => [
 ]
 
 describe("what budgets count", () => {
-  it("are the steps of the whole tree, summaries included, and no other turn's", () => {
+  it("includes the steps of the whole tree and their summaries, and of no other turn", () => {
     const reply = fold(
       ...begun,
       Make.message(Make.assistant("msg_21", { isSummary: true })),
@@ -387,7 +389,7 @@ describe("what budgets count", () => {
     assert.strictEqual(Reply.steps(reply), 4)
   })
 
-  it("are none of a session that no tool of the turn opened, to any depth, before the end decides", () => {
+  it("leaves out sessions that no tool of the turn opened, at any depth, until the end decides whose they are", () => {
     const events = [
       Make.message(Make.assistant()),
       Make.opened(child, root),
@@ -406,7 +408,7 @@ describe("what budgets count", () => {
     assert.deepStrictEqual(counted(Reply.closeSubagents(reply)), [5, 5, 3, 1])
   })
 
-  it("are the retries of each session, each once", () => {
+  it("includes each retry of each session once", () => {
     const events = [Make.retry(1), Make.busy(), Make.retry(1), Make.retry(2), retry(1), Make.busy(child), retry(2)]
     const reply = fold(...begun, ...events.flatMap((event) => [event, event]))
     assert.strictEqual(Reply.retries(reply), 5)
@@ -427,7 +429,7 @@ describe("the record of a subagent", () => {
   ]
   const full = record(Make.text("c", "all of it", true, childAnswer), Make.finish("f", 3, childAnswer))
 
-  it("becomes the truth at the end, from this turn on, with its status", () => {
+  it("replaces the streamed reply at the end, from this turn on, and so does its status", () => {
     const reply = fold(...begun, ...said("c", "half"), ...said("d", "never stored"))
     const final = Reply.reconcileSubagent(reply, child, full)
     assert.deepInclude(only(final), { text: "all of it", usage: Make.usage(3), status: "completed" })
@@ -435,7 +437,7 @@ describe("the record of a subagent", () => {
     assert.deepStrictEqual(Reply.subagents(Reply.reconcileSubagent(final, child, full)), Reply.subagents(final))
   })
 
-  it("shrinks nothing while the turn runs", () => {
+  it("removes nothing while the turn runs", () => {
     const reply = Reply.markGap(fold(...begun, ...said("c", "more than is stored")))
     const open = Make.text("c", "", false, childAnswer)
     const info = Make.assistant(childAnswer, answering(child, childPrompt))
@@ -453,7 +455,7 @@ describe("the record of a subagent", () => {
     assert.strictEqual(Reply.subagents(merged)[1]?.openedBy, "inner")
   })
 
-  it("without words takes away none that the stream had closed", () => {
+  it("without text removes no text whose part the stream had closed", () => {
     const closed = fold(
       ...begun,
       ...said("c", "half"),
@@ -471,7 +473,7 @@ describe("the record of a subagent", () => {
     assert.strictEqual(textOf(Make.text("c", "half", true, childAnswer)), "half")
   })
 
-  it("of a failed or aborted one says how it ended, and an empty one says nothing", () => {
+  it("says that a failed or aborted subagent ended so; an empty record says nothing", () => {
     const ended = (fields: Partial<AssistantMessage>) =>
       only(Reply.reconcileSubagent(fold(...begun, ...said("c", "half")), child, [
         Make.stored(Make.user(childPrompt, { sessionId: child })),
@@ -485,12 +487,12 @@ describe("the record of a subagent", () => {
     assert.strictEqual(Reply.reconcileSubagent(reply, Make.stranger, full), reply)
   })
 
-  it("is waited for no longer when the turn has ended", () => {
+  it("ends the subagent when the turn has ended", () => {
     assert.strictEqual(only(Reply.closeSubagents(fold(...begun))).status, "cancelled")
     assert.strictEqual(only(Reply.closeSubagents(fold(...begun, answered({ completedMillis: 2 })))).status, "completed")
   })
 
-  it("is no part of a turn whose tools do not name it, unless the one that would was missed", () => {
+  it("joins a turn only if one of its tools names the subagent, or if that tool may have been missed", () => {
     const unnamed = [Make.opened(child, root), prompted(), answered(), ...said("c", "words")]
     assert.deepStrictEqual(closed(...unnamed), [])
     assert.deepStrictEqual(closed(Make.message(Make.ended()), ...unnamed), [])
@@ -512,7 +514,7 @@ describe("a subagent that was stored", () => {
   }
   const restored = Reply.restore({ sessionId: root, promptId }, [task("task", child)], [stored])
 
-  it("is as it was stored, until its record takes the place of it", () => {
+  it("keeps its stored reply until the server's record replaces it", () => {
     assert.deepStrictEqual(only(restored), stored)
     assert.isTrue(Reply.isInTree(restored, child))
     const record = [
@@ -529,7 +531,7 @@ describe("a subagent that was stored", () => {
     assert.deepStrictEqual(only(Reply.reconcileSubagent(restored, child, [])), stored)
   })
 
-  it("goes on with what the stream tells of it", () => {
+  it("continues with the events of the stream", () => {
     const reply = more(restored, answered(), ...said("c", "new words"), Make.idle(child))
     assert.deepInclude(only(reply), { text: "stored words\n\nnew words", status: "completed" })
   })
@@ -596,7 +598,9 @@ describe("properties of a tree", () => {
   const choices = Schema.Array(index).check(Schema.isMinLength(1), Schema.isMaxLength(40))
   const options = { arbitrary: { runs: 300 } }
 
-  it.prop("the sessions do not disturb each other, in whatever order their events come", { choices }, ({ choices }) => {
+  it.prop("the replies of sessions do not depend on the order in which the events of different sessions interleave", {
+    choices
+  }, ({ choices }) => {
     const reply = fold(...openings, ...mixed(choices))
     const inOrder = fold(...openings, ...scripts.flat())
     assert.deepStrictEqual(Reply.subagentStates(reply), Reply.subagentStates(inOrder))
@@ -609,7 +613,28 @@ describe("properties of a tree", () => {
     assert.deepStrictEqual([Reply.steps(reply), Reply.retries(reply)], [4, 2])
   }, options)
 
-  it.prop("an event that is folded twice, at once or later, gives back the same reply", {
+  const removals: ReadonlyArray<TurnEvent> = [
+    { _tag: "PartRemoved", ...Make.base(), messageId: Make.answerId, partId: PartId.make("fa") },
+    { _tag: "MessageRemoved", ...Make.base(child), messageId: MessageId.make(childAnswer) },
+    Make.part(Make.finish("fc", 7, childAnswer), child),
+    Make.part(Make.finish("fe", 4, "msg_51"), child)
+  ]
+
+  it.prop("its sums are those of its sessions after each event, in any order and with any events left out", {
+    picks: Schema.Array(index).check(Schema.isMaxLength(60))
+  }, ({ picks }) => {
+    const events = [...openings, ...scripts.flat(), ...removals]
+    const played = picks.flatMap((pick) => events[pick % events.length] ?? [])
+    let reply = Make.empty
+    for (const event of played) {
+      reply = Reply.apply(reply, event)
+      assert.deepStrictEqual(sumsOf(reply), recounted(reply))
+    }
+    const closed = Reply.closeSubagents(reply)
+    assert.deepStrictEqual(sumsOf(closed), recounted(closed))
+  }, options)
+
+  it.prop("folding an event a second time, at once or later, returns the same reply", {
     choices,
     repeats: Schema.Array(Schema.Tuple([index, index])).check(Schema.isMaxLength(30))
   }, ({ choices, repeats }) => {
@@ -623,6 +648,41 @@ describe("properties of a tree", () => {
   }, options)
 })
 
+const sumsOf = (reply: Reply.Reply) => ({
+  steps: Reply.steps(reply),
+  retries: Reply.retries(reply),
+  usage: Reply.turnUsage(reply),
+  size: Reply.size(reply)
+})
+
+const used = (all: ReadonlyArray<Reply.Reply>) =>
+  Usage.sum(all.flatMap(Reply.parts).filter((part) => part.type === "step-finish"))
+
+/** The sums of a reply, counted anew. */
+const recounted = (reply: Reply.Reply): ReturnType<typeof sumsOf> => {
+  const states = Reply.subagentStates(reply)
+  const own = new Set([root])
+  for (const { openedBy, parentId, sessionId } of states) {
+    if (reply.session.isClosed || (openedBy !== undefined && own.has(parentId))) own.add(sessionId)
+  }
+  const replies = [reply, ...states.map(({ reply }) => reply)]
+  const owned = replies.filter(({ sessionId }) => own.has(sessionId))
+  const total = (of: (reply: Reply.Reply) => number, all = replies) => all.reduce((sum, reply) => sum + of(reply), 0)
+  return {
+    steps: total((each) => Reply.messages(each).filter(({ ownership }) => ownership !== "foreign").length, owned),
+    retries: total(({ session }) => session.retries, owned),
+    usage: { total: used(owned), root: used(owned.slice(0, 1)), subagents: used(owned.slice(1)) },
+    size: {
+      openAsks: Reply.asks(reply).length,
+      subagents: states.length,
+      messages: total(({ session: { continuations, messages, userMessages } }) =>
+        Ordered.size(messages) + HashSet.size(userMessages) + HashSet.size(continuations)
+      ),
+      parts: total(({ entries }) => Ordered.size(entries))
+    }
+  }
+}
+
 /** What a watcher gets for each of the events. */
 const updatesOf = (before: Reply.Reply, ...events: ReadonlyArray<TurnEvent>): ReadonlyArray<ReplyUpdate.ReplyUpdate> =>
   events.flatMap((event) => {
@@ -635,7 +695,7 @@ const tagsOf = (updates: ReadonlyArray<ReplyUpdate.ReplyUpdate | TurnUpdate>) =>
   updates.map((update) => (update._tag === "SubagentUpdate" ? `${update._tag} ${update.update._tag}` : update._tag))
 
 describe("the updates of a subagent", () => {
-  it("are marked with its session and the tool part that opened it, which come before them", () => {
+  it("carry its session and the tool part that opened it, and follow the updates that announce both", () => {
     const updates = updatesOf(
       Make.empty,
       ...begun,
@@ -676,7 +736,7 @@ describe("the updates of a subagent", () => {
     ])
   })
 
-  it("tell that what follows the idle ended it otherwise, and that it runs again", () => {
+  it("correct its status if an event after the idle says otherwise, and say when it runs again", () => {
     const updates = updatesOf(
       fold(...begun),
       Make.idle(child),
@@ -690,7 +750,7 @@ describe("the updates of a subagent", () => {
     )
   })
 
-  it("tell its title as soon as that is known", () => {
+  it("give its title as soon as it is known", () => {
     const named = fold(Make.message(Make.assistant()), Make.part(task("task", child)))
     const [update, ...others] = updatesOf(named, Make.opened(child, root))
     assert.lengthOf(others, 0)
@@ -698,7 +758,7 @@ describe("the updates of a subagent", () => {
     assert.deepInclude(update.subagent, { title: "sub", agent: "general", openedBy: PartId.make("task") })
   })
 
-  it("are a reset where its parts cannot be told one by one", () => {
+  it("are a reset if its changes cannot be given part by part", () => {
     const before = fold(...begun, Make.part(Make.text("late", "", false, "msg_32"), child), ...said("c", "words"))
     const event = answered({}, child, "msg_32")
     assert.deepStrictEqual(updatesOf(before, event), [
@@ -706,12 +766,12 @@ describe("the updates of a subagent", () => {
     ])
   })
 
-  it("leave out what changes nothing", () => {
+  it("leave out events that change nothing", () => {
     const before = fold(...begun, ...said("c", "words"))
     assert.deepStrictEqual(updatesOf(before, ...begun, prompted(), Make.busy(child), Make.opened(child, root)), [])
   })
 
-  it("of the root tell its failure once, whichever event brings it", () => {
+  it("give the failure of the root once, whichever event brings it", () => {
     const filtered = Make.message(Make.assistant(Make.answerId, { error: Make.failure("ContentFilterError") }))
     assert.deepStrictEqual(tagsOf(updatesOf(Make.empty, Make.failed("APIError"), Make.failed("UnknownError"))), [
       "Failed"
@@ -723,13 +783,13 @@ describe("the updates of a subagent", () => {
 describe("whether a reader sees the same", () => {
   const reply = fold(...begun, ...said("c", "words"))
 
-  it("follows what subagents say, and how they are", () => {
+  it("depends on the replies and the statuses of subagents", () => {
     assert.isFalse(ReplyUpdate.isSameToReader(reply, more(reply, ...said("d", "!"))))
     assert.isFalse(ReplyUpdate.isSameToReader(reply, more(reply, Make.idle(child))))
     assert.isFalse(ReplyUpdate.isSameToReader(reply, more(reply, Make.opened(grandchild, child))))
   })
 
-  it("does not follow what nobody is shown", () => {
+  it("does not depend on changes that no reader sees", () => {
     assert.isTrue(ReplyUpdate.isSameToReader(reply, Reply.markGap(reply)))
     assert.isTrue(
       ReplyUpdate.isSameToReader(reply, more(reply, Make.message(Make.user("msg_60", { sessionId: child }))))
@@ -769,7 +829,7 @@ describe("a watcher of a subagent", () => {
       assert.deepStrictEqual(deltas(yield* read), [["c", "one two"], ["d", "three"]])
     }))
 
-  it.effect("that reads seldom gets the deltas of several reads in one, and none twice", () =>
+  it.effect("that reads seldom gets the deltas of several reads joined, and none twice", () =>
     Effect.gen(function*() {
       const { live, read, say } = yield* watched
       const second = yield* live.watch
@@ -870,7 +930,7 @@ describe("reading the subagents", () => {
     return live
   })
 
-  it.effect("asks nothing for a turn without any", () =>
+  it.effect("sends no request for a turn without subagents", () =>
     Effect.gen(function*() {
       const live = yield* liveWith(Make.message(Make.assistant()), Make.part(Make.tool("t")))
       const before = live.current()
@@ -880,7 +940,7 @@ describe("reading the subagents", () => {
       assert.strictEqual(live.current(), before)
     }))
 
-  it.effect("finds those that the stream did not tell of, to any depth, and takes their records for the truth", () =>
+  it.effect("finds subagents that the stream missed, at any depth, and reads their records", () =>
     Effect.gen(function*() {
       const live = yield* liveWith(Make.message(Make.assistant()), Make.part(task("task", child)))
       const asked: Array<string> = []
@@ -920,14 +980,14 @@ describe("reading the subagents", () => {
       ])
     }))
 
-  it.effect("asks for known messages one by one where the server cannot list them", () =>
+  it.effect("reads known messages one by one if the server cannot list them", () =>
     Effect.gen(function*() {
       const live = yield* liveWith(...begun)
       yield* Effect.provide(readSubagents(live), server([], { listMessages: () => Effect.fail(answers(400)) }))
       assert.deepInclude(Reply.subagents(live.current())[0], { text: "child words", status: "completed" })
     }))
 
-  it.effect("reports what cannot be read, and keeps what was streamed of it", () =>
+  it.effect("reports a subagent that cannot be read, and keeps its streamed reply", () =>
     Effect.gen(function*() {
       const features: Array<unknown> = []
       const live = yield* liveWith(...begun, ...said("c", "streamed"), Make.idle(child))
@@ -942,7 +1002,7 @@ describe("reading the subagents", () => {
       assert.deepStrictEqual(features, ["subagents"])
     }))
 
-  it.effect("takes a bounded time, and ends what it could not read", () =>
+  it.effect("takes a bounded time, and ends the subagents that it could not read", () =>
     Effect.gen(function*() {
       const features: Array<unknown> = []
       const live = yield* liveWith(...begun, ...said("c", "streamed"))
@@ -957,7 +1017,7 @@ describe("reading the subagents", () => {
       assert.deepStrictEqual(features, ["subagents"])
     }))
 
-  it.effect("reads four at a time", () =>
+  it.effect("reads four subagents at a time", () =>
     Effect.gen(function*() {
       const ids = Array.from({ length: 10 }, (_, index) => SessionId.make(`ses_child_${index}`))
       const live = yield* liveWith(Make.message(Make.assistant()), ...ids.map((id) => Make.opened(id, root)))
@@ -1043,7 +1103,7 @@ describe("a turn with a subagent", () => {
     assert.strictEqual(shown.get(subagent.sessionId), subagent.text)
   }
 
-  Turns.test("shows what it does as it does it, marked as its own", () =>
+  Turns.test("streams the updates of the subagent, marked with its session", () =>
     Effect.gen(function*() {
       const turn = yield* run(withSubagent(childSteps))
       assertWhole(turn)
@@ -1068,21 +1128,21 @@ describe("a turn with a subagent", () => {
     ["every event comes twice", (fake) => fake.duplicateEvents(() => true)],
     ["the stream is cut", (fake) => fake.cutEvents],
     [
-      "it ends while the stream is away",
+      "the subagent ends while the stream is lost",
       (fake) => Effect.andThen(fake.fail({ path: "/event" }, Faults.delay("3 seconds")), fake.cutEvents)
     ]
   ] satisfies ReadonlyArray<
     readonly [string, (fake: FakeOpencode.FakeOpencode["Service"]) => Effect.Effect<unknown>]
   >
   for (const [name, disturb] of disturbances) {
-    Turns.test(`has all of it where ${name}`, () =>
+    Turns.test(`has the whole reply of the subagent if ${name}`, () =>
       Effect.gen(function*() {
         const fake = yield* FakeOpencode.FakeOpencode
         assertWhole(yield* run(withSubagent(childSteps), disturb(fake)))
       }))
   }
 
-  Turns.test("says how it failed, and goes on", () =>
+  Turns.test("tells how the subagent failed, and goes on", () =>
     Effect.gen(function*() {
       const { result, subagent, updates } = yield* run(withSubagent([{ fail: 400, message: "no" }]))
       assert.strictEqual(result.status, "completed")
@@ -1093,7 +1153,7 @@ describe("a turn with a subagent", () => {
       assert.deepStrictEqual(failures, ["no"])
     }))
 
-  Turns.test("counts what it costs also where the root fails after it", () =>
+  Turns.test("counts the cost of the subagent even if the root fails later", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode.FakeOpencode
       yield* fake.dropEvents(({ type }) => type === "message.part.updated")
@@ -1105,7 +1165,7 @@ describe("a turn with a subagent", () => {
     }))
 })
 
-it.effect("a to-do list that was written during a gap is read after it", () =>
+it.effect("a to-do list that was written during a gap is read after the gap", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const running = yield* Driving.start([

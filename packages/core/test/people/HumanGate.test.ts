@@ -152,7 +152,7 @@ describe("callback", () => {
       Effect.gen(function*() {
         const gate = yield* HumanGate.callback<string>(f)
         const { reports, value } = yield* reporting(gate(permission("ls"), asking))
-        assert.include(messageOf(value), "The request could not be answered.")
+        assert.include(messageOf(value), "The ask could not be answered.")
         assert.deepStrictEqual(reports, ["human gate failed; the turn went on (per_1)"])
       })
   )

@@ -151,9 +151,9 @@ describe("a stored ask", () => {
 describe("a store", () => {
   let failures = 0
   const failing = (isRetryable: boolean) => (store: Turns.Store): Partial<Turns.Store> => ({
-    openAsk: (request) =>
+    openAsk: (ask) =>
       Effect.suspend(() =>
-        failures-- > 0 ? Effect.fail(Turns.unavailable("openAsk", isRetryable)) : store.openAsk(request)
+        failures-- > 0 ? Effect.fail(Turns.unavailable("openAsk", isRetryable)) : store.openAsk(ask)
       ),
     getAsk: (id) =>
       Effect.suspend(() => failures-- > 0 ? Effect.fail(Turns.unavailable("getAsk", isRetryable)) : store.getAsk(id))
@@ -230,7 +230,7 @@ describe("answerAsk", () => {
       assert.deepStrictEqual((yield* ended(atQuestion.fiber)).value, { _tag: "Answers", answers: [["A"]] })
     }))
 
-  test("tells an unknown ask from a closed one", () =>
+  test("distinguishes an unknown ask from a closed one", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       yield* claim()
@@ -304,7 +304,7 @@ describe("a turn", () => {
     return fiber
   })
 
-  const onlyRequest = Effect.map(StoredGate.pendingAsks({ messageId }), (pending) => {
+  const onlyAsk = Effect.map(StoredGate.pendingAsks({ messageId }), (pending) => {
     assert.lengthOf(pending, 1)
     return pending[0]?.id ?? ""
   })
@@ -327,7 +327,7 @@ describe("a turn", () => {
   test("waits half an hour for a person without passing a deadline", () =>
     Effect.gen(function*() {
       const fiber = yield* launch()
-      const id = yield* onlyRequest
+      const id = yield* onlyAsk
       yield* pass(30 * 60_000, 10_000)
       assert.isUndefined(fiber.pollUnsafe())
       assert.deepStrictEqual(yield* replies, [])
@@ -339,7 +339,7 @@ describe("a turn", () => {
   test("passes a person's message to the model", () =>
     Effect.gen(function*() {
       const fiber = yield* launch()
-      yield* StoredGate.answerAsk(yield* onlyRequest, { _tag: "Reject", message: "use ls instead" })
+      yield* StoredGate.answerAsk(yield* onlyAsk, { _tag: "Reject", message: "use ls instead" })
       const { value } = yield* ended(fiber)
       assert.strictEqual(value.status, "completed")
       assert.include(value.reply.tools[0]?.error, "use ls instead")
@@ -348,10 +348,10 @@ describe("a turn", () => {
   test("whose worker went away finds the answer that came in the meantime", () =>
     Effect.gen(function*() {
       const first = yield* launch().pipe(Effect.provideService(TurnPolicy.OnInterrupt, "release"))
-      const id = yield* onlyRequest
+      const id = yield* onlyAsk
       yield* Fiber.interrupt(first)
       yield* pass(60_000, 10_000)
-      assert.strictEqual(yield* onlyRequest, id)
+      assert.strictEqual(yield* onlyAsk, id)
       yield* StoredGate.answerAsk(id, once)
       const second = yield* Effect.forkChild(Effect.flatMap(takeOver(messageId), (taken) => resumeTurn(taken)))
       yield* assertAnswered((yield* ended(second, 10_000)).value)
@@ -370,21 +370,21 @@ describe("a turn", () => {
       yield* client.answerPermission(gone.id, { reply: "once" })
       const second = yield* Effect.forkChild(Effect.flatMap(takeOver(messageId), (taken) => resumeTurn(taken)))
       yield* pass(1000)
-      assert.strictEqual(yield* onlyRequest, left.id)
+      assert.strictEqual(yield* onlyAsk, left.id)
       assert.deepInclude(yield* refused(gone.id, once), { _tag: "AskClosed", status: "withdrawn" })
       yield* StoredGate.answerAsk(left.id, once)
       assert.strictEqual((yield* ended(second, 10_000)).value.content, "done")
     }).pipe(gated))
 
-  test("whose worker went away keeps waiting under the same ask, and another worker drives it to its end", () =>
+  test("whose worker died keeps its ask, and another worker drives the turn to its end", () =>
     Effect.gen(function*() {
       const first = yield* launch().pipe(Effect.provideService(TurnPolicy.OnInterrupt, "release"))
-      const id = yield* onlyRequest
+      const id = yield* onlyAsk
       yield* Fiber.interrupt(first)
       const second = yield* Effect.forkChild(TurnWorker.resumeTurns())
       yield* pass(60_000, 10_000)
       assert.isUndefined(second.pollUnsafe())
-      assert.strictEqual(yield* onlyRequest, id)
+      assert.strictEqual(yield* onlyAsk, id)
       yield* StoredGate.answerAsk(id, once)
       const [result] = (yield* ended(second, 10_000)).value
       assert(result !== undefined)
@@ -395,7 +395,7 @@ describe("a turn", () => {
     Effect.gen(function*() {
       const client = yield* Client
       const fiber = yield* launch()
-      const id = yield* onlyRequest
+      const id = yield* onlyAsk
       yield* client.answerPermission(AskId.make(id), { reply: "once" })
       yield* Turns.rest
       assert.strictEqual((yield* stored(id))?.status, "withdrawn")
@@ -407,17 +407,17 @@ describe("a turn", () => {
   test("withdraws its asks when it is stopped", () =>
     Effect.gen(function*() {
       const fiber = yield* launch()
-      const id = yield* onlyRequest
+      const id = yield* onlyAsk
       const stopping = yield* Effect.forkChild(Fiber.interrupt(fiber))
       yield* ended(stopping, 10_000)
       assert.strictEqual((yield* Turns.row)?.status, "cancelled")
       assert.strictEqual((yield* stored(id))?.status, "withdrawn")
     }).pipe(gated))
 
-  test("ends when nobody answers in time and its gate fails then", () =>
+  test("ends if nobody answers in time and the gate fails on that", () =>
     Effect.gen(function*() {
       const fiber = yield* launch()
-      const id = yield* onlyRequest
+      const id = yield* onlyAsk
       yield* pass(60 * 60_000, 10_000)
       const { value } = yield* ended(fiber, 10_000)
       assert.deepStrictEqual(value.error, new HumanTimeout({ askId: AskId.make(id), millis: 3_600_000 }))
@@ -432,10 +432,10 @@ describe("a turn", () => {
       )
     ))
 
-  test("goes on without it when nobody answers in time and its gate refuses then", () =>
+  test("goes on if nobody answers in time and the gate refuses on that", () =>
     Effect.gen(function*() {
       const fiber = yield* launch()
-      const id = yield* onlyRequest
+      const id = yield* onlyAsk
       yield* pass(60 * 60_000, 10_000)
       const { value } = yield* ended(fiber, 10_000)
       assert.strictEqual(value.content, "done")

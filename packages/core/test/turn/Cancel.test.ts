@@ -190,7 +190,7 @@ describe("a turn that another worker took over", () => {
       yield* fake.release("half")
     }))
 
-  test("before its prompt sends none", () =>
+  test("before its prompt never sends the prompt", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const result = yield* runTurn(turn(halfway, { model: Effect.as(takeOver(store), "scripted/m") }))
@@ -289,7 +289,7 @@ describe("an interrupted turn", () => {
   for (const what of ["was ended", "was deleted"] as const) {
     const isClaimed = Latch.makeUnsafe()
     test(
-      `while it is claimed tells of its end although the message ${what} just before it is cancelled`,
+      `while it is claimed reports its end although the message ${what} just before the cancel`,
       () =>
         Effect.gen(function*() {
           const { finished, input } = yield* watched
@@ -478,7 +478,7 @@ describe("an interrupted turn", () => {
     }))
 })
 
-describe("the reader of a stream who leaves", () => {
+describe("a reader of a stream that leaves", () => {
   test("cancels the turn", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode

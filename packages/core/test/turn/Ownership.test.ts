@@ -263,7 +263,7 @@ describe("an owner that was frozen past its lease", () => {
     }), { store: streaming.store })
 
   const finishing = freezing()
-  test("between its ids and its prompt posts none", () =>
+  test("after it stored the ids never posts the prompt", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const store = yield* SessionStore
@@ -407,7 +407,7 @@ describe("the snapshots of a turn", () => {
   })
 })
 
-describe("an interrupted turn that is to be released", () => {
+describe("an interrupted turn with the policy release", () => {
   test("leaves a pending row that is free, with what was streamed, and the agent at work", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode

@@ -386,7 +386,7 @@ describe("the turn after a cancelled one", () => {
       assert.deepStrictEqual(yield* texts, ["one two three", "two"])
     }))
 
-  test("starts at once where the session is idle, and where the server cannot say", () =>
+  test("starts at once if the session is idle or the server cannot tell", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       yield* ended(yield* launch("m1", [{ text: "one" }]))

@@ -24,10 +24,10 @@ const cancelled = (store: Turns.Store) => store.cancel(messageId, "Stopped.")
 const taken = (store: Turns.Store) =>
   Effect.andThen(store.release(messageId, 1), store.takeOver(messageId, { owner: "another", millis: 4000 }))
 
-describe("ids that the store does not take", () => {
+describe("recording the ids of a prompt", () => {
   const endings = [
     { what: "was cancelled", tag: "TurnCancelled", end: cancelled },
-    { what: "is another owner's", tag: "TurnTakenOver", end: taken },
+    { what: "belongs to another owner", tag: "TurnTakenOver", end: taken },
     {
       what: "is gone",
       tag: "TurnTakenOver",
@@ -35,7 +35,7 @@ describe("ids that the store does not take", () => {
     }
   ] as const
   for (const { end, tag, what } of endings) {
-    test(`fail the request and change nothing where its message ${what}`, () =>
+    test(`fails and changes nothing if the message ${what}`, () =>
       Effect.gen(function*() {
         const store = yield* SessionStore
         const { message, sessionId } = yield* claimed
@@ -47,7 +47,7 @@ describe("ids that the store does not take", () => {
       }))
   }
 
-  test("fail the next prompt of the turn as well", () =>
+  test("fails for a repair of the turn as well", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const { message, sessionId } = yield* claimed

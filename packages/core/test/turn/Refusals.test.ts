@@ -272,7 +272,7 @@ describe("a refusal", () => {
 })
 
 describe("an agent that refusals have stopped", () => {
-  test("is told the refusals with their reasons, under new ids", () =>
+  test("is prompted with the refusals and their reasons, under new ids", () =>
     Effect.gen(function*() {
       const updates = Array.from(yield* Stream.runCollect(streamTurn(turn([bash("echo a", "echo b"), done]))))
       const last = updates.at(-1)
@@ -308,7 +308,7 @@ describe("an agent that refusals have stopped", () => {
       assert.deepStrictEqual(stored?.usage, usage.total)
     }))
 
-  test("is told only as often as the policy allows, and then the turn's error lists the refusals", () =>
+  test("is prompted only as often as the policy allows, and then the turn's error lists the refusals", () =>
     Effect.gen(function*() {
       const step = bash("echo a", "echo b")
       const result = yield* runTurn(turn([step, step, step, done]))
@@ -322,7 +322,7 @@ describe("an agent that refusals have stopped", () => {
       assert.deepInclude(yield* row, { status: "error", error: Turns.storedError(result.error) })
     }))
 
-  test("is not told if the policy allows no repair", () =>
+  test("is not prompted again if the policy allows no repair", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(turn([bash("echo a", "echo b"), done]))
       assert.strictEqual(result.error?._tag, "Refused")
@@ -330,7 +330,7 @@ describe("an agent that refusals have stopped", () => {
       assert.deepInclude((yield* row)?.draft?.policy, { refusalRepairs: 0 })
     }).pipe(Effect.provideService(TurnPolicy.RefusalRepairs, 0)))
 
-  test("is told the calls that rules denied, and the allowed calls have run", () =>
+  test("is prompted with the calls that rules denied, after the allowed calls have run", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(turn([bash("rm a", "rm b", "echo c"), done])).pipe(
         Effect.provideService(
@@ -346,14 +346,14 @@ describe("an agent that refusals have stopped", () => {
       assert.include((yield* told).join(), "Keep the files.")
     }))
 
-  test("is told why a question was dismissed", () =>
+  test("is prompted with the reason why a question was dismissed", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(turn([{ tools: [question] }, done])).pipe(gated(because("You decide.")))
       assert.strictEqual(result.content, "done")
       assert.include((yield* told).join(), "question (Which?): You decide.")
     }))
 
-  test("is told by the default gate and by the one that allows that nobody answers questions", () =>
+  test("is prompted by both the default gate and `allow` that nobody answers questions", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(turn([{ tools: [question] }, done])).pipe(
         Effect.provideService(HumanGate.HumanGate, HumanGate.allow)
@@ -371,7 +371,7 @@ describe("an agent that refusals have stopped", () => {
       assert.deepInclude(result, { status: "error", content: "I try", isFallback: false })
     }))
 
-  test("is a subagent whose end its opener is told, and goes on with", () =>
+  test("that is a subagent ends, and its opener reads the reason and goes on", () =>
     Effect.gen(function*() {
       const child = { description: "sub", prompt: prompt("look", [bash("echo a", "echo b")]), subagent_type: "general" }
       const result = yield* runTurn(turn([{ tool: "task", args: child }, done]))
@@ -381,7 +381,7 @@ describe("an agent that refusals have stopped", () => {
       assert.strictEqual(result.subagents[0]?.status, "error")
     }), { fake: { permission } })
 
-  test("is none whose call a rule of the server denies", () =>
+  test("is not prompted again if a rule of the server denied the call", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(
         turn([bash("rm a", "rm b"), done], { permission: [{ permission: "bash", pattern: "rm *", action: "deny" }] })
@@ -414,7 +414,7 @@ describe("a worker that went away", () => {
     return yield* takeOver(messageId)
   })
 
-  test("between the refusals and the prompt that tells of them leaves a reason that the next one tells", () =>
+  test("after the refusals leaves the reason to the next worker, which prompts the agent with it", () =>
     Effect.gen(function*() {
       const taken = yield* abandon(because("not now"), [bash("echo a", "echo b"), done])
       assert.isUndefined(taken.promptRecord?.earlier)
@@ -431,7 +431,7 @@ describe("a worker that went away", () => {
       assert.deepStrictEqual(result.error.refusals.map(({ asked }) => asked), ["echo a", "echo b"])
     }))
 
-  test("after it had told the agent leaves a turn whose agent is told no other time", () =>
+  test("after the repair leaves a turn whose agent is not prompted another time", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const step = bash("echo a", "echo b")

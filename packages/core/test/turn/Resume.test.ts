@@ -66,7 +66,7 @@ const assertAnswered = Effect.fnUntraced(function*(
   assert.deepStrictEqual(yield* Turns.reports, [])
 })
 
-describe("a turn that was claimed, and no more", () => {
+describe("a turn that was claimed and has no prompt yet", () => {
   test("runs with the choices of its draft", () =>
     Effect.gen(function*() {
       const permission = [{ permission: "bash", pattern: "*", action: "deny" }] as const

@@ -199,15 +199,15 @@ describe("an answer without words", () => {
     ["of one sign", [{ text: "👍" }], "👍", "stop"]
   ]
   for (const [what, steps, content, finish] of spoken) {
-    test(`is none where the agent said something ${what}`, () =>
+    test(`does not fail if the agent said something ${what}`, () =>
       Effect.gen(function*() {
         const result = yield* run(steps, allowed)
-        assert.deepInclude(result, { status: "completed", content, isFallback: false, finish, error: undefined })
+        assert.deepInclude(result, { status: "completed", content, isFallback: false, finish })
         assert.deepInclude(yield* row, { status: "completed", content, isFallback: false, finish })
       }))
   }
 
-  test("is none where there is a structured value", () =>
+  test("does not fail if it has a structured value", () =>
     Effect.gen(function*() {
       const result = yield* runTurn({
         ...turn([{ tool: "StructuredOutput", args: { n: 1 } }]),
@@ -308,7 +308,7 @@ describe("an empty answer", () => {
       assert.strictEqual(other.content, "Nothing came.")
     }))
 
-  test("of a person's refusal is none: the refused call is the answer", () =>
+  test("does not fail if a person refused a call: the refused call is the answer", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const result = yield* run([{ tool: "bash", args: { command: "echo no" } }], {

@@ -145,7 +145,7 @@ describe("a worker that went away", () => {
     return yield* takeOver(messageId)
   })
 
-  test("before the value leaves a schema that tells what fits", () =>
+  test("before the value leaves a schema that the next worker checks the value with", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode.FakeOpencode
       const taken = yield* abandon([value("one", { gate: "here" }), value(1)])
@@ -213,7 +213,7 @@ describe("a worker that went away", () => {
 })
 
 describe("an answer before which the context overflowed", () => {
-  test("is found where it is the first message of its session, and is asked for again", () =>
+  test("is found as the first message of its session, and the value is requested again", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(structured([], Count))
       assert.strictEqual(result.error?.message, undefined)

@@ -40,7 +40,7 @@ const serialized = (value: unknown): string => {
 const usage = (input: number, output: number) => ({ input, output })
 
 describe("a turn that completes", () => {
-  test("where its context overflows after an earlier turn, with what it did before and after", () =>
+  test("whose context overflows after an earlier turn has its work from before and after the overflow", () =>
     Effect.gen(function*() {
       yield* runTurn(turn([{ text: "The first turn." }], { messageId: "first" }))
       const fail = { fail: 413, message: "prompt is too long" }

@@ -55,12 +55,12 @@ const budget: TurnPolicy.Budget = {
   stall: Duration.seconds(90)
 }
 
-it.effect("stores no policy where none differs from the defaults", () =>
+it.effect("stores no policy that has its default value", () =>
   Effect.gen(function*() {
     assert.deepStrictEqual(yield* toDraft(input), {})
   }))
 
-it.effect("stores the budget, the repairs and the silence that a turn was given, and gives them to whoever resumes it", () =>
+it.effect("stores the turn's budget, repairs and AllowSilent, and resumes the turn with them", () =>
   Effect.gen(function*() {
     const draft = yield* toDraft(input).pipe(
       Effect.provideService(TurnPolicy.Budget, budget),
@@ -88,7 +88,7 @@ it.effect("stores the budget, the repairs and the silence that a turn was given,
     })
   }))
 
-it.effect("resumes a turn that had no budget without one, whatever its new owner's is", () =>
+it.effect("resumes a turn that had no budget without one, whatever the budget of its new owner is", () =>
   Effect.gen(function*() {
     const resumed = withStoredPolicy(stored(yield* toDraft(input)))(policies)
     const own = resumed.pipe(
@@ -99,13 +99,13 @@ it.effect("resumes a turn that had no budget without one, whatever its new owner
     assert.deepStrictEqual(yield* own, { budget: {}, outputRepairs: 1, allowSilent: false })
   }))
 
-it.effect("leaves the limits of the owner to a message that was claimed without a draft", () =>
+it.effect("resumes a message that was claimed without a draft with the limits of its new owner", () =>
   Effect.gen(function*() {
     const resumed = Effect.provideService(withStoredPolicy(stored(null))(policies), TurnPolicy.Budget, budget)
     assert.deepStrictEqual((yield* resumed).budget, budget)
   }))
 
-it.effect("stores no limit that has no end", () =>
+it.effect("leaves infinite limits out", () =>
   Effect.gen(function*() {
     const draft = yield* Effect.provideService(toDraft(input), TurnPolicy.Budget, {
       wallClock: Duration.infinity,
@@ -115,7 +115,7 @@ it.effect("stores no limit that has no end", () =>
     assert.deepStrictEqual(draft.policy, { budget: { steps: 3 } })
   }))
 
-it.effect("stores the JSON Schema of the output that is asked for", () =>
+it.effect("stores the JSON Schema of the requested output", () =>
   Effect.gen(function*() {
     const { outputSchema } = yield* toDraft({ ...input, output: Schema.Struct({ price: Schema.Finite }) })
     assert.strictEqual(outputSchema?.["type"], "object")

@@ -62,9 +62,9 @@ export const answerCommand = Command.make(
       Flag.atLeast(0)
     ),
     json: json("Print the ask as a JSON object instead"),
-    request: Argument.String("request").pipe(
+    ask: Argument.String("ask").pipe(
       Argument.filter((id) => id !== "", () => "the ask is empty: name one"),
-      Argument.withMetavar("REQUEST"),
+      Argument.withMetavar("ASK"),
       Argument.withDescription("The ask, as asks prints it")
     )
   },
@@ -76,7 +76,7 @@ export const answerCommand = Command.make(
         reject: Option.getOrUndefined(input.reject),
         answers: input.answer,
         json: input.json,
-        request: input.request
+        ask: input.ask
       }))
 ).pipe(
   Command.withDescription(

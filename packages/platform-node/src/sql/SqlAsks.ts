@@ -57,7 +57,7 @@ export const make = (
         if (Option.isSome(existing)) return existing.value
         // The row was pruned between the two statements.
       }
-      return yield* tooBusy("openAsk", "the request")
+      return yield* tooBusy("openAsk", "the ask")
     }),
 
     answerAsk: Effect.fnUntraced(function*(id, answer) {
@@ -78,7 +78,7 @@ export const make = (
         if (status !== "open") return yield* new AskClosed({ askId: id, status })
         // The ask was opened between the two statements, or moved to another message.
       }
-      return yield* tooBusy("answerAsk", "the request")
+      return yield* tooBusy("answerAsk", "the ask")
     }),
 
     withdrawAsk: Effect.fnUntraced(function*(id) {

@@ -180,7 +180,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       }
     }))
 
-  it.effect("tells an agent that refusals stopped why, and exits with 1 where they stop it again", () =>
+  it.effect("gives the reasons to an agent that refusals stopped, and exits with 1 if they stop it again", () =>
     Effect.gen(function*() {
       const { run } = yield* Playground
       const asks = { tool: "question", args: { questions: [{ question: "Which?", header: "Pick", options: [] }] } }
@@ -250,7 +250,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       assert.deepStrictEqual(yield* busySessions, [])
     }))
 
-  it.effect("keeps lines apart where standard output and standard error are one pipe", () =>
+  it.effect("separates lines if standard output and standard error are one pipe", () =>
     Effect.gen(function*() {
       const { run } = yield* Playground
       const finished = yield* run(["run", "--permission", "allow", saysHi], {
@@ -341,7 +341,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       assert.include((yield* run(["show", conversation])).stdout, "error Upstream: Model not found")
     }))
 
-  it.effect("tells why an answer ended, and ends with 1 for one without words", () =>
+  it.effect("shows why an answer ended, and exits with 1 for an answer without text", () =>
     Effect.gen(function*() {
       const { run } = yield* Playground
       const cut = yield* run([

@@ -7,7 +7,7 @@ import {
   hasScript,
   inTerminal,
   jsonLines,
-  layer,
+  layerShared,
   Playground,
   progressOf
 } from "../support/CliProcess.ts"
@@ -60,7 +60,7 @@ const question = (options: Readonly<Record<string, unknown>>) => ({
   }
 })
 
-it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("what a turn has besides text", (it) => {
+it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("what a turn has besides text", (it) => {
   it.effect("shows a subagent below its tool and splits the cost, and prints the agent's answer alone", () =>
     Effect.gen(function*() {
       const { run } = yield* Playground

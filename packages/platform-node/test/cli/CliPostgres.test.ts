@@ -36,7 +36,7 @@ it.live("keeps conversations in PostgreSQL, for the command line and for program
     assert.strictEqual((yield* cli(["prune", "--older-than", "1ms"], { env })).stdout, "deleted 1 turn\n")
   }).pipe(Effect.scoped))
 
-it.live("tells which PostgreSQL database cannot be used, and never its password", () =>
+it.live("names the PostgreSQL database that cannot be used, and never its password", () =>
   Effect.gen(function*() {
     const wrong = new URL(Redacted.value(yield* makeDatabase))
     wrong.password = "canary"

@@ -13,7 +13,7 @@ import {
   errorLine,
   type Finished,
   jsonLines,
-  layer,
+  layerShared,
   live,
   type Options,
   Playground,
@@ -134,7 +134,7 @@ const isGone = (pid: number): boolean => {
   }
 }
 
-it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn and its commands", (it) => {
+it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("a turn and its commands", (it) => {
   it.effect("resume carries the turn of a killed process to its end, and then has nothing to do", () =>
     Effect.gen(function*() {
       const { messagesOf, run, startGated } = yield* apart
@@ -171,7 +171,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn and
       ])
     }))
 
-  it.effect("resume ends with 1 and tells of a turn that fails, in JSON as run does", () =>
+  it.effect("resume exits with 1 and reports a failed turn, in JSON as run does", () =>
     Effect.gen(function*() {
       const { orphan, run, start } = yield* apart
       const running = yield* start([
@@ -352,7 +352,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn and
       assert.deepStrictEqual(Object.keys(lines.at(-1) ?? {}), Object.keys(lastLine(same)))
     }))
 
-  it.effect("cancel stops a turn that another process runs, and tells of one that has ended", () =>
+  it.effect("cancel stops a turn of another process, and says so if the turn has already ended", () =>
     Effect.gen(function*() {
       const { messagesOf, run, startGated } = yield* apart
       const { id, running } = yield* startGated("cancelled", "cancelled")

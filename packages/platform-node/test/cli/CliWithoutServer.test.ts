@@ -183,16 +183,16 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
     ["a schema without a name", ["run", "--schema", "", "hello"], /--schema is empty/],
     ["a schema that is not JSON", ["run", "--schema", bin, "hello"], /--schema: "[^"]+" is not JSON$/],
     [
-      "requests in a database that nobody else can open",
+      "asks in a database that nobody else can open",
       ["run", "--permission", "store", "hello"],
       /--permission store .* "memory".* --database/
     ],
     [
-      "a worker's requests in a database that nobody else can open",
+      "a worker's asks in a database that nobody else can open",
       ["resume", "--worker", "--permission", "store", "--database", ":memory:"],
       /--permission store .* and ":memory:" is not one/
     ],
-    ["a request that is not named", ["answer"], /Missing required argument: request/],
+    ["an answer that names no ask", ["answer"], /Missing required argument: ask/],
     ["an answer that allows nothing", ["answer", "per_1", "--allow", "never"], /--allow.*never/],
     [
       "two answers",
@@ -278,7 +278,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
     ]
   ]
   for (const [name, code, args, tag] of early) {
-    it.effect(`tells in the last line of --json of ${name}`, () =>
+    it.effect(`reports ${name} in the last line of --json`, () =>
       Effect.gen(function*() {
         const finished = yield* cli(args, {
           env: { OPENCODE_TURN_DATABASE: "memory", OPENCODE_BIN: "/no/such/opencode" }
@@ -375,7 +375,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       assert.strictEqual((yield* cli(["show", "c2"], { env })).code, 0)
     }))
 
-  it.effect("tells why an answer ended, and the agent's words from those in their place, wherever a turn is shown", () =>
+  it.effect("shows why an answer ended and whether its text is a fallback, in every command that shows a turn", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const database = `${yield* fs.makeTempDirectoryScoped()}/turns.db`
@@ -405,7 +405,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       assert.deepStrictEqual([last?.["error"], last?.["text"]], [second?.["error"], second?.["text"]])
     }))
 
-  it.effect("makes no database where there is nothing to look at", () =>
+  it.effect("creates no database if there is none to read", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const database = `${yield* fs.makeTempDirectoryScoped()}/turns.db`
@@ -439,7 +439,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       }))
   }
 
-  it.effect("ends with 1 and one line where nothing listens", () =>
+  it.effect("exits with 1 and one line if no server listens", () =>
     Effect.gen(function*() {
       const finished = yield* cli(["run", "--json", "--url", "http://127.0.0.1:1", "hello"], {
         env: { OPENCODE_TURN_DATABASE: "memory" }
@@ -449,7 +449,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       assert.deepInclude(jsonLines(finished).at(-1) ?? {}, { status: "failed", text: "", sessionId: null })
     }))
 
-  it.effect("ends with 1 and one line where OpenCode is not installed", () =>
+  it.effect("exits with 1 and one line if OpenCode is not installed", () =>
     Effect.gen(function*() {
       const finished = yield* cli(["run", "hello"], {
         env: { OPENCODE_TURN_DATABASE: "memory", OPENCODE_BIN: "/no/such/opencode" }

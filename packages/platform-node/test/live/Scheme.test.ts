@@ -44,21 +44,21 @@ const reasonOf = (baseUrl: string, layer: (typeof clients)["undici"] | (typeof c
   )
 
 for (const [name, layer] of Object.entries(clients)) {
-  it.live(`${name} at a port without TLS is told that https does not work there`, () =>
+  it.live(`${name} to a port without TLS fails with the advice that https does not work there`, () =>
     Effect.gen(function*() {
       const { port } = yield* http
       const reason = yield* reasonOf(`https://127.0.0.1:${port}`, layer)
       assert.match(reason, /went out over https, but the port does not speak TLS: use http:\/\//)
     }))
 
-  it.live(`${name} at a port with TLS is told to try https`, () =>
+  it.live(`${name} to a port with TLS fails with the advice to try https`, () =>
     Effect.gen(function*() {
       const { port } = yield* tls
       const reason = yield* reasonOf(`http://127.0.0.1:${port}`, layer)
       assert.match(reason, /went out over plain http and got no HTTP answer .*: if the port speaks TLS, use https:\/\//)
     }))
 
-  it.live(`${name} at a TLS proxy that says so is told to use https`, () =>
+  it.live(`${name} to a TLS proxy that answers with a hint fails with the advice to use https`, () =>
     Effect.gen(function*() {
       const { port } = yield* proxy
       assert.match(yield* reasonOf(`http://127.0.0.1:${port}`, layer), /the port speaks TLS: use https:\/\//)

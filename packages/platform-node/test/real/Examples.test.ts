@@ -1,14 +1,12 @@
 /**
  * The examples of docs/PEOPLE.md, each run as the program that it is.
  */
-import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
-import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
-import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
-import { Context, Effect, FileSystem, Layer, Redacted } from "effect"
+import { Context, Effect, Layer, Redacted } from "effect"
 import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { cli, hasScript, inTerminal, start } from "../support/CliProcess.ts"
+import * as SharedOpencode from "../support/SharedOpencode.ts"
 
 const folder = fileURLToPath(new URL("../../../../examples/gates/", import.meta.url))
 
@@ -25,18 +23,14 @@ class Shared extends Context.Service<Shared, {
 const shared = Layer.effect(
   Shared,
   Effect.gen(function*() {
-    const fs = yield* FileSystem.FileSystem
-    const home = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-examples-" })
-    // Each program brings the settings of its own model along.
-    const { OPENCODE_DISABLE_PROJECT_CONFIG: _, ...environment } = ScriptedProvider.environment({})
-    const { password, url } = yield* OpencodeServer.make({ home, directory: home, environment })
+    const { password, url } = yield* SharedOpencode.server
     return {
       OPENCODE_BASE_URL: url,
       OPENCODE_SERVER_PASSWORD: Redacted.value(password),
       NODE_COMPILE_CACHE: fileURLToPath(new URL("../../../../node_modules/.cache/examples", import.meta.url))
     }
   })
-).pipe(Layer.provideMerge(Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)))
+)
 
 const refused = "The user rejected permission to use this specific tool call with the following feedback: "
 

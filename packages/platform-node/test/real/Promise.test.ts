@@ -165,6 +165,73 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.deepEqual(json.output, { total: 3 })
     }))
 
+  it.effect("applies the policies of openTurns to all turns, and those of a turn in their place", () =>
+    using({ outputRepairs: 0, fallbackContent: "Nothing to read.", maxAttachmentBytes: 3 }, async (turns) => {
+      const small = zod.object({ total: zod.number().max(5) })
+      const sum = prompt("Sum.", [total(9), total(4)])
+      const first = await turns.run({ conversation: "c11", prompt: sum, output: small })
+      assert.strictEqual(first.error?._tag, "OutputInvalid")
+      const second = await turns.run({ conversation: "c12", prompt: sum, output: small, outputRepairs: 1 })
+      assert.deepEqual(second.output, { total: 4 })
+
+      const silent = prompt("Think.", [{ reasoning: "No words.", text: "" }])
+      const empty = await turns.run({ conversation: "c13", prompt: silent })
+      assert.deepEqual([empty.status, empty.content, empty.isFallback], ["error", "Nothing to read.", true])
+      const allowed = await turns.run({ conversation: "c14", prompt: silent, allowSilent: true })
+      assert.deepEqual([allowed.status, allowed.content], ["completed", ""])
+
+      const file = { type: "file", mediaType: "text/plain", url: "data:text/plain,four" } as const
+      const large = await turns.run({ conversation: "c15", prompt: [{ type: "text", text: "Read." }, file] })
+      assert.strictEqual(large.error?._tag, "InvalidInput")
+      const over = await turns.run({
+        conversation: "c16",
+        prompt: sum,
+        output: small,
+        outputRepairs: 1,
+        budget: { steps: 1 }
+      })
+      assert.strictEqual(over.error?._tag, "BudgetExceeded")
+    }))
+
+  it.effect("rejects a turn of a busy conversation or replaces the running one, as whenBusy says", () =>
+    Effect.flatMap(
+      ScriptedModel,
+      (model) =>
+        using({ whenBusy: "reject", cancelledContent: "Replaced." }, async (turns) => {
+          const talk = prompt("Talk.", [{ text: "never said", gate: "busy", gateAfter: 0 }])
+          const running = turns.run({ conversation: "c17", prompt: talk })
+          await Effect.runPromise(model.reached("busy"))
+          const say = prompt("Say.", [{ text: "Said." }])
+          const rejected = await turns.run({ conversation: "c17", prompt: say })
+          assert.strictEqual(rejected.error?._tag, "TurnInProgress")
+          const replacing = await turns.run({ conversation: "c17", prompt: say, whenBusy: "replace" })
+          assert.deepEqual([replacing.status, replacing.content], ["completed", "Said."])
+          const replaced = await running
+          assert.deepEqual([replaced.status, replaced.content], ["cancelled", "Replaced."])
+        })
+    ))
+
+  it.effect("leaves an interrupted turn to the next process if onInterrupt is release", () =>
+    Effect.flatMap(Effect.all([ScriptedModel, RealServer.Workplace]), ([model, { directory }]) => {
+      const database = `${directory}/released.db`
+      const talk = prompt("Talk.", [{ text: "said at last", gate: "released" }])
+      const interrupted = using({ database, onInterrupt: "release" }, async (turns) => {
+        const running = turns.run({ conversation: "c18", prompt: talk, messageId: "asm_released" }).catch(() => {})
+        await Effect.runPromise(model.reached("released"))
+        await turns.close()
+        await running
+      })
+      return Effect.gen(function*() {
+        yield* interrupted
+        yield* model.release("released")
+        const results = yield* using({ database }, (turns) => turns.resume())
+        assert.deepEqual(results.map(({ content, messageId }) => [messageId, content]), [[
+          "asm_released",
+          "said at last"
+        ]])
+      })
+    }))
+
   it.effect("refuses settings that cannot be used, and leaves nothing open", () =>
     Effect.promise(async () => {
       let thrown: unknown

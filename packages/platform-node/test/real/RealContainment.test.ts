@@ -34,7 +34,7 @@ const boom = () => {
   throw new Error("boom")
 }
 
-it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })("one turn among others", (it) => {
+it.layer(RealServer.layerAlone, { excludeTestServices: true, timeout: "5 minutes" })("one turn among others", (it) => {
   it.effect("that has an observer that throws ends as the others do, and the report names it", () =>
     Effect.gen(function*() {
       const steps = [{ text: "one " }]

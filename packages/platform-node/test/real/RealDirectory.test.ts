@@ -28,7 +28,7 @@ const pwd = (conversationId: string) =>
   runTurn({
     conversationId,
     prompt: ScriptedModel.prompt("Where are you?", [bash("pwd -P"), { text: "There." }]),
-    // It asks: the request and its answer have to find the folder too.
+    // The agent asks: the ask and its answer have to reach the folder too.
     permission: [{ permission: "bash", pattern: "*", action: "ask" }]
   }).pipe(
     Effect.provideService(HumanGate.HumanGate, () => Effect.succeed(once)),
@@ -58,7 +58,7 @@ const names = [
   "🚀 go"
 ]
 
-it.layer(RealServer.layer, { excludeTestServices: true, timeout: "60 seconds" })(
+it.layer(RealServer.layerAlone, { excludeTestServices: true, timeout: "60 seconds" })(
   "the folder on the real server",
   (it) => {
     const root = Effect.map(RealServer.Workplace, ({ directory }) => {

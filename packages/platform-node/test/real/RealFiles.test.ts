@@ -26,7 +26,7 @@ const png = Uint8Array.from(
 it.layer(RealServer.layerOf({ isRepository: true }), { excludeTestServices: true, timeout: "5 minutes" })(
   "files on the real server",
   (it) => {
-    it.effect("that the agent, its shell and its subagent changed are told, with the net change of each", () =>
+    it.effect("that the agent, its shell and its subagent changed are listed with the net change of each", () =>
       Effect.gen(function*() {
         const { directory } = yield* RealServer.Workplace
         const prompt = ScriptedModel.prompt("Write one.", [
@@ -81,7 +81,7 @@ it.layer(RealServer.layerOf({ isRepository: true }), { excludeTestServices: true
         assert.deepEqual(result.artifacts, { files: [], unread: [] })
       }))
 
-    it.effect("of a turn that failed are told as well", () =>
+    it.effect("of a failed turn are listed as well", () =>
       Effect.gen(function*() {
         const { directory } = yield* RealServer.Workplace
         const result = yield* runTurn(turn([

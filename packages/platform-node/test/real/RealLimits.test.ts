@@ -42,7 +42,7 @@ const assertCounted = ({ allSteps }: NoProgress, calls: number) => {
 }
 
 it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn on the real server", (it) => {
-  it.effect("ends where the finish reason is of no known kind, each time", () =>
+  it.effect("ends if every finish reason is of an unknown kind", () =>
     Effect.gen(function*() {
       const step = { text: "words", finish: "weird" }
       const ended = yield* runCounted(turn(Array.from({ length: 400 }, () => step)))
@@ -53,7 +53,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.include(ended.result.content, "words")
     }))
 
-  it.effect("ends where a subagent does so", () =>
+  it.effect("ends if every finish reason of a subagent is of an unknown kind", () =>
     Effect.gen(function*() {
       const script = Array.from({ length: 400 }, () => ({ text: "words", finish: "weird" }))
       const ended = yield* runCounted(turn([{
@@ -65,7 +65,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assertCounted(ended.result.error, ended.calls)
     }))
 
-  it.effect("ends where the same call has the same result again and again", () =>
+  it.effect("ends if the same call has the same result again and again", () =>
     Effect.gen(function*() {
       const steps = Array.from({ length: 60 }, () => bash("echo same"))
       const ended = yield* runCounted(turn(steps, { permission: allowBash }))
@@ -74,7 +74,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assertCounted(ended.result.error, ended.calls)
     }))
 
-  it.effect("ends where the context overflows again after it was compacted, with the provider's words", () =>
+  it.effect("ends with the provider's message if the context overflows again after a compaction", () =>
     Effect.gen(function*() {
       const first = turn([{ text: "hello" }])
       yield* runTurn(first)
@@ -85,7 +85,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.strictEqual(ended.result.error.reason, overflow.message)
     }))
 
-  it.effect("ends where the model is to be called again in two hours", () =>
+  it.effect("ends if the provider asks for a retry in two hours", () =>
     Effect.gen(function*() {
       const soMany = { fail: 429, message: "slow down please", headers: { "retry-after": "7200" } }
       const ended = yield* runCounted(turn([soMany, { text: "never" }])).pipe(
@@ -97,7 +97,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.isAbove(ended.result.error.retryAtMillis ?? 0, Date.now() + 7_000_000)
     }))
 
-  it.effect("sends its prompt once where its session is deleted after a tool had run, and begins anew with the next turn", () =>
+  it.effect("sends its prompt once if its session is deleted after a tool has run, and the next turn makes a new session", () =>
     Effect.gen(function*() {
       const client = yield* Client.Client
       const model = yield* ScriptedModel.ScriptedModel

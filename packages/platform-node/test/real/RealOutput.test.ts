@@ -67,7 +67,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.isTrue(results.every((result) => result.sessionId === sessionId && !result.isRecreated))
       }))
 
-    it.effect("is read from the text where the model gives it as JSON there", () =>
+    it.effect("is read from the text if the model writes it there as JSON", () =>
       Effect.gen(function*() {
         const text = "```json\n" + JSON.stringify(right) + "\n```"
         const result = yield* runTurn({ ...base([{ text, usage: used }]), output: Weather })
@@ -75,7 +75,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.strictEqual(result.output?.celsius, -3.5)
       }))
 
-    it.effect("is asked for once more where it does not fit, and both answers count", () =>
+    it.effect("is requested once more if it does not fit, and both answers count", () =>
       Effect.gen(function*() {
         const model = yield* ScriptedModel.ScriptedModel
         const before = (yield* model.requests).length
@@ -162,7 +162,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
       }
     ]
     for (const { budget, limit, steps } of cases) {
-      it.effect(`is given up where the turn is over its budget: ${limit}`, () =>
+      it.effect(`is given up if the turn exceeds its budget: ${limit}`, () =>
         Effect.gen(function*() {
           const result = yield* runTurn(base(steps)).pipe(Effect.provideService(TurnPolicy.Budget, budget))
           assert.strictEqual(result.status, "error")

@@ -115,7 +115,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.isFalse(updates.some((update) => update._tag === "Reset"))
       }))
 
-    it.effect("a request that came while the stream was cut is found and answered", () =>
+    it.effect("an ask that came while the stream was cut is found and answered", () =>
       Effect.gen(function*() {
         const server = yield* OpencodeServer.OpencodeServer
         const proxy = yield* FaultProxy.FaultProxy
@@ -200,7 +200,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.deepEqual(result.subagents.map(({ status, text }) => [status, text]), [["error", ""]])
       }))
 
-    it.effect("a permission that is allowed always is not asked again, also by subagents", () =>
+    it.effect("a permission that is allowed always is not asked for again, not even by subagents", () =>
       Effect.gen(function*() {
         const person = yield* gate({ _tag: "Permission", reply: { reply: "always" } })
         const result = yield* runTurn(turn([
@@ -267,7 +267,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
           yield* until(isIdle)
           assert.deepEqual(yield* client.permissions, [])
         }
-        // A session whose subagent asks goes on with its next step, unless the request is rejected before the abort.
+        // A session whose subagent asks goes on with its next step, unless the ask is rejected before the abort.
         assert.isFalse(yield* has("stopped.txt"))
       }))
   }

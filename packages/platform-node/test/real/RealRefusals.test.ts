@@ -84,7 +84,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.strictEqual(result.reply.tools[0]?.refusal, "not a")
       }))
 
-    it.effect("a dismissed question waits for a permission, and its reason is told", () =>
+    it.effect("a dismissed question waits for an open permission, and the agent reads its reason", () =>
       Effect.gen(function*() {
         const decided = yield* together({ question: { _tag: "Reject", message: "You decide." }, "echo a": once })
         const steps: ReadonlyArray<Step> = [
@@ -96,13 +96,13 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.include(yield* lastPrompt, "- question (Which?): You decide.")
       }))
 
-    it.effect("the default gate refuses two commands of one step, and the agent is told why or goes on by itself", () =>
+    it.effect("the default gate refuses two commands of one step, and the agent reads the reason or goes on by itself", () =>
       Effect.gen(function*() {
         const result = yield* runTurn(turn([step("echo a", "echo b"), done]))
         assert.deepInclude(result, { status: "completed", content: "Done without." })
       }))
 
-    it.effect("two refusals that stop the agent are told with their reasons, and only once", () =>
+    it.effect("two refusals that stop the agent are repeated to it with their reasons, and only once", () =>
       Effect.gen(function*() {
         const refusals = {
           "echo a": { _tag: "Reject", message: "not a" },
@@ -155,7 +155,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.deepInclude(result, { status: "completed", content: "Done without." })
       }))
 
-    it.effect("a function's refusals are told too", () =>
+    it.effect("the agent reads the refusals of a function too", () =>
       Effect.gen(function*() {
         const gate = yield* HumanGate.callback(() =>
           Effect.as(Effect.sleep("300 millis"), { _tag: "Reject", message: "The chat is closed." } as const)
@@ -234,7 +234,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.deepEqual(result.subagents.map(({ text }) => text), ["The child is done."])
       }))
 
-    it.effect("a value that was asked for is given after the refusals were told", () =>
+    it.effect("the agent gives the requested value after it has read the refusals", () =>
       Effect.gen(function*() {
         const decided = yield* together({
           "echo a": { _tag: "Reject", message: "not a" },

@@ -72,7 +72,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.isFalse(updates.some((update) => update._tag === "Reset"))
     }))
 
-  it.effect("finds the answer where the context overflows after an earlier turn", () =>
+  it.effect("finds the answer if the context overflows after an earlier turn", () =>
     Effect.gen(function*() {
       const first = turn([{ text: "hello" }])
       const { reply, sessionId } = yield* runTurn(first)
@@ -207,7 +207,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       )
     }))
 
-  it.effect("answers the permission request of a subagent", () =>
+  it.effect("answers a subagent that asks for a permission", () =>
     Effect.gen(function*() {
       const person = yield* gate({ _tag: "Permission", reply: { reply: "once" } })
       const prompt = ScriptedModel.prompt("Read it.", [
@@ -320,7 +320,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.deepInclude(filtered, { status: "error", content: "Half of", isFallback: false, finish: "content-filter" })
     }))
 
-  it.effect("completes a turn of silent work where the product allows it", () =>
+  it.effect("completes a turn of silent work if AllowSilent is set", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(turn([bash("echo one"), {}], {
         permission: [{ permission: "bash", pattern: "*", action: "allow" }]
@@ -347,7 +347,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       yield* model.release("abort")
     }))
 
-  it.effect("reads single messages where the server cannot list them any more", () =>
+  it.effect("reads single messages if the server can no longer list them", () =>
     Effect.gen(function*() {
       const client = yield* Client.Client
       const first = yield* runTurn(turn([{ text: "Before." }]))

@@ -237,22 +237,22 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
 
   it.effect.each([
     {
-      what: "the open requests of all",
+      what: "the open asks of all conversations",
       query: "WHERE status = 'open' ORDER BY position LIMIT 9",
       plan: ["SCAN asks USING INDEX opencode_turn_asks_open"]
     },
     {
-      what: "the open requests of a conversation",
+      what: "the open asks of a conversation",
       query: "WHERE status = 'open' AND conversation_id = 'a' ORDER BY position LIMIT 9",
       plan: ["SEARCH asks USING INDEX opencode_turn_asks_conversation (conversation_id=?)"]
     },
     {
-      what: "the open requests of a message",
+      what: "the open asks of a message",
       query: "WHERE status = 'open' AND message_id = 'a' ORDER BY position LIMIT 9",
       plan: ["SEARCH asks USING INDEX opencode_turn_asks_message (message_id=?)"]
     },
     {
-      what: "the requests of pruned messages",
+      what: "the asks of pruned messages",
       query: "WHERE message_id IN ('a', 'b')",
       plan: ["SEARCH asks USING INDEX opencode_turn_asks_message (message_id=?)"]
     }
@@ -264,7 +264,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.deepStrictEqual(steps.map((step) => step.detail), plan)
     }))
 
-  it.effect("a row that cannot be read hides no other one from a list, is reported once, and is told where it is asked for", () =>
+  it.effect("an unreadable row hides no other row from a list, is reported once, and fails a read of that row", () =>
     Effect.gen(function*() {
       const reports: Array<string> = []
       const reporter = ErrorReporter.make(({ error }) => void reports.push(String(error.cause)))
@@ -313,7 +313,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.lengthOf(yield* store.listOrphans(Infinity), 2)
     }))
 
-  it.effect("a request that cannot be read hides no other one", () =>
+  it.effect("an ask that cannot be read hides no other ask", () =>
     Effect.gen(function*() {
       const { sql, store } = yield* openBoth({ filename: ":memory:" })
       const turn = yield* newTurn
@@ -396,7 +396,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
     { column: "ask", value: "{\"_tag\":\"canary\"}" },
     { column: "answer", value: "not JSON canary" }
   ])(
-    "names table, id and field of a request whose $column cannot be decoded",
+    "names table, id and field of an ask whose $column cannot be decoded",
     ({ column, value }) =>
       Effect.gen(function*() {
         const filename = yield* temporaryFile
@@ -436,7 +436,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.deepStrictEqual(yield* store.getAsk(ask.id), Option.none())
     }))
 
-  it.effect("refuses a request of an impossible state in the database itself", () =>
+  it.effect("refuses an ask of an impossible state in the database itself", () =>
     Effect.gen(function*() {
       const { sql, store } = yield* openBoth({ filename: ":memory:" })
       const turn = yield* newTurn
@@ -651,7 +651,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.deepInclude(yield* store.claim(turn), { epoch: 1 })
     }))
 
-  it.effect("keeps a watcher while another connection holds the lock, and tells it afterwards", () =>
+  it.effect("keeps a watcher while another connection holds the lock, and updates it afterwards", () =>
     Effect.gen(function*() {
       const options = { filename: yield* temporaryFile, busyTimeout: 0, disableWAL: true }
       const { store } = yield* openBoth(options)

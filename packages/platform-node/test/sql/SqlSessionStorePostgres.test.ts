@@ -150,7 +150,7 @@ describe("SqlSessionStore on a PostgreSQL server", () => {
       assert.isTrue(error.isRetryable)
     }))
 
-  it.live("tells no value of a statement that the server refuses", () =>
+  it.live("hides the values of a statement that the server refuses", () =>
     Effect.gen(function*() {
       const store = yield* open({ url: yield* makeDatabase })
       const turn = { ...(yield* newTurn), id: AssistantMessageId.make("canary\u0000") }
@@ -233,7 +233,7 @@ describe("SqlSessionStore on a PostgreSQL server", () => {
 
   // answers in the same moment
 
-  it.effect("stores one answer when all come in the moment in which another message opens the request", () =>
+  it.effect("stores one answer when all answers come while another message opens the ask", () =>
     Effect.gen(function*() {
       const url = yield* makeDatabase
       const stores = [yield* open({ url }), yield* open({ url })] as const
@@ -263,7 +263,7 @@ describe("SqlSessionStore on a PostgreSQL server", () => {
 
   // changes
 
-  it.effect("tells of a change without any time passing, once it listens", () =>
+  it.effect("reports a change at once when it listens", () =>
     Effect.gen(function*() {
       const url = yield* makeDatabase
       const sql = yield* clientOf(url)
@@ -282,7 +282,7 @@ describe("SqlSessionStore on a PostgreSQL server", () => {
       }
     }).pipe(Effect.provideService(PollInterval, Duration.days(1))))
 
-  it.effect("tells of an answer without any time passing, once it listens", () =>
+  it.effect("reports an answer at once when it listens", () =>
     Effect.gen(function*() {
       const url = yield* makeDatabase
       const sql = yield* clientOf(url)

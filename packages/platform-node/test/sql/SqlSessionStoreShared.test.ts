@@ -220,7 +220,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
   )
 
   it.effect.each(databases)(
-    "tells a watcher on one connection to $kind of a change through another",
+    "shows a change through one connection to $kind to a watcher on another connection",
     ({ make }) =>
       Effect.gen(function*() {
         const database = yield* make
@@ -263,7 +263,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
   )
 
   it.effect.each(databases)(
-    "tells who waits on one connection to $kind of an answer through another",
+    "gives an answer through one connection to $kind to a waiter on another connection",
     ({ make }) =>
       Effect.gen(function*() {
         const database = yield* make
@@ -413,7 +413,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
   )
 
   it.effect.each(databases)(
-    "brings $kind of version 2 up to date with all its rows, which have no subagents and no requests",
+    "brings $kind of version 2 up to date with all its rows, which have no subagents and no asks",
     (kind) =>
       Effect.gen(function*() {
         const database = yield* kind.make
@@ -725,7 +725,7 @@ const writeVersion2 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, posi
   }
 })
 
-/** The tables of version 3 as they were released, with a message of every stage and an open request. */
+/** The tables of version 3 as they were released, with a message of every stage and an open ask. */
 const writeVersion3 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, position: string) {
   yield* sql`CREATE TABLE opencode_turn_migrations (
     migration_id INTEGER PRIMARY KEY NOT NULL,

@@ -11,6 +11,7 @@ import type { Command } from "effect/cli"
 import { spawn, spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { cli as here } from "./CliInProcess.ts"
+import * as SharedOpencode from "./SharedOpencode.ts"
 
 const bin = fileURLToPath(new URL("../../bin/opencode-turn.js", import.meta.url))
 
@@ -151,20 +152,21 @@ export class Playground extends Context.Service<Playground, {
 
 const platform = Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)
 
-/** One server for all tests of a file: its start takes seconds. */
-export const layer = Layer.effect(
-  Playground,
+const playground = <E, R>(
+  serverOf: (
+    folder: string,
+    directory: string,
+    config: object
+  ) => Effect.Effect<OpencodeServer.OpencodeServer["Service"], E, R>,
+  settings: (directory: string) => Readonly<Record<string, string>>
+) =>
   Effect.gen(function*() {
     const fs = yield* FileSystem.FileSystem
     const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-cli-" })
     const directory = `${folder}/project`
     yield* fs.makeDirectory(directory)
     const model = yield* ScriptedModel.ScriptedModel
-    const server = yield* OpencodeServer.make({
-      home: `${folder}/home`,
-      directory,
-      environment: environment(opencodeConfig(model))
-    })
+    const server = yield* serverOf(folder, directory, opencodeConfig(model))
     const password = Redacted.value(server.password)
     const database = `${folder}/data/turns.db`
     const services = yield* Effect.context<Command.Environment>()
@@ -176,6 +178,7 @@ export const layer = Layer.effect(
         OPENCODE_BASE_URL: server.url,
         OPENCODE_SERVER_PASSWORD: password,
         OPENCODE_TURN_DATABASE: database,
+        ...settings(directory),
         ...options.env
       }
     })
@@ -193,13 +196,32 @@ export const layer = Layer.effect(
       start: (args, options) => start(args, withServer(options))
     })
   })
-).pipe(Layer.provideMerge(ScriptedModel.layer()), Layer.provideMerge(platform))
+
+const layerOf = <E, R>(playground: Effect.Effect<Playground["Service"], E, R>) =>
+  Layer.effect(Playground, playground).pipe(
+    Layer.provideMerge(ScriptedModel.layer()),
+    Layer.provideMerge(platform)
+  )
+
+/** A server of its own for the tests of a file, which works in the playground's folder unless another one is named. */
+export const layer = layerOf(playground(
+  (folder, directory, config) =>
+    OpencodeServer.make({ home: `${folder}/home`, directory, environment: environment(config) }),
+  () => ({})
+))
+
+/** The shared server, whose own folder is another one: the commands name the playground's folder. */
+export const layerShared = layerOf(playground(
+  (_folder, directory, config) => Effect.andThen(SharedOpencode.configure(directory, config), SharedOpencode.server),
+  (directory) => ({ OPENCODE_DIRECTORY: directory })
+))
 
 /** The client and the store of the playground, in this process. */
 export const live = Layer.unwrap(
   Effect.map(
     Playground,
-    ({ database, password, url }) => LiveLayer.make({ baseUrl: url, password: Redacted.make(password), database })
+    ({ database, directory, password, url }) =>
+      LiveLayer.make({ baseUrl: url, password: Redacted.make(password), database, directory })
   )
 )
 

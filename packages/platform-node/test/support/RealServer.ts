@@ -1,5 +1,5 @@
 /**
- * A real OpenCode with a scripted model, for the tests of a file: started once, each test with a session of its own.
+ * A real OpenCode with a scripted model and a folder for the tests of a file, each test with a session of its own.
  */
 import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import * as Client from "@opencode-turn/core/Client"
@@ -11,16 +11,17 @@ import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
 import { Context, Effect, FileSystem, Layer } from "effect"
 import { execFileSync } from "node:child_process"
 import { writeFileSync } from "node:fs"
+import * as SharedOpencode from "./SharedOpencode.ts"
 
 const platform = Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)
 
-/** The folder that the agent works in, and the options to start the server with (again). */
+/** The folder that the agent works in, and the options to start a server of its own with (again). */
 export class Workplace extends Context.Service<Workplace, {
   readonly directory: string
   readonly options: OpencodeServer.Options
 }>()("test/Workplace") {}
 
-/** What a server is to have besides the scripted model. */
+/** What the folder is to have besides the scripted model. */
 export interface Options {
   /** Further configuration of OpenCode. */
   readonly config?: Readonly<Record<string, unknown>>
@@ -62,8 +63,9 @@ const workplace = (options: Options) =>
       const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-real-" })
       const directory = `${folder}/project`
       yield* fs.makeDirectory(directory)
-      if (options.isRepository === true) yield* makeRepository(directory)
       const config = { ...ScriptedProvider.opencodeConfig(model), ...options.config }
+      yield* SharedOpencode.configure(directory, config)
+      if (options.isRepository === true) yield* makeRepository(directory)
       return {
         directory,
         options: { home: `${folder}/home`, directory, environment: ScriptedProvider.environment(config) }
@@ -89,11 +91,21 @@ export const layerClient = (server: OpencodeServer.OpencodeServer["Service"], ur
 
 const layerServer = Layer.unwrap(Effect.map(Workplace, ({ options }) => OpencodeServer.layer(options)))
 
-/** A server with these options, and all that a turn needs. */
+const layerClientOfServer = Layer.unwrap(
+  Effect.map(OpencodeServer.OpencodeServer, (server) => layerClient(server))
+)
+
+/** The shared server, a folder with these options, and all that a turn needs. */
 export const layerOf = (options: Options) =>
-  Layer.unwrap(Effect.map(OpencodeServer.OpencodeServer, (server) => layerClient(server))).pipe(
-    Layer.provideMerge(layerServer),
+  layerClientOfServer.pipe(
+    Layer.provideMerge(SharedOpencode.layer),
     Layer.provideMerge(layerWithoutServerOf(options))
   )
 
 export const layer = layerOf({})
+
+/** The same with a server of its own, which a test may end. */
+export const layerAlone = layerClientOfServer.pipe(
+  Layer.provideMerge(layerServer),
+  Layer.provideMerge(layerWithoutServer)
+)

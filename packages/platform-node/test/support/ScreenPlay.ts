@@ -8,7 +8,8 @@ import type { Part, ToolPart } from "@opencode-turn/core/Part"
 import * as Reply from "@opencode-turn/core/Reply"
 import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
 import type { StoredMessage } from "@opencode-turn/core/StoredMessage"
-import type { TurnResult } from "@opencode-turn/core/TurnResult"
+import { EmptyStream, TurnCancelled, TurnTimeout } from "@opencode-turn/core/TurnError"
+import type { TurnResult, TurnStatus } from "@opencode-turn/core/TurnResult"
 import { zero } from "@opencode-turn/core/Usage"
 
 export const ids = { sessionId: SessionId.make("ses_1"), promptId: MessageId.make("msg_1") }
@@ -114,8 +115,18 @@ const stored: StoredMessage = {
   finishedMillis: null
 }
 
-export const result = (status: TurnResult["status"], ...parts: ReadonlyArray<Part>): TurnResult => ({
-  status,
+const ends = {
+  completed: { status: "completed", output: undefined },
+  cancelled: { status: "cancelled", error: new TurnCancelled({ messageId: AssistantMessageId.make("asm_1") }) },
+  error: {
+    status: "error",
+    error: new EmptyStream({ sessionId: ids.sessionId, tools: [], hasReasoning: false })
+  },
+  failed: { status: "failed", error: new TurnTimeout({ millis: 1000 }) }
+} as const
+
+export const result = <S extends TurnStatus>(status: S, ...parts: ReadonlyArray<Part>) => ({
+  ...ends[status],
   conversationId: ConversationId.make("c1"),
   messageId: AssistantMessageId.make("asm_1"),
   sessionId: ids.sessionId,
@@ -124,12 +135,10 @@ export const result = (status: TurnResult["status"], ...parts: ReadonlyArray<Par
   content: "",
   isFallback: false,
   finish: undefined,
-  output: undefined,
   reply: Reply.result(reply(...parts)),
   subagents: [],
   usage: { total: zero, root: zero, subagents: zero },
   artifacts: Artifact.none,
-  error: undefined,
   isNewSession: true,
   isRecreated: false,
   durationMillis: 1234,

@@ -43,11 +43,11 @@ const task = permission({
   metadata: { description: "look around", subagent_type: "general" }
 })
 
-it("tells the whole command of a shell tool, not the pieces that OpenCode takes it apart into", () => {
+it("shows the whole command of a shell tool, and not the pieces that OpenCode splits it into", () => {
   assert.strictEqual(describePermission(bash), "  echo hi # nothing\n    rm -rf build␛[2J\n")
 })
 
-it("shows on one line where a line ends, and never a control character", () => {
+it("marks line ends on one line, and never prints a control character", () => {
   assert.deepStrictEqual(describeAsk(bash), ["permission bash: echo hi # nothing ⏎ rm -rf build␛[2J"])
 })
 
@@ -126,7 +126,7 @@ it("shows what `always` allows, without repeating a long command", () => {
   assert.strictEqual(describeAlways(whole), "from now on: the same")
 })
 
-it("tells of each question which answers it takes", () => {
+it("shows which answers each question takes", () => {
   const several = question({ question: "And\nthese?", multiple: true, custom: true })
   assert.deepStrictEqual(describeAsk(questions(question())), ["question: Which? (one of: A | B)"])
   assert.deepStrictEqual(describeAsk(questions(question(), several, question({ options: [] }))), [

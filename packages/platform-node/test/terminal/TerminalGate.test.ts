@@ -47,7 +47,7 @@ const key = (name: string): Terminal.UserInput => ({
 })
 
 /** A person who presses these keys, and then Ctrl-C if they are asked on. */
-const ask = (request: Ask, keys: ReadonlyArray<string>, subagent?: Asking["subagent"]) =>
+const ask = (asked: Ask, keys: ReadonlyArray<string>, subagent?: Asking["subagent"]) =>
   Effect.gen(function*() {
     const shown = yield* Ref.make("")
     const display = (text: string) => Ref.update(shown, (all) => all + text)
@@ -67,7 +67,7 @@ const ask = (request: Ask, keys: ReadonlyArray<string>, subagent?: Asking["subag
       onQuit: Effect.asVoid(Deferred.succeed(quit, undefined))
     }).pipe(Effect.provideService(Terminal.Terminal, terminal))
     const answer = yield* Effect.raceFirst(
-      Effect.map(gate(request, { ...asking, subagent }), Option.some<Answer>),
+      Effect.map(gate(asked, { ...asking, subagent }), Option.some<Answer>),
       Effect.as(Deferred.await(quit), Option.none<Answer>())
     )
     return { answer: Option.getOrUndefined(answer), shown: yield* Ref.get(shown) }
@@ -108,7 +108,7 @@ it.layer(NodeServices.layer)("TerminalGate", (it) => {
       assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["own"]] })
     }))
 
-  it.effect("offers no free text where only labels are allowed", () =>
+  it.effect("offers no free text if only labels are allowed", () =>
     Effect.gen(function*() {
       const { answer, shown } = yield* ask(question({ custom: false }), ["1"])
       assert.deepStrictEqual(answer, { _tag: "Answers", answers: [["A"]] })
@@ -144,7 +144,7 @@ it.layer(NodeServices.layer)("TerminalGate", (it) => {
       assert.deepStrictEqual(answer, { _tag: "Reject" })
     }))
 
-  it.effect("answers every question of a request in its order", () =>
+  it.effect("answers the questions of an ask in their order", () =>
     Effect.gen(function*() {
       const both = { ...question(), questions: [...question().questions, ...question({ multiple: true }).questions] }
       const { answer } = yield* ask(both, ["1", "2", "return"])

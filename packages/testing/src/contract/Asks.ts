@@ -32,7 +32,7 @@ import { watch } from "./Watching.ts"
 export const asks = (it: StoreTests): void => {
   // opening
 
-  it.effect("keeps a request open for an answer, at the time of the clock", () =>
+  it.effect("stores an ask as open, with the time of the clock", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* pendingTurn
@@ -55,7 +55,7 @@ export const asks = (it: StoreTests): void => {
       }
     }))
 
-  it.effect("keeps a request of a message that waits in the queue open", () =>
+  it.effect("keeps an ask open while its message waits in the queue", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const first = yield* pendingTurn
@@ -65,7 +65,7 @@ export const asks = (it: StoreTests): void => {
       assert.deepInclude(yield* store.answerAsk(id, once), { status: "answered", messageId: next.id })
     }))
 
-  it.effect("changes nothing when the same message opens its request again", () =>
+  it.effect("changes nothing when the same message opens its ask again", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* pendingTurn
@@ -75,7 +75,7 @@ export const asks = (it: StoreTests): void => {
       assert.deepStrictEqual(yield* askOf(opened.id), opened)
     }))
 
-  it.effect("gives an open request to the message that opens it anew, in its place, and keeps its time", () =>
+  it.effect("moves an open ask to another message that opens it, and keeps its time", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const [before, after] = [yield* pendingTurn, yield* pendingTurn]
@@ -97,7 +97,7 @@ export const asks = (it: StoreTests): void => {
       assert.deepInclude(yield* askOf(stays.id), { status: "withdrawn" })
     }))
 
-  it.effect("never loses an answer to those who open the request again", () =>
+  it.effect("keeps the answer when the ask is opened again", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const [before, after] = [yield* pendingTurn, yield* pendingTurn]
@@ -112,7 +112,7 @@ export const asks = (it: StoreTests): void => {
       assert.deepStrictEqual(yield* askOf(id), answered)
     }))
 
-  it.effect("opens a request again whose message ended without an answer, and none that somebody withdrew", () =>
+  it.effect("reopens an ask whose message ended before an answer came, but not an ask that somebody withdrew", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const [before, after] = [yield* pendingTurn, yield* pendingTurn]
@@ -127,7 +127,7 @@ export const asks = (it: StoreTests): void => {
 
   // answering
 
-  it.effect("stores the first answer, at the time of the clock, gives it to who says the same again, and refuses every other one", () =>
+  it.effect("stores the first answer with the time of the clock, accepts the same answer again, and refuses any other", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* pendingTurn
@@ -147,7 +147,7 @@ export const asks = (it: StoreTests): void => {
       assert.deepStrictEqual(yield* askOf(opened.id), answered)
     }))
 
-  it.effect("refuses an answer to a request that was withdrawn, or that there is not", () =>
+  it.effect("refuses an answer to an ask that was withdrawn or does not exist", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const opened = yield* openAsk(yield* pendingTurn)
@@ -190,7 +190,7 @@ export const asks = (it: StoreTests): void => {
       })
   )
 
-  it.effect("withdraws from the start what is asked for a message that has ended, or that there is not", () =>
+  it.effect("stores an ask as withdrawn if its message has ended or does not exist", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const [ended, missing] = [yield* pendingTurn, yield* newTurn]
@@ -204,7 +204,7 @@ export const asks = (it: StoreTests): void => {
       }
     }))
 
-  it.effect.each(contents)("gives back what was asked and answered: $name", ({ text }) =>
+  it.effect.each(contents)("reads asks and answers back unchanged: $name", ({ text }) =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* pendingTurn
@@ -220,7 +220,7 @@ export const asks = (it: StoreTests): void => {
     }))
 
   it.effect.each(hostileIds)(
-    "takes $name for the id of a request and nothing else",
+    "takes $name as the id of an ask and nothing else",
     ({ id: hostile }) =>
       Effect.gen(function*() {
         const store = yield* SessionStore
@@ -237,7 +237,7 @@ export const asks = (it: StoreTests): void => {
 
   // lists
 
-  it.effect("lists open requests, oldest first: of a conversation, of a message, or all", () =>
+  it.effect("lists open asks, oldest first: of a conversation, of a message, or all", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const left = yield* pendingTurn
@@ -282,7 +282,7 @@ export const asks = (it: StoreTests): void => {
       for (const limit of [0, -1, NaN]) assert.deepStrictEqual(yield* listed({ limit }), [])
     }))
 
-  it.effect("leaves the message alone, and its revision, whatever becomes of its requests", () =>
+  it.effect("changes neither the message nor its revision when its asks change", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* pendingTurn
@@ -293,7 +293,7 @@ export const asks = (it: StoreTests): void => {
       assert.deepStrictEqual(yield* stored(turn.messageId), before)
     }))
 
-  it.effect("deletes the requests of the messages that it prunes, answered or not, and no others", () =>
+  it.effect("deletes all asks of the messages that it prunes, and no others", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const [old, pending] = [yield* pendingTurn, yield* pendingTurn]
@@ -316,7 +316,7 @@ export const asks = (it: StoreTests): void => {
 
   // races
 
-  it.effect("stores one of 100 concurrent answers, and tells the others that they came late", () =>
+  it.effect("stores one of 100 concurrent answers, and refuses the others with AskClosed", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const { id } = yield* openAsk(yield* pendingTurn)
@@ -334,7 +334,7 @@ export const asks = (it: StoreTests): void => {
       }
     }))
 
-  it.effect("stores one request when 100 messages open it at the same time, and the answer that comes between", () =>
+  it.effect("stores one ask when 100 messages open it at the same time, and the answer that comes between", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const ask = yield* newAsk
@@ -353,7 +353,7 @@ export const asks = (it: StoreTests): void => {
       assert.deepStrictEqual(yield* listed({ messageId: answered.messageId }), [])
     }))
 
-  it.effect("opens a new request once when 100 messages ask it at the same time", () =>
+  it.effect("opens a new ask once when 100 messages open it at the same time", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const ask = yield* newAsk
@@ -381,7 +381,7 @@ export const asks = (it: StoreTests): void => {
       })
     ))
 
-  it.effect("stores an answer or refuses it when the message ends at the same time, and then stays with that", () =>
+  it.effect("either stores or refuses an answer that races the end of its message, and never changes that decision", () =>
     inRounds((n) =>
       Effect.gen(function*() {
         const store = yield* SessionStore
@@ -403,7 +403,7 @@ export const asks = (it: StoreTests): void => {
 
   // watching
 
-  it.effect("tells a watcher at once, and then of every change of the request", () =>
+  it.effect("shows a watcher the ask at once, and then each of its changes", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const [before, after] = [yield* pendingTurn, yield* pendingTurn]
@@ -426,7 +426,7 @@ export const asks = (it: StoreTests): void => {
       }
     }))
 
-  it.effect("tells a watcher that the request was withdrawn, by somebody or by the end of its message", () =>
+  it.effect("tells a watcher that the ask was withdrawn, whether by somebody or by the end of its message", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* pendingTurn

@@ -22,7 +22,7 @@ import {
 } from "./Samples.ts"
 
 export const cancels = (it: StoreTests): void => {
-  it.effect("cancels a pending message whoever owns it, and gives it back", () =>
+  it.effect("cancels a pending message of any owner, and returns it", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
@@ -72,7 +72,7 @@ export const cancels = (it: StoreTests): void => {
       })
   )
 
-  it.effect("fails with UnknownMessage when there is no such message, and makes none", () =>
+  it.effect("fails with UnknownMessage for an unknown message, and stores no message", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const { id } = yield* newTurn
@@ -99,7 +99,7 @@ export const cancels = (it: StoreTests): void => {
       })
     }))
 
-  it.effect("takes nothing but the content from what was streamed, also when it is given more", () =>
+  it.effect("keeps only the content of the snapshot, even if the snapshot holds more", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn

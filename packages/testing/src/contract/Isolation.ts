@@ -52,7 +52,7 @@ export const isolation = (it: StoreTests): void => {
       assert.deepStrictEqual(yield* stored(bystander.id), untouched)
     }))
 
-  it.effect("tells ids apart that differ only in case or in a trailing space", () =>
+  it.effect("distinguishes ids that differ only in case or in a trailing space", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn

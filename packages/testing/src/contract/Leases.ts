@@ -144,7 +144,7 @@ export const leases = (it: StoreTests): void => {
       assert.notIncludeMembers(orphans.map(({ id }) => id), [pending, ...ended].map(({ id }) => id))
     }))
 
-  it.effect("counts a renewed lease from now, and nothing else changes", () =>
+  it.effect("lets a renewed lease run from now, and changes nothing else", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
@@ -199,7 +199,7 @@ export const leases = (it: StoreTests): void => {
       assert.deepInclude(yield* stored(turn.id), { takeovers: 4 })
     }))
 
-  it.effect("counts no takeover where the owner let the message go, claims it again, or had no lease", () =>
+  it.effect("counts no takeover if the owner released the message, claims it again, or had no lease", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn

@@ -23,7 +23,7 @@ import {
 } from "./Samples.ts"
 
 export const queue = (it: StoreTests): void => {
-  it.effect("starts a message that is ready to wait at once where nothing is in its way", () =>
+  it.effect("starts a message that may wait at once if no other message is before it", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
@@ -52,7 +52,7 @@ export const queue = (it: StoreTests): void => {
       assert.isTrue(Option.isNone(yield* find), "it was taken over")
     }))
 
-  it.effect("stores a message as queued behind one that is pending, and nothing but a cancel writes it", () =>
+  it.effect("queues a message behind a pending one, and lets only a cancel change it", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
@@ -138,7 +138,7 @@ export const queue = (it: StoreTests): void => {
       assert.deepStrictEqual(yield* stored(next.id), queued)
     }))
 
-  it.effect("names the pending message to the one who is refused, or else the oldest one queued", () =>
+  it.effect("refuses a claim with the id of the pending message, or of the oldest queued one", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
@@ -156,7 +156,7 @@ export const queue = (it: StoreTests): void => {
       assert.deepInclude(yield* store.claim({ ...late, whenBusy: "queue" }), { status: "queued" })
     }))
 
-  it.effect("lets 10 messages that queued at once in one after the other, in their order, whoever asks first", () =>
+  it.effect("starts 10 messages that queued at once one after the other in their order, whichever polls first", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const conversationId = yield* newConversation
@@ -190,7 +190,7 @@ export const queue = (it: StoreTests): void => {
       assert.deepStrictEqual(served, order)
     }))
 
-  it.effect("passes over a waiting message whose claimant is gone, which keeps its place for the one who takes it", () =>
+  it.effect("skips a queued message whose owner is gone, and keeps its place for a new owner", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn

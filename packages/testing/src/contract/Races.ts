@@ -70,7 +70,7 @@ export const races = (it: StoreTests, rounds: number): void => {
     }))
 
   it.effect.each(["pending", "queued"] as const)(
-    "gives an orphan that is %s to one of 100 takers, and to none while its lease lives",
+    "gives an orphan that is %s to one of 100 takers, but to no taker during its lease",
     (status) =>
       Effect.gen(function*() {
         const store = yield* SessionStore

@@ -112,7 +112,7 @@ export const reading = (it: StoreTests): void => {
       assert.deepStrictEqual(yield* store.listMessages(turn.conversationId, 1), [message])
     }))
 
-  it.effect("tells the state of a message after every change, as the whole message does", () =>
+  it.effect("reads the same state as the whole message after every change", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = { ...(yield* newTurn), whenBusy: "queue", lease: leaseOf("first") } as const

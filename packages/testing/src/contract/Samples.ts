@@ -62,7 +62,7 @@ export const promptOf = (text: string): ReadonlyArray<PromptPart> => [
 ]
 
 export const recordOf = (parts: ReadonlyArray<PromptPart>, text = "plain"): PromptRecord => ({
-  sessionId: session("of the request"),
+  sessionId: session("of the prompt"),
   prompt: {
     ids: {
       promptId: MessageId.make("msg_0123456789abPrompt"),
@@ -129,7 +129,7 @@ export const partsOf = (text: string): ReadonlyArray<Part> => {
 export const subagentsOf = (text: string): ReadonlyArray<Subagent> => [
   {
     sessionId: session("child"),
-    parentId: session("of the request"),
+    parentId: session("of the prompt"),
     openedBy: partId("completed"),
     title: text,
     agent: text,
@@ -204,7 +204,7 @@ export const questionOf = (id: AskId, text: string): QuestionAsk => ({
 export const permissionOf = (id: AskId, text: string): PermissionAsk => ({
   _tag: "Permission",
   id,
-  sessionId: session("of the request"),
+  sessionId: session("of the prompt"),
   permission: text,
   patterns: [text, "*"],
   always: [],

@@ -64,11 +64,11 @@ const steps = [
   "cancel the second",
   "take a snapshot of the first",
   "keep the partial reply of the first",
-  "record the request of the second",
+  "record the prompt of the second",
   "an old owner finalizes the first",
   "an old owner renews the first",
   "an old owner takes a snapshot of the first",
-  "an old owner records the request of the second"
+  "an old owner records the prompt of the second"
 ] as const
 
 const ask = Effect.fnUntraced(function*(
@@ -106,7 +106,7 @@ const ask = Effect.fnUntraced(function*(
       return yield* store.snapshot(turn.id, epoch, completed)
     case "keep the partial reply of the first":
       return yield* store.keepPartial(turn.id, epoch, completed)
-    case "record the request of the second":
+    case "record the prompt of the second":
       return yield* store.recordPrompt(turn.id, epoch, recordOf(turn.prompt))
     case "an old owner finalizes the first":
       return yield* store.finalize(turn.id, epoch - 1, completed)
@@ -114,7 +114,7 @@ const ask = Effect.fnUntraced(function*(
       return yield* store.renew(turn.id, epoch - 1, { millis: 60_000 })
     case "an old owner takes a snapshot of the first":
       return yield* store.snapshot(turn.id, epoch - 1, completed)
-    case "an old owner records the request of the second":
+    case "an old owner records the prompt of the second":
       return yield* store.recordPrompt(turn.id, epoch - 1, recordOf(turn.prompt))
   }
 })

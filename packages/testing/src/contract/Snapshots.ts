@@ -49,7 +49,7 @@ export const snapshots = (it: StoreTests): void => {
       }
     }))
 
-  it.effect("takes a snapshot that says nothing of its end for the agent's words, of which no step has ended", () =>
+  it.effect("reads a snapshot without end fields as text of the agent whose step has not ended", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn

@@ -11,7 +11,7 @@ import * as TestClock from "effect/testing/TestClock"
 import { completed, failed, leaseOf, newTurn, newTurnOf, recordOf, stored, type StoreTests } from "./Samples.ts"
 
 export const watching = (it: StoreTests): void => {
-  it.effect("tells a watcher at once, and then of every change of the message, from its claim to its end", () =>
+  it.effect("shows a watcher the message at once, and then each change from its claim to its end", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
@@ -34,7 +34,7 @@ export const watching = (it: StoreTests): void => {
       }
     }))
 
-  it.effect("tells a watcher of a message that waits when its turn comes, and all watchers of one", () =>
+  it.effect("tells all watchers of a queued message when it starts", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
@@ -55,7 +55,7 @@ export const watching = (it: StoreTests): void => {
       for (const news of watchers) yield* news.next
     }))
 
-  it.effect("raises the revision by one with every change, and not when the lease alone moves", () =>
+  it.effect("raises the revision by one with every change, but not with a renewal of the lease", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn

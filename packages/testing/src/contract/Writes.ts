@@ -22,7 +22,7 @@ import {
 } from "./Samples.ts"
 
 export const writes = (it: StoreTests): void => {
-  it.effect("records the request of the owner, and the last one when there are several", () =>
+  it.effect("keeps the prompt that the owner recorded last", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
@@ -36,7 +36,7 @@ export const writes = (it: StoreTests): void => {
       assert.deepStrictEqual(yield* stored(turn.id), { ...pending, promptRecord: other, revision: 3 })
     }))
 
-  it.effect("records a prompt whose parts differ from the prompt of the message, or that has none", () =>
+  it.effect("records a prompt whose parts differ from the message's prompt, and a prompt without parts", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn
@@ -77,7 +77,7 @@ export const writes = (it: StoreTests): void => {
       })
   )
 
-  it.effect("keeps the request of a message that has ended", () =>
+  it.effect("keeps the recorded prompt of a message that has ended", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* newTurn

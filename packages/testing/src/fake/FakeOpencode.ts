@@ -38,16 +38,16 @@ import type { ModelRequest, Script, Step } from "../model/ModelScript.ts"
 import { fromPrompt, prompt as promptText } from "../model/ModelScript.ts"
 import * as Faults from "./Faults.ts"
 import { layerHttpClient } from "./HttpClient.ts"
-import * as FakeRoutes from "./Routes.ts"
-import * as FakeEvents from "./state/Events.ts"
+import * as Routes from "./Routes.ts"
+import * as Events from "./state/Events.ts"
 import { make as makeFiles } from "./state/Files.ts"
 import type { FakeRequest, FakeResponse, RecordedRequest } from "./state/Http.ts"
-import * as FakeState from "./state/State.ts"
+import * as State from "./state/State.ts"
 import type { Event, Message, PermissionRule } from "./state/Wire.ts"
 import { makeIds } from "./state/Wire.ts"
 import type { AgentOptions } from "./tools/Agent.ts"
 import { make as makeAgents } from "./tools/Agent.ts"
-import * as FakeTurn from "./turn/Turn.ts"
+import * as Turn from "./turn/Turn.ts"
 
 /**
  * Writes a prompt that carries its script: `ModelScript.prompt`.
@@ -134,9 +134,9 @@ export class FakeOpencode extends Context.Service<FakeOpencode, {
   readonly muteEvents: Effect.Effect<void>
   readonly unmuteEvents: Effect.Effect<void>
   /** Drops the next `times` matching events (all by default). */
-  readonly dropEvents: (predicate: FakeEvents.EventPredicate, times?: number) => Effect.Effect<void>
+  readonly dropEvents: (predicate: Events.EventPredicate, times?: number) => Effect.Effect<void>
   /** Sends the next `times` matching events (all by default) twice. */
-  readonly duplicateEvents: (predicate: FakeEvents.EventPredicate, times?: number) => Effect.Effect<void>
+  readonly duplicateEvents: (predicate: Events.EventPredicate, times?: number) => Effect.Effect<void>
   /** The number of open event connections. */
   readonly eventConnections: Effect.Effect<number>
 
@@ -176,16 +176,16 @@ export const make = Effect.fnUntraced(function*(
   const fork = yield* FiberSet.runtime(fibers)()
   const now = () => clock.currentTimeMillisUnsafe()
   const ids = makeIds(now)
-  const events = FakeEvents.make(ids)
+  const events = Events.make(ids)
   const directory = options.directory ?? "/project"
   const files = makeFiles({ directory, isRepository: options.git ?? true, files: options.files ?? {} })
-  const state = FakeState.make({ events, ids, now, files })
+  const state = State.make({ events, ids, now, files })
   const faults = Faults.makePlan()
   const gates = makeGates()
   const scripts = makeScripts()
   const requests: Array<RecordedRequest> = []
   const agents = makeAgents({ agents: options.agents ?? {}, permission: options.permission ?? [] })
-  const turn = FakeTurn.make({
+  const turn = Turn.make({
     state,
     script: options.script ?? fromPrompt,
     scriptOf: scripts.of,
@@ -213,7 +213,7 @@ export const make = Effect.fnUntraced(function*(
       if (!isUp) return Effect.succeed(reset)
       const serve = Effect.suspend(() => {
         return isAuthorized
-          ? FakeRoutes.handle(services, request)
+          ? Routes.handle(services, request)
           : Faults.status(401)(Effect.never, gates.pass, request)
       })
       const fault = faults.take(request)

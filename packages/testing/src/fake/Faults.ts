@@ -1,7 +1,7 @@
 /**
  * Faults of single requests to the fake OpenCode: which request is hit, and what becomes of it.
  *
- * Owns the faults as values and their bookkeeping. Faults of the event stream are `FakeEvents`', a crash of the server is
+ * Owns the faults as values and their bookkeeping. Faults of the event stream are `Events`', a crash of the server is
  * `FakeOpencode`'s.
  *
  * @since 0.1.0

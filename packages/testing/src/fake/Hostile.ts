@@ -108,8 +108,8 @@ export const behaviours = (): ReadonlyArray<Behaviour> => [
     "message ids of 1 MB": oddIds("x".repeat(1024 * 1024), "msg"),
     "part ids of 1 MB": oddIds("x".repeat(1024 * 1024), "prt"),
     "call ids of 1 MB": oddIds("x".repeat(1024 * 1024), "call"),
-    "request ids of 1 MB": oddIds("x".repeat(1024 * 1024), "per|que"),
-    "request ids with pieces of a path": oddIds("/../..", "per|que"),
+    "ask ids of 1 MB": oddIds("x".repeat(1024 * 1024), "per|que"),
+    "ask ids with pieces of a path": oddIds("/../..", "per|que"),
     "texts with NUL and a lone surrogate": oddTexts("\\u0000\\ud800")
   }).map(([name, fault]) => ({ name, hits: () => true, fault })),
   { name: "errors that repeat the credentials", hits: () => true, fault: credentialsInError },

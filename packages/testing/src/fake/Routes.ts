@@ -9,27 +9,27 @@ import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import type { FakeEvents } from "./state/Events.ts"
+import type { Events } from "./state/Events.ts"
 import type { FakeRequest, FakeResponse } from "./state/Http.ts"
 import { html, json, text, unknownError } from "./state/Http.ts"
-import * as FakePayload from "./state/Payload.ts"
-import type { AskResult, FakeState, StoredSession } from "./state/State.ts"
+import * as Payload from "./state/Payload.ts"
+import type { AskResult, State, StoredSession } from "./state/State.ts"
 import { decoded, version } from "./state/State.ts"
 import type { AskInfo, Message, Properties } from "./state/Wire.ts"
-import type { FakeAgents } from "./tools/Agent.ts"
+import type { Agents } from "./tools/Agent.ts"
 import { evaluate } from "./tools/Permission.ts"
 import * as Failures from "./turn/Failure.ts"
-import type { FakeTurn } from "./turn/Turn.ts"
+import type { Turn } from "./turn/Turn.ts"
 
 /**
  * @category models
  * @since 0.1.0
  */
 export interface Services {
-  readonly state: FakeState
-  readonly turn: FakeTurn
-  readonly events: FakeEvents
-  readonly agents: FakeAgents
+  readonly state: State
+  readonly turn: Turn
+  readonly events: Events
+  readonly agents: Agents
   /** The server's own directory, which is the default of every request. */
   readonly directory: string
   /** Whether a folder exists; every folder does unless the test says otherwise. */
@@ -129,11 +129,11 @@ const listMessages = (
 ): FakeResponse => {
   const limit = query["limit"] === undefined ? 0 : Number(query["limit"])
   if (!Number.isInteger(limit)) {
-    return FakePayload.badRequest(`Expected an integer, got ${limit}\n  at ["limit"]`, "Query")
+    return Payload.badRequest(`Expected an integer, got ${limit}\n  at ["limit"]`, "Query")
   }
   const { before } = query
   const cursor = before === undefined ? undefined : decodeCursor(before)
-  if (cursor !== undefined && (Result.isFailure(cursor) || limit === 0)) return FakePayload.plainBadRequest
+  if (cursor !== undefined && (Result.isFailure(cursor) || limit === 0)) return Payload.plainBadRequest
   const older = cursor === undefined ? messages : messages.filter(({ info }) => info.id < cursor.success.id)
   if (limit <= 0 || older.length <= limit) {
     // The server checks only the last page (1.18.33).
@@ -156,13 +156,13 @@ const isUnreadable = ({ info }: Message): boolean => info.role === "user" && inf
 
 const unreadableFormat = (message: Message | undefined, at: string): FakeResponse => {
   const format = message?.info.role === "user" ? message.info.format : undefined
-  return FakePayload.badRequest(Failures.unreadableFormat(format, at), "Body")
+  return Payload.badRequest(Failures.unreadableFormat(format, at), "Body")
 }
 
 /** The files of a folder below the request's directory. A path that is not a folder makes the server fail (1.18.33). */
 const listFiles = (services: Services, request: FakeRequest): FakeResponse => {
   const { path } = request.query
-  if (path === undefined) return FakePayload.badRequest(`Missing key\n  at ["path"]`, "Query")
+  if (path === undefined) return Payload.badRequest(`Missing key\n  at ["path"]`, "Query")
   const directory = directoryOf(services, request)
   const folder = normalize(directory, path)
   if (!services.isFolder(folder)) return unknownError()
@@ -215,7 +215,7 @@ const resolve = (
  * session that the new rule covers, but no ask of another session.
  */
 const replyPermission: Run = sync((services, request, id) => {
-  const body = FakePayload.permissionReply(request)
+  const body = Payload.permissionReply(request)
   if (Result.isFailure(body)) return body.failure
   const { message, reply } = body.success
   const results = (asked: AskInfo, open: ReadonlyArray<AskInfo>): ReadonlyMap<string, AskResult> => {
@@ -247,7 +247,7 @@ const strings = (value: unknown): ReadonlyArray<string> => Array.isArray(value) 
 
 const postPrompt = (isSync: boolean) =>
   withSession((services, session, request) => {
-    const body = FakePayload.prompt(request)
+    const body = Payload.prompt(request)
     if (Result.isFailure(body)) return body.failure
     const { state, turn } = services
     const isNew = !session.messages.has(body.success.messageID ?? "")
@@ -283,7 +283,7 @@ const routes: ReadonlyArray<Route> = [
     "POST",
     "/session",
     sync((services, request) => {
-      const body = FakePayload.newSession(request)
+      const body = Payload.newSession(request)
       if (Result.isFailure(body)) return body.failure
       const directory = directoryOf(services, request)
       return json(200, services.state.createSession({ ...body.success, directory }).info)
@@ -310,7 +310,7 @@ const routes: ReadonlyArray<Route> = [
     "PATCH",
     "/session/*",
     withSession(({ state }, session, request) => {
-      const body = FakePayload.sessionPatch(request)
+      const body = Payload.sessionPatch(request)
       if (Result.isFailure(body)) return body.failure
       const { permission, time, title } = body.success
       state.updateSession(session, {
@@ -347,7 +347,7 @@ const routes: ReadonlyArray<Route> = [
       const messageId = query["messageID"]
       if (messageId !== undefined && !messageId.startsWith("msg")) {
         const found = JSON.stringify(messageId)
-        return FakePayload.badRequest(
+        return Payload.badRequest(
           `Expected a string starting with "msg", got ${found}\n  at ["messageID"]`,
           "Query"
         )
@@ -381,7 +381,7 @@ const routes: ReadonlyArray<Route> = [
     sync(({ state }, _request, id, messageId) => {
       if (!messageId.startsWith("msg")) {
         const message = `Expected a string starting with "msg", got ${JSON.stringify(messageId)}\n  at ["messageID"]`
-        return FakePayload.badRequest(message, "Params")
+        return Payload.badRequest(message, "Params")
       }
       const session = state.session(id)
       const message = session && state.messages(session).find(({ info }) => info.id === messageId)
@@ -405,7 +405,7 @@ const routes: ReadonlyArray<Route> = [
     "POST",
     "/question/*/reply",
     sync((services, request, id) => {
-      const body = FakePayload.questionReply(request)
+      const body = Payload.questionReply(request)
       if (Result.isFailure(body)) return body.failure
       const { answers } = body.success
       return resolve(services, request, "question", id, () => new Map([[id, { _tag: "Answered", answers }]]), {

@@ -1,4 +1,4 @@
-import * as FakeTool from "#fake/tools/Tool"
+import * as Tool from "#fake/tools/Tool"
 import { assert, it } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
 import * as Client_ from "@opencode-turn/core/Client"
@@ -173,7 +173,7 @@ it.effect("asks for a permission, goes on when it is granted, and does not ask a
     assert.deepStrictEqual(outputs, ["a\n", "b\n"])
   }).pipe(withFake()))
 
-it.effect("ends the turn where a question is dismissed", () =>
+it.effect("ends the turn when a question is dismissed", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode.FakeOpencode
@@ -200,7 +200,7 @@ it.effect("gives a call the outcome of the script, and hides it from everybody",
     const fake = yield* FakeOpencode.FakeOpencode
     const session = yield* newSession
     yield* fake.script([
-      { tool: "bash", args: FakeTool.withOutcome({ command: "make" }, { error: "make: no targets" }) },
+      { tool: "bash", args: Tool.withOutcome({ command: "make" }, { error: "make: no targets" }) },
       { text: "it failed" }
     ])
     assert.strictEqual(textOf(yield* client.sendMessage(session, "build it")), "it failed")
@@ -265,7 +265,7 @@ it.effect("refuses everything while it is dead", () =>
     assert.strictEqual((yield* client.getSession(session)).id, session)
   }).pipe(withFake()))
 
-it.effect("hits requests with faults, as often as it was told, and acts where an answer is only lost", () =>
+it.effect("applies a fault as often as requested, and acts on a request whose answer is lost", () =>
   Effect.gen(function*() {
     const client = yield* Client
     const fake = yield* FakeOpencode.FakeOpencode

@@ -69,7 +69,7 @@ it.effect("reads an endless response up to 64 MiB, then cancels it and says so",
     assert.strictEqual(body.cancelled(), 1)
   }))
 
-it.effect("no operation reads the body of an error beyond 64 KiB, and each tells its status", () =>
+it.effect("no operation reads the body of an error beyond 64 KiB, and each fails with the status", () =>
   Effect.gen(function*() {
     for (const index of operations(yield* dialect(connect(() => empty(204)))).keys()) {
       const body = endless(1024)

@@ -100,7 +100,7 @@ describe("requests", () => {
     },
     { id: "ses_1", createdMillis: 1 }
   )
-  request("create a session of no wishes", (client) => client.createSession({}), wireSession, {
+  request("create a session without options", (client) => client.createSession({}), wireSession, {
     method: "POST",
     path: "/session",
     body: {}
@@ -376,7 +376,7 @@ describe("failures", () => {
       assert.strictEqual((yield* Fiber.join(fiber)).info.id, "msg_1")
     }))
 
-  it.effect("an error about another shape tells what is missing and where, and hides the found value", () =>
+  it.effect("an error about an unexpected shape names the missing field and its path, and hides the found value", () =>
     Effect.gen(function*() {
       const client = yield* dialect(connect(() => json({ ...wireSession, id: [canary] })))
       const wrong = yield* Effect.flip(client.createSession({}))

@@ -21,7 +21,7 @@ const file = (type: string, fields = {}) => ({
 })
 
 describe("the metadata of a tool", () => {
-  it("of write tells whether the file existed, and the input holds the whole file", () => {
+  it("of write shows whether the file existed, and its input holds the whole file", () => {
     assert.deepStrictEqual(changedFiles("write", written({ exists: false })), [
       { path: "/r/a", change: "added", contentKey: "content" }
     ])
@@ -29,7 +29,7 @@ describe("the metadata of a tool", () => {
     assert.deepStrictEqual(changedFiles("write", written({}))?.[0]?.change, "unknown")
   })
 
-  it("of edit tells the lines, and an empty old text means a new file", () => {
+  it("of edit shows the changed lines, and an empty old text means a new file", () => {
     const filediff = { file: "/r/a", patch: "", additions: 1, deletions: 2 }
     assert.deepStrictEqual(
       changedFiles("edit", completed({ filediff, diff: "" }, { oldString: "a", newString: "b" })),
@@ -41,7 +41,7 @@ describe("the metadata of a tool", () => {
     )
   })
 
-  it("of apply_patch tells every file, a moved one as deleted and added", () => {
+  it("of apply_patch shows every file, and a moved file as deleted and added", () => {
     const files = [file("add"), file("update"), file("delete"), file("move", { movePath: "/r/to" }), file("new kind")]
     assert.deepStrictEqual(changedFiles("apply_patch", completed({ files })), [
       { path: "/r/add", change: "added", additions: 1, deletions: 2 },
@@ -94,7 +94,7 @@ describe("the changes are unknown", () => {
   })
 })
 
-it("every recorded tool call tells its files, except for shell commands", () => {
+it("every recorded tool call except shell commands shows its files", () => {
   const parts = tapes.flatMap(({ messages }) => messages.flatMap(({ parts }) => parts))
   const untold = parts.flatMap((part) => (part.type === "tool" && part.files === undefined ? [part.tool] : []))
   assert.deepStrictEqual([...new Set(untold)], ["bash"])

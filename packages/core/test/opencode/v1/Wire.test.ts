@@ -69,7 +69,7 @@ describe("parts", () => {
     })
   })
 
-  it("tells a refusal that ends the turn from one with feedback and from other errors", () => {
+  it("distinguishes a refusal that ends the turn from one with feedback and from other errors", () => {
     assert.isTrue(isRefused("The user rejected permission to use this specific tool call."))
     assert.isTrue(isRefused("The user dismissed this question"))
     assert.isFalse(

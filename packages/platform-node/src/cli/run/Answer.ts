@@ -34,7 +34,7 @@ export interface Given {
 export interface Options extends Given {
   readonly database: string | undefined
   readonly json: boolean
-  readonly request: string
+  readonly ask: string
 }
 
 /** Stores the answer and prints the answered ask. */
@@ -47,7 +47,7 @@ export const answer = Effect.fnUntraced(
     const { store } = yield* Database.openExisting(options.database)
     const streams = yield* Streams
     const answered = yield* Effect.gen(function*() {
-      const stored = yield* find(AskId.make(options.request))
+      const stored = yield* find(AskId.make(options.ask))
       const answer = givenCount === 0
         ? yield* askPerson(yield* stillOpen(stored))
         : yield* Effect.mapError(Effect.fromResult(toAnswer(stored.ask, options)), usage)

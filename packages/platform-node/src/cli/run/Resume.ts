@@ -22,6 +22,7 @@ import * as FiberMap from "effect/FiberMap"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as RcMap from "effect/RcMap"
+import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { describeDuration } from "../../terminal/Describe.ts"
@@ -69,6 +70,44 @@ export const resume = Effect.fnUntraced(
   },
   Effect.scoped
 )
+
+/**
+ * Looks for orphans every `TurnPolicy.SweepInterval` and carries them, a bounded number at once. Turns that could not be carried stay in the
+ * list and are tried again, but only after all others.
+ */
+export const sweepOrphans = Effect.fnUntraced(function*<R>(
+  carry: (orphan: MessageState) => Effect.Effect<unknown, Failure, R>,
+  tell: (error: Failure) => Effect.Effect<void>
+): Effect.fn.Return<never, never, SessionStore | Scope.Scope | R> {
+  const store = yield* SessionStore
+  const running = yield* FiberMap.make<AssistantMessageId, void>()
+  const failures = new Map<AssistantMessageId, number>()
+  const tries = (id: AssistantMessageId) => failures.get(id) ?? 0
+  const carryOnce = (orphan: MessageState) =>
+    carry(orphan).pipe(
+      Effect.andThen(Effect.sync(() => void failures.delete(orphan.id))),
+      Effect.catch((error) => {
+        failures.set(orphan.id, tries(orphan.id) + 1)
+        return tell(error)
+      })
+    )
+  const sweep = Effect.gen(function*() {
+    const free = maxConcurrent - (yield* FiberMap.size(running))
+    if (free <= 0) return
+    const listed = yield* Effect.mapError(store.listOrphans(maxConcurrent + failures.size), fromError)
+    const ids = new Set(listed.map(({ id }) => id))
+    for (const id of failures.keys()) if (!ids.has(id)) failures.delete(id)
+    const waiting = listed.filter(({ id }) => !FiberMap.hasUnsafe(running, id))
+    for (const orphan of waiting.toSorted((self, that) => tries(self.id) - tries(that.id)).slice(0, free)) {
+      yield* FiberMap.run(running, orphan.id, carryOnce(orphan), { onlyIfMissing: true })
+    }
+  })
+  return yield* sweep.pipe(
+    Effect.catch(tell),
+    Effect.repeat(Schedule.spaced(yield* TurnPolicy.SweepInterval)),
+    Effect.andThen(Effect.never)
+  )
+}, Effect.scoped)
 
 // internal
 
@@ -171,28 +210,13 @@ const once = Effect.fnUntraced(function*(orphans: ReadonlyArray<MessageState>, c
 
 /** Looks for orphans repeatedly. A failure is printed once while it stays the same, and the search continues. */
 const work = Effect.fnUntraced(function*(carry: Carry, view: TurnView.View) {
-  const store = yield* SessionStore
   const { progress } = yield* Streams
-  const running = yield* FiberMap.make<AssistantMessageId, void>()
-  let told = ""
+  const told = yield* Ref.make("")
   const tell = (error: Failure) =>
-    Effect.suspend(() => {
-      if (error.message === told) return Effect.void
-      told = error.message
-      return progress(`opencode-turn: ${line(error.message)}\n`)
-    })
-  const sweep = Effect.gen(function*() {
-    const free = maxConcurrent - (yield* FiberMap.size(running))
-    if (free <= 0) return
-    for (const orphan of yield* Effect.mapError(store.listOrphans(free), fromError)) {
-      const carried = Effect.catch(Effect.asVoid(carry(orphan)), tell)
-      yield* FiberMap.run(running, orphan.id, carried, { onlyIfMissing: true })
-    }
-  })
+    Effect.flatMap(
+      Ref.getAndSet(told, error.message),
+      (before) => before === error.message ? Effect.void : progress(`opencode-turn: ${line(error.message)}\n`)
+    )
   yield* view.note("waiting for turns to resume; Ctrl-C stops this, and leaves unfinished turns to the next resume")
-  return yield* sweep.pipe(
-    Effect.catch(tell),
-    Effect.repeat(Schedule.spaced(yield* TurnPolicy.SweepInterval)),
-    Effect.andThen(Effect.never)
-  )
-}, Effect.scoped)
+  return yield* sweepOrphans(carry, tell)
+})

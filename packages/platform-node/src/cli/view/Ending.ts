@@ -5,7 +5,8 @@ import type { Artifacts } from "@opencode-turn/core/Artifact"
 import { MessageId, SessionId } from "@opencode-turn/core/Ids"
 import * as Reply from "@opencode-turn/core/Reply"
 import type { StoredMessage } from "@opencode-turn/core/SessionStore"
-import type { TurnError, TurnResult } from "@opencode-turn/core/TurnResult"
+import { isUnusableTag } from "@opencode-turn/core/TurnError"
+import type { TurnEnd, TurnStatus } from "@opencode-turn/core/TurnResult"
 import * as Usage from "@opencode-turn/core/Usage"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -15,8 +16,7 @@ import { describe, failed, Failure, type Told, usage } from "../setup/Failure.ts
 /** The fields of `TurnResult` that are shown. */
 export interface Ending extends
   Pick<
-    TurnResult,
-    | "status"
+    TurnEnd,
     | "conversationId"
     | "sessionId"
     | "messageId"
@@ -25,16 +25,17 @@ export interface Ending extends
     | "content"
     | "isFallback"
     | "finish"
-    | "output"
     | "reply"
     | "subagents"
     | "usage"
     | "durationMillis"
   >
 {
+  readonly status: TurnStatus
+  readonly output?: unknown
   /** `undefined` for a stored turn: the store does not keep them. */
   readonly artifacts: Artifacts | undefined
-  readonly error: Told | undefined
+  readonly error?: Told | undefined
 }
 
 /** Reads the ending from a stored message. */
@@ -92,17 +93,8 @@ export const toExit = ({ error, status }: Ending): Effect.Effect<void, Failure> 
 /** As in `TurnResult`: a failure of the model or its provider is an `error`, any other a `failed`. */
 const statusOf = ({ error, status }: StoredMessage): Ending["status"] => {
   if (status === "completed" || status === "cancelled") return status
-  return error !== null && errors.has(error.tag) ? "error" : "failed"
+  return error !== null && isUnusableTag(error.tag) ? "error" : "failed"
 }
-
-const errors: ReadonlySet<string> = new Set<TurnError["_tag"]>([
-  "Upstream",
-  "EmptyStream",
-  "OutputInvalid",
-  "BudgetExceeded",
-  "NoProgress",
-  "Refused"
-])
 
 /** The store keeps the total usage and the usage of each subagent. */
 const usageOf = ({ subagents, usage: total }: StoredMessage): Usage.TurnUsage => {

@@ -35,7 +35,7 @@ const given = (ask: Ask, fields: Partial<Given>) =>
 const refused = (ask: Ask, fields: Partial<Given>) =>
   Result.match(given(ask, fields), { onSuccess: (answer) => assert.fail(JSON.stringify(answer)), onFailure: String })
 
-it("gives and refuses a permission, with a message where there is one", () => {
+it("grants and refuses a permission, with the message if there is one", () => {
   assert.deepStrictEqual(
     given(permission, { allow: "always" }),
     Result.succeed({ _tag: "Permission", reply: { reply: "always" } })
@@ -44,7 +44,7 @@ it("gives and refuses a permission, with a message where there is one", () => {
   assert.deepStrictEqual(given(permission, { reject: "No" }), Result.succeed({ _tag: "Reject", message: "No" }))
 })
 
-it("answers each question, with several labels where commas separate nothing but labels", () => {
+it("answers each question, and splits at commas only between labels", () => {
   assert.deepStrictEqual(
     given(question(colour, colour), { answers: ["Red, Blue", "red, of course"] }),
     Result.succeed({ _tag: "Answers", answers: [["Red", "Blue"], ["red, of course"]] })
@@ -52,7 +52,7 @@ it("answers each question, with several labels where commas separate nothing but
   assert.deepStrictEqual(given(question(colour), { reject: "" }), Result.succeed({ _tag: "Reject" }))
 })
 
-it("dismisses a question with the words that the agent is told", () => {
+it("dismisses a question with a message to the agent", () => {
   assert.deepStrictEqual(
     given(question(colour), { reject: "Use green" }),
     Result.succeed({ _tag: "Reject", message: "Use green" })
@@ -64,7 +64,7 @@ it("names the right flag when the given one does not fit the ask", () => {
   assert.match(refused(question(colour), { allow: "once" }), /que_1 is a question.*--answer.*--reject/)
 })
 
-it("tells how many answers are missing, or too many", () => {
+it("says how many answers were expected and given", () => {
   assert.match(
     refused(question(colour, colour), { answers: ["Red"] }),
     /que_1 has 2 questions, and the command line has 1 answer: give --answer once for each question/

@@ -40,7 +40,7 @@ const message = (
   subagents
 })
 
-it("begins every line with the request, also that of a second question", () => {
+it("begins every line with the id of the ask, also the line of its second question", () => {
   const stored = { id: AskId.make("que_1"), conversationId: ConversationId.make("c1"), createdMillis: 1000 }
   assert.deepStrictEqual(describe({ ...stored, ask: ask(root) }, undefined, 4000).split("\n"), [
     "que_1  c1  3 s ago  question 1 of 2: First? (one of: Yes)",
@@ -53,7 +53,7 @@ it("begins every line with the request, also that of a second question", () => {
   )
 })
 
-it("knows a subagent's request by its session, also before the subagent is stored", () => {
+it("recognises the ask of a subagent by its session, even before the subagent is stored", () => {
   assert.isUndefined(subagentOf({ ask: ask(root) }, message(subagent)))
   assert.isUndefined(subagentOf({ ask: ask(child) }, undefined))
   assert.deepStrictEqual(subagentOf({ ask: ask(child) }, message(subagent)), {

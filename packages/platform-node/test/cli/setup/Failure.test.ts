@@ -9,7 +9,7 @@ const exceeded = (limit: BudgetExceeded["limit"], value: number, allowed: number
 
 const told = (millis: number) => describe(new TurnTimeout({ millis }))
 
-it("tells how long the end of a turn was waited for in seconds", () => {
+it("gives the time that the end of a turn was waited for in seconds", () => {
   assert.match(told(90_500), /did not come within 90\.5 s after/)
   assert.match(told(500), /within 500 ms after/)
 })
@@ -22,12 +22,12 @@ it("gives advice for a turn that exceeded its time", () => {
   )
 })
 
-it("tells of one thing as one", () => {
+it("uses the singular for one", () => {
   assert.match(exceeded("steps", 2, 1), /2 calls of the model; allowed: 1 call of the model/)
   assert.match(exceeded("modelRetries", 1, 0), /1 retry of the model; allowed: 0 retries of the model/)
 })
 
-it("tells of a passed budget in its units, and not how the limit is called", () => {
+it("describes an exceeded budget in its units, without the name of the limit", () => {
   assert.match(exceeded("wallClock", 90_500, 60_000), /it took longer than 60 s/)
   assert.match(exceeded("stall", 2500, 2000), /it gave no sign of life for longer than 2 s/)
   assert.match(exceeded("cost", 0.1 + 0.2, 0.25), /\$0\.3; allowed: \$0\.25/)

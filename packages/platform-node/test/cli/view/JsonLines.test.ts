@@ -18,7 +18,7 @@ const subagent: Subagent = {
 
 const lineOf = (update: Parameters<typeof JsonLines.fromUpdate>[0]) => JSON.parse(JsonLines.fromUpdate(update))
 
-it("tells which part is gone", () => {
+it("names the removed part", () => {
   assert.strictEqual(
     JsonLines.fromUpdate({ _tag: "PartRemoved", partId: PartId.make("prt_1") }),
     `{"type":"part.removed","partId":"prt_1"}\n`
@@ -108,7 +108,7 @@ it("ends with the value, the split of the usage, and the changed files without t
   )
 })
 
-it("tells the agent's words from those that are shown in their place, and why the answer ended", () => {
+it("distinguishes the agent's text from a fallback text, and says why the answer ended", () => {
   const ended = JSON.parse(JsonLines.fromEnding({ ...result("completed"), finish: "length" }))
   assert.deepInclude(ended, { status: "completed", finish: "length", text: "", isFallback: false })
   const fallback = { ...result("error"), content: "Sorry.", isFallback: true }

@@ -177,7 +177,7 @@ it("leaves the answer empty without text, and names the conversation of every st
   )
 })
 
-it("sums up nothing where no turn is stored", () => {
+it("prints no summary if no turn is stored", () => {
   const end = { ...result("failed"), message: undefined }
   assert.deepStrictEqual(play(piped, [], end), { answer: "", progress: "", both: "" })
 })
@@ -341,5 +341,5 @@ it("writes only the value to the answer, and the agent's earlier text to the pro
   const { answer, progress } = play(options, updates, completed)
   assert.strictEqual(answer, `{\n  "text": "\\u202e"\n}\n`)
   assert.match(progress, /^thinking: hm\nsaying: I look at it\.\nsaying: Done\.\ncompleted · [^\n]*\n$/)
-  assert.strictEqual(play(options, updates, { ...completed, status: "error" }).answer, "")
+  assert.strictEqual(play(options, updates, { ...completed, ...result("error") }).answer, "")
 })

@@ -90,7 +90,7 @@ it("shows a subagent below its tool: its title, its tools, its last text on one 
   ])
 })
 
-it("names a subagent's lines while another one runs beside it, and not any more when it is alone", () => {
+it("labels a subagent's lines while another subagent runs, and stops when it is alone", () => {
   const second = task({ id: PartId.make("prt_task2"), input: { description: "read the docs" } })
   const b = other({ openedBy: PartId.make("prt_task2") })
   const { progress } = play(piped, [
@@ -119,7 +119,7 @@ it("names a subagent's lines while another one runs beside it, and not any more 
   ])
 })
 
-it("tells subagents with one title apart", () => {
+it("distinguishes subagents with the same title", () => {
   const { progress } = play(piped, [
     of(child()),
     of(other({ title: "look around" })),
@@ -235,12 +235,12 @@ it("keeps every line that may be drawn over within the width of the screen", () 
   assert.isAtMost(last.length + 2, 39)
 })
 
-it("tells a failure of a subagent, but not of one that was stopped", () => {
+it("shows the failure of a subagent, but not the error of a stopped one", () => {
   assert.include(play(piped, by(child(), failed("APIError"))).progress, "✗ it failed: no such model\n")
   assert.strictEqual(play(piped, by(child(), failed("MessageAbortedError"))).progress, "")
 })
 
-it("shows once that a subagent ended, also where only a reset or the result tells so", () => {
+it("shows the end of a subagent once, even if only a reset or the result brings it", () => {
   const ended = child({ status: "completed", text: "I look.\n\nThree files.", ...cost(0.001) })
   const lines = "  ▸ general: look around\n  “Three files.”\n  ◂ done $0.001\n"
   const summed = { ...result("completed"), subagents: [ended] }

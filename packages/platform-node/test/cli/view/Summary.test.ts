@@ -27,7 +27,7 @@ const subagent: Subagent = {
 
 const completed = result("completed")
 
-it("splits the cost between the agent and its subagents, where there are any", () => {
+it("splits the cost between the agent and its subagents, if there are any", () => {
   const usage = {
     total: { ...zero, cost: 0.012 },
     root: { ...zero, cost: 0.01 },

@@ -3,7 +3,7 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Ref } from "effect"
 import { TestClock } from "effect/testing"
 
-it.effect("tells once that a server says nothing, while it is waited for", () =>
+it.effect("says once that a server is silent while the turn waits for it", () =>
   Effect.gen(function*() {
     const told = yield* Ref.make(0)
     const tell = Ref.update(told, (count) => count + 1)

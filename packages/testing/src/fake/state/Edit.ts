@@ -8,8 +8,8 @@
  *
  * @since 0.1.0
  */
-import * as FakeFiles from "./Files.ts"
-import * as FakePatch from "./Patch.ts"
+import * as Files from "./Files.ts"
+import * as Patch from "./Patch.ts"
 import type { Properties } from "./Wire.ts"
 
 /**
@@ -62,21 +62,21 @@ export interface FileChange {
  * @category getters
  * @since 0.1.0
  */
-export const plan = (files: FakeFiles.FakeFiles, directory: string, edit: Edit): Edited | string => {
+export const plan = (files: Files.Files, directory: string, edit: Edit): Edited | string => {
   const worktree = files.worktree(directory)
   switch (edit.tool) {
     case "write": {
-      const path = FakeFiles.resolve(directory, edit.filePath)
+      const path = Files.resolve(directory, edit.filePath)
       const before = files.read(path)
       return {
         changes: [{ path, before, after: edit.content, isMoved: false }],
         output: "Wrote file successfully.",
-        title: FakeFiles.relative(worktree, path),
+        title: Files.relative(worktree, path),
         metadata: { diagnostics: {}, filepath: path, exists: before !== undefined }
       }
     }
     case "edit": {
-      const path = FakeFiles.resolve(directory, edit.filePath)
+      const path = Files.resolve(directory, edit.filePath)
       const { newString, oldString } = edit
       if (oldString === newString) return "No changes to apply: oldString and newString are identical."
       const before = files.read(path) ?? (oldString === "" ? undefined : oldString)
@@ -87,7 +87,7 @@ export const plan = (files: FakeFiles.FakeFiles, directory: string, edit: Edit):
       return {
         changes: [{ path, before, after, isMoved: false }],
         output: "Edit applied successfully.",
-        title: FakeFiles.relative(worktree, path),
+        title: Files.relative(worktree, path),
         metadata,
         running: metadata
       }
@@ -108,7 +108,7 @@ export const diffOf = ({ after, before, path }: FileChange): string => diff(path
 // internal
 
 const diff = (path: string, before: string | undefined, after: string | undefined) =>
-  FakePatch.unified(path, before ?? "", after ?? "", { context: 4, suffix: "" })
+  Patch.unified(path, before ?? "", after ?? "", { context: 4, suffix: "" })
 
 const replace = (
   content: string,
@@ -129,9 +129,9 @@ const replace = (
   return pieces.join(newString)
 }
 
-const applyPatch = (files: FakeFiles.FakeFiles, directory: string, patchText: string): Edited | string => {
+const applyPatch = (files: Files.Files, directory: string, patchText: string): Edited | string => {
   const worktree = files.worktree(directory)
-  const patches = FakePatch.parse(patchText)
+  const patches = Patch.parse(patchText)
   if (patches === undefined) {
     return "apply_patch verification failed: Error: Invalid patch format: missing Begin/End markers"
   }
@@ -139,8 +139,8 @@ const applyPatch = (files: FakeFiles.FakeFiles, directory: string, patchText: st
   const told: Array<Properties & { readonly patch: string }> = []
   const lines: Array<string> = []
   for (const patch of patches) {
-    const path = FakeFiles.resolve(directory, patch.path)
-    const relativePath = FakeFiles.relative(worktree, path)
+    const path = Files.resolve(directory, patch.path)
+    const relativePath = Files.relative(worktree, path)
     const known = files.read(path)
     switch (patch.type) {
       case "add": {
@@ -170,13 +170,13 @@ const applyPatch = (files: FakeFiles.FakeFiles, directory: string, patchText: st
           }
           after = after.replace(old, () => now)
         }
-        const movePath = patch.movePath === undefined ? undefined : FakeFiles.resolve(directory, patch.movePath)
+        const movePath = patch.movePath === undefined ? undefined : Files.resolve(directory, patch.movePath)
         if (movePath === undefined) changes.push({ path, before, after, isMoved: false })
         else {
           changes.push({ path, before, after: undefined, isMoved: true })
           changes.push({ path: movePath, before: files.read(movePath), after, isMoved: false })
         }
-        const target = FakeFiles.relative(worktree, movePath ?? path)
+        const target = Files.relative(worktree, movePath ?? path)
         told.push({
           filePath: path,
           relativePath: target,

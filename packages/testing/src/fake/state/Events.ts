@@ -38,7 +38,7 @@ export type EventPredicate = (event: Event) => boolean
  * @category models
  * @since 0.1.0
  */
-export interface FakeEvents {
+export interface Events {
   /** Makes an event and sends it to the connections of its directory; `undefined` means to all. */
   readonly publish: (type: string, properties: Properties, directory?: string) => void
   /** Sends an event as it is, past every rule. */
@@ -70,7 +70,7 @@ export const heartbeatMillis = 10_000
  * @category constructors
  * @since 0.1.0
  */
-export const make = (ids: IdGenerator): FakeEvents => {
+export const make = (ids: IdGenerator): Events => {
   const connections = new Set<Connection>()
   const rules: Array<Rule> = []
   let isMuted = false

@@ -13,7 +13,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
-import * as FakePatch from "./Patch.ts"
+import * as Patch from "./Patch.ts"
 
 /**
  * A change of a file in the form of `GET /session/{id}/diff`; `file` is relative to the root of the repository.
@@ -38,7 +38,7 @@ export interface Change extends Schema.Schema.Type<typeof Change> {}
  * @category models
  * @since 0.1.0
  */
-export interface FakeFiles {
+export interface Files {
   /** The root of the directory's repository; `/` without one. */
   readonly worktree: (directory: string) => string
   readonly isRepository: boolean
@@ -68,13 +68,13 @@ export const make = (options: {
   readonly isRepository: boolean
   /** Contents by path, relative to the directory. */
   readonly files: Readonly<Record<string, string>>
-}): FakeFiles => {
+}): Files => {
   const contents = new Map(
     Object.entries(options.files).map(([path, content]) => [resolve(options.directory, path), content])
   )
   const log: Array<Entry> = []
 
-  const worktree: FakeFiles["worktree"] = (directory) => {
+  const worktree: Files["worktree"] = (directory) => {
     if (!options.isRepository) return "/"
     return isBelow(options.directory, directory) ? options.directory : directory
   }
@@ -163,7 +163,7 @@ const toChange = (worktree: string, { after, before, path }: Extract<Entry, { _t
   const file = relative(worktree, path)
   return {
     file,
-    ...FakePatch.unified(file, before ?? "", after ?? "", { context: Infinity, suffix: "\t" }),
+    ...Patch.unified(file, before ?? "", after ?? "", { context: Infinity, suffix: "\t" }),
     status: before === undefined ? "added" : after === undefined ? "deleted" : "modified"
   }
 }

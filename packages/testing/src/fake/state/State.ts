@@ -13,8 +13,8 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { FileChange } from "./Edit.ts"
-import type { FakeEvents } from "./Events.ts"
-import * as FakeFiles from "./Files.ts"
+import type { Events } from "./Events.ts"
+import * as Files from "./Files.ts"
 import type {
   AskInfo,
   Assistant,
@@ -101,10 +101,10 @@ export interface SessionFields {
  * @category models
  * @since 0.1.0
  */
-export interface FakeState {
+export interface State {
   readonly now: () => number
   readonly ids: IdGenerator
-  readonly files: FakeFiles.FakeFiles
+  readonly files: Files.Files
   readonly session: (id: string) => StoredSession | undefined
   /** The sessions, newest first. */
   readonly sessions: () => ReadonlyArray<StoredSession>
@@ -147,11 +147,11 @@ export interface FakeState {
  * @since 0.1.0
  */
 export const make = (options: {
-  readonly events: FakeEvents
+  readonly events: Events
   readonly ids: IdGenerator
   readonly now: () => number
-  readonly files: FakeFiles.FakeFiles
-}): FakeState => {
+  readonly files: Files.Files
+}): State => {
   const { events, files, ids, now } = options
   const sessions = new Map<string, StoredSession>()
   const statuses = new Map<string, { readonly directory: string; readonly status: Status }>()
@@ -173,12 +173,12 @@ export const make = (options: {
     publish(session, "message.updated", { info })
   }
 
-  const updateSession: FakeState["updateSession"] = (session, changes) => {
+  const updateSession: State["updateSession"] = (session, changes) => {
     session.info = { ...session.info, ...changes, time: { ...session.info.time, updated: now(), ...changes.time } }
     publish(session, "session.updated", { info: session.info })
   }
 
-  const deleteSession: FakeState["deleteSession"] = (session) => {
+  const deleteSession: State["deleteSession"] = (session) => {
     for (const child of sessions.values()) if (child.info.parentID === session.info.id) deleteSession(child)
     publish(session, "session.deleted", { info: session.info })
     session.isDeleted = true
@@ -200,7 +200,7 @@ export const make = (options: {
           slug: "fake-session",
           projectID: files.isRepository ? repositoryId : "global",
           directory,
-          path: FakeFiles.relative(files.worktree(directory), directory),
+          path: Files.relative(files.worktree(directory), directory),
           ...(parentID !== undefined && { parentID }),
           title: title ?? `${kind} session - ${new Date(created).toISOString()}`,
           ...(agent !== undefined && { agent }),
@@ -357,7 +357,7 @@ export const modelOf = (session: StoredSession): ModelRef | undefined =>
 
 // internal
 
-const messages: FakeState["messages"] = (session) =>
+const messages: State["messages"] = (session) =>
   [...session.messages.values()]
     .sort((left, right) => (left.info.id < right.info.id ? -1 : 1))
     .map(({ info, parts }) => ({

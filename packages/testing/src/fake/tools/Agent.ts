@@ -47,7 +47,7 @@ export interface Agent {
  * @category models
  * @since 0.1.0
  */
-export interface FakeAgents {
+export interface Agents {
   /** The agents, sorted by name. */
   readonly list: ReadonlyArray<Agent>
   readonly find: (name: string) => Agent | undefined
@@ -63,7 +63,7 @@ export const make = (options: {
   readonly agents: Readonly<Record<string, AgentOptions>>
   /** Rules of the configuration, which apply to all agents. */
   readonly permission: ReadonlyArray<PermissionRule>
-}): FakeAgents => {
+}): Agents => {
   const custom = Object.entries(options.agents).map(([name, agent]): Agent => ({
     name,
     description: agent.description ?? name,

@@ -8,9 +8,9 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { FakeState, StoredSession } from "../state/State.ts"
+import type { State, StoredSession } from "../state/State.ts"
 import type { Properties, ToolPart, ToolState } from "../state/Wire.ts"
-import type * as FakePermission from "./Permission.ts"
+import type * as Permission from "./Permission.ts"
 import type { Plan, Task } from "./Tool.ts"
 
 /**
@@ -20,9 +20,9 @@ import type { Plan, Task } from "./Tool.ts"
  * @since 0.1.0
  */
 export interface Services {
-  readonly state: FakeState
+  readonly state: State
   /** The rules of a session. */
-  readonly ruleset: (session: StoredSession) => FakePermission.Ruleset
+  readonly ruleset: (session: StoredSession) => Permission.Ruleset
   readonly gate: (name: string) => Effect.Effect<void>
   /** The session of a task: a new one, or the one that the task names. A text says why there is none. */
   readonly openSubagent: (parent: StoredSession, task: Task) => StoredSession | string

@@ -20,8 +20,8 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Struct from "effect/Struct"
 import type { ToolCall } from "../../model/ModelScript.ts"
-import * as FakeEdit from "../state/Edit.ts"
-import * as FakeFiles from "../state/Files.ts"
+import * as Edit from "../state/Edit.ts"
+import * as Files from "../state/Files.ts"
 import type { ModelRef, Properties, Todo } from "../state/Wire.ts"
 import type { PermissionRequest } from "./Permission.ts"
 import { permissionOf } from "./Permission.ts"
@@ -53,7 +53,7 @@ export const Outcome = Schema.Struct({
   gate: Schema.optionalKey(Schema.String),
   /** Files that the call changes when it begins to run, relative to the root of the repository. Only `file` is required. */
   files: Schema.optionalKey(Schema.Array(Schema.Struct({
-    ...FakeFiles.Change.mapFields(Struct.map(Schema.optionalKey)).fields,
+    ...Files.Change.mapFields(Struct.map(Schema.optionalKey)).fields,
     file: Schema.String
   }))),
   /** The call runs until it is aborted. */
@@ -109,13 +109,13 @@ export interface Plan {
     | { readonly _tag: "Question"; readonly questions: ReadonlyArray<Question> }
     | { readonly _tag: "Todos"; readonly todos: ReadonlyArray<Todo> }
     | { readonly _tag: "Structured"; readonly value: Properties }
-    | { readonly _tag: "Edit"; readonly edit: FakeEdit.Edit }
+    | { readonly _tag: "Edit"; readonly edit: Edit.Edit }
     | ({ readonly _tag: "Task" } & Task)
   readonly progress: ReadonlyArray<Progress>
   readonly gate: string | undefined
   readonly hangs: boolean
   /** Changes of files without contents. */
-  readonly files: ReadonlyArray<FakeFiles.Change>
+  readonly files: ReadonlyArray<Files.Change>
 }
 
 /**
@@ -249,7 +249,7 @@ const override = (plan: Plan, outcome: Outcome): Plan => {
 
 interface Context {
   readonly directory: string
-  readonly files: FakeFiles.FakeFiles
+  readonly files: Files.Files
 }
 
 type Builtin = (input: Properties, context: Context) => Plan
@@ -273,20 +273,20 @@ const builtin = <A>(
 
 /** A tool that writes files: it asks for `edit` and shows the change. */
 const editing = <A>(
-  tool: FakeEdit.Edit["tool"],
+  tool: Edit.Edit["tool"],
   schema: Schema.Codec<A, unknown>,
-  toEdit: (args: A) => FakeEdit.Edit
+  toEdit: (args: A) => Edit.Edit
 ): Builtin =>
   builtin(tool, schema, (args, { directory, files }) => {
     const edit = toEdit(args)
-    const edited = FakeEdit.plan(files, directory, edit)
+    const edited = Edit.plan(files, directory, edit)
     if (typeof edited === "string") return { action: { _tag: "Error", error: edited } }
     const worktree = files.worktree(directory)
-    const diff = edited.changes.map((change) => FakeEdit.diffOf(change)).join("\n")
+    const diff = edited.changes.map((change) => Edit.diffOf(change)).join("\n")
     return {
       permission: {
         permission: "edit",
-        patterns: edited.changes.map(({ path }) => FakeFiles.relative(worktree, path)),
+        patterns: edited.changes.map(({ path }) => Files.relative(worktree, path)),
         always: ["*"],
         metadata: { filepath: edited.changes[0]?.path, diff },
         isForced: false

@@ -9,7 +9,7 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as FakeEdit from "../state/Edit.ts"
+import * as Edit from "../state/Edit.ts"
 import type { Ask, AskResult, StoredSession } from "../state/State.ts"
 import type { Properties } from "../state/Wire.ts"
 import type { Services, ToolEnd, ToolRun } from "./Call.ts"
@@ -210,10 +210,10 @@ const execute = Effect.fnUntraced(function*(
   }
 })
 
-const edit = (services: Services, run: ToolRun, wanted: FakeEdit.Edit): Effect.Effect<ToolEnd> =>
+const edit = (services: Services, run: ToolRun, wanted: Edit.Edit): Effect.Effect<ToolEnd> =>
   Effect.suspend(() => {
     const { state } = services
-    const edited = FakeEdit.plan(state.files, run.session.directory, wanted)
+    const edited = Edit.plan(state.files, run.session.directory, wanted)
     if (typeof edited === "string") return fail(services, run, edited)
     state.writeFiles(run.session, edited.changes)
     if (edited.running !== undefined) begin(services, run, { metadata: edited.running })

@@ -18,8 +18,8 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Latch from "effect/Latch"
-import type { FakeState, StoredSession } from "../state/State.ts"
-import type { FakeStep } from "./Step.ts"
+import type { State, StoredSession } from "../state/State.ts"
+import type { Step } from "./Step.ts"
 
 /**
  * A running turn.
@@ -34,7 +34,7 @@ export interface Run {
   readonly ended: Deferred.Deferred<"answered" | "rejected">
   /** Opens when nothing waits for this turn's task any more. */
   readonly cancelled: Latch.Latch
-  step: Pick<FakeStep, "abort" | "calls"> | undefined
+  step: Pick<Step, "abort" | "calls"> | undefined
   /** Whether the step is a subtask. An abort cancels it and aborts the next step, whatever the subagent does. */
   isSubtask: boolean
   fiber: Fiber.Fiber<void> | undefined
@@ -71,7 +71,7 @@ export const windowMillis = 250
  * @since 0.1.0
  */
 export const abort = Effect.fnUntraced(function*(
-  state: FakeState,
+  state: State,
   runs: Runs,
   session: StoredSession
 ): Effect.fn.Return<void> {
@@ -107,7 +107,7 @@ const interrupt = (run: Run): Effect.Effect<void> =>
   })
 
 /** After the time is over the session reports that it is idle, even if its turn had already ended. */
-const interruptLater = (state: FakeState, run: Run): Effect.Effect<void> =>
+const interruptLater = (state: State, run: Run): Effect.Effect<void> =>
   Deferred.await(run.ended).pipe(
     Effect.andThen(Effect.sync(() => state.setStatus(run.session, { type: "idle" }))),
     Effect.timeoutOrElse({ duration: windowMillis, orElse: () => interrupt(run) })

@@ -12,8 +12,8 @@
  *
  * @since 0.1.0
  */
-import type { FakeFiles } from "../state/Files.ts"
-import type * as FakePayload from "../state/Payload.ts"
+import type { Files } from "../state/Files.ts"
+import type * as Payload from "../state/Payload.ts"
 import type { Failure, FilePart, IdGenerator, Part, PartBase } from "../state/Wire.ts"
 import * as Failures from "./Failure.ts"
 
@@ -35,9 +35,9 @@ export interface Resolved {
  * @since 0.1.0
  */
 export const resolve = (
-  services: { readonly files: FakeFiles; readonly ids: IdGenerator },
+  services: { readonly files: Files; readonly ids: IdGenerator },
   owner: Pick<PartBase, "messageID" | "sessionID">,
-  parts: FakePayload.Prompt["parts"]
+  parts: Payload.Prompt["parts"]
 ): Resolved | Failure => {
   const { files, ids } = services
   const stored: Array<Part> = []
@@ -100,7 +100,7 @@ const isSupported = (mime: string) => isText(mime) || mime.startsWith("image/") 
 
 const directoryType = "application/x-directory"
 
-const resolveFile = (files: FakeFiles, file: Posted): ResolvedFile | Failure => {
+const resolveFile = (files: Files, file: Posted): ResolvedFile | Failure => {
   const url = URL.parse(file.url)
   if (url === null) return Failures.unhandled(`TypeError: "${file.url}" cannot be parsed as a URL.`)
   if (url.protocol === "file:") return readFile(files, file, url)
@@ -112,7 +112,7 @@ const resolveFile = (files: FakeFiles, file: Posted): ResolvedFile | Failure => 
   return { texts: [called({ filePath: file.filename }), decodeData(file.url)], file }
 }
 
-const readFile = (files: FakeFiles, file: Posted, url: URL): ResolvedFile | Failure => {
+const readFile = (files: Files, file: Posted, url: URL): ResolvedFile | Failure => {
   const path = decodeURIComponent(url.pathname)
   const content = files.read(path)
   if (!isText(file.mime)) {

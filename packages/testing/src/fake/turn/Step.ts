@@ -6,16 +6,16 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { Answer, ModelMessage, Step, Usage } from "../../model/ModelScript.ts"
+import type * as ModelScript from "../../model/ModelScript.ts"
 import { toolCalls } from "../../model/ModelScript.ts"
 import { modelId, providerId } from "../../model/ScriptedProvider.ts"
 import type { StoredSession } from "../state/State.ts"
 import { textOf } from "../state/State.ts"
 import type { Assistant, Failure, Format, Message, ModelRef, Properties, TextPart, Tokens } from "../state/Wire.ts"
-import * as FakeCall from "../tools/Call.ts"
-import * as FakePermission from "../tools/Permission.ts"
-import * as FakeTool from "../tools/Tool.ts"
-import * as FakeToolRun from "../tools/ToolRun.ts"
+import * as Call from "../tools/Call.ts"
+import * as Permission from "../tools/Permission.ts"
+import * as Tool from "../tools/Tool.ts"
+import * as ToolRun from "../tools/ToolRun.ts"
 import * as Failures from "./Failure.ts"
 
 /**
@@ -35,15 +35,15 @@ export type StepEnd =
  * @category models
  * @since 0.1.0
  */
-export interface FakeStep {
+export interface Step {
   /** Calls the model, retries if that may help, and executes its answer. */
-  readonly run: (ask: (tools: ReadonlyArray<string>) => Step) => Effect.Effect<StepEnd>
+  readonly run: (ask: (tools: ReadonlyArray<string>) => ModelScript.Step) => Effect.Effect<StepEnd>
   /** Completes the stored message with these fields. */
   readonly close: (fields: Partial<Assistant>) => void
   /** Stores the content streamed so far, and marks the message as aborted. */
   readonly abort: () => void
   /** The unfinished tool calls. */
-  readonly calls: () => ReadonlyArray<FakeCall.ToolRun>
+  readonly calls: () => ReadonlyArray<Call.ToolRun>
 }
 
 /**
@@ -68,11 +68,11 @@ export const isKnownModel = ({ modelID, providerID }: ModelRef): boolean =>
  * @since 0.1.0
  */
 export const make = (
-  services: FakeCall.Services,
+  services: Call.Services,
   session: StoredSession,
   initial: Assistant,
   format?: Format
-): FakeStep => {
+): Step => {
   const { state } = services
   const isStructured = format?.type === "json_schema"
   const ids = { messageID: initial.id, sessionID: session.info.id }
@@ -80,9 +80,9 @@ export const make = (
   let open: OpenPart | undefined
   /** The snapshot of the files at the start of the step; `undefined` without a repository. */
   let started: string | undefined
-  let tools: ReadonlyArray<FakeCall.ToolRun> = []
+  let tools: ReadonlyArray<Call.ToolRun> = []
 
-  const close: FakeStep["close"] = (fields) => {
+  const close: Step["close"] = (fields) => {
     info = { ...info, ...fields, time: { ...info.time, completed: state.now() } }
     state.putAssistant(session, info)
   }
@@ -105,7 +105,7 @@ export const make = (
     state.delta(session, open.part, delta)
   }
 
-  const stream = Effect.fnUntraced(function*(answer: Answer): Effect.fn.Return<"cut" | StepEnd> {
+  const stream = Effect.fnUntraced(function*(answer: ModelScript.Answer): Effect.fn.Return<"cut" | StepEnd> {
     started = state.files.isRepository ? state.files.snapshot() : undefined
     state.putPart(session, {
       id: state.ids.ascending("prt"),
@@ -130,14 +130,14 @@ export const make = (
 
     const calls = toolCalls(answer)
     if (open?.part.type === "reasoning" && calls.length > 0) closePart()
-    const finishes: Array<Effect.Effect<FakeCall.ToolEnd>> = []
+    const finishes: Array<Effect.Effect<Call.ToolEnd>> = []
     const { directory } = session
     const { files } = state
     const available = offered()
     for (const call of calls) {
-      const plan = FakeTool.plan(call, { offered: available, directory, files })
+      const plan = Tool.plan(call, { offered: available, directory, files })
       const callID = `call_${state.ids.ascending("prt").slice("prt_".length)}`
-      const { finish, run } = yield* FakeToolRun.start(services, session, info.id, callID, call.tool, plan)
+      const { finish, run } = yield* ToolRun.start(services, session, info.id, callID, call.tool, plan)
       tools = [...tools, run]
       finishes.push(finish)
     }
@@ -182,11 +182,11 @@ export const make = (
     state.putPart(session, { id: state.ids.ascending("prt"), ...ids, type: "patch", hash: started, files })
   }
 
-  const calls = () => tools.filter((run) => !FakeCall.isEnded(run))
+  const calls = () => tools.filter((run) => !Call.isEnded(run))
 
   const offered = (): ReadonlyArray<string> => {
-    const tools = FakePermission.offered(services.ruleset(session))
-    return isStructured ? [...tools, FakeTool.structuredOutput].sort(alphabetically) : tools
+    const tools = Permission.offered(services.ruleset(session))
+    return isStructured ? [...tools, Tool.structuredOutput].sort(alphabetically) : tools
   }
 
   const retry = Effect.fnUntraced(function*(attempt: number, message: string, delayMillis: number) {
@@ -217,7 +217,7 @@ export const make = (
     close,
     abort: () => {
       closePart()
-      for (const run of calls()) FakeCall.abort(services, run)
+      for (const run of calls()) Call.abort(services, run)
       putPatch()
       close({ error: Failures.aborted })
     },
@@ -234,9 +234,9 @@ export const make = (
 export const history = (
   messages: ReadonlyArray<Message>,
   scriptOf: (messageId: string) => string | undefined
-): ReadonlyArray<ModelMessage> => {
+): ReadonlyArray<ModelScript.ModelMessage> => {
   const summary = messages.findLastIndex(({ info }) => info.role === "assistant" && info.summary === true)
-  return messages.slice(Math.max(0, summary - 1)).flatMap((message): ReadonlyArray<ModelMessage> => {
+  return messages.slice(Math.max(0, summary - 1)).flatMap((message): ReadonlyArray<ModelScript.ModelMessage> => {
     if (message.info.role === "user") {
       const script = scriptOf(message.info.id)
       const said = message.parts.some(({ type }) => type === "subtask")
@@ -281,7 +281,7 @@ interface OpenPart {
   text: string
 }
 
-const defaultUsage: Usage = { input: 10, output: 5 }
+const defaultUsage: ModelScript.Usage = { input: 10, output: 5 }
 
 const split = (text: string, chunks: number | undefined): ReadonlyArray<string> => {
   if (text === "") return []
@@ -296,11 +296,11 @@ const split = (text: string, chunks: number | undefined): ReadonlyArray<string> 
 const alphabetically = (left: string, right: string) => left.toLowerCase() < right.toLowerCase() ? -1 : 1
 
 /** The last value counts. */
-const structuredOf = (tools: ReadonlyArray<FakeCall.ToolRun>): Properties | undefined =>
+const structuredOf = (tools: ReadonlyArray<Call.ToolRun>): Properties | undefined =>
   tools.flatMap(({ plan: { action } }) => (action._tag === "Structured" ? [action.value] : [])).at(-1)
 
 /** A reason of an unknown kind becomes `unknown` (1.18.33). */
-const finishReason = (answer: Answer): string => {
+const finishReason = (answer: ModelScript.Answer): string => {
   const reason = answer.finish?.replaceAll("_", "-") ?? (toolCalls(answer).length > 0 ? "tool-calls" : "stop")
   return knownReasons.includes(reason) ? reason : "unknown"
 }
@@ -308,7 +308,7 @@ const finishReason = (answer: Answer): string => {
 const knownReasons: ReadonlyArray<string> = ["stop", "tool-calls", "length", "content-filter"]
 
 /** OpenCode's input excludes cached tokens, and its output excludes reasoning. */
-const toTokens = ({ cacheRead = 0, input, output, reasoning = 0 }: Usage): Tokens => ({
+const toTokens = ({ cacheRead = 0, input, output, reasoning = 0 }: ModelScript.Usage): Tokens => ({
   total: input + output,
   input: input - cacheRead,
   output: output - reasoning,
@@ -317,7 +317,7 @@ const toTokens = ({ cacheRead = 0, input, output, reasoning = 0 }: Usage): Token
 })
 
 /** The prices of `ScriptedProvider`, in half dollars per million tokens; reasoning costs what output costs. */
-const toCost = (usage: Usage): number => {
+const toCost = (usage: ModelScript.Usage): number => {
   const { cache, input, output, reasoning } = toTokens(usage)
   return (input * 2 + (output + reasoning) * 4 + cache.read) / 2 / 1_000_000
 }

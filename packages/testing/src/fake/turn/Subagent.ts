@@ -9,13 +9,13 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import type * as FakePayload from "../state/Payload.ts"
-import type { FakeState, StoredSession } from "../state/State.ts"
+import type * as Payload from "../state/Payload.ts"
+import type { State, StoredSession } from "../state/State.ts"
 import { modelOf } from "../state/State.ts"
 import type { Message, ModelRef } from "../state/Wire.ts"
-import type { FakeAgents } from "../tools/Agent.ts"
+import type { Agents } from "../tools/Agent.ts"
 import { childRules } from "../tools/Agent.ts"
-import type * as FakeCall from "../tools/Call.ts"
+import type * as Call from "../tools/Call.ts"
 import type { Run, Runs } from "./Abort.ts"
 import { failureOf } from "./Step.ts"
 
@@ -26,13 +26,13 @@ import { failureOf } from "./Step.ts"
  * @since 0.1.0
  */
 export interface Options {
-  readonly state: FakeState
-  readonly agents: FakeAgents
+  readonly state: State
+  readonly agents: Agents
   /** The maximum nesting of subagents. */
   readonly depth: number
   readonly defaultModel: ModelRef
   readonly runs: Runs
-  readonly prompt: (session: StoredSession, body: FakePayload.Prompt) => unknown
+  readonly prompt: (session: StoredSession, body: Payload.Prompt) => unknown
   /** Aborts a session and waits until it is idle. */
   readonly abort: (session: StoredSession) => Effect.Effect<void>
 }
@@ -41,7 +41,7 @@ export interface Options {
  * @category constructors
  * @since 0.1.0
  */
-export const make = (options: Options): Pick<FakeCall.Services, "openSubagent" | "runSubagent"> => {
+export const make = (options: Options): Pick<Call.Services, "openSubagent" | "runSubagent"> => {
   const { agents, runs, state } = options
 
   /** The number of sessions above this one. */
@@ -50,7 +50,7 @@ export const make = (options: Options): Pick<FakeCall.Services, "openSubagent" |
     return parent === undefined ? 0 : depthOf(parent) + 1
   }
 
-  const endOf = (child: StoredSession, run: Run | undefined): FakeCall.SubagentEnd => {
+  const endOf = (child: StoredSession, run: Run | undefined): Call.SubagentEnd => {
     if (run?.isAborted === true) {
       // A subagent that was aborted directly reports once more that it is idle.
       if (!run.isCancelled) state.setStatus(child, { type: "idle" })

@@ -10,7 +10,7 @@
 import * as Effect from "effect/Effect"
 import type { StoredSession } from "../state/State.ts"
 import type { Assistant, Message, SubtaskPart } from "../state/Wire.ts"
-import type * as FakeCall from "../tools/Call.ts"
+import type * as Call from "../tools/Call.ts"
 import type { Task } from "../tools/Tool.ts"
 import { announceTask } from "../tools/ToolRun.ts"
 
@@ -41,16 +41,16 @@ export const continuation = "Summarize the task tool output above and continue w
  * @since 0.1.0
  */
 export const start = (
-  services: FakeCall.Services,
+  services: Call.Services,
   session: StoredSession,
   info: Assistant,
   { agent, command, description, model, prompt }: SubtaskPart
-): { readonly call: FakeCall.ToolRun; readonly finish: Effect.Effect<void> } => {
+): { readonly call: Call.ToolRun; readonly finish: Effect.Effect<void> } => {
   const { state } = services
   const input = { prompt, description, subagent_type: agent, ...(command !== undefined && { command }) }
   const task: Task = { agent, prompt, title: description, model }
   const id = state.ids.ascending("prt")
-  const call: FakeCall.ToolRun = {
+  const call: Call.ToolRun = {
     part: {
       id,
       messageID: info.id,

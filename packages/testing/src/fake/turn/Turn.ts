@@ -25,28 +25,28 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { ModelRequest, Script } from "../../model/ModelScript.ts"
-import type * as FakePayload from "../state/Payload.ts"
-import type { FakeState, StoredSession } from "../state/State.ts"
+import type * as Payload from "../state/Payload.ts"
+import type { State, StoredSession } from "../state/State.ts"
 import { modelOf } from "../state/State.ts"
 import type { Assistant, Failure, Message, ModelRef, Part, PermissionRule, SubtaskPart, User } from "../state/Wire.ts"
 import { zeroTokens } from "../state/Wire.ts"
-import type { FakeAgents } from "../tools/Agent.ts"
-import * as FakeCall from "../tools/Call.ts"
+import type { Agents } from "../tools/Agent.ts"
+import * as Call from "../tools/Call.ts"
 import type { Run } from "./Abort.ts"
 import { abort as abortRun } from "./Abort.ts"
 import * as Failures from "./Failure.ts"
-import * as FakePrompt from "./Prompt.ts"
-import * as FakeStep from "./Step.ts"
+import * as Prompt from "./Prompt.ts"
+import * as Step from "./Step.ts"
 import { make as makeSubagents } from "./Subagent.ts"
-import * as FakeSubtask from "./Subtask.ts"
+import * as Subtask from "./Subtask.ts"
 
 /**
  * @category models
  * @since 0.1.0
  */
-export interface FakeTurn {
+export interface Turn {
   /** Accepts a prompt: stores it and starts its answer. `undefined` for an unknown agent. */
-  readonly prompt: (session: StoredSession, body: FakePayload.Prompt) => User | undefined
+  readonly prompt: (session: StoredSession, body: Payload.Prompt) => User | undefined
   /** Waits until the session is idle; `rejected` if its answer could not begin. */
   readonly settled: (session: StoredSession) => Effect.Effect<"answered" | "rejected">
   /** Stops the session and its subagents. It is done when the session reports that it is idle. */
@@ -66,11 +66,11 @@ export interface FakeTurn {
  * @since 0.1.0
  */
 export interface Options {
-  readonly state: FakeState
+  readonly state: State
   readonly script: Script
   /** The script of a user message that is not in its text. */
   readonly scriptOf: (messageId: string) => string | undefined
-  readonly agents: FakeAgents
+  readonly agents: Agents
   /** The maximum nesting of subagents; 1 means that subagents cannot call subagents. */
   readonly subagentDepth: number
   readonly gate: (name: string) => Effect.Effect<void>
@@ -85,12 +85,12 @@ export interface Options {
  * @category constructors
  * @since 0.1.0
  */
-export const make = (options: Options): FakeTurn => {
+export const make = (options: Options): Turn => {
   const { agents, fork, script, state } = options
   const runs = new Map<StoredSession, Run>()
   const modelRequests: Array<ModelRequest> = []
   const approvals = new Map<string, ReadonlyArray<PermissionRule>>()
-  const approved: FakeTurn["approved"] = (directory) => approvals.get(directory) ?? []
+  const approved: Turn["approved"] = (directory) => approvals.get(directory) ?? []
 
   const race = Duration.isZero(options.raceDelay) ? Effect.void : Effect.sleep(options.raceDelay)
 
@@ -98,7 +98,7 @@ export const make = (options: Options): FakeTurn => {
     const earlier = modelRequests.slice()
     const request: ModelRequest = {
       model: model.modelID,
-      messages: FakeStep.history(state.messages(session), options.scriptOf),
+      messages: Step.history(state.messages(session), options.scriptOf),
       tools,
       isTitle: false,
       sessionId: session.info.id,
@@ -108,7 +108,7 @@ export const make = (options: Options): FakeTurn => {
     return script(request, earlier)
   }
 
-  const services: FakeCall.Services = {
+  const services: Call.Services = {
     state,
     gate: options.gate,
     ruleset: ({ directory, info }) => ({
@@ -119,7 +119,7 @@ export const make = (options: Options): FakeTurn => {
       state,
       agents,
       depth: options.subagentDepth,
-      defaultModel: FakeStep.defaultModel,
+      defaultModel: Step.defaultModel,
       runs,
       prompt: (session, body) => prompt(session, body),
       abort: (session) => Effect.andThen(abort(session), settled(session))
@@ -155,7 +155,7 @@ export const make = (options: Options): FakeTurn => {
       state.setStatus(session, { type: "busy" })
       const user = newestUser(session)
       if (user === undefined || isAnswered(session, user)) break
-      if (!FakeStep.isKnownModel(user.model)) {
+      if (!Step.isKnownModel(user.model)) {
         const unknown = Failures.unknownModel(user.model)
         return reject(session, run, unknown, `ProviderModelNotFoundError: ${unknown.data.message}`)
       }
@@ -164,20 +164,20 @@ export const make = (options: Options): FakeTurn => {
         return
       }
       const messages = state.messages(session)
-      const subtask = FakeSubtask.due(messages)
+      const subtask = Subtask.due(messages)
       if (subtask !== undefined) {
         if (yield* runSubtask(session, run, user, subtask)) continue
         return
       }
       const info = newAssistant(session, user)
-      const step = FakeStep.make(services, session, info, user.format)
+      const step = Step.make(services, session, info, user.format)
       run.step = step
       state.putAssistant(session, info)
       summarize(session, user.id)
       if (run.isAbortDue) return yield* aborted(session, run)
-      const unsupported = FakePrompt.unsupported(messages.flatMap(({ parts }) => parts))
+      const unsupported = Prompt.unsupported(messages.flatMap(({ parts }) => parts))
       if (unsupported !== undefined) state.setStatus(session, { type: "busy" })
-      const end: FakeStep.StepEnd = unsupported === undefined
+      const end: Step.StepEnd = unsupported === undefined
         ? yield* step.run((tools) => ask(session, user.model, tools))
         : { _tag: "Failed", error: unsupported }
       run.step = undefined
@@ -200,7 +200,7 @@ export const make = (options: Options): FakeTurn => {
   /** The session reports that it is idle before the message holds its error, and again afterwards (1.18.33). */
   const failed = Effect.fnUntraced(function*(
     session: StoredSession,
-    step: FakeStep.FakeStep,
+    step: Step.Step,
     error: Failure
   ) {
     state.fail(session, error)
@@ -236,13 +236,13 @@ export const make = (options: Options): FakeTurn => {
       ...(part.model ?? user.model)
     })
     state.putAssistant(session, info)
-    const { call, finish } = FakeSubtask.start(services, session, info, part)
+    const { call, finish } = Subtask.start(services, session, info, part)
     if (agents.find(part.agent) === undefined) {
       reject(session, run, Failures.unknownAgent(part.agent, agents.available), "UnknownError: UnknownError")
       return false
     }
     run.isSubtask = true
-    run.step = { calls: () => FakeCall.isEnded(call) ? [] : [call], abort: () => {} }
+    run.step = { calls: () => Call.isEnded(call) ? [] : [call], abort: () => {} }
     yield* finish
     run.isSubtask = false
     run.step = undefined
@@ -253,7 +253,7 @@ export const make = (options: Options): FakeTurn => {
         messageID: next.id,
         sessionID: session.info.id,
         type: "text",
-        text: FakeSubtask.continuation,
+        text: Subtask.continuation,
         synthetic: true
       })
     }
@@ -268,7 +268,7 @@ export const make = (options: Options): FakeTurn => {
     state.fail(session, Failures.unhandled(report))
   }
 
-  const overflow = (session: StoredSession, user: User, step: FakeStep.FakeStep, message: string) => {
+  const overflow = (session: StoredSession, user: User, step: Step.Step, message: string) => {
     state.fail(session, Failures.contextOverflow(message))
     step.close({})
     const order = postUser(session, withoutFormat(user))
@@ -279,7 +279,7 @@ export const make = (options: Options): FakeTurn => {
   /** Compacts the session and continues; `false` if that ends the turn: a prompt with a format cannot be reposted (1.18.33). */
   const compact = Effect.fnUntraced(function*(session: StoredSession, run: Run, user: User) {
     const info = newAssistant(session, user, { mode: "compaction", agent: "compaction", summary: true })
-    const step = FakeStep.make(services, session, info)
+    const step = Step.make(services, session, info)
     run.step = step
     state.putAssistant(session, info)
     yield* step.run(() => ({ text: "Scripted title" }))
@@ -382,7 +382,7 @@ export const make = (options: Options): FakeTurn => {
     )
   }
 
-  const prompt: FakeTurn["prompt"] = (session, body) => {
+  const prompt: Turn["prompt"] = (session, body) => {
     const agent = body.agent ?? session.info.agent ?? defaultAgent
     if (agents.find(agent) === undefined) {
       const unknown = Failures.unknownAgent(agent, agents.available)
@@ -392,12 +392,12 @@ export const make = (options: Options): FakeTurn => {
     }
     const messageID = body.messageID ?? state.ids.ascending("msg")
     const owner = { messageID, sessionID: session.info.id }
-    const resolved = FakePrompt.resolve(state, owner, body.parts)
+    const resolved = Prompt.resolve(state, owner, body.parts)
     if ("name" in resolved) {
       state.fail(session, resolved)
       return undefined
     }
-    const model = body.model ?? modelOf(session) ?? FakeStep.defaultModel
+    const model = body.model ?? modelOf(session) ?? Step.defaultModel
     if (session.info.agent !== agent || session.info.model?.id !== model.modelID) {
       state.updateSession(session, {
         agent,
@@ -416,13 +416,13 @@ export const make = (options: Options): FakeTurn => {
     return user
   }
 
-  const settled: FakeTurn["settled"] = (session) =>
+  const settled: Turn["settled"] = (session) =>
     Effect.suspend(() => {
       const run = runs.get(session)
       return run === undefined ? Effect.succeed("answered") : Deferred.await(run.ended)
     })
 
-  const abort: FakeTurn["abort"] = (session) => abortRun(state, runs, session)
+  const abort: Turn["abort"] = (session) => abortRun(state, runs, session)
 
   return {
     prompt,

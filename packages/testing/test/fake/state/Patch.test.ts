@@ -1,4 +1,4 @@
-import * as FakePatch from "#fake/state/Patch"
+import * as Patch from "#fake/state/Patch"
 import { assert, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 
@@ -14,7 +14,7 @@ const sideOf = (patch: string, other: "+" | "-"): string => {
 
 it.prop("holds both sides of a file, whatever they are", { before: Lines, after: Lines }, (given) => {
   const [before, after] = [given.before.join("\n"), given.after.join("\n")]
-  const { additions, deletions, patch } = FakePatch.unified("f", before, after, { context: Infinity, suffix: "" })
+  const { additions, deletions, patch } = Patch.unified("f", before, after, { context: Infinity, suffix: "" })
   if (before === after) assert.strictEqual(additions + deletions, 0)
   else {
     assert.strictEqual(sideOf(patch, "+"), before)
@@ -25,7 +25,7 @@ it.prop("holds both sides of a file, whatever they are", { before: Lines, after:
 it("shows so many lines around each change, and joins what is near", () => {
   const lines = Array.from({ length: 20 }, (_, line) => `${line}\n`)
   const change = (...changed: ReadonlyArray<number>) =>
-    FakePatch.unified(
+    Patch.unified(
       "f",
       lines.join(""),
       lines.map((text, line) => (changed.includes(line) ? "x\n" : text)).join(""),
@@ -52,7 +52,7 @@ it("reads a patch of several files", () => {
     "*** Delete File: gone.txt",
     "*** End Patch"
   ].join("\n")
-  assert.deepStrictEqual(FakePatch.parse(text), [
+  assert.deepStrictEqual(Patch.parse(text), [
     { type: "add", path: "new.txt", content: "hello\n" },
     {
       type: "update",
@@ -62,5 +62,5 @@ it("reads a patch of several files", () => {
     },
     { type: "delete", path: "gone.txt" }
   ])
-  assert.isUndefined(FakePatch.parse("garbage"))
+  assert.isUndefined(Patch.parse("garbage"))
 })

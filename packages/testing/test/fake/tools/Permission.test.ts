@@ -1,4 +1,4 @@
-import * as FakePermission from "#fake/tools/Permission"
+import * as Permission from "#fake/tools/Permission"
 import { assert, it } from "@effect/vitest"
 import type { PermissionRule } from "@opencode-turn/core/Ask"
 import * as PermissionRules from "@opencode-turn/core/PermissionRules"
@@ -53,8 +53,8 @@ const different: ReadonlyArray<readonly [string, string]> = [
 ]
 
 it("matches what the real server matches", () => {
-  for (const [pattern, text] of matching) assert.isTrue(FakePermission.matches(pattern, text), `${pattern} | ${text}`)
-  for (const [pattern, text] of different) assert.isFalse(FakePermission.matches(pattern, text), `${pattern} | ${text}`)
+  for (const [pattern, text] of matching) assert.isTrue(Permission.matches(pattern, text), `${pattern} | ${text}`)
+  for (const [pattern, text] of different) assert.isFalse(Permission.matches(pattern, text), `${pattern} | ${text}`)
 })
 
 const Text = Schema.Array(Schema.Literals(["a", "b", " ", "*", "?", "/", "\\", ".", "\n", "😀"])).check(
@@ -69,7 +69,7 @@ const Patterns = Schema.Array(Text).check(Schema.isMinLength(1), Schema.isMaxLen
 
 it.prop("matches what core matches, which knows nothing of it", { pattern: Text, text: Text }, (given) => {
   const [pattern, text] = [given.pattern.join(""), given.text.join("")]
-  assert.strictEqual(FakePermission.matches(pattern, text), PermissionRules.matches(pattern, text))
+  assert.strictEqual(Permission.matches(pattern, text), PermissionRules.matches(pattern, text))
 }, { arbitrary: { runs: 2000 } })
 
 it.prop(
@@ -80,16 +80,16 @@ it.prop(
     const patterns = given.patterns.map((text) => text.join(""))
     const ask = { permission: given.permission, patterns, always: [], metadata: {}, isForced: false }
     assert.strictEqual(
-      FakePermission.decide({ rules, approved: [] }, ask),
+      Permission.decide({ rules, approved: [] }, ask),
       PermissionRules.decide(rules, ask).action
     )
   },
   { arbitrary: { runs: 1000 } }
 )
 
-const offered = (...rules: ReadonlyArray<PermissionRule>) => FakePermission.offered({ rules, approved: [] })
+const offered = (...rules: ReadonlyArray<PermissionRule>) => Permission.offered({ rules, approved: [] })
 
-it("takes a tool away only where the last rule about it denies everything", () => {
+it("removes a tool only if the last rule about it denies everything", () => {
   const deny = { permission: "edit", pattern: "*", action: "deny" } as const
   assert.notIncludeMembers([...offered(deny)], ["edit", "write"])
   assert.include(offered({ ...deny, pattern: "src/*" }), "edit")

@@ -1,4 +1,4 @@
-import * as FakeTool from "#fake/tools/Tool"
+import * as Tool from "#fake/tools/Tool"
 import { assert, it } from "@effect/vitest"
 import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
@@ -20,7 +20,7 @@ const task = (steps: ReadonlyArray<Step>, agent = "general"): Step => ({
 })
 
 const asking: Step = { tool: "read", args: { filePath: "/etc/hostname" } }
-const running: Step = { tool: "bash", args: FakeTool.withOutcome({ command: "make" }, { gate: "never" }) }
+const running: Step = { tool: "bash", args: Tool.withOutcome({ command: "make" }, { gate: "never" }) }
 
 const abort = (session: string) => request("POST", `/session/${session}/abort`)
 
@@ -53,7 +53,7 @@ it.effect("stops a turn that still runs 250 ms after an abort while a subagent a
     assert.deepStrictEqual(yield* answersOf(session), ["tool-calls: Task cancelled", "MessageAbortedError: half"])
   }).pipe(withFake))
 
-it.effect("makes no further step where what a subagent asks was rejected before the abort", () =>
+it.effect("takes no further step if a subagent's ask was rejected before the abort", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const session = yield* newSession()

@@ -1,4 +1,4 @@
-import * as FakeTool from "#fake/tools/Tool"
+import * as Tool from "#fake/tools/Tool"
 import { assert, it } from "@effect/vitest"
 import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
@@ -59,7 +59,7 @@ it.effect("takes the last of several structured answers, and asks the model no m
     assert.strictEqual(yield* fake.modelCalls, 1)
   }).pipe(withFake()))
 
-it.effect("cannot list a structured prompt where there is no page before it", () =>
+it.effect("cannot list a structured prompt on the first page", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const session = yield* newSession()
@@ -148,7 +148,7 @@ it.effect("reports the net changes of a turn, and the changes that outcomes decl
       write("old.txt", "1\n"),
       {
         tool: "bash",
-        args: FakeTool.withOutcome({ command: "make" }, { files: [{ file: "made.o", status: "added" }] })
+        args: Tool.withOutcome({ command: "make" }, { files: [{ file: "made.o", status: "added" }] })
       },
       { text: "done" }
     ])
@@ -166,7 +166,7 @@ it.effect("reports the net changes of a turn, and the changes that outcomes decl
     assert.deepStrictEqual((yield* request("GET", `/session/${session}/diff`)).body, [])
   }).pipe(withFake({ files: { "old.txt": "1\n" } })))
 
-it.effect("says it later, where it is to be late", () =>
+it.effect("serves the diff of a turn later if a delay is set", () =>
   Effect.gen(function*() {
     const session = yield* newSession()
     yield* post(session, [write("new.txt", "a\n"), { text: "done" }])
@@ -181,7 +181,7 @@ it.effect("has a patch part of an aborted step, and no diff", () =>
     const fake = yield* FakeOpencode.FakeOpencode
     const session = yield* newSession()
     const outcome = { files: [{ file: "made.o" }], gate: "made" }
-    yield* post(session, [{ tool: "bash", args: FakeTool.withOutcome({ command: "make" }, outcome) }])
+    yield* post(session, [{ tool: "bash", args: Tool.withOutcome({ command: "make" }, outcome) }])
     yield* fake.reached("made")
     yield* request("POST", `/session/${session}/abort`)
     assert.deepStrictEqual(yield* diffOf(session), [])
@@ -200,7 +200,7 @@ it.effect("has neither diffs nor snapshots without a repository", () =>
     assert.isFalse(parts.some((part) => part.type === "patch" || "snapshot" in part))
   }).pipe(withFake({ git: false })))
 
-it.effect("applies a patch to files that it knows, and to those that the patch tells of", () =>
+it.effect("applies a patch to files that it knows and to files that the patch describes", () =>
   Effect.gen(function*() {
     const fake = yield* FakeOpencode.FakeOpencode
     const session = yield* newSession()

@@ -1,0 +1,60 @@
+import { sweepOrphans } from "#cli/run/Resume"
+import { failed } from "#cli/setup/Failure"
+import { assert, it } from "@effect/vitest"
+import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
+import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as TestClock from "effect/testing/TestClock"
+
+const idOf = (number: number) => AssistantMessageId.make(`asm_${String(number).padStart(2, "0")}`)
+
+/** Stores turns without an owner, the first one first. */
+const storeOrphans = Effect.fnUntraced(function*(count: number) {
+  const store = yield* SessionStore
+  for (let number = 0; number < count; number++) {
+    const { epoch, id } = yield* store.claim({
+      id: idOf(number),
+      conversationId: ConversationId.make(`conversation ${number}`),
+      prompt: [{ type: "text", text: "go" }],
+      lease: { owner: "gone", millis: 1000 }
+    })
+    yield* store.release(id, epoch)
+    yield* TestClock.adjust(1)
+  }
+})
+
+/** Sweeps a few times, and gives how often each turn was carried. */
+const sweeps = Effect.fnUntraced(function*(
+  times: number,
+  carry: (id: AssistantMessageId) => Effect.Effect<void, ReturnType<typeof failed>>
+) {
+  const carried = new Map<AssistantMessageId, number>()
+  const sweeping = yield* Effect.forkChild(
+    sweepOrphans(({ id }) => {
+      carried.set(id, (carried.get(id) ?? 0) + 1)
+      return carry(id)
+    }, () => Effect.void)
+  )
+  for (let time = 0; time < times; time++) yield* TestClock.adjust(yield* TurnPolicy.SweepInterval)
+  yield* Fiber.interrupt(sweeping)
+  return carried
+})
+
+it.effect("turns that cannot be resumed do not hide those behind them, and are tried again", () =>
+  Effect.gen(function*() {
+    yield* storeOrphans(50)
+    const isBad = (id: AssistantMessageId) => id < idOf(40)
+    const carried = yield* sweeps(10, (id) => isBad(id) ? Effect.fail(failed("unreachable")) : Effect.void)
+    assert.lengthOf(carried, 50)
+    assert.isAbove(carried.get(idOf(0)) ?? 0, 1)
+  }).pipe(Effect.provide(MemorySessionStore.layer)))
+
+it.effect("turns that are being taken over do not hide those behind them", () =>
+  Effect.gen(function*() {
+    yield* storeOrphans(20)
+    const carried = yield* sweeps(5, (id) => id < idOf(15) ? Effect.never : Effect.fail(failed("unreachable")))
+    assert.lengthOf(carried, 20)
+  }).pipe(Effect.provide(MemorySessionStore.layer)))
