@@ -173,5 +173,5 @@ describe("the terminal write", () => {
       assert(reason?._tag === "Fail")
       assert.strictEqual(reason.error.message, "the store failed (finalize): it did not answer within 5000 ms")
       assert.strictEqual(yield* Effect.clockWith((clock) => clock.currentTimeMillis), 5000)
-    }), { store: () => ({ finalize: () => Effect.never }) })
+    }), { store: () => ({ finalize: () => Effect.never, renew: () => Effect.never }) })
 })
