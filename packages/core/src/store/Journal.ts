@@ -27,7 +27,7 @@ import type { Content, Unstored } from "./StoredMessage.ts"
  * @category models
  * @since 0.1.0
  */
-export type JournalUpdate = Exclude<ReplyUpdate, { readonly _tag: "Started" }>
+export type JournalUpdate = ReplyUpdate
 
 /**
  * What a store writes for an update.
@@ -120,6 +120,9 @@ export const apply = (updates: Iterable<JournalUpdate>, before?: JournalState): 
   let failure = before?.failure
   for (const update of updates) {
     switch (update._tag) {
+      // The state of the message tells where the turn works.
+      case "Started":
+        break
       case "Reset":
         for (const each of [parts, subagents, asks, partsOf]) each.clear()
         for (const part of update.parts) parts.set(part.id, part)

@@ -3,7 +3,7 @@
  */
 import type { Claim, StoredMessage } from "@opencode-turn/core/SessionStore"
 import { StoreError } from "@opencode-turn/core/SessionStore"
-import { isHeldByOther, isOpen } from "@opencode-turn/core/StoredMessage"
+import { excerptOf, isHeldByOther, isOpen } from "@opencode-turn/core/StoredMessage"
 import { TurnInProgress } from "@opencode-turn/core/TurnError"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -19,13 +19,14 @@ export const make = (
     findMessage,
     messages,
     news,
+    holdColumns,
     ownColumns,
     prompts,
     readChanged,
+    readHold,
     readMessage,
-    readState,
-    sql,
-    stateColumns
+    records,
+    sql
   }: SqlTable
 ) => {
   const queueLength = (conversationId: string) =>
@@ -71,44 +72,51 @@ export const make = (
       : sql.literal("1 = 0")
 
     // It conflicts with the same message, and with a pending message through the partial unique index.
-    const insert = ({ draft }: ClaimColumns) =>
+    const insert = ({ excerpt }: ClaimColumns) =>
       sql`INSERT INTO ${messages} (
-          id, conversation_id, status, epoch, revision, owner, lease_until_millis, draft, content, parts, usage, subagents,
-          created_millis
+          id, conversation_id, status, epoch, revision, owner, lease_until_millis, excerpt, usage, created_millis
         )
         SELECT ${id}, ${conversationId}, ${status}, 1, 1, ${owner}, CAST(${leaseUntilMillis} AS DOUBLE PRECISION),
-          ${draft}, ${SqlRows.emptyReply.content}, ${SqlRows.emptyReply.parts}, ${SqlRows.emptyReply.usage},
-          ${SqlRows.emptyReply.subagents}, CAST(${nowMillis} AS DOUBLE PRECISION)
+          ${excerpt}, ${SqlRows.emptyReply.usage}, CAST(${nowMillis} AS DOUBLE PRECISION)
         WHERE ${mayJoin}
         ON CONFLICT DO NOTHING RETURNING ${ownColumns}${news}`
     // An existing prompt belongs to a message that somebody deleted by hand.
     const insertPrompt = ({ prompt }: ClaimColumns) =>
       sql`INSERT INTO ${prompts} ${sql.insert({ message_id: id, prompt })}
         ON CONFLICT (message_id) DO UPDATE SET prompt = excluded.prompt`
+    const insertRecord = ({ draft }: ClaimColumns) =>
+      sql`INSERT INTO ${records} ${sql.insert({ message_id: id, draft })}
+        ON CONFLICT (message_id) DO UPDATE SET draft = excluded.draft, request = NULL`
     // The message and its prompt become visible together.
     const insertBoth = (claimed: ClaimColumns) =>
       sql.withTransaction(Effect.flatMap(insert(claimed), (made) =>
         made.length === 0
           ? Effect.succeed([])
-          : Effect.as(insertPrompt(claimed), made.map((row) => ({ ...row, prompt: claimed.prompt })))))
+          : Effect.as(
+            Effect.andThen(insertPrompt(claimed), insertRecord(claimed)),
+            made.map((row) => ({ ...row, prompt: claimed.prompt, draft: claimed.draft, request: null }))
+          )))
 
-    const findState = readState("claim", sql`SELECT ${stateColumns} FROM ${messages} WHERE id = ${id}`)
+    const findState = readHold("claim", sql`SELECT ${holdColumns} FROM ${messages} WHERE id = ${id}`)
 
     // Each step is atomic. If the state changes between two steps, none applies and the next round begins.
     for (let round = 0; round < maxRounds; round++) {
       // A queued turn claims repeatedly, so this reads the state first: its prompt may be large and need not be encoded or sent again.
       const before = yield* findState
       if (Option.isNone(before)) {
-        const claimed = yield* encoded("claim", SqlRows.encodeClaim({ prompt, draft: draft ?? null }))
+        const claimed = yield* encoded(
+          "claim",
+          SqlRows.encodeClaim({ prompt, draft: draft ?? null, excerpt: excerptOf(prompt) })
+        )
         const made = yield* readMessage("claim", insertBoth(claimed))
         if (Option.isSome(made)) return made.value
       }
 
       const existing = Option.getOrUndefined(Option.isSome(before) ? before : yield* findState)
       if (existing === undefined) {
-        const other = yield* readState(
+        const other = yield* readHold(
           "claim",
-          sql`SELECT ${stateColumns} FROM ${messages} WHERE conversation_id = ${conversationId} AND finished_millis IS NULL
+          sql`SELECT ${holdColumns} FROM ${messages} WHERE conversation_id = ${conversationId} AND finished_millis IS NULL
               AND (status = 'pending' OR lease_until_millis IS NULL OR lease_until_millis > ${nowMillis}) AND ${isRefused}
             ORDER BY CASE status WHEN 'pending' THEN 0 ELSE 1 END, position LIMIT 1`
         )

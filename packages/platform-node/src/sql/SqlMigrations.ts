@@ -13,14 +13,20 @@
  *
  * @since 0.1.0
  */
-import { StoreError } from "@opencode-turn/core/SessionStore"
+import * as Journal from "@opencode-turn/core/Journal"
+import { Prompt } from "@opencode-turn/core/Prompt"
+import { PromptRecord, StartedTurn, StoredMessage, StoreError } from "@opencode-turn/core/SessionStore"
+import { excerptOf, startedBy } from "@opencode-turn/core/StoredMessage"
+import * as Usage from "@opencode-turn/core/Usage"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError } from "effect/sql/SqlError"
 import * as SqlFailure from "./SqlFailure.ts"
+import * as SqlRows from "./SqlRows.ts"
 
 /**
  * The newest version of the tables that this program supports.
@@ -28,7 +34,7 @@ import * as SqlFailure from "./SqlFailure.ts"
  * @category constants
  * @since 0.1.0
  */
-export const version = 4
+export const version = 5
 
 /**
  * Brings the tables to {@link version}; tables of that version stay unchanged.
@@ -280,11 +286,120 @@ const addEndsAndTakeovers = Effect.gen(function*() {
     ADD COLUMN takeovers INTEGER NOT NULL DEFAULT 0 CHECK (takeovers >= 0)`
 })
 
+/**
+ * Puts each reply into a journal of its own, and moves what is large or seldom read out of the rows of the messages.
+ *
+ * A row that cannot be decoded keeps its old text in its journal, where a person finds it; reading it fails as it did before.
+ */
+const addJournals = Effect.gen(function*() {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const messages = sql("opencode_turn_assistant_messages")
+  const withoutRowid = sql.literal(sql.onDialectOrElse({ pg: () => "", orElse: () => "WITHOUT ROWID" }))
+  // Clustered by its key, so that what is appended to one reply stands together.
+  yield* sql`
+    CREATE TABLE opencode_turn_journal (
+      message_id TEXT NOT NULL,
+      place INTEGER NOT NULL,
+      entry TEXT NOT NULL,
+      kind TEXT NOT NULL CHECK (kind IN ('open', 'append', 'close', 'replace', 'remove', 'reset')),
+      change TEXT NOT NULL,
+      PRIMARY KEY (message_id, place)
+    ) ${withoutRowid}`
+  // Finds what a new state of a part replaces.
+  yield* sql`
+    CREATE INDEX opencode_turn_journal_entries
+    ON opencode_turn_journal (message_id, entry)
+    WHERE kind <> 'open'`
+  yield* sql`
+    CREATE TABLE opencode_turn_prompt_records (
+      message_id TEXT NOT NULL PRIMARY KEY,
+      draft TEXT,
+      request TEXT
+    )`
+  yield* sql`
+    INSERT INTO opencode_turn_prompt_records (message_id, draft, request) SELECT id, draft, request FROM ${messages}`
+  yield* sql`ALTER TABLE ${messages} ADD COLUMN journal_offset INTEGER NOT NULL DEFAULT 0 CHECK (journal_offset >= 0)`
+  yield* sql`ALTER TABLE ${messages} ADD COLUMN excerpt TEXT NOT NULL DEFAULT '""'`
+  yield* sql`ALTER TABLE ${messages} ADD COLUMN started TEXT`
+  yield* sql`ALTER TABLE ${messages} ADD COLUMN own_content TEXT`
+
+  let after = 0
+  while (true) {
+    const page = yield* sql<OldRow>`
+      SELECT CAST(position AS DOUBLE PRECISION) AS position, id, content, parts, subagents, request FROM ${messages}
+      WHERE position > ${after} ORDER BY position LIMIT 20`
+    const last = page.at(-1)
+    if (last === undefined) break
+    after = last.position
+    for (const row of page) {
+      const [prompt] = yield* sql<{ readonly prompt: string }>`
+        SELECT prompt FROM opencode_turn_prompts WHERE message_id = ${row.id}`
+      const { entries, ...changes } = yield* converted(row, prompt?.prompt)
+      for (const [at, entry] of entries.entries()) {
+        yield* sql`INSERT INTO opencode_turn_journal ${sql.insert({ message_id: row.id, place: at + 1, ...entry })}`
+      }
+      yield* sql`UPDATE ${messages}
+        SET ${
+        sql.update({ ...changes, journal_offset: entries.length, parts: "[]", subagents: "[]" })
+      } WHERE id = ${row.id}`
+    }
+  }
+
+  for (const column of ["content", "parts", "subagents", "draft", "request"]) {
+    yield* sql`ALTER TABLE ${messages} DROP COLUMN ${sql(column)}`
+  }
+  yield* sql`ALTER TABLE ${messages} RENAME COLUMN own_content TO content`
+})
+
+interface OldRow {
+  readonly position: number
+  readonly id: string
+  readonly content: string
+  readonly parts: string
+  readonly subagents: string
+  readonly request: string | null
+}
+
+const OldReply = Schema.Struct({
+  content: Schema.fromJsonString(StoredMessage.fields.content),
+  parts: Schema.fromJsonString(StoredMessage.fields.parts),
+  subagents: Schema.fromJsonString(StoredMessage.fields.subagents)
+})
+const decodeOldReply = Schema.decodeUnknownOption(OldReply)
+const decodeOldRequest = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({
+  sessionId: PromptRecord.fields.sessionId,
+  prompt: Schema.Struct({ ...Prompt.fields, parts: Schema.optionalKey(Schema.Unknown) })
+})))
+const decodePrompt = Schema.decodeUnknownOption(Schema.fromJsonString(StoredMessage.fields.prompt))
+const encodeExcerpt = Schema.encodeSync(Schema.fromJsonString(Schema.String))
+const encodeStarted = Schema.encodeSync(Schema.fromJsonString(StartedTurn))
+
+/** A row of the fourth version in the form of the fifth. */
+const converted = Effect.fnUntraced(function*(row: OldRow, prompt: string | undefined) {
+  const request = row.request === null ? undefined : Option.getOrUndefined(decodeOldRequest(row.request))
+  const started = request === undefined
+    ? null
+    : startedBy({ ...request, prompt: { ...request.prompt, parts: [] } })
+  const words = prompt === undefined ? "" : Option.match(decodePrompt(prompt), { onNone: () => "", onSome: excerptOf })
+  const columns = { excerpt: encodeExcerpt(words), started: started === null ? null : encodeStarted(started) }
+  const reply = Option.getOrUndefined(decodeOldReply(row))
+  if (reply === undefined) {
+    const change = JSON.stringify({ parts: row.parts, subagents: row.subagents })
+    const raw = { entry: "unreadable", kind: "open", change } as const
+    return { ...columns, own_content: row.content, entries: [raw] }
+  }
+  const told = Journal.between(Journal.nothing, { ...reply, usage: Usage.zero })
+  const entries = yield* Effect.orDie(Effect.forEach(told, SqlRows.encodeEntry))
+  const isTold = Journal.textOf(reply.parts) === reply.content
+  return { ...columns, own_content: isTold ? null : row.content, entries }
+})
+
 const steps = {
   "0001_conversations_and_messages": createConversationsAndMessages,
   "0002_leases_and_queue": addLeasesAndQueue,
   "0003_subagents_and_asks": addSubagentsAndAsks,
-  "0004_ends_and_takeovers": addEndsAndTakeovers
+  "0004_ends_and_takeovers": addEndsAndTakeovers,
+  "0005_journals": addJournals
 }
 
 const storedVersion = Effect.gen(function*() {

@@ -4,10 +4,14 @@
  * All texts except ids, owners and states are JSON: PostgreSQL's text cannot hold NUL, and neither dialect's can hold a lone surrogate.
  */
 import { SessionId } from "@opencode-turn/core/Ids"
+import * as Journal from "@opencode-turn/core/Journal"
+import type { Part } from "@opencode-turn/core/Part"
 import { Prompt } from "@opencode-turn/core/Prompt"
-import { type Content, type Outcome, PromptRecord, StoredMessage } from "@opencode-turn/core/SessionStore"
+import { type Content, MessageState, type Outcome, PromptRecord, StoredMessage } from "@opencode-turn/core/SessionStore"
 import { StoredAsk } from "@opencode-turn/core/StoredAsk"
+import { startedBy } from "@opencode-turn/core/StoredMessage"
 import * as Usage from "@opencode-turn/core/Usage"
+import { fromWire, toWire, WireUpdate } from "@opencode-turn/core/WireUpdate"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
@@ -16,22 +20,30 @@ import * as SchemaIssue from "effect/SchemaIssue"
 export const messagesTable = "opencode_turn_assistant_messages"
 export const conversationsTable = "opencode_turn_conversations"
 export const promptsTable = "opencode_turn_prompts"
+export const recordsTable = "opencode_turn_prompt_records"
+export const journalTable = "opencode_turn_journal"
 export const asksTable = "opencode_turn_asks"
 
-/** An expression for the prompt of a message. A prompt never changes, so reading it later gives the same value. */
-export const promptOfMessage = `(SELECT prompt FROM ${promptsTable} WHERE message_id = id)`
+/** The columns that tell who holds a message. */
+export const holdColumns = `id, conversation_id AS "conversationId", status, epoch`
 
-/** The small columns of a message, which are cheap to read often. */
-export const stateColumns = `id, conversation_id AS "conversationId", status, epoch, revision`
+/** The columns of a message's state, named as its fields. PostgreSQL's drivers return 8-byte integers as text. */
+export const stateColumns =
+  `id, conversation_id AS "conversationId", CAST(${messagesTable}.position AS DOUBLE PRECISION) AS position, status, epoch, revision, ` +
+  `journal_offset AS "offset", owner, lease_until_millis AS "leaseUntilMillis", takeovers, excerpt, started, ` +
+  `is_fallback AS "isFallback", finish, usage, error, created_millis AS "createdMillis", finished_millis AS "finishedMillis"`
 
-/** The columns of a message's own table, named as its fields; the prompt is not among them. */
-export const ownColumns =
-  `id, conversation_id AS "conversationId", status, epoch, revision, owner, lease_until_millis AS "leaseUntilMillis", ` +
-  `takeovers, draft, request, content, is_fallback AS "isFallback", finish, parts, usage, subagents, error, created_millis AS "createdMillis", ` +
-  `finished_millis AS "finishedMillis"`
+/** The columns of a message's own table, named as its fields. */
+export const ownColumns = `${stateColumns}, content`
 
-/** All columns of a message, named as its fields. */
-export const messageColumns = `${ownColumns}, ${promptOfMessage} AS prompt`
+/** All columns of a message but its journal, named as its fields. */
+export const messageColumns = `${ownColumns}, ` +
+  `(SELECT prompt FROM ${promptsTable} WHERE message_id = id) AS prompt, ` +
+  `(SELECT draft FROM ${recordsTable} WHERE message_id = id) AS draft, ` +
+  `(SELECT request FROM ${recordsTable} WHERE message_id = id) AS request`
+
+/** The columns of a journal's entry. */
+export const entryColumns = `message_id AS id, place, entry, kind, change`
 
 /** An expression over an ask: whether its message is unfinished, so that a turn waits for the answer. */
 export const isAwaited =
@@ -59,21 +71,16 @@ const changeKeyLength = 256
 /** An expression for `RETURNING` that notifies of the changed row when the statement commits. */
 export const notifyChange = `pg_notify('${changeChannel}', left(id, ${changeKeyLength}))`
 
-const { content, draft, error, finish, parts, prompt, subagents, usage } = StoredMessage.fields
+const { content, draft, error, excerpt, finish, prompt, started, usage } = StoredMessage.fields
 
-/** The columns of the shown text, by their own names. */
+/** The columns of the shown text, by their own names. A text that the parts tell is not written again. */
 const TextColumns = Schema.Struct({
-  content: Schema.fromJsonString(content),
+  content: Schema.NullOr(Schema.fromJsonString(content)),
   is_fallback: Schema.BooleanFromBit,
   finish: Schema.NullOr(Schema.fromJsonString(finish.members[0]))
 })
 
-const ContentColumns = Schema.Struct({
-  ...TextColumns.fields,
-  parts: Schema.fromJsonString(parts),
-  usage: Schema.fromJsonString(usage),
-  subagents: Schema.fromJsonString(subagents)
-})
+const ContentColumns = Schema.Struct({ ...TextColumns.fields, usage: Schema.fromJsonString(usage) })
 
 const OutcomeColumns = Schema.Struct({
   ...ContentColumns.fields,
@@ -87,26 +94,46 @@ const PromptRecordColumn = Schema.fromJsonString(Schema.Struct({
   prompt: Schema.Struct({ ...Prompt.fields, parts: Schema.optionalKey(Prompt.fields.parts) })
 }))
 
+const StartedColumn = Schema.NullOr(Schema.fromJsonString(started.members[0]))
+
 const PromptRecordColumns = Schema.Struct({
   whole: PromptRecordColumn,
   withoutParts: PromptRecordColumn,
-  prompt: Schema.fromJsonString(prompt)
+  prompt: Schema.fromJsonString(prompt),
+  started: StartedColumn
 })
 
 const ClaimColumns = Schema.Struct({
   prompt: Schema.fromJsonString(prompt),
-  draft: Schema.NullOr(Schema.fromJsonString(draft.members[0]))
+  draft: Schema.NullOr(Schema.fromJsonString(draft.members[0])),
+  excerpt: Schema.fromJsonString(excerpt)
 })
 
-const { is_fallback: isFallback, ...outcomeFields } = OutcomeColumns.fields
-const { promptRecord: _, ...messageFields } = StoredMessage.fields
+const StateRow = Schema.Struct({
+  ...MessageState.fields,
+  started: StartedColumn,
+  excerpt: ClaimColumns.fields.excerpt,
+  isFallback: TextColumns.fields.is_fallback,
+  finish: TextColumns.fields.finish,
+  usage: ContentColumns.fields.usage,
+  error: OutcomeColumns.fields.error
+})
 
 const Row = Schema.Struct({
-  ...messageFields,
-  ...outcomeFields,
-  isFallback,
-  ...ClaimColumns.fields,
+  ...StateRow.fields,
+  content: TextColumns.fields.content,
+  prompt: ClaimColumns.fields.prompt,
+  draft: ClaimColumns.fields.draft,
   request: Schema.NullOr(PromptRecordColumn)
+})
+
+const ChangeColumn = Schema.fromJsonString(WireUpdate)
+
+const EntryRow = Schema.Struct({
+  place: Schema.Int,
+  entry: Schema.String,
+  kind: Schema.Literals(["open", "append", "close", "replace", "remove", "reset"]),
+  change: ChangeColumn
 })
 
 const AskColumn = Schema.Struct({ ask: Schema.fromJsonString(StoredAsk.fields.ask) })
@@ -121,19 +148,44 @@ const AskRow = Schema.Struct({
 
 const decodeRow = Schema.decodeUnknownEffect(Row)
 
-export const decodeMessage = (row: unknown): Effect.Effect<StoredMessage, Schema.SchemaError> =>
+/** Reads a message without its reply, whose content is null if the reply tells it. */
+export const decodeMessage = (row: unknown) =>
   Effect.map(decodeRow(row), ({ request, ...message }) => ({
     ...message,
     promptRecord: request === null ? null : { ...request, prompt: { parts: message.prompt, ...request.prompt } }
   }))
+
+/** Joins a message and what its journal tells. */
+export const withReply = (
+  { content, ...message }: Effect.Success<ReturnType<typeof decodeMessage>>,
+  updates: Iterable<Journal.JournalUpdate>
+): StoredMessage => {
+  const { parts, subagents } = Journal.apply(updates)
+  return { ...message, content: content ?? Journal.textOf(parts), parts, subagents }
+}
+
+/** An entry of a journal as it is stored: a `close` holds no text. */
+export interface Entry extends Omit<Journal.JournalEntry, "write" | "key"> {
+  readonly place: number
+  readonly entry: string
+  readonly kind: Journal.JournalEntry["write"]
+}
+
+const decodeEntryRow = Schema.decodeUnknownEffect(EntryRow)
+
+export const decodeEntry = (row: unknown): Effect.Effect<Entry, Schema.SchemaError> =>
+  Effect.map(decodeEntryRow(row), ({ change, ...entry }) => {
+    const update = fromWire(change)
+    return { ...entry, update }
+  })
 export const decodeAsk = Schema.decodeUnknownEffect(AskRow)
-export const decodeMessageState = Schema.decodeUnknownEffect(
+export const decodeMessageState = Schema.decodeUnknownEffect(StateRow)
+export const decodeHold = Schema.decodeUnknownEffect(
   Schema.Struct({
     id: StoredMessage.fields.id,
     conversationId: StoredMessage.fields.conversationId,
     status: StoredMessage.fields.status,
-    epoch: StoredMessage.fields.epoch,
-    revision: StoredMessage.fields.revision
+    epoch: StoredMessage.fields.epoch
   })
 )
 /** Reads the columns that distinguish a changed row from an unchanged one. */
@@ -147,24 +199,65 @@ export const encodePromptRecord = (record: PromptRecord) => {
   return Schema.encodeEffect(PromptRecordColumns)({
     whole: record,
     withoutParts: { ...record, prompt: choices },
-    prompt: parts
+    prompt: parts,
+    started: startedBy(record)
   })
 }
 /** Takes only the fields of `Content`, with defaults, because the caller may pass more, for example an `Outcome`. */
-const columnsOf = ({ content, finish = null, isFallback = false, parts, subagents = [], usage }: Content) => ({
-  content,
+const columnsOf = ({ content, finish = null, isFallback = false, parts, usage }: Content) => ({
+  content: isToldBy(parts, content) ? null : content,
   is_fallback: isFallback,
   finish,
-  parts,
-  usage,
-  subagents
+  usage
 })
+
+/** Compares the lengths first, because joining and comparing the texts takes time in proportion to them. */
+const isToldBy = (parts: ReadonlyArray<Part>, content: string): boolean => {
+  let length = -2
+  for (const part of parts) if (part.type === "text" && part.text !== "") length += part.text.length + 2
+  return Math.max(length, 0) === content.length && Journal.textOf(parts) === content
+}
+
 /** The text of a cancelled turn, which replaces the agent's own. */
 export const encodeFallback = (content: string) =>
   Schema.encodeEffect(TextColumns)({ content, is_fallback: true, finish: null })
 export const encodeContent = (content: Content) => Schema.encodeEffect(ContentColumns)(columnsOf(content))
 export const encodeOutcome = (outcome: Outcome) =>
   Schema.encodeEffect(OutcomeColumns)({ ...columnsOf(outcome), status: outcome.status, error: outcome.error })
+
+const encodeChange = Schema.encodeEffect(ChangeColumn)
+
+/** The columns of an entry. The text of a part that is closed stands in the entries before it. */
+export const encodeEntry = ({ key, update, write }: Journal.JournalEntry) =>
+  Effect.map(
+    encodeChange(toWire(write === "close" ? mapText(update, () => "") : update)),
+    (change) => ({ entry: key, kind: write, change })
+  )
+
+/** Changes the text of the part that an update tells. */
+export const mapText = (update: Journal.JournalUpdate, f: (text: string) => string): Journal.JournalUpdate => {
+  switch (update._tag) {
+    case "PartChanged":
+      return "text" in update.part ? { ...update, part: { ...update.part, text: f(update.part.text) } } : update
+    case "SubagentUpdate":
+      return update.update._tag === "PartChanged" && "text" in update.update.part
+        ? {
+          ...update,
+          update: { ...update.update, part: { ...update.update.part, text: f(update.update.part.text) } }
+        }
+        : update
+    default:
+      return update
+  }
+}
+
+/** The text that an entry adds to its part, or begins it with. */
+export const textIn = ({ update }: Pick<Entry, "update">): string => {
+  const told = update._tag === "SubagentUpdate" ? update.update : update
+  if (told._tag === "TextDelta" || told._tag === "ReasoningDelta") return told.delta
+  return told._tag === "PartChanged" && "text" in told.part ? told.part.text : ""
+}
+
 export const encodeAsk = Schema.encodeEffect(AskColumn)
 export const encodeAnswer = Schema.encodeEffect(AnswerColumn)
 

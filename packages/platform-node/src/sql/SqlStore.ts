@@ -3,7 +3,14 @@
  * message use one, because they change two tables.
  */
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
-import { PollInterval, SessionStore, type StoreError, UnknownMessage } from "@opencode-turn/core/SessionStore"
+import * as Journal from "@opencode-turn/core/Journal"
+import {
+  PollInterval,
+  SessionStore,
+  type Since,
+  type StoreError,
+  UnknownMessage
+} from "@opencode-turn/core/SessionStore"
 import { storable } from "@opencode-turn/core/StorableIds"
 import { type Content, isOpen, type MessageStatus } from "@opencode-turn/core/StoredMessage"
 import { AlreadyFinished } from "@opencode-turn/core/TurnError"
@@ -29,10 +36,10 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<SessionStore["Service"], StoreError, SqlClient.SqlClient> {
   yield* SqlMigrations.check
   const table = yield* makeTable
-  const { asks, columns, conversations, encoded, findMessage, isChanged, messages, news, prompts, query, sql } = table
-  const { ownColumns, readChanged, listMessages, listReadable, readConversations, readState, stateColumns } = table
-
-  const promptOfMessage = sql.literal(SqlRows.promptOfMessage)
+  const { asks, columns, conversations, encoded, findMessage, isChanged, journal, messages, news, prompts, query } =
+    table
+  const { holdColumns, ownColumns, readChanged, listMessages, listReadable, listStates, readConversations } = table
+  const { readHold, readState, records, sql, stateColumns } = table
 
   /** Emits at once, and then whenever the statement's only row has another `state`. */
   const watch = (operation: string, id: string, statement: Statement): Stream.Stream<void, StoreError> =>
@@ -45,16 +52,37 @@ export const make = Effect.fnUntraced(function*(
       return looks(id, interval).pipe(Stream.mapEffect(() => look), Stream.changes, Stream.map(() => undefined))
     }))
 
-  /** Writes streamed content to a message with this status and epoch. */
-  const writeContent = (operation: "snapshot" | "keepPartial", status: MessageStatus) =>
-    Effect.fnUntraced(function*(id: AssistantMessageId, epoch: number, content: Content) {
-      const changes = yield* encoded(operation, SqlRows.encodeContent(content))
-      return yield* isChanged(
-        operation,
-        sql`UPDATE ${messages} SET ${sql.update(changes)}, revision = revision + 1
-          WHERE id = ${id} AND status = ${status} AND epoch = ${epoch} RETURNING id${news}`
-      )
-    })
+  /** Changes a message with this status and epoch, and writes to its journal what has changed in its reply. */
+  const writeReply = Effect.fnUntraced(function*(
+    operation: "snapshot" | "finalize" | "keepPartial",
+    { changes, content, epoch, id, since, status }: {
+      readonly id: AssistantMessageId
+      readonly epoch: number
+      readonly status: MessageStatus
+      readonly changes: Record<string, unknown>
+      readonly content: Content
+      readonly since: Since | undefined
+    }
+  ) {
+    const told = Journal.between(since?.before, content, since?.reason)
+    const entries = yield* encoded(operation, Effect.forEach(told, SqlRows.encodeEntry))
+    const update = sql<{ last: number }>`UPDATE ${messages} SET ${sql.update(changes)}, revision = revision + 1,
+        journal_offset = journal_offset + ${entries.length}
+      WHERE id = ${id} AND status = ${status} AND epoch = ${epoch} RETURNING journal_offset AS last${news}`
+    if (entries.length === 0) return yield* isChanged(operation, update)
+    return yield* query(
+      operation,
+      sql.withTransaction(Effect.gen(function*() {
+        const [changed] = yield* update
+        if (changed === undefined) return []
+        yield* journal.write(id, changed.last - entries.length, entries)
+        return [changed]
+      }))
+    ).pipe(Effect.map((changed) => changed.length > 0))
+  })
+
+  const before = (position: number | undefined) =>
+    position === undefined ? sql.literal("1 = 1") : sql`position < ${position}`
 
   /** The number of unreadable orphans. They stay first in the list, so a sweep must read that many more. */
   let unreadableOrphans = 0
@@ -116,17 +144,50 @@ export const make = Effect.fnUntraced(function*(
       )
     }),
 
-    listOrphans: Effect.fnUntraced(function*(limit) {
+    renewAll: Effect.fnUntraced(function*(held, millis) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      const kept = new Set<string>()
+      for (let from = 0; from < held.length; from += renewBatch) {
+        const some = held.slice(from, from + renewBatch)
+        const renewed = yield* query(
+          "renew",
+          sql<{ id: string; epoch: number; owner: string }>`UPDATE ${messages} SET lease_until_millis = ${
+            nowMillis + millis
+          }
+            WHERE finished_millis IS NULL AND ${
+            sql.or(some.map(({ epoch, id, owner }) => sql`(id = ${id} AND epoch = ${epoch} AND owner = ${owner})`))
+          } RETURNING id, epoch, owner`
+        )
+        for (const { epoch, id, owner } of renewed) kept.add(`${epoch} ${id} ${owner}`)
+      }
+      return held.filter(({ epoch, id, owner }) => !kept.has(`${epoch} ${id} ${owner}`)).map(({ id }) => id)
+    }),
+
+    findBlocker: Effect.fnUntraced(function*(id) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      const blocker = yield* readHold(
+        "findBlocker",
+        sql`SELECT ${holdColumns} FROM ${messages}
+          WHERE conversation_id = (SELECT conversation_id FROM ${messages} WHERE id = ${id} AND status = 'queued')
+            AND id <> ${id} AND (status = 'pending' OR (
+              status = 'queued' AND (lease_until_millis IS NULL OR lease_until_millis > ${nowMillis})
+              AND position < (SELECT position FROM ${messages} WHERE id = ${id})
+            ))
+          ORDER BY CASE status WHEN 'pending' THEN 0 ELSE 1 END, position LIMIT 1`
+      )
+      return Option.map(blocker, ({ id }) => id)
+    }),
+
+    listOrphans: Effect.fnUntraced(function*(limit, afterPosition = 0) {
       const nowMillis = yield* Clock.currentTimeMillis
       // This also covers NaN.
       if (!(limit >= 1)) return []
       const { errors, readable } = yield* listReadable(
         "listOrphans",
-        // Sorted and limited before reading the prompts, because SQLite would otherwise read the prompts of all orphans.
-        sql`SELECT ${columns} FROM ${messages} WHERE position IN (
-            SELECT position FROM ${messages} WHERE finished_millis IS NULL AND lease_until_millis <= ${nowMillis}
-            ORDER BY position LIMIT ${atMost(limit + unreadableOrphans)}
-          ) ORDER BY position`
+        // The sign keeps SQLite from walking over all messages in the order of their positions: it uses the index of the leases.
+        sql`SELECT ${stateColumns} FROM ${messages}
+          WHERE finished_millis IS NULL AND lease_until_millis <= ${nowMillis} AND position > ${afterPosition}
+          ORDER BY +position LIMIT ${atMost(limit + unreadableOrphans)}`
       )
       unreadableOrphans = Math.max(unreadableOrphans, errors.length)
       return readable.slice(0, limit)
@@ -134,9 +195,9 @@ export const make = Effect.fnUntraced(function*(
 
     findOrphan: Effect.fnUntraced(function*(conversationId) {
       const nowMillis = yield* Clock.currentTimeMillis
-      const orphan = yield* readState(
+      const orphan = yield* readHold(
         "findOrphan",
-        sql`SELECT ${stateColumns} FROM ${messages}
+        sql`SELECT ${holdColumns} FROM ${messages}
           WHERE conversation_id = ${conversationId} AND status = 'pending' AND lease_until_millis <= ${nowMillis}`
       )
       return Option.map(orphan, ({ id }) => id)
@@ -146,23 +207,29 @@ export const make = Effect.fnUntraced(function*(
       const columns = yield* encoded("recordPrompt", SqlRows.encodePromptRecord(record))
       return yield* isChanged(
         "recordPrompt",
-        sql`UPDATE ${messages} SET revision = revision + 1, request = CASE
-            WHEN ${promptOfMessage} = ${columns.prompt} THEN ${columns.withoutParts} ELSE ${columns.whole}
-          END
-          WHERE id = ${id} AND status = 'pending' AND epoch = ${epoch} RETURNING id${news}`
+        sql.withTransaction(Effect.gen(function*() {
+          const changed = yield* sql`UPDATE ${messages} SET revision = revision + 1, started = ${columns.started}
+            WHERE id = ${id} AND status = 'pending' AND epoch = ${epoch} RETURNING id${news}`
+          if (changed.length === 0) return []
+          yield* sql`INSERT INTO ${records} (message_id, request)
+            SELECT ${id}, CASE WHEN EXISTS (SELECT 1 FROM ${prompts} WHERE message_id = ${id} AND prompt = ${columns.prompt})
+              THEN ${columns.withoutParts} ELSE ${columns.whole} END
+            WHERE 1 = 1
+            ON CONFLICT (message_id) DO UPDATE SET request = excluded.request`
+          return changed
+        }))
       )
     }),
 
-    snapshot: writeContent("snapshot", "pending"),
+    snapshot: Effect.fnUntraced(function*(id, epoch, content, since) {
+      const changes = yield* encoded("snapshot", SqlRows.encodeContent(content))
+      return yield* writeReply("snapshot", { id, epoch, status: "pending", changes, content, since })
+    }),
 
-    finalize: Effect.fnUntraced(function*(id, epoch, outcome) {
+    finalize: Effect.fnUntraced(function*(id, epoch, outcome, since) {
       const finished_millis = yield* Clock.currentTimeMillis
-      const changes = yield* encoded("finalize", SqlRows.encodeOutcome(outcome))
-      return yield* isChanged(
-        "finalize",
-        sql`UPDATE ${messages} SET ${sql.update({ ...changes, finished_millis })}, revision = revision + 1
-          WHERE id = ${id} AND status = 'pending' AND epoch = ${epoch} RETURNING id${news}`
-      )
+      const changes = { ...yield* encoded("finalize", SqlRows.encodeOutcome(outcome)), finished_millis }
+      return yield* writeReply("finalize", { id, epoch, status: "pending", changes, content: outcome, since })
     }),
 
     cancel: Effect.fnUntraced(function*(id, content) {
@@ -189,34 +256,42 @@ export const make = Effect.fnUntraced(function*(
       return yield* tooBusy("cancel")
     }),
 
-    keepPartial: writeContent("keepPartial", "cancelled"),
+    keepPartial: Effect.fnUntraced(function*(id, epoch, partial, since) {
+      const changes = yield* encoded("keepPartial", SqlRows.encodeContent(partial))
+      return yield* writeReply("keepPartial", { id, epoch, status: "cancelled", changes, content: partial, since })
+    }),
 
     getMessage: (id) => findMessage("getMessage", id),
 
-    getState: (id) =>
-      Effect.map(
-        readState("getState", sql`SELECT ${stateColumns} FROM ${messages} WHERE id = ${id}`),
-        Option.map(({ epoch, revision, status }) => ({ status, epoch, revision }))
-      ),
+    getState: (id) => readState("getState", sql`SELECT ${stateColumns} FROM ${messages} WHERE id = ${id}`),
 
-    listMessages: (conversationId, limit) =>
+    listUpdates: (id, after, limit) =>
+      limit >= 1 ? journal.read("listUpdates", id, after, atMost(limit)) : Effect.succeed([]),
+
+    listMessages: (conversationId, limit, beforePosition) =>
       limit >= 1
         ? Effect.map(
           listMessages(
             "listMessages",
-            sql`SELECT ${columns} FROM ${messages} WHERE conversation_id = ${conversationId}
+            sql`SELECT ${columns} FROM ${messages} WHERE conversation_id = ${conversationId} AND ${
+              before(beforePosition)
+            }
               ORDER BY position DESC LIMIT ${atMost(limit)}`
           ),
           (newestFirst) => newestFirst.toReversed()
         )
         : Effect.succeed([]),
 
-    listByStatus: ({ limit, status }) =>
+    listByStatus: ({ beforePosition, conversationId, limit, status }) =>
       limit >= 1
-        ? listMessages(
+        ? listStates(
           "listByStatus",
-          sql`SELECT ${columns} FROM ${messages} WHERE ${
-            status === undefined ? sql.literal("1 = 1") : sql`status = ${status}`
+          sql`SELECT ${stateColumns} FROM ${messages} WHERE ${
+            sql.and([
+              before(beforePosition),
+              ...(status === undefined ? [] : [sql`status = ${status}`]),
+              ...(conversationId === undefined ? [] : [sql`conversation_id = ${conversationId}`])
+            ])
           } ORDER BY position DESC LIMIT ${atMost(limit)}`
         )
         : Effect.succeed([]),
@@ -234,11 +309,22 @@ export const make = Effect.fnUntraced(function*(
           "prune",
           sql.withTransaction(Effect.gen(function*() {
             yield* sql`DELETE FROM ${asks} WHERE ${sql.in("message_id", old)} RETURNING id${news}`
-            yield* sql`DELETE FROM ${prompts} WHERE ${sql.in("message_id", old)}`
-            return yield* sql`DELETE FROM ${messages} WHERE ${sql.in("id", old)} RETURNING id${news}`
+            for (const table of [prompts, records, sql(SqlRows.journalTable)]) {
+              yield* sql`DELETE FROM ${table} WHERE ${sql.in("message_id", old)}`
+            }
+            const gone = yield* sql<{ conversationId: string }>`DELETE FROM ${messages} WHERE ${sql.in("id", old)}
+              RETURNING conversation_id AS "conversationId"${news}`
+            const left = Array.from(new Set(gone.map(({ conversationId }) => conversationId)))
+            if (left.length > 0) {
+              yield* sql`DELETE FROM ${conversations} WHERE ${sql.in("id", left)} AND NOT EXISTS (
+                SELECT 1 FROM ${messages} WHERE conversation_id = ${conversations}.id)`
+            }
+            return gone
           }))
         )
         pruned += gone.length
+        // Others have their turn between two batches.
+        yield* Effect.yieldNow
         if (old.length < pruneBatch) return pruned
       }
     }),
@@ -252,4 +338,7 @@ export const make = Effect.fnUntraced(function*(
 // internal
 
 /** Deletes in batches: one statement over a million rows would hold SQLite's only lock, and the event loop, for seconds. */
-const pruneBatch = 1000
+const pruneBatch = 200
+
+/** How many leases one statement renews. */
+const renewBatch = 200

@@ -7,7 +7,7 @@
  */
 import * as Contained from "@opencode-turn/core/Contained"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
-import { StoreError } from "@opencode-turn/core/SessionStore"
+import { type StoredMessage, StoreError } from "@opencode-turn/core/SessionStore"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -16,6 +16,7 @@ import type * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as SqlFailure from "./SqlFailure.ts"
+import * as SqlJournal from "./SqlJournal.ts"
 import * as SqlRows from "./SqlRows.ts"
 
 /** A statement that returns rows. */
@@ -47,10 +48,13 @@ export const make = Effect.gen(function*() {
   const messages = sql(SqlRows.messagesTable)
   const conversations = sql(SqlRows.conversationsTable)
   const prompts = sql(SqlRows.promptsTable)
+  const records = sql(SqlRows.recordsTable)
+  const journal = SqlJournal.make(sql, database)
   const asks = sql(SqlRows.asksTable)
   const columns = sql.literal(SqlRows.messageColumns)
   const ownColumns = sql.literal(SqlRows.ownColumns)
   const stateColumns = sql.literal(SqlRows.stateColumns)
+  const holdColumns = sql.literal(SqlRows.holdColumns)
   /** The end of `RETURNING`: it notifies the watchers of the row, if the database can. */
   const news = sql.onDialectOrElse({
     pg: () => sql.literal(`, ${SqlRows.notifyChange}`),
@@ -83,11 +87,11 @@ export const make = Effect.gen(function*() {
 
   /** Reads a list. An unreadable row is left out and reported once; the other rows are unaffected. */
   const listing =
-    <A>(table: string, decode: (row: unknown) => Effect.Effect<A, Schema.SchemaError>) =>
+    <A>(table: string, decode: (operation: string) => (row: unknown) => Effect.Effect<A, StoreError>) =>
     (operation: string, statement: Statement) =>
       Effect.flatMap(query(operation, statement), (rows) =>
         Effect.gen(function*() {
-          const decodeRow = decoding(operation, table, decode)
+          const decodeRow = decode(operation)
           const readable: Array<A> = []
           const errors: Array<StoreError> = []
           for (const row of rows) {
@@ -97,6 +101,8 @@ export const make = Effect.gen(function*() {
               continue
             }
             const error = read.failure
+            // A database that is away is no unreadable row.
+            if (error.isRetryable) return yield* error
             errors.push(error)
             if (reported.has(error.reason) || reported.size >= maxReported) continue
             reported.add(error.reason)
@@ -108,7 +114,7 @@ export const make = Effect.gen(function*() {
 
   /** Reads a list for people. If every row is unreadable it fails, because an empty list would be misleading. */
   const listingForPeople =
-    <A>(table: string, decode: (row: unknown) => Effect.Effect<A, Schema.SchemaError>) =>
+    <A>(table: string, decode: (operation: string) => (row: unknown) => Effect.Effect<A, StoreError>) =>
     (operation: string, statement: Statement): Effect.Effect<ReadonlyArray<A>, StoreError> =>
       Effect.flatMap(
         listing(table, decode)(operation, statement),
@@ -116,20 +122,38 @@ export const make = Effect.gen(function*() {
           error !== undefined && readable.length === 0 ? Effect.fail(error) : Effect.succeed(readable)
       )
 
+  const decodeMessage = (operation: string) => {
+    const decodeRow = decoding(operation, SqlRows.messagesTable, SqlRows.decodeMessage)
+    return (row: unknown): Effect.Effect<StoredMessage, StoreError> =>
+      Effect.flatMap(decodeRow(row), (message) =>
+        message.offset === 0
+          ? Effect.succeed(SqlRows.withReply(message, []))
+          : Effect.map(journal.readAll(operation, message.id), (updates) => SqlRows.withReply(message, updates)))
+  }
+  const decodeState = (operation: string) => decoding(operation, SqlRows.messagesTable, SqlRows.decodeMessageState)
+  const decodeAsk = (operation: string) => decoding(operation, SqlRows.asksTable, SqlRows.decodeAsk)
+
   const readConversations = reading(SqlRows.conversationsTable, SqlRows.decodeConversation)
-  const readMessages = reading(SqlRows.messagesTable, SqlRows.decodeMessage)
   const readStates = reading(SqlRows.messagesTable, SqlRows.decodeMessageState)
+  const readHolds = reading(SqlRows.messagesTable, SqlRows.decodeHold)
   const readAsks = reading(SqlRows.asksTable, SqlRows.decodeAsk)
 
-  const listMessages = listingForPeople(SqlRows.messagesTable, SqlRows.decodeMessage)
-  const listAsks = listingForPeople(SqlRows.asksTable, SqlRows.decodeAsk)
-  const listReadable = listing(SqlRows.messagesTable, SqlRows.decodeMessage)
+  const listMessages = listingForPeople(SqlRows.messagesTable, decodeMessage)
+  const listStates = listingForPeople(SqlRows.messagesTable, decodeState)
+  const listAsks = listingForPeople(SqlRows.asksTable, decodeAsk)
+  const listReadable = listing(SqlRows.messagesTable, decodeState)
 
   const readState = (operation: string, statement: Statement) =>
     Effect.map(readStates(operation, statement), (found) => Option.fromUndefinedOr(found[0]))
 
+  const readHold = (operation: string, statement: Statement) =>
+    Effect.map(readHolds(operation, statement), (found) => Option.fromUndefinedOr(found[0]))
+
   const readMessage = (operation: string, statement: Statement) =>
-    Effect.map(readMessages(operation, statement), (found) => Option.fromUndefinedOr(found[0]))
+    Effect.flatMap(
+      query(operation, statement),
+      ([row]) => row === undefined ? Effect.succeedNone : Effect.asSome(decodeMessage(operation)(row))
+    )
 
   /**
    * Reads a message from a statement whose `RETURNING` lists the message's own columns. The prompt is read afterwards, because it never
@@ -141,10 +165,11 @@ export const make = Effect.gen(function*() {
       Effect.flatMap(statement, (changed) =>
         changed.length === 0
           ? Effect.succeed([])
-          : Effect.map(
-            sql`SELECT prompt FROM ${prompts} WHERE message_id = ${id}`,
-            ([found]) => changed.map((row) => ({ ...row, ...found }))
-          ))
+          : Effect.gen(function*() {
+            const [prompt] = yield* sql`SELECT prompt FROM ${prompts} WHERE message_id = ${id}`
+            const [record] = yield* sql`SELECT draft, request FROM ${records} WHERE message_id = ${id}`
+            return changed.map((row) => ({ draft: null, request: null, ...row, ...prompt, ...record }))
+          }))
     )
 
   const findMessage = (operation: string, id: AssistantMessageId) =>
@@ -164,19 +189,24 @@ export const make = Effect.gen(function*() {
     messages,
     conversations,
     prompts,
+    records,
     asks,
+    journal,
     columns,
     ownColumns,
     stateColumns,
+    holdColumns,
     news,
     query,
     isChanged,
     readConversations,
     readAsks,
     listMessages,
+    listStates,
     listReadable,
     listAsks,
     readState,
+    readHold,
     readMessage,
     readChanged,
     findMessage,

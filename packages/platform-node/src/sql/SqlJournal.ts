@@ -1,0 +1,108 @@
+/**
+ * The journals of messages in a SQL database: written by entries, and read on from any place.
+ */
+import type { AssistantMessageId } from "@opencode-turn/core/Ids"
+import * as Journal from "@opencode-turn/core/Journal"
+import { StoreError } from "@opencode-turn/core/SessionStore"
+import * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
+import type * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Database } from "./SqlFailure.ts"
+import * as SqlRows from "./SqlRows.ts"
+
+/** The operations on journals over a connection. */
+export const make = (sql: SqlClient.SqlClient, database: Database) => {
+  const table = sql(SqlRows.journalTable)
+  const columns = sql.literal(SqlRows.entryColumns)
+
+  /** Writes entries behind a place. It runs in the transaction that has checked the owner. */
+  const write = Effect.fnUntraced(function*(
+    id: AssistantMessageId,
+    after: number,
+    entries: ReadonlyArray<Effect.Success<ReturnType<typeof SqlRows.encodeEntry>>>
+  ): Effect.fn.Return<void, SqlError> {
+    const replaced = entries.filter(({ kind }) => kind === "replace").map(({ entry }) => entry)
+    const removed = entries.filter(({ kind }) => kind === "remove").map(({ entry }) => entry)
+    if (entries.some(({ kind }) => kind === "reset")) yield* sql`DELETE FROM ${table} WHERE message_id = ${id}`
+    for (const some of Arr.chunksOf(replaced, chunkLength)) {
+      yield* sql`DELETE FROM ${table} WHERE message_id = ${id} AND kind <> 'open' AND ${sql.in("entry", some)}`
+    }
+    for (const some of Arr.chunksOf(removed, chunkLength)) {
+      yield* sql`DELETE FROM ${table} WHERE message_id = ${id} AND ${sql.in("entry", some)}`
+    }
+    const rows = entries.map((entry, at) => ({ message_id: id, place: after + at + 1, ...entry }))
+    for (const some of Arr.chunksOf(rows, chunkLength)) yield* sql`INSERT INTO ${table} ${sql.insert(some)}`
+  })
+
+  const query = (operation: string, statement: Effect.Effect<ReadonlyArray<object>, SqlError>) =>
+    Effect.flatMap(
+      Effect.mapError(statement, database.failure(operation)),
+      (rows) =>
+        Effect.forEach(rows, (row) =>
+          Effect.mapError(SqlRows.decodeEntry(row), (error) =>
+            new StoreError({
+              operation,
+              reason: `${database.name}: ${SqlRows.undecodable(SqlRows.journalTable, row, error)}`,
+              isRetryable: false
+            })))
+    )
+
+  /** Reads a page. A text that is closed in it is joined from the entries of its part. */
+  const read = Effect.fnUntraced(function*(
+    operation: string,
+    id: AssistantMessageId,
+    after: number,
+    limit: number
+  ): Effect.fn.Return<ReadonlyArray<Journal.PlacedUpdate>, StoreError> {
+    const entries = yield* query(
+      operation,
+      sql`SELECT ${columns} FROM ${table} WHERE message_id = ${id} AND place > ${after} ORDER BY place LIMIT ${limit}`
+    )
+    const texts = new Map<string, string>()
+    const updates: Array<Journal.PlacedUpdate> = []
+    for (const entry of entries) {
+      const { place, update } = entry
+      if (entry.kind === "open" || entry.kind === "replace") texts.set(entry.entry, SqlRows.textIn(entry))
+      const text = texts.get(entry.entry)
+      if (entry.kind === "append" && text !== undefined) texts.set(entry.entry, text + SqlRows.textIn(entry))
+      if (entry.kind !== "close") {
+        updates.push({ offset: place, update })
+        continue
+      }
+      const whole = text ?? (yield* textBefore(operation, id, entry))
+      updates.push({ offset: place, update: SqlRows.mapText(update, () => whole) })
+    }
+    return updates
+  })
+
+  const textBefore = (operation: string, id: AssistantMessageId, { entry, place }: SqlRows.Entry) =>
+    Effect.map(
+      query(
+        operation,
+        sql`SELECT ${columns} FROM ${table}
+          WHERE message_id = ${id} AND entry = ${entry} AND place < ${place} ORDER BY place`
+      ),
+      (entries) => {
+        const begun = entries.findLastIndex(({ kind }) => kind === "open" || kind === "replace")
+        return entries.slice(Math.max(begun, 0)).map(SqlRows.textIn).join("")
+      }
+    )
+
+  /** Reads the whole journal. */
+  const readAll = (operation: string, id: AssistantMessageId) =>
+    Effect.map(
+      Journal.readAll((after) => read(operation, id, after, pageLength)),
+      (updates) => updates.map(({ update }) => update)
+    )
+
+  return { write, read, readAll }
+}
+
+// internal
+
+/** How many entries are read at once. */
+const pageLength = 1000
+
+/** How many values or rows one statement holds: each row has five parameters, of which SQLite allows 32,766. */
+const chunkLength = 500
