@@ -2,14 +2,14 @@
  * The asks of agents in a SQL database: opened, answered once, withdrawn, and watched.
  */
 import type { AskId } from "@opencode-turn/core/Ids"
-import type { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
+import type { SessionStore } from "@opencode-turn/core/SessionStore"
 import { AskClosed, isSameAnswer, UnknownAsk } from "@opencode-turn/core/StoredAsk"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type * as Stream from "effect/Stream"
 import * as SqlRows from "./SqlRows.ts"
 import { atMost, maxRounds, type SqlTable, type Statement, tooBusy } from "./SqlTable.ts"
+import type { SqlWatch } from "./SqlWatch.ts"
 
 type Asks = Pick<
   SessionStore["Service"],
@@ -19,7 +19,7 @@ type Asks = Pick<
 /** The operations of `SessionStore` on asks. */
 export const make = (
   { asks, encoded, isChanged, listAsks, news, readAsks, sql }: SqlTable,
-  watch: (operation: string, id: string, statement: Statement) => Stream.Stream<void, StoreError>
+  watch: SqlWatch["watch"]
 ): Asks => {
   const columns = sql.literal(SqlRows.askColumns)
   const isAwaited = sql.literal(SqlRows.isAwaited)
@@ -107,11 +107,6 @@ export const make = (
         )
         : Effect.succeed([]),
 
-    askChanges: (id) =>
-      watch(
-        "askChanges",
-        id,
-        sql`SELECT ${sql.literal(SqlRows.askStatus)} || ' ' || message_id AS state FROM ${asks} WHERE id = ${id}`
-      )
+    askChanges: (id) => watch("askChanges", "ask", id)
   }
 }

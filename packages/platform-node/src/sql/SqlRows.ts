@@ -190,7 +190,7 @@ export const decodeHold = Schema.decodeUnknownEffect(
 )
 /** Reads the columns that distinguish a changed row from an unchanged one. */
 export const decodeState = Schema.decodeUnknownOption(
-  Schema.Struct({ state: Schema.Union([Schema.Int, Schema.String]) })
+  Schema.Struct({ id: Schema.String, state: Schema.Union([Schema.Int, Schema.String]) })
 )
 export const decodeConversation = Schema.decodeUnknownEffect(Schema.Struct({ sessionId: SessionId }))
 export const encodeClaim = Schema.encodeEffect(ClaimColumns)

@@ -13,13 +13,13 @@
  *
  * @since 0.1.0
  */
-import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
+import { PollInterval, SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Reactivity from "effect/reactivity/Reactivity"
+import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
-import * as Stream from "effect/Stream"
 import type { PostgresOptions } from "./Postgres.ts"
 import * as SqlFailure from "./SqlFailure.ts"
 import * as SqliteClient from "./SqliteClient.ts"
@@ -34,10 +34,7 @@ export type { PostgresOptions } from "./Postgres.ts"
  * @category constructors
  * @since 0.1.0
  */
-export const make: Effect.Effect<SessionStore["Service"], StoreError, SqlClient.SqlClient> = SqlStore.make((
-  _,
-  interval
-) => Stream.tick(interval))
+export const make: Effect.Effect<SessionStore["Service"], StoreError, SqlClient.SqlClient | Scope.Scope> = SqlStore.make()
 
 /**
  * Creates or updates the tables, see `SqlMigrations.run`, for a separate deployment step.
@@ -125,10 +122,9 @@ export const layerPostgres = (options: PostgresOptions): Layer.Layer<SessionStor
       const database = SqlFailure.postgresDatabase(options.url)
       const sql = yield* Postgres.connect(options)
       const changes = yield* Postgres.listen(options)
-      // The poll finds the change of a lost notification later.
-      const looks: SqlStore.Looks = (id, interval) =>
-        Stream.merge(changes(id), Stream.tick(Duration.times(interval, 4)))
-      return yield* Effect.andThen(SqlMigrations.run, SqlStore.make(looks)).pipe(
+      return yield* Effect.andThen(SqlMigrations.run, SqlStore.make(changes)).pipe(
+        // The poll finds the change of a lost notification later.
+        Effect.updateService(PollInterval, (interval) => Duration.times(interval, 4)),
         Effect.provideService(SqlClient.SqlClient, sql),
         Effect.provideService(SqlFailure.CurrentDatabase, database)
       )

@@ -5,7 +5,6 @@
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import * as Journal from "@opencode-turn/core/Journal"
 import {
-  PollInterval,
   SessionStore,
   type Since,
   type StoreError,
@@ -15,42 +14,28 @@ import { storable } from "@opencode-turn/core/StorableIds"
 import { type Content, isOpen, type MessageStatus } from "@opencode-turn/core/StoredMessage"
 import { AlreadyFinished } from "@opencode-turn/core/TurnError"
 import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
-import * as Stream from "effect/Stream"
 import * as SqlAsks from "./SqlAsks.ts"
 import * as SqlClaim from "./SqlClaim.ts"
 import * as SqlMigrations from "./SqlMigrations.ts"
 import * as SqlRows from "./SqlRows.ts"
-import { atMost, make as makeTable, maxRounds, type Statement, tooBusy } from "./SqlTable.ts"
-
-/** Emits when a watched message or ask should be read; the first time at once. */
-export type Looks = (id: string, interval: Duration.Duration) => Stream.Stream<void>
+import { atMost, make as makeTable, maxRounds, tooBusy } from "./SqlTable.ts"
+import * as SqlWatch from "./SqlWatch.ts"
 
 /** Makes the store over existing tables. */
 export const make = Effect.fnUntraced(function*(
-  looks: Looks
-): Effect.fn.Return<SessionStore["Service"], StoreError, SqlClient.SqlClient> {
+  listen?: SqlWatch.Listen
+): Effect.fn.Return<SessionStore["Service"], StoreError, SqlClient.SqlClient | Scope.Scope> {
   yield* SqlMigrations.check
   const table = yield* makeTable
+  const { watch, wrote } = yield* SqlWatch.make(listen)
   const { asks, columns, conversations, encoded, findMessage, isChanged, journal, messages, news, prompts, query } =
     table
   const { holdColumns, ownColumns, readChanged, listMessages, listReadable, listStates, readConversations } = table
   const { readHold, readState, records, sql, stateColumns } = table
-
-  /** Emits at once, and then whenever the statement's only row has another `state`. */
-  const watch = (operation: string, id: string, statement: Statement): Stream.Stream<void, StoreError> =>
-    Stream.unwrap(Effect.map(PollInterval, (interval) => {
-      const look = query(operation, statement).pipe(
-        // After an outage the next successful read reports the change.
-        Effect.retry({ while: (error) => error.isRetryable, schedule: Schedule.spaced(interval) }),
-        Effect.map((rows) => Option.getOrUndefined(SqlRows.decodeState(rows[0]))?.state)
-      )
-      return looks(id, interval).pipe(Stream.mapEffect(() => look), Stream.changes, Stream.map(() => undefined))
-    }))
 
   /** Changes a message with this status and epoch, and writes to its journal what has changed in its reply. */
   const writeReply = Effect.fnUntraced(function*(
@@ -87,7 +72,7 @@ export const make = Effect.fnUntraced(function*(
   /** The number of unreadable orphans. They stay first in the list, so a sweep must read that many more. */
   let unreadableOrphans = 0
 
-  return SessionStore.of(storable({
+  const store: SessionStore["Service"] = {
     getSession: (conversationId) =>
       Effect.map(
         readConversations(
@@ -331,11 +316,34 @@ export const make = Effect.fnUntraced(function*(
 
     ...SqlAsks.make(table, watch),
 
-    changes: (id) => watch("changes", id, sql`SELECT revision AS state FROM ${messages} WHERE id = ${id}`)
-  }))
+    changes: (id) => watch("changes", "message", id)
+  }
+  return SessionStore.of(storable(telling(store, wrote)))
 })
 
 // internal
+
+/** Tells the watchers of what this process writes. */
+const telling = (
+  store: SessionStore["Service"],
+  wrote: SqlWatch.SqlWatch["wrote"]
+): SessionStore["Service"] => {
+  const after = (id: string) => <A, E>(effect: Effect.Effect<A, E>) => Effect.tap(effect, () => wrote(id))
+  return {
+    ...store,
+    claim: (claim) => after(claim.id)(store.claim(claim)),
+    takeOver: (id, lease) => after(id)(store.takeOver(id, lease)),
+    recordPrompt: (id, ...record) => after(id)(store.recordPrompt(id, ...record)),
+    snapshot: (id, ...content) => after(id)(store.snapshot(id, ...content)),
+    finalize: (id, ...outcome) => after(id)(store.finalize(id, ...outcome)),
+    cancel: (id, content) => after(id)(store.cancel(id, content)),
+    keepPartial: (id, ...partial) => after(id)(store.keepPartial(id, ...partial)),
+    prune: (finishedBeforeMillis) => Effect.tap(store.prune(finishedBeforeMillis), () => wrote(undefined)),
+    openAsk: (asked) => after(asked.ask.id)(store.openAsk(asked)),
+    answerAsk: (id, answer) => after(id)(store.answerAsk(id, answer)),
+    withdrawAsk: (id) => after(id)(store.withdrawAsk(id))
+  }
+}
 
 /** Deletes in batches: one statement over a million rows would hold SQLite's only lock, and the event loop, for seconds. */
 const pruneBatch = 200
