@@ -209,16 +209,6 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
       }))
     }),
 
-    renewAll: (held, millis) =>
-      Effect.map(Clock.currentTimeMillis, (nowMillis) =>
-        held.filter(({ epoch, id, owner }) => {
-          const message = messages.get(id)
-          const isHeld = message !== undefined && isOpen(message.status) && message.epoch === epoch &&
-            message.owner === owner
-          if (isHeld) messages.set(id, { ...message, leaseUntilMillis: nowMillis + millis })
-          return !isHeld
-        }).map(({ id }) => id)),
-
     findBlocker: (id) =>
       Effect.map(Clock.currentTimeMillis, (nowMillis) => {
         const message = messages.get(id)

@@ -179,7 +179,8 @@ export class SessionStore extends Context.Service<SessionStore, {
 
   /**
    * Extends the lease of a pending or queued message to `millis` from now. `false` means that the message is lost: it
-   * ended, its epoch differs, or the given `owner` does not hold it.
+   * ended, its epoch differs, or the given `owner` does not hold it. A store may make the renewals of one moment one
+   * statement.
    */
   readonly renew: (
     id: AssistantMessageId,
@@ -202,14 +203,6 @@ export class SessionStore extends Context.Service<SessionStore, {
     id: AssistantMessageId,
     lease: Lease
   ) => Effect.Effect<Option.Option<StoredMessage>, StoreError>
-
-  /**
-   * Extends the leases of many messages at once, each to `millis` from now, and returns the ids of those that are lost, as with `renew`.
-   */
-  readonly renewAll: (
-    held: ReadonlyArray<{ readonly id: AssistantMessageId; readonly epoch: number; readonly owner: string }>,
-    millis: number
-  ) => Effect.Effect<ReadonlyArray<AssistantMessageId>, StoreError>
 
   /**
    * Finds the message that a queued one waits for: the pending one of its conversation, or the oldest earlier queued one whose lease

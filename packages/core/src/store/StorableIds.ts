@@ -50,11 +50,6 @@ export const storable = (store: SessionStore["Service"]): SessionStore["Service"
   snapshot: (id, ...write) => (isStorable(id) ? store.snapshot(id, ...write) : Effect.succeed(false)),
   finalize: (id, ...write) => (isStorable(id) ? store.finalize(id, ...write) : Effect.succeed(false)),
   keepPartial: (id, ...write) => (isStorable(id) ? store.keepPartial(id, ...write) : Effect.succeed(false)),
-  renewAll: (held, millis) =>
-    Effect.map(
-      store.renewAll(held.filter(({ id, owner }) => isStorable(id) && isStorable(owner)), millis),
-      (lost) => [...lost, ...held.filter(({ id, owner }) => !isStorable(id) || !isStorable(owner)).map(({ id }) => id)]
-    ),
   withdrawAsk: (id) => (isStorable(id) ? store.withdrawAsk(id) : Effect.succeed(false)),
   cancel: (id, content) =>
     isStorable(id) ? store.cancel(id, content) : Effect.fail(new UnknownMessage({ messageId: id })),

@@ -34,7 +34,8 @@ export type { PostgresOptions } from "./Postgres.ts"
  * @category constructors
  * @since 0.1.0
  */
-export const make: Effect.Effect<SessionStore["Service"], StoreError, SqlClient.SqlClient | Scope.Scope> = SqlStore.make()
+export const make: Effect.Effect<SessionStore["Service"], StoreError, SqlClient.SqlClient | Scope.Scope> = SqlStore
+  .make()
 
 /**
  * Creates or updates the tables, see `SqlMigrations.run`, for a separate deployment step.

@@ -4,12 +4,7 @@
  */
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import * as Journal from "@opencode-turn/core/Journal"
-import {
-  SessionStore,
-  type Since,
-  type StoreError,
-  UnknownMessage
-} from "@opencode-turn/core/SessionStore"
+import { SessionStore, type Since, type StoreError, UnknownMessage } from "@opencode-turn/core/SessionStore"
 import { storable } from "@opencode-turn/core/StorableIds"
 import { type Content, isOpen, type MessageStatus } from "@opencode-turn/core/StoredMessage"
 import { AlreadyFinished } from "@opencode-turn/core/TurnError"
@@ -21,6 +16,7 @@ import type * as SqlClient from "effect/sql/SqlClient"
 import * as SqlAsks from "./SqlAsks.ts"
 import * as SqlClaim from "./SqlClaim.ts"
 import * as SqlMigrations from "./SqlMigrations.ts"
+import * as SqlRenew from "./SqlRenew.ts"
 import * as SqlRows from "./SqlRows.ts"
 import { atMost, make as makeTable, maxRounds, tooBusy } from "./SqlTable.ts"
 import * as SqlWatch from "./SqlWatch.ts"
@@ -36,6 +32,8 @@ export const make = Effect.fnUntraced(function*(
     table
   const { holdColumns, ownColumns, readChanged, listMessages, listReadable, listStates, readConversations } = table
   const { readHold, readState, records, sql, stateColumns } = table
+
+  const renew = SqlRenew.make(table)
 
   /** Changes a message with this status and epoch, and writes to its journal what has changed in its reply. */
   const writeReply = Effect.fnUntraced(function*(
@@ -97,15 +95,7 @@ export const make = Effect.fnUntraced(function*(
 
     claim: SqlClaim.make(table),
 
-    renew: Effect.fnUntraced(function*(id, epoch, { millis, owner }) {
-      const nowMillis = yield* Clock.currentTimeMillis
-      const isOwner = owner === undefined ? sql.literal("1 = 1") : sql`owner = ${owner}`
-      return yield* isChanged(
-        "renew",
-        sql`UPDATE ${messages} SET lease_until_millis = ${nowMillis + millis}
-          WHERE id = ${id} AND finished_millis IS NULL AND epoch = ${epoch} AND ${isOwner} RETURNING id`
-      )
-    }),
+    renew,
 
     release: Effect.fnUntraced(function*(id, epoch) {
       const nowMillis = yield* Clock.currentTimeMillis
@@ -127,25 +117,6 @@ export const make = Effect.fnUntraced(function*(
           WHERE id = ${id} AND finished_millis IS NULL AND lease_until_millis <= ${nowMillis}
           RETURNING ${ownColumns}${news}`
       )
-    }),
-
-    renewAll: Effect.fnUntraced(function*(held, millis) {
-      const nowMillis = yield* Clock.currentTimeMillis
-      const kept = new Set<string>()
-      for (let from = 0; from < held.length; from += renewBatch) {
-        const some = held.slice(from, from + renewBatch)
-        const renewed = yield* query(
-          "renew",
-          sql<{ id: string; epoch: number; owner: string }>`UPDATE ${messages} SET lease_until_millis = ${
-            nowMillis + millis
-          }
-            WHERE finished_millis IS NULL AND ${
-            sql.or(some.map(({ epoch, id, owner }) => sql`(id = ${id} AND epoch = ${epoch} AND owner = ${owner})`))
-          } RETURNING id, epoch, owner`
-        )
-        for (const { epoch, id, owner } of renewed) kept.add(`${epoch} ${id} ${owner}`)
-      }
-      return held.filter(({ epoch, id, owner }) => !kept.has(`${epoch} ${id} ${owner}`)).map(({ id }) => id)
     }),
 
     findBlocker: Effect.fnUntraced(function*(id) {
@@ -347,6 +318,3 @@ const telling = (
 
 /** Deletes in batches: one statement over a million rows would hold SQLite's only lock, and the event loop, for seconds. */
 const pruneBatch = 200
-
-/** How many leases one statement renews. */
-const renewBatch = 200
