@@ -109,8 +109,9 @@ const abortFor = Effect.fnUntraced(function*(
       yield* readSubagents(live)
       const read = LiveReply.content(live)
       const kept = { ...read, ...(!Reply.hasWords(live.current()) && { content, isFallback }), finish }
-      const { unstored, ...words } = kept
-      if (!Equal.equals(words, { content, isFallback, finish, parts, usage, subagents })) {
+      const words = { ...kept, unstored: undefined }
+      const before = { content, isFallback, finish, parts, usage, subagents, unstored: undefined }
+      if (!Equal.equals(words, before)) {
         yield* retrying(store.keepPartial(id, epoch, kept))
       }
     })

@@ -20,6 +20,7 @@ export const make = (
     messages,
     news,
     holdColumns,
+    journal,
     ownColumns,
     prompts,
     readChanged,
@@ -80,7 +81,7 @@ export const make = (
           ${excerpt}, ${SqlRows.emptyReply.usage}, CAST(${nowMillis} AS DOUBLE PRECISION)
         WHERE ${mayJoin}
         ON CONFLICT DO NOTHING RETURNING ${ownColumns}${news}`
-    // An existing prompt belongs to a message that somebody deleted by hand.
+    // An existing prompt or journal belongs to a message that somebody deleted by hand.
     const insertPrompt = ({ prompt }: ClaimColumns) =>
       sql`INSERT INTO ${prompts} ${sql.insert({ message_id: id, prompt })}
         ON CONFLICT (message_id) DO UPDATE SET prompt = excluded.prompt`
@@ -93,7 +94,7 @@ export const make = (
         made.length === 0
           ? Effect.succeed([])
           : Effect.as(
-            Effect.andThen(insertPrompt(claimed), insertRecord(claimed)),
+            Effect.andThen(journal.clear(id), Effect.andThen(insertPrompt(claimed), insertRecord(claimed))),
             made.map((row) => ({ ...row, prompt: claimed.prompt, draft: claimed.draft, request: null }))
           )))
 

@@ -16,22 +16,36 @@ export const make = (sql: SqlClient.SqlClient, database: Database) => {
   const table = sql(SqlRows.journalTable)
   const columns = sql.literal(SqlRows.entryColumns)
 
+  /** Deletes the journal. */
+  const clear = (id: AssistantMessageId) => sql`DELETE FROM ${table} WHERE message_id = ${id}`
+
   /** Writes entries behind a place. It runs in the transaction that has checked the owner. */
   const write = Effect.fnUntraced(function*(
     id: AssistantMessageId,
     after: number,
     entries: ReadonlyArray<Effect.Success<ReturnType<typeof SqlRows.encodeEntry>>>
   ): Effect.fn.Return<void, SqlError> {
-    const replaced = entries.filter(({ kind }) => kind === "replace").map(({ entry }) => entry)
+    const replaced = entries.filter(({ kind }) => kind === "replace")
+    const texts = replaced.filter(({ isText }) => isText)
     const removed = entries.filter(({ kind }) => kind === "remove").map(({ entry }) => entry)
-    if (entries.some(({ kind }) => kind === "reset")) yield* sql`DELETE FROM ${table} WHERE message_id = ${id}`
-    for (const some of Arr.chunksOf(replaced, chunkLength)) {
-      yield* sql`DELETE FROM ${table} WHERE message_id = ${id} AND kind <> 'open' AND ${sql.in("entry", some)}`
+    if (entries.some(({ kind }) => kind === "reset")) yield* clear(id)
+    for (const some of Arr.chunksOf(replaced.map(({ entry }) => entry), chunkLength)) {
+      yield* sql`DELETE FROM ${table}
+        WHERE message_id = ${id} AND kind <> 'open' AND kind <> 'append' AND ${sql.in("entry", some)}`
+    }
+    for (const some of Arr.chunksOf(texts.map(({ entry }) => entry), chunkLength)) {
+      yield* sql`DELETE FROM ${table} WHERE message_id = ${id} AND kind = 'append' AND ${sql.in("entry", some)}`
     }
     for (const some of Arr.chunksOf(removed, chunkLength)) {
       yield* sql`DELETE FROM ${table} WHERE message_id = ${id} AND ${sql.in("entry", some)}`
     }
-    const rows = entries.map((entry, at) => ({ message_id: id, place: after + at + 1, ...entry }))
+    const rows = entries.map(({ change, entry, kind }, at) => ({
+      message_id: id,
+      place: after + at + 1,
+      entry,
+      kind,
+      change
+    }))
     for (const some of Arr.chunksOf(rows, chunkLength)) yield* sql`INSERT INTO ${table} ${sql.insert(some)}`
   })
 
@@ -96,7 +110,7 @@ export const make = (sql: SqlClient.SqlClient, database: Database) => {
       (updates) => updates.map(({ update }) => update)
     )
 
-  return { write, read, readAll }
+  return { write, read, readAll, clear }
 }
 
 // internal

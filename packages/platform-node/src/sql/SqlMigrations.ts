@@ -305,11 +305,11 @@ const addJournals = Effect.gen(function*() {
       change TEXT NOT NULL,
       PRIMARY KEY (message_id, place)
     ) ${withoutRowid}`
-  // Finds what a new state of a part replaces.
+  // Finds the state of a part that a new one replaces. Appended texts are seldom replaced, and each would write a page of the index.
   yield* sql`
     CREATE INDEX opencode_turn_journal_entries
     ON opencode_turn_journal (message_id, entry)
-    WHERE kind <> 'open'`
+    WHERE kind <> 'open' AND kind <> 'append'`
   yield* sql`
     CREATE TABLE opencode_turn_prompt_records (
       message_id TEXT NOT NULL PRIMARY KEY,
@@ -335,8 +335,9 @@ const addJournals = Effect.gen(function*() {
       const [prompt] = yield* sql<{ readonly prompt: string }>`
         SELECT prompt FROM opencode_turn_prompts WHERE message_id = ${row.id}`
       const { entries, ...changes } = yield* converted(row, prompt?.prompt)
-      for (const [at, entry] of entries.entries()) {
-        yield* sql`INSERT INTO opencode_turn_journal ${sql.insert({ message_id: row.id, place: at + 1, ...entry })}`
+      for (const [at, { change, entry, kind }] of entries.entries()) {
+        const values = { message_id: row.id, place: at + 1, entry, kind, change }
+        yield* sql`INSERT INTO opencode_turn_journal ${sql.insert(values)}`
       }
       yield* sql`UPDATE ${messages}
         SET ${

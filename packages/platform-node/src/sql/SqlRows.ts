@@ -231,8 +231,13 @@ const encodeChange = Schema.encodeEffect(ChangeColumn)
 export const encodeEntry = ({ key, update, write }: Journal.JournalEntry) =>
   Effect.map(
     encodeChange(toWire(write === "close" ? mapText(update, () => "") : update)),
-    (change) => ({ entry: key, kind: write, change })
+    (change) => ({ entry: key, kind: write, change, isText: isText(update) })
   )
+
+const isText = (update: Journal.JournalUpdate): boolean => {
+  const told = update._tag === "SubagentUpdate" ? update.update : update
+  return told._tag === "PartChanged" && "text" in told.part
+}
 
 /** Changes the text of the part that an update tells. */
 export const mapText = (update: Journal.JournalUpdate, f: (text: string) => string): Journal.JournalUpdate => {

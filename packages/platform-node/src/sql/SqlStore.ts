@@ -121,15 +121,23 @@ export const make = Effect.fnUntraced(function*(
 
     findBlocker: Effect.fnUntraced(function*(id) {
       const nowMillis = yield* Clock.currentTimeMillis
+      const own = yield* readState(
+        "findBlocker",
+        sql`SELECT ${stateColumns} FROM ${messages} WHERE id = ${id} AND status = 'queued'`
+      )
+      if (Option.isNone(own)) return Option.none()
+      const { conversationId, position } = own.value
       const blocker = yield* readHold(
         "findBlocker",
-        sql`SELECT ${holdColumns} FROM ${messages}
-          WHERE conversation_id = (SELECT conversation_id FROM ${messages} WHERE id = ${id} AND status = 'queued')
-            AND id <> ${id} AND (status = 'pending' OR (
-              status = 'queued' AND (lease_until_millis IS NULL OR lease_until_millis > ${nowMillis})
-              AND position < (SELECT position FROM ${messages} WHERE id = ${id})
-            ))
-          ORDER BY CASE status WHEN 'pending' THEN 0 ELSE 1 END, position LIMIT 1`
+        // Two statements in one, each with an index of its own.
+        sql`SELECT * FROM (
+            SELECT ${holdColumns}, 0 AS rank, position FROM ${messages}
+            WHERE conversation_id = ${conversationId} AND status = 'pending' AND id <> ${id}
+            UNION ALL
+            SELECT ${holdColumns}, 1 AS rank, position FROM ${messages}
+            WHERE conversation_id = ${conversationId} AND status = 'queued' AND position < ${position}
+              AND (lease_until_millis IS NULL OR lease_until_millis > ${nowMillis})
+          ) AS blocking ORDER BY rank, position LIMIT 1`
       )
       return Option.map(blocker, ({ id }) => id)
     }),
@@ -232,7 +240,7 @@ export const make = Effect.fnUntraced(function*(
             sql`SELECT ${columns} FROM ${messages} WHERE conversation_id = ${conversationId} AND ${
               before(beforePosition)
             }
-              ORDER BY position DESC LIMIT ${atMost(limit)}`
+              ORDER BY ${messages}.position DESC LIMIT ${atMost(limit)}`
           ),
           (newestFirst) => newestFirst.toReversed()
         )
@@ -248,7 +256,7 @@ export const make = Effect.fnUntraced(function*(
               ...(status === undefined ? [] : [sql`status = ${status}`]),
               ...(conversationId === undefined ? [] : [sql`conversation_id = ${conversationId}`])
             ])
-          } ORDER BY position DESC LIMIT ${atMost(limit)}`
+          } ORDER BY ${messages}.position DESC LIMIT ${atMost(limit)}`
         )
         : Effect.succeed([]),
 

@@ -172,8 +172,16 @@ export const make = Effect.gen(function*() {
           }))
     )
 
-  const findMessage = (operation: string, id: AssistantMessageId) =>
-    readMessage(operation, sql`SELECT ${columns} FROM ${messages} WHERE id = ${id}`)
+  /** Reads the row and then the journal, and once more if it was written in between. */
+  const findMessage = Effect.fnUntraced(function*(operation: string, id: AssistantMessageId) {
+    for (let round = 0; round < maxRounds; round++) {
+      const found = yield* readMessage(operation, sql`SELECT ${columns} FROM ${messages} WHERE id = ${id}`)
+      if (Option.isNone(found) || found.value.offset === 0) return found
+      const now = yield* readState(operation, sql`SELECT ${stateColumns} FROM ${messages} WHERE id = ${id}`)
+      if (Option.exists(now, ({ revision }) => revision === found.value.revision)) return found
+    }
+    return yield* tooBusy(operation)
+  })
 
   const encoded = <A>(operation: string, encoding: Effect.Effect<A, Schema.SchemaError>) =>
     Effect.mapError(encoding, (error) =>
