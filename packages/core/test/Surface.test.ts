@@ -48,6 +48,7 @@ it("the core exports these verbs and namespaces", () => {
     "HumanGate",
     "StoredGate",
     "Artifact",
+    "ArtifactFile",
     "Reply",
     "ReplyUpdate",
     "MemorySessionStore",
@@ -62,6 +63,7 @@ it("the core exports these verbs and namespaces", () => {
 it("the core exports these modules", () => {
   assert.sameMembers(pathsOf("core"), [
     "Artifact",
+    "ArtifactFile",
     "Ask",
     "Attachment",
     "ChangeNotifier",
