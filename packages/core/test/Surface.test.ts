@@ -37,6 +37,7 @@ it("the core exports these verbs and namespaces", () => {
     "Ids",
     "Part",
     "Prompt",
+    "ToolCall",
     "Tracer",
     "TurnError",
     "TurnPolicy",
@@ -47,6 +48,7 @@ it("the core exports these verbs and namespaces", () => {
     "HumanGate",
     "StoredGate",
     "Artifact",
+    "ArtifactFile",
     "Reply",
     "ReplyUpdate",
     "MemorySessionStore",
@@ -61,6 +63,7 @@ it("the core exports these verbs and namespaces", () => {
 it("the core exports these modules", () => {
   assert.sameMembers(pathsOf("core"), [
     "Artifact",
+    "ArtifactFile",
     "Ask",
     "AttachTurn",
     "Attachment",
@@ -88,6 +91,7 @@ it("the core exports these modules", () => {
     "StoredGate",
     "StoredMessage",
     "Subagent",
+    "ToolCall",
     "Tracer",
     "Turn",
     "TurnError",

@@ -131,7 +131,9 @@ export interface TurnOptions<A = unknown> extends Policies {
   readonly model?: string | undefined
   readonly variant?: string | undefined
   readonly system?: string | undefined
+  readonly tools?: Readonly<Record<string, boolean>> | undefined
   readonly title?: string | undefined
+  readonly metadata?: Readonly<Record<string, Schema.Json>> | undefined
   readonly permission?: ReadonlyArray<PermissionRule> | undefined
   readonly output?: OutputOf<A> | undefined
   readonly signal?: AbortSignal | undefined

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type { PermissionRule } from "./Ask.ts"
 import type { MessageId, PartId, SessionId } from "./Ids.ts"
 import type { WirePart } from "./Part.ts"
 import type { UpstreamFailure } from "./UpstreamFailure.ts"
@@ -134,7 +135,7 @@ export interface Message {
 }
 
 /**
- * A session of the server. `usage` is the session's own sum, without the sessions of its subagents.
+ * A session of the server. `usage` is the session's own sum, without the sessions of its subagents. `permission` are its own rules.
  *
  * @category models
  * @since 0.1.0
@@ -147,6 +148,8 @@ export interface Session {
   readonly directory: string
   readonly createdMillis: number
   readonly updatedMillis: number
+  readonly permission: ReadonlyArray<PermissionRule>
+  readonly metadata: Readonly<Record<string, unknown>>
   readonly usage: Usage
 }
 

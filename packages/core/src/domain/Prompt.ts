@@ -72,7 +72,8 @@ export type PromptFile = Extract<PromptPart, { readonly type: "file" }>
 
 /**
  * A prompt as it is posted. With `ids` it may be posted repeatedly and is answered once; without them the server
- * chooses the ids. `format` asks for a value of a JSON Schema instead of text.
+ * chooses the ids. `format` asks for a value of a JSON Schema instead of text. `tools` offers a tool or takes it away, by a
+ * pattern of its name; the last one that matches counts.
  *
  * @category models
  * @since 0.1.0
@@ -84,6 +85,7 @@ export const Prompt = Schema.Struct({
   model: Schema.optionalKey(ModelRef),
   variant: Schema.optionalKey(Schema.String),
   system: Schema.optionalKey(Schema.String),
+  tools: Schema.optionalKey(Schema.Record(Schema.String, Schema.Boolean)),
   format: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown))
 })
 /**

@@ -26,7 +26,7 @@ import type {
 } from "./ClientError.ts"
 
 /**
- * The options of a new session.
+ * The options of a new session. The server keeps `metadata` with the session, and does nothing with it.
  *
  * @category models
  * @since 0.1.0
@@ -35,6 +35,7 @@ export interface SessionOptions {
   readonly title?: string
   readonly parentId?: SessionId
   readonly permission?: ReadonlyArray<PermissionRule>
+  readonly metadata?: Readonly<Record<string, unknown>>
 }
 
 /**

@@ -87,8 +87,8 @@ export type IdentifiedPrompt = PromptRecord & { readonly prompt: { readonly ids:
  *
  * **Details**
  *
- * `model` is `provider/model`. `outputSchema` is the JSON Schema of the requested value. `title` and `permission` apply
- * to a session that the turn creates. `policy` holds the turn's limits that differ from the defaults of `TurnPolicy`,
+ * `model` is `provider/model`. `outputSchema` is the JSON Schema of the requested value. `title`, `permission` and
+ * `metadata` apply to a session that the turn creates. `policy` holds the turn's limits that differ from the defaults of `TurnPolicy`,
  * with times in milliseconds.
  *
  * @category models
@@ -99,6 +99,8 @@ export const Draft = Schema.Struct({
   model: Schema.optionalKey(Schema.String),
   variant: Schema.optionalKey(Schema.String),
   system: Schema.optionalKey(Schema.String),
+  tools: Schema.optionalKey(Schema.Record(Schema.String, Schema.Boolean)),
+  metadata: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
   title: Schema.optionalKey(Schema.String),
   permission: Schema.optionalKey(Schema.Array(PermissionRule)),
   outputSchema: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),

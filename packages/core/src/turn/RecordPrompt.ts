@@ -25,6 +25,8 @@ import type { StoredMessage } from "../store/SessionStore.ts"
 import { SessionStore } from "../store/SessionStore.ts"
 import type { IdentifiedPrompt, PromptRecord } from "../store/StoredMessage.ts"
 import { checkAgents } from "./CheckAgents.ts"
+import type { EnsuredSession } from "./EnsureSession.ts"
+import { limitTools } from "./LimitTools.ts"
 import * as Output from "./Output.ts"
 import type { TurnInput } from "./TurnInput.ts"
 import { toPrompt } from "./TurnInput.ts"
@@ -51,11 +53,14 @@ export const recordedFor = ({ promptRecord }: StoredMessage, sessionId: SessionI
 export const recordPrompt = Effect.fnUntraced(function*<E, R>(
   input: TurnInput<E, R>,
   message: StoredMessage,
-  sessionId: SessionId
+  session: EnsuredSession
 ) {
+  const { sessionId } = session
+  const tools = yield* limitTools(input.tools, session)
   const outputSchema = message.draft?.outputSchema
   const prompt = {
     ...(yield* toPrompt(input, message.prompt)),
+    ...(tools !== undefined && { tools }),
     ...(outputSchema !== undefined && { format: Output.toFormat(outputSchema) })
   }
   yield* checkAgents(prompt)

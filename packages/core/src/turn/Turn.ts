@@ -351,7 +351,7 @@ const recorded = Effect.fnUntraced(function*<E, R>(
     return recalled
   }
   const isBusy = !session.isNew && !(yield* Budget.within(spentMillis, untilIdle(sessionId)))
-  const request = yield* Budget.within(spentMillis, recordPrompt(input, message, sessionId))
+  const request = yield* Budget.within(spentMillis, recordPrompt(input, message, session))
   const made: Posting = { ...posting, request, isRecorded: false, isBusy }
   return made
 })
@@ -531,6 +531,12 @@ const validate = Effect.fnUntraced(function*<E, R>(input: TurnInput<E, R>) {
     const reason = idFlaw(input[field] ?? "none")
     if (reason !== undefined) return yield* new InvalidInput({ field, reason })
   }
+  if (input.tools !== undefined && input.permission !== undefined) {
+    return yield* new InvalidInput({
+      field: "tools",
+      reason: "the server would put it in the place of `permission`: give one of them"
+    })
+  }
   if (typeof input.model === "string") yield* Prompts.parseModel(input.model)
   const flaw = Budget.flaw(yield* TurnPolicy.Budget)
   if (flaw !== undefined) return yield* new InvalidInput({ field: "TurnPolicy.Budget", reason: flaw })
@@ -540,7 +546,10 @@ const validate = Effect.fnUntraced(function*<E, R>(input: TurnInput<E, R>) {
 const toConversationId = Brand.nominal<ConversationId>()
 const toMessageId = Brand.nominal<AssistantMessageId>()
 
-const sessionOptions = <E, R>({ permission, title }: TurnInput<E, R>): SessionOptions => ({
+const sessionOptions = <E, R>(
+  { conversationId, metadata, permission, title }: TurnInput<E, R>
+): SessionOptions => ({
+  metadata: { ...metadata, conversationId },
   ...(title !== undefined && { title }),
   ...(permission !== undefined && { permission })
 })

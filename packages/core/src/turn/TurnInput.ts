@@ -38,6 +38,10 @@ export type Evaluated<A, E = never, R = never> = A | Effect.Effect<A | undefined
  * - `title`, `permission`: of the session, when it is made. A later turn of the conversation does not change them, except where the
  *   session was lost and is made anew. To change them in between, call `Client.updateSession`: the server adds the rules to those that
  *   the session has, and the last one that matches counts (1.18.33).
+ * - `metadata`: of the session, when it is made, beside `conversationId`, which the turn always writes there: the server keeps it, and
+ *   shows it with the session.
+ * - `tools`: offers tools to the agent in this turn, or takes them away (`{ bash: false }`), by a pattern of their names; the last one
+ *   that matches counts (`{ "*": false, read: true }`). Subagents keep to what is taken away. See the gotchas.
  * - `prompt`: text, or parts.
  * - `messageId`: the assistant message to fill, where the product made its id beforehand; otherwise one is made. A pending
  *   message is taken over: the prompt that its last owner recorded is followed to its end, and this one is not sent.
@@ -55,6 +59,9 @@ export type Evaluated<A, E = never, R = never> = A | Effect.Effect<A | undefined
  * (`ErrorReporter`, `callback.error`) and changes nothing. Of an observer only the first failure is reported, and of the ticks only the
  * first during each prompt.
  *
+ * The server puts `tools` in the place of the session's own permission rules, where it would stay for later prompts (1.18.33). The next
+ * turn of the conversation takes it away again. `tools` is refused for a session that has permission rules, because they would be lost.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -67,7 +74,9 @@ export interface TurnInput<E = never, R = never, A = unknown> {
   readonly variant?: Evaluated<string, E, R> | undefined
   readonly system?: Evaluated<string, E, R> | undefined
   readonly output?: Output.OutputInput<A> | undefined
+  readonly tools?: Readonly<Record<string, boolean>> | undefined
   readonly title?: string | undefined
+  readonly metadata?: Readonly<Record<string, Schema.Json>> | undefined
   readonly permission?: ReadonlyArray<PermissionRule> | undefined
   readonly onFinalized?:
     | ((message: StoredMessage, exchange: Exchange | undefined) => Effect.Effect<void, E, R>)
@@ -108,7 +117,7 @@ export const toPrompt = Effect.fn("TurnInput.toPrompt")(function*<E, R>(
  * @since 0.1.0
  */
 export const toDraft = Effect.fnUntraced(function*<E, R>(input: TurnInput<E, R>): Effect.fn.Return<Draft> {
-  const { agent, model, output, permission, system, title, variant } = input
+  const { agent, metadata, model, output, permission, system, title, tools, variant } = input
   const firstEvent = yield* TurnPolicy.FirstEvent
   const finalExchange = yield* TurnPolicy.FinalExchange
   const maxIdleSteps = yield* TurnPolicy.MaxIdleSteps
@@ -136,6 +145,8 @@ export const toDraft = Effect.fnUntraced(function*<E, R>(input: TurnInput<E, R>)
     ...(typeof model === "string" && { model }),
     ...(typeof variant === "string" && { variant }),
     ...(typeof system === "string" && { system }),
+    ...(tools !== undefined && { tools }),
+    ...(metadata !== undefined && { metadata }),
     ...(title !== undefined && { title }),
     ...(permission !== undefined && { permission }),
     ...(output !== undefined && { outputSchema: Output.from(output).jsonSchema }),

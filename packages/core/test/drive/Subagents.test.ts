@@ -854,6 +854,8 @@ const session = (id: SessionId, parentId: SessionId): Session => ({
   directory: "/project",
   createdMillis: 1,
   updatedMillis: 2,
+  permission: [],
+  metadata: {},
   usage: Usage.zero
 })
 

@@ -83,7 +83,7 @@ describe("the folder of a turn", () => {
       assert.strictEqual(second.error?._tag, "UnknownDirectory")
     }))
 
-  test("costs a long-lived client no request in a later turn", () =>
+  test("is not asked for again by a long-lived client", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const asked = yield* Effect.gen(function*() {
@@ -95,6 +95,7 @@ describe("the folder of a turn", () => {
       }).pipe(within("/here"))
       assert.deepStrictEqual(asked, [
         "/session/status",
+        "/session/*",
         "/session/*/message",
         "/session/*/prompt_async",
         "/session/*/message"

@@ -41,7 +41,7 @@ describe("recording the ids of a prompt", () => {
         const { message, sessionId } = yield* claimed
         yield* end(store)
         const before = yield* row
-        const error = yield* Effect.flip(recordPrompt(turn([{ text: "Hi." }]), message, sessionId))
+        const error = yield* Effect.flip(recordPrompt(turn([{ text: "Hi." }]), message, { sessionId, isNew: true }))
         assert.strictEqual(error._tag, tag)
         assert.deepStrictEqual(yield* row, before)
       }))
@@ -51,7 +51,7 @@ describe("recording the ids of a prompt", () => {
     Effect.gen(function*() {
       const store = yield* SessionStore
       const { message, sessionId } = yield* claimed
-      const request = yield* recordPrompt(turn([{ text: "Hi." }]), message, sessionId)
+      const request = yield* recordPrompt(turn([{ text: "Hi." }]), message, { sessionId, isNew: true })
       yield* taken(store)
       const before = yield* row
       const exchange = {

@@ -83,7 +83,11 @@ describe("a turn that was claimed and has no prompt yet", () => {
         model: { providerID: "scripted", modelID: "m" },
         system: "Be brief."
       })
-      assert.deepStrictEqual(created?.body, { title: "A talk", permission: [...permission] })
+      assert.deepStrictEqual(created?.body, {
+        title: "A talk",
+        permission: [...permission],
+        metadata: { conversationId: "conversation" }
+      })
       assert.deepStrictEqual(yield* names, ["session.created", "stream.completed", "turn.finished"])
     }))
 

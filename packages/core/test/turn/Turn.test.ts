@@ -156,7 +156,7 @@ describe("a turn that completes", () => {
       const permission = [{ permission: "bash", pattern: "*", action: "deny" }] as const
       yield* runTurn(turn([{ text: "Hi." }], { title: "A talk", permission }))
       const [create] = yield* Turns.requests("POST", /^\/session$/)
-      assert.deepStrictEqual(create?.body, { title: "A talk", permission })
+      assert.deepStrictEqual(create?.body, { title: "A talk", permission, metadata: { conversationId } })
     }))
 
   test("lists subagents separately, and keeps their usage out of the reply", () =>

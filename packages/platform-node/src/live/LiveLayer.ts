@@ -39,6 +39,7 @@ import { homedir } from "node:os"
 import { dirname, isAbsolute, join } from "node:path"
 import * as SqlSessionStore from "../sql/SqlSessionStore.ts"
 import * as DurationText from "./DurationText.ts"
+import * as Shared from "./Shared.ts"
 
 /**
  * Settings given in code. The configuration supplies the missing ones.
@@ -106,11 +107,17 @@ export const make = (options: Options = {}): Layer.Layer<Live, InvalidConfig | S
 /**
  * The live layer of the configuration. `LiveLayer.make` builds one with settings from code.
  *
+ * **Details**
+ *
+ * A process has one connection and one store for equal settings, in however many calls it provides this layer. They close when no
+ * call has used them for 2 seconds; a store in memory stays. A layer of `LiveLayer.make` is built by each call that provides it, so
+ * build it once with a `ManagedRuntime`.
+ *
  * @category layers
  * @since 0.1.0
  */
 export const LiveLayer: Layer.Layer<Live, InvalidConfig | SessionStore.StoreError> & { readonly make: typeof make } =
-  Object.assign(Layer.suspend(() => make()), { make })
+  Object.assign(Layer.suspend(() => layerShared), { make })
 
 /**
  * The client alone, over undici.
@@ -120,8 +127,7 @@ export const LiveLayer: Layer.Layer<Live, InvalidConfig | SessionStore.StoreErro
  */
 export const layerClient = (
   options: Omit<Options, "database" | "tracer"> = {}
-): Layer.Layer<Client.Client, InvalidConfig> =>
-  Layer.unwrap(Effect.map(clientOptions(options), Client.layer)).pipe(Layer.provide(NodeHttpClient.layerUndici))
+): Layer.Layer<Client.Client, InvalidConfig> => Layer.unwrap(Effect.map(clientOptions(options), layerOfClient))
 
 /**
  * The store alone: PostgreSQL at a URL, SQLite at a path, or memory. Without an argument, the configuration decides.
@@ -134,12 +140,7 @@ export const layerStore = (
 ): Layer.Layer<SessionStore.SessionStore, InvalidConfig | SessionStore.StoreError> =>
   Layer.unwrap(Effect.gen(function*() {
     const given = database ?? (yield* databaseSetting)
-    const place = yield* checkDatabase("database", Redacted.isRedacted(given) ? Redacted.value(given) : given)
-    if (isPostgresUrl(place)) return SqlSessionStore.layerPostgres({ url: Redacted.make(place) })
-    // Fresh, so that two live layers do not share their conversations.
-    if (isMemory(place)) return Layer.fresh(MemorySessionStore.layer)
-    yield* makeFolder(place)
-    return SqlSessionStore.layerSqlite({ filename: place })
+    return layerOfStore(yield* checkDatabase("database", Redacted.isRedacted(given) ? Redacted.value(given) : given))
   }))
 
 /**
@@ -204,6 +205,33 @@ export const checkUrl = (name: string, url: string): Effect.Effect<string, Inval
 }
 
 // internal
+
+const layerOfClient = (options: Parameters<typeof Client.layer>[0]): Layer.Layer<Client.Client> =>
+  Client.layer(options).pipe(Layer.provide(NodeHttpClient.layerUndici))
+
+const layerOfStore = (place: string): Layer.Layer<SessionStore.SessionStore, SessionStore.StoreError> =>
+  Layer.unwrap(Effect.gen(function*() {
+    if (isPostgresUrl(place)) return SqlSessionStore.layerPostgres({ url: Redacted.make(place) })
+    // Fresh, so that two live layers do not share their conversations.
+    if (isMemory(place)) return Layer.fresh(MemorySessionStore.layer)
+    yield* makeFolder(place)
+    return SqlSessionStore.layerSqlite({ filename: place })
+  }))
+
+const sharedClient = Shared.make({ layer: layerOfClient, idleTimeToLive: () => "2 seconds" })
+
+/** A store in memory keeps the conversations of a process for its later calls. */
+const sharedStore = Shared.make({
+  layer: layerOfStore,
+  idleTimeToLive: (place) => (isMemory(place) ? Infinity : "2 seconds")
+})
+
+const layerShared: Layer.Layer<Live, InvalidConfig | SessionStore.StoreError> = Layer.unwrap(Effect.gen(function*() {
+  const options = yield* clientOptions({})
+  const database = yield* databaseSetting
+  const place = yield* checkDatabase("database", Redacted.isRedacted(database) ? Redacted.value(database) : database)
+  return Layer.mergeAll(sharedClient(options), sharedStore(place), Tracer.layerSpan())
+}))
 
 const clientOptions = Effect.fnUntraced(function*(options: Options) {
   const password = options.password ?? (yield* passwordSetting)

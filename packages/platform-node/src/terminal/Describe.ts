@@ -4,8 +4,8 @@
 import type { Todo, ToolPart } from "@opencode-turn/core/Part"
 import type { PromptPart } from "@opencode-turn/core/Prompt"
 import type { Retry } from "@opencode-turn/core/Reply"
+import * as ToolCall from "@opencode-turn/core/ToolCall"
 import type { Usage } from "@opencode-turn/core/Usage"
-import * as Predicate from "effect/Predicate"
 import { fit, line } from "./TerminalText.ts"
 
 /** Tokens by kind, without the unused kinds. */
@@ -44,7 +44,7 @@ export const describeAge = (millis: number): string => {
 export const describePrompt = (prompt: ReadonlyArray<PromptPart>): string => prompt.map(describePromptPart).join("\n")
 
 /** A tool and the subject of its call. */
-export const describeCall = (part: ToolPart): string => line(`${part.tool} ${part.title ?? subjectOf(part.input)}`)
+export const describeCall = (part: ToolPart): string => line(`${part.tool} ${ToolCall.describe(part).subject}`)
 
 /** One row, so that it can be drawn over; only an error is shown in full. `elapsedMillis` is the running time so far. */
 export const describeTool = (part: ToolPart, width: number, elapsedMillis?: number): string => {
@@ -90,19 +90,6 @@ const describePromptPart = (part: PromptPart): string => {
       return `[@${part.agent}: ${part.description}]`
   }
 }
-
-/** The subject of a call before its tool has a title: the first argument that names one. */
-const subjectOf = (input: ToolPart["input"]): string =>
-  subjects.map((name) => input[name]).find(Predicate.isString) ?? questionsOf(input).join(" ")
-
-const questionsOf = ({ questions }: ToolPart["input"]): ReadonlyArray<string> =>
-  Array.isArray(questions)
-    ? questions.flatMap((asked: unknown) =>
-      Predicate.hasProperty(asked, "question") && Predicate.isString(asked.question) ? [asked.question] : []
-    )
-    : []
-
-const subjects = ["command", "filePath", "path", "pattern", "url", "query", "description", "name"]
 
 const todoMarks: Record<Todo["status"], string> = {
   pending: "☐",

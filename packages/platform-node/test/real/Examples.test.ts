@@ -1,5 +1,5 @@
 /**
- * The examples of docs/PEOPLE.md, each run as the program that it is.
+ * The examples of the guides, each run as the program that it is.
  */
 import { assert, it } from "@effect/vitest"
 import { Context, Effect, Layer, Redacted } from "effect"
@@ -60,6 +60,23 @@ const printed: ReadonlyMap<string, ReadonlyArray<string>> = new Map([
   ]]
 ])
 
+const guides = fileURLToPath(new URL("../../../../examples/guides/", import.meta.url))
+
+/** What the programs of the guides print. */
+const guided: ReadonlyMap<string, ReadonlyArray<string>> = new Map([
+  ["bot.ts", ["Once upon a time, it was fixed."]],
+  ["ci.ts", [`{"status":"completed","verdict":"approve","reason":"It is small and tested."}`]],
+  ["errors.ts", [
+    "The agent gave no answer. Try again.",
+    "This cannot be sent: it is empty: say what the agent is to do",
+    "Something."
+  ]],
+  ["worker.ts", [
+    "the first worker is gone",
+    "completed: This takes a while and then some, but in the end it is done."
+  ]]
+])
+
 it.layer(shared, { excludeTestServices: true })("examples", (it) => {
   for (const [name, lines] of printed) {
     it.effect(`gates/${name} prints what its gate does`, () =>
@@ -68,6 +85,19 @@ it.layer(shared, { excludeTestServices: true })("examples", (it) => {
         const { code, stderr, stdout } = yield* cli([], {
           env,
           wrapper: ([node = "node"]) => [node, `${folder}${name}`]
+        })
+        assert.deepEqual([code, stderr], [0, ""])
+        assert.deepEqual(stdout, `${lines.join("\n")}\n`)
+      }))
+  }
+
+  for (const [name, lines] of guided) {
+    it.effect(`guides/${name} does what its guide says`, () =>
+      Effect.gen(function*() {
+        const env = yield* Shared
+        const { code, stderr, stdout } = yield* cli([], {
+          env,
+          wrapper: ([node = "node"]) => [node, `${guides}${name}`]
         })
         assert.deepEqual([code, stderr], [0, ""])
         assert.deepEqual(stdout, `${lines.join("\n")}\n`)
@@ -108,4 +138,11 @@ it("every example is run, and linked to", () => {
   assert.sameMembers(names, [...printed.keys(), "terminal.ts"])
   const page = readFileSync(new URL("../../../../docs/PEOPLE.md", import.meta.url), "utf8")
   for (const name of names) assert.include(page, `(../examples/gates/${name})`)
+})
+
+it("every program of the guides is run, and linked to", () => {
+  const names = readdirSync(guides)
+  assert.sameMembers(names, [...guided.keys()])
+  const page = readFileSync(new URL("../../../../docs/GUIDE.md", import.meta.url), "utf8")
+  for (const name of names) assert.include(page, `(../examples/guides/${name})`)
 })

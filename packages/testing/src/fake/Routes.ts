@@ -312,9 +312,10 @@ const routes: ReadonlyArray<Route> = [
     withSession(({ state }, session, request) => {
       const body = Payload.sessionPatch(request)
       if (Result.isFailure(body)) return body.failure
-      const { permission, time, title } = body.success
+      const { metadata, permission, time, title } = body.success
       state.updateSession(session, {
         ...(title !== undefined && { title }),
+        ...(metadata !== undefined && { metadata }),
         ...(permission !== undefined && { permission: [...session.info.permission ?? [], ...permission] }),
         ...(time !== undefined && { time: { ...session.info.time, ...time } })
       })

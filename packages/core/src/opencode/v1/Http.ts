@@ -322,7 +322,7 @@ export const make = Effect.fnUntraced(function*(
       Effect.map((agents) => agents.map(Wire.toAgent))
     ),
 
-    createSession: ({ parentId, permission, title }) =>
+    createSession: ({ metadata, parentId, permission, title }) =>
       Effect.flatMap(workingDirectory, (resolved) =>
         requestJson(
           "create session",
@@ -330,7 +330,8 @@ export const make = Effect.fnUntraced(function*(
           post("/session", {
             ...(title !== undefined && { title }),
             ...(parentId !== undefined && { parentID: parentId }),
-            ...(permission !== undefined && { permission })
+            ...(permission !== undefined && { permission }),
+            ...(metadata !== undefined && { metadata })
           }),
           directory === undefined ? ownHeader : sessionHeader(resolved)
         )).pipe(Effect.map(Wire.toSession)),

@@ -13,7 +13,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import type { PermissionAsk, QuestionAsk } from "../../domain/Ask.ts"
+import { type PermissionAsk, PermissionRule, type QuestionAsk } from "../../domain/Ask.ts"
 import {
   AskId as AnyAskId,
   maxIdLength,
@@ -96,6 +96,8 @@ const sessionFields = {
   directory: maybe(Schema.String),
   cost: maybe(Schema.Finite),
   tokens: maybe(WireTokens),
+  permission: maybe(each(PermissionRule)),
+  metadata: maybe(Json),
   time: maybe(Schema.Struct({ created: maybe(Schema.Finite), updated: maybe(Schema.Finite) }))
 }
 
@@ -290,6 +292,8 @@ export const toSession = (wire: typeof WireSession.Type): Session => ({
   directory: decodeDirectory(wire.directory ?? ""),
   createdMillis: wire.time?.created ?? 0,
   updatedMillis: wire.time?.updated ?? wire.time?.created ?? 0,
+  permission: wire.permission ?? [],
+  metadata: wire.metadata ?? {},
   usage: toUsage(wire.cost, wire.tokens)
 })
 
@@ -727,6 +731,7 @@ export const fromPrompt = (prompt: Prompt): Record<string, unknown> => ({
   }),
   ...fromModel(prompt.model),
   ...(prompt.agent !== undefined && { agent: prompt.agent }),
+  ...(prompt.tools !== undefined && { tools: prompt.tools }),
   ...(prompt.variant !== undefined && { variant: prompt.variant }),
   ...(prompt.system !== undefined && { system: prompt.system }),
   ...(prompt.format !== undefined && { format: prompt.format })

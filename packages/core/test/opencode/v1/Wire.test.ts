@@ -258,6 +258,8 @@ describe("sessions", () => {
         directory: "/workspace",
         createdMillis: 1,
         updatedMillis: 2,
+        permission: [],
+        metadata: {},
         usage: { cost: 0.5, tokens }
       }
     )

@@ -28,6 +28,7 @@ const NewSession = Schema.Struct({
 const SessionPatch = Schema.Struct({
   title: Schema.optionalKey(Schema.String),
   permission: Schema.optionalKey(Schema.Array(PermissionRule)),
+  metadata: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
   time: Schema.optionalKey(Schema.Struct({ archived: Schema.optionalKey(Schema.Finite) }))
 })
 
@@ -46,6 +47,7 @@ const Prompt = Schema.Struct({
   model: Schema.optionalKey(Schema.Struct({ providerID: Schema.String, modelID: Schema.String })),
   agent: Schema.optionalKey(Schema.String),
   noReply: Schema.optionalKey(Schema.Boolean),
+  tools: Schema.optionalKey(Schema.Record(Schema.String, Schema.Boolean)),
   format: Schema.optionalKey(Format),
   parts: Schema.Array(Schema.Union([
     Schema.Struct({ id: partId, type: Schema.Literal("text"), text: Schema.String }),
@@ -70,7 +72,7 @@ const Prompt = Schema.Struct({
 })
 
 /**
- * A posted prompt. Fields that the fake does not use, such as `system` or `tools`, are accepted and dropped.
+ * A posted prompt. Fields that the fake does not use, such as `system`, are accepted and dropped.
  *
  * @category models
  * @since 0.1.0

@@ -131,6 +131,7 @@ export interface User {
   readonly agent: string
   readonly model: ModelRef
   readonly format?: Format
+  readonly tools?: Readonly<Record<string, boolean>>
   readonly summary?: { readonly diffs: ReadonlyArray<Change> }
 }
 

@@ -11,7 +11,7 @@ import { toolCalls } from "../../model/ModelScript.ts"
 import { modelId, providerId } from "../../model/ScriptedProvider.ts"
 import type { StoredSession } from "../state/State.ts"
 import { textOf } from "../state/State.ts"
-import type { Assistant, Failure, Format, Message, ModelRef, Properties, TextPart, Tokens } from "../state/Wire.ts"
+import type { Assistant, Failure, Message, ModelRef, Properties, TextPart, Tokens, User } from "../state/Wire.ts"
 import * as Call from "../tools/Call.ts"
 import * as Permission from "../tools/Permission.ts"
 import * as Tool from "../tools/Tool.ts"
@@ -62,7 +62,7 @@ export const isKnownModel = ({ modelID, providerID }: ModelRef): boolean =>
   providerID === providerId && modelID === modelId
 
 /**
- * A step that fills the stored message `info`.
+ * A step that fills the stored message `initial`, and answers `user`.
  *
  * @category constructors
  * @since 0.1.0
@@ -71,10 +71,10 @@ export const make = (
   services: Call.Services,
   session: StoredSession,
   initial: Assistant,
-  format?: Format
+  user?: Pick<User, "format" | "tools">
 ): Step => {
   const { state } = services
-  const isStructured = format?.type === "json_schema"
+  const isStructured = user?.format?.type === "json_schema"
   const ids = { messageID: initial.id, sessionID: session.info.id }
   let info = initial
   let open: OpenPart | undefined
@@ -185,7 +185,7 @@ export const make = (
   const calls = () => tools.filter((run) => !Call.isEnded(run))
 
   const offered = (): ReadonlyArray<string> => {
-    const tools = Permission.offered(services.ruleset(session))
+    const tools = Permission.offered(services.ruleset(session)).filter((tool) => user?.tools?.[tool] !== false)
     return isStructured ? [...tools, Tool.structuredOutput].sort(alphabetically) : tools
   }
 

@@ -170,7 +170,7 @@ export const make = (options: Options): Turn => {
         return
       }
       const info = newAssistant(session, user)
-      const step = Step.make(services, session, info, user.format)
+      const step = Step.make(services, session, info, user)
       run.step = step
       state.putAssistant(session, info)
       summarize(session, user.id)
@@ -321,7 +321,7 @@ export const make = (options: Options): Turn => {
 
   const postUser = (
     session: StoredSession,
-    { agent, format, model }: Pick<User, "agent" | "format" | "model">,
+    { agent, format, model, tools }: Pick<User, "agent" | "format" | "model" | "tools">,
     id?: string
   ): User => {
     const info: User = {
@@ -331,7 +331,8 @@ export const make = (options: Options): Turn => {
       time: { created: state.now() },
       agent,
       model,
-      ...(format !== undefined && { format })
+      ...(format !== undefined && { format }),
+      ...(tools !== undefined && { tools })
     }
     state.postUser(session, info)
     return info
@@ -405,9 +406,20 @@ export const make = (options: Options): Turn => {
       })
     }
     for (const failure of resolved.failures) state.fail(session, failure)
-    const user = postUser(session, { agent, model, ...(body.format && { format: body.format }) }, messageID)
+    const user = postUser(session, {
+      agent,
+      model,
+      ...(body.format && { format: body.format }),
+      ...(body.tools && { tools: body.tools })
+    }, messageID)
     for (const part of resolved.parts) state.putPart(session, part)
-    state.updateSession(session, {})
+    const rules = Object.entries(body.tools ?? {}).map(([permission, isOffered]): PermissionRule => ({
+      permission,
+      pattern: "*",
+      action: isOffered ? "allow" : "deny"
+    }))
+    // They take the place of the session's own rules (1.18.33).
+    state.updateSession(session, rules.length === 0 ? {} : { permission: rules })
     if (body.noReply !== true) {
       const run = runs.get(session)
       if (run === undefined) begin(session)

@@ -1,0 +1,94 @@
+/**
+ * Says what a tool call does, for people: its kind, what it works on, and both in words.
+ *
+ * @since 0.1.0
+ */
+import * as Predicate from "effect/Predicate"
+import type { ToolPart } from "./Part.ts"
+
+/**
+ * What a tool does. `other` is any tool that this package does not know, for example one of a plugin or of an MCP server.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Kind = "read" | "edit" | "search" | "run" | "fetch" | "plan" | "delegate" | "ask" | "answer" | "other"
+
+/**
+ * A tool call in words.
+ *
+ * **Details**
+ *
+ * `subject` is what the call works on: a path, a command, a pattern, a URL, a task; it is empty while the model still writes the call.
+ * `present` is for a call that runs (`Running npm test`), `past` for one that succeeded (`Ran npm test`).
+ *
+ * **Gotchas**
+ *
+ * The texts come from the model and from tools: escape them for where you show them, and cut them. They may hold line breaks.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Description {
+  readonly kind: Kind
+  readonly subject: string
+  readonly present: string
+  readonly past: string
+}
+
+/**
+ * Describes a tool call.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const describe = (part: Pick<ToolPart, "tool" | "title" | "input">): Description => {
+  const known = tools.get(part.tool)
+  const subject = part.title ?? subjectOf(part.input)
+  const [present, past] = known?.words ?? [`Calling ${part.tool}`, `Called ${part.tool}`]
+  const behind = subject === "" ? "" : ` ${subject}`
+  return { kind: known?.kind ?? "other", subject, present: `${present}${behind}`, past: `${past}${behind}` }
+}
+
+// internal
+
+interface Known {
+  readonly kind: Kind
+  readonly words: readonly [present: string, past: string]
+}
+
+/** The tools of OpenCode 1.18.33, and those that other servers of its line have. */
+const tools: ReadonlyMap<string, Known> = new Map([
+  ["read", { kind: "read", words: ["Reading", "Read"] }],
+  ["list", { kind: "read", words: ["Listing", "Listed"] }],
+  ["write", { kind: "edit", words: ["Writing", "Wrote"] }],
+  ["edit", { kind: "edit", words: ["Editing", "Edited"] }],
+  ["multiedit", { kind: "edit", words: ["Editing", "Edited"] }],
+  ["patch", { kind: "edit", words: ["Patching", "Patched"] }],
+  ["apply_patch", { kind: "edit", words: ["Patching", "Patched"] }],
+  ["glob", { kind: "search", words: ["Looking for", "Looked for"] }],
+  ["grep", { kind: "search", words: ["Searching for", "Searched for"] }],
+  ["websearch", { kind: "search", words: ["Searching the web for", "Searched the web for"] }],
+  ["codesearch", { kind: "search", words: ["Searching code for", "Searched code for"] }],
+  ["bash", { kind: "run", words: ["Running", "Ran"] }],
+  ["webfetch", { kind: "fetch", words: ["Fetching", "Fetched"] }],
+  ["skill", { kind: "read", words: ["Loading the skill", "Loaded the skill"] }],
+  ["todowrite", { kind: "plan", words: ["Planning", "Planned"] }],
+  ["todoread", { kind: "plan", words: ["Reading the plan", "Read the plan"] }],
+  ["task", { kind: "delegate", words: ["Delegating", "Delegated"] }],
+  ["question", { kind: "ask", words: ["Asking", "Asked"] }],
+  ["StructuredOutput", { kind: "answer", words: ["Answering", "Answered"] }]
+])
+
+/** What a call works on before its tool has a title: the first argument that names it. */
+const subjectOf = (input: ToolPart["input"]): string =>
+  subjects.map((name) => input[name]).find(Predicate.isString) ?? questionsOf(input).join(" ")
+
+const subjects = ["command", "filePath", "path", "pattern", "url", "query", "description", "name"]
+
+const questionsOf = ({ questions }: ToolPart["input"]): ReadonlyArray<string> =>
+  Array.isArray(questions)
+    ? questions.flatMap((asked: unknown) =>
+      Predicate.hasProperty(asked, "question") && Predicate.isString(asked.question) ? [asked.question] : []
+    )
+    : []

@@ -1,0 +1,37 @@
+import { assert, it } from "@effect/vitest"
+import * as ToolCall from "@opencode-turn/core/ToolCall"
+
+const calls = [
+  ["bash", undefined, { command: "npm test", description: "Run the tests" }, "run", "Running npm test", "Ran npm test"],
+  ["read", "src/a.ts", { filePath: "/project/src/a.ts" }, "read", "Reading src/a.ts", "Read src/a.ts"],
+  ["write", undefined, { filePath: "/a.ts", content: "x" }, "edit", "Writing /a.ts", "Wrote /a.ts"],
+  ["grep", undefined, { pattern: "TODO" }, "search", "Searching for TODO", "Searched for TODO"],
+  [
+    "webfetch",
+    undefined,
+    { url: "https://a.example" },
+    "fetch",
+    "Fetching https://a.example",
+    "Fetched https://a.example"
+  ],
+  ["task", "look around", {}, "delegate", "Delegating look around", "Delegated look around"],
+  [
+    "question",
+    undefined,
+    { questions: [{ question: "Red?" }, 7, { question: "Blue?" }] },
+    "ask",
+    "Asking Red? Blue?",
+    "Asked Red? Blue?"
+  ],
+  ["tickets_find", undefined, { id: 7 }, "other", "Calling tickets_find", "Called tickets_find"],
+  ["bash", undefined, {}, "run", "Running", "Ran"],
+  ["constructor", undefined, { command: 7 }, "other", "Calling constructor", "Called constructor"]
+] as const
+
+for (const [tool, title, input, kind, present, past] of calls) {
+  it(`describes ${tool} with ${JSON.stringify(input)} as ${JSON.stringify(present)}`, () => {
+    const part = { tool, input, ...(title !== undefined && { title }) }
+    const described = ToolCall.describe(part)
+    assert.deepStrictEqual([described.kind, described.present, described.past], [kind, present, past])
+  })
+}
