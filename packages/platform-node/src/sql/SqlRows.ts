@@ -29,7 +29,7 @@ export const holdColumns = `id, conversation_id AS "conversationId", status, epo
 
 /** The columns of a message's state, named as its fields. PostgreSQL's drivers return 8-byte integers as text. */
 export const stateColumns =
-  `id, conversation_id AS "conversationId", CAST(${messagesTable}.position AS DOUBLE PRECISION) AS position, status, epoch, revision, ` +
+  `id, conversation_id AS "conversationId", CAST(position AS DOUBLE PRECISION) AS position, status, epoch, revision, ` +
   `journal_offset AS "offset", owner, lease_until_millis AS "leaseUntilMillis", takeovers, excerpt, started, ` +
   `is_fallback AS "isFallback", finish, usage, error, created_millis AS "createdMillis", finished_millis AS "finishedMillis"`
 

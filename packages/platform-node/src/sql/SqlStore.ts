@@ -48,7 +48,10 @@ export const make = Effect.fnUntraced(function*(
     }
   ) {
     const told = Journal.between(since?.before, content, since?.reason)
-    const entries = yield* encoded(operation, Effect.forEach(told, SqlRows.encodeEntry))
+    const entries = yield* Effect.forEach(
+      told,
+      (entry) => encoded(operation, SqlRows.encodeEntry(entry), `change of ${entry.key}`)
+    )
     const update = sql<{ last: number }>`UPDATE ${messages} SET ${sql.update(changes)}, revision = revision + 1,
         journal_offset = journal_offset + ${entries.length}
       WHERE id = ${id} AND status = ${status} AND epoch = ${epoch} RETURNING journal_offset AS last${news}`

@@ -183,11 +183,12 @@ export const make = Effect.gen(function*() {
     return yield* tooBusy(operation)
   })
 
-  const encoded = <A>(operation: string, encoding: Effect.Effect<A, Schema.SchemaError>) =>
+  /** Names the field that JSON cannot hold, or what the caller calls the value. */
+  const encoded = <A>(operation: string, encoding: Effect.Effect<A, Schema.SchemaError>, name?: string) =>
     Effect.mapError(encoding, (error) =>
       new StoreError({
         operation,
-        reason: `${database.name}: ${SqlRows.field(error)} is not a value that can be kept as JSON`,
+        reason: `${database.name}: ${name ?? SqlRows.field(error)} is not a value that can be kept as JSON`,
         isRetryable: false
       }))
 

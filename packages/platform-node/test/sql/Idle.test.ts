@@ -49,7 +49,7 @@ it.live(
       const fake = yield* FakeOpencode.FakeOpencode
       const streaming = Effect.map(
         store.listByStatus({ status: "pending", limit: turns }),
-        (messages) => messages.filter(({ parts }) => parts.length > 0)
+        (messages) => messages.filter(({ offset }) => offset > 0)
       )
       const running = yield* Effect.forkChild(Effect.forEach(
         Array.from({ length: turns }, (_, n) => n),

@@ -128,6 +128,8 @@ const dump = (sql: SqlClient.SqlClient) =>
     sql`SELECT * FROM opencode_turn_migrations`.values,
     sql`SELECT * FROM opencode_turn_assistant_messages`.values,
     sql`SELECT * FROM opencode_turn_prompts`.values,
+    sql`SELECT * FROM opencode_turn_prompt_records`.values,
+    sql`SELECT * FROM opencode_turn_journal`.values,
     sql`PRAGMA data_version`.values
   ])
 
@@ -181,8 +183,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       yield* store.claim(turn)
       const copy = sql`
         INSERT INTO opencode_turn_assistant_messages
-          (id, conversation_id, status, epoch, content, parts, usage, created_millis, finished_millis)
-        SELECT 'copy', conversation_id, status, epoch, content, parts, usage, created_millis, finished_millis
+          (id, conversation_id, status, epoch, usage, created_millis, finished_millis)
+        SELECT 'copy', conversation_id, status, epoch, usage, created_millis, finished_millis
         FROM opencode_turn_assistant_messages`
       assert.strictEqual((yield* Effect.flip(copy)).reason._tag, "UniqueViolation")
       yield* store.finalize(turn.id, 1, completed)
@@ -193,7 +195,10 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
           sql`UPDATE opencode_turn_assistant_messages SET finished_millis = NULL`,
           sql`UPDATE opencode_turn_assistant_messages SET status = 'queued'`,
           sql`UPDATE opencode_turn_assistant_messages SET revision = 0`,
-          sql`UPDATE opencode_turn_assistant_messages SET epoch = 0`
+          sql`UPDATE opencode_turn_assistant_messages SET epoch = 0`,
+          sql`UPDATE opencode_turn_assistant_messages SET journal_offset = -1`,
+          sql`UPDATE opencode_turn_journal SET kind = 'other'`,
+          sql`UPDATE opencode_turn_journal SET place = 1`
         ]
       ) assert.strictEqual((yield* Effect.flip(change)).reason._tag, "ConstraintError")
     }))
@@ -278,7 +283,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
           yield* store.finalize(turn.id, 1, completed)
         }
         const readable = turns.slice(1).map(({ id }) => id)
-        yield* sql`UPDATE opencode_turn_assistant_messages SET parts = 'not JSON' WHERE id = ${spoiled.id}`
+        yield* sql`UPDATE opencode_turn_assistant_messages SET usage = 'not JSON' WHERE id = ${spoiled.id}`
 
         for (const _ of [1, 2]) {
           assert.deepStrictEqual((yield* store.listMessages(conversationId, 9)).map(({ id }) => id), readable)
@@ -286,12 +291,12 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
           assert.deepStrictEqual(newestFirst, readable.toReversed())
         }
         const error = yield* Effect.flip(store.getMessage(spoiled.id))
-        assert.include(error.message, `holds a row that cannot be decoded (id "${spoiled.id}", field parts)`)
+        assert.include(error.message, `holds a row that cannot be decoded (id "${spoiled.id}", field usage)`)
         assert.lengthOf(reports, 1)
         assert.include(reports[0] ?? "", spoiled.id)
 
         // Where there is nothing else, an empty list would say that there is nothing at all.
-        yield* sql`UPDATE opencode_turn_assistant_messages SET parts = 'not JSON'`
+        yield* sql`UPDATE opencode_turn_assistant_messages SET usage = 'not JSON'`
         assert.include((yield* Effect.flip(store.listMessages(conversationId, 9))).message, "cannot be decoded")
       }).pipe(Effect.provide(ErrorReporter.layer([reporter])))
     }))
@@ -303,7 +308,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       for (const turn of turns) yield* store.claim({ ...turn, lease: { owner: "gone", millis: 1 } })
       yield* TestClock.adjust("1 second")
       const [first, second, third] = turns
-      yield* sql`UPDATE opencode_turn_assistant_messages SET parts = 'not JSON' WHERE id IN (${first?.id ?? ""}, ${
+      yield* sql`UPDATE opencode_turn_assistant_messages SET usage = 'not JSON' WHERE id IN (${first?.id ?? ""}, ${
         second?.id ?? ""
       })`
       const sweep = Effect.map(store.listOrphans(1), (orphans) => orphans.map(({ id }) => id))
@@ -327,44 +332,83 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
     }))
 
   it.effect.each([
-    { column: "prompt", value: "not JSON canary" },
-    { column: "request", value: "{\"sessionId\":\"canary\"}" },
-    { column: "draft", value: "{\"permission\":\"canary\"}" },
-    { column: "content", value: "canary" },
-    { column: "parts", value: "[{\"type\":\"canary\"}]" },
-    { column: "usage", value: "{}" },
-    { column: "subagents", value: "[{\"sessionId\":\"canary\"}]" },
-    { column: "error", value: "[]" }
+    { what: "prompt", table: "prompts", column: "prompt", value: "not JSON canary" },
+    { what: "request", table: "prompt_records", column: "request", value: "{\"sessionId\":\"canary\"}" },
+    { what: "draft", table: "prompt_records", column: "draft", value: "{\"permission\":\"canary\"}" },
+    { what: "content", table: "assistant_messages", column: "content", value: "canary" },
+    { what: "excerpt", table: "assistant_messages", column: "excerpt", value: "canary" },
+    { what: "started turn", table: "assistant_messages", column: "started", value: "{\"sessionId\":\"canary\"}" },
+    { what: "finish", table: "assistant_messages", column: "finish", value: "canary" },
+    { what: "usage", table: "assistant_messages", column: "usage", value: "{}" },
+    { what: "error", table: "assistant_messages", column: "error", value: "[]" },
+    { what: "entry", table: "journal", column: "change", value: "not JSON canary" },
+    { what: "part", table: "journal", column: "change", value: "{\"type\":\"part\",\"part\":{\"type\":\"canary\"}}" },
+    {
+      what: "subagent",
+      table: "journal",
+      column: "change",
+      value: "{\"type\":\"subagent\",\"subagent\":{\"sessionId\":\"canary\"}}"
+    }
   ])(
-    "names table, id and field of a row whose $column cannot be decoded",
-    ({ column, value }) =>
+    "names table, id and field of a row whose $what cannot be decoded",
+    ({ column, table, value }) =>
       Effect.gen(function*() {
         const filename = yield* temporaryFile
         const { sql, store } = yield* openBoth({ filename })
-        const turn = yield* newTurn
+        const turn = { ...(yield* newTurn), draft: { agent: "plan" } }
         const sound = yield* newTurn
-        yield* store.claim(turn)
-        yield* store.claim(sound)
-        yield* column === "prompt"
-          ? sql`UPDATE opencode_turn_prompts SET prompt = ${value} WHERE message_id = ${turn.id}`
-          : sql`UPDATE opencode_turn_assistant_messages SET ${sql(column)} = ${value} WHERE id = ${turn.id}`
+        for (const { id, ...each } of [turn, sound]) {
+          yield* store.claim({ id, ...each })
+          yield* store.recordPrompt(id, 1, record)
+          yield* store.snapshot(id, 1, completed)
+        }
+        const id = sql.literal(table === "assistant_messages" ? "id" : "message_id")
+        yield* sql`UPDATE ${sql(`opencode_turn_${table}`)} SET ${sql(column)} = ${value} WHERE ${id} = ${turn.id}`
+        // The rows of a journal are decoded by themselves, and all others as one with the message.
+        const named = table === "journal" ? "opencode_turn_journal" : "opencode_turn_assistant_messages"
         const reads = [
-          store.getMessage(turn.id),
+          Effect.asVoid(store.getMessage(turn.id)),
           Effect.asVoid(store.listMessages(turn.conversationId, 10)),
-          store.claim(turn)
+          Effect.asVoid(store.claim(turn)),
+          ...(table === "journal" ? [Effect.asVoid(store.listUpdates(turn.id, 0, 10))] : [])
         ]
         for (const read of reads) {
           const error = yield* failureOf(read)
           assert.strictEqual(
             error.reason,
-            `the SQLite database "${filename}": table opencode_turn_assistant_messages holds a row that cannot be decoded ` +
+            `the SQLite database "${filename}": table ${named} holds a row that cannot be decoded ` +
               `(id "${turn.id}", field ${column}): correct it or delete it`
           )
           assert.isFalse(error.isRetryable)
         }
         assert.isTrue(Option.isSome(yield* store.getMessage(sound.id)))
+        assert.isNotEmpty(yield* store.listUpdates(sound.id, 0, 10))
       })
   )
+
+  it.effect("an unreadable journal hides no other message, is reported once, and leaves the state of its message readable", () =>
+    Effect.gen(function*() {
+      const reports: Array<string> = []
+      const reporter = ErrorReporter.make(({ error }) => void reports.push(String(error.cause)))
+      yield* Effect.gen(function*() {
+        const { sql, store } = yield* openBoth({ filename: ":memory:" })
+        const spoiled = yield* newTurn
+        const { conversationId } = spoiled
+        const sound = { ...yield* newTurn, conversationId }
+        for (const turn of [spoiled, sound]) {
+          yield* store.claim(turn)
+          yield* store.finalize(turn.id, 1, completed)
+        }
+        yield* sql`UPDATE opencode_turn_journal SET change = 'not JSON' WHERE message_id = ${spoiled.id}`
+        for (const _ of [1, 2]) {
+          assert.deepStrictEqual((yield* store.listMessages(conversationId, 9)).map(({ id }) => id), [sound.id])
+        }
+        assert.lengthOf(reports, 1)
+        assert.include(reports[0] ?? "", spoiled.id)
+        assert.deepStrictEqual((yield* store.listByStatus({ limit: 9 })).map(({ id }) => id), [sound.id, spoiled.id])
+        assert.isTrue(Option.isSome(yield* store.getState(spoiled.id)))
+      }).pipe(Effect.provide(ErrorReporter.layer([reporter])))
+    }))
 
   it.effect("names the table, the id and the field of an unreadable message", () =>
     Effect.gen(function*() {
@@ -376,7 +420,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         `(id "${turn.id}", field ${field}): correct it or delete it`
       yield* sql`DELETE FROM opencode_turn_prompts`
       assert.strictEqual((yield* failureOf(store.getMessage(turn.id))).reason, reasonOf("prompt"))
-      assert.deepStrictEqual(yield* store.getState(turn.id), Option.some({ status: "pending", epoch: 1, revision: 1 }))
+      const state = Option.getOrThrow(yield* store.getState(turn.id))
+      assert.deepInclude(state, { status: "pending", epoch: 1, revision: 1 })
       yield* sql`UPDATE opencode_turn_assistant_messages SET revision = 'canary'`
       assert.strictEqual((yield* failureOf(store.getState(turn.id))).reason, reasonOf("revision"))
     }))
@@ -385,11 +430,15 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
     Effect.gen(function*() {
       const { sql, store } = yield* openBoth({ filename: ":memory:" })
       const turn = yield* newTurn
-      yield* store.claim(turn)
+      yield* store.claim({ ...turn, draft: { agent: "plan" } })
+      yield* store.recordPrompt(turn.id, 1, record)
+      yield* store.snapshot(turn.id, 1, completed)
       yield* sql`DELETE FROM opencode_turn_assistant_messages`
       const prompt = [{ type: "text", text: "again" }] as const
-      assert.deepInclude(yield* store.claim({ ...turn, prompt }), { epoch: 1, prompt })
-      assert.deepInclude(Option.getOrThrow(yield* store.getMessage(turn.id)), { epoch: 1, prompt })
+      const anew = { epoch: 1, offset: 0, prompt, draft: null, promptRecord: null, content: "", parts: [] }
+      assert.deepInclude(yield* store.claim({ ...turn, prompt }), anew)
+      assert.deepInclude(Option.getOrThrow(yield* store.getMessage(turn.id)), anew)
+      assert.deepStrictEqual(yield* store.listUpdates(turn.id, 0, 9), [])
     }))
 
   it.effect.each([
@@ -467,7 +516,27 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       const input = { count: 1n }
       const tool = { type: "tool", callId: "1", tool: "t", status: "running", input } as const
       const parts = [{ ...tool, id: PartId.make("prt_1"), messageId: MessageId.make("msg_1") }]
-      assert.include((yield* failureOf(store.finalize(turn.id, 1, { ...completed, parts }))).reason, "parts is not")
+      const reasonOf = (outcome: Outcome) =>
+        Effect.map(failureOf(store.finalize(turn.id, 1, outcome)), ({ reason }) => reason)
+      const prefix = "the SQLite database in memory: change of"
+      assert.strictEqual(
+        yield* reasonOf({ ...completed, parts }),
+        `${prefix} part prt_1 is not a value that can be kept as JSON`
+      )
+      const sessionId = SessionId.make("ses_2")
+      const subagent = { sessionId, parentId: SessionId.make("ses_1"), title: "canary", status: "running", text: "" } as const
+      assert.strictEqual(
+        yield* reasonOf({ ...completed, subagents: [{ ...subagent, usage: { ...Usage.zero, cost: NaN } }] }),
+        `${prefix} subagent ses_2 is not a value that can be kept as JSON`
+      )
+      assert.strictEqual(
+        yield* reasonOf({
+          ...completed,
+          subagents: [{ ...subagent, usage: Usage.zero }],
+          unstored: { partsOf: new Map([[sessionId, parts]]), asks: [], retry: undefined, failure: undefined }
+        }),
+        `${prefix} part prt_1 is not a value that can be kept as JSON`
+      )
       assert.deepStrictEqual(yield* store.getMessage(turn.id), Option.some(pending))
     }))
 
@@ -485,7 +554,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         [1, "conversations_and_messages"],
         [2, "leases_and_queue"],
         [3, "subagents_and_asks"],
-        [SqlMigrations.version, "ends_and_takeovers"]
+        [4, "ends_and_takeovers"],
+        [SqlMigrations.version, "journals"]
       ])
     }))
 
@@ -532,7 +602,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         assert.strictEqual(
           error.message,
           `the store failed (migrate): the SQLite database "${filename}" was written by a newer version of ` +
-            "opencode-turn (its tables have version 7, this program knows 4): update this program; nothing was changed"
+            "opencode-turn (its tables have version 7, this program knows 5): update this program; nothing was changed"
         )
         assert.isFalse(error.isRetryable)
       }
@@ -548,7 +618,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.strictEqual(
         error.reason,
         `the SQLite database "${filename}" lacks the tables of this version of opencode-turn (it has version 0, this ` +
-          "program needs 4): run the migrations first"
+          "program needs 5): run the migrations first"
       )
       const sql = yield* openClient({ filename })
       assert.deepStrictEqual(yield* sql`SELECT name FROM sqlite_master`.values, [])

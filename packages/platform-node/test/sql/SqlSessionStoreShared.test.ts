@@ -82,8 +82,16 @@ const steps = [
   [1, "conversations_and_messages"],
   [2, "leases_and_queue"],
   [3, "subagents_and_asks"],
-  [SqlMigrations.version, "ends_and_takeovers"]
+  [4, "ends_and_takeovers"],
+  [SqlMigrations.version, "journals"]
 ]
+
+/** The columns that the fourth and the fifth step add to a row without a reply. */
+const since3 = { finish: null, is_fallback: 0, takeovers: 0 }
+const since4 = { journal_offset: 0, excerpt: "\"Hi\"", started: null }
+
+/** What the fifth step makes of the content of a message without parts. */
+const toldBy = (content: unknown) => content === "\"\"" ? null : content
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
 
@@ -291,13 +299,18 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
       Effect.gen(function*() {
         const database = yield* make
         const store = yield* open(database)
-        const turn = yield* newTurn
+        // The row holds an excerpt of the beginning.
+        const prompt = [{ type: "text", text: `${"What is new? ".repeat(20)}All of it.` }] as const
+        const promptRecord = { sessionId: SessionId.make("ses_1"), prompt: { parts: prompt } }
+        const turn = { ...(yield* newTurn), prompt }
         yield* store.claim(turn)
         yield* store.recordPrompt(turn.id, 1, promptRecord)
         yield* store.snapshot(turn.id, 1, completed)
-        const rows = yield* database.sql`SELECT * FROM opencode_turn_assistant_messages`
-        assert.lengthOf(rows, 1)
-        for (const value of rows.flatMap((row) => Object.values(row))) assert.notInclude(String(value), "What is new?")
+        for (const table of ["opencode_turn_assistant_messages", "opencode_turn_prompt_records"]) {
+          const rows = yield* database.sql`SELECT * FROM ${database.sql(table)}`
+          assert.lengthOf(rows, 1)
+          for (const value of rows.flatMap((row) => Object.values(row))) assert.notInclude(String(value), "All of it.")
+        }
         assert.deepStrictEqual(
           yield* database.sql`SELECT message_id, prompt FROM opencode_turn_prompts`.values,
           [[turn.id, JSON.stringify(turn.prompt)]]
@@ -351,6 +364,9 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           conversationId,
           epoch: 1,
           revision: 1,
+          offset: 0,
+          excerpt: "Hi",
+          started: null,
           owner: null,
           leaseUntilMillis: null,
           takeovers: 0,
@@ -370,12 +386,14 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         assert.deepStrictEqual(cancelled, {
           ...old,
           id: AssistantMessageId.make("z_cancelled"),
+          position: 1,
           status: "cancelled",
           content: "Stopped."
         })
         assert.deepStrictEqual(ended, {
           ...old,
           id: AssistantMessageId.make("y_completed"),
+          position: 2,
           status: "completed",
           content: "Hello.",
           promptRecord
@@ -383,12 +401,14 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         assert.deepStrictEqual(failed, {
           ...old,
           id: AssistantMessageId.make("x_error"),
+          position: 3,
           status: "error",
           error: { tag: "Upstream", message: "529" }
         })
         const running = {
           ...old,
           id: AssistantMessageId.make("w_pending"),
+          position: 4,
           status: "pending",
           epoch: 3,
           finishedMillis: null
@@ -405,8 +425,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         assert.deepInclude(yield* store.claim(next), { status: "pending" })
         const copy = sql`
         INSERT INTO opencode_turn_assistant_messages
-          (id, conversation_id, status, epoch, content, parts, usage, created_millis)
-        SELECT 'copy', conversation_id, status, epoch, content, parts, usage, created_millis
+          (id, conversation_id, status, epoch, usage, created_millis)
+        SELECT 'copy', conversation_id, status, epoch, usage, created_millis
         FROM opencode_turn_assistant_messages WHERE status = 'pending'`
         assert.strictEqual((yield* Effect.flip(copy)).reason._tag, "UniqueViolation")
       })
@@ -426,9 +446,10 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           steps
         )
         assert.deepStrictEqual(
-          yield* sql`SELECT messages.*, prompt FROM opencode_turn_assistant_messages AS messages
-            JOIN opencode_turn_prompts ON message_id = id ORDER BY position`,
-          before.map((row) => ({ ...row, subagents: "[]", finish: null, is_fallback: 0, takeovers: 0 }))
+          yield* sql`SELECT messages.*, prompt, draft, request FROM opencode_turn_assistant_messages AS messages
+            JOIN opencode_turn_prompts AS prompts ON prompts.message_id = id
+            JOIN opencode_turn_prompt_records AS records ON records.message_id = id ORDER BY position`,
+          before.map(({ parts: _, ...row }) => ({ ...row, ...since3, ...since4, content: toldBy(row.content) }))
         )
 
         const conversationId = ConversationId.make("con_1")
@@ -437,6 +458,9 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           conversationId,
           epoch: 1,
           revision: 1,
+          offset: 0,
+          excerpt: "Hi",
+          started: null,
           owner: null,
           leaseUntilMillis: null,
           takeovers: 0,
@@ -457,6 +481,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           {
             ...old,
             id: AssistantMessageId.make("z_completed"),
+            position: 1,
             status: "completed",
             epoch: 2,
             revision: 9,
@@ -468,13 +493,14 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           {
             ...old,
             id: AssistantMessageId.make("y_pending"),
+            position: 2,
             status: "pending",
             revision: 4,
             owner: "a",
             leaseUntilMillis: 1_000,
             draft: { agent: "plan" }
           },
-          { ...old, id: AssistantMessageId.make("x_queued"), status: "queued" }
+          { ...old, id: AssistantMessageId.make("x_queued"), position: 3, status: "queued" }
         ])
         assert.deepStrictEqual(yield* store.listAsks({ limit: Infinity }), [])
 
@@ -512,10 +538,20 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         assert.deepStrictEqual({
           messages: yield* table("opencode_turn_assistant_messages"),
           prompts: yield* table("opencode_turn_prompts"),
-          asks: yield* table("opencode_turn_asks")
+          records: yield* sql`SELECT records.* FROM opencode_turn_prompt_records AS records
+            JOIN opencode_turn_assistant_messages ON id = message_id ORDER BY position`,
+          asks: yield* table("opencode_turn_asks"),
+          journal: yield* table("opencode_turn_journal")
         }, {
           ...before,
-          messages: before.messages.map((row) => ({ ...row, finish: null, is_fallback: 0, takeovers: 0 }))
+          messages: before.messages.map(({ draft: _, parts: _parts, request: _request, subagents: _subagents, ...row }) => ({
+            ...row,
+            ...since3,
+            ...since4,
+            content: toldBy(row.content)
+          })),
+          records: before.messages.map(({ draft, id, request }) => ({ message_id: id, draft, request })),
+          journal: []
         })
 
         const conversationId = ConversationId.make("con_1")
@@ -560,7 +596,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
             [1],
             [2],
             [3],
-            [4]
+            [4],
+            [5]
           ]
         )
       })
@@ -583,7 +620,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         assert.strictEqual(
           error.message,
           `the store failed (migrate): ${name} was written by a newer version of opencode-turn (its tables have version 7, ` +
-            "this program knows 4): update this program; nothing was changed"
+            "this program knows 5): update this program; nothing was changed"
         )
         assert.isFalse(error.isRetryable)
         assert.deepStrictEqual(yield* dump, before)
