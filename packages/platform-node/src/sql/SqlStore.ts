@@ -55,16 +55,7 @@ export const make = Effect.fnUntraced(function*(
     const update = sql<{ last: number }>`UPDATE ${messages} SET ${sql.update(changes)}, revision = revision + 1,
         journal_offset = journal_offset + ${entries.length}
       WHERE id = ${id} AND status = ${status} AND epoch = ${epoch} RETURNING journal_offset AS last${news}`
-    if (entries.length === 0) return yield* isChanged(operation, update)
-    return yield* query(
-      operation,
-      sql.withTransaction(Effect.gen(function*() {
-        const [changed] = yield* update
-        if (changed === undefined) return []
-        yield* journal.write(id, changed.last - entries.length, entries)
-        return [changed]
-      }))
-    ).pipe(Effect.map((changed) => changed.length > 0))
+    return yield* isChanged(operation, journal.writeWith(id, update, entries))
   })
 
   const before = (position: number | undefined) =>

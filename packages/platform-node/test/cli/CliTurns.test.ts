@@ -24,6 +24,10 @@ import {
 
 const lastLine = (finished: Finished) => jsonLines(finished).at(-1) ?? {}
 
+/** The text that the lines of a turn tell. */
+const told = (lines: ReadonlyArray<Record<string, unknown>>) =>
+  lines.map(({ delta, type }) => (type === "text.delta" ? delta : "")).join("")
+
 const release = (gate: string) => Effect.flatMap(ScriptedModel, (model) => model.release(gate))
 
 /** Says two words, and the rest once the gate is open. */
@@ -344,8 +348,6 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("a tu
 
       const lines = jsonLines(yield* json.finished)
       assert.deepInclude(lines[0] ?? {}, { type: "turn.started", messageId: id, conversationId: "watched" })
-      const told = (lines: ReadonlyArray<Record<string, unknown>>) =>
-        lines.map(({ delta, type }) => (type === "text.delta" ? delta : "")).join("")
       assert.strictEqual(told(lines), "first words and the rest")
       assert.deepInclude(lines.at(-1) ?? {}, {
         type: "turn.finished",

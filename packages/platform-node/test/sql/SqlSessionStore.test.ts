@@ -524,7 +524,13 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         `${prefix} part prt_1 is not a value that can be kept as JSON`
       )
       const sessionId = SessionId.make("ses_2")
-      const subagent = { sessionId, parentId: SessionId.make("ses_1"), title: "canary", status: "running", text: "" } as const
+      const subagent = {
+        sessionId,
+        parentId: SessionId.make("ses_1"),
+        title: "canary",
+        status: "running",
+        text: ""
+      } as const
       assert.strictEqual(
         yield* reasonOf({ ...completed, subagents: [{ ...subagent, usage: { ...Usage.zero, cost: NaN } }] }),
         `${prefix} subagent ses_2 is not a value that can be kept as JSON`

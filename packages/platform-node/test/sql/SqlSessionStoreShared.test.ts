@@ -11,7 +11,7 @@ import * as Usage from "@opencode-turn/core/Usage"
 import * as SqliteClient from "@opencode-turn/platform-node/SqliteClient"
 import * as SqlMigrations from "@opencode-turn/platform-node/SqlMigrations"
 import * as SqlSessionStore from "@opencode-turn/platform-node/SqlSessionStore"
-import { Clock, Context, Effect, FileSystem, Layer, Option, Redacted, Result, Stream } from "effect"
+import { Clock, Context, Effect, FileSystem, Layer, Option, Redacted, Result, Stream, Struct } from "effect"
 import { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
 import { clientOf, makeDatabase } from "../support/PostgresDatabase.ts"
@@ -449,7 +449,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           yield* sql`SELECT messages.*, prompt, draft, request FROM opencode_turn_assistant_messages AS messages
             JOIN opencode_turn_prompts AS prompts ON prompts.message_id = id
             JOIN opencode_turn_prompt_records AS records ON records.message_id = id ORDER BY position`,
-          before.map(({ parts: _, ...row }) => ({ ...row, ...since3, ...since4, content: toldBy(row.content) }))
+          before.map((row) => ({ ...Struct.omit(row, ["parts"]), ...since3, ...since4, content: toldBy(row.content) }))
         )
 
         const conversationId = ConversationId.make("con_1")
@@ -544,8 +544,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           journal: yield* table("opencode_turn_journal")
         }, {
           ...before,
-          messages: before.messages.map(({ draft: _, parts: _parts, request: _request, subagents: _subagents, ...row }) => ({
-            ...row,
+          messages: before.messages.map((row) => ({
+            ...Struct.omit(row, ["draft", "parts", "request", "subagents"]),
             ...since3,
             ...since4,
             content: toldBy(row.content)
