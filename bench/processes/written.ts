@@ -59,6 +59,9 @@ function* contents(): Generator<Content> {
   }
 }
 
+/** The log: it only grows, because nothing is moved out of it. */
+const size = () => statSync(`${filename}-wal`).size
+
 const written = await Effect.runPromise(
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
@@ -66,7 +69,6 @@ const written = await Effect.runPromise(
     yield* sql`PRAGMA wal_checkpoint(TRUNCATE)`
     yield* sql`PRAGMA wal_autocheckpoint = 0`
     yield* store.claim({ id, conversationId: ConversationId.make("c"), prompt: [{ type: "text", text: "go" }] })
-    const size = () => statSync(`${filename}-wal`).size
     const before = size()
     const end = begin()
     let last = Journal.nothing

@@ -71,6 +71,10 @@ const guided: ReadonlyMap<string, ReadonlyArray<string>> = new Map([
     "This cannot be sent: it is empty: say what the agent is to do",
     "Something."
   ]],
+  ["web.ts", [
+    "the page is reloaded: in the middle of the answer",
+    "Nothing is lost, and nothing is shown twice."
+  ]],
   ["worker.ts", [
     "the first worker is gone",
     "completed: This takes a while and then some, but in the end it is done."
