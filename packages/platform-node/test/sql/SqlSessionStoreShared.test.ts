@@ -544,7 +544,9 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           journal: yield* table("opencode_turn_journal")
         }, {
           ...before,
-          messages: before.messages.map(({ draft: _, parts: _parts, request: _request, subagents: _subagents, ...row }) => ({
+          messages: before.messages.map((
+            { draft: _, parts: _parts, request: _request, subagents: _subagents, ...row }
+          ) => ({
             ...row,
             ...since3,
             ...since4,
