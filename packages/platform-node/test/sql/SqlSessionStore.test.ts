@@ -10,6 +10,7 @@ import {
   PartId,
   SessionId
 } from "@opencode-turn/core/Ids"
+import type { Part } from "@opencode-turn/core/Part"
 import type { Content, Outcome, PromptRecord } from "@opencode-turn/core/SessionStore"
 import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import * as Usage from "@opencode-turn/core/Usage"
@@ -327,6 +328,54 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         assert.lengthOf(plan.filter((step) => step.startsWith(`SEARCH ${table} USING INDEX`)), plan.length, plan.join())
       }
     }))
+
+  it.effect.each([
+    { what: "30 tool calls of 40 KB", texts: 0, tools: 30 },
+    { what: "60 tool calls of 40 KB", texts: 0, tools: 60 },
+    { what: "500 KB of text in 120 snapshots", texts: 120, tools: 0 }
+  ])(
+    "writes at most three times what it holds of $what, from the first snapshot to the end",
+    ({ texts, tools }) =>
+      Effect.gen(function*() {
+        const fs = yield* FileSystem.FileSystem
+        const filename = yield* temporaryFile
+        const { sql, store } = yield* openBoth({ filename })
+        yield* sql`PRAGMA wal_autocheckpoint = 0`
+        const turn = yield* newTurn
+        yield* store.claim(turn)
+        yield* sql`PRAGMA wal_checkpoint(TRUNCATE)`
+
+        const messageId = MessageId.make("msg_1")
+        let before: Content = { content: "", parts: [], usage: Usage.zero }
+        const write = Effect.fnUntraced(function*(parts: ReadonlyArray<Part>, content = "") {
+          const after = { content, parts, usage: Usage.zero }
+          assert.isTrue(yield* store.snapshot(turn.id, 1, after, { before }))
+          before = after
+        })
+        for (const n of numbers(tools)) {
+          const { parts } = before
+          const tool = {
+            type: "tool",
+            id: PartId.make(`prt_${n}`),
+            messageId,
+            callId: String(n),
+            tool: "bash"
+          } as const
+          const input = { command: "cat file" }
+          yield* write([...parts, { ...tool, status: "pending", input: {} }])
+          yield* write([...parts, { ...tool, status: "running", input }])
+          yield* write([...parts, { ...tool, status: "completed", input, output: "x".repeat(40_000) }])
+        }
+        for (const _ of numbers(texts)) {
+          const text = before.content + "word ".repeat(833)
+          yield* write([{ type: "text", id: PartId.make("prt_text"), messageId, text, isComplete: false }], text)
+        }
+        assert.isTrue(yield* store.finalize(turn.id, 1, { ...before, status: "completed", error: null }, { before }))
+        const held = 40_000 * tools + before.content.length
+        assert.isBelow(Number((yield* fs.stat(`${filename}-wal`)).size), 3 * held)
+        assert.deepInclude(Option.getOrThrow(yield* store.getMessage(turn.id)), { parts: before.parts })
+      })
+  )
 
   it.effect("writes little when text is appended to a large reply, and when its lease is renewed", () =>
     Effect.gen(function*() {
