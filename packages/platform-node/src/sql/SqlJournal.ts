@@ -8,6 +8,7 @@ import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import type * as Statement from "effect/sql/Statement"
 import type { Database } from "./SqlFailure.ts"
 import * as SqlRows from "./SqlRows.ts"
 
@@ -23,7 +24,7 @@ export const make = (sql: SqlClient.SqlClient, database: Database) => {
   const write = Effect.fnUntraced(function*(
     id: AssistantMessageId,
     after: number,
-    entries: ReadonlyArray<Effect.Success<ReturnType<typeof SqlRows.encodeEntry>>>
+    entries: Encoded
   ): Effect.fn.Return<void, SqlError> {
     const replaced = entries.filter(({ kind }) => kind === "replace")
     const texts = replaced.filter(({ isText }) => isText)
@@ -48,6 +49,63 @@ export const make = (sql: SqlClient.SqlClient, database: Database) => {
     }))
     for (const some of Arr.chunksOf(rows, chunkLength)) yield* sql`INSERT INTO ${table} ${sql.insert(some)}`
   })
+
+  /**
+   * Changes the row of a message and writes the entries, in one statement if the database can: between the statements of a transaction
+   * the connection and the lock of the row would wait for this process. The change returns the place of the last entry.
+   */
+  const writeWith = (
+    id: AssistantMessageId,
+    change: Change,
+    entries: Encoded
+  ): Effect.Effect<ReadonlyArray<object>, SqlError> =>
+    sql.onDialectOrElse({
+      pg: () => entries.length > chunkLength ? inTransaction(id, change, entries) : atOnce(id, change, entries),
+      orElse: () => inTransaction(id, change, entries)
+    })
+
+  const inTransaction = (
+    id: AssistantMessageId,
+    change: Change,
+    entries: Encoded
+  ) =>
+    sql.withTransaction(Effect.gen(function*() {
+      const [changed] = yield* change
+      if (changed === undefined) return []
+      yield* write(id, changed.last - entries.length, entries)
+      return [changed]
+    }))
+
+  /**
+   * The deletion sees the journal as it was before the statement. What the same owner wrote meanwhile would only stay longer: the new
+   * entries stand behind it.
+   */
+  const atOnce = (
+    id: AssistantMessageId,
+    change: Change,
+    entries: Encoded
+  ) => {
+    const named = (isMeant: (entry: (typeof entries)[number]) => boolean, condition: string) => {
+      const some = entries.filter(isMeant).map(({ entry }) => entry)
+      return some.length === 0 ? [] : [sql.and([sql.literal(condition), sql.in("entry", some)])]
+    }
+    const gone = entries.some(({ kind }) => kind === "reset") ? [sql.literal("1 = 1")] : [
+      ...named(({ kind }) => kind === "replace", "kind <> 'open' AND kind <> 'append'"),
+      ...named(({ isText, kind }) => kind === "replace" && isText, "kind = 'append'"),
+      ...named(({ kind }) => kind === "remove", "1 = 1")
+    ]
+    const deleting = gone.length === 0 ? sql.literal("") : sql`, gone AS (
+        DELETE FROM ${table} WHERE message_id = ${id} AND EXISTS (SELECT 1 FROM changed) AND ${sql.or(gone)}
+      )`
+    const rows = entries.map(({ change, entry, kind }, at) =>
+      sql`(CAST(${at + 1} AS INTEGER), ${entry}, ${kind}, ${change})`
+    )
+    return sql`WITH changed AS (${change})${deleting}
+      INSERT INTO ${table} (message_id, place, entry, kind, change)
+      SELECT CAST(${id} AS TEXT), changed.last - CAST(${entries.length} AS INTEGER) + told.place, told.entry, told.kind, told.change
+      FROM changed, (VALUES ${sql.csv(rows)}) AS told (place, entry, kind, change)
+      RETURNING place`
+  }
 
   const query = (operation: string, statement: Effect.Effect<ReadonlyArray<object>, SqlError>) =>
     Effect.flatMap(
@@ -110,10 +168,14 @@ export const make = (sql: SqlClient.SqlClient, database: Database) => {
       (updates) => updates.map(({ update }) => update)
     )
 
-  return { write, read, readAll, clear }
+  return { writeWith, read, readAll, clear }
 }
 
 // internal
+
+type Encoded = ReadonlyArray<Effect.Success<ReturnType<typeof SqlRows.encodeEntry>>>
+
+type Change = Statement.Statement<{ readonly last: number }>
 
 /** How many entries are read at once. */
 const pageLength = 1000

@@ -1,6 +1,6 @@
 /**
- * The operations of `SqlSessionStore`. Most are one guarded statement, or a few without a transaction. Only inserting and deleting a
- * message use one, because they change two tables.
+ * The operations of `SqlSessionStore`. Most are one guarded statement, or a few without a transaction. A transaction is used only
+ * where several tables change and the database cannot do it in one statement.
  */
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import * as Journal from "@opencode-turn/core/Journal"
@@ -56,15 +56,7 @@ export const make = Effect.fnUntraced(function*(
         journal_offset = journal_offset + ${entries.length}
       WHERE id = ${id} AND status = ${status} AND epoch = ${epoch} RETURNING journal_offset AS last${news}`
     if (entries.length === 0) return yield* isChanged(operation, update)
-    return yield* query(
-      operation,
-      sql.withTransaction(Effect.gen(function*() {
-        const [changed] = yield* update
-        if (changed === undefined) return []
-        yield* journal.write(id, changed.last - entries.length, entries)
-        return [changed]
-      }))
-    ).pipe(Effect.map((changed) => changed.length > 0))
+    return yield* isChanged(operation, journal.writeWith(id, update, entries))
   })
 
   const before = (position: number | undefined) =>
