@@ -4,8 +4,17 @@
 import { NodeFileSystem } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
 import type { Answer, Ask } from "@opencode-turn/core/Ask"
-import { AskId, AssistantMessageId, ConversationId, makeId, SessionId } from "@opencode-turn/core/Ids"
-import type { Outcome, PromptRecord } from "@opencode-turn/core/SessionStore"
+import {
+  AskId,
+  AssistantMessageId,
+  ConversationId,
+  makeId,
+  MessageId,
+  PartId,
+  SessionId
+} from "@opencode-turn/core/Ids"
+import type { Part } from "@opencode-turn/core/Part"
+import type { Content, Outcome, PromptRecord } from "@opencode-turn/core/SessionStore"
 import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import * as Usage from "@opencode-turn/core/Usage"
 import * as SqliteClient from "@opencode-turn/platform-node/SqliteClient"
@@ -100,6 +109,19 @@ const smallOf = (row: object) =>
 const toldBy = (content: unknown) => content === "\"\"" ? null : content
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
+
+/** A part whose ids hold what no text of PostgreSQL does. */
+const toolOf = (n: number, status: "running" | "completed") => ({
+  type: "tool",
+  id: PartId.make(`prt_\u0000\ud800 '"${n}`),
+  messageId: MessageId.make("msg_\u0000"),
+  callId: "1",
+  tool: "bash",
+  status,
+  input: {}
+} as const)
+
+const contentOf = (parts: ReadonlyArray<Part>) => ({ content: "", parts, usage: Usage.zero })
 
 /** Ten times as fast as the real one, so that it does not outrun the database. */
 const timePasses = Effect.forever(
@@ -343,6 +365,32 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         yield* TestClock.adjust("1 milli")
         assert.strictEqual(yield* store.prune(yield* Clock.currentTimeMillis), 1)
         assert.deepStrictEqual(yield* prompts, [[kept.id]])
+      })
+  )
+
+  it.effect.each(databases)(
+    "writes, replaces and removes 1,200 parts at once in $kind, whatever their ids",
+    ({ make }) =>
+      Effect.gen(function*() {
+        const database = yield* make
+        const store = yield* open(database)
+        const turn = yield* newTurn
+        yield* store.claim(turn)
+        const [few, many, done, some] = [
+          contentOf(numbers(400).map((n) => toolOf(n, "running"))),
+          contentOf(numbers(1200).map((n) => toolOf(n, "running"))),
+          contentOf(numbers(1200).map((n) => toolOf(n, "completed"))),
+          contentOf(numbers(400).map((n) => toolOf(n, "completed")))
+        ]
+        let before: Content | undefined
+        for (const content of [few, many, done, some, few, done]) {
+          assert.isTrue(yield* store.snapshot(turn.id, 1, content, { before }))
+          assert.isFalse(yield* store.snapshot(turn.id, 2, content))
+          before = content
+          const { offset, parts } = Option.getOrThrow(yield* store.getMessage(turn.id))
+          assert.deepStrictEqual<unknown>(parts, content.parts)
+          assert.strictEqual((yield* store.listUpdates(turn.id, 0, Infinity)).at(-1)?.offset, offset)
+        }
       })
   )
 
