@@ -6,12 +6,14 @@ import { isMet, table } from "./Bench.ts"
 import { big } from "./benches/big.ts"
 import { fold } from "./benches/fold.ts"
 import { help } from "./benches/help.ts"
+import { load } from "./benches/load.ts"
 import { memory } from "./benches/memory.ts"
 import { stream } from "./benches/stream.ts"
 import { turn } from "./benches/turn.ts"
 import { turns } from "./benches/turns.ts"
+import { written } from "./benches/written.ts"
 
-const benches = [stream, turns, big, fold, memory, turn, help]
+const benches = [stream, turns, big, fold, memory, turn, help, written, load]
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,

@@ -2,9 +2,9 @@
  * Two workers share a database. The first one is shut down in the middle of a turn, and the second one carries the turn to its end.
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { runTurn, TurnPolicy, TurnWorker, watchTurn } from "@opencode-turn/core"
+import { attachTurn, runTurn, TurnPolicy, TurnWorker } from "@opencode-turn/core"
 import { AssistantMessageId } from "@opencode-turn/core/Ids"
-import { Console, Effect, Fiber, Latch, Stream } from "effect"
+import { Console, Effect, Fiber, Latch, Option, Stream } from "effect"
 import * as ScriptedOpencode from "../support/ScriptedOpencode.ts"
 
 const messageId = AssistantMessageId.make("answer-1")
@@ -26,8 +26,9 @@ const program = Effect.gen(function*() {
   yield* Fiber.interrupt(first)
   yield* Console.log("the first worker is gone")
   // In a process of its own, this layer keeps the process alive and takes over what others leave.
-  const ended = yield* Stream.runLast(watchTurn(messageId)).pipe(Effect.provide(TurnWorker.layer()))
-  if (ended._tag === "Some") yield* Console.log(`${ended.value.status}: ${ended.value.content}`)
+  const last = yield* Stream.runLast(attachTurn(messageId)).pipe(Effect.provide(TurnWorker.layer()))
+  const update = Option.getOrUndefined(last)?.update
+  if (update?._tag === "Finished") yield* Console.log(`${update.message.status}: ${update.message.content}`)
 })
 
 const words = "This takes a while and then some, but in the end it is done."

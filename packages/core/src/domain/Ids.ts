@@ -49,7 +49,7 @@ export const ConversationId = Schema.NonEmptyString.pipe(Schema.brand("Conversat
 export type ConversationId = typeof ConversationId.Type
 
 /**
- * An assistant message in the {@link SessionStore} of the product (not one of OpenCode's messages).
+ * An assistant message in the `SessionStore` of the product (not one of OpenCode's messages).
  *
  * @category models
  * @since 0.1.0

@@ -267,7 +267,7 @@ export type RequestError = typeof RequestError.Type
 export type EventsError = RequestError | StreamLost
 
 /**
- * Any failure of the {@link Client}.
+ * Any failure of the `Client`.
  *
  * @category errors
  * @since 0.1.0

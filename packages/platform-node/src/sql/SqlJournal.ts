@@ -8,7 +8,7 @@ import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
-import type * as Statement from "effect/sql/Statement"
+import type { Statement } from "effect/sql/Statement"
 import type { Database } from "./SqlFailure.ts"
 import * as SqlRows from "./SqlRows.ts"
 
@@ -24,17 +24,15 @@ export const make = (sql: SqlClient.SqlClient, database: Database) => {
   const write = Effect.fnUntraced(function*(
     id: AssistantMessageId,
     after: number,
-    entries: Encoded
+    entries: ReadonlyArray<Entry>
   ): Effect.fn.Return<void, SqlError> {
-    const replaced = entries.filter(({ kind }) => kind === "replace")
-    const texts = replaced.filter(({ isText }) => isText)
-    const removed = entries.filter(({ kind }) => kind === "remove").map(({ entry }) => entry)
+    const { removed, replaced, texts } = staleOf(entries)
     if (entries.some(({ kind }) => kind === "reset")) yield* clear(id)
-    for (const some of Arr.chunksOf(replaced.map(({ entry }) => entry), chunkLength)) {
+    for (const some of Arr.chunksOf(replaced, chunkLength)) {
       yield* sql`DELETE FROM ${table}
         WHERE message_id = ${id} AND kind <> 'open' AND kind <> 'append' AND ${sql.in("entry", some)}`
     }
-    for (const some of Arr.chunksOf(texts.map(({ entry }) => entry), chunkLength)) {
+    for (const some of Arr.chunksOf(texts, chunkLength)) {
       yield* sql`DELETE FROM ${table} WHERE message_id = ${id} AND kind = 'append' AND ${sql.in("entry", some)}`
     }
     for (const some of Arr.chunksOf(removed, chunkLength)) {
@@ -51,58 +49,45 @@ export const make = (sql: SqlClient.SqlClient, database: Database) => {
   })
 
   /**
-   * Changes the row of a message and writes the entries, in one statement if the database can: between the statements of a transaction
-   * the connection and the lock of the row would wait for this process. The change returns the place of the last entry.
+   * Writes entries if the update of the row of their message changes it. On PostgreSQL this is one statement, so that a connection is not
+   * held between several.
    */
   const writeWith = (
     id: AssistantMessageId,
-    change: Change,
-    entries: Encoded
-  ): Effect.Effect<ReadonlyArray<object>, SqlError> =>
-    sql.onDialectOrElse({
-      pg: () => entries.length > chunkLength ? inTransaction(id, change, entries) : atOnce(id, change, entries),
-      orElse: () => inTransaction(id, change, entries)
+    update: Statement<{ readonly last: number }>,
+    entries: ReadonlyArray<Entry>
+  ): Effect.Effect<ReadonlyArray<object>, SqlError> => {
+    const inTransaction = sql.withTransaction(Effect.flatMap(update, ([row]) =>
+      row === undefined
+        ? Effect.succeed([])
+        : Effect.as(write(id, row.last - entries.length, entries), [row])))
+    if (entries.length === 0) return update
+    return sql.onDialectOrElse({
+      pg: () => entries.length > maxInOneStatement ? inTransaction : inOneStatement(id, update, entries),
+      orElse: () => inTransaction
     })
+  }
 
-  const inTransaction = (
+  const inOneStatement = (
     id: AssistantMessageId,
-    change: Change,
-    entries: Encoded
-  ) =>
-    sql.withTransaction(Effect.gen(function*() {
-      const [changed] = yield* change
-      if (changed === undefined) return []
-      yield* write(id, changed.last - entries.length, entries)
-      return [changed]
-    }))
-
-  /**
-   * The deletion sees the journal as it was before the statement. What the same owner wrote meanwhile would only stay longer: the new
-   * entries stand behind it.
-   */
-  const atOnce = (
-    id: AssistantMessageId,
-    change: Change,
-    entries: Encoded
+    update: Statement<{ readonly last: number }>,
+    entries: ReadonlyArray<Entry>
   ) => {
-    const named = (isMeant: (entry: (typeof entries)[number]) => boolean, condition: string) => {
-      const some = entries.filter(isMeant).map(({ entry }) => entry)
-      return some.length === 0 ? [] : [sql.and([sql.literal(condition), sql.in("entry", some)])]
-    }
-    const gone = entries.some(({ kind }) => kind === "reset") ? [sql.literal("1 = 1")] : [
-      ...named(({ kind }) => kind === "replace", "kind <> 'open' AND kind <> 'append'"),
-      ...named(({ isText, kind }) => kind === "replace" && isText, "kind = 'append'"),
-      ...named(({ kind }) => kind === "remove", "1 = 1")
-    ]
-    const deleting = gone.length === 0 ? sql.literal("") : sql`, gone AS (
-        DELETE FROM ${table} WHERE message_id = ${id} AND EXISTS (SELECT 1 FROM changed) AND ${sql.or(gone)}
-      )`
+    const { removed, replaced, texts } = staleOf(entries)
+    const isStale = sql.or([
+      ...(entries.some(({ kind }) => kind === "reset") ? [sql.literal("1 = 1")] : []),
+      ...(replaced.length === 0 ? [] : [sql`(kind <> 'open' AND kind <> 'append' AND ${sql.in("entry", replaced)})`]),
+      ...(texts.length === 0 ? [] : [sql`(kind = 'append' AND ${sql.in("entry", texts)})`]),
+      ...(removed.length === 0 ? [] : [sql`(${sql.in("entry", removed)})`]),
+      sql.literal("1 = 0")
+    ])
     const rows = entries.map(({ change, entry, kind }, at) =>
-      sql`(CAST(${at + 1} AS INTEGER), ${entry}, ${kind}, ${change})`
+      sql`(CAST(${at + 1 - entries.length} AS INTEGER), ${entry}, ${kind}, ${change})`
     )
-    return sql`WITH changed AS (${change})${deleting}
+    return sql`WITH changed AS (${update}),
+      gone AS (DELETE FROM ${table} USING changed WHERE message_id = ${id} AND ${isStale})
       INSERT INTO ${table} (message_id, place, entry, kind, change)
-      SELECT CAST(${id} AS TEXT), changed.last - CAST(${entries.length} AS INTEGER) + told.place, told.entry, told.kind, told.change
+      SELECT ${id}, changed.last + told.place, told.entry, told.kind, told.change
       FROM changed, (VALUES ${sql.csv(rows)}) AS told (place, entry, kind, change)
       RETURNING place`
   }
@@ -173,9 +158,20 @@ export const make = (sql: SqlClient.SqlClient, database: Database) => {
 
 // internal
 
-type Encoded = ReadonlyArray<Effect.Success<ReturnType<typeof SqlRows.encodeEntry>>>
+type Entry = Effect.Success<ReturnType<typeof SqlRows.encodeEntry>>
 
-type Change = Statement.Statement<{ readonly last: number }>
+/** What the entries take the place of: other states of a part, its appended texts, or all of it. */
+const staleOf = (entries: ReadonlyArray<Entry>) => {
+  const replaced = entries.filter(({ kind }) => kind === "replace")
+  return {
+    replaced: replaced.map(({ entry }) => entry),
+    texts: replaced.filter(({ isText }) => isText).map(({ entry }) => entry),
+    removed: entries.filter(({ kind }) => kind === "remove").map(({ entry }) => entry)
+  }
+}
+
+/** PostgreSQL allows 65,535 parameters. */
+const maxInOneStatement = 5000
 
 /** How many entries are read at once. */
 const pageLength = 1000

@@ -1,6 +1,6 @@
 /**
- * The operations of `SqlSessionStore`. Most are one guarded statement, or a few without a transaction. A transaction is used only
- * where several tables change and the database cannot do it in one statement.
+ * The operations of `SqlSessionStore`. Most are one guarded statement, or a few without a transaction. Only inserting and deleting a
+ * message use one, because they change two tables.
  */
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import * as Journal from "@opencode-turn/core/Journal"
@@ -55,7 +55,6 @@ export const make = Effect.fnUntraced(function*(
     const update = sql<{ last: number }>`UPDATE ${messages} SET ${sql.update(changes)}, revision = revision + 1,
         journal_offset = journal_offset + ${entries.length}
       WHERE id = ${id} AND status = ${status} AND epoch = ${epoch} RETURNING journal_offset AS last${news}`
-    if (entries.length === 0) return yield* isChanged(operation, update)
     return yield* isChanged(operation, journal.writeWith(id, update, entries))
   })
 

@@ -24,6 +24,10 @@ import {
 
 const lastLine = (finished: Finished) => jsonLines(finished).at(-1) ?? {}
 
+/** The text that the lines of a turn tell. */
+const told = (lines: ReadonlyArray<Record<string, unknown>>) =>
+  lines.map(({ delta, type }) => (type === "text.delta" ? delta : "")).join("")
+
 const release = (gate: string) => Effect.flatMap(ScriptedModel, (model) => model.release(gate))
 
 /** Says two words, and the rest once the gate is open. */
@@ -281,7 +285,10 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("a tu
         assert.match(resumed.stdout, /^asm_\w+ · completed · /)
         assert.strictEqual(resumed.code, 0)
         const listed = yield* cli(["list", "--json"], { env })
-        assert.deepInclude(lastLine(listed), { status: "completed", text: "first words and the rest" })
+        const { conversationId, status } = lastLine(listed)
+        assert.strictEqual(status, "completed")
+        const shown = yield* cli(["show", "--json", String(conversationId)], { env })
+        assert.deepInclude(lastLine(shown), { status: "completed", text: "first words and the rest" })
       })
   )
 
@@ -327,7 +334,7 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("a tu
       const bored = yield* start(["watch", id])
       yield* bored.printed("first words")
       const json = yield* start(["watch", "--json", id])
-      yield* json.printed("snapshot")
+      yield* json.printed("first words")
       yield* bored.kill("SIGINT")
       const stopped = yield* bored.finished
       assert.strictEqual(stopped.code, 130)
@@ -340,14 +347,19 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("a tu
       assert.match(watched.stderr, /completed · [^\n]* · conversation watched\n$/)
 
       const lines = jsonLines(yield* json.finished)
-      assert.deepInclude(lines[0] ?? {}, { type: "snapshot", messageId: id, status: "pending" })
+      assert.deepInclude(lines[0] ?? {}, { type: "turn.started", messageId: id, conversationId: "watched" })
+      assert.strictEqual(told(lines), "first words and the rest")
       assert.deepInclude(lines.at(-1) ?? {}, {
         type: "turn.finished",
         status: "completed",
         text: "first words and the rest"
       })
-      const ended = yield* run(["watch", "--json", id])
-      assert.deepStrictEqual(jsonLines(ended), lines.slice(-1))
+      const offsets = lines.slice(0, -1).map(({ offset }) => String(offset))
+      for (const [place, offset] of offsets.entries()) {
+        const rest = jsonLines(yield* run(["watch", "--json", "--from", offset, id]))
+        assert.deepStrictEqual(rest.at(-1), lines.at(-1))
+        assert.strictEqual(told(lines.slice(0, place + 1)) + told(rest), "first words and the rest", `from ${offset}`)
+      }
       const same = yield* run(["run", "--json", prompt("Same keys.", [{ text: "Yes." }])])
       assert.deepStrictEqual(Object.keys(lines.at(-1) ?? {}), Object.keys(lastLine(same)))
     }))

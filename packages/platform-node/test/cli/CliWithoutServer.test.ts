@@ -354,7 +354,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
           sqlite.exec(statement)
           sqlite.close()
         })
-      yield* spoil("UPDATE opencode_turn_assistant_messages SET parts = 'not JSON' WHERE id IN ('asm_1', 'asm_3')")
+      yield* spoil("UPDATE opencode_turn_assistant_messages SET usage = 'not JSON' WHERE id IN ('asm_1', 'asm_3')")
 
       const listed = yield* cli(["list"], { env })
       assert.match(listed.stdout, /^asm_2 .*\n$/)
@@ -384,15 +384,22 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
 
       const listed = yield* cli(["list"], { env })
       assert.match(listed.stdout, /^asm_2 +error +c1 .*\nasm_1 +completed \(length\) +c1 /)
-      const [second, first] = jsonLines(yield* cli(["list", "--json"], { env }))
-      assert.deepInclude(first ?? {}, { finish: "length", text: "Half of", isFallback: false })
-      assert.deepInclude(second ?? {}, { finish: "stop", text: "", content: "Sorry.", isFallback: true })
+      const [listedSecond, listedFirst] = jsonLines(yield* cli(["list", "--json"], { env }))
+      assert.deepInclude(listedFirst ?? {}, { finish: "length", isFallback: false })
+      assert.deepInclude(listedSecond ?? {}, { finish: "stop", isFallback: true })
 
       const shown = yield* cli(["show", "c1"], { env })
       assert.match(shown.stdout, /\nHalf of\ncompleted · finish length · /)
       assert.match(shown.stdout, /\n\[not the agent's text\] Sorry\.\nerror EmptyStream: .*\nerror · finish stop · /)
-      const [shownFirst, shownSecond] = jsonLines(yield* cli(["show", "--json", "c1"], { env }))
-      assert.deepStrictEqual([shownFirst, shownSecond], [first, second])
+      const [first, second] = jsonLines(yield* cli(["show", "--json", "c1"], { env }))
+      assert.deepInclude(first ?? {}, { finish: "length", text: "Half of", isFallback: false })
+      assert.deepInclude(second ?? {}, { finish: "stop", text: "", content: "Sorry.", isFallback: true })
+      // A list names the turns, and holds neither prompts nor replies.
+      assert.notProperty(listedFirst, "text")
+      assert.deepStrictEqual(
+        [listedFirst?.["messageId"], listedSecond?.["error"]],
+        [first?.["messageId"], second?.["error"]]
+      )
 
       const watched = yield* cli(["watch", "asm_1"], { env })
       assert.deepStrictEqual([watched.code, watched.stdout], [0, "Half of\n"])
