@@ -227,11 +227,11 @@ export const encodeOutcome = (outcome: Outcome) =>
 
 const encodeChange = Schema.encodeEffect(ChangeColumn)
 
-/** The columns of an entry. The text of a part that is closed stands in the entries before it. */
+/** The columns of an entry. The text of a part that is closed stands in the entries before it. The key holds an id of the server's. */
 export const encodeEntry = ({ key, update, write }: Journal.JournalEntry) =>
   Effect.map(
     encodeChange(toWire(write === "close" ? mapText(update, () => "") : update)),
-    (change) => ({ entry: key, kind: write, change, isText: isText(update) })
+    (change) => ({ entry: JSON.stringify(key), kind: write, change, isText: isText(update) })
   )
 
 const isText = (update: Journal.JournalUpdate): boolean => {

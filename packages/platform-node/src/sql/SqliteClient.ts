@@ -145,6 +145,9 @@ export const layerConfig = (
 
 const open = (options: Options): Effect.Effect<DatabaseSync, SqlError, Scope.Scope> => {
   const inspect = (database: DatabaseSync) => {
+    // It applies to a new file alone. A small change writes whole pages: 500 KB of text in 120 snapshots wrote 2,500 KB in SQLite's
+    // usual pages of 4 KiB, 1,500 KB in pages of 2 KiB, and 1,040 KB in these.
+    if (options.readonly !== true) database.exec("PRAGMA page_size = 1024")
     // SQLite opens any readable file; only the first statement that reads the pages detects a file that is not a database.
     if (options.disableWAL === true || options.readonly === true) {
       database.prepare("PRAGMA schema_version").get()

@@ -10,14 +10,28 @@ import {
   PartId,
   SessionId
 } from "@opencode-turn/core/Ids"
-import type { Outcome, PromptRecord } from "@opencode-turn/core/SessionStore"
+import type { Part } from "@opencode-turn/core/Part"
+import type { Content, Outcome, PromptRecord } from "@opencode-turn/core/SessionStore"
 import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import * as Usage from "@opencode-turn/core/Usage"
 import * as SqliteClient from "@opencode-turn/platform-node/SqliteClient"
 import * as SqlMigrations from "@opencode-turn/platform-node/SqlMigrations"
 import * as SqlSessionStore from "@opencode-turn/platform-node/SqlSessionStore"
 import { describeSessionStore } from "@opencode-turn/testing/SessionStoreContract"
-import { Context, Effect, ErrorReporter, Exit, Fiber, FileSystem, Layer, Option, Queue, Scope, Stream } from "effect"
+import {
+  Context,
+  Effect,
+  ErrorReporter,
+  Exit,
+  Fiber,
+  FileSystem,
+  Layer,
+  Option,
+  Queue,
+  Scope,
+  Stream,
+  Tracer
+} from "effect"
 import { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
 
@@ -267,6 +281,140 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       const steps = yield* sql<{ detail: string }>`EXPLAIN QUERY PLAN
         SELECT * FROM opencode_turn_asks AS asks ${sql.literal(query)}`
       assert.deepStrictEqual(steps.map((step) => step.detail), plan)
+    }))
+
+  it.effect("finds orphans, and messages of a status, through an index", () =>
+    Effect.gen(function*() {
+      const { sql, store } = yield* openBoth({ filename: ":memory:" })
+      const statements: Array<string> = []
+      const tracer = Tracer.make({
+        span: (options) => {
+          const span = new Tracer.NativeSpan(options)
+          const attribute = span.attribute.bind(span)
+          span.attribute = (key, value) => {
+            if (key === "db.query.text") statements.push(String(value))
+            attribute(key, value)
+          }
+          return span
+        }
+      })
+      const planOf = Effect.fnUntraced(function*<A, E>(read: Effect.Effect<A, E>) {
+        statements.length = 0
+        yield* Effect.withTracer(read, tracer)
+        assert.lengthOf(statements, 1)
+        const steps = yield* sql.unsafe<{ detail: string }>(`EXPLAIN QUERY PLAN ${statements.join()}`)
+        return steps.map(({ detail }) => detail)
+      })
+      const table = "opencode_turn_assistant_messages"
+      const conversationId = ConversationId.make("con")
+      const orphans = [
+        `SEARCH ${table} USING INDEX ${table}_leases (lease_until_millis<?)`,
+        "USE TEMP B-TREE FOR ORDER BY"
+      ]
+      assert.deepStrictEqual(yield* planOf(store.listOrphans(9)), orphans)
+      assert.deepStrictEqual(yield* planOf(store.listOrphans(Infinity, 5)), orphans)
+      assert.deepStrictEqual(yield* planOf(store.listByStatus({ status: "pending", limit: 9 })), [
+        `SEARCH ${table} USING INDEX ${table}_status (status=?)`
+      ])
+      assert.deepStrictEqual(yield* planOf(store.listByStatus({ status: "error", beforePosition: 5, limit: 9 })), [
+        `SEARCH ${table} USING INDEX ${table}_status (status=? AND position<?)`
+      ])
+      // Newest first, which is the order of the table itself.
+      assert.deepStrictEqual(yield* planOf(store.listByStatus({ beforePosition: 5, limit: 9 })), [
+        `SEARCH ${table} USING INTEGER PRIMARY KEY (rowid<?)`
+      ])
+      for (const status of ["pending", "queued", "completed"] as const) {
+        const plan = yield* planOf(store.listByStatus({ conversationId, status, limit: 9 }))
+        assert.lengthOf(plan.filter((step) => step.startsWith(`SEARCH ${table} USING INDEX`)), plan.length, plan.join())
+      }
+    }))
+
+  it.effect.each([
+    { what: "30 tool calls of 40 KB", texts: 0, tools: 30 },
+    { what: "60 tool calls of 40 KB", texts: 0, tools: 60 },
+    { what: "500 KB of text in 120 snapshots", texts: 120, tools: 0 }
+  ])(
+    "writes at most three times what it holds of $what, from the first snapshot to the end",
+    ({ texts, tools }) =>
+      Effect.gen(function*() {
+        const fs = yield* FileSystem.FileSystem
+        const filename = yield* temporaryFile
+        const { sql, store } = yield* openBoth({ filename })
+        yield* sql`PRAGMA wal_autocheckpoint = 0`
+        const turn = yield* newTurn
+        yield* store.claim(turn)
+        yield* sql`PRAGMA wal_checkpoint(TRUNCATE)`
+
+        const messageId = MessageId.make("msg_1")
+        let before: Content = { content: "", parts: [], usage: Usage.zero }
+        const write = Effect.fnUntraced(function*(parts: ReadonlyArray<Part>, content = "") {
+          const after = { content, parts, usage: Usage.zero }
+          assert.isTrue(yield* store.snapshot(turn.id, 1, after, { before }))
+          before = after
+        })
+        for (const n of numbers(tools)) {
+          const { parts } = before
+          const tool = {
+            type: "tool",
+            id: PartId.make(`prt_${n}`),
+            messageId,
+            callId: String(n),
+            tool: "bash"
+          } as const
+          const input = { command: "cat file" }
+          yield* write([...parts, { ...tool, status: "pending", input: {} }])
+          yield* write([...parts, { ...tool, status: "running", input }])
+          yield* write([...parts, { ...tool, status: "completed", input, output: "x".repeat(40_000) }])
+        }
+        for (const _ of numbers(texts)) {
+          const text = before.content + "word ".repeat(833)
+          yield* write([{ type: "text", id: PartId.make("prt_text"), messageId, text, isComplete: false }], text)
+        }
+        assert.isTrue(yield* store.finalize(turn.id, 1, { ...before, status: "completed", error: null }, { before }))
+        const held = 40_000 * tools + before.content.length
+        assert.isBelow(Number((yield* fs.stat(`${filename}-wal`)).size), 3 * held)
+        assert.deepInclude(Option.getOrThrow(yield* store.getMessage(turn.id)), { parts: before.parts })
+      })
+  )
+
+  it.effect("writes little when text is appended to a large reply, and when its lease is renewed", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const filename = yield* temporaryFile
+      const { sql, store } = yield* openBoth({ filename })
+      yield* sql`PRAGMA wal_autocheckpoint = 0`
+      const turn = yield* newTurn
+      yield* store.claim({ ...turn, lease: { owner: "a", millis: 1_000 } })
+      const messageId = MessageId.make("msg_1")
+      const tools = numbers(50).map((n) => ({
+        type: "tool",
+        id: PartId.make(`prt_${n}`),
+        messageId,
+        callId: String(n),
+        tool: "bash",
+        status: "completed",
+        input: {},
+        output: "x".repeat(50_000)
+      } as const))
+      const textOf = (text: string): Content => ({
+        content: text,
+        parts: [...tools, { type: "text", id: PartId.make("prt_text"), messageId, text, isComplete: false }],
+        usage: Usage.zero
+      })
+      const text = "y".repeat(2_500_000)
+      const before = textOf(text)
+      yield* store.snapshot(turn.id, 1, before)
+      const growthOf = Effect.fnUntraced(function*<A, E>(write: Effect.Effect<A, E>) {
+        yield* sql`PRAGMA wal_checkpoint(TRUNCATE)`
+        assert.deepStrictEqual<unknown>(yield* write, true)
+        return Number((yield* fs.stat(`${filename}-wal`)).size)
+      })
+      const limit = 64 * 1024
+      assert.isBelow(yield* growthOf(store.snapshot(turn.id, 1, textOf(`${text} And on.`), { before })), limit)
+      assert.isBelow(yield* growthOf(store.renew(turn.id, 1, { owner: "a", millis: 2_000 })), limit)
+      const read = Option.getOrThrow(yield* store.getMessage(turn.id))
+      assert.strictEqual(read.content, `${text} And on.`)
+      assert.lengthOf(read.parts, 51)
     }))
 
   it.effect("an unreadable row hides no other row from a list, is reported once, and fails a read of that row", () =>

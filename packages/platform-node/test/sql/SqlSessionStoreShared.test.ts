@@ -4,14 +4,23 @@
 import { NodeFileSystem } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
 import type { Answer, Ask } from "@opencode-turn/core/Ask"
-import { AskId, AssistantMessageId, ConversationId, makeId, SessionId } from "@opencode-turn/core/Ids"
-import type { Outcome, PromptRecord } from "@opencode-turn/core/SessionStore"
+import {
+  AskId,
+  AssistantMessageId,
+  ConversationId,
+  makeId,
+  MessageId,
+  PartId,
+  SessionId
+} from "@opencode-turn/core/Ids"
+import type { Part } from "@opencode-turn/core/Part"
+import type { Content, Outcome, PromptRecord } from "@opencode-turn/core/SessionStore"
 import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import * as Usage from "@opencode-turn/core/Usage"
 import * as SqliteClient from "@opencode-turn/platform-node/SqliteClient"
 import * as SqlMigrations from "@opencode-turn/platform-node/SqlMigrations"
 import * as SqlSessionStore from "@opencode-turn/platform-node/SqlSessionStore"
-import { Clock, Context, Effect, FileSystem, Layer, Option, Redacted, Result, Stream, Struct } from "effect"
+import { Clock, Context, Effect, FileSystem, Layer, Option, Redacted, Result, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
 import { clientOf, makeDatabase } from "../support/PostgresDatabase.ts"
@@ -90,10 +99,29 @@ const steps = [
 const since3 = { finish: null, is_fallback: 0, takeovers: 0 }
 const since4 = { journal_offset: 0, excerpt: "\"Hi\"", started: null }
 
+/** A row without the columns that the fifth step takes away. */
+const smallOf = (row: object) =>
+  Object.fromEntries(
+    Object.entries(row).filter(([column]) => !["draft", "parts", "request", "subagents"].includes(column))
+  )
+
 /** What the fifth step makes of the content of a message without parts. */
 const toldBy = (content: unknown) => content === "\"\"" ? null : content
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
+
+/** A part whose ids hold what no text of PostgreSQL does. */
+const toolOf = (n: number, status: "running" | "completed") => ({
+  type: "tool",
+  id: PartId.make(`prt_\u0000\ud800 '"${n}`),
+  messageId: MessageId.make("msg_\u0000"),
+  callId: "1",
+  tool: "bash",
+  status,
+  input: {}
+} as const)
+
+const contentOf = (parts: ReadonlyArray<Part>) => ({ content: "", parts, usage: Usage.zero })
 
 /** Ten times as fast as the real one, so that it does not outrun the database. */
 const timePasses = Effect.forever(
@@ -340,6 +368,32 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
       })
   )
 
+  it.effect.each(databases)(
+    "writes, replaces and removes 1,200 parts at once in $kind, whatever their ids",
+    ({ make }) =>
+      Effect.gen(function*() {
+        const database = yield* make
+        const store = yield* open(database)
+        const turn = yield* newTurn
+        yield* store.claim(turn)
+        const [few, many, done, some] = [
+          contentOf(numbers(400).map((n) => toolOf(n, "running"))),
+          contentOf(numbers(1200).map((n) => toolOf(n, "running"))),
+          contentOf(numbers(1200).map((n) => toolOf(n, "completed"))),
+          contentOf(numbers(400).map((n) => toolOf(n, "completed")))
+        ]
+        let before: Content | undefined
+        for (const content of [few, many, done, some, few, done]) {
+          assert.isTrue(yield* store.snapshot(turn.id, 1, content, { before }))
+          assert.isFalse(yield* store.snapshot(turn.id, 2, content))
+          before = content
+          const { offset, parts } = Option.getOrThrow(yield* store.getMessage(turn.id))
+          assert.deepStrictEqual<unknown>(parts, content.parts)
+          assert.strictEqual((yield* store.listUpdates(turn.id, 0, Infinity)).at(-1)?.offset, offset)
+        }
+      })
+  )
+
   // migrations
 
   it.effect.each(databases)(
@@ -449,7 +503,15 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           yield* sql`SELECT messages.*, prompt, draft, request FROM opencode_turn_assistant_messages AS messages
             JOIN opencode_turn_prompts AS prompts ON prompts.message_id = id
             JOIN opencode_turn_prompt_records AS records ON records.message_id = id ORDER BY position`,
-          before.map((row) => ({ ...Struct.omit(row, ["parts"]), ...since3, ...since4, content: toldBy(row.content) }))
+          before.map(({ draft, prompt, request, ...row }) => ({
+            ...smallOf(row),
+            ...since3,
+            ...since4,
+            content: toldBy(row.content),
+            draft,
+            prompt,
+            request
+          }))
         )
 
         const conversationId = ConversationId.make("con_1")
@@ -545,7 +607,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         }, {
           ...before,
           messages: before.messages.map((row) => ({
-            ...Struct.omit(row, ["draft", "parts", "request", "subagents"]),
+            ...smallOf(row),
             ...since3,
             ...since4,
             content: toldBy(row.content)
