@@ -3,6 +3,7 @@
  * With `worker` another worker sweeps the same database in a process of its own.
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -77,7 +78,9 @@ const running = Effect.gen(function*() {
   second?.kill("SIGKILL")
   const outcomes = new Map<string, number>()
   for (const exit of results) {
-    const outcome = exit._tag === "Failure" ? "failed" : exit.value.error?._tag ?? exit.value.status
+    const outcome = exit._tag === "Failure"
+      ? String(Cause.squash(exit.cause))
+      : exit.value.error?._tag ?? exit.value.status
     outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1)
   }
   if (flag("verbose")) console.error(Object.fromEntries(outcomes))

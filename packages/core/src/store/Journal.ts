@@ -79,6 +79,8 @@ export const between = (
   const known = last.get(after)
   if (known !== undefined && known.before === before && known.reason === reason) return known.entries
   const entries = compared(before, after, reason)
+  // Otherwise the contents of all snapshots would hold each other.
+  if (before !== undefined) last.delete(before)
   last.set(after, { before, reason, entries })
   return entries
 }

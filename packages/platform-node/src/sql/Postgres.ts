@@ -7,7 +7,6 @@ import * as PgClient from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as ChangeNotifier from "@opencode-turn/core/ChangeNotifier"
 import { StoreError } from "@opencode-turn/core/SessionStore"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as RcRef from "effect/RcRef"
@@ -17,25 +16,9 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
+import { defaultConnections, type PostgresOptions } from "./PostgresOptions.ts"
 import { postgresDatabase } from "./SqlFailure.ts"
 import { changeChannel, changeKey } from "./SqlRows.ts"
-
-/**
- * The options of a PostgreSQL database.
- *
- * **Details**
- *
- * `url` has libpq's form: `postgres://user:password@host:5432/database?sslmode=require`. The pool opens up to `maxConnections` (10 by
- * default) on demand, and closes a connection that is idle for a minute. `connectTimeout` limits one attempt (5 s by default).
- *
- * @category models
- * @since 0.1.0
- */
-export interface PostgresOptions {
-  readonly url: Redacted.Redacted
-  readonly maxConnections?: number | undefined
-  readonly connectTimeout?: Duration.Input | undefined
-}
 
 /** Makes a client over a pool. It connects with the first statement. */
 export const connect = (
@@ -43,7 +26,7 @@ export const connect = (
 ): Effect.Effect<SqlClient.SqlClient, StoreError, Scope.Scope | Reactivity.Reactivity> =>
   isUrl(Redacted.value(options.url))
     ? Effect.mapError(
-      PgClient.make({ ...connection(options), maxConnections: options.maxConnections ?? 10 }),
+      PgClient.make({ ...connection(options), maxConnections: options.maxConnections ?? defaultConnections }),
       postgresDatabase(options.url).failure("open")
     )
     : Effect.fail(

@@ -20,13 +20,13 @@ import * as Layer from "effect/Layer"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
-import type { PostgresOptions } from "./Postgres.ts"
+import { defaultConnections, type PostgresOptions } from "./PostgresOptions.ts"
 import * as SqlFailure from "./SqlFailure.ts"
 import * as SqliteClient from "./SqliteClient.ts"
 import * as SqlMigrations from "./SqlMigrations.ts"
 import * as SqlStore from "./SqlStore.ts"
 
-export type { PostgresOptions } from "./Postgres.ts"
+export type { PostgresOptions } from "./PostgresOptions.ts"
 
 /**
  * A store in the database of the `SqlClient`. The tables must exist.
@@ -123,7 +123,10 @@ export const layerPostgres = (options: PostgresOptions): Layer.Layer<SessionStor
       const database = SqlFailure.postgresDatabase(options.url)
       const sql = yield* Postgres.connect(options)
       const changes = yield* Postgres.listen(options)
-      return yield* Effect.andThen(SqlMigrations.run, SqlStore.make(changes)).pipe(
+      return yield* Effect.andThen(
+        SqlMigrations.run,
+        SqlStore.make(changes, options.maxConnections ?? defaultConnections)
+      ).pipe(
         // The poll finds the change of a lost notification later.
         Effect.updateService(PollInterval, (interval) => Duration.times(interval, 4)),
         Effect.provideService(SqlClient.SqlClient, sql),

@@ -16,14 +16,16 @@ import type * as SqlClient from "effect/sql/SqlClient"
 import * as SqlAsks from "./SqlAsks.ts"
 import * as SqlClaim from "./SqlClaim.ts"
 import * as SqlMigrations from "./SqlMigrations.ts"
+import * as SqlQueue from "./SqlQueue.ts"
 import * as SqlRenew from "./SqlRenew.ts"
 import * as SqlRows from "./SqlRows.ts"
 import { atMost, make as makeTable, maxRounds, tooBusy } from "./SqlTable.ts"
 import * as SqlWatch from "./SqlWatch.ts"
 
-/** Makes the store over existing tables. */
+/** Makes the store over existing tables, for a client with that many connections. */
 export const make = Effect.fnUntraced(function*(
-  listen?: SqlWatch.Listen
+  listen?: SqlWatch.Listen,
+  connections = 1
 ): Effect.fn.Return<SessionStore["Service"], StoreError, SqlClient.SqlClient | Scope.Scope> {
   yield* SqlMigrations.check
   const table = yield* makeTable
@@ -34,6 +36,7 @@ export const make = Effect.fnUntraced(function*(
   const { readHold, readState, records, sql, stateColumns } = table
 
   const renew = SqlRenew.make(table)
+  const queue = yield* SqlQueue.make(connections)
 
   /** Changes a message with this status and epoch, and writes to its journal what has changed in its reply. */
   const writeReply = Effect.fnUntraced(function*(
@@ -181,13 +184,15 @@ export const make = Effect.fnUntraced(function*(
 
     snapshot: Effect.fnUntraced(function*(id, epoch, content, since) {
       const changes = yield* encoded("snapshot", SqlRows.encodeContent(content))
-      return yield* writeReply("snapshot", { id, epoch, status: "pending", changes, content, since })
+      return yield* queue.snapshot(writeReply("snapshot", { id, epoch, status: "pending", changes, content, since }))
     }),
 
     finalize: Effect.fnUntraced(function*(id, epoch, outcome, since) {
       const finished_millis = yield* Clock.currentTimeMillis
       const changes = { ...yield* encoded("finalize", SqlRows.encodeOutcome(outcome)), finished_millis }
-      return yield* writeReply("finalize", { id, epoch, status: "pending", changes, content: outcome, since })
+      return yield* queue.end(
+        writeReply("finalize", { id, epoch, status: "pending", changes, content: outcome, since })
+      )
     }),
 
     cancel: Effect.fnUntraced(function*(id, content) {
