@@ -9,10 +9,17 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
+import type * as SqlClient from "effect/sql/SqlClient"
+import * as SqlRows from "./SqlRows.ts"
 import type { SqlTable } from "./SqlTable.ts"
 
-/** `SessionStore.renew` over the table. */
-export const make = ({ messages, query, sql }: SqlTable): SessionStore["Service"]["renew"] => {
+/** `SessionStore.renew` over the table, through a client of its own where there is one. */
+export const make = (
+  { query, sql: shared }: SqlTable,
+  reserved: SqlClient.SqlClient = shared
+): SessionStore["Service"]["renew"] => {
+  const sql = reserved.withoutTransforms()
+  const messages = sql(SqlRows.messagesTable)
   const renewSome = Effect.fnUntraced(function*(some: ReadonlyArray<Held>, millis: number) {
     const nowMillis = yield* Clock.currentTimeMillis
     const held = some.map(({ epoch, id, owner }) =>

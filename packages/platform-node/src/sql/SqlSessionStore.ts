@@ -96,7 +96,8 @@ export const layerSqlite = (options: SqliteClient.Options): Layer.Layer<SessionS
  * **Details**
  *
  * While a message or an ask is watched, one additional connection listens for changes (`NOTIFY`) on behalf of all watchers. A lost
- * connection is reopened, and a slow poll covers the gap.
+ * connection is reopened, and a slow poll covers the gap. The leases are renewed over a connection of their own, so that a busy pool loses
+ * none.
  *
  * **Gotchas**
  *
@@ -123,9 +124,10 @@ export const layerPostgres = (options: PostgresOptions): Layer.Layer<SessionStor
       const database = SqlFailure.postgresDatabase(options.url)
       const sql = yield* Postgres.connect(options)
       const changes = yield* Postgres.listen(options)
+      const reserved = yield* Postgres.connect({ ...options, maxConnections: 1 })
       return yield* Effect.andThen(
         SqlMigrations.run,
-        SqlStore.make(changes, options.maxConnections ?? defaultConnections)
+        SqlStore.make({ listen: changes, reserved, connections: options.maxConnections ?? defaultConnections })
       ).pipe(
         // The poll finds the change of a lost notification later.
         Effect.updateService(PollInterval, (interval) => Duration.times(interval, 4)),

@@ -22,10 +22,19 @@ import * as SqlRows from "./SqlRows.ts"
 import { atMost, make as makeTable, maxRounds, tooBusy } from "./SqlTable.ts"
 import * as SqlWatch from "./SqlWatch.ts"
 
-/** Makes the store over existing tables, for a client with that many connections. */
+/**
+ * `listen` tells of other connections' changes. `connections`: how many the client has. `reserved`: a client for the renewals of leases, which
+ * must not wait behind anything else.
+ */
+export interface Options {
+  readonly listen?: SqlWatch.Listen | undefined
+  readonly connections?: number | undefined
+  readonly reserved?: SqlClient.SqlClient | undefined
+}
+
+/** Makes the store over existing tables. */
 export const make = Effect.fnUntraced(function*(
-  listen?: SqlWatch.Listen,
-  connections = 1
+  { connections = 1, listen, reserved }: Options = {}
 ): Effect.fn.Return<SessionStore["Service"], StoreError, SqlClient.SqlClient | Scope.Scope> {
   yield* SqlMigrations.check
   const table = yield* makeTable
@@ -35,7 +44,7 @@ export const make = Effect.fnUntraced(function*(
   const { holdColumns, ownColumns, readChanged, listMessages, listReadable, listStates, readConversations } = table
   const { readHold, readState, records, sql, stateColumns } = table
 
-  const renew = SqlRenew.make(table)
+  const renew = SqlRenew.make(table, reserved)
   const queue = yield* SqlQueue.make(connections)
 
   /** Changes a message with this status and epoch, and writes to its journal what has changed in its reply. */
