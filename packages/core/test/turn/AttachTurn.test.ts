@@ -291,7 +291,7 @@ describe("attachTurn", () => {
   test("gives a reader that is too slow for the log the whole state, and holds nobody up", () =>
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
-      const words = Array.from({ length: 40 }, (_, n): Step => ({
+      const words = Array.from({ length: 12 }, (_, n): Step => ({
         text: `${n} ${"word ".repeat(10_000)}`,
         tool: "bash",
         args: { command: "true", description: "Nothing" }
