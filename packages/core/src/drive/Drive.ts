@@ -310,16 +310,16 @@ const subscriberOf = ({ cell, clock, live, weigh }: {
   readonly weigh: () => void
 }): Subscriber => ({
   onEvent: (event) => {
-    if (event._tag === "PartDelta") return live.apply(event)
     if (PromptState.isOfOther(cell.state(), event)) return
-    live.apply(event)
-    if (event._tag === "StatusChanged" && event.status.type === "retry") {
-      const { message, nextMillis } = event.status
-      const waitMillis = millisFrom(event.eventId, nextMillis) ??
+    const told = live.apply(event)
+    if (told === undefined || told._tag === "Grew") return
+    if (told._tag === "Status" && told.status.type === "retry") {
+      const { message, nextMillis } = told.status
+      const waitMillis = millisFrom(told.eventId, nextMillis) ??
         PromptState.waitByOurClock(nextMillis, clock.currentTimeMillisUnsafe())
       cell.tell({ _tag: "RetryAnnounced", retry: { message, nextMillis, waitMillis } })
     }
-    cell.tell({ _tag: "Event", event, reply: live.current() })
+    cell.tell({ _tag: "Folded", told, reply: live.current() })
   },
   onFlush: () => {
     // Once for all events that came together; the hub bounds how many these are.

@@ -16,10 +16,8 @@ import * as HashMap from "effect/HashMap"
 import * as HashSet from "effect/HashSet"
 import * as Option from "effect/Option"
 import type { MessageId, SessionId } from "../domain/Ids.ts"
-import type { AssistantMessage } from "../domain/Message.ts"
 import type { ToolPart } from "../domain/Part.ts"
 import { NoProgress, Upstream } from "../domain/TurnError.ts"
-import type { SessionFailed, TurnEvent } from "../domain/TurnEvent.ts"
 import * as Reply from "../reply/Reply.ts"
 
 /**
@@ -58,20 +56,18 @@ export interface Steps {
 export const make = (maxSteps: number): IdleSteps => ({ maxSteps, sessions: HashMap.empty(), found: undefined })
 
 /**
- * Counts an event with which the turn's reply has been folded. Gives back `self` for what changes nothing.
+ * Counts what the fold of an event told; `turn` is the reply after it. Gives back `self` for what changes nothing.
  *
  * @category folding
  * @since 0.1.0
  */
-export const apply = (self: IdleSteps, turn: Reply.Reply, event: TurnEvent): IdleSteps => {
-  switch (event._tag) {
-    case "SessionFailed":
-      return onFailure(self, event)
-    case "MessageUpdated": {
-      const { info } = event
-      if (info.role !== "assistant") return self
-      const reply = Reply.replyOf(turn, event.sessionId)
-      return reply === undefined ? self : onStep(self, turn, reply, info)
+export const apply = (self: IdleSteps, turn: Reply.Reply, told: Reply.Told): IdleSteps => {
+  switch (told._tag) {
+    case "Failure":
+      return onFailure(self, told)
+    case "Step": {
+      const reply = Reply.replyOf(turn, told.sessionId)
+      return reply === undefined ? self : onStep(self, turn, reply, told.info.id)
     }
     default:
       return self
@@ -96,16 +92,14 @@ const withSteps = (self: IdleSteps, sessionId: SessionId, steps: Steps): IdleSte
   sessions: HashMap.set(self.sessions, sessionId, steps)
 })
 
-const onStep = (self: IdleSteps, turn: Reply.Reply, reply: Reply.Reply, info: AssistantMessage): IdleSteps => {
+const onStep = (self: IdleSteps, turn: Reply.Reply, reply: Reply.Reply, messageId: MessageId): IdleSteps => {
   const { sessionId } = reply
-  const message = Reply.message(reply, info.id)
-  if (message === undefined || message.ownership === "foreign") return self
   const before = stepsOf(self, sessionId)
-  if (before.newest !== undefined && info.id <= before.newest) return self
+  if (before.newest !== undefined && messageId <= before.newest) return self
   const ended = before.newest === undefined ? undefined : Reply.message(reply, before.newest)?.info
   const tools = ended === undefined ? [] : Reply.endedTools(reply, ended.id)
   const judged = ended === undefined ? before : judge(before, tools)
-  const after = withSteps(self, sessionId, { ...judged, newest: info.id })
+  const after = withSteps(self, sessionId, { ...judged, newest: messageId })
   if (self.found !== undefined || ended === undefined || judged.idle === 0 || judged.weight < self.maxSteps) {
     return after
   }
@@ -135,7 +129,10 @@ const judge = (steps: Steps, tools: ReadonlyArray<ToolPart>): Steps => {
 }
 
 /** Each overflow is told once, in no sure order with the messages around it (1.18.33): its event's id tells it from a copy. */
-const onFailure = (self: IdleSteps, { eventId, failure, sessionId }: SessionFailed): IdleSteps => {
+const onFailure = (
+  self: IdleSteps,
+  { eventId, failure, sessionId }: Extract<Reply.Told, { readonly _tag: "Failure" }>
+): IdleSteps => {
   if (failure.name !== "ContextOverflowError") return self
   const steps = stepsOf(self, sessionId)
   const after = withSteps(self, sessionId, { ...steps, overflowId: eventId })

@@ -28,7 +28,7 @@ import type { Content } from "../store/StoredMessage.ts"
  *
  * - `begin`: starts the reply to a prompt. From the second one on, the reply so far joins the `earlier` ones, whose cost is the turn's as
  *   well, and watchers get a `Reset`. `addEarlier` adds a reply that was read back.
- * - `apply`: folds an event. Watchers get the changes with the next `flush`.
+ * - `apply`: folds an event, and gives what it told. Watchers get the changes with the next `flush`.
  * - `update`: changes the reply otherwise. Where a reader would see the difference, watchers get the whole reply at once.
  * - `start`: tells the watchers where the turn works. `beginning` is why the reply last began anew, if it did.
  * - `end`: a watcher's queue ends once it is read.
@@ -46,7 +46,7 @@ export interface LiveReply {
   readonly current: () => Reply.Reply
   readonly earlier: () => ReadonlyArray<Reply.Reply>
   readonly addEarlier: (reply: Reply.Reply) => void
-  readonly apply: (event: TurnEvent) => void
+  readonly apply: (event: TurnEvent) => Reply.Told | undefined
   readonly flush: () => void
   readonly update: (f: (reply: Reply.Reply) => Reply.Reply) => void
   /** Tells `listener` each change of the reply, once it is made, until the scope closes. There is one listener at a time. */
@@ -143,16 +143,17 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
     },
     apply: (event) => {
       const before = reply
-      const after = Reply.apply(before, event)
+      const [after, told] = Reply.fold(before, event)
       reply = after
       if (isWatched()) {
-        for (const update of ReplyUpdate.fromEvent(before, after, event)) {
+        for (const update of ReplyUpdate.fromFold(before, after, told)) {
           const joined = join(batch.at(-1), update)
           if (joined === undefined) batch.push(update)
           else batch[batch.length - 1] = joined
         }
       }
       listener?.(before, after)
+      return told
     },
     flush,
     update: (f) => {

@@ -31,10 +31,11 @@
  * @since 0.1.0
  */
 import type { MessageId, SessionId } from "../domain/Ids.ts"
+import type { AssistantMessage, SessionStatus } from "../domain/Message.ts"
 import { isLast } from "../domain/Message.ts"
 import type { BudgetExceeded, NoProgress } from "../domain/TurnError.ts"
 import { StaleSession, TurnTimeout, TurnUnfinished, Upstream } from "../domain/TurnError.ts"
-import type { MessageUpdated, StatusChanged, TurnEvent } from "../domain/TurnEvent.ts"
+import type { TurnEvent } from "../domain/TurnEvent.ts"
 import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
 import type { DecodeError, EventsError } from "../opencode/ClientError.ts"
 import { SessionNotFound } from "../opencode/ClientError.ts"
@@ -176,7 +177,7 @@ export interface View {
  * **Details**
  *
  * From the stream:
- * - `Event`: the reply has been folded with the event.
+ * - `Folded`: what the fold of an event told, and the reply after it.
  * - `RetryAnnounced`: the model is called again after a wait.
  * - `Heard`: events came; `hasText` says whether the reply has text by now.
  * - `Heartbeat`: the server is alive. `Lost`, `Back`, `Closed`: the stream's state.
@@ -195,7 +196,7 @@ export interface View {
  * @since 0.1.0
  */
 export type News =
-  | { readonly _tag: "Event"; readonly event: TurnEvent; readonly reply: Reply.Reply }
+  | { readonly _tag: "Folded"; readonly told: Reply.Told; readonly reply: Reply.Reply }
   | { readonly _tag: "RetryAnnounced"; readonly retry: AnnouncedRetry }
   | { readonly _tag: "Heard"; readonly hasText: boolean }
   | { readonly _tag: "Heartbeat" }
@@ -420,8 +421,8 @@ const onNews = (
   nowMillis: number
 ): PromptState => {
   switch (news._tag) {
-    case "Event":
-      return onEvent(self, news.event, news.reply, nowMillis)
+    case "Folded":
+      return onTold(self, news.told, news.reply, nowMillis)
     case "RetryAnnounced":
       return news.retry.waitMillis > (self.pending.retry?.waitMillis ?? 0)
         ? withPending(self, { retry: news.retry })
@@ -502,35 +503,35 @@ const onChanged = (
   return withPending({ ...asked, progressMillis: clockMillis(asked, nowMillis) }, { hasAsks: true })
 }
 
-const onEvent = (self: PromptState, event: TurnEvent, reply: Reply.Reply, nowMillis: number): PromptState => {
-  const idleSteps = IdleSteps.apply(self.idleSteps, reply, event)
-  const hasCounted = self.hasCounted || mayCount(event)
+const onTold = (self: PromptState, told: Reply.Told, reply: Reply.Reply, nowMillis: number): PromptState => {
+  const idleSteps = IdleSteps.apply(self.idleSteps, reply, told)
+  const hasCounted = self.hasCounted || mayCount(told)
   const counted = idleSteps === self.idleSteps && hasCounted === self.hasCounted
     ? self
     : { ...self, idleSteps, hasCounted }
-  if (event.sessionId !== self.sessionId) return counted
-  switch (event._tag) {
-    case "MessageUpdated":
-      return onMessage(counted, event, reply, nowMillis)
-    case "StatusChanged":
-      return onStatus(counted, event)
-    case "SessionFailed":
+  if (told.sessionId !== self.sessionId) return counted
+  switch (told._tag) {
+    case "Step":
+      return onStep(counted, told.info, reply, nowMillis)
+    case "Prompt":
+      return told.messageId === self.promptId ? { ...counted, hasStarted: true } : counted
+    case "Status":
+      return onStatus(counted, told.status)
+    case "Failure":
       return withPending({ ...counted, hasStarted: true }, { hasFailed: true })
-    case "SessionDeleted":
+    case "Deleted":
       return withPending(counted, { isDeleted: true })
     default:
       return counted
   }
 }
 
-const onMessage = (
+const onStep = (
   self: PromptState,
-  { info }: MessageUpdated,
+  info: AssistantMessage,
   reply: Reply.Reply,
   nowMillis: number
 ): PromptState => {
-  if (info.role === "user") return info.id === self.promptId ? { ...self, hasStarted: true } : self
-  if (!isOwn(reply, info.id)) return self
   const endedMillis = hasEnded(reply) ? self.endedMillis ?? clockMillis(self, nowMillis) : undefined
   const seen = { ...self, hasStarted: true, endedMillis }
   // The end of a failed turn is stored after its `idle`. That of any other may be all that is heard of its end.
@@ -541,7 +542,7 @@ const onMessage = (
     : seen
 }
 
-const onStatus = (self: PromptState, { status }: StatusChanged): PromptState =>
+const onStatus = (self: PromptState, status: SessionStatus): PromptState =>
   status.type !== "idle"
     ? withPending({ ...self, hasStarted: self.hasStarted || self.isPrompting }, { isIdle: false, isBusy: true })
     : self.hasStarted || self.hasAnswer
@@ -661,25 +662,11 @@ const tooLate = (
 }
 
 /** Whether a step may have begun or ended with it, or the model is to be asked again. */
-const mayCount = (event: TurnEvent): boolean => {
-  switch (event._tag) {
-    case "MessageUpdated":
-      return event.info.role === "assistant"
-    case "PartUpdated":
-      return event.part.type === "step-finish"
-    case "StatusChanged":
-      return event.status.type === "retry"
-    default:
-      return false
-  }
-}
+const mayCount = (told: Reply.Told): boolean =>
+  told._tag === "Step" || (told._tag === "Part" && told.isStepEnd) ||
+  (told._tag === "Status" && told.status.type === "retry")
 
 const hasEnded = ({ session }: Reply.Reply): boolean => {
   const last = Ordered.findLast(session.messages, ({ ownership }) => ownership === "ours")?.info
   return last !== undefined && isLast(last)
-}
-
-const isOwn = (reply: Reply.Reply, id: MessageId): boolean => {
-  const message = Reply.message(reply, id)
-  return message !== undefined && message.ownership !== "foreign"
 }

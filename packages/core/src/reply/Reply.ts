@@ -34,11 +34,11 @@
 import * as Equal from "effect/Equal"
 import type { Ask } from "../domain/Ask.ts"
 import type { AskId, MessageId, PartId, SessionId } from "../domain/Ids.ts"
-import type { Message } from "../domain/Message.ts"
+import type { AssistantMessage, Message, SessionStatus } from "../domain/Message.ts"
 import type { Part, Todo, ToolPart } from "../domain/Part.ts"
 import { isTerminalTool } from "../domain/Part.ts"
 import type { Subagent } from "../domain/Subagent.ts"
-import type { TurnEvent } from "../domain/TurnEvent.ts"
+import type { PartDelta, TurnEvent } from "../domain/TurnEvent.ts"
 import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
 import * as Usage from "../domain/Usage.ts"
 import * as Ordered from "./Ordered.ts"
@@ -108,6 +108,36 @@ export interface ReplyResult {
 }
 
 /**
+ * What an event means for the turn, by the fold. `sessionId` is a session of the turn's tree, or one that it ignores.
+ *
+ * **Details**
+ *
+ * - `Grew`: a part that a reader sees has more text.
+ * - `Part`: a part was opened, changed or closed; `isStepEnd` if it ends a step. `Todos`: the to-do list was replaced.
+ * - `Step`: one of the turn's own assistant messages, as this event reports it. `Prompt`: a message of a user.
+ * - `Status`, `Failure`, `Deleted`: what became of the session. `Ask`, `AskEnd`: it asks a person, or does so no more.
+ * - `Other`: anything else; the versions of the reply show whether something changed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Told =
+  & { readonly sessionId: SessionId }
+  & (
+    | { readonly _tag: "Grew"; readonly partId: PartId; readonly type: "text" | "reasoning"; readonly delta: string }
+    | { readonly _tag: "Part"; readonly partId: PartId; readonly isStepEnd: boolean }
+    | { readonly _tag: "Todos"; readonly todos: ReadonlyArray<Todo> }
+    | { readonly _tag: "Step"; readonly info: AssistantMessage }
+    | { readonly _tag: "Prompt"; readonly messageId: MessageId }
+    | { readonly _tag: "Status"; readonly eventId: string | undefined; readonly status: SessionStatus }
+    | { readonly _tag: "Failure"; readonly eventId: string | undefined; readonly failure: UpstreamFailure }
+    | { readonly _tag: "Deleted" }
+    | { readonly _tag: "Ask"; readonly ask: Ask }
+    | { readonly _tag: "AskEnd"; readonly askId: AskId }
+    | { readonly _tag: "Other" }
+  )
+
+/**
  * Builds the reply from the server's stored messages, with the same fold as a stream.
  *
  * @category constructors
@@ -150,33 +180,62 @@ export const restore = (
  * @category folding
  * @since 0.1.0
  */
-export const apply = (self: Reply, event: TurnEvent): Reply => {
+export const apply = (self: Reply, event: TurnEvent): Reply => fold(self, event)[0]
+
+/**
+ * Folds one event, and tells what the event means for the turn, so that nobody has to look at the event again.
+ *
+ * **Details**
+ *
+ * An event may mean something although the reply stays the same, for example that the session is busy. What is told is
+ * undefined for more text of a part that does not belong to the turn.
+ *
+ * @category folding
+ * @since 0.1.0
+ */
+export const fold = (self: Reply, event: TurnEvent): readonly [Reply, Told | undefined] => {
+  const { eventId, sessionId } = event
   switch (event._tag) {
-    case "PartDelta":
+    case "PartDelta": {
       // The hot path: nearly every event is a delta.
-      return event.sessionId === self.sessionId ? applyDelta(self, event) : applyToSubagent(self, event)
+      const after = sessionId === self.sessionId ? applyDelta(self, event) : applyToSubagent(self, event)
+      return [after, after === self ? undefined : grown(after, event)]
+    }
     case "PartUpdated": {
+      const { part } = event
       const changed = applyInTree(self, event)
-      const mayName = changed !== self && event.part.type === "tool" && event.part.subagent !== undefined
-      const entry = mayName ? entryIn(changed, event.sessionId, event.part.id) : undefined
-      return entry === undefined ? changed : nameBy(changed, event.sessionId, [entry])
+      const mayName = changed !== self && part.type === "tool" && part.subagent !== undefined
+      const entry = mayName ? entryIn(changed, sessionId, part.id) : undefined
+      const after = entry === undefined ? changed : nameBy(changed, sessionId, [entry])
+      return [after, { _tag: "Part", sessionId, partId: part.id, isStepEnd: part.type === "step-finish" }]
     }
     case "MessageUpdated": {
+      const { info } = event
       const changed = applyInTree(self, event)
-      return changed === self ? self : nameFromMessage(changed, event.sessionId, event.info.id)
+      const after = changed === self ? self : nameFromMessage(changed, sessionId, info.id)
+      if (info.role === "user") return [after, { _tag: "Prompt", sessionId, messageId: info.id }]
+      return [after, isStepOf(after, sessionId, info.id) ? { _tag: "Step", sessionId, info } : other(sessionId)]
     }
-    case "StatusChanged":
-      return applyInTree(settleAsks(self, event), event)
-    case "SessionOpened":
-      return openSubagent(self, event)
+    case "StatusChanged": {
+      const { status } = event
+      return [applyInTree(settleAsks(self, event), event), { _tag: "Status", sessionId, eventId, status }]
+    }
+    case "SessionFailed":
+      return [applyInTree(self, event), { _tag: "Failure", sessionId, eventId, failure: event.failure }]
+    case "TodosUpdated":
+      return [applyInTree(self, event), { _tag: "Todos", sessionId, todos: event.todos }]
     case "SessionDeleted":
-      return deleteSubagent(dropAsks(self, event.sessionId), event)
+      return [deleteSubagent(dropAsks(self, sessionId), event), { _tag: "Deleted", sessionId }]
     case "Asked":
-      return applyAsked(self, event)
+      return [applyAsked(self, event), { _tag: "Ask", sessionId, ask: event.ask }]
     case "AskResolved":
-      return applyResolved(self, event)
-    default:
-      return applyInTree(self, event)
+      return [applyResolved(self, event), { _tag: "AskEnd", sessionId, askId: event.askId }]
+    case "SessionOpened":
+      return [openSubagent(self, event), other(sessionId)]
+    case "MessageRemoved":
+    case "PartRemoved":
+    case "TurnContinued":
+      return [applyInTree(self, event), other(sessionId)]
   }
 }
 
@@ -528,6 +587,21 @@ const partOf = (entries: Reply["entries"], id: PartId): Part | undefined => {
 const entryIn = (self: Reply, sessionId: SessionId, id: PartId): Entry | undefined => {
   const reply = replyOf(self, sessionId)
   return reply && entryOf(reply, id)
+}
+
+const other = (sessionId: SessionId): Told => ({ _tag: "Other", sessionId })
+
+const grown = (after: Reply, { delta, partId, sessionId }: PartDelta): Told | undefined => {
+  const entry = replyOf(after, sessionId)?.active
+  return entry?.kind === "text" && entry.id === partId && entry.isOurs
+    ? { _tag: "Grew", sessionId, partId, type: entry.type, delta }
+    : undefined
+}
+
+const isStepOf = (self: Reply, sessionId: SessionId, id: MessageId): boolean => {
+  const reply = replyOf(self, sessionId)
+  const state = reply && message(reply, id)
+  return state !== undefined && state.ownership !== "foreign"
 }
 
 const applyInTree = (self: Reply, event: TurnEvent): Reply =>

@@ -8,7 +8,6 @@ import type { Ask } from "../domain/Ask.ts"
 import type { AskId, AssistantMessageId, ConversationId, MessageId, PartId, SessionId } from "../domain/Ids.ts"
 import type { Part, Todo } from "../domain/Part.ts"
 import type { Subagent } from "../domain/Subagent.ts"
-import type { TurnEvent } from "../domain/TurnEvent.ts"
 import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
 import * as Ordered from "./Ordered.ts"
 import * as Reply from "./Reply.ts"
@@ -124,20 +123,24 @@ export interface Started {
 }
 
 /**
- * The changes that `event` made for a reader, in the order in which to show them.
+ * The changes that an event made for a reader, in the order in which to show them. `told` is what `Reply.fold` gave for it.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const fromEvent = (before: Reply.Reply, after: Reply.Reply, event: TurnEvent): ReadonlyArray<ReplyUpdate> => {
-  if (before === after) return none
-  const isRoot = event.sessionId === after.sessionId
-  const said = isRoot ? fromSession(before, after, event) : fromSubagent(before, after, event)
+export const fromFold = (
+  before: Reply.Reply,
+  after: Reply.Reply,
+  told: Reply.Told | undefined
+): ReadonlyArray<ReplyUpdate> => {
+  if (before === after || told === undefined) return none
+  const isRoot = told.sessionId === after.sessionId
+  const said = isRoot ? fromSession(before, after, told) : fromSubagent(before, after, told)
   if (said === undefined) return [{ _tag: "Reset", reason: "reconciled", ...shown(after) }]
   // A delta changes nothing besides.
-  return event._tag === "PartDelta"
+  return told._tag === "Grew"
     ? said
-    : [...said, ...fromAsks(before, after, event), ...fromSubagents(before, after)]
+    : [...said, ...fromAsks(before, after, told), ...fromSubagents(before, after)]
 }
 
 /**
@@ -160,24 +163,19 @@ const none: ReadonlyArray<never> = []
 const fromSession = (
   before: Reply.Reply,
   after: Reply.Reply,
-  event: TurnEvent
+  told: Reply.Told
 ): ReadonlyArray<SessionUpdate> | undefined => {
-  switch (event._tag) {
-    case "PartDelta": {
-      const entry = after.active
-      if (entry?.kind !== "text" || entry.id !== event.partId || !entry.isOurs) return none
-      return [{
-        _tag: entry.type === "text" ? "TextDelta" : "ReasoningDelta",
-        partId: event.partId,
-        delta: event.delta
-      }]
+  switch (told._tag) {
+    case "Grew": {
+      const { delta, partId, type } = told
+      return [{ _tag: type === "text" ? "TextDelta" : "ReasoningDelta", partId, delta }]
     }
-    case "PartUpdated": {
-      const part = Reply.part(after, event.part.id)
+    case "Part": {
+      const part = Reply.part(after, told.partId)
       return part === undefined ? none : [{ _tag: "PartChanged", part }]
     }
-    case "TodosUpdated":
-      return [{ _tag: "TodosChanged", todos: event.todos }]
+    case "Todos":
+      return [{ _tag: "TodosChanged", todos: told.todos }]
     default: {
       const parts = fromParts(before, after)
       return parts && [...parts, ...fromFrame(before, after)]
@@ -189,13 +187,13 @@ const fromSession = (
 const fromSubagent = (
   before: Reply.Reply,
   after: Reply.Reply,
-  event: TurnEvent
+  told: Reply.Told
 ): ReadonlyArray<ReplyUpdate> | undefined => {
-  const was = Reply.subagentOf(before, event.sessionId)
-  const is = Reply.subagentOf(after, event.sessionId)
+  const was = Reply.subagentOf(before, told.sessionId)
+  const is = Reply.subagentOf(after, told.sessionId)
   if (was === undefined || is === undefined || was.reply === is.reply) return none
   const { openedBy, sessionId } = is
-  return fromSession(was.reply, is.reply, event)
+  return fromSession(was.reply, is.reply, told)
     ?.map((update) => ({ _tag: "SubagentUpdate", sessionId, openedBy, update }))
 }
 
@@ -223,11 +221,11 @@ const fromFrame = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<Sessi
 }
 
 /** The new asks, the answered asks, and the asks that ended with their run. */
-const fromAsks = (before: Reply.Reply, after: Reply.Reply, event: TurnEvent): ReadonlyArray<ReplyUpdate> => {
-  if (event._tag === "Asked") {
-    return [{ _tag: "Asked", ask: event.ask, openedBy: Reply.subagentOf(after, event.sessionId)?.openedBy }]
+const fromAsks = (before: Reply.Reply, after: Reply.Reply, told: Reply.Told): ReadonlyArray<ReplyUpdate> => {
+  if (told._tag === "Ask") {
+    return [{ _tag: "Asked", ask: told.ask, openedBy: Reply.subagentOf(after, told.sessionId)?.openedBy }]
   }
-  if (event._tag === "AskResolved") return [{ _tag: "AskResolved", askId: event.askId }]
+  if (told._tag === "AskEnd") return [{ _tag: "AskResolved", askId: told.askId }]
   return Reply.newAsks(before, after).map(({ id }): ReplyUpdate => ({ _tag: "AskResolved", askId: id }))
 }
 

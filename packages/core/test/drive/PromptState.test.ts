@@ -3,6 +3,7 @@ import * as PromptState from "#drive/PromptState"
 import * as Exchange from "#reply/Exchange"
 import { assert, describe, it } from "@effect/vitest"
 import type { Message } from "@opencode-turn/core/Message"
+import * as Reply from "@opencode-turn/core/Reply"
 import { BudgetExceeded } from "@opencode-turn/core/TurnError"
 import type { TurnEvent } from "@opencode-turn/core/TurnEvent"
 import * as Duration from "effect/Duration"
@@ -61,7 +62,9 @@ const after = (millis: number): Step => ({ after: millis })
 const event = (...events: ReadonlyArray<TurnEvent>): News => {
   const last = events.at(-1)
   assert(last !== undefined)
-  return { _tag: "Event", event: last, reply: fold(...events) }
+  const [reply, told] = Reply.fold(fold(...events.slice(0, -1)), last)
+  assert(told !== undefined)
+  return { _tag: "Folded", told, reply }
 }
 const prompting: News = { _tag: "Prompting" }
 const woken: News = { _tag: "Woken" }

@@ -686,8 +686,8 @@ const recounted = (reply: Reply.Reply): ReturnType<typeof sumsOf> => {
 /** What a watcher gets for each of the events. */
 const updatesOf = (before: Reply.Reply, ...events: ReadonlyArray<TurnEvent>): ReadonlyArray<ReplyUpdate.ReplyUpdate> =>
   events.flatMap((event) => {
-    const after = Reply.apply(before, event)
-    const updates = ReplyUpdate.fromEvent(before, after, event)
+    const [after, told] = Reply.fold(before, event)
+    const updates = ReplyUpdate.fromFold(before, after, told)
     before = after
     return updates
   })
