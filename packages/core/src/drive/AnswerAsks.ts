@@ -25,6 +25,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberMap from "effect/FiberMap"
+import * as Ref from "effect/Ref"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Answer, Ask } from "../domain/Ask.ts"
@@ -79,16 +80,13 @@ export const make = Effect.fnUntraced(function*(
   const scope = yield* Effect.scope
   const failed = yield* Deferred.make<never, HumanTimeout>()
   /** Made with the first ask: most turns have none. */
-  let atGate: FiberMap.FiberMap<AskId, void> | undefined
+  const atGate = yield* Effect.cached(Scope.provide(FiberMap.make<AskId, void>(), scope))
   /** The reply as of the last `sync`. */
-  let synced = Reply.make(live.current())
+  const synced = yield* Ref.make(Reply.make(live.current()))
   const asked = new Set<AskId>()
   const refusals: Array<Refusal> = []
   const sessions = new Map<SessionId, Session>()
-  /** Sessions whose refusals may be ready, and those for which the server is being asked whether they wait for more. */
-  let toCheck = new Set<SessionId>()
-  let checking: ReadonlySet<SessionId> = toCheck
-  let isChecking = false
+  let checks: Checks = unchecked
   const refusalHold = yield* TurnPolicy.RefusalHold
   const posting = yield* Semaphore.make(maxPosts)
   const askingOf = (ask: Ask): Asking => ({
@@ -158,12 +156,11 @@ export const make = Effect.fnUntraced(function*(
   }
 
   const checkAll = Effect.gen(function*() {
-    while (toCheck.size > 0) {
-      checking = toCheck
-      toCheck = new Set()
-      const unheard = yield* unheardOf(checking)
-      const ready = checking
-      checking = new Set()
+    while (checks.waiting.size > 0) {
+      const ready = checks.waiting
+      checks = { waiting: none, asking: ready, isRunning: true }
+      const unheard = yield* unheardOf(ready)
+      checks = { ...checks, asking: none }
       const waiting = new Set(unheard.map(({ sessionId }) => sessionId))
       for (const { ask, sessionId } of unheard) live.apply({ _tag: "Asked", eventId: undefined, sessionId, ask })
       if (unheard.length > 0) live.flush()
@@ -174,15 +171,17 @@ export const make = Effect.fnUntraced(function*(
         yield* send([...refusals.filter(isExplained), ...refusals.filter((refusal) => !isExplained(refusal))])
       }
     }
-    isChecking = false
+    checks = unchecked
   })
 
   /** Sends the refusals of those sessions whose other asks are all answered. */
   const release = (changed: Iterable<SessionId>): Effect.Effect<void> =>
     Effect.suspend(() => {
-      for (const id of changed) if (!checking.has(id) && readyOf(id).length > 0) toCheck.add(id)
-      if (toCheck.size === 0 || isChecking) return Effect.void
-      isChecking = true
+      const ready = Array.from(changed).filter((id) => !checks.asking.has(id) && readyOf(id).length > 0)
+      const { isRunning } = checks
+      checks = withWaiting(checks, ready)
+      if (checks.waiting.size === 0 || isRunning) return Effect.void
+      checks = { ...checks, isRunning: true }
       return Effect.forkIn(Effect.interruptible(checkAll), scope, { startImmediately: true })
     })
 
@@ -224,22 +223,22 @@ export const make = Effect.fnUntraced(function*(
   return {
     sync: Effect.gen(function*() {
       const now = live.current()
-      const opened = Reply.newAsks(now, synced)
-      const closed = Reply.newAsks(synced, now)
-      synced = now
+      const before = yield* Ref.getAndSet(synced, now)
+      const opened = Reply.newAsks(now, before)
+      const closed = Reply.newAsks(before, now)
       if (opened.length === 0 && closed.length === 0) return
-      atGate ??= yield* Scope.provide(FiberMap.make<AskId, void>(), scope)
+      const answering = yield* atGate
       for (const ask of closed) {
         // Another client answered it, or its session has ended.
         const { held, skipped } = sessionOf(ask)
         held.delete(ask.id)
         skipped.delete(ask.id)
-        yield* FiberMap.remove(atGate, ask.id)
+        yield* FiberMap.remove(answering, ask.id)
       }
       for (const ask of opened) {
         if (asked.has(ask.id)) continue
         asked.add(ask.id)
-        yield* FiberMap.run(atGate, ask.id, answer(ask))
+        yield* FiberMap.run(answering, ask.id, answer(ask))
       }
       yield* release(new Set([...opened, ...closed].map(({ sessionId }) => sessionId)))
     }),
@@ -307,6 +306,23 @@ interface Held {
   readonly given: GivenAnswer
   readonly isPatient: boolean
 }
+
+/**
+ * The sessions whose refusals may be ready (`waiting`), and those for which the server is being asked whether they wait for more (`asking`).
+ * `isRunning`: a fiber is at it, and takes what comes.
+ */
+interface Checks {
+  readonly waiting: ReadonlySet<SessionId>
+  readonly asking: ReadonlySet<SessionId>
+  readonly isRunning: boolean
+}
+
+const none: ReadonlySet<SessionId> = new Set()
+
+const unchecked: Checks = { waiting: none, asking: none, isRunning: false }
+
+const withWaiting = (checks: Checks, ready: ReadonlyArray<SessionId>): Checks =>
+  ready.length === 0 ? checks : { ...checks, waiting: new Set([...checks.waiting, ...ready]) }
 
 const refusalOf = (given: GivenAnswer): { readonly message?: string | undefined } | undefined =>
   given._tag === "Reject"

@@ -5,7 +5,7 @@ import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { layerStore } from "@opencode-turn/platform-node/LiveLayer"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
 import { environment, opencodeConfig } from "@opencode-turn/testing/ScriptedProvider"
-import { Deferred, Effect, FileSystem, Option, Schedule, Stream } from "effect"
+import { Deferred, Effect, FileSystem, Option, Redacted, Schedule, Stream } from "effect"
 import { readFileSync } from "node:fs"
 import { createServer, request } from "node:http"
 import {
@@ -21,6 +21,7 @@ import {
   type Running,
   start as startAlone
 } from "../support/CliProcess.ts"
+import { makeDatabase } from "../support/PostgresDatabase.ts"
 
 const lastLine = (finished: Finished) => jsonLines(finished).at(-1) ?? {}
 
@@ -41,11 +42,15 @@ const next = (text: string, ...flags: ReadonlyArray<string>) => [
   prompt(text, [{ text }])
 ]
 
-/** The command line against the shared server, with a database that no other test touches. */
+/** The command line against the shared server, with a SQLite file that no other test touches. */
 const apart = Effect.gen(function*() {
   const fs = yield* FileSystem.FileSystem
+  return yield* apartIn(`${yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-cli-" })}/turns.db`)
+})
+
+/** The same with a database that is given. */
+const apartIn = Effect.fnUntraced(function*(database: string) {
   const playground = yield* Playground
-  const database = `${yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-cli-" })}/turns.db`
   const withDatabase = (options: Options = {}): Options => ({
     ...options,
     env: { OPENCODE_TURN_DATABASE: database, ...options.env }
@@ -363,6 +368,34 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("a tu
       const same = yield* run(["run", "--json", prompt("Same keys.", [{ text: "Yes." }])])
       assert.deepStrictEqual(Object.keys(lines.at(-1) ?? {}), Object.keys(lastLine(same)))
     }))
+
+  it.effect.each(["SQLite", "PostgreSQL"])(
+    "three processes that watch a turn see one reply, although its own is killed and another carries it on, on %s",
+    (kind) =>
+      Effect.gen(function*() {
+        const { messagesOf, orphan, start, startGated, takenOver } = kind === "SQLite"
+          ? yield* apart
+          : yield* apartIn(Redacted.value(yield* makeDatabase))
+        const gate = `attached-${kind}`
+        const { id, running } = yield* startGated(gate, gate)
+        const readers = yield* Effect.forEach([1, 2, 3], () => start(["watch", "--json", id]))
+        for (const reader of readers) yield* reader.printed("words")
+        yield* orphan(gate, running)
+        const next = yield* start(["resume"])
+        yield* takenOver(id)
+        yield* release(gate)
+        assert.strictEqual((yield* next.finished).code, 0)
+        for (const reader of readers) {
+          const lines = jsonLines(yield* reader.finished)
+          assert.strictEqual(told(lines), "first words and the rest")
+          assert.lengthOf(lines.filter(({ type }) => type === "turn.started"), 1)
+          assert.lengthOf(lines.filter(({ type }) => type === "reset"), 0)
+          assert.deepInclude(lines.at(-1) ?? {}, { type: "turn.finished", text: "first words and the rest" })
+        }
+        const [message] = yield* messagesOf(gate)
+        assert.strictEqual(message?.content, "first words and the rest")
+      })
+  )
 
   it.effect("cancel stops a turn of another process, and says so if the turn has already ended", () =>
     Effect.gen(function*() {

@@ -52,13 +52,10 @@ it("marks a subagent's updates with its session and the tool that opened it", ()
   const told = {
     sessionId: "ses_2",
     parentId: "ses_1",
-    openedBy: null,
-    agent: null,
     title: "look",
     status: "completed",
     text: "Three.",
-    cost: 0.002,
-    tokens: zero.tokens
+    usage: { cost: 0.002, tokens: zero.tokens }
   }
   assert.deepStrictEqual(lineOf({ _tag: "SubagentChanged", subagent }), { type: "subagent", subagent: told })
 })
@@ -70,7 +67,13 @@ it("shows which subagent asks", () => {
 
 it("writes a reset with everything that replaces the earlier lines", () => {
   const part = textPart("prt_1", "abc")
-  assert.deepStrictEqual(lineOf(reset(part)), { type: "reset", reason: "reconciled", parts: [part], subagents: [] })
+  assert.deepStrictEqual(lineOf(reset(part)), {
+    type: "reset",
+    reason: "reconciled",
+    parts: [part],
+    subagents: [],
+    asks: []
+  })
 })
 
 it("ends with the value, the split of the usage, and the changed files without their contents", () => {
