@@ -71,9 +71,31 @@ export type PromptPart = typeof PromptPart.Type
 export type PromptFile = Extract<PromptPart, { readonly type: "file" }>
 
 /**
+ * The caller's choices for the agent of a turn, from the input to the stored prompt; what is left out the server chooses.
+ *
+ * **Details**
+ *
+ * `variant`: one of the model's variants, for example of its reasoning effort. `tools` offers a tool or takes it away, by a pattern of its
+ * name; the last one that matches counts.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const AgentChoices = Schema.Struct({
+  agent: Schema.optionalKey(Schema.String),
+  variant: Schema.optionalKey(Schema.String),
+  system: Schema.optionalKey(Schema.String),
+  tools: Schema.optionalKey(Schema.Record(Schema.String, Schema.Boolean))
+})
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface AgentChoices extends Schema.Schema.Type<typeof AgentChoices> {}
+
+/**
  * A prompt as it is posted. With `ids` it may be posted repeatedly and is answered once; without them the server
- * chooses the ids. `format` asks for a value of a JSON Schema instead of text. `tools` offers a tool or takes it away, by a
- * pattern of its name; the last one that matches counts.
+ * chooses the ids. `format` asks for a value of a JSON Schema instead of text.
  *
  * @category models
  * @since 0.1.0
@@ -81,11 +103,8 @@ export type PromptFile = Extract<PromptPart, { readonly type: "file" }>
 export const Prompt = Schema.Struct({
   ids: Schema.optionalKey(PromptIds),
   parts: Schema.Array(PromptPart),
-  agent: Schema.optionalKey(Schema.String),
+  ...AgentChoices.fields,
   model: Schema.optionalKey(ModelRef),
-  variant: Schema.optionalKey(Schema.String),
-  system: Schema.optionalKey(Schema.String),
-  tools: Schema.optionalKey(Schema.Record(Schema.String, Schema.Boolean)),
   format: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown))
 })
 /**

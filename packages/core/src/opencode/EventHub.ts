@@ -251,6 +251,8 @@ const openConnection = Effect.fnUntraced(function*(
   { members, routes, tell }: Members
 ) {
   const clock = yield* Clock.Clock
+  /** Measures waits, whatever becomes of the machine's time of day. */
+  const nowMillis = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
   const connected = yield* Latch.make(false)
   const closed = yield* Latch.make(false)
   let closedWith: EventsError | undefined
@@ -271,7 +273,7 @@ const openConnection = Effect.fnUntraced(function*(
 
   const onConnected = () => {
     isLive = true
-    connectedMillis = clock.currentTimeMillisUnsafe()
+    connectedMillis = nowMillis()
     for (const member of members) {
       if (member.isLive) tell(member, onGap)
       member.isLive = true
@@ -306,7 +308,7 @@ const openConnection = Effect.fnUntraced(function*(
   const isMissDue = yield* Latch.make(false)
   const missedLater = new Set<Member>()
   const tellMissed = (member: Member): void => {
-    member.missedMillis = clock.currentTimeMillisUnsafe()
+    member.missedMillis = nowMillis()
     tell(member, onGap)
   }
   /**
@@ -315,10 +317,10 @@ const openConnection = Effect.fnUntraced(function*(
    * only one read in a while.
    */
   const missed = (sessionId: SessionId | undefined): void => {
-    const nowMillis = clock.currentTimeMillisUnsafe()
+    const atMillis = nowMillis()
     for (const member of (sessionId === undefined ? undefined : routes.get(sessionId)) ?? members) {
       if (!member.isLive) continue
-      if (nowMillis - member.missedMillis >= missMillis) {
+      if (atMillis - member.missedMillis >= missMillis) {
         tellMissed(member)
       } else {
         missedLater.add(member)
@@ -337,7 +339,7 @@ const openConnection = Effect.fnUntraced(function*(
   )
 
   const onRead = (events: ReadonlyArray<ServerEvent>): void => {
-    lastReadMillis = clock.currentTimeMillisUnsafe()
+    lastReadMillis = nowMillis()
     for (const event of events) {
       if (event._tag === "Connected") onConnected()
       else if (event._tag === "Heartbeat") { for (const member of members) tell(member, onHeartbeat) }
@@ -357,9 +359,9 @@ const openConnection = Effect.fnUntraced(function*(
   /** Fails if nothing was read for the whole silence limit, or `Connected` did not come within it. */
   const watchSilence = Effect.gen(function*() {
     const silenceMillis = Duration.toMillis(yield* TurnPolicy.StreamSilence)
-    lastReadMillis = clock.currentTimeMillisUnsafe()
+    lastReadMillis = nowMillis()
     while (true) {
-      const leftMillis = lastReadMillis + silenceMillis - clock.currentTimeMillisUnsafe()
+      const leftMillis = lastReadMillis + silenceMillis - nowMillis()
       if (leftMillis <= 0) {
         return yield* new StreamLost({ origin: dialect.origin, reason: `it was silent for ${silenceMillis} ms` })
       }
@@ -395,7 +397,7 @@ const openConnection = Effect.fnUntraced(function*(
   const readOnce = Effect.raceAllFirst([reading, watchSilence, flushing, tellingMissed]).pipe(
     Effect.catch((error) => {
       flush()
-      const wasSteady = isLive && clock.currentTimeMillisUnsafe() - connectedMillis >= steadyMillis
+      const wasSteady = isLive && nowMillis() - connectedMillis >= steadyMillis
       if (isLive) {
         isLive = false
         connected.closeUnsafe()

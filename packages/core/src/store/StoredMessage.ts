@@ -16,7 +16,7 @@ import * as Schema from "effect/Schema"
 import { type Ask, PermissionRule } from "../domain/Ask.ts"
 import { AssistantMessageId, ConversationId, MessageId, type PartId, type PromptIds, SessionId } from "../domain/Ids.ts"
 import { Part } from "../domain/Part.ts"
-import { Prompt, PromptPart } from "../domain/Prompt.ts"
+import { AgentChoices, Prompt, PromptPart } from "../domain/Prompt.ts"
 import { Subagent } from "../domain/Subagent.ts"
 import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
 import * as Usage from "../domain/Usage.ts"
@@ -95,11 +95,8 @@ export type IdentifiedPrompt = PromptRecord & { readonly prompt: { readonly ids:
  * @since 0.1.0
  */
 export const Draft = Schema.Struct({
-  agent: Schema.optionalKey(Schema.String),
+  ...AgentChoices.fields,
   model: Schema.optionalKey(Schema.String),
-  variant: Schema.optionalKey(Schema.String),
-  system: Schema.optionalKey(Schema.String),
-  tools: Schema.optionalKey(Schema.Record(Schema.String, Schema.Boolean)),
   metadata: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
   title: Schema.optionalKey(Schema.String),
   permission: Schema.optionalKey(Schema.Array(PermissionRule)),

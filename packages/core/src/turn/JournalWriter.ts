@@ -17,6 +17,7 @@ import { retrying } from "../domain/Retrying.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import * as Usage from "../domain/Usage.ts"
 import * as LiveReply from "../drive/LiveReply.ts"
+import type { Reply } from "../reply/Reply.ts"
 import type { Known } from "../store/Finalize.ts"
 import * as Journal from "../store/Journal.ts"
 import type { Content, StoredMessage, StoreError } from "../store/SessionStore.ts"
@@ -58,22 +59,31 @@ export const make = Effect.fnUntraced(function*(
     const now = Option.getOrUndefined(yield* retrying(store.getState(id)))
     const found = now?.offset === writing.offset
       ? writing
-      : { ...stored, ...(now?.offset !== stored.offset && { before: undefined, offset: now?.offset ?? 0 }) }
+      : {
+        ...stored,
+        ...(now?.offset !== stored.offset && { before: undefined, reply: undefined, offset: now?.offset ?? 0 })
+      }
     yield* Ref.set(state, { stored: found, writing: undefined })
     return found
   })
 
   const flush = Effect.gen(function*() {
-    const { promptId, sessionId } = live.current()
+    const reply = live.current()
+    const { promptId, sessionId } = reply
     // Before its prompt a turn shows nothing, and must not take away what an earlier owner stored.
     if (sessionId === "") return true
     const store = yield* SessionStore
     const stored = yield* settled
+    // A turn that waits costs no more than this.
+    if (stored.reply === reply) return true
     const content = LiveReply.content(live)
     const since = sinceOf(stored, promptId, live)
     const entries = Journal.between(since.before, content, since.reason)
-    if (entries.length === 0 && hasSameRest(stored.before, content)) return true
-    const written: Stored = { before: content, offset: stored.offset + entries.length, promptId }
+    const written: Stored = { before: content, offset: stored.offset + entries.length, promptId, reply }
+    if (entries.length === 0 && hasSameRest(stored.before, content)) {
+      yield* Ref.set(state, { stored: { ...stored, reply }, writing: undefined })
+      return true
+    }
     yield* Ref.set(state, { stored, writing: written })
     const isHeld = yield* store.snapshot(id, epoch, content, since)
     yield* Ref.set(state, { stored: isHeld ? written : stored, writing: undefined })
@@ -94,8 +104,9 @@ export const make = Effect.fnUntraced(function*(
 
 // internal
 
-/** `promptId`: the prompt whose answer was stored last by this writer. */
+/** `promptId`: the prompt whose answer was stored last by this writer. `reply`: what was stored last, as the turn had it. */
 interface Stored {
+  readonly reply: Reply | undefined
   readonly before: Content | undefined
   readonly offset: number
   readonly promptId: MessageId | undefined
@@ -115,14 +126,14 @@ const hasSameRest = (before: Content | undefined, after: Content): boolean =>
   before !== undefined && before.finish === after.finish && Equal.equals(before.usage, after.usage)
 
 const readStored = Effect.fnUntraced(function*({ id, offset }: StoredMessage) {
-  if (offset === 0) return { before: Journal.nothing, offset, promptId: undefined }
+  if (offset === 0) return { before: Journal.nothing, offset, promptId: undefined, reply: undefined }
   const store = yield* SessionStore
   const updates = yield* Journal.readAll((after) => retrying(store.listUpdates(id, after, pageLength)))
   const unstored = Journal.apply(updates.map(({ update }) => update))
   const { parts, subagents } = unstored
   // The text and the usage are written in any case.
   const before: Content = { content: "", parts, subagents, usage: Usage.zero, unstored }
-  return { before, offset: updates.at(-1)?.offset ?? offset, promptId: undefined }
+  return { before, offset: updates.at(-1)?.offset ?? offset, promptId: undefined, reply: undefined }
 })
 
 /** How many updates are read at once. */

@@ -66,12 +66,8 @@ export interface Options {
   readonly busyTimeout?: Duration.Input | undefined
   /** The number of prepared statements to keep. Default: 200. */
   readonly prepareCacheSize?: number | undefined
-  /** Additional attributes of every statement's span. */
-  readonly spanAttributes?: Record<string, unknown> | undefined
   /** Maps column names of results, for example `Statement.snakeToCamel`. */
   readonly transformResultNames?: ((name: string) => string) | undefined
-  /** Maps identifiers in statements, for example `Statement.camelToSnake`. */
-  readonly transformQueryNames?: ((name: string) => string) | undefined
 }
 
 /**
@@ -109,12 +105,11 @@ export const make = Effect.fnUntraced(function*(
       isTransaction: () => database.isOpen && database.isTransaction
     }),
     driver: "sqlite-node",
-    compiler: Statement.makeCompilerSqlite(options.transformQueryNames),
+    compiler: Statement.makeCompilerSqlite(),
     beginTransaction: options.readonly === true ? "BEGIN" : "BEGIN IMMEDIATE",
     releaseSavepoint: (name) => `RELEASE SAVEPOINT ${name}`,
     prepareTransactionControls: true,
     spanAttributes: [
-      ...Object.entries(options.spanAttributes ?? {}),
       ["db.system.name", "sqlite"]
     ],
     ...(transformRows === undefined ? {} : { transformRows })
