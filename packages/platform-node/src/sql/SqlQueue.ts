@@ -18,10 +18,8 @@ export const make = Effect.fnUntraced(function*(connections: number) {
   }
 })
 
-// internal
-
-/** Lets the event loop turn once: a synchronous database would write one reply after the other without it. */
-const nextTurn = Effect.callback<void>((resume) => {
+/** Lets the event loop turn once: a synchronous database would write one thing after the other without it. */
+export const nextTurn = Effect.callback<void>((resume) => {
   const handle = setImmediate(() => resume(Effect.void))
   return Effect.sync(() => clearImmediate(handle))
 })

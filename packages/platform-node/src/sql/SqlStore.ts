@@ -296,7 +296,7 @@ export const make = Effect.fnUntraced(function*(
         )
         pruned += gone.length
         // Others have their turn between two batches.
-        yield* Effect.yieldNow
+        yield* SqlQueue.nextTurn
         if (old.length < pruneBatch) return pruned
       }
     }),
@@ -333,4 +333,4 @@ const telling = (
 }
 
 /** Deletes in batches: one statement over a million rows would hold SQLite's only lock, and the event loop, for seconds. */
-const pruneBatch = 200
+const pruneBatch = 40
