@@ -24,11 +24,11 @@ import { Clock, Context, Effect, FileSystem, Layer, Option, Redacted, Result, St
 import { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
 import { clientOf, makeDatabase } from "../support/PostgresDatabase.ts"
+import * as OldTables from "./OldTables.ts"
 
 const databases = [
   {
     kind: "a SQLite file",
-    position: "INTEGER PRIMARY KEY",
     make: Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const filename = `${yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-shared-" })}/turn.db`
@@ -42,7 +42,6 @@ const databases = [
   },
   {
     kind: "PostgreSQL",
-    position: "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
     make: Effect.gen(function*() {
       const url = yield* makeDatabase
       const { host, pathname } = new URL(Redacted.value(url))
@@ -402,7 +401,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
       Effect.gen(function*() {
         const database = yield* kind.make
         const { sql } = database
-        yield* writeVersion1(sql, kind.position)
+        yield* writeVersion1(sql)
         const [store] = yield* Effect.all([open(database), open(database), open(database)], {
           concurrency: "unbounded"
         })
@@ -492,7 +491,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
       Effect.gen(function*() {
         const database = yield* kind.make
         const { sql } = database
-        yield* writeVersion2(sql, kind.position)
+        yield* writeVersion2(sql)
         const before = yield* sql`SELECT * FROM opencode_turn_assistant_messages ORDER BY position`
         const [store] = yield* Effect.all([open(database), open(database)], { concurrency: "unbounded" })
         assert.deepStrictEqual(
@@ -585,7 +584,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
       Effect.gen(function*() {
         const database = yield* kind.make
         const { sql } = database
-        yield* writeVersion3(sql, kind.position)
+        yield* writeVersion3(sql)
         const table = (name: string) => sql`SELECT * FROM ${sql(name)} ORDER BY 1`
         const before = {
           messages: yield* table("opencode_turn_assistant_messages"),
@@ -690,245 +689,68 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
   )
 })
 
-/** The tables of version 1 as they were released, with a message of every status, whose order is not that of their ids. */
-const writeVersion1 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, position: string) {
-  yield* sql`CREATE TABLE opencode_turn_migrations (
-    migration_id INTEGER PRIMARY KEY NOT NULL,
-    created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
-    name VARCHAR(255) NOT NULL
-  )`
-  yield* sql`INSERT INTO opencode_turn_migrations (migration_id, name) VALUES (1, 'conversations_and_messages')`
-  yield* sql`CREATE TABLE opencode_turn_conversations (id TEXT NOT NULL PRIMARY KEY, session_id TEXT NOT NULL)`
-  yield* sql`CREATE TABLE opencode_turn_assistant_messages (
-    position ${sql.literal(position)},
-    id TEXT NOT NULL UNIQUE,
-    conversation_id TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('pending', 'completed', 'cancelled', 'error')),
-    epoch INTEGER NOT NULL CHECK (epoch >= 1),
-    prompt TEXT NOT NULL,
-    request TEXT,
-    content TEXT NOT NULL,
-    parts TEXT NOT NULL,
-    usage TEXT NOT NULL,
-    error TEXT,
-    created_millis DOUBLE PRECISION NOT NULL,
-    finished_millis DOUBLE PRECISION,
-    CHECK ((status = 'pending') = (finished_millis IS NULL))
-  )`
-  yield* sql`CREATE UNIQUE INDEX opencode_turn_assistant_messages_pending
-    ON opencode_turn_assistant_messages (conversation_id) WHERE status = 'pending'`
-  yield* sql`CREATE INDEX opencode_turn_assistant_messages_history
-    ON opencode_turn_assistant_messages (conversation_id, position)`
-  yield* sql`INSERT INTO opencode_turn_conversations (id, session_id) VALUES ('con_1', 'ses_1')`
-  const usage = JSON.stringify(Usage.zero)
-  const rows = [
-    { id: "z_cancelled", status: "cancelled", content: "\"Stopped.\"" },
-    { id: "y_completed", status: "completed", content: "\"Hello.\"", request: JSON.stringify(promptRecord) },
-    { id: "x_error", status: "error", error: "{\"tag\":\"Upstream\",\"message\":\"529\"}" },
-    { id: "w_pending", status: "pending", epoch: 3, finished_millis: null }
-  ]
-  for (const row of rows) {
-    yield* sql`INSERT INTO opencode_turn_assistant_messages ${
-      sql.insert({
-        conversation_id: "con_1",
-        epoch: 1,
-        prompt: "[{\"type\":\"text\",\"text\":\"Hi\"}]",
-        content: "\"\"",
-        parts: "[]",
-        usage,
-        created_millis: 1_754_000_000_000,
-        finished_millis: 1_754_000_001_000.5,
-        ...row
-      })
-    }`
-  }
-})
+const oldRow = { prompt: "[{\"type\":\"text\",\"text\":\"Hi\"}]", usage: JSON.stringify(Usage.zero) }
+const oldEndMillis = OldTables.createdMillis + 1000.5
 
-/** The tables of version 2 as they were released, with a message of every stage. */
-const writeVersion2 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, position: string) {
-  yield* sql`CREATE TABLE opencode_turn_migrations (
-    migration_id INTEGER PRIMARY KEY NOT NULL,
-    created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
-    name VARCHAR(255) NOT NULL
-  )`
-  yield* sql`INSERT INTO opencode_turn_migrations (migration_id, name)
-    VALUES (1, 'conversations_and_messages'), (2, 'leases_and_queue')`
-  yield* sql`CREATE TABLE opencode_turn_conversations (id TEXT NOT NULL PRIMARY KEY, session_id TEXT NOT NULL)`
-  yield* sql`CREATE TABLE opencode_turn_assistant_messages (
-    position ${sql.literal(position)},
-    id TEXT NOT NULL UNIQUE,
-    conversation_id TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('queued', 'pending', 'completed', 'cancelled', 'error')),
-    epoch INTEGER NOT NULL CHECK (epoch >= 1),
-    revision INTEGER NOT NULL DEFAULT 1 CHECK (revision >= 1),
-    owner TEXT,
-    lease_until_millis DOUBLE PRECISION,
-    prompt TEXT NOT NULL,
-    draft TEXT,
-    request TEXT,
-    content TEXT NOT NULL,
-    parts TEXT NOT NULL,
-    usage TEXT NOT NULL,
-    error TEXT,
-    created_millis DOUBLE PRECISION NOT NULL,
-    finished_millis DOUBLE PRECISION,
-    CHECK ((status IN ('queued', 'pending')) = (finished_millis IS NULL))
-  )`
-  yield* sql`CREATE UNIQUE INDEX opencode_turn_assistant_messages_pending
-    ON opencode_turn_assistant_messages (conversation_id) WHERE status = 'pending'`
-  yield* sql`CREATE INDEX opencode_turn_assistant_messages_history
-    ON opencode_turn_assistant_messages (conversation_id, position)`
-  yield* sql`CREATE INDEX opencode_turn_assistant_messages_queued
-    ON opencode_turn_assistant_messages (conversation_id, position) WHERE status = 'queued'`
-  yield* sql`CREATE INDEX opencode_turn_assistant_messages_leases
-    ON opencode_turn_assistant_messages (lease_until_millis) WHERE finished_millis IS NULL`
-  yield* sql`CREATE INDEX opencode_turn_assistant_messages_status
-    ON opencode_turn_assistant_messages (status, position)`
-  yield* sql`CREATE INDEX opencode_turn_assistant_messages_finished
-    ON opencode_turn_assistant_messages (finished_millis) WHERE finished_millis IS NOT NULL`
-  yield* sql`INSERT INTO opencode_turn_conversations (id, session_id) VALUES ('con_1', 'ses_1')`
-  const rows = [
-    {
-      id: "z_completed",
-      status: "completed",
-      epoch: 2,
-      revision: 9,
-      owner: "gone",
-      content: "\"Hello.\"",
-      request: JSON.stringify(promptRecord),
-      finished_millis: 1_754_000_001_000.5
-    },
-    {
-      id: "y_pending",
-      status: "pending",
-      revision: 4,
-      owner: "a",
-      lease_until_millis: 1_000,
-      draft: "{\"agent\":\"plan\"}"
-    },
-    { id: "x_queued", status: "queued" }
-  ]
-  for (const row of rows) {
-    yield* sql`INSERT INTO opencode_turn_assistant_messages ${
-      sql.insert({
-        conversation_id: "con_1",
-        epoch: 1,
-        prompt: "[{\"type\":\"text\",\"text\":\"Hi\"}]",
-        content: "\"\"",
-        parts: "[]",
-        usage: JSON.stringify(Usage.zero),
-        created_millis: 1_754_000_000_000,
-        ...row
-      })
-    }`
-  }
-})
+/** A message of every status, whose order is not that of their ids. */
+const writeVersion1 = (sql: SqlClient.SqlClient) =>
+  OldTables.write(sql, {
+    version: 1,
+    asks: [],
+    rows: [
+      { ...oldRow, id: "z_cancelled", status: "cancelled", content: "\"Stopped.\"", finished_millis: oldEndMillis },
+      {
+        ...oldRow,
+        id: "y_completed",
+        status: "completed",
+        content: "\"Hello.\"",
+        request: JSON.stringify(promptRecord),
+        finished_millis: oldEndMillis
+      },
+      {
+        ...oldRow,
+        id: "x_error",
+        status: "error",
+        error: "{\"tag\":\"Upstream\",\"message\":\"529\"}",
+        finished_millis: oldEndMillis
+      },
+      { ...oldRow, id: "w_pending", status: "pending", epoch: 3 }
+    ]
+  })
 
-/** The tables of version 3 as they were released, with a message of every stage and an open ask. */
-const writeVersion3 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, position: string) {
-  yield* sql`CREATE TABLE opencode_turn_migrations (
-    migration_id INTEGER PRIMARY KEY NOT NULL,
-    created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
-    name VARCHAR(255) NOT NULL
-  )`
-  yield* sql`INSERT INTO opencode_turn_migrations (migration_id, name)
-    VALUES (1, 'conversations_and_messages'), (2, 'leases_and_queue'), (3, 'subagents_and_asks')`
-  yield* sql`CREATE TABLE opencode_turn_conversations (id TEXT NOT NULL PRIMARY KEY, session_id TEXT NOT NULL)`
-  yield* sql`CREATE TABLE opencode_turn_assistant_messages (
-    position ${sql.literal(position)},
-    id TEXT NOT NULL UNIQUE,
-    conversation_id TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('queued', 'pending', 'completed', 'cancelled', 'error')),
-    epoch INTEGER NOT NULL CHECK (epoch >= 1),
-    revision INTEGER NOT NULL DEFAULT 1 CHECK (revision >= 1),
-    owner TEXT,
-    lease_until_millis DOUBLE PRECISION,
-    draft TEXT,
-    request TEXT,
-    content TEXT NOT NULL,
-    parts TEXT NOT NULL,
-    usage TEXT NOT NULL,
-    error TEXT,
-    created_millis DOUBLE PRECISION NOT NULL,
-    finished_millis DOUBLE PRECISION,
-    subagents TEXT NOT NULL DEFAULT '[]',
-    CHECK ((status IN ('queued', 'pending')) = (finished_millis IS NULL))
-  )`
-  yield* sql`CREATE UNIQUE INDEX opencode_turn_assistant_messages_pending
-    ON opencode_turn_assistant_messages (conversation_id) WHERE status = 'pending'`
-  yield* sql`CREATE INDEX opencode_turn_assistant_messages_history
-    ON opencode_turn_assistant_messages (conversation_id, position)`
-  yield* sql`CREATE INDEX opencode_turn_assistant_messages_queued
-    ON opencode_turn_assistant_messages (conversation_id, position) WHERE status = 'queued'`
-  yield* sql`CREATE INDEX opencode_turn_assistant_messages_leases
-    ON opencode_turn_assistant_messages (lease_until_millis) WHERE finished_millis IS NULL`
-  yield* sql`CREATE INDEX opencode_turn_assistant_messages_status
-    ON opencode_turn_assistant_messages (status, position)`
-  yield* sql`CREATE INDEX opencode_turn_assistant_messages_finished
-    ON opencode_turn_assistant_messages (finished_millis) WHERE finished_millis IS NOT NULL`
-  yield* sql`CREATE TABLE opencode_turn_prompts (message_id TEXT NOT NULL PRIMARY KEY, prompt TEXT NOT NULL)`
-  yield* sql`CREATE TABLE opencode_turn_asks (
-    position ${sql.literal(position)},
-    id TEXT NOT NULL UNIQUE,
-    message_id TEXT NOT NULL,
-    conversation_id TEXT NOT NULL,
-    ask TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('open', 'answered', 'withdrawn')),
-    answer TEXT,
-    created_millis DOUBLE PRECISION NOT NULL,
-    closed_millis DOUBLE PRECISION,
-    CHECK ((status = 'open') = (closed_millis IS NULL)),
-    CHECK ((status = 'answered') = (answer IS NOT NULL))
-  )`
-  yield* sql`CREATE INDEX opencode_turn_asks_open ON opencode_turn_asks (position) WHERE status = 'open'`
-  yield* sql`CREATE INDEX opencode_turn_asks_conversation
-    ON opencode_turn_asks (conversation_id, position) WHERE status = 'open'`
-  yield* sql`CREATE INDEX opencode_turn_asks_message ON opencode_turn_asks (message_id, position)`
-  yield* sql`INSERT INTO opencode_turn_conversations (id, session_id) VALUES ('con_1', 'ses_1')`
-  const rows = [
-    {
-      id: "z_completed",
-      status: "completed",
-      epoch: 2,
-      revision: 9,
-      owner: "gone",
-      content: "\"Hello.\"",
-      request: JSON.stringify(promptRecord),
-      finished_millis: 1_754_000_001_000.5
-    },
-    {
-      id: "y_pending",
-      status: "pending",
-      revision: 4,
-      owner: "a",
-      lease_until_millis: 1_000,
-      draft: "{\"agent\":\"plan\"}"
-    },
-    { id: "x_queued", status: "queued" }
-  ]
-  for (const row of rows) {
-    yield* sql`INSERT INTO opencode_turn_assistant_messages ${
-      sql.insert({
-        conversation_id: "con_1",
-        epoch: 1,
-        content: "\"\"",
-        parts: "[]",
-        usage: JSON.stringify(Usage.zero),
-        created_millis: 1_754_000_000_000,
-        ...row
-      })
-    }`
-    yield* sql`INSERT INTO opencode_turn_prompts (message_id, prompt)
-      VALUES (${row.id}, '[{"type":"text","text":"Hi"}]')`
-  }
-  yield* sql`INSERT INTO opencode_turn_asks ${
-    sql.insert({
-      id: "per_1",
-      message_id: "y_pending",
-      conversation_id: "con_1",
-      ask: JSON.stringify({ ...(yield* newAsk), id: "per_1" }),
-      status: "open",
-      created_millis: 1_754_000_000_000
-    })
-  }`
+/** A message of every stage. */
+const oldRows: ReadonlyArray<OldTables.OldRow> = [
+  {
+    ...oldRow,
+    id: "z_completed",
+    status: "completed",
+    epoch: 2,
+    revision: 9,
+    owner: "gone",
+    content: "\"Hello.\"",
+    request: JSON.stringify(promptRecord),
+    finished_millis: oldEndMillis
+  },
+  {
+    ...oldRow,
+    id: "y_pending",
+    status: "pending",
+    revision: 4,
+    owner: "a",
+    lease_until_millis: 1_000,
+    draft: "{\"agent\":\"plan\"}"
+  },
+  { ...oldRow, id: "x_queued", status: "queued" }
+]
+
+const writeVersion2 = (sql: SqlClient.SqlClient) => OldTables.write(sql, { version: 2, rows: oldRows, asks: [] })
+
+/** The same, and an open ask. */
+const writeVersion3 = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
+  const ask = JSON.stringify({ ...(yield* newAsk), id: "per_1" })
+  yield* OldTables.write(sql, {
+    version: 3,
+    rows: oldRows,
+    asks: [{ id: "per_1", message_id: "y_pending", ask, status: "open" }]
+  })
 })
