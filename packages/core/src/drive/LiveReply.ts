@@ -219,7 +219,7 @@ export const subagents = (self: LiveReply): ReadonlyArray<Subagent> =>
  * @category getters
  * @since 0.1.0
  */
-export const earlierTools = (self: LiveReply): ReadonlyArray<ToolPart> =>
+export const earlierTools = (self: Pick<LiveReply, "earlier">): ReadonlyArray<ToolPart> =>
   self.earlier().flatMap((reply) => Reply.result(reply).tools)
 
 /**
@@ -275,7 +275,7 @@ export const content = (self: LiveReply): Required<Content> => {
           Reply.subagentStates(reply).map(({ reply, sessionId }) => [sessionId, Reply.parts(reply)] as const)
         )
       ),
-      asks: Reply.asks(reply).map((ask) => ({ ask, openedBy: Reply.subagentOf(reply, ask.sessionId)?.openedBy })),
+      asks: ReplyUpdate.openAsks(reply),
       retry: reply.session.retry,
       failure: reply.session.failure
     }
@@ -288,15 +288,12 @@ export const content = (self: LiveReply): Required<Content> => {
  * @category getters
  * @since 0.1.0
  */
-export const shown = (
-  { current, earlier }: Pick<LiveReply, "current" | "earlier">
-): ReplyUpdate.Shown => {
-  const all = [...earlier(), current()].map(ReplyUpdate.shown)
-  const last = ReplyUpdate.shown(current())
+export const shown = (self: Pick<LiveReply, "current" | "earlier">): ReplyUpdate.Shown => {
+  const last = ReplyUpdate.shown(self.current())
   return {
     ...last,
-    parts: [...earlier().flatMap((reply) => Reply.result(reply).tools), ...last.parts],
-    subagents: all.flatMap(({ subagents }) => subagents)
+    parts: [...earlierTools(self), ...last.parts],
+    subagents: [...self.earlier().flatMap((reply) => ReplyUpdate.shown(reply).subagents), ...last.subagents]
   }
 }
 

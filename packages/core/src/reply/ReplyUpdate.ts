@@ -103,8 +103,17 @@ export const shown = (reply: Reply.Reply): Shown => ({
     ...Reply.toSubagent(state),
     parts: Reply.parts(state.reply)
   })),
-  asks: Reply.asks(reply).map((ask) => ({ ask, openedBy: Reply.subagentOf(reply, ask.sessionId)?.openedBy }))
+  asks: openAsks(reply)
 })
+
+/**
+ * The open asks, each with the tool part that opened the subagent which asks.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const openAsks = (reply: Reply.Reply): Shown["asks"] =>
+  Reply.asks(reply).map((ask) => ({ ask, openedBy: Reply.subagentOf(reply, ask.sessionId)?.openedBy }))
 
 /**
  * Where and how the turn works. `model` is `provider/model`; it and `agent` are left out where the server chooses them.

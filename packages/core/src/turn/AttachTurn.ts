@@ -10,6 +10,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
+import type * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
@@ -90,8 +91,8 @@ export const attachTurn = (
         update._tag === "Started" ? Ref.update(reader, (self) => ({ ...self, started: update })) : Effect.void
       )
     )
-    const left = Effect.as(Ref.update(reader, (self) => ({ ...self, isFromLive: true, hasStarted: true })), reader)
-    return Stream.concat(following, Stream.unwrap(Effect.map(left, (reader) => followStored(id, reader))))
+    const left = Ref.update(reader, (self) => ({ ...self, isFromLive: true, hasStarted: true }))
+    return Stream.concat(following, Stream.unwrap(Effect.as(left, followStored(id, reader))))
   }))
 
 // internal
@@ -140,16 +141,13 @@ const followStored = (
     })
 
     const read = Effect.gen(function*() {
-      const state = yield* Effect.flatMap(
-        store.getState(id),
-        (state) => Effect.fromOption(state, () => new UnknownMessage({ messageId: id }))
-      )
+      const state = yield* mustBeThere(id, store.getState(id))
       const told = yield* readNews(state, reader)
       if (!(yield* isLast(state))) return told
       return [...told, yield* ending(id)]
     })
 
-    const updates = store.changes(id).pipe(
+    return store.changes(id).pipe(
       Stream.mapEffect(() => read),
       Stream.retry(($) =>
         $(Schedule.max([Schedule.spaced("1 second"), Schedule.recurs(30)])).pipe(
@@ -161,15 +159,14 @@ const followStored = (
       Stream.flatMap((all) => Stream.fromIterable(all)),
       Stream.takeUntil(({ update }) => update._tag === "Finished")
     )
-    return updates
   }))
+
+const mustBeThere = <A, E>(id: AssistantMessageId, read: Effect.Effect<Option.Option<A>, E>) =>
+  Effect.flatMap(read, (found) => Effect.fromOption(found, () => new UnknownMessage({ messageId: id })))
 
 const ending = Effect.fnUntraced(function*(id: AssistantMessageId) {
   const store = yield* SessionStore
-  const message = yield* Effect.flatMap(
-    store.getMessage(id),
-    (message) => Effect.fromOption(message, () => new UnknownMessage({ messageId: id }))
-  )
+  const message = yield* mustBeThere(id, store.getMessage(id))
   const last: Attached = { offset: String(message.offset), update: { _tag: "Finished", message } }
   return last
 })

@@ -39,11 +39,11 @@ import * as Exchange from "../reply/Exchange.ts"
 import * as Reply from "../reply/Reply.ts"
 import { finalize } from "../store/Finalize.ts"
 import type { Outcome, PromptRecord, StoredMessage } from "../store/SessionStore.ts"
-import { SessionStore, StoreError } from "../store/SessionStore.ts"
+import { SessionStore, type StoreError } from "../store/SessionStore.ts"
 import type { EnsuredSession } from "./EnsureSession.ts"
 import type { JournalWriter } from "./JournalWriter.ts"
 import type * as Output from "./Output.ts"
-import { keepingLease } from "./Ownership.ts"
+import { bounded, keepingLease, unanswered, within } from "./Ownership.ts"
 import { isUnusableTag, type TurnError, type UnusableError } from "./TurnError.ts"
 import type { TurnInput } from "./TurnInput.ts"
 import type { Cancelled, Completed, Failed, TurnResult, TurnStatus, Unusable } from "./TurnResult.ts"
@@ -441,14 +441,6 @@ const read = Effect.fnUntraced(function*(messageId: AssistantMessageId) {
   return Option.getOrUndefined(yield* bounded("getMessage")(retrying(store.getMessage(messageId))))
 })
 
-/** Bounds each store call, so that a hung store cannot block the caller of `runTurn`. */
-const bounded = (operation: string) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
-  Effect.flatMap(
-    TurnPolicy.StopTimeout,
-    (limit) =>
-      Effect.timeoutOrElse(effect, { duration: limit, orElse: () => Effect.fail(unanswered(operation, limit)) })
-  )
-
 /**
  * Bounds the terminal write by the lease: a store that is slow is waited for as long as the lease can be kept, because the answer is safe
  * until then, and no other worker takes the turn.
@@ -467,17 +459,8 @@ const whileKept =
         Effect.repeat(isLost, { until: (isLost) => isLost }),
         Effect.fail(unanswered("finalize", limit))
       )
-      return yield* Effect.raceFirst(effect, lost).pipe(
-        Effect.timeoutOrElse({ duration: longest, orElse: () => Effect.fail(unanswered("finalize", longest)) })
-      )
+      return yield* within("finalize", longest)(Effect.raceFirst(effect, lost))
     })
-
-const unanswered = (operation: string, limit: Duration.Duration): StoreError =>
-  new StoreError({
-    operation,
-    reason: `it did not answer within ${Duration.toMillis(limit)} ms`,
-    isRetryable: true
-  })
 
 /** What tells the results of turns apart. */
 type Ending =

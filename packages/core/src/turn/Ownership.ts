@@ -87,22 +87,44 @@ export const snapshots = Effect.fn("Turn.snapshots")(function*(
  */
 export const confirm = Effect.fnUntraced(function*({ epoch, id }: StoredMessage) {
   const store = yield* SessionStore
-  const limit = yield* TurnPolicy.StopTimeout
-  const getState = Effect.timeoutOrElse(store.getState(id), {
-    duration: limit,
-    orElse: () =>
-      Effect.fail(
-        new StoreError({
-          operation: "getState",
-          reason: `it did not answer within ${Duration.toMillis(limit)} ms`,
-          isRetryable: true
-        })
-      )
-  })
-  const state = Option.getOrUndefined(yield* retrying(getState))
+  const state = Option.getOrUndefined(yield* retrying(bounded("getState")(store.getState(id))))
   if (state !== undefined && state.epoch !== epoch) return yield* new TurnTakenOver({ messageId: id })
   if (state?.status === "cancelled") return yield* new TurnCancelled({ messageId: id })
 })
+
+/**
+ * Bounds a call of the store by `TurnPolicy.StopTimeout`, so that a store that hangs cannot block the caller of `runTurn`.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const bounded =
+  (operation: string) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
+    Effect.flatMap(TurnPolicy.StopTimeout, (limit) => within(operation, limit)(effect))
+
+/**
+ * Fails with a retryable `StoreError` once a call of the store takes longer than the limit.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const within =
+  (operation: string, limit: Duration.Duration) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
+    Effect.timeoutOrElse(effect, { duration: limit, orElse: () => Effect.fail(unanswered(operation, limit)) })
+
+/**
+ * The failure of a call of the store that took longer than the limit.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const unanswered = (operation: string, limit: Duration.Duration): StoreError =>
+  new StoreError({
+    operation,
+    reason: `it did not answer within ${Duration.toMillis(limit)} ms`,
+    isRetryable: true
+  })
 
 // internal
 

@@ -174,10 +174,7 @@ export interface Entry extends Omit<Journal.JournalEntry, "write" | "key"> {
 const decodeEntryRow = Schema.decodeUnknownEffect(EntryRow)
 
 export const decodeEntry = (row: unknown): Effect.Effect<Entry, Schema.SchemaError> =>
-  Effect.map(decodeEntryRow(row), ({ change, ...entry }) => {
-    const update = fromWire(change)
-    return { ...entry, update }
-  })
+  Effect.map(decodeEntryRow(row), ({ change, ...entry }) => ({ ...entry, update: fromWire(change) }))
 export const decodeAsk = Schema.decodeUnknownEffect(AskRow)
 export const decodeMessageState = Schema.decodeUnknownEffect(StateRow)
 export const decodeHold = Schema.decodeUnknownEffect(
@@ -234,9 +231,12 @@ export const encodeEntry = ({ key, update, write }: Journal.JournalEntry) =>
     (change) => ({ entry: JSON.stringify(key), kind: write, change, isText: isText(update) })
   )
 
+/** The update itself, or the one that a subagent's update carries. */
+const saidIn = (update: Journal.JournalUpdate) => (update._tag === "SubagentUpdate" ? update.update : update)
+
 const isText = (update: Journal.JournalUpdate): boolean => {
-  const told = update._tag === "SubagentUpdate" ? update.update : update
-  return told._tag === "PartChanged" && "text" in told.part
+  const said = saidIn(update)
+  return said._tag === "PartChanged" && "text" in said.part
 }
 
 /** Changes the text of the part that an update tells. */
@@ -258,9 +258,9 @@ export const mapText = (update: Journal.JournalUpdate, f: (text: string) => stri
 
 /** The text that an entry adds to its part, or begins it with. */
 export const textIn = ({ update }: Pick<Entry, "update">): string => {
-  const told = update._tag === "SubagentUpdate" ? update.update : update
-  if (told._tag === "TextDelta" || told._tag === "ReasoningDelta") return told.delta
-  return told._tag === "PartChanged" && "text" in told.part ? told.part.text : ""
+  const said = saidIn(update)
+  if (said._tag === "TextDelta" || said._tag === "ReasoningDelta") return said.delta
+  return said._tag === "PartChanged" && "text" in said.part ? said.part.text : ""
 }
 
 export const encodeAsk = Schema.encodeEffect(AskColumn)

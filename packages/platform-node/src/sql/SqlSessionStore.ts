@@ -3,8 +3,8 @@
  *
  * **Responsibilities**
  * - Every change is one statement that names the expected state, and its returned row tells who won. No operation reads first and
- *   writes without a guard later, so any number of processes may share a database. Only inserting a message with its prompt and
- *   deleting old messages use short transactions.
+ *   writes without a guard later, so any number of processes may share a database. Changes of several tables are short transactions
+ *   behind such a statement; on PostgreSQL a write of the journal is one statement.
  * - A prompt may hold files of many megabytes. It is stored and written once; renewals, snapshots and watches do not touch it.
  * - A unique index ensures that a conversation has at most one pending message.
  * - A row that cannot be decoded is a `StoreError` with its table and id.

@@ -1,6 +1,6 @@
 /**
- * The operations of `SqlSessionStore`. Most are one guarded statement, or a few without a transaction. Only inserting and deleting a
- * message use one, because they change two tables.
+ * The operations of `SqlSessionStore`. Most are one guarded statement, or a few without a transaction. Those that change several tables use a
+ * short one: a new message, its recorded prompt, its journal, and its deletion.
  */
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import * as Journal from "@opencode-turn/core/Journal"
