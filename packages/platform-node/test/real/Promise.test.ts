@@ -1,27 +1,55 @@
 import { assert, it } from "@effect/vitest"
+import type { Attached } from "@opencode-turn/core/AttachTurn"
+import { AssistantMessageId } from "@opencode-turn/core/Ids"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { layerStore } from "@opencode-turn/platform-node/LiveLayer"
 import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
 import { type OpenOptions, openTurns, type Turns } from "@opencode-turn/platform-node/promise"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
-import { Effect, Redacted, Schema } from "effect"
+import { Effect, Option, Predicate, Redacted, Schema } from "effect"
+import { fileURLToPath } from "node:url"
 import * as zod from "zod"
+import { start } from "../support/CliProcess.ts"
 import * as RealServer from "../support/RealServer.ts"
 
 /** Uses turns as a program without Effect does. */
-const using = <A>(options: OpenOptions, use: (turns: Turns) => Promise<A>) =>
+const using = <A>(options: OpenOptions, use: (turns: Turns, settings: OpenOptions) => Promise<A>) =>
   Effect.gen(function*() {
     const { password, url } = yield* OpencodeServer.OpencodeServer
     const { directory } = yield* RealServer.Workplace
+    const settings = { baseUrl: url, password: Redacted.value(password), directory, database: "memory", ...options }
     return yield* Effect.promise(async () => {
-      await using turns = await openTurns({
-        baseUrl: url,
-        password: Redacted.value(password),
-        directory,
-        database: "memory",
-        ...options
-      })
-      return await use(turns)
+      await using turns = await openTurns(settings)
+      return await use(turns, settings)
     })
   })
+
+/** The updates up to the end, or up to the one after which it is enough. */
+const collect = async (
+  updates: AsyncIterable<Attached>,
+  isEnough: (told: ReadonlyArray<Attached>) => boolean = () => false
+) => {
+  const told: Array<Attached> = []
+  for await (const update of updates) {
+    told.push(update)
+    if (isEnough(told)) break
+  }
+  return told
+}
+
+/** The text that the updates tell. */
+const textOf = (told: ReadonlyArray<Attached>) =>
+  told.map(({ update }) => update._tag === "TextDelta" ? update.delta : "").join("")
+
+/** Lets the lease of a killed process run out at once. */
+const expire = (database: string, id: string) =>
+  Effect.gen(function*() {
+    const store = yield* SessionStore
+    const state = Option.getOrThrow(yield* store.getState(AssistantMessageId.make(id)))
+    yield* store.release(state.id, state.epoch)
+  }).pipe(Effect.provide(layerStore(database)))
+
+const program = fileURLToPath(new URL("PromiseProcess.ts", import.meta.url))
 
 /** How 1.18.33 has the model give a value. */
 const total = (total: number) => ({ tool: "StructuredOutput", args: { total } })
@@ -99,6 +127,19 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
           assert.strictEqual(thrown, abort.signal.reason)
         }
       })))
+
+  it.effect("cancels a turn whose stream is left, and keeps the streamed content", () =>
+    using({}, async (turns) => {
+      const talk = prompt("Talk.", [{ text: "first words and the rest", gate: "never left", gateAfter: 2 }])
+      for await (const update of turns.stream({ conversation: "left", prompt: talk, messageId: "asm_left" })) {
+        if (update._tag === "TextDelta" && update.delta.includes("words")) break
+      }
+      const last = (await collect(turns.attach("asm_left"))).at(-1)?.update
+      assert.deepStrictEqual(
+        last?._tag === "Finished" ? [last.message.status, last.message.content.trim()] : [],
+        ["cancelled", "first words"]
+      )
+    }))
 
   it.effect("asks a function of the program, or keeps an ask until it is answered", () =>
     Effect.gen(function*() {
@@ -229,6 +270,87 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
           "asm_released",
           "said at last"
         ]])
+      })
+    }))
+
+  it.effect("attaches to a turn whose process was killed: behind an offset of before it gives exactly the rest", () =>
+    Effect.gen(function*() {
+      const model = yield* ScriptedModel
+      const promise = Effect.runPromiseWith(yield* Effect.context())
+      const { password, url } = yield* OpencodeServer.OpencodeServer
+      const { directory } = yield* RealServer.Workplace
+      const database = `${directory}/killed.db`
+      const id = "asm_killed"
+      const words = prompt("Talk.", [{ text: "first words and the rest", gate: "killed", gateAfter: 2 }])
+      const running = yield* start([], {
+        wrapper: () => [process.execPath, program, id, "c19", words],
+        env: {
+          OPENCODE_BASE_URL: url,
+          OPENCODE_SERVER_PASSWORD: Redacted.value(password),
+          OPENCODE_DIRECTORY: directory,
+          OPENCODE_TURN_DATABASE: database
+        }
+      })
+      yield* running.printed("words")
+      yield* using({ database }, async (turns) => {
+        const seen = await collect(turns.attach(id), (told) => textOf(told).includes("words"))
+        await promise(running.kill("SIGKILL"))
+        const { stdout } = await promise(running.finished)
+        await promise(expire(database, id))
+
+        const following = collect(turns.attach(id, { from: seen.at(-1)?.offset }))
+        const resuming = turns.resume()
+        await promise(model.release("killed"))
+        const results = await resuming
+        assert.deepStrictEqual(results.map(({ content, messageId, status }) => [messageId, status, content]), [
+          [id, "completed", "first words and the rest"]
+        ])
+
+        const all = await collect(turns.attach(id))
+        const stored = all.at(-1)?.update
+        assert.deepInclude(stored, { _tag: "Finished" })
+        for (const rest of [await following, await collect(turns.attach(id, { from: seen.at(-1)?.offset }))]) {
+          assert.strictEqual(textOf(seen) + textOf(rest), "first words and the rest")
+          assert.deepStrictEqual(rest.filter(({ update }) => update._tag === "Started" || update._tag === "Reset"), [])
+          assert.deepStrictEqual(rest.at(-1)?.update, stored)
+        }
+        for (const { offset } of all) {
+          const rest = await collect(turns.attach(id, { from: offset }))
+          const before = all.slice(0, all.findIndex((one) => one.offset === offset) + 1)
+          assert.strictEqual(textOf(before) + textOf(rest), "first words and the rest")
+        }
+
+        // What the killed process told live, it may not have stored.
+        const live: { readonly offset: string } = JSON.parse(stdout.trim().split("\n").at(-1) ?? "")
+        const told = await collect(turns.attach(id, { from: live.offset }))
+        assert.deepInclude(told[0]?.update, { _tag: "Reset", reason: "attached" })
+        assert.deepStrictEqual(told.at(-1)?.update, stored)
+      })
+    }))
+
+  it.effect("cancels a turn of another process by its id, and forgets ended turns that are pruned", () =>
+    Effect.gen(function*() {
+      const model = yield* ScriptedModel
+      const promise = Effect.runPromiseWith(yield* Effect.context())
+      const { directory } = yield* RealServer.Workplace
+      const id = "asm_cancelled"
+      const talk = prompt("Talk.", [{ text: "first words and the rest", gate: "cancelled", gateAfter: 2 }])
+      yield* using({ database: `${directory}/cancelled.db` }, async (turns, settings) => {
+        const running = turns.run({ conversation: "c20", prompt: talk, messageId: id })
+        await promise(model.reached("cancelled"))
+        const seen = await collect(turns.attach(id), (told) => textOf(told).includes("words"))
+        assert.include(textOf(seen), "first words")
+
+        await using others = await openTurns(settings)
+        assert.strictEqual((await others.cancel(id)).status, "cancelled")
+        const { content, status } = await running
+        assert.deepStrictEqual([status, content.trim()], ["cancelled", "first words"])
+        const last = (await collect(others.attach(id))).at(-1)?.update
+        assert.strictEqual(last?._tag === "Finished" ? last.message.content : "", content)
+
+        assert.strictEqual(await turns.prune(0), 1)
+        const thrown = await collect(turns.attach(id)).catch((error: unknown) => error)
+        assert.isTrue(thrown instanceof Error && Predicate.isTagged(thrown, "UnknownMessage"))
       })
     }))
 
