@@ -122,6 +122,7 @@ it("the core exports these steps, which may change", () => {
     "Claim",
     "Conclude",
     "EnsureSession",
+    "LimitTools",
     "Ownership",
     "RecordPrompt",
     "Refusals",

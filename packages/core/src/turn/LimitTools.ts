@@ -37,8 +37,20 @@ export const limitTools = Effect.fnUntraced(function*(
   const isOurs = last?.permission === mark
   if (limit === undefined) return isOurs && last?.action === "deny" ? unlimited : undefined
   if (permission.length === 0 || isOurs) return limit
-  return yield* new InvalidInput({ field: "tools", reason: `${ruleCount(permission)} of the session would be lost` })
+  return yield* new InvalidInput({
+    field: "tools",
+    reason: `the server would drop ${ruleCount(permission)} of the session for it: begin another conversation`
+  })
 })
+
+/**
+ * Whether the rules of a session take away what an earlier turn took away.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isLimited = (permission: ReadonlyArray<PermissionRule>): boolean =>
+  permission.findLast((rule) => rule.permission === mark)?.action === "deny"
 
 /**
  * @category models

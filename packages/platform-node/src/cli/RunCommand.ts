@@ -32,6 +32,21 @@ const system = Flag.String("system").pipe(
   Flag.optional
 )
 
+const tool = Flag.String("tool").pipe(
+  Flag.withMetavar("NAME=false"),
+  Flag.withDescription(
+    "Takes a tool away for this turn (bash=false), or leaves only some (*=false, then read=true); the last match counts. Needs " +
+      "--permission allow. May be given several times"
+  ),
+  Flag.atLeast(0)
+)
+
+const metadata = Flag.String("metadata").pipe(
+  Flag.withMetavar("KEY=VALUE"),
+  Flag.withDescription("Metadata for the session of a new conversation. May be given several times"),
+  Flag.atLeast(0)
+)
+
 const permission = Flag.Literals("permission", ["ask", "store", "allow", "deny"]).pipe(
   Flag.withMetavar("ask|store|allow|deny"),
   Flag.withDescription("Who decides about permissions, see below (default: ask at a terminal, else deny)"),
@@ -78,6 +93,8 @@ export const runCommand = Command.make(
     agent,
     model,
     system,
+    tool,
+    metadata,
     permission,
     whenBusy,
     timeout,
@@ -100,6 +117,8 @@ export const runCommand = Command.make(
         agent: Option.getOrUndefined(input.agent),
         model: Option.getOrUndefined(input.model),
         system: Option.getOrUndefined(input.system),
+        tools: input.tool,
+        metadata: input.metadata,
         permission: Option.getOrUndefined(input.permission),
         whenBusy: Option.getOrUndefined(input.whenBusy),
         timeout: Option.getOrUndefined(input.timeout),
@@ -124,6 +143,10 @@ export const runCommand = Command.make(
     {
       command: `opencode-turn run --file design.png --file page.html "Make the page look like the design"`,
       description: "Send files with the prompt"
+    },
+    {
+      command: `opencode-turn run --permission allow --tool bash=false --tool edit=false "Review this folder"`,
+      description: "Let the agent read, and run and change nothing"
     },
     {
       command: `opencode-turn run --schema issues.schema.json "List the open issues" | jq .issues`,

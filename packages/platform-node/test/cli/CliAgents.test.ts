@@ -1,4 +1,6 @@
 import { assert, it } from "@effect/vitest"
+import { Client } from "@opencode-turn/core/Client"
+import { SessionId } from "@opencode-turn/core/Ids"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
 import { Effect, FileSystem } from "effect"
 import {
@@ -8,6 +10,7 @@ import {
   inTerminal,
   jsonLines,
   layerShared,
+  live,
   Playground,
   progressOf
 } from "../support/CliProcess.ts"
@@ -141,6 +144,41 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("what
       const seen = JSON.stringify(requests.findLast(({ isTitle }) => !isTitle))
       assert.include(seen, "the first canary")
       assert.include(seen, "the second canary")
+    }))
+
+  it.effect("takes the tools of --tool away in one turn, and gives the metadata of --metadata to a new session", () =>
+    Effect.gen(function*() {
+      const { run } = yield* Playground
+      const offered = Effect.map(
+        Effect.flatMap(ScriptedModel, (model) => model.requests),
+        (requests) => requests.findLast(({ isTitle }) => !isTitle)?.tools ?? []
+      )
+      const again = ["run", "--conversation", "limited", "--permission"]
+      const limited = [...again, "allow", "--tool", "*=false", "--tool", "read=true"]
+      const metadata = ["--metadata", "ticket=42", "--metadata", "query=a=b"]
+      const first = yield* run([...limited, ...metadata, "--json", prompt("Read.", [{ text: "Read." }])])
+      assert.deepStrictEqual([first.code, yield* offered], [0, ["read"]])
+      const session = yield* Effect.provide(
+        Effect.flatMap(Client, (client) => client.getSession(SessionId.make(String(lastLine(first)["sessionId"])))),
+        live
+      )
+      assert.deepStrictEqual(session.metadata, { ticket: "42", query: "a=b", conversationId: "limited" })
+
+      const done = prompt("Do.", [{ text: "Done." }])
+      const second = yield* run([...again, "allow", ...metadata, done])
+      assert.include(yield* offered, "bash")
+      assert.match(progressOf(second), /^the conversation has its session already, which keeps its own metadata\n/)
+
+      yield* run([...limited, done])
+      const ruled = yield* run([...again, "deny", done])
+      assert.match(progressOf(ruled), /^the tools that --tool took away in the turn before stay away/)
+      assert.notInclude(yield* offered, "glob")
+      const refused = yield* run([...limited, done])
+      assert.strictEqual(refused.code, 2)
+      assert.match(
+        errorLine(refused),
+        /would drop \d+ permission rules of the session for it: begin another conversation$/
+      )
     }))
 
   it.effect("prints the value that --schema asks for alone, after an answer that did not fit", () =>

@@ -171,6 +171,32 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
     ],
     ["a folder without a name", ["run", "--directory", "", "hello"], /--directory is empty: leave it out, or name/],
     ["a worker's folder without a name", ["resume", "--directory", ""], /--directory is empty/],
+    [
+      "a tool without a value",
+      ["run", "--tool", "bash", "hello"],
+      /--tool does not have the form NAME=false.*: "bash"$/
+    ],
+    ["a tool without a name", ["run", "--tool", " =false", "hello"], /--tool does not have the form.*: "=false"$/],
+    ["a tool that is neither", ["run", "--tool", "bash=no", "hello"], /--tool does not have the form.*: "bash=no"$/],
+    ["a tool twice", ["run", "--tool", "a=false", "--tool", "a=true", "hello"], /--tool names "a" twice/],
+    [
+      "tools beside rules that they would replace",
+      ["run", "--permission", "deny", "--tool", "bash=false", "hello"],
+      /--tool needs --permission allow: OpenCode would drop the rules of --permission deny/
+    ],
+    ["tools beside the default rules", ["run", "--tool", "bash=false", "hello"], /--tool needs --permission allow/],
+    [
+      "metadata without a value",
+      ["run", "--metadata", "ticket", "hello"],
+      /--metadata does not have the form KEY=VALUE/
+    ],
+    ["metadata without a key", ["run", "--metadata", "=42", "hello"], /--metadata does not have the form/],
+    ["metadata twice", ["run", "--metadata", "a=1", "--metadata", "a=2", "hello"], /--metadata names "a" twice/],
+    [
+      "metadata in the place of the turn's",
+      ["run", "--metadata", "conversationId=c", "hello"],
+      /--metadata cannot set conversationId/
+    ],
     ["an agent without a name", ["run", "--agent", "", "hello"], /--agent is empty/],
     ["a status of a result", ["list", "--status", "failed"], /--status.*"queued" \| "pending" \| "completed"/],
     ["a folder for a schema", ["run", "--schema", "/", "hello"], /--schema: "\/" is a folder/],

@@ -8,7 +8,7 @@ import * as TurnOutput from "@opencode-turn/core/Output"
 import { parseModel, type PromptPart } from "@opencode-turn/core/Prompt"
 import { retrying } from "@opencode-turn/core/Retrying"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
-import { EnsureSession } from "@opencode-turn/core/steps"
+import { EnsureSession, LimitTools } from "@opencode-turn/core/steps"
 import { isOpen } from "@opencode-turn/core/StoredMessage"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
@@ -29,6 +29,7 @@ import { line } from "../../terminal/TerminalText.ts"
 import * as Connection from "../setup/Connection.ts"
 import * as Database from "../setup/Database.ts"
 import { failed, type Failure, fromError, usage } from "../setup/Failure.ts"
+import { readMetadata, readTools } from "../setup/Pairs.ts"
 import * as Permissions from "../setup/Permissions.ts"
 import { Stop } from "../setup/Stop.ts"
 import { Streams } from "../setup/Streams.ts"
@@ -42,6 +43,8 @@ export interface Options extends Connection.Flags {
   readonly agent: string | undefined
   readonly model: string | undefined
   readonly system: string | undefined
+  readonly tools: ReadonlyArray<string>
+  readonly metadata: ReadonlyArray<string>
   readonly permission: Permissions.Mode | undefined
   readonly whenBusy: "queue" | "reject" | "replace" | undefined
   readonly timeout: Duration.Duration | undefined
@@ -89,6 +92,13 @@ const attempt = Effect.fnUntraced(function*(
   if (permission === "ask" && !(yield* canAsk)) {
     return yield* usage("--permission ask needs a terminal to ask at: choose store, allow or deny")
   }
+  const tools = yield* readTools(options.tools)
+  if (tools !== undefined && permission !== "allow") {
+    return yield* usage(
+      `--tool needs --permission allow: OpenCode would drop the rules of --permission ${permission} for it`
+    )
+  }
+  const metadata = yield* readMetadata(options.metadata)
   if (options.conversation === "") return yield* usage("--conversation is empty: leave it out, or name one")
   const flaw = idFlaw(options.conversation ?? "none")
   if (flaw !== undefined) return yield* usage(`--conversation cannot be stored: ${flaw}`)
@@ -110,7 +120,11 @@ const attempt = Effect.fnUntraced(function*(
 
   const turn = Effect.gen(function*() {
     const folder = yield* Effect.provide(
-      prepareSession(conversationId, rules, { isFolderNamed: flags.directory !== undefined, view }),
+      prepareSession(conversationId, rules, {
+        isFolderNamed: flags.directory !== undefined,
+        hasMetadata: metadata !== undefined,
+        view
+      }),
       Connection.client(server, server.directory)
     ).pipe(TurnView.tellSilence(view.note(TurnView.silence)))
     return yield* TurnView.run(
@@ -122,6 +136,8 @@ const attempt = Effect.fnUntraced(function*(
         model: options.model,
         system: options.system,
         output,
+        tools,
+        metadata,
         ...(rules.length > 0 && { permission: rules })
       },
       { view, permission, onQuit }
@@ -231,7 +247,11 @@ const canAsk: Effect.Effect<boolean, never, Stdio.Stdio> = Effect.gen(function*(
 const prepareSession = Effect.fnUntraced(function*(
   conversationId: ConversationId,
   permission: ReturnType<typeof Permissions.rules>,
-  { isFolderNamed, view }: { readonly isFolderNamed: boolean; readonly view: TurnView.View }
+  { hasMetadata, isFolderNamed, view }: {
+    readonly isFolderNamed: boolean
+    readonly hasMetadata: boolean
+    readonly view: TurnView.View
+  }
 ) {
   const store = yield* SessionStore
   const client = yield* Client
@@ -239,9 +259,15 @@ const prepareSession = Effect.fnUntraced(function*(
   if (sessionId === undefined) return undefined
   const prepared = Effect.gen(function*() {
     if (isFolderNamed) yield* EnsureSession.checkDirectory(sessionId)
-    const { directory } = yield* permission.length === 0
+    const { directory, permission: known } = yield* permission.length === 0
       ? retrying(client.getSession(sessionId))
       : retrying(client.updateSession(sessionId, { permission }))
+    if (hasMetadata) yield* view.note("the conversation has its session already, which keeps its own metadata")
+    if (permission.length > 0 && LimitTools.isLimited(known)) {
+      yield* view.note(
+        "the tools that --tool took away in the turn before stay away: this turn's rules stand behind them"
+      )
+    }
     const asked = yield* Effect.option(retrying(client.directory))
     if (directory !== "" && Option.exists(asked, (folder) => folder !== directory)) {
       yield* view.note(`the conversation works in ${line(directory)}, where it began`)
