@@ -38,7 +38,8 @@ export const readSubagents = Effect.fn("Turn.readSubagents")(function*(
   untilMillis = Infinity
 ): Effect.fn.Return<void, never, Client> {
   const { sessionId } = live.current()
-  if (Reply.subagentStates(live.current()).length === 0) return
+  const hasNone = Reply.subagentStates(live.current()).length === 0
+  if (hasNone && Reply.unnamedCalls(live.current(), sessionId).length === 0) return
   const context = { session: sessionId }
   yield* Contained.attempt(
     "subagents",
@@ -117,9 +118,11 @@ export const visitSubagents = Effect.fnUntraced(function*(
     return sought
   }
   const findChildren = Effect.fnUntraced(function*(parentId: SessionId, sought: Set<SessionId>) {
-    if (sought.size === 0) return
-    for (const { agent, id, title } of (yield* orReported(live, listChildren(parentId))) ?? []) {
-      if (!sought.delete(id)) continue
+    const calls = Reply.unnamedCalls(live.current(), parentId)
+    if (sought.size === 0 && calls.length === 0) return
+    for (const { agent, createdMillis, id, title } of (yield* orReported(live, listChildren(parentId))) ?? []) {
+      const mayBeOf = (call: Reply.UnnamedCall) => createdMillis >= call.sinceMillis && Reply.mayHaveOpened(call, title)
+      if (!sought.delete(id) && !calls.some(mayBeOf)) continue
       live.apply({ _tag: "SessionOpened", eventId: undefined, sessionId: id, parentId, title, agent })
     }
   })

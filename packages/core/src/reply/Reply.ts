@@ -84,10 +84,13 @@ export {
   closeSubagents,
   endSubagent,
   isTold,
+  mayHaveOpened,
   mergeSubagent,
   reconcileSubagent,
   replies,
-  replyOf
+  replyOf,
+  type UnnamedCall,
+  unnamedCalls
 } from "./ReplySubagents.ts"
 export type { TextEntry } from "./ReplyText.ts"
 export { pieceLength } from "./ReplyText.ts"

@@ -8,10 +8,12 @@
  * @since 0.1.0
  */
 import * as HashSet from "effect/HashSet"
+import * as Predicate from "effect/Predicate"
 import { MessageId, PartId, type SessionId } from "../domain/Ids.ts"
 import type { Message, MessageInfo } from "../domain/Message.ts"
 import type { ToolPart } from "../domain/Part.ts"
 import type { Subagent, SubagentStatus } from "../domain/Subagent.ts"
+import * as ToolCall from "../domain/ToolCall.ts"
 import type { SessionDeleted, SessionOpened, StatusChanged, TurnEvent } from "../domain/TurnEvent.ts"
 import { isAborted } from "../domain/UpstreamFailure.ts"
 import { isStale } from "./EventOrder.ts"
@@ -179,13 +181,60 @@ export const endSubagent = (self: Reply, sessionId: SessionId): Reply => mapSuba
  * @since 0.1.0
  */
 export const closeSubagents = (self: Reply): Reply => {
-  const left = mapSubagents(self, (subagent) => {
+  const paired = pairSubagents(self)
+  const left = mapSubagents(paired, (subagent) => {
     const isOwn = subagent.openedBy !== undefined ||
-      (!isSilent(subagent.reply) && isUnfinished(self, subagent.parentId))
+      (!isSilent(subagent.reply) && isUnfinished(paired, subagent.parentId))
     return isOwn ? ended(subagent) : undefined
   })
   return closeTally(left)
 }
+
+/**
+ * A call that opens a subagent, and whose part does not say which session it opened.
+ *
+ * **Details**
+ *
+ * 1.18.33 loses the session of a call that opens it before the server has noted that the call runs. A call that ends
+ * well names it again at its end; one that fails never does. `sinceMillis` is when the call's own message was begun: its
+ * session cannot be older, but it may be older than the noted start of the call.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface UnnamedCall {
+  readonly part: ToolPart
+  readonly description: string
+  readonly sinceMillis: number
+}
+
+/**
+ * The calls of one session that do not say which subagent they opened. The cost grows with the size of the session.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const unnamedCalls = (self: Reply, sessionId: SessionId): ReadonlyArray<UnnamedCall> => {
+  const reply = replyOf(self, sessionId)
+  return reply === undefined ? [] : current(reply).flatMap((entry) => {
+    if (!entry.isOurs || entry.kind !== "part" || entry.part.type !== "tool") return []
+    const { part } = entry
+    const { input: { description }, isRefused, startedMillis, subagent } = part
+    const mayHaveBegun = startedMillis !== undefined && isRefused !== true
+    if (subagent !== undefined || !mayHaveBegun || ToolCall.describe(part).kind !== "delegate") return []
+    const sinceMillis = Ordered.get(reply.session.messages, entry.messageId)?.info.createdMillis ?? startedMillis
+    return Predicate.isString(description) ? [{ part, description, sinceMillis }] : []
+  })
+}
+
+/**
+ * Whether a session of this title may have been opened by the call. 1.18.33 titles it `description (@agent subagent)`.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const mayHaveOpened = ({ description }: UnnamedCall, title: string): boolean =>
+  title === description || title.startsWith(`${description} (@`)
 
 /** Restores a subagent from its stored form. Its text and usage stand in until its messages are read. */
 export const restoreSubagent = (promptId: MessageId, stored: Subagent): SubagentState => {
@@ -226,6 +275,37 @@ export const deleteSubagent = (self: Reply, { eventId, sessionId }: SessionDelet
 
 type Opening = Pick<SubagentState, "sessionId" | "parentId" | "title" | "agent">
 
+/**
+ * Links the subagents that no part names to the calls that name none, in their order: those of the same parent and title
+ * that wrote nothing before the call began.
+ */
+const pairSubagents = (self: Reply): Reply => {
+  const parents = new Set(
+    Ordered.values(self.session.subagents).filter(isUnnamed).map(({ parentId }) => parentId)
+  )
+  return Array.from(parents).reduce((reply, parentId) => {
+    const children = Ordered.values(reply.session.subagents).filter((child) =>
+      child.parentId === parentId && isUnnamed(child)
+    )
+    return unnamedCalls(reply, parentId).reduce((paired, unnamed) => {
+      const at = children.findIndex(({ reply, title }) =>
+        mayHaveOpened(unnamed, title) &&
+        Ordered.values(reply.session.messages).every(({ info }) => info.createdMillis >= unnamed.sinceMillis)
+      )
+      const [child] = at < 0 ? [] : children.splice(at, 1)
+      return child === undefined
+        ? paired
+        : mapSubagent(
+          paired,
+          child.sessionId,
+          (known) => call(known, { ...namingOf(unnamed.part), sinceMillis: unnamed.sinceMillis }, () => true)
+        )
+    }, reply)
+  }, self)
+}
+
+const isUnnamed = ({ openedBy }: SubagentState): boolean => openedBy === undefined
+
 const begin = ({ session: { hasGap }, promptId }: Reply, opening: Opening): SubagentState => {
   const { agent, parentId, sessionId, title } = opening
   const reply = make({ sessionId, promptId })
@@ -257,22 +337,30 @@ interface Naming {
 
 const namingsIn = (entries: ReadonlyArray<Entry>): ReadonlyMap<SessionId, Naming> => {
   const named = new Map<SessionId, Naming>()
-  for (const { id, isOurs, ...entry } of entries) {
+  for (const { isOurs, ...entry } of entries) {
     if (!isOurs || entry.kind !== "part" || entry.part.type !== "tool") continue
-    const { startedMillis, subagent, title = "" } = entry.part
+    const { startedMillis, subagent } = entry.part
     if (subagent === undefined) continue
-    const first = named.get(subagent) ?? { title, openedBy: id, sinceMillis: startedMillis }
+    const naming = namingOf(entry.part)
+    const first = named.get(subagent) ?? naming
     const isTimed = first.sinceMillis !== undefined && startedMillis !== undefined
     named.set(subagent, {
+      ...naming,
       title: first.title,
       openedBy: first.openedBy,
-      sinceMillis: isTimed ? Math.min(first.sinceMillis, startedMillis) : undefined,
-      calledBy: id,
-      end: endOfTool(entry.part)
+      sinceMillis: isTimed ? Math.min(first.sinceMillis, startedMillis) : undefined
     })
   }
   return named
 }
+
+const namingOf = (part: ToolPart): Naming => ({
+  title: part.title ?? "",
+  openedBy: part.id,
+  sinceMillis: part.startedMillis,
+  calledBy: part.id,
+  end: endOfTool(part)
+})
 
 /**
  * The end of a subagent whose tool failed. Its own messages may not show the failure, for example after a refused ask

@@ -416,7 +416,19 @@ describe("what budgets count", () => {
   })
 })
 
+/** A call of a subagent that failed, and whose part never named the subagent's session. */
+const calling = (id: string, description: string, fields: Partial<ToolPart> = {}) =>
+  Make.part({ ...task(id, undefined), input: { description }, status: "error", startedMillis: 11, ...fields })
+const titled = (title: string, sessionId = child) => Make.opened(sessionId, root, title)
+const answerAtTen = Make.message(Make.ended(Make.answerId, { createdMillis: 10 }))
+const working = (createdMillis: number, sessionId = child) => [
+  Make.message(Make.user(childPrompt, { sessionId, createdMillis })),
+  Make.message(Make.ended(childAnswer, answering(sessionId, childPrompt, { createdMillis }))),
+  ...said(`said_${sessionId}`, "words", sessionId)
+]
 const closed = (...events: ReadonlyArray<TurnEvent>) => Reply.subagents(Reply.closeSubagents(fold(...events)))
+const pairs = (...events: ReadonlyArray<TurnEvent>) =>
+  closed(answerAtTen, ...events).map(({ openedBy, sessionId, status }) => [sessionId, openedBy, status].map(String))
 
 describe("the record of a subagent", () => {
   const record = (...parts: Message["parts"]): ReadonlyArray<Message> => [
@@ -490,6 +502,39 @@ describe("the record of a subagent", () => {
   it("ends the subagent when the turn has ended", () => {
     assert.strictEqual(only(Reply.closeSubagents(fold(...begun))).status, "cancelled")
     assert.strictEqual(only(Reply.closeSubagents(fold(...begun, answered({ completedMillis: 2 })))).status, "completed")
+  })
+
+  describe("that no tool part names, as of a call that failed before its running part named the session", () => {
+    it("joins the turn by the title that the call gave it, also if it worked before its call was noted", () => {
+      const failed = [[child, "call", "error"]]
+      for (const title of ["sub", "sub (@general subagent)"]) {
+        assert.deepEqual(pairs(titled(title), ...working(10), calling("call", "sub")), failed)
+      }
+      assert.deepEqual(pairs(calling("call", "sub"), titled("sub"), ...working(12)), failed)
+    })
+
+    it("joins in the order of the calls if their titles are the same", () => {
+      const events = [titled("sub"), titled("sub", grandchild), ...working(12), ...working(13, grandchild)]
+      assert.deepEqual(pairs(...events, calling("one", "sub"), calling("two", "sub"), calling("three", "sub")), [
+        [child, "one", "error"],
+        [grandchild, "two", "error"]
+      ])
+    })
+
+    it("joins no call of another title, none that names its own, none that was refused or did not begin", () => {
+      const events = [titled("sub"), ...working(12)]
+      assert.deepEqual(pairs(...events, calling("call", "su")), [])
+      assert.deepEqual(pairs(...events, calling("call", "sub", { isRefused: true })), [])
+      assert.deepEqual(pairs(...events, calling("call", "sub", { tool: "bash" })), [])
+      assert.deepEqual(pairs(...events, Make.part({ ...task("call", undefined), input: { description: "sub" } })), [])
+      assert.deepEqual(pairs(...events, calling("call", "sub", { subagent: grandchild })), [
+        [grandchild, "call", "cancelled"]
+      ])
+    })
+
+    it("does not join if it worked before the call's message: it is an earlier turn's", () => {
+      assert.deepEqual(pairs(titled("sub"), ...working(9), calling("call", "sub")), [])
+    })
   })
 
   it("joins a turn only if one of its tools names the subagent, or if that tool may have been missed", () => {
@@ -940,6 +985,18 @@ describe("reading the subagents", () => {
       yield* Effect.provide(readSubagents(live), server(asked))
       assert.deepStrictEqual(asked, [])
       assert.strictEqual(live.current(), before)
+    }))
+
+  it.effect("finds a subagent that neither the stream nor the call that opened it named", () =>
+    Effect.gen(function*() {
+      const call = { ...task("task", undefined), input: { description: `title of ${child}` }, startedMillis: 11 }
+      const live = yield* liveWith(Make.message(Make.assistant()), Make.part({ ...call, status: "error" }))
+      const asked: Array<string> = []
+      yield* Effect.provide(readSubagents(live), server(asked))
+      assert.deepStrictEqual(Reply.subagents(live.current()).map(({ openedBy, text }) => [openedBy, text]), [
+        [call.id, "child words"],
+        [PartId.make("inner"), "deep words"]
+      ])
     }))
 
   it.effect("finds subagents that the stream missed, at any depth, and reads their records", () =>

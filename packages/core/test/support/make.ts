@@ -132,11 +132,11 @@ export const failed = (name: string, message = name): TurnEvent => ({
   failure: failure(name, message)
 })
 export const failure = (name: string, message = name): UpstreamFailure => ({ name, message, isRetryable: false })
-export const opened = (sessionId: SessionId, parentId?: SessionId): TurnEvent => ({
+export const opened = (sessionId: SessionId, parentId?: SessionId, title = "sub"): TurnEvent => ({
   _tag: "SessionOpened",
   ...base(sessionId),
   parentId,
-  title: "sub",
+  title,
   agent: "general"
 })
 export const permission = (id: string, sessionId = root): Ask => ({
