@@ -58,7 +58,7 @@ const names = [
   "🚀 go"
 ]
 
-it.layer(RealServer.layerAlone, { excludeTestServices: true, timeout: "60 seconds" })(
+it.layer(RealServer.layer, { excludeTestServices: true, timeout: "60 seconds" })(
   "the folder on the real server",
   (it) => {
     const root = Effect.map(RealServer.Workplace, ({ directory }) => {

@@ -260,22 +260,27 @@ export const make = Effect.fnUntraced(function*(
   const listsFiles = (header: typeof ownHeader) =>
     request("list files", HttpClientRequest.get("/file", { urlParams: { path: "" } }), header)
 
-  /**
-   * The server accepts any path as a folder, and creates sessions in folders that do not exist (1.18.33). It answers
-   * 500 when it lists the files of such a path. If it can list another folder, the folder is at fault and not the
-   * server.
-   */
-  const findDirectory: Effect.Effect<string, RequestError | UnknownDirectory> = Effect.gen(function*() {
-    const { directory } = yield* requestJson("path", Wire.WirePaths, HttpClientRequest.get("/path"))
-    yield* Effect.catchIf(
-      listsFiles(ownHeader),
+  const orUnknownDirectory = (directory: string | undefined) => <A>(request: Effect.Effect<A, RequestError>) =>
+    directory === undefined ? request : Effect.catchIf(
+      request,
       isServerError,
       (error) =>
         Effect.matchEffect(listsFiles(directoryHeader("/")), {
           onFailure: () => Effect.fail(error),
-          onSuccess: () => Effect.fail(new UnknownDirectory({ origin, directory: options.directory ?? directory }))
+          onSuccess: () => Effect.fail(new UnknownDirectory({ origin, directory }))
         })
     )
+
+  /**
+   * The server accepts any path as a folder, and creates sessions in folders that do not exist (1.18.33). It answers
+   * 500 when it lists the files of such a path, and 500 to every request about a file where it looks for settings of the
+   * project. If it can list another folder, the folder is at fault and not the server.
+   */
+  const findDirectory: Effect.Effect<string, RequestError | UnknownDirectory> = Effect.gen(function*() {
+    const { directory } = yield* requestJson("path", Wire.WirePaths, HttpClientRequest.get("/path")).pipe(
+      orUnknownDirectory(options.directory)
+    )
+    yield* orUnknownDirectory(options.directory ?? directory)(listsFiles(ownHeader))
     return directory
   })
   const directories = yield* Cache.makeWith(() => findDirectory, {

@@ -529,6 +529,14 @@ describe("the folder", () => {
       yield* client.createSession({})
     }))
 
+  it.effect("that is a file is named too, although the server fails every request about it", () =>
+    Effect.gen(function*() {
+      const server = connect(({ headers }) => headers["x-opencode-directory"] === "%2F" ? json([]) : broken())
+      const client = yield* dialect(server, { directory: "/a/file" })
+      const error = yield* Effect.flip(client.createSession({}))
+      assertFields(error, { _tag: "UnknownDirectory", directory: "/a/file", isRetryable: false })
+    }))
+
   it.effect("is not blamed if the server can list no folder at all", () =>
     Effect.gen(function*() {
       const { client } = yield* folders(broken, "/fine")
