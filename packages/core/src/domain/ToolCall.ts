@@ -42,10 +42,10 @@ export interface Description {
  * @category getters
  * @since 0.1.0
  */
-export const describe = (part: Pick<ToolPart, "tool" | "title" | "input">): Description => {
-  const known = tools.get(part.tool)
-  const subject = part.title ?? subjectOf(part.input)
-  const [present, past] = known?.words ?? [`Calling ${part.tool}`, `Called ${part.tool}`]
+export const describe = ({ input, title = "", tool }: Pick<ToolPart, "tool" | "title" | "input">): Description => {
+  const known = tools.get(tool)
+  const subject = known?.subjectOf?.(input) ?? (title.trim() === "" ? subjectOf(input) : title)
+  const [present, past] = known?.words ?? [`Calling ${tool}`, `Called ${tool}`]
   const behind = subject === "" ? "" : ` ${subject}`
   return { kind: known?.kind ?? "other", subject, present: `${present}${behind}`, past: `${past}${behind}` }
 }
@@ -55,7 +55,31 @@ export const describe = (part: Pick<ToolPart, "tool" | "title" | "input">): Desc
 interface Known {
   readonly kind: Kind
   readonly words: readonly [present: string, past: string]
+  /** What the call works on, where the title repeats the words or says less (1.18.33). */
+  readonly subjectOf?: (input: ToolPart["input"]) => string
 }
+
+const named = (name: string) => (input: ToolPart["input"]): string => {
+  const value = input[name]
+  return Predicate.isString(value) ? value : ""
+}
+
+const nothing = () => ""
+
+/** The files that the text of a patch names. */
+const patchedIn = (input: ToolPart["input"]): string =>
+  Array.from(
+    named("patchText")(input).matchAll(/^\*\*\* (?:Add|Update|Delete) File: (.+)$/gm),
+    ([, path = ""]) => path.trim()
+  )
+    .join(", ")
+
+const questionsOf = ({ questions }: ToolPart["input"]): string =>
+  Array.isArray(questions)
+    ? questions.flatMap((asked: unknown) =>
+      Predicate.hasProperty(asked, "question") && Predicate.isString(asked.question) ? [asked.question] : []
+    ).join(" ")
+    : ""
 
 /** The tools of OpenCode 1.18.33, and those that other servers of its line have. */
 const tools: ReadonlyMap<string, Known> = new Map([
@@ -65,30 +89,31 @@ const tools: ReadonlyMap<string, Known> = new Map([
   ["edit", { kind: "edit", words: ["Editing", "Edited"] }],
   ["multiedit", { kind: "edit", words: ["Editing", "Edited"] }],
   ["patch", { kind: "edit", words: ["Patching", "Patched"] }],
-  ["apply_patch", { kind: "edit", words: ["Patching", "Patched"] }],
-  ["glob", { kind: "search", words: ["Looking for", "Looked for"] }],
+  ["apply_patch", { kind: "edit", words: ["Patching", "Patched"], subjectOf: patchedIn }],
+  ["glob", { kind: "search", words: ["Looking for", "Looked for"], subjectOf: named("pattern") }],
   ["grep", { kind: "search", words: ["Searching for", "Searched for"] }],
-  ["websearch", { kind: "search", words: ["Searching the web for", "Searched the web for"] }],
-  ["codesearch", { kind: "search", words: ["Searching code for", "Searched code for"] }],
+  ["websearch", {
+    kind: "search",
+    words: ["Searching the web for", "Searched the web for"],
+    subjectOf: named("query")
+  }],
+  ["codesearch", { kind: "search", words: ["Searching code for", "Searched code for"], subjectOf: named("query") }],
+  ["lsp", { kind: "search", words: ["Looking up", "Looked up"] }],
   ["bash", { kind: "run", words: ["Running", "Ran"] }],
-  ["webfetch", { kind: "fetch", words: ["Fetching", "Fetched"] }],
-  ["skill", { kind: "read", words: ["Loading the skill", "Loaded the skill"] }],
+  ["webfetch", { kind: "fetch", words: ["Fetching", "Fetched"], subjectOf: named("url") }],
+  ["skill", { kind: "read", words: ["Loading the skill", "Loaded the skill"], subjectOf: named("name") }],
   ["todowrite", { kind: "plan", words: ["Planning", "Planned"] }],
-  ["todoread", { kind: "plan", words: ["Reading the plan", "Read the plan"] }],
+  ["todoread", { kind: "plan", words: ["Reading the plan", "Read the plan"], subjectOf: nothing }],
+  ["plan_exit", { kind: "plan", words: ["Ending the plan", "Ended the plan"], subjectOf: nothing }],
   ["task", { kind: "delegate", words: ["Delegating", "Delegated"] }],
-  ["question", { kind: "ask", words: ["Asking", "Asked"] }],
-  ["StructuredOutput", { kind: "answer", words: ["Answering", "Answered"] }]
+  ["question", { kind: "ask", words: ["Asking", "Asked"], subjectOf: questionsOf }],
+  ["StructuredOutput", { kind: "answer", words: ["Answering", "Answered"], subjectOf: nothing }],
+  // OpenCode puts it in the place of a call that its model wrote wrongly.
+  ["invalid", { kind: "other", words: ["Failing to call", "Failed to call"], subjectOf: named("tool") }]
 ])
 
 /** What a call works on before its tool has a title: the first argument that names it. */
 const subjectOf = (input: ToolPart["input"]): string =>
-  subjects.map((name) => input[name]).find(Predicate.isString) ?? questionsOf(input).join(" ")
+  subjects.map((name) => input[name]).find(Predicate.isString) ?? ""
 
 const subjects = ["command", "filePath", "path", "pattern", "url", "query", "description", "name"]
-
-const questionsOf = ({ questions }: ToolPart["input"]): ReadonlyArray<string> =>
-  Array.isArray(questions)
-    ? questions.flatMap((asked: unknown) =>
-      Predicate.hasProperty(asked, "question") && Predicate.isString(asked.question) ? [asked.question] : []
-    )
-    : []

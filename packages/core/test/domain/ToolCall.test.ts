@@ -23,6 +23,35 @@ const calls = [
     "Asking Red? Blue?",
     "Asked Red? Blue?"
   ],
+  ["question", "Asked 1 question", { questions: [{ question: "Red?" }] }, "ask", "Asking Red?", "Asked Red?"],
+  ["glob", "", { pattern: "**/*.ts" }, "search", "Looking for **/*.ts", "Looked for **/*.ts"],
+  ["skill", "Loaded skill: pdf", { name: "pdf" }, "read", "Loading the skill pdf", "Loaded the skill pdf"],
+  [
+    "websearch",
+    "Exa Web Search: effect",
+    { query: "effect" },
+    "search",
+    "Searching the web for effect",
+    "Searched the web for effect"
+  ],
+  ["StructuredOutput", "Structured Output", { total: 3 }, "answer", "Answering", "Answered"],
+  [
+    "invalid",
+    "Invalid Tool",
+    { tool: "edit", error: "no path" },
+    "other",
+    "Failing to call edit",
+    "Failed to call edit"
+  ],
+  [
+    "apply_patch",
+    "Success. Updated the following files:\nA a.ts\nM b.ts",
+    { patchText: "*** Begin Patch\n*** Add File: a.ts\n+x\n*** Update File: b.ts\n@@\n-y\n+z\n*** End Patch" },
+    "edit",
+    "Patching a.ts, b.ts",
+    "Patched a.ts, b.ts"
+  ],
+  ["tickets_get", "", { name: "42" }, "other", "Calling tickets_get 42", "Called tickets_get 42"],
   ["tickets_find", undefined, { id: 7 }, "other", "Calling tickets_find", "Called tickets_find"],
   ["bash", undefined, {}, "run", "Running", "Ran"],
   ["constructor", undefined, { command: 7 }, "other", "Calling constructor", "Called constructor"]

@@ -43,23 +43,23 @@ export const describeAge = (millis: number): string => {
 /** The user's prompt, with a word for each part that is not text. A file without a name may hold its contents in its URL. */
 export const describePrompt = (prompt: ReadonlyArray<PromptPart>): string => prompt.map(describePromptPart).join("\n")
 
-/** A tool and the subject of its call. */
+/** A tool and the subject of its call, for a call that was not made. */
 export const describeCall = (part: ToolPart): string => line(`${part.tool} ${ToolCall.describe(part).subject}`)
 
 /** One row, so that it can be drawn over; only an error is shown in full. `elapsedMillis` is the running time so far. */
 export const describeTool = (part: ToolPart, width: number, elapsedMillis?: number): string => {
-  const what = describeCall(part)
+  const { past, present } = ToolCall.describe(part)
   const took = part.startedMillis === undefined || part.endedMillis === undefined
     ? ""
     : ` ${describeDuration(part.endedMillis - part.startedMillis)}`
   const elapsed = elapsedMillis === undefined ? "" : ` ${describeSeconds(elapsedMillis)}`
   switch (part.status) {
     case "completed":
-      return `${fit(`✓ ${what}`, width - took.length)}${took}`
+      return `${fit(`✓ ${line(past)}`, width - took.length)}${took}`
     case "error":
-      return `${fit(`✗ ${what}`, width)}: ${line(part.error?.trim() || "it failed")}`
+      return `${fit(`✗ ${line(present)}`, width)}: ${line(part.error?.trim() || "it failed")}`
     default:
-      return `${fit(`● ${what}`, width - elapsed.length)}${elapsed}`
+      return `${fit(`● ${line(present)}`, width - elapsed.length)}${elapsed}`
   }
 }
 

@@ -44,7 +44,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       assert.strictEqual(finished.stdout, "I run it.\n\nIt said hi.\n")
       assert.match(
         progressOf(finished),
-        /^thinking: let me think\n● bash echo hi\n✓ bash echo hi \d+\.\d s\nwhat bash changed [^\n]*\ncompleted · [^\n]* · conversation human\n$/
+        /^thinking: let me think\n● Running echo hi\n✓ Ran echo hi \d+\.\d s\nwhat bash changed [^\n]*\ncompleted · [^\n]* · conversation human\n$/
       )
       assert.strictEqual(finished.code, 0)
     }))
@@ -229,7 +229,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       assert.strictEqual(code, 0)
       assert.include(stdout, "? permission bash\r\n  echo hi\r\n")
       assert.strictEqual(stdout.split("  echo hi\r\n").length, 2)
-      assert.include(stdout, "✓ bash echo hi")
+      assert.include(stdout, "✓ Ran echo hi")
       assert.include(stdout, "It said hi.")
     }))
 
@@ -258,7 +258,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       })
       assert.match(
         finished.stdout,
-        /^thinking: let me think\n\nI run it\.\n● bash echo hi\n✓ bash echo hi \d+\.\d s\n\nIt said hi\.\n/
+        /^thinking: let me think\n\nI run it\.\n● Running echo hi\n✓ Ran echo hi \d+\.\d s\n\nIt said hi\.\n/
       )
     }))
 

@@ -74,13 +74,13 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("what
       const human = yield* run(["run", "--permission", "allow", "--conversation", "delegate", delegate])
       assert.strictEqual(human.stdout, "All done.\n")
       assert.deepStrictEqual(progressOf(human).replaceAll(/\d+\.\d s/g, "T").split("\n"), [
-        "● task look around",
+        "● Delegating look around",
         "  ▸ general: look around",
-        "  ● bash echo hi",
-        "  ✓ bash echo hi T",
+        "  ● Running echo hi",
+        "  ✓ Ran echo hi T",
         "  “It said hi.”",
         "  ◂ done $0.00004",
-        "✓ task look around T",
+        "✓ Delegated look around T",
         "what bash changed is not known: the folder is in no repository",
         "completed · 40 tokens in, 20 out · $0.00008 ($0.00004 own, $0.00004 by a subagent) · T · conversation delegate",
         ""
@@ -258,7 +258,7 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("what
       const finished = yield* running.finished
       const stderr = progressOf(finished)
       assert.deepStrictEqual([finished.code, finished.stdout], [0, "Answered.\n"])
-      assert.match(stderr, /\n✓ bash echo hi /)
+      assert.match(stderr, /\n✓ Ran echo hi /)
       assert.match(
         stderr,
         /^\? permission bash\nwaiting for an answer: opencode-turn answer per_\w+ · permission bash: echo hi\n/

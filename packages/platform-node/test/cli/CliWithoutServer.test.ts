@@ -555,7 +555,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       assert.match(stdout, /OpenCode is ready on http:\/\/127\.0\.0\.1:\d+/)
       assert.match(stdout, /thinking: Two small steps/)
       assert.match(stdout, /☑ Count the lines/)
-      assert.match(stdout, /✓ bash .*notes\.txt/)
+      assert.match(stdout, /✓ Ran .*notes\.txt/)
       assert.match(stdout, /\nDone: notes\.txt holds 3 lines\./)
       if (hasGit) assert.match(stdout, /\n(added|modified|changed) notes\.txt/)
       assert.match(stdout, /\ncompleted · \d+ tokens in, \d+ out.* · \$0\.\d+ · \d+\.\d s/)

@@ -2,12 +2,12 @@
  * Shows what subagents do. Each subagent stands below the tool that opened it, two columns deeper.
  *
  * ```
- * ● task look around
+ * ● Delegating look around
  *   ▸ general: look around
- *   ✓ bash ls src 0.2 s
+ *   ✓ Ran ls src 0.2 s
  *   “There are three files, …”
  *   ◂ done $0.0012
- * ✓ task look around 3.4 s
+ * ✓ Delegated look around 3.4 s
  * ```
  *
  * **Responsibilities**: every line shows which subagent it belongs to. A line begins with the subagent's name unless it follows a line

@@ -37,7 +37,7 @@ it("writes nothing but the text parts to the answer, joined by a blank line, wit
   assert.strictEqual(answer, "I run it.\n\nIt said hi.\n")
   assert.strictEqual(
     progress,
-    "thinking: let me think\n● bash echo hi\n✓ bash echo hi 1.5 s\n" +
+    "thinking: let me think\n● Running echo hi\n✓ Ran echo hi 1.5 s\n" +
       "completed · 0 tokens in, 0 out · $0 · 1.2 s · conversation c1\n"
   )
 })
@@ -52,7 +52,7 @@ it("never continues a line of one stream with one of the other on a screen that 
   ], result("completed", textPart("prt_1", "I run it."), textPart("prt_2", "It said hi."), textPart("prt_4", "Bye.")))
   assert.strictEqual(
     both,
-    "I run it.\n● bash echo hi\n\nIt said hi.\nthinking: done\n\nBye.\n" +
+    "I run it.\n● Running echo hi\n\nIt said hi.\nthinking: done\n\nBye.\n" +
       "completed · 0 tokens in, 0 out · $0 · 1.2 s · conversation c1\n"
   )
 })
@@ -62,7 +62,7 @@ it("draws a tool's line over the one before, unless something came between", () 
   const done = tool({ status: "completed", title: "echo hi" })
   assert.strictEqual(
     play(terminal, [changed(tool({})), changed(tool({})), changed(done)]).both,
-    `● bash echo hi\n${over}✓ bash echo hi\n`
+    `● Running echo hi\n${over}✓ Ran echo hi\n`
   )
   assert.notInclude(play(terminal, [changed(tool({})), delta("prt_1", "x"), changed(done)]).both, over)
   assert.notInclude(play(piped, [changed(tool({})), changed(done)]).both, over)
@@ -84,10 +84,10 @@ it("shows the running time of a tool in its line while that is the last line", (
   assert.deepStrictEqual(ticks(running, 1000, 3999, 4000, 4100, 5000, 66_000), [
     "",
     "",
-    `${over}● bash echo hi 3 s\n`,
+    `${over}● Running echo hi 3 s\n`,
     "",
-    `${over}● bash echo hi 4 s\n`,
-    `${over}● bash echo hi 1 min 5 s\n`
+    `${over}● Running echo hi 4 s\n`,
+    `${over}● Running echo hi 1 min 5 s\n`
   ])
   const [interrupted] = Screen.update(running, thought("prt_1", "meanwhile"))
   assert.deepStrictEqual(ticks(interrupted, 0, 60_000), ["", ""])
@@ -144,7 +144,7 @@ it("says no more of a failure than the server did", () => {
   assert.strictEqual(play(piped, [retrying(""), retrying("reset")]).progress, `${again}\n${again}: reset\n`)
   assert.strictEqual(
     play(piped, [changed(tool({ status: "error", error: " " }))]).progress,
-    "✗ bash echo hi: it failed\n"
+    "✗ Running echo hi: it failed\n"
   )
 })
 

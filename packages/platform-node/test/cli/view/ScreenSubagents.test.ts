@@ -78,14 +78,14 @@ it("shows a subagent below its tool: its title, its tools, its last text on one 
   ])
   assert.strictEqual(answer, "")
   assert.deepStrictEqual(progress.split("\n"), [
-    "● task look around",
+    "● Delegating look around",
     "  ▸ general: look around",
-    "  ● bash ls",
-    "  ✓ bash ls 0.2 s",
+    "  ● Running ls",
+    "  ✓ Ran ls 0.2 s",
     "  ↻ the model failed (attempt 1), OpenCode plans to retry: over loaded",
     "  “There are three files.”",
     "  ◂ done $0.0012",
-    "✓ task look around",
+    "✓ Delegated look around",
     ""
   ])
 })
@@ -105,16 +105,16 @@ it("labels a subagent's lines while another subagent runs, and stops when it is 
     of(b)
   ])
   assert.deepStrictEqual(progress.split("\n"), [
-    "● task look around",
+    "● Delegating look around",
     "  ▸ general: look around",
-    "  ● bash ls",
-    "● task read the docs",
+    "  ● Running ls",
+    "● Delegating read the docs",
     "  ▸ general: read the docs",
-    "  read the docs | ● bash cat README.md",
-    "  look around | ✓ bash ls 0.2 s",
+    "  read the docs | ● Running cat README.md",
+    "  look around | ✓ Ran ls 0.2 s",
     "  look around | ◂ done $0.002",
-    "  read the docs | ✓ bash cat README.md 0.2 s",
-    "  ✓ bash cat LICENSE 0.2 s",
+    "  read the docs | ✓ Ran cat README.md 0.2 s",
+    "  ✓ Ran cat LICENSE 0.2 s",
     ""
   ])
 })
@@ -129,10 +129,10 @@ it("distinguishes subagents with the same title", () => {
   ])
   assert.deepStrictEqual(progress.split("\n"), [
     "  ▸ general: look around",
-    "  ● bash ls",
+    "  ● Running ls",
     "  ▸ general: look around (look around #2)",
-    "  look around #2 | ● bash ls",
-    "  look around | ● bash ls",
+    "  look around #2 | ● Running ls",
+    "  look around | ● Running ls",
     ""
   ])
 })
@@ -163,14 +163,14 @@ it("shows a subagent's subagent one level deeper", () => {
     of(child({ status: "error" }))
   ])
   assert.deepStrictEqual(progress.split("\n"), [
-    "● task look around",
+    "● Delegating look around",
     "  ▸ general: look around",
-    "  ● task count",
+    "  ● Delegating count",
     "    ▸ nester: count",
-    "    ✓ bash wc -l 0.2 s",
+    "    ✓ Ran wc -l 0.2 s",
     "      ☐ all",
     "    ◂ cancelled $0",
-    "  ✗ task count: Task cancelled",
+    "  ✗ Delegating count: Task cancelled",
     "  ◂ failed $0",
     ""
   ])
@@ -198,13 +198,13 @@ it("names a subagent again after the agent's own lines, and in its asks", () => 
     ...by(child(), call("prt_1", "rm x", done))
   ])
   assert.deepStrictEqual(both.split("\n"), [
-    "● task look around",
+    "● Delegating look around",
     "  ▸ general: look around",
     "",
     "Meanwhile",
-    "  look around | ● bash rm x",
+    "  look around | ● Running rm x",
     "  look around | ? permission bash: rm x",
-    "  ✓ bash rm x 0.2 s",
+    "  ✓ Ran rm x 0.2 s",
     ""
   ])
 })
@@ -216,7 +216,7 @@ it("draws a tool's line over the one before, with the name that it had", () => {
     ...by(child(), call("prt_1", "ls"), call("prt_1", "ls"), call("prt_1", "ls", done))
   ])
   assert.isTrue(
-    both.endsWith("  look around | ● bash ls\n\u001b[1A\u001b[2K\r  look around | ✓ bash ls 0.2 s\n"),
+    both.endsWith("  look around | ● Running ls\n\u001b[1A\u001b[2K\r  look around | ✓ Ran ls 0.2 s\n"),
     JSON.stringify(both)
   )
 })
@@ -230,7 +230,7 @@ it("keeps every line that may be drawn over within the width of the screen", () 
     ...by(child(), call("prt_1", long))
   ])
   const last = both.split("\n").at(-2) ?? ""
-  assert.match(last, /^ {2}漢字x+… \| ● bash x+…$/)
+  assert.match(last, /^ {2}漢字x+… \| ● Running[ x]*…$/)
   // Two characters are two columns wide.
   assert.isAtMost(last.length + 2, 39)
 })
@@ -257,5 +257,5 @@ it("opens a subagent again that receives another prompt", () => {
     ...by(child(), call("prt_1", "ls"))
   ])
   assert.strictEqual(progress.split("▸").length, 3)
-  assert.isTrue(progress.endsWith("  ▸ general: look around\n  ● bash ls\n"), progress)
+  assert.isTrue(progress.endsWith("  ▸ general: look around\n  ● Running ls\n"), progress)
 })
