@@ -9,8 +9,6 @@
  */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
-import * as Mime from "effect/http/Mime"
-import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import { InvalidInput } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
@@ -72,17 +70,7 @@ export const read = Effect.fn("ArtifactFile.read")(function*(
  * @category getters
  * @since 0.1.0
  */
-export const mediaType = (path: string, bytes: Uint8Array): string => {
-  const seen = Media.sniff(bytes)
-  if (seen !== undefined) return seen
-  const isText = Media.isText(bytes)
-  const named = Option.getOrUndefined(Mime.getType(path))
-  // Tables of media types take `.ts` for a video, and a claimed image without its first bytes is none.
-  if (named === undefined || Media.isSniffed(named) || (isText && /^(?:video|audio)\//.test(named))) {
-    return isText ? "text/plain" : "application/octet-stream"
-  }
-  return named
-}
+export const mediaType: (path: string, bytes: Uint8Array) => string = Media.ofBytes
 
 // internal
 

@@ -1,8 +1,10 @@
 /**
- * Recognises media types by bytes.
+ * Recognises media types by bytes and by names.
  *
  * @since 0.1.0
  */
+import * as Mime from "effect/http/Mime"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 
 /** The type of an image or a PDF by its first bytes; `undefined` for other bytes. */
@@ -19,7 +21,37 @@ export const isImage = (mediaType: string): boolean => mediaType.startsWith("ima
 export const isText = (bytes: Uint8Array): boolean =>
   !bytes.includes(0) && Result.isSuccess(Result.try(() => new TextDecoder("utf-8", { fatal: true }).decode(bytes)))
 
+/** The type of a file: by its first bytes for images and PDFs, else by its name where the name fits what the bytes are. */
+export const ofBytes = (path: string, bytes: Uint8Array): string => {
+  const seen = sniff(bytes)
+  if (seen !== undefined) return seen
+  if (isText(bytes)) return ofText(path)
+  const named = byName(path)
+  return named === undefined || isSniffed(named) ? "application/octet-stream" : named
+}
+
+/** The type of a file that is known to be text. */
+export const ofText = (path: string): string => {
+  const named = byName(path)
+  return named !== undefined && isTextual.test(named) ? named : "text/plain"
+}
+
+/** The type of a file whose name is all that is known; `undefined` for a name that tells none, or more than one. */
+export const ofName = (path: string): string | undefined => {
+  const named = byName(path)
+  return named === undefined || isAlsoSource.has(named) ? undefined : named
+}
+
 // internal
+
+const byName = (path: string): string | undefined => Option.getOrUndefined(Mime.getType(path))
+
+/** Types of which only a text can be a file. */
+const isTextual =
+  /^(?:text\/.+|application\/(?:json|json5|node|sql|toml|xml|(?:ld|manifest|schema|geo|problem)\+json|(?:xhtml|atom|rss|xslt)\+xml)|image\/svg\+xml)$/
+
+/** What tables of media types take for sources of TypeScript, of Rust, and of Graphviz. */
+const isAlsoSource: ReadonlySet<string> = new Set(["video/mp2t", "application/rls-services+xml", "application/msword"])
 
 const signatures = [
   { mediaType: "image/png", at: 0, text: "\x89PNG\r\n\x1a\n" },

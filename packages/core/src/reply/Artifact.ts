@@ -10,6 +10,7 @@
 import * as FilePath from "../domain/FilePath.ts"
 import type { MessageId, PartId, SessionId } from "../domain/Ids.ts"
 import type { FileChange, FileDiff, Part, PatchPart } from "../domain/Part.ts"
+import * as Media from "../opencode/Media.ts"
 
 /**
  * A changed file.
@@ -19,8 +20,9 @@ import type { FileChange, FileDiff, Part, PatchPart } from "../domain/Part.ts"
  * `path` is relative to the session's folder if it lies inside, else absolute, with `/`. `change` is the net change of
  * the turn. It is `unknown` if only the name is known: a shell command changed the file, which may be gone, and the
  * server has no account of the turn. `additions` and `deletions` count lines; they are absent if nobody counted them.
- * `content` is the whole file as the agent last wrote it, if a part of the turn holds it. `sessionIds` are the turn's
- * sessions whose tool calls changed the file; a shell command names no file.
+ * `content` is the whole file as the agent last wrote it, if a part of the turn holds it. `mediaType` is the type of the file's
+ * name, and `text/plain` for another text; it is absent if neither the name nor counted lines tell. `ArtifactFile.read` also looks at
+ * the bytes. `sessionIds` are the turn's sessions whose tool calls changed the file; a shell command names no file.
  *
  * **Gotchas**
  *
@@ -36,6 +38,7 @@ export interface Artifact {
   readonly additions: number | undefined
   readonly deletions: number | undefined
   readonly content: string | undefined
+  readonly mediaType: string | undefined
   readonly sessionIds: ReadonlyArray<SessionId>
 }
 
@@ -133,17 +136,20 @@ export const fromParts = (
       additions: isWhole ? lineCount(content) : additions,
       deletions: isWhole ? 0 : deletions,
       content,
+      mediaType: mediaTypeOf(path, content, additions, deletions),
       sessionIds: sessionsByPath.get(path) ?? []
     })
   }
   for (const { additions, change, deletions, path: inRepository } of account.files) {
     const path = pathOf(inRepository, place.worktree, place)
+    const content = change === "deleted" ? undefined : told.get(path)?.content
     artifacts.set(path, {
       path,
       change,
       additions,
       deletions,
-      content: change === "deleted" ? undefined : told.get(path)?.content,
+      content,
+      mediaType: mediaTypeOf(path, content, additions, deletions),
       sessionIds: sessionsByPath.get(path) ?? []
     })
   }
@@ -272,6 +278,10 @@ const sessionsOf = (events: ReadonlyArray<Event>): ReadonlyMap<string, ReadonlyA
   }
   return sessions
 }
+
+/** Only texts have a content in a part, and lines that are counted. */
+const mediaTypeOf = (path: string, content: string | undefined, additions = 0, deletions = 0): string | undefined =>
+  content !== undefined || additions + deletions > 0 ? Media.ofText(path) : Media.ofName(path)
 
 const lineCount = (text: string): number => text === "" ? 0 : text.split("\n").length - (text.endsWith("\n") ? 1 : 0)
 

@@ -37,7 +37,8 @@ const diff = (path: string, change: FileDiff["change"], additions = 0, deletions
 const complete = (...files: ReadonlyArray<FileDiff>): Account => ({ files, covered: [root] })
 const partial = (...files: ReadonlyArray<FileDiff>): Account => ({ files, covered: [] })
 
-const unknown = { additions: undefined, deletions: undefined, content: undefined }
+const unknown = { additions: undefined, deletions: undefined, content: undefined, mediaType: undefined }
+const typeOf = (...parts: ReadonlyArray<Part>) => Artifact.fromParts([of(root, ...parts)], place)[0]?.mediaType
 const changes = (...args: Parameters<typeof Artifact.fromParts>) =>
   Artifact.fromParts(...args).map(({ change, path }) => `${change} ${path}`)
 
@@ -52,9 +53,25 @@ describe("the parts alone", () => {
       of(child, write(3, "/repo/app/src/b.ts", "modified", "b\n"))
     ], place)
     assert.deepStrictEqual<unknown>(files, [
-      { path: "new.txt", change: "added", additions: 2, deletions: 0, content: "a\nb", sessionIds: [root] },
-      { path: "old.txt", change: "modified", additions: 3, deletions: 1, content: undefined, sessionIds: [root] },
-      { ...unknown, path: "src/b.ts", change: "modified", content: "b\n", sessionIds: [child] }
+      {
+        path: "new.txt",
+        change: "added",
+        additions: 2,
+        deletions: 0,
+        content: "a\nb",
+        mediaType: "text/plain",
+        sessionIds: [root]
+      },
+      {
+        path: "old.txt",
+        change: "modified",
+        additions: 3,
+        deletions: 1,
+        content: undefined,
+        mediaType: "text/plain",
+        sessionIds: [root]
+      },
+      { ...unknown, path: "src/b.ts", change: "modified", content: "b\n", mediaType: "text/plain", sessionIds: [child] }
     ])
   })
 
@@ -71,7 +88,15 @@ describe("the parts alone", () => {
       of(child, write(2, "/repo/app/a.txt", "added", "first"))
     ], place)
     assert.deepStrictEqual<unknown>(files, [
-      { path: "a.txt", change: "added", additions: 1, deletions: 0, content: "last", sessionIds: [child, root] }
+      {
+        path: "a.txt",
+        change: "added",
+        additions: 1,
+        deletions: 0,
+        content: "last",
+        mediaType: "text/plain",
+        sessionIds: [child, root]
+      }
     ])
   })
 
@@ -80,7 +105,25 @@ describe("the parts alone", () => {
     const [file] = Artifact.fromParts([
       of(root, write(1, "a.txt", "modified", "x"), call(2, [edit]), call(3, [edit]))
     ], place)
-    assert.deepStrictEqual<unknown>(file, { ...unknown, path: "a.txt", change: "modified", sessionIds: [root] })
+    assert.deepStrictEqual<unknown>(file, {
+      ...unknown,
+      path: "a.txt",
+      change: "modified",
+      mediaType: "text/plain",
+      sessionIds: [root]
+    })
+  })
+
+  it("tell the media type by the name, and that of another text by its content or its counted lines", () => {
+    assert.strictEqual(typeOf(write(1, "page.html", "added", "<p>")), "text/html")
+    assert.strictEqual(typeOf(write(1, "src/a.ts", "added", "export {}")), "text/plain")
+    assert.strictEqual(typeOf(write(1, "fake.png", "added", "no pixels")), "text/plain")
+    assert.strictEqual(typeOf(call(1, [{ path: "a.rs", change: "modified", additions: 1 }])), "text/plain")
+    assert.strictEqual(typeOf(call(1, [{ path: "Makefile", change: "modified", deletions: 1 }])), "text/plain")
+    assert.strictEqual(typeOf(patch(1, 9, "/repo/app/chart.png")), "image/png")
+    assert.strictEqual(typeOf(patch(1, 9, "/repo/app/data.json")), "application/json")
+    assert.isUndefined(typeOf(patch(1, 9, "/repo/app/a.ts")))
+    assert.isUndefined(typeOf(patch(1, 9, "/repo/app/Makefile")))
   })
 
   it("count a call once that is passed twice", () => {
@@ -91,7 +134,13 @@ describe("the parts alone", () => {
 
   it("know only the name of a file that a shell command changed", () => {
     const files = Artifact.fromParts([of(root, patch(1, 9, "/repo/app/made.txt"))], place)
-    assert.deepStrictEqual<unknown>(files, [{ ...unknown, path: "made.txt", change: "unknown", sessionIds: [] }])
+    assert.deepStrictEqual<unknown>(files, [{
+      ...unknown,
+      path: "made.txt",
+      change: "unknown",
+      mediaType: "text/plain",
+      sessionIds: []
+    }])
   })
 
   it("ignore a patch for a file that a call of its step changed, or a subagent's call", () => {
@@ -165,7 +214,15 @@ describe("the server's account", () => {
       complete(diff("app/a", "modified", 5, 4))
     )
     assert.deepStrictEqual<unknown>(files, [
-      { path: "a", change: "modified", additions: 5, deletions: 4, content: "x", sessionIds: [root] }
+      {
+        path: "a",
+        change: "modified",
+        additions: 5,
+        deletions: 4,
+        content: "x",
+        mediaType: "text/plain",
+        sessionIds: [root]
+      }
     ])
   })
 
@@ -189,6 +246,7 @@ describe("the server's account", () => {
       additions: 0,
       deletions: 1,
       content: undefined,
+      mediaType: "text/plain",
       sessionIds: [root]
     })
   })

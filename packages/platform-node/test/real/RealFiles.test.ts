@@ -36,7 +36,7 @@ it.layer(RealServer.layerOf({ isRepository: true }), { excludeTestServices: true
         const result = yield* runTurn(turn([
           { tool: "write", args: { filePath: `${directory}/src/new.txt`, content: "one\ntwo\n" } },
           { tool: "edit", args: { filePath: `${directory}/old.txt`, oldString: "two", newString: "TWO" } },
-          bash("echo shell > shell.txt && echo gone > gone.txt"),
+          bash("echo shell > shell.ts && printf '\\0\\1' > made.png && echo gone > gone.txt"),
           bash("rm gone.txt"),
           { tool: "task", args: { description: "child", prompt, subagent_type: "general" } },
           { text: "All done." }
@@ -52,7 +52,17 @@ it.layer(RealServer.layerOf({ isRepository: true }), { excludeTestServices: true
               additions: 1,
               deletions: 0,
               content: "child\n",
+              mediaType: "text/plain",
               sessionIds: child === undefined ? [] : [child.sessionId]
+            },
+            {
+              path: "made.png",
+              change: "added",
+              additions: 0,
+              deletions: 0,
+              content: undefined,
+              mediaType: "image/png",
+              sessionIds: []
             },
             {
               path: "old.txt",
@@ -60,15 +70,25 @@ it.layer(RealServer.layerOf({ isRepository: true }), { excludeTestServices: true
               additions: 1,
               deletions: 1,
               content: undefined,
+              mediaType: "text/plain",
               sessionIds: result.sessionId === undefined ? [] : [result.sessionId]
             },
-            { path: "shell.txt", change: "added", additions: 1, deletions: 0, content: undefined, sessionIds: [] },
+            {
+              path: "shell.ts",
+              change: "added",
+              additions: 1,
+              deletions: 0,
+              content: undefined,
+              mediaType: "text/plain",
+              sessionIds: []
+            },
             {
               path: "src/new.txt",
               change: "added",
               additions: 2,
               deletions: 0,
               content: "one\ntwo\n",
+              mediaType: "text/plain",
               sessionIds: result.sessionId === undefined ? [] : [result.sessionId]
             }
           ]

@@ -190,9 +190,10 @@ const fromArtifacts = (artifacts: Artifacts | undefined) => ({
 })
 
 /** Omits the contents, which may be large; the parts hold them. */
-const fromArtifact = ({ additions, change, deletions, path, sessionIds }: Artifact) => ({
+const fromArtifact = ({ additions, change, deletions, mediaType, path, sessionIds }: Artifact) => ({
   path,
   change,
+  mediaType: mediaType ?? null,
   additions: additions ?? null,
   deletions: deletions ?? null,
   sessionIds

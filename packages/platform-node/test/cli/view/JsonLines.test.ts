@@ -93,6 +93,7 @@ it("ends with the value, the split of the usage, and the changed files without t
         additions: 2,
         deletions: undefined,
         content: "secret",
+        mediaType: "text/plain",
         sessionIds: [ids.sessionId]
       }],
       unread: [{ sessionId: subagent.sessionId, reason: "gone" }]
@@ -101,7 +102,14 @@ it("ends with the value, the split of the usage, and the changed files without t
   assert.deepInclude(ended, {
     output: { n: 1 },
     cost: 0.003,
-    files: [{ path: "a.ts", change: "added", additions: 2, deletions: null, sessionIds: ["ses_1"] }],
+    files: [{
+      path: "a.ts",
+      change: "added",
+      mediaType: "text/plain",
+      additions: 2,
+      deletions: null,
+      sessionIds: ["ses_1"]
+    }],
     filesUnread: [{ sessionId: "ses_2", reason: "gone" }],
     todos: []
   })

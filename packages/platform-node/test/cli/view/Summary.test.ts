@@ -12,6 +12,7 @@ const file = (path: string, fields: Partial<Artifact> = {}): Artifact => ({
   additions: undefined,
   deletions: undefined,
   content: undefined,
+  mediaType: undefined,
   sessionIds: [],
   ...fields
 })
