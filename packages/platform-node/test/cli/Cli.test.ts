@@ -2,6 +2,7 @@ import { assert, it } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
 import { ConversationId } from "@opencode-turn/core/Ids"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
+import * as WireUpdate from "@opencode-turn/core/WireUpdate"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
 import { environment, opencodeConfig } from "@opencode-turn/testing/ScriptedProvider"
 import { Effect, FileSystem } from "effect"
@@ -62,6 +63,17 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
         "I run it.It said hi."
       )
       const last = lastLine(finished)
+      const { messageId, promptId, sessionId } = last
+      assert.deepStrictEqual(lines[0], {
+        type: "turn.started",
+        version: WireUpdate.version,
+        conversationId: "json",
+        messageId,
+        sessionId,
+        promptId,
+        model: null,
+        agent: null
+      })
       assert.deepStrictEqual(Object.keys(last), [
         "type",
         "status",

@@ -96,6 +96,8 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("what
         [Object(usage).root.cost, Object(usage).subagents.cost, Object(subagents)[0].text],
         [0.00004, 0.00004, "I look.\n\nIt said hi."]
       )
+      const told = jsonLines(json).findLast(({ type }) => type === "subagent")?.["subagent"]
+      assert.deepStrictEqual(Object.keys(Object(subagents)[0]).toSorted(), Object.keys(Object(told)).toSorted())
       const watched = yield* run(["watch", "--json", String(lastLine(json)["messageId"])])
       assert.deepStrictEqual(lastLine(watched)["usage"], usage)
       assert.deepStrictEqual(lastLine(watched)["subagents"], subagents)

@@ -307,11 +307,11 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("a tu
       assert.deepInclude(Object(lastLine(rejected)["error"]), { tag: "TurnInProgress" })
 
       const waiting = yield* start(next("Queued.", "--json"))
-      yield* waiting.printed("\"queued\"")
+      yield* waiting.printed("\"turn.queued\"")
       yield* release("busy")
       assert.strictEqual((yield* running.finished).stdout, "first words and the rest\n")
       const queued = yield* waiting.finished
-      assert.deepInclude(jsonLines(queued)[0] ?? {}, { type: "queued", conversationId: "busy", behind: id })
+      assert.deepInclude(jsonLines(queued)[0] ?? {}, { type: "turn.queued", conversationId: "busy", behind: id })
       assert.deepInclude(lastLine(queued), { status: "completed", text: "Queued." })
 
       const replaced = yield* start(["run", "--conversation", "busy", gated("replaced")])

@@ -15,7 +15,7 @@
  * | `asked` | `ask`: a permission or a question, with the `sessionId` that asks; `openedBy` as above |
  * | `answered` | `askId` |
  * | `reset` | `reason`, `parts`, `subagents` (each with its `parts`), `asks`: they replace everything before |
- * | `queued` | `messageId`, `conversationId`, `behind`: the message that runs, or null |
+ * | `turn.queued` | `messageId`, `conversationId`, `behind`: the message that runs, or null |
  * | `turn.finished` | see {@link fromEnding} |
  *
  * `run` and `watch` write the same lines. Those of `watch` have an `offset` besides, from which `--from` takes the turn up again.
@@ -25,7 +25,6 @@ import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
 import type { MessageState, StoredMessage } from "@opencode-turn/core/SessionStore"
 import type { StoredAsk } from "@opencode-turn/core/StoredAsk"
-import type { Subagent } from "@opencode-turn/core/Subagent"
 import * as Usage from "@opencode-turn/core/Usage"
 import * as WireUpdate from "@opencode-turn/core/WireUpdate"
 import { escapeJson } from "../../terminal/TerminalText.ts"
@@ -38,7 +37,7 @@ export const fromUpdate = (update: ReplyUpdate): string => encode(WireUpdate.toW
 /** The line of a turn that waits for another turn. */
 export const fromWait = (waiting: MessageState, running: AssistantMessageId | undefined): string =>
   encode({
-    type: "queued",
+    type: "turn.queued",
     messageId: waiting.id,
     conversationId: waiting.conversationId,
     behind: running ?? null
@@ -48,7 +47,7 @@ export const fromWait = (waiting: MessageState, running: AssistantMessageId | un
  * The last line of a turn. Every key is always present; a missing value is `null`. The store does not keep the changed files, so they
  * are `null` for a stored turn. `text` holds only the agent's own text. `content` is the stored text for a reader: a structured answer
  * as JSON, or with `isFallback` the policy's text. `finish` is the server's word for why the answer ended. `cost` and `tokens` are the
- * totals of `usage`, and `output` is the value of `--schema`. `error` has a `tag`, a `message` for people, and the error's own fields
+ * totals of `usage`, `subagents` have the form of the line `subagent`, and `output` is the value of `--schema`. `error` has a `tag`, a `message` for people, and the error's own fields
  * as `details`.
  */
 export const fromEnding = (ending: Endings.Ending): string => {
@@ -68,7 +67,7 @@ export const fromEnding = (ending: Endings.Ending): string => {
     todos,
     ...fromUsage(total),
     usage: { total: fromUsage(total), root: fromUsage(root), subagents: fromUsage(subagents) },
-    subagents: ending.subagents.map(fromSubagent),
+    subagents: ending.subagents,
     ...fromArtifacts(ending.artifacts),
     durationMs: ending.durationMillis,
     conversationId: ending.conversationId,
@@ -145,7 +144,7 @@ export const fromStored = (message: StoredMessage): string =>
     isFallback: message.isFallback,
     parts: message.parts,
     ...fromUsage(message.usage),
-    subagents: message.subagents.map(fromSubagent),
+    subagents: message.subagents,
     createdMillis: message.createdMillis,
     finishedMillis: message.finishedMillis,
     error: message.error === null ? null : { ...message.error, details: message.error.details ?? {} }
@@ -172,17 +171,6 @@ export const fromUnreadable = (ids: ReadonlyArray<string>): string => encode({ t
 export const fromPrune = (count: number): string => encode({ type: "pruned", count })
 
 // internal
-
-const fromSubagent = ({ agent, openedBy, parentId, sessionId, status, text, title, usage }: Subagent) => ({
-  sessionId,
-  parentId,
-  openedBy: openedBy ?? null,
-  agent: agent ?? null,
-  title,
-  status,
-  text,
-  ...fromUsage(usage)
-})
 
 const fromArtifacts = (artifacts: Artifacts | undefined) => ({
   files: artifacts?.files.map(fromArtifact) ?? null,

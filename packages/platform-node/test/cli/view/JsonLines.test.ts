@@ -1,10 +1,11 @@
 import { fromError, usage } from "#cli/setup/Failure"
 import * as JsonLines from "#cli/view/JsonLines"
 import { assert, it } from "@effect/vitest"
-import { AskId, PartId, SessionId } from "@opencode-turn/core/Ids"
+import { AskId, AssistantMessageId, ConversationId, PartId, SessionId } from "@opencode-turn/core/Ids"
 import type { Subagent } from "@opencode-turn/core/Subagent"
 import { EmptyStream } from "@opencode-turn/core/TurnError"
 import { zero } from "@opencode-turn/core/Usage"
+import { readFileSync } from "node:fs"
 import { ids, reset, result, textPart } from "../../support/ScreenPlay.ts"
 
 const subagent: Subagent = {
@@ -114,9 +115,63 @@ it("ends with the value, the split of the usage, and the changed files without t
     todos: []
   })
   assert.deepStrictEqual(
-    [ended.usage.total.cost, ended.usage.root.cost, ended.usage.subagents.cost, ended.subagents[0].cost],
+    [ended.usage.total.cost, ended.usage.root.cost, ended.usage.subagents.cost, ended.subagents[0].usage.cost],
     [0.003, 0.001, 0.002, 0.002]
   )
+})
+
+it("gives the subagents of a turn in one shape, in the updates, at the end and in a stored turn", () => {
+  const { subagent: told } = lineOf({ _tag: "SubagentChanged", subagent })
+  assert.deepStrictEqual(
+    JSON.parse(JsonLines.fromEnding({ ...result("completed"), subagents: [subagent] })).subagents,
+    [
+      told
+    ]
+  )
+  const message = { ...result("completed").message, subagents: [subagent] }
+  assert.deepStrictEqual(JSON.parse(JsonLines.fromStored(message)).subagents, [told])
+})
+
+it("docs/UPDATES.md shows the lines besides the updates as they are written", () => {
+  const page = readFileSync(new URL("../../../../../docs/UPDATES.md", import.meta.url), "utf8")
+  const [, besides = ""] = page.split("\n## Lines of the command besides")
+  const shown = Array.from(besides.matchAll(/```json\n(.*?)```/gs), ([, json]) => JSON.parse(json ?? ""))
+  const tokens = { ...zero.tokens, input: 10, output: 2 }
+  const usage = { cost: 0.002, tokens: { ...tokens, input: 20, output: 4 } }
+  const { message } = result("completed")
+  const queued = { ...message, id: AssistantMessageId.make("asm_2"), conversationId: ConversationId.make("ticket-42") }
+  const ended = JsonLines.fromEnding({
+    ...result("completed", textPart("prt_1", "Done.")),
+    content: "Done.",
+    finish: "stop",
+    usage: {
+      total: { cost: 0.003, tokens: { ...tokens, input: 30, output: 6 } },
+      root: { cost: 0.001, tokens },
+      subagents: usage
+    },
+    subagents: [{
+      ...subagent,
+      openedBy: PartId.make("prt_3"),
+      title: "Look around",
+      agent: "general",
+      text: "I found it.",
+      usage
+    }],
+    artifacts: {
+      files: [{
+        path: "src/a.ts",
+        change: "modified",
+        additions: 2,
+        deletions: 1,
+        content: undefined,
+        mediaType: "text/plain",
+        sessionIds: [ids.sessionId]
+      }],
+      unread: []
+    }
+  })
+  const waits = JsonLines.fromWait(queued, AssistantMessageId.make("asm_1"))
+  assert.deepStrictEqual(shown, [JSON.parse(waits), JSON.parse(ended)])
 })
 
 it("distinguishes the agent's text from a fallback text, and says why the answer ended", () => {
