@@ -51,36 +51,49 @@ export interface SpentBefore {
 }
 
 /**
- * Fails as soon as the turn crosses a limit, and never succeeds. Nothing is polled: usage is checked when an event brought something that
- * may count, once for all the events of a flush; time is waited for by the prompt's clock.
+ * Whether the budget is to be checked at once: an event brought something that may count, or the turn is too large.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isDue = (limits: TurnPolicy.Budget): (state: PromptState) => boolean => {
+  const isCounted = limits.cost !== undefined || limits.tokens !== undefined || limits.modelRetries !== undefined ||
+    limits.steps !== undefined
+  return ({ isCheckDue, tooLarge }) => tooLarge !== undefined || (isCounted && isCheckDue)
+}
+
+/**
+ * When the budget is to be checked in any case, by the prompt's clock: a limit of time will be crossed then.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const timeDue = (state: PromptState): number => timeLimit(state, state.limits).dueMillis
+
+/**
+ * Fails if the turn has crossed a limit.
  *
  * @category steps
  * @since 0.1.0
  */
-export const watch = Effect.fnUntraced(function*(
+export const checkNow = Effect.fnUntraced(function*(
   cell: PromptCell,
   live: Pick<LiveReply, "current">,
   spentBefore: SpentBefore
-): Effect.fn.Return<never, BudgetExceeded> {
+): Effect.fn.Return<void, BudgetExceeded> {
   const limits = yield* TurnPolicy.Budget
-  const isCounted = limits.cost !== undefined || limits.tokens !== undefined || limits.modelRetries !== undefined ||
-    limits.steps !== undefined
-  const isDue = ({ isCheckDue, tooLarge }: PromptState): boolean => tooLarge !== undefined || (isCounted && isCheckDue)
-  while (true) {
-    yield* Effect.raceFirst(cell.until(isDue), Effect.suspend(() => cell.untilMillis(timeDue(cell.state()))))
-    const { progressMillis, tooLarge } = cell.state()
-    cell.tell({ _tag: "Checked" })
-    if (tooLarge !== undefined) return yield* tooLarge
-    const now = spentOn([live.current()], wallClockMillis(cell))
-    const spent = countsOf({
-      usage: Usage.sum([spentBefore.usage, now.usage]),
-      steps: spentBefore.steps + now.steps,
-      retries: spentBefore.retries + now.retries,
-      wallClockMillis: now.wallClockMillis
-    })
-    const stallMillis = cell.millis() - progressMillis
-    yield* orFail(exceeded(limits, { ...spent, stallMillis }, () => Reply.trouble(live.current())))
-  }
+  const { progressMillis, tooLarge } = cell.state()
+  cell.tell({ _tag: "Checked" })
+  if (tooLarge !== undefined) return yield* tooLarge
+  const now = spentOn([live.current()], wallClockMillis(cell))
+  const spent = countsOf({
+    usage: Usage.sum([spentBefore.usage, now.usage]),
+    steps: spentBefore.steps + now.steps,
+    retries: spentBefore.retries + now.retries,
+    wallClockMillis: now.wallClockMillis
+  })
+  const stallMillis = cell.millis() - progressMillis
+  yield* orFail(exceeded(limits, { ...spent, stallMillis }, () => Reply.trouble(live.current())))
 })
 
 /**
@@ -233,5 +246,3 @@ const countsOf = ({ retries, steps, usage: { cost, tokens }, wallClockMillis }: 
 })
 
 const nothing = { cost: 0, tokens: 0, modelRetries: 0, steps: 0 }
-
-const timeDue = (state: PromptState): number => timeLimit(state, state.limits).dueMillis

@@ -129,7 +129,8 @@ export const drive = Effect.fn("Turn.drive")(
     const startedMillis = yield* Clock.currentTimeMillis
     const subscriber = subscriberOf({ cell, live, weigh, clock: yield* Clock.Clock })
     const subscription = yield* client.subscribe(sessionId, subscriber)
-    const asks = yield* AnswerAsks.make(live, options)
+    /** Made with the first ask: most turns have none. */
+    const asking = yield* Ref.make<AnswerAsks.AnswerAsks | undefined>(undefined)
 
     const interrupted = Effect.fnUntraced(function*(error: { readonly _tag: string; readonly message: string }) {
       yield* tracer.emit("stream.interrupted", {
@@ -164,7 +165,7 @@ export const drive = Effect.fn("Turn.drive")(
         return { ...look, hasCaughtUp: live.current() !== before }
       }
       const look = ifPossible(kind === "forEnd" ? lookForEnd(ids, live) : CatchUp.look(ids, live))
-      const view = yield* Effect.raceFirst(look, Effect.as(cell.untilMillis(untilMillis), undefined))
+      const view = yield* Effect.raceFirst(look, Effect.as(cell.until(() => false, untilMillis), undefined))
       return { view, retries: [], hasCaughtUp: false }
     })
 
@@ -176,50 +177,59 @@ export const drive = Effect.fn("Turn.drive")(
       yield* Effect.forkIn(tell, scope, { startImmediately: true })
     })
 
-    const untilOver = Effect.gen(function*() {
-      while (true) {
-        yield* Effect.raceFirst(
-          cell.until(PromptState.hasNews),
-          cell.untilMillis(PromptState.due(cell.state()).next)
-        )
-        const actions = [...cell.tell({ _tag: "Woken" })]
-        for (const action of actions) {
-          switch (action._tag) {
-            case "ReportLost":
-              yield* interrupted(action.error)
-              break
-            case "ReportWaiting":
-              yield* tracer.emit("response.waiting_for_final_text", {
-                message_id: options.messageId,
-                subject_id: options.conversationId
-              })
-              break
-            case "Tick":
-              yield* tick
-              break
-            case "SyncAsks":
-              yield* asks.sync
-              break
-            case "Look": {
-              const looked = yield* lookFor(action.kind, action.untilMillis)
-              const { failure } = live.current().session
-              actions.push(
-                ...cell.tell({ _tag: "Looked", ...looked, failure, trouble: Reply.trouble(live.current()) })
-              )
-              break
-            }
-            case "Post":
-              live.update(Reply.markGap)
-              yield* prompt
-              cell.tell({ _tag: "Reposted", sinceMillis: action.sinceMillis })
-              break
-            case "End":
-              return action.exchange
-            case "Fail":
-              return yield* action.error
+    const syncAsks = Effect.gen(function*() {
+      const known = yield* Ref.get(asking)
+      if (known !== undefined) return yield* known.sync
+      const asks = yield* AnswerAsks.make(live, options)
+      yield* Ref.set(asking, asks)
+      const tell = Effect.catch(
+        asks.failed,
+        (error) => Effect.sync(() => void cell.tell({ _tag: "Unanswered", error }))
+      )
+      yield* Effect.forkIn(tell, scope)
+      yield* asks.sync
+    })
+
+    /** Does what follows from the news; gives the exchange once the drive is over. */
+    const act = Effect.fnUntraced(function*(first: ReadonlyArray<PromptState.Action>) {
+      const actions = [...first]
+      for (const action of actions) {
+        switch (action._tag) {
+          case "ReportLost":
+            yield* interrupted(action.error)
+            break
+          case "ReportWaiting":
+            yield* tracer.emit("response.waiting_for_final_text", {
+              message_id: options.messageId,
+              subject_id: options.conversationId
+            })
+            break
+          case "Tick":
+            yield* tick
+            break
+          case "SyncAsks":
+            yield* syncAsks
+            break
+          case "Look": {
+            const looked = yield* lookFor(action.kind, action.untilMillis)
+            const { failure } = live.current().session
+            actions.push(
+              ...cell.tell({ _tag: "Looked", ...looked, failure, trouble: Reply.trouble(live.current()) })
+            )
+            break
           }
+          case "Post":
+            live.update(Reply.markGap)
+            yield* prompt
+            cell.tell({ _tag: "Reposted", sinceMillis: action.sinceMillis })
+            break
+          case "End":
+            return action.exchange
+          case "Fail":
+            return yield* action.error
         }
       }
+      return undefined
     })
 
     const lookBriefly = Effect.gen(function*() {
@@ -227,35 +237,66 @@ export const drive = Effect.fn("Turn.drive")(
       return Option.getOrUndefined(yield* Effect.timeoutOption(look, yield* TurnPolicy.StopTimeout))
     })
 
-    /** Holds whatever the loop is at. When a limit of time is crossed, the answer may be there all the same. */
-    const overBudget = Effect.catchTag(
-      Budget.watch(cell, live, spentBefore),
-      "BudgetExceeded",
-      (exceeded) =>
-        Effect.gen(function*() {
-          if (exceeded.limit !== "wallClock" && exceeded.limit !== "stall") return yield* exceeded
-          const view = yield* lookBriefly
-          if (view !== undefined && PromptState.isOver(view)) return view.exchange
-          const { allowed, limit, value } = exceeded
-          const last = Reply.trouble(live.current()) ?? cell.state().refusal
-          return yield* new BudgetExceeded({ limit, allowed, value, ...(last !== undefined && { last }) })
-        })
-    )
+    /** When a limit of time is crossed, the answer may be there all the same. */
+    const overBudget = Effect.fnUntraced(function*(exceeded: BudgetExceeded) {
+      if (exceeded.limit !== "wallClock" && exceeded.limit !== "stall") return yield* exceeded
+      const view = yield* lookBriefly
+      if (view !== undefined && PromptState.isOver(view)) return view.exchange
+      const { allowed, limit, value } = exceeded
+      const last = Reply.trouble(live.current()) ?? cell.state().refusal
+      return yield* new BudgetExceeded({ limit, allowed, value, ...(last !== undefined && { last }) })
+    })
 
     /**
      * Fails once the server was gone for too long: its stream did not come back, and it does not answer. A server that answers although
      * its stream is lost is asked from time to time.
      */
-    const gone = Effect.gen(function*() {
-      const absence = yield* TurnPolicy.ServerAbsence
+    const gone = Effect.fnUntraced(function*(lost: EventsError) {
+      const view = yield* lookBriefly
+      if (view === undefined) return yield* lost
+      cell.tell({ _tag: "Reached" })
+      return PromptState.isOver(view) ? view.exchange : undefined
+    })
+
+    const isBudgetDue = Budget.isDue(budget)
+    const isCheckDue = (state: PromptState.PromptState) => isBudgetDue(state) || state.unanswered !== undefined
+    const checkDue = () => Math.min(Budget.timeDue(cell.state()), PromptState.goneDue(cell.state()))
+
+    /** Ends the turn for what it has used or waited for, whatever it is at. */
+    const check = Effect.gen(function*() {
+      const { lost, stillSinceMillis, unanswered } = cell.state()
+      const isTimeUp = stillSinceMillis === undefined && cell.millis() >= checkDue()
+      if (!isTimeUp && !isCheckDue(cell.state())) return undefined
+      if (unanswered !== undefined) return yield* unanswered
+      if (lost !== undefined && cell.millis() >= PromptState.goneDue(cell.state())) {
+        const exchange = yield* gone(lost)
+        if (exchange !== undefined) return exchange
+      }
+      return yield* Effect.catchTag(Budget.checkNow(cell, live, spentBefore), "BudgetExceeded", overBudget)
+    })
+    /** Holds while the turn works at something that may take long. */
+    const checking = Effect.gen(function*() {
       while (true) {
-        yield* cell.until(isLost)
-        yield* Effect.timeoutOption(cell.until(isBack), absence)
         const { lost } = cell.state()
-        if (lost === undefined) continue
-        const view = yield* lookBriefly
-        if (view === undefined) return yield* lost
-        if (PromptState.isOver(view)) return view.exchange
+        yield* cell.until((state) => isCheckDue(state) || state.lost !== lost, checkDue())
+        const exchange = yield* check
+        if (exchange !== undefined) return exchange
+      }
+    })
+
+    /** While nothing happens, this one fiber waits for whatever comes next. */
+    const untilOver = Effect.gen(function*() {
+      while (true) {
+        yield* cell.until(
+          (state) => PromptState.hasNews(state) || isCheckDue(state),
+          Math.min(PromptState.due(cell.state()).next, checkDue())
+        )
+        const over = yield* check
+        if (over !== undefined) return over
+        const actions = cell.tell({ _tag: "Woken" })
+        if (actions.length === 0) continue
+        const exchange = yield* Effect.raceFirst(act(actions), checking)
+        if (exchange !== undefined) return exchange
       }
     })
 
@@ -266,8 +307,11 @@ export const drive = Effect.fn("Turn.drive")(
       : options.isBusy === true
       ? takePending(live, subscription).pipe(Effect.andThen(Effect.sync(weigh)), Effect.andThen(prompt))
       : prompt
-    const ends = [Effect.andThen(begin, untilOver), overBudget, gone, asks.failed]
-    const exchange = yield* Effect.raceAllFirst(ends).pipe(
+    const toEnd = Effect.gen(function*() {
+      const over = yield* Effect.raceFirst(Effect.as(begin, undefined), checking)
+      return over ?? (yield* untilOver)
+    })
+    const exchange = yield* toEnd.pipe(
       Effect.ensuring(Effect.suspend(() => Ref.set(spentMillis, Budget.wallClockMillis(cell)))),
       Effect.tapError(interrupted)
     )
@@ -279,7 +323,7 @@ export const drive = Effect.fn("Turn.drive")(
       event_count: live.current().eventCount,
       tool_count: Reply.parts(live.current()).filter((part) => part.type === "tool").length
     })
-    const driven: Driven = { exchange, refusals: asks.refusals() }
+    const driven: Driven = { exchange, refusals: (yield* Ref.get(asking))?.refusals() ?? [] }
     return driven
   },
   Effect.scoped
@@ -295,6 +339,7 @@ const limits = Effect.gen(function*() {
     finalExchangeMillis: Duration.toMillis(yield* TurnPolicy.FinalExchange),
     pollMillis: Duration.toMillis(yield* TurnPolicy.FinalExchangePoll),
     activityTickMillis: Duration.toMillis(yield* TurnPolicy.ActivityTick),
+    absenceMillis: Duration.toMillis(yield* TurnPolicy.ServerAbsence),
     maxReposts: yield* TurnPolicy.MaxReposts,
     maxIdleSteps: yield* TurnPolicy.MaxIdleSteps,
     budget: yield* TurnPolicy.Budget
@@ -339,9 +384,6 @@ const subscriberOf = ({ cell, clock, live, weigh }: {
   },
   onClosed: (error) => void cell.tell({ _tag: "Closed", error })
 })
-
-const isLost = ({ lost }: PromptState.PromptState): boolean => lost !== undefined
-const isBack = ({ lost }: PromptState.PromptState): boolean => lost === undefined
 
 /** After an `idle` the exchange is nearly always final, and then nobody needs to ask what the session does. */
 const lookForEnd = Effect.fnUntraced(function*(

@@ -16,8 +16,7 @@ import * as PromptState from "./PromptState.ts"
  * - `tell` applies the news and gives what the drive has to do.
  * - `millis` is the time of the prompt's clock, which stands still while a person is asked. `totalMillis` is the time since the cell was
  *   made.
- * - `until` waits until the condition holds. `untilMillis` waits until the prompt's clock has come to that time; for `Infinity` it waits
- *   forever.
+ * - `until` waits until the condition holds, or until the prompt's clock has come to `atMillis` if that comes first.
  *
  * @category models
  * @since 0.1.0
@@ -27,8 +26,7 @@ export interface PromptCell {
   readonly tell: (news: PromptState.News) => ReadonlyArray<PromptState.Action>
   readonly millis: () => number
   readonly totalMillis: () => number
-  readonly until: (isTrue: (state: PromptState.PromptState) => boolean) => Effect.Effect<void>
-  readonly untilMillis: (millis: number) => Effect.Effect<void>
+  readonly until: (isTrue: (state: PromptState.PromptState) => boolean, atMillis?: number) => Effect.Effect<void>
 }
 
 /**
@@ -41,24 +39,28 @@ export const make = Effect.fnUntraced(function*(
   options: Parameters<typeof PromptState.make>[0]
 ): Effect.fn.Return<PromptCell> {
   const clock = yield* Clock.Clock
-  const madeMillis = Number(clock.monotonicTimeNanosUnsafe() / nanosPerMilli)
-  const totalMillis = () => Number(clock.monotonicTimeNanosUnsafe() / nanosPerMilli) - madeMillis
+  const fork = Effect.runForkWith(yield* Effect.context<never>())
+  const madeNanos = clock.monotonicTimeNanosUnsafe()
+  const exactMillis = () => Number(clock.monotonicTimeNanosUnsafe() - madeNanos) / nanosPerMilli
+  const totalMillis = () => Math.floor(exactMillis())
   const waiters = new Set<Waiter>()
   let state = PromptState.make(options)
 
   const millis = () => PromptState.clockMillis(state, totalMillis())
-  const until: PromptCell["until"] = (isTrue) =>
-    Effect.callback<void>((resume) => {
-      if (isTrue(state)) return resume(Effect.void)
-      const waiter = { isTrue, resume }
-      waiters.add(waiter)
-      return Effect.sync(() => void waiters.delete(waiter))
-    })
-  const untilMillis: PromptCell["untilMillis"] = (atMillis) =>
-    atMillis === Number.POSITIVE_INFINITY ? Effect.never : Effect.suspend(() => {
-      if (!isRunning(state)) return Effect.andThen(until(isRunning), untilMillis(atMillis))
-      const leftMillis = atMillis - millis()
-      return leftMillis <= 0 ? Effect.void : Effect.andThen(Effect.sleep(leftMillis), untilMillis(atMillis))
+  const whenTrue = (isTrue: Waiter["isTrue"], onTrue: () => void): () => void => {
+    const waiter = { isTrue, onTrue }
+    waiters.add(waiter)
+    return () => void waiters.delete(waiter)
+  }
+  const untilRunning = Effect.callback<void>((resume) => {
+    if (isRunning(state)) return resume(Effect.void)
+    return Effect.sync(whenTrue(isRunning, () => resume(Effect.void)))
+  })
+  const sleepUntil = (atMillis: number): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (!isRunning(state)) return Effect.andThen(untilRunning, sleepUntil(atMillis))
+      const leftMillis = atMillis - PromptState.clockMillis(state, exactMillis())
+      return leftMillis <= 0 ? Effect.void : Effect.andThen(Effect.sleep(leftMillis), sleepUntil(atMillis))
     })
 
   return {
@@ -70,14 +72,30 @@ export const make = Effect.fnUntraced(function*(
       for (const waiter of waiters) {
         if (!waiter.isTrue(state)) continue
         waiters.delete(waiter)
-        waiter.resume(Effect.void)
+        waiter.onTrue()
       }
       return actions
     },
     millis,
     totalMillis,
-    until,
-    untilMillis
+    until: (isTrue, atMillis = Number.POSITIVE_INFINITY) =>
+      // A race of both would take two fibers; a turn that waits takes one for its alarm, and none without a deadline.
+      Effect.callback((resume) => {
+        if (isTrue(state)) return resume(Effect.void)
+        const alarm = atMillis === Number.POSITIVE_INFINITY ? undefined : fork(sleepUntil(atMillis))
+        const forget = whenTrue(isTrue, () => {
+          alarm?.interruptUnsafe()
+          resume(Effect.void)
+        })
+        alarm?.addObserver(() => {
+          forget()
+          resume(Effect.void)
+        })
+        return Effect.sync(() => {
+          forget()
+          alarm?.interruptUnsafe()
+        })
+      })
   }
 })
 
@@ -85,9 +103,9 @@ export const make = Effect.fnUntraced(function*(
 
 interface Waiter {
   readonly isTrue: (state: PromptState.PromptState) => boolean
-  readonly resume: (effect: Effect.Effect<void>) => void
+  readonly onTrue: () => void
 }
 
 const isRunning = ({ stillSinceMillis }: PromptState.PromptState): boolean => stillSinceMillis === undefined
 
-const nanosPerMilli = 1_000_000n
+const nanosPerMilli = 1_000_000

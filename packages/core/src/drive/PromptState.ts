@@ -33,7 +33,7 @@
 import type { MessageId, SessionId } from "../domain/Ids.ts"
 import type { AssistantMessage, SessionStatus } from "../domain/Message.ts"
 import { isLast } from "../domain/Message.ts"
-import type { BudgetExceeded, NoProgress } from "../domain/TurnError.ts"
+import type { BudgetExceeded, HumanTimeout, NoProgress } from "../domain/TurnError.ts"
 import { StaleSession, TurnTimeout, TurnUnfinished, Upstream } from "../domain/TurnError.ts"
 import type { TurnEvent } from "../domain/TurnEvent.ts"
 import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
@@ -54,6 +54,7 @@ import { unreadAnswer } from "./ReadExchange.ts"
  */
 export interface Limits extends Deadlines.Limits {
   readonly activityTickMillis: number
+  readonly absenceMillis: number
   readonly maxReposts: number
   readonly maxIdleSteps: number
 }
@@ -67,6 +68,8 @@ export interface Limits extends Deadlines.Limits {
  * - `stillSinceMillis`, `stoodMillis`: since when the prompt's clock stands still, and for how long it stood still before.
  * - `isBlocked`: a person is asked. `lost`: why the stream is lost, until it is back. The clock stands still while a person is asked on
  *   a stream that is there: nobody waits for a person on a server that is gone.
+ * - `lostMillis`: when the stream was lost, or when the server last answered without one.
+ * - `unanswered`: nobody answered an ask in time.
  * - `isPrompting`: the prompt has left. Failures that the session reported before were those of another turn.
  * - `hasAnswer`: the server's record has something of the answer, so that an `idle` ends this turn and not the one before.
  * - `hadGap`: events may have been missed, so that silence proves nothing.
@@ -87,6 +90,8 @@ export interface PromptState extends Deadlines.Known {
   readonly stoodMillis: number
   readonly isBlocked: boolean
   readonly lost: EventsError | undefined
+  readonly lostMillis: number
+  readonly unanswered: HumanTimeout | undefined
   readonly isPrompting: boolean
   readonly hasAnswer: boolean
   readonly hadGap: boolean
@@ -190,7 +195,8 @@ export interface View {
  * - `Woken`: the loop takes what is pending. `Looked`: the look has ended; `view` is undefined where the server could not be asked,
  *   `failure` and `trouble` are the reply's, `hasCaughtUp` says whether the look changed the reply after a gap.
  * - `Reposted`: the same ids were posted again.
- * - `Refused`: the server could not be asked. `Weighed`, `Checked`: size and budget were looked at. `TickFailed`: the activity tick.
+ * - `Refused`: the server could not be asked. `Reached`: it could be, although its stream is lost.
+ * - `Weighed`, `Checked`: size and budget were looked at. `TickFailed`: the activity tick. `Unanswered`: nobody answered an ask in time.
  *
  * @category models
  * @since 0.1.0
@@ -216,6 +222,8 @@ export type News =
   }
   | { readonly _tag: "Reposted"; readonly sinceMillis: number }
   | { readonly _tag: "Refused"; readonly failure: UpstreamFailure }
+  | { readonly _tag: "Reached" }
+  | { readonly _tag: "Unanswered"; readonly error: HumanTimeout }
   | { readonly _tag: "Weighed"; readonly tooLarge: BudgetExceeded | undefined }
   | { readonly _tag: "Checked" }
   | { readonly _tag: "TickFailed" }
@@ -285,6 +293,8 @@ export const make = (options: {
   stoodMillis: 0,
   isBlocked: false,
   lost: undefined,
+  lostMillis: 0,
+  unanswered: undefined,
   isPrompting: false,
   hasAnswer: false,
   hadGap: false,
@@ -318,6 +328,15 @@ export const clockMillis = ({ stillSinceMillis, stoodMillis }: PromptState, nowM
  * @since 0.1.0
  */
 export const due = (self: PromptState): Deadlines.Due => Deadlines.due(self, self.limits)
+
+/**
+ * When the server will have been gone for too long; `Infinity` while its stream is there.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const goneDue = ({ limits, lost, lostMillis }: PromptState): number =>
+  lost === undefined ? Number.POSITIVE_INFINITY : lostMillis + limits.absenceMillis
 
 /**
  * Whether the loop has something to look at.
@@ -431,8 +450,10 @@ const onNews = (
       return onHeard(self, news.hasText, nowMillis)
     case "Heartbeat":
       return ticked(self, nowMillis)
-    case "Lost":
-      return paced(withPending({ ...self, lost: news.error }, { lost: news.error }), nowMillis)
+    case "Lost": {
+      const lost = paced(withPending({ ...self, lost: news.error }, { lost: news.error }), nowMillis)
+      return self.lost === undefined ? { ...lost, lostMillis: clockMillis(lost, nowMillis) } : lost
+    }
     case "Back":
       return paced(withPending({ ...self, lost: undefined }, { hasGap: true }), nowMillis)
     case "Closed":
@@ -461,6 +482,10 @@ const onNews = (
     }
     case "Refused":
       return { ...self, refusal: news.failure }
+    case "Reached":
+      return { ...self, lostMillis: clockMillis(self, nowMillis) }
+    case "Unanswered":
+      return { ...self, unanswered: self.unanswered ?? news.error }
     case "Weighed":
       return { ...self, hasGrown: false, tooLarge: self.tooLarge ?? news.tooLarge }
     case "Checked":

@@ -313,6 +313,7 @@ const makeCell = Effect.gen(function*() {
       finalExchangeMillis: 30_000,
       pollMillis: 500,
       activityTickMillis: 300_000,
+      absenceMillis: 600_000,
       maxReposts: 3,
       maxIdleSteps: 8,
       budget: yield* TurnPolicy.Budget
@@ -337,7 +338,9 @@ it.effect("counts the time of earlier prompts, and passes it to the next one", (
   Effect.gen(function*() {
     const live = yield* LiveReply.make
     const cell = yield* makeCell
-    const watch = yield* Effect.forkChild(Effect.flip(Budget.watch(cell, live, before)))
+    const check = Budget.checkNow(cell, live, before)
+    const untilDue = Effect.suspend(() => cell.until(() => false, Budget.timeDue(cell.state())))
+    const watch = yield* Effect.forkChild(Effect.flip(Effect.forever(Effect.andThen(untilDue, check))))
     yield* TestClock.adjust("2 seconds")
     cell.tell({ _tag: "Changed", asks: { isBlocked: true } })
     yield* TestClock.adjust("1 hour")

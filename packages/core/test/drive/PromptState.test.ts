@@ -36,6 +36,7 @@ const limits: PromptState.Limits = {
   activityTickMillis: 300_000,
   maxReposts: 2,
   maxIdleSteps: 8,
+  absenceMillis: 600_000,
   budget: { wallClock: Duration.hours(1) }
 }
 
