@@ -119,6 +119,12 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
       : ask
   }
 
+  /** The asks that were first opened after this one. */
+  const idsBehind = (after: AskId): ReadonlyArray<AskId> => {
+    const ids = Array.from(asks.keys())
+    return ids.slice(ids.indexOf(after) + 1)
+  }
+
   const writeAsk = (ask: StoredAsk): StoredAsk => {
     asks.set(ask.id, ask)
     if (ask.status === "open") openAsks.add(ask.id)
@@ -306,6 +312,16 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
           .map(stateOf)
       ),
 
+    listConversations: ({ beforePosition = Infinity, limit }) =>
+      Effect.sync(() =>
+        Array.from(histories.values())
+          .flatMap((history) => read(history.slice(-1)))
+          .filter(({ position }) => position < beforePosition)
+          .sort((one, other) => other.position - one.position)
+          .slice(0, atMost(limit))
+          .map(stateOf)
+      ),
+
     prune: (finishedBeforeMillis) =>
       Effect.sync(() => {
         const old = Array.from(messages.values()).filter(({ finishedMillis }) =>
@@ -366,9 +382,10 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
 
     getAsk: (id) => Effect.sync(() => Option.map(Option.fromUndefinedOr(asks.get(id)), effective)),
 
-    listAsks: ({ conversationId, limit, messageId }) =>
-      Effect.sync(() =>
-        Array.from(openAsks)
+    listAsks: ({ after, conversationId, limit, messageId }) =>
+      Effect.sync(() => {
+        const ids = after === undefined || !asks.has(after) ? Array.from(openAsks) : idsBehind(after)
+        return ids
           .flatMap((id) => asks.get(id) ?? [])
           .filter((ask) =>
             effective(ask).status === "open" &&
@@ -376,7 +393,7 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
             (messageId === undefined || ask.messageId === messageId)
           )
           .slice(0, atMost(limit))
-      ),
+      }),
 
     askChanges: (id) => notifier.watch(id),
 

@@ -315,6 +315,15 @@ export class SessionStore extends Context.Service<SessionStore, {
   }) => Effect.Effect<ReadonlyArray<MessageState>, StoreError>
 
   /**
+   * Lists the newest message of each conversation, newest first: of the `limit` conversations with the newest messages, or of those whose
+   * newest message is before a position.
+   */
+  readonly listConversations: (page: {
+    readonly limit: number
+    readonly beforePosition?: number | undefined
+  }) => Effect.Effect<ReadonlyArray<MessageState>, StoreError>
+
+  /**
    * Deletes the messages that ended before the given time, with their asks, and returns the number of messages. A conversation whose
    * last message is deleted goes as well, and with it the id of its session. It never deletes a pending or queued message.
    */
@@ -351,11 +360,13 @@ export class SessionStore extends Context.Service<SessionStore, {
 
   /**
    * Lists the oldest `limit` open asks in the order in which they were first opened: of one conversation, of one
-   * message, or all. A limit below 1 lists none, `Infinity` all.
+   * message, or all. With `after`, those behind that ask, or from the first one if it was deleted. A limit below 1 lists none, `Infinity`
+   * all.
    */
   readonly listAsks: (filter: {
     readonly conversationId?: ConversationId | undefined
     readonly messageId?: AssistantMessageId | undefined
+    readonly after?: AskId | undefined
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<StoredAsk>, StoreError>
 

@@ -65,7 +65,9 @@ export const storable = (store: SessionStore["Service"]): SessionStore["Service"
   listMessages: (id, ...page) => (isStorable(id) ? store.listMessages(id, ...page) : Effect.succeed([])),
   listByStatus: (filter) => (isStorable(filter.conversationId) ? store.listByStatus(filter) : Effect.succeed([])),
   listAsks: (options) =>
-    isStorable(options.conversationId) && isStorable(options.messageId) ? store.listAsks(options) : Effect.succeed([]),
+    isStorable(options.conversationId) && isStorable(options.messageId)
+      ? store.listAsks(isStorable(options.after) ? options : { ...options, after: undefined })
+      : Effect.succeed([]),
   changes: (id) => (isStorable(id) ? store.changes(id) : nothingEver),
   askChanges: (id) => (isStorable(id) ? store.askChanges(id) : nothingEver)
 })

@@ -92,7 +92,7 @@ export const make = (
 
     getAsk: (id) => findAsk("getAsk", id),
 
-    listAsks: ({ conversationId, limit, messageId }) =>
+    listAsks: ({ after, conversationId, limit, messageId }) =>
       limit >= 1
         ? listAsks(
           "listAsks",
@@ -101,6 +101,9 @@ export const make = (
               sql`status = 'open'`,
               ...(conversationId === undefined ? [] : [sql`conversation_id = ${conversationId}`]),
               ...(messageId === undefined ? [] : [sql`message_id = ${messageId}`]),
+              ...(after === undefined
+                ? []
+                : [sql`position > COALESCE((SELECT position FROM ${asks} AS shown WHERE shown.id = ${after}), 0)`]),
               isAwaited
             ])
           } ORDER BY position LIMIT ${atMost(limit)}`

@@ -268,6 +268,18 @@ export const make = Effect.fnUntraced(function*(
         )
         : Effect.succeed([]),
 
+    listConversations: ({ beforePosition, limit }) =>
+      limit >= 1
+        ? listStates(
+          "listConversations",
+          // From the newest message on, until enough of them are the last of their conversation.
+          sql`SELECT ${stateColumns} FROM ${messages} WHERE ${before(beforePosition)} AND NOT EXISTS (
+              SELECT 1 FROM ${messages} AS later
+              WHERE later.conversation_id = ${messages}.conversation_id AND later.position > ${messages}.position)
+            ORDER BY ${messages}.position DESC LIMIT ${atMost(limit)}`
+        )
+        : Effect.succeed([]),
+
     prune: Effect.fnUntraced(function*(finishedBeforeMillis) {
       let pruned = 0
       for (;;) {

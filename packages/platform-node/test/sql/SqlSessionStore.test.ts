@@ -323,6 +323,11 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.deepStrictEqual(yield* planOf(store.listByStatus({ beforePosition: 5, limit: 9 })), [
         `SEARCH ${table} USING INTEGER PRIMARY KEY (rowid<?)`
       ])
+      assert.deepStrictEqual(yield* planOf(store.listConversations({ beforePosition: 5, limit: 9 })), [
+        `SEARCH ${table} USING INTEGER PRIMARY KEY (rowid<?)`,
+        "CORRELATED SCALAR SUBQUERY 1",
+        `SEARCH later USING COVERING INDEX ${table}_history (conversation_id=? AND position>?)`
+      ])
       for (const status of ["pending", "queued", "completed"] as const) {
         const plan = yield* planOf(store.listByStatus({ conversationId, status, limit: 9 }))
         assert.lengthOf(plan.filter((step) => step.startsWith(`SEARCH ${table} USING INDEX`)), plan.length, plan.join())

@@ -282,6 +282,30 @@ export const asks = (it: StoreTests): void => {
       for (const limit of [0, -1, NaN]) assert.deepStrictEqual(yield* listed({ limit }), [])
     }))
 
+  it.effect("lists the open asks behind one, also where it is open no more, and from the first where it was deleted", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* pendingTurn
+      const { conversationId } = turn
+      const opened = (yield* Effect.replicateEffect(openAsk(turn), 5)).map(({ id }) => id)
+      const behind = (after: AskId | undefined, limit = 9) => listed({ conversationId, after, limit })
+      for (const [place, id] of opened.entries()) {
+        assert.deepStrictEqual(yield* behind(id), opened.slice(place + 1))
+        assert.deepStrictEqual(yield* behind(id, 2), opened.slice(place + 1, place + 3))
+      }
+      const [first, second, third] = opened
+      if (first === undefined || second === undefined || third === undefined) return assert.fail("nothing was opened")
+      yield* store.answerAsk(second, once)
+      yield* store.withdrawAsk(third)
+      for (const id of [second, third]) assert.deepStrictEqual(yield* behind(id), opened.slice(3))
+      assert.deepStrictEqual(yield* behind(first), opened.slice(3))
+      const elsewhere = yield* openAsk(yield* pendingTurn)
+      assert.deepStrictEqual(yield* behind(elsewhere.id), [])
+      for (const unknown of ["per_unknown", "", "a\0b", "\uD800", "x".repeat(600), ...hostileIds.map(({ id }) => id)]) {
+        assert.deepStrictEqual(yield* behind(AskId.make(unknown)), [first, ...opened.slice(3)])
+      }
+    }))
+
   it.effect("changes neither the message nor its revision when its asks change", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
@@ -467,6 +491,7 @@ const listed = Effect.fnUntraced(function*(
   filter: {
     readonly messageId?: AssistantMessageId
     readonly conversationId?: ConversationId
+    readonly after?: AskId | undefined
     readonly limit?: number
   }
 ) {

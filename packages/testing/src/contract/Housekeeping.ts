@@ -38,6 +38,50 @@ export const housekeeping = (it: StoreTests): void => {
       for (const limit of [0, -1, NaN]) assert.deepStrictEqual(yield* store.listByStatus({ limit }), [])
     }))
 
+  it.effect("lists the newest message of each conversation, newest first, page by page", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const firsts = yield* Effect.replicateEffect(newTurn, 4)
+      for (const turn of firsts) {
+        yield* store.claim(turn)
+        yield* store.finalize(turn.id, 1, completed)
+      }
+      const [oldest, , third] = firsts
+      if (oldest === undefined || third === undefined) return assert.fail("no turns")
+      // The oldest conversation becomes the newest; of the third one, the message that waits is the newest.
+      const running = yield* store.claim(yield* newTurnOf(third.conversationId))
+      const waiting = yield* store.claim({ ...(yield* newTurnOf(third.conversationId)), whenBusy: "queue" })
+      const again = yield* store.claim(yield* newTurnOf(oldest.conversationId))
+      assert.strictEqual(running.status, "pending")
+      const ours = [
+        again,
+        waiting,
+        ...(yield* Effect.forEach([firsts[3], firsts[1]], (turn) => stored(turn?.id ?? oldest.id)))
+      ].map(stateOf)
+
+      assert.deepStrictEqual(yield* store.listConversations({ limit: 4 }), ours)
+      assert.deepStrictEqual(yield* store.listConversations({ limit: 2.9 }), ours.slice(0, 2))
+      assert.deepStrictEqual((yield* store.listConversations({ limit: Infinity })).slice(0, 4), ours)
+      for (const [place, { position }] of ours.entries()) {
+        const page = yield* store.listConversations({ limit: 2, beforePosition: position })
+        assert.deepStrictEqual(page.slice(0, 3 - place), ours.slice(place + 1, place + 3))
+      }
+      for (const limit of [0, -1, NaN]) assert.deepStrictEqual(yield* store.listConversations({ limit }), [])
+
+      // A conversation goes with its last message; its newest message may go before others of it.
+      yield* store.cancel(waiting.id, "")
+      assert.deepStrictEqual((yield* store.listConversations({ limit: 9 })).map(({ id }) => id).slice(0, 2), [
+        again.id,
+        waiting.id
+      ])
+      yield* TestClock.adjust("1 milli")
+      yield* store.prune(yield* Clock.currentTimeMillis)
+      assert.deepStrictEqual(
+        (yield* store.listConversations({ limit: 9 })).map(({ id }) => id).slice(0, 2),
+        [again.id, running.id]
+      )
+    }))
+
   it.effect("deletes what ended before a time, says how much, and never what is pending or queued", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
