@@ -133,12 +133,14 @@ it("the core exports these steps, which may change", () => {
 it("platform-node exports these modules", () => {
   assert.sameMembers(pathsOf("platform-node"), [
     "Cli",
+    "GatewayApi",
     "LiveLayer",
     "OpencodeServer",
     "SqlMigrations",
     "SqlSessionStore",
     "SqliteClient",
     "TerminalGate",
+    "gateway",
     "promise"
   ])
 })

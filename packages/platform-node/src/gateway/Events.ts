@@ -1,0 +1,91 @@
+/**
+ * A turn as server-sent events.
+ *
+ * ```
+ *   : attached                    at once, so that a proxy and a page see an open stream
+ *   id: run_1.7
+ *   data: {"type":"text.delta",…} an update; its id is the offset behind which Last-Event-ID goes on
+ *   : alive                       every 15 seconds, because proxies close what is silent
+ *   id: 42.end
+ *   data: {"type":"turn.finished",…}
+ * ```
+ *
+ * **Details**
+ *
+ * The offset of the end differs from that of the last update: whoever saw only the update is still told the end. A page that comes back
+ * with the offset of the end gets 204, at which a browser's `EventSource` stops trying.
+ *
+ * @since 0.1.0
+ */
+import { type Attached, attachTurn } from "@opencode-turn/core/AttachTurn"
+import type { AssistantMessageId } from "@opencode-turn/core/Ids"
+import type { SessionStore } from "@opencode-turn/core/SessionStore"
+import * as WireUpdate from "@opencode-turn/core/WireUpdate"
+import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as ErrorReporter from "effect/ErrorReporter"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import * as TurnJson from "./TurnJson.ts"
+
+/**
+ * How often a stream without news says that it is alive: every 15 seconds. Common proxies close a silent connection after 30 to 60.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const keepAlive: Duration.Input = "15 seconds"
+
+/**
+ * The offset in an id of an event, and whether it is that of the end.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const parseOffset = (id: string): { readonly offset: string; readonly isEnd: boolean } =>
+  id.endsWith(endMark) ? { offset: id.slice(0, -endMark.length), isEnd: true } : { offset: id, isEnd: false }
+
+/**
+ * The events of a turn, behind an offset or from its beginning.
+ *
+ * @category streams
+ * @since 0.1.0
+ */
+export const ofTurn = (
+  id: AssistantMessageId,
+  from: string | undefined
+): Stream.Stream<string, never, SessionStore> => {
+  const updates = attachTurn(id, { from }).pipe(
+    Stream.map(toEvent),
+    Stream.catch((error) =>
+      Stream.fromEffect(
+        Effect.as(
+          error._tag === "StoreError" ? ErrorReporter.report(Cause.fail(error)) : Effect.void,
+          error._tag === "StoreError"
+            ? event({
+              type: "stream.failed",
+              message: "the store cannot be reached",
+              advice: "attach again in a while"
+            })
+            : event({ type: "stream.failed", message: "the turn was deleted", advice: "nothing follows" })
+        )
+      )
+    )
+  )
+  const alive = Stream.as(Stream.fromSchedule(Schedule.spaced(keepAlive)), ": alive\n\n")
+  return Stream.concat(Stream.succeed(": attached\n\n"), Stream.merge(updates, alive, { haltStrategy: "left" }))
+}
+
+// internal
+
+const endMark = ".end"
+
+const toEvent = ({ offset, update }: Attached): string =>
+  update._tag === "Finished"
+    ? event({ type: "turn.finished", turn: TurnJson.toTurn(update.message) }, `${offset}${endMark}`)
+    : event(WireUpdate.toWire(update), offset)
+
+/** JSON has no line breaks, so the data is one line. An update is its own JSON form, so that it is not encoded once more. */
+const event = (update: TurnJson.TurnUpdate, id?: string): string =>
+  `${id === undefined ? "" : `id: ${id}\n`}data: ${JSON.stringify(update)}\n\n`

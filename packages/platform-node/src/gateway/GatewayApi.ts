@@ -1,0 +1,378 @@
+/**
+ * The contract of the gateway: its routes, with the schemas of what they take and give.
+ *
+ * **Responsibilities**: what `GET /openapi.json` describes, and what a typed client (`HttpApiClient`) is made of. It imports nothing of
+ * Node, so that a browser may use it.
+ *
+ * **Not responsibilities**: who may call (`Access`), and what is done (`Handlers`).
+ *
+ * @since 0.1.0
+ */
+import { Answer } from "@opencode-turn/core/Ask"
+import { AskId, AssistantMessageId, ConversationId, idFlaw } from "@opencode-turn/core/Ids"
+import { MessageStatus } from "@opencode-turn/core/SessionStore"
+import * as HttpApi from "effect/http-api/HttpApi"
+import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
+import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
+import * as OpenApi from "effect/http-api/OpenApi"
+import * as Record from "effect/Record"
+import * as Schema from "effect/Schema"
+import * as GatewayError from "./GatewayError.ts"
+import * as TurnJson from "./TurnJson.ts"
+import type { CurrentUser } from "./User.ts"
+
+export * as GatewayError from "./GatewayError.ts"
+export * as TurnJson from "./TurnJson.ts"
+
+/**
+ * Finds the user of a request, and refuses it where there is none.
+ *
+ * @category middleware
+ * @since 0.1.0
+ */
+export class Authorized extends HttpApiMiddleware.Service<Authorized, { provides: CurrentUser }>()(
+  "@opencode-turn/platform-node/gateway/Authorized",
+  {
+    error: [
+      GatewayError.Unauthorized,
+      GatewayError.RefusedOrigin,
+      GatewayError.TooMany,
+      GatewayError.InternalError,
+      GatewayError.Unavailable
+    ]
+  }
+) {}
+
+/**
+ * Says what is wrong with a request that does not fit its schema.
+ *
+ * @category middleware
+ * @since 0.1.0
+ */
+export class Readable extends HttpApiMiddleware.Service<Readable>()("@opencode-turn/platform-node/gateway/Readable", {
+  error: GatewayError.InvalidRequest
+}) {}
+
+/**
+ * A file inside a prompt. Files on the server's own disk cannot be named.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const DataUrl = Schema.String.check(Schema.isStartingWith("data:"))
+
+/**
+ * What a client may say of a turn.
+ *
+ * **Details**
+ *
+ * `agent`, `model` (`provider/model`) and `variant` are left to the server where they are missing. `title` names the session that the first
+ * turn of a conversation makes. Permissions, tools and the system prompt are the product's to choose, see `Options.input`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const StartTurn = Schema.Struct({
+  prompt: Schema.Union([
+    Schema.NonEmptyString,
+    Schema.NonEmptyArray(Schema.Union([
+      Schema.Struct({ type: Schema.Literal("text"), text: Schema.String }),
+      Schema.Struct({
+        type: Schema.Literal("file"),
+        mediaType: Schema.String,
+        url: DataUrl,
+        filename: Schema.optionalKey(Schema.String)
+      }),
+      Schema.Struct({ type: Schema.Literal("agent"), name: Schema.String })
+    ]))
+  ]),
+  agent: Schema.optionalKey(Schema.String),
+  model: Schema.optionalKey(Schema.String),
+  variant: Schema.optionalKey(Schema.String),
+  title: Schema.optionalKey(Schema.String)
+}).annotate({ identifier: "StartTurn" })
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface StartTurn extends Schema.Schema.Type<typeof StartTurn> {}
+
+/**
+ * A turn that is stored. `isNew` is false where the same `Idempotency-Key` started it before.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const StartedTurn = Schema.Struct({
+  messageId: AssistantMessageId,
+  conversationId: ConversationId,
+  status: MessageStatus,
+  isNew: Schema.Boolean
+}).annotate({ identifier: "StartedTurn" })
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface StartedTurn extends Schema.Schema.Type<typeof StartedTurn> {}
+
+/**
+ * A conversation in a list, with its newest turn.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Conversation = Schema.Struct({
+  conversationId: ConversationId,
+  newestTurn: TurnJson.TurnSummary
+}).annotate({ identifier: "Conversation" })
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Conversation extends Schema.Schema.Type<typeof Conversation> {}
+
+/**
+ * Whether the OpenCode server answers. `version` is the server's, or null where it did not answer; `reason` says why not.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Connection = Schema.Struct({
+  state: Schema.Literals(["connected", "unreachable"]),
+  version: Schema.NullOr(Schema.String),
+  reason: Schema.NullOr(Schema.String),
+  checkedMillis: Schema.Finite
+}).annotate({ identifier: "Connection" })
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Connection extends Schema.Schema.Type<typeof Connection> {}
+
+const id = <S extends Schema.Codec<string, string>>(schema: S) =>
+  Schema.String.check(Schema.makeFilter((text) => idFlaw(text))).pipe(Schema.decodeTo(schema))
+
+const messageId = id(AssistantMessageId)
+const conversationId = id(ConversationId)
+const askId = id(AskId)
+
+const limit = Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 100 })))
+
+const cursor = Schema.optionalKey(Schema.NonEmptyString.check(Schema.isMaxLength(2_000)))
+
+const page = <S extends Schema.Constraint>(name: string, item: S) =>
+  Schema.Struct({ items: Schema.Array(item), next: Schema.NullOr(Schema.String) }).annotate({ identifier: name })
+
+const ConversationPage = page("ConversationPage", Conversation)
+const TurnPage = page("TurnPage", TurnJson.Turn)
+const AskPage = page("AskPage", TurnJson.Ask)
+
+const { BodyTooLarge, Busy, NotFound, TooLate, UnsupportedMediaType, Unprocessable } = GatewayError
+
+const written = [BodyTooLarge, UnsupportedMediaType, Unprocessable] as const
+
+/** An event of an attached turn. */
+const UpdateEvent = Schema.Struct({
+  id: Schema.optionalKey(Schema.String),
+  event: Schema.Literal("message"),
+  data: Schema.fromJsonString(Schema.toCodecJson(TurnJson.TurnUpdate))
+})
+
+/**
+ * Starts, shows and stops turns.
+ *
+ * @category groups
+ * @since 0.1.0
+ */
+export class Turns extends HttpApiGroup.make("turns")
+  .add(
+    HttpApiEndpoint.post("start", "/conversations/:conversationId/turns", {
+      params: { conversationId },
+      headers: {
+        "idempotency-key": Schema.optionalKey(Schema.NonEmptyString.check(Schema.isMaxLength(255)))
+      },
+      payload: StartTurn,
+      success: StartedTurn.pipe(HttpApiSchema.status(202)),
+      error: [...written, NotFound, Busy]
+    }).annotateMerge(OpenApi.annotations({
+      summary: "Start a turn in a conversation",
+      description:
+        "Answers when the turn is stored. It goes on whatever becomes of the connection. The same Idempotency-Key in the same " +
+        "conversation starts one turn, however often it is sent."
+    })),
+    HttpApiEndpoint.get("get", "/turns/:messageId", {
+      params: { messageId },
+      success: TurnJson.Turn,
+      error: NotFound
+    }).annotateMerge(OpenApi.annotations({
+      summary: "Read a turn",
+      description: "The state that is stored. Attach from its offset to follow what comes after it."
+    })),
+    HttpApiEndpoint.get("attach", "/turns/:messageId/updates", {
+      params: { messageId },
+      query: { from: cursor },
+      headers: { "last-event-id": cursor },
+      success: [HttpApiSchema.StreamSse({ events: UpdateEvent }), HttpApiSchema.NoContent],
+      error: NotFound
+    }).annotateMerge(OpenApi.annotations({
+      summary: "Follow a turn",
+      description:
+        "Server-sent events: the reply so far, then each change, turn.finished last. The id of an event is the offset behind " +
+        "which `from` or Last-Event-ID goes on. 204: the end was seen, and nothing follows."
+    })),
+    HttpApiEndpoint.post("cancel", "/turns/:messageId/cancel", {
+      params: { messageId },
+      success: TurnJson.Turn,
+      error: [NotFound, TooLate]
+    }).annotateMerge(OpenApi.annotations({
+      summary: "Stop a turn",
+      description: "Keeps what was streamed. Stopping a stopped turn changes nothing."
+    }))
+  )
+  .middleware(Authorized)
+  .middleware(Readable)
+{}
+
+/**
+ * Lists conversations and their turns.
+ *
+ * @category groups
+ * @since 0.1.0
+ */
+export class Conversations extends HttpApiGroup.make("conversations")
+  .add(
+    HttpApiEndpoint.get("list", "/conversations", {
+      query: { limit, before: cursor },
+      success: ConversationPage
+    }).annotateMerge(OpenApi.annotations({
+      summary: "List conversations",
+      description:
+        "The conversation with the newest turn first. A page may be short or empty although another one follows."
+    })),
+    HttpApiEndpoint.get("turns", "/conversations/:conversationId/turns", {
+      params: { conversationId },
+      query: { limit, before: cursor },
+      success: TurnPage,
+      error: NotFound
+    }).annotateMerge(OpenApi.annotations({
+      summary: "List the turns of a conversation",
+      description: "Oldest first; `next` leads to the older ones."
+    }))
+  )
+  .middleware(Authorized)
+  .middleware(Readable)
+{}
+
+/**
+ * What agents ask of people, over all conversations.
+ *
+ * @category groups
+ * @since 0.1.0
+ */
+export class Asks extends HttpApiGroup.make("asks")
+  .add(
+    HttpApiEndpoint.get("list", "/asks", {
+      query: { limit, after: cursor, conversationId: Schema.optionalKey(conversationId) },
+      success: AskPage,
+      error: NotFound
+    }).annotateMerge(OpenApi.annotations({
+      summary: "List what waits for an answer",
+      description: "Oldest first. A page may be short or empty although another one follows."
+    })),
+    HttpApiEndpoint.post("answer", "/asks/:askId/answer", {
+      params: { askId },
+      payload: Answer,
+      success: TurnJson.Ask,
+      error: [...written, NotFound, TooLate]
+    }).annotateMerge(OpenApi.annotations({
+      summary: "Answer an ask",
+      description: "The first answer counts. The same answer again succeeds too."
+    }))
+  )
+  .middleware(Authorized)
+  .middleware(Readable)
+{}
+
+/**
+ * Whether the gateway works.
+ *
+ * @category groups
+ * @since 0.1.0
+ */
+export class Service extends HttpApiGroup.make("service")
+  .add(
+    HttpApiEndpoint.get("health", "/health", {
+      success: Schema.Struct({ status: Schema.Literal("ok") }),
+      error: GatewayError.RefusedOrigin
+    }).annotateMerge(OpenApi.annotations({
+      summary: "Whether the gateway runs",
+      description: "Needs no token, and looks at nothing but the process itself."
+    })),
+    HttpApiEndpoint.get("connection", "/connection", { success: Connection })
+      .middleware(Authorized)
+      .middleware(Readable)
+      .annotateMerge(OpenApi.annotations({
+        summary: "Whether the OpenCode server answers",
+        description: "Checked at most every 5 seconds."
+      }))
+  )
+{}
+
+/** A route that answers 401 needs a token. The name of the cookie depends on the token, and a browser sends it by itself. */
+const withSecurity: OpenApi.Transform["Service"] = (document) => ({
+  ...document,
+  security: [{ bearer: [] }, { cookie: [] }],
+  components: {
+    ...document["components"],
+    securitySchemes: {
+      bearer: {
+        type: "http",
+        scheme: "bearer",
+        description: "The token of the gateway, or what a product's own check takes."
+      },
+      cookie: {
+        type: "apiKey",
+        in: "cookie",
+        name: "opencode_turn_…",
+        description: "Set by a one-time link of the gateway."
+      }
+    }
+  },
+  paths: Record.map(decodePaths(document["paths"]), (methods) =>
+    Record.map(methods, ({ security, ...operation }) => ({
+      ...operation,
+      ...(!("401" in operation.responses) && { security })
+    })))
+})
+
+const decodePaths = Schema.decodeUnknownSync(
+  Schema.Record(
+    Schema.String,
+    Schema.Record(
+      Schema.String,
+      Schema.StructWithRest(Schema.Struct({ responses: Schema.Record(Schema.String, Schema.Unknown) }), [
+        Schema.Record(Schema.String, Schema.Unknown)
+      ])
+    )
+  )
+)
+
+/**
+ * The whole contract.
+ *
+ * @category api
+ * @since 0.1.0
+ */
+export class GatewayApi extends HttpApi.make("opencode-turn")
+  .add(Turns, Conversations, Asks, Service)
+  .annotateMerge(OpenApi.annotations({
+    title: "opencode-turn gateway",
+    version: "1",
+    description: "Turns of agents on an OpenCode server: start, follow, answer and stop them.",
+    transform: withSecurity
+  }))
+  // A field that the gateway does not know would otherwise be dropped in silence.
+  .annotate(HttpApi.PayloadParseOptions, { onExcessProperty: "error" })
+{}

@@ -1,0 +1,127 @@
+/**
+ * What is whose: a user reaches only the conversations that are theirs, and through them turns and asks.
+ *
+ * **Details**
+ *
+ * What belongs to somebody else is answered as if it did not exist, with the same words.
+ *
+ * @since 0.1.0
+ */
+import * as Contained from "@opencode-turn/core/Contained"
+import type { AskId, AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
+import { retrying } from "@opencode-turn/core/Retrying"
+import type { MessageState, StoreError } from "@opencode-turn/core/SessionStore"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import type { StoredAsk } from "@opencode-turn/core/StoredAsk"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as ErrorReporter from "effect/ErrorReporter"
+import * as Option from "effect/Option"
+import { NotFound, Unavailable } from "./GatewayError.ts"
+import { CurrentUser } from "./User.ts"
+
+/**
+ * Whether a conversation is the user's.
+ *
+ * @category ownership
+ * @since 0.1.0
+ */
+export const isOwn = Effect.fnUntraced(function*(
+  conversationId: ConversationId
+): Effect.fn.Return<boolean, Unavailable, CurrentUser> {
+  const user = yield* CurrentUser
+  return yield* Effect.tryPromise(async () => await user.owns(conversationId)).pipe(
+    Effect.catch(({ cause }) =>
+      Effect.andThen(
+        Contained.report("owns", { conversation: conversationId }, Cause.fail(cause)),
+        Effect.fail(
+          new Unavailable({ message: "nobody could check whose conversation it is", advice: "try again in a while" })
+        )
+      )
+    )
+  )
+})
+
+/**
+ * Fails unless the conversation is the user's.
+ *
+ * @category ownership
+ * @since 0.1.0
+ */
+export const ownConversation = (
+  conversationId: ConversationId
+): Effect.Effect<void, NotFound | Unavailable, CurrentUser> =>
+  Effect.flatMap(
+    isOwn(conversationId),
+    (isOwn) => isOwn ? Effect.void : Effect.fail(unknown("conversation", conversationId))
+  )
+
+/**
+ * The state of a turn of the user's.
+ *
+ * @category ownership
+ * @since 0.1.0
+ */
+export const ownTurn = Effect.fnUntraced(function*(
+  id: AssistantMessageId
+): Effect.fn.Return<MessageState, NotFound | Unavailable, CurrentUser | SessionStore> {
+  const store = yield* SessionStore
+  return yield* own("turn", id, yield* stored(retrying(store.getState(id))))
+})
+
+/**
+ * An ask of the user's.
+ *
+ * @category ownership
+ * @since 0.1.0
+ */
+export const ownAsk = Effect.fnUntraced(function*(
+  id: AskId
+): Effect.fn.Return<StoredAsk, NotFound | Unavailable, CurrentUser | SessionStore> {
+  const store = yield* SessionStore
+  return yield* own("ask", id, yield* stored(retrying(store.getAsk(id))))
+})
+
+/**
+ * Tells a failure of the store to the reporter, and to the client only that there is one.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const storeFailed = (error: StoreError): Effect.Effect<never, Unavailable> =>
+  Effect.andThen(
+    ErrorReporter.report(Cause.fail(error)),
+    Effect.fail(
+      new Unavailable({ message: "the store cannot be reached or read", advice: "try again in a while" })
+    )
+  )
+
+/**
+ * {@link storeFailed} for an effect that fails with nothing else.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const stored = <A, R>(effect: Effect.Effect<A, StoreError, R>): Effect.Effect<A, Unavailable, R> =>
+  Effect.catch(effect, storeFailed)
+
+/**
+ * @category errors
+ * @since 0.1.0
+ */
+export const unknown = (what: string, id: string): NotFound =>
+  new NotFound({
+    message: `there is no ${what} ${JSON.stringify(id.slice(0, 100))}`,
+    advice: "GET /conversations lists your conversations, and GET /asks what waits for an answer"
+  })
+
+// internal
+
+const own = Effect.fnUntraced(function*<A extends { readonly conversationId: ConversationId }>(
+  what: string,
+  id: string,
+  found: Option.Option<A>
+) {
+  if (Option.isSome(found) && (yield* isOwn(found.value.conversationId))) return found.value
+  return yield* unknown(what, id)
+})

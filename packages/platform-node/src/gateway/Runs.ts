@@ -1,0 +1,220 @@
+/**
+ * The turns that the gateway's process runs.
+ *
+ * ```
+ *   start ──▶ stored already? ──yes──▶ the stored turn
+ *               │ no
+ *               ▼
+ *             run it in the gateway's scope ──▶ wait until it is stored, or has failed before
+ * ```
+ *
+ * **Responsibilities**: a turn is started once for a key and goes on whatever becomes of its request; the limits of each client.
+ *
+ * **Not responsibilities**: turns whose process died (`TurnWorker`).
+ *
+ * @since 0.1.0
+ */
+import * as Contained from "@opencode-turn/core/Contained"
+import { AssistantMessageId, type ConversationId, makeId } from "@opencode-turn/core/Ids"
+import { PromptPart } from "@opencode-turn/core/Prompt"
+import { retrying } from "@opencode-turn/core/Retrying"
+import type { MessageState } from "@opencode-turn/core/SessionStore"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { runTurn, type TurnServices } from "@opencode-turn/core/Turn"
+import type { TurnInput } from "@opencode-turn/core/TurnInput"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
+import type { TurnResult } from "@opencode-turn/core/TurnResult"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberMap from "effect/FiberMap"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { createHash } from "node:crypto"
+import { Busy, TooMany, Unavailable, Unprocessable } from "./GatewayError.ts"
+import { stored } from "./Ownership.ts"
+import type { User } from "./User.ts"
+
+/**
+ * **Details**
+ *
+ * - `maxTurns`: how many turns of one client this process runs or keeps waiting at once, 32 by default.
+ * - `maxStreams`: how many turns one client may follow at once, 1,000 by default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Limits {
+  readonly maxTurns?: number | undefined
+  readonly maxStreams?: number | undefined
+}
+
+/**
+ * A turn to start. `key` is the client's: the same key in the same conversation is the same turn.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Start {
+  readonly conversationId: ConversationId
+  readonly key: string | undefined
+  readonly prompt: ReadonlyArray<PromptPart>
+  readonly choices: Omit<Partial<TurnInput>, "conversationId" | "messageId" | "prompt">
+}
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class Runs extends Context.Service<Runs, {
+  /** Starts a turn, or finds the one that the key stands for; it is stored then. */
+  readonly start: (
+    user: User,
+    start: Start
+  ) => Effect.Effect<
+    { readonly state: MessageState; readonly isNew: boolean },
+    Busy | TooMany | Unprocessable | Unavailable
+  >
+  /** Counts a stream of the user's until the scope closes. */
+  readonly takeStream: (user: User) => Effect.Effect<void, TooMany, Scope.Scope>
+}>()("@opencode-turn/platform-node/gateway/Runs") {}
+
+/**
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(
+  { maxStreams = 1_000, maxTurns = 32 }: Limits
+): Effect.fn.Return<Runs["Service"], never, TurnServices | Scope.Scope> {
+  const store = yield* SessionStore
+  const fibers = yield* FiberMap.make<AssistantMessageId, Option.Option<TurnResult>, never>()
+  // The turn belongs to the process: it inherits nothing of the request, neither its span nor its end.
+  const fork = yield* FiberMap.runtime(fibers)<TurnServices>()
+  const turns = makeCounter(maxTurns)
+  const streams = makeCounter(maxStreams)
+
+  /** The turn's fiber; undefined where the user has too many. Does not yield, so that two requests of one key cannot both begin. */
+  const begin = (user: User, id: AssistantMessageId, start: Start) => {
+    const running = FiberMap.getUnsafe(fibers, id)
+    if (Option.isSome(running)) return { fiber: running.value, isNew: false }
+    if (!turns.take(user.id)) return undefined
+    const { choices, conversationId, prompt } = start
+    const turn = runTurn({ ...choices, conversationId, messageId: id, prompt }).pipe(
+      Effect.provideService(TurnPolicy.OnInterrupt, "release"),
+      Contained.reported("turn", { message: id }),
+      Effect.ensuring(Effect.sync(() => turns.give(user.id)))
+    )
+    return { fiber: fork(id, turn), isNew: true }
+  }
+
+  const firstState = (id: AssistantMessageId) =>
+    store.changes(id).pipe(
+      Stream.mapEffect(() => retrying(store.getState(id))),
+      Stream.flatMap((state) => Stream.fromIterable(Option.toArray(state))),
+      Stream.runHead
+    )
+
+  const start = Effect.fnUntraced(function*(user: User, start: Start) {
+    const id = start.key === undefined
+      ? AssistantMessageId.make(yield* makeId("asm"))
+      : idOf(start.conversationId, start.key)
+    const before = start.key === undefined ? Option.none() : yield* stored(retrying(store.getState(id)))
+    const begun = Option.isSome(before) ? undefined : yield* Effect.sync(() => begin(user, id, start))
+    if (Option.isNone(before) && begun === undefined) return yield* tooManyTurns(maxTurns)
+    const state = begun === undefined
+      ? before
+      : yield* stored(Effect.raceFirst(
+        firstState(id),
+        Effect.andThen(Fiber.await(begun.fiber), retrying(store.getState(id)))
+      ))
+    if (Option.isNone(state)) {
+      return yield* whyUnstored(begun === undefined ? undefined : yield* Fiber.await(begun.fiber))
+    }
+    const isNew = begun?.isNew === true
+    if (!isNew) yield* mustBeSame(id, start)
+    return { state: state.value, isNew }
+  })
+
+  /** A key stands for one prompt. */
+  const mustBeSame = Effect.fnUntraced(function*(id: AssistantMessageId, { prompt }: Start) {
+    const message = yield* stored(retrying(store.getMessage(id)))
+    if (Option.isNone(message) || isSamePrompt(message.value.prompt, prompt)) return
+    return yield* new Unprocessable({
+      message: "this Idempotency-Key was sent before, with another prompt",
+      advice: "choose a new key for each turn, and send the same key only to repeat a request"
+    })
+  })
+
+  return Runs.of({
+    start,
+    takeStream: (user) =>
+      Effect.asVoid(Effect.acquireRelease(
+        Effect.suspend(() => streams.take(user.id) ? Effect.void : Effect.fail(tooManyStreams(maxStreams))),
+        () => Effect.sync(() => streams.give(user.id))
+      ))
+  })
+})
+
+// internal
+
+/** Counts what each client holds. */
+const makeCounter = (limit: number) => {
+  const held = new Map<string, number>()
+  return {
+    take: (key: string): boolean => {
+      const count = held.get(key) ?? 0
+      if (count >= limit) return false
+      held.set(key, count + 1)
+      return true
+    },
+    give: (key: string): void => {
+      const left = (held.get(key) ?? 1) - 1
+      if (left > 0) held.set(key, left)
+      else held.delete(key)
+    }
+  }
+}
+
+/** The same for every process, and of no other conversation. */
+const idOf = (conversationId: ConversationId, key: string): AssistantMessageId =>
+  AssistantMessageId.make(
+    `asm_${createHash("sha256").update(JSON.stringify([conversationId, key])).digest("base64url")}`
+  )
+
+const isSamePrompt = Schema.toEquivalence(Schema.Array(PromptPart))
+
+const tooManyTurns = (limit: number) =>
+  new TooMany({
+    message: `this client has ${limit} turns that run or wait`,
+    advice: "wait until one of them has ended, or cancel one"
+  })
+
+const tooManyStreams = (limit: number) =>
+  new TooMany({
+    message: `this client follows ${limit} turns`,
+    advice: "close one of its streams"
+  })
+
+/** Why a turn ended before it was stored. */
+const whyUnstored = (
+  exit: Exit.Exit<Option.Option<TurnResult>, unknown> | undefined
+): Busy | Unprocessable | Unavailable => {
+  const error = exit !== undefined && Exit.isSuccess(exit) ? Option.getOrUndefined(exit.value)?.error : undefined
+  switch (error?._tag) {
+    case "InvalidInput":
+      return new Unprocessable({ message: error.message, advice: "change the request as the message says" })
+    case "TurnInProgress":
+      return new Busy({
+        message: error.message,
+        advice: "wait until the turns before it have ended, or cancel one of them"
+      })
+    default:
+      return new Unavailable({
+        message: "the turn could not be stored",
+        advice: "try again in a while with the same Idempotency-Key"
+      })
+  }
+}
