@@ -12,7 +12,7 @@
  *   connection. See {@link Options.busyTimeout}.
  * - A statement holds one SQL command; SQLite ignores everything after the first `;`.
  * - Rows have no prototype, which matters only to a strict deep comparison.
- * - Node prints an `ExperimentalWarning` on the first import of `node:sqlite` in the 22 line (seen in 22.19), but not in 24.21. To
+ * - Node prints an `ExperimentalWarning` for the first database in the 22 line (seen in 22.19), but not in 24.21. To
  *   suppress it, an executable starts Node with `--disable-warning=ExperimentalWarning`; a library should not change the warnings
  *   of its host.
  *
@@ -35,8 +35,7 @@ import { classifySqliteError, SqlError, UnknownError } from "effect/sql/SqlError
 import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
 import { closeSync, constants, existsSync, openSync } from "node:fs"
-import { DatabaseSync } from "node:sqlite"
-import type { SQLInputValue, StatementSync } from "node:sqlite"
+import type * as Sqlite from "node:sqlite"
 
 /**
  * The options of a SQLite database.
@@ -138,8 +137,8 @@ export const layerConfig = (
 
 // internal
 
-const open = (options: Options): Effect.Effect<DatabaseSync, SqlError, Scope.Scope> => {
-  const inspect = (database: DatabaseSync) => {
+const open = (options: Options): Effect.Effect<Sqlite.DatabaseSync, SqlError, Scope.Scope> => {
+  const inspect = (database: Sqlite.DatabaseSync) => {
     // It applies to a new file alone. A small change writes whole pages: 500 KB of text in 120 snapshots wrote 2,500 KB in SQLite's
     // usual pages of 4 KiB, 1,500 KB in pages of 2 KiB, and 1,040 KB in these.
     if (options.readonly !== true) database.exec("PRAGMA page_size = 1024")
@@ -161,8 +160,9 @@ const open = (options: Options): Effect.Effect<DatabaseSync, SqlError, Scope.Sco
   return Effect.acquireRelease(
     Effect.try({
       try: () => {
+        const sqlite = loadSqlite()
         if (options.readonly !== true && options.filename !== ":memory:") createPrivate(options.filename)
-        return new DatabaseSync(options.filename, {
+        return new sqlite.DatabaseSync(options.filename, {
           readOnly: options.readonly === true,
           enableForeignKeyConstraints: true,
           timeout: Duration.toMillis(Duration.fromInputUnsafe(options.busyTimeout ?? "1 second"))
@@ -174,6 +174,13 @@ const open = (options: Options): Effect.Effect<DatabaseSync, SqlError, Scope.Sco
   ).pipe(
     Effect.flatMap((database) => Effect.try({ try: () => inspect(database), catch: failed }))
   )
+}
+
+/** Loaded on demand, so that an older Node learns what it lacks, and that Node 22 warns nobody who stores elsewhere. */
+const loadSqlite = () => {
+  const sqlite: typeof Sqlite | undefined = process.getBuiltinModule("node:sqlite")
+  if (sqlite === undefined) throw new TypeError(`it needs Node 22.19 or newer, and this is ${process.versions.node}`)
+  return sqlite
 }
 
 /**
@@ -188,7 +195,7 @@ const createPrivate = (filename: string): void => {
 }
 
 const makeConnection = Effect.fnUntraced(function*(
-  database: DatabaseSync,
+  database: Sqlite.DatabaseSync,
   prepareCacheSize: number
 ): Effect.fn.Return<Connection> {
   const prepare = (sql: string) =>
@@ -229,10 +236,10 @@ const makeConnection = Effect.fnUntraced(function*(
 
 /** Binds and runs in one synchronous step, so that the flags of a shared statement cannot change in between. */
 const run = <A>(
-  statement: StatementSync,
+  statement: Sqlite.StatementSync,
   params: ReadonlyArray<unknown>,
   returnArrays: boolean,
-  use: (statement: StatementSync, params: ReadonlyArray<SQLInputValue>) => A
+  use: (statement: Sqlite.StatementSync, params: ReadonlyArray<Sqlite.SQLInputValue>) => A
 ): Effect.Effect<A, SqlError> =>
   Effect.flatMap(Client.SafeIntegers, (safeIntegers) => {
     if (!params.every(isBindable)) {
@@ -248,21 +255,21 @@ const run = <A>(
     })
   })
 
-const rows = (statement: StatementSync, params: ReadonlyArray<SQLInputValue>) => statement.all(...params)
+const rows = (statement: Sqlite.StatementSync, params: ReadonlyArray<Sqlite.SQLInputValue>) => statement.all(...params)
 
-const raw = (statement: StatementSync, params: ReadonlyArray<SQLInputValue>) =>
+const raw = (statement: Sqlite.StatementSync, params: ReadonlyArray<Sqlite.SQLInputValue>) =>
   statement.columns().length > 0 ? statement.all(...params) : statement.run(...params)
 
 /** Node's types describe rows only as records; `filter` narrows them to the arrays of `setReturnArrays(true)`. */
 const values = (
-  statement: StatementSync,
-  params: ReadonlyArray<SQLInputValue>
+  statement: Sqlite.StatementSync,
+  params: ReadonlyArray<Sqlite.SQLInputValue>
 ): ReadonlyArray<ReadonlyArray<unknown>> => {
   const result: ReadonlyArray<unknown> = statement.all(...params)
   return result.filter((row) => Array.isArray(row))
 }
 
-const isBindable = (value: unknown): value is SQLInputValue =>
+const isBindable = (value: unknown): value is Sqlite.SQLInputValue =>
   value === null || Predicate.isString(value) || Predicate.isNumber(value) || Predicate.isBigInt(value) ||
   ArrayBuffer.isView(value)
 

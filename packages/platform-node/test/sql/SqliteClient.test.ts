@@ -1,5 +1,5 @@
 import { NodeFileSystem } from "@effect/platform-node"
-import { assert, it } from "@effect/vitest"
+import { assert, it, vi } from "@effect/vitest"
 import * as SqliteClient from "@opencode-turn/platform-node/SqliteClient"
 import {
   Config,
@@ -282,6 +282,15 @@ it.layer(NodeFileSystem.layer)("SqliteClient", (it) => {
       yield* fs.chmod(filename, 0o660)
       yield* Effect.scoped(open({ filename }))
       assert.strictEqual((yield* fs.stat(filename)).mode & 0o777, 0o660)
+    }))
+
+  it.effect("says which Node it needs, to one that has no SQLite", () =>
+    Effect.gen(function*() {
+      const getBuiltinModule = vi.spyOn(process, "getBuiltinModule").mockReturnValue(undefined)
+      const { message } = yield* Effect.flip(open({ filename: ":memory:" })).pipe(
+        Effect.ensuring(Effect.sync(() => getBuiltinModule.mockRestore()))
+      )
+      assert.include(message, "it needs Node 22.19 or newer, and this is")
     }))
 
   it.effect("takes no file: URI, which could name a database that keeps nothing", () =>
