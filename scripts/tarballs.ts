@@ -76,33 +76,6 @@ const settings = ["NodeNext", "Bundler"].flatMap((moduleResolution) =>
   }))
 )
 
-const turn = `
-import { NodeHttpClient, NodeServices } from "@effect/platform-node"
-import { MemorySessionStore, runTurn, Tracer } from "@opencode-turn/core"
-import * as Client from "@opencode-turn/core/Client"
-import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
-import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
-import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
-import { Effect, Layer } from "effect"
-
-const platform = Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)
-const program = Effect.gen(function*() {
-  const model = yield* ScriptedModel.ScriptedModel
-  const environment = ScriptedProvider.environment(ScriptedProvider.opencodeConfig(model))
-  const { password, url } = yield* OpencodeServer.make({ home: "home", environment })
-  const result = yield* runTurn({
-    conversationId: "c",
-    prompt: ScriptedModel.prompt("Say it.", [{ text: "said from a tarball" }])
-  }).pipe(
-    Effect.provide([Client.layer({ baseUrl: url, password, directory: process.cwd() }), MemorySessionStore.layer, Tracer.layerNoop])
-  )
-  console.log(result.status, result.content)
-})
-await Effect.runPromise(
-  Effect.scoped(program).pipe(Effect.provide(ScriptedModel.layer()), Effect.provide(platform))
-)
-`
-
 try {
   const tarballs = pack()
   mkdirSync(project)
@@ -112,7 +85,6 @@ try {
 
   const codes = programs()
   for (const [name, code] of codes) writeFileSync(join(project, name), code)
-  writeFileSync(join(project, "turn.ts"), turn)
   for (const compilerOptions of settings) {
     writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.ts"] }))
     run("node", ["node_modules/typescript/bin/tsc"], { cwd: project })
@@ -121,8 +93,8 @@ try {
   // The binary of this repository: it is the size of everything else together.
   const opencode = createRequire(import.meta.url).resolve("opencode-ai/package.json")
   const env = { OPENCODE_BIN: join(dirname(opencode), "bin", "opencode.exe") }
-  expect(run("node", ["turn.ts"], { cwd: project, env }), "completed said from a tarball")
   expect(run("node", ["testing-1.ts"], { cwd: project }), "Hello.")
+  expect(run("node", ["testing-2.ts"], { cwd: project, env }), "Hello from a script.")
   expect(run("npx", ["opencode-turn", "--version"], { cwd: project }), "opencode-turn ")
   expect(
     failure("npx", ["opencode-turn", "list", "--database", "postgres://host/turns"]),

@@ -21,6 +21,7 @@ import type { TurnUpdate } from "@opencode-turn/core/Turn"
 import { InvalidInput, type OutputIssue } from "@opencode-turn/core/TurnError"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
+import * as TurnWorker from "@opencode-turn/core/TurnWorker"
 import type * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -70,6 +71,8 @@ export interface Policies {
  * - `requestTimeoutMillis`: of one request, not of a turn.
  * - `gate`: `deny` (the default) refuses and tells the agent so, `allow` permits everything, `store` keeps each ask in the store until
  *   `answer` is called, from any process. A function of yours answers itself; its `signal` aborts when nobody needs the answer any more.
+ * - `worker`: for as long as the turns are open, those of processes that died are carried to their ends (`TurnWorker.layer`). Default:
+ *   `false`.
  * - The policies apply to all turns.
  *
  * @category models
@@ -83,6 +86,7 @@ export interface OpenOptions extends Policies {
   readonly database?: string | undefined
   readonly requestTimeoutMillis?: number | undefined
   readonly gate?: "deny" | "allow" | "store" | AskHandler | undefined
+  readonly worker?: boolean | undefined
 }
 
 /**
@@ -150,7 +154,8 @@ export interface TurnOptions<A = unknown> extends Policies {
  *   again behind an offset. To leave the loop changes nothing.
  * - `cancel`: stops a turn of any process, and gives its stored message.
  * - `pendingAsks`, `answer`: what the gate `store` keeps, and the answer to one of them.
- * - `resume`: carries the turns without a living owner to their ends.
+ * - `resume`: carries the turns without a living owner to their ends, once, and gives their results. A process that died owns its turns for
+ *   4 seconds more (`TurnPolicy.Lease`); `worker` of `openTurns` waits for that.
  * - `prune`: deletes ended messages that are older, and gives their number.
  * - `close`: interrupts what runs, which cancels it unless `onInterrupt` says otherwise, and closes the connection and the store.
  *
@@ -186,7 +191,8 @@ export interface Turns extends AsyncDisposable {
  */
 export const openTurns = async (options: OpenOptions = {}): Promise<Turns> => {
   const runtime = ManagedRuntime.make(
-    Layer.mergeAll(layerGate(options.gate), Layer.succeedContext(toContext(options))).pipe(
+    (options.worker === true ? TurnWorker.layer() : Layer.empty).pipe(
+      Layer.provideMerge(Layer.merge(layerGate(options.gate), Layer.succeedContext(toContext(options)))),
       Layer.provideMerge(layerLive(options))
     )
   )

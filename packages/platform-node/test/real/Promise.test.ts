@@ -273,6 +273,29 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       })
     }))
 
+  it.effect("carries a turn that was let go to its end without being asked, as a worker", () =>
+    Effect.flatMap(Effect.all([ScriptedModel, RealServer.Workplace]), ([model, { directory }]) => {
+      const database = `${directory}/worker.db`
+      const ask = prompt("Ask.", [{ ...echo, gate: "let go" }, { text: "I was allowed." }])
+      const interrupted = using({ database, onInterrupt: "release" }, async (turns) => {
+        const running = turns.run({ conversation: "c21", prompt: ask, messageId: "asm_let_go", permission: asks })
+          .catch(() => {})
+        await Effect.runPromise(model.reached("let go"))
+        await turns.close()
+        await running
+      })
+      return Effect.gen(function*() {
+        yield* interrupted
+        yield* model.release("let go")
+        const told = yield* using(
+          { database, worker: true, gate: "allow" },
+          (turns) => collect(turns.attach("asm_let_go"))
+        )
+        const last = told.at(-1)?.update
+        assert.strictEqual(last?._tag === "Finished" ? last.message.content : "", "I was allowed.")
+      })
+    }))
+
   it.effect("attaches to a turn whose process was killed: behind an offset of before it gives exactly the rest", () =>
     Effect.gen(function*() {
       const model = yield* ScriptedModel
