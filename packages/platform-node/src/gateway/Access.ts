@@ -23,7 +23,6 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
-import * as ServerRequest from "effect/http/HttpServerRequest"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
@@ -85,6 +84,17 @@ export const linkPath = "/login"
  */
 export const make = (credentials: Credentials): Access["Service"] =>
   credentials.authorize === undefined ? ofToken(credentials.token) : ofProduct(credentials.authorize)
+
+/**
+ * The whole address of a request, as far as the server knows it: behind a proxy the scheme may be another one.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const urlOf = ({ headers, originalUrl }: HttpServerRequest.HttpServerRequest): URL => {
+  const base = `http://${headers["host"] ?? "localhost"}`
+  return new URL(URL.canParse(originalUrl, base) ? originalUrl : "/", URL.canParse(base) ? base : "http://localhost")
+}
 
 /**
  * A new random token of 256 bits.
@@ -155,10 +165,7 @@ const ofProduct = (authorize: Authorize): Access["Service"] =>
 
 /** The request without its body, which is the gateway's to read. */
 const toWeb = (request: HttpServerRequest.HttpServerRequest): Request =>
-  new Request(Option.getOrElse(ServerRequest.toURL(request), () => new URL("http://localhost/")), {
-    method: request.method,
-    headers: request.headers
-  })
+  new Request(urlOf(request), { method: request.method, headers: request.headers })
 
 const random = (): string => randomBytes(32).toString("base64url")
 

@@ -171,7 +171,7 @@ const build = Effect.fnUntraced(function*(options: Options) {
     Handlers.layerConversations,
     Handlers.layerAsks,
     Handlers.layerService
-  ).pipe(Layer.provide([Handlers.layerAuthorized, Handlers.layerReadable]))
+  ).pipe(Layer.provide([Handlers.layerAuthorized, Handlers.layerReadable, Handlers.layerWritten]))
   const routes = Layer.mergeAll(
     HttpApiBuilder.layer(GatewayApi, { openapiPath: "/openapi.json" }).pipe(Layer.provide(groups)),
     layerLogin(options)
@@ -246,7 +246,7 @@ const layerLogin = (options: Options) =>
         httpOnly: true,
         sameSite: "strict",
         path: baseOf(options) || "/",
-        secure: Option.exists(HttpServerRequest.toURL(request), ({ protocol }) => protocol === "https:")
+        secure: Access.urlOf(request).protocol === "https:"
       }))
     })
   )

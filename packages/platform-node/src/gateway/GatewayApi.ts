@@ -56,6 +56,16 @@ export class Readable extends HttpApiMiddleware.Service<Readable>()("@opencode-t
 }) {}
 
 /**
+ * Reads the body of a request, and refuses one that is too large.
+ *
+ * @category middleware
+ * @since 0.1.0
+ */
+export class Written extends HttpApiMiddleware.Service<Written>()("@opencode-turn/platform-node/gateway/Written", {
+  error: [GatewayError.BodyTooLarge, GatewayError.UnsupportedMediaType, GatewayError.InvalidRequest]
+}) {}
+
+/**
  * A file inside a prompt. Files on the server's own disk cannot be named.
  *
  * @category models
@@ -169,9 +179,7 @@ const ConversationPage = page("ConversationPage", Conversation)
 const TurnPage = page("TurnPage", TurnJson.Turn)
 const AskPage = page("AskPage", TurnJson.Ask)
 
-const { BodyTooLarge, Busy, NotFound, TooLate, UnsupportedMediaType, Unprocessable } = GatewayError
-
-const written = [BodyTooLarge, UnsupportedMediaType, Unprocessable] as const
+const { Busy, NotFound, TooLate, Unprocessable } = GatewayError
 
 /** An event of an attached turn. */
 const UpdateEvent = Schema.Struct({
@@ -195,8 +203,8 @@ export class Turns extends HttpApiGroup.make("turns")
       },
       payload: StartTurn,
       success: StartedTurn.pipe(HttpApiSchema.status(202)),
-      error: [...written, NotFound, Busy]
-    }).annotateMerge(OpenApi.annotations({
+      error: [Unprocessable, NotFound, Busy]
+    }).middleware(Written).annotateMerge(OpenApi.annotations({
       summary: "Start a turn in a conversation",
       description:
         "Answers when the turn is stored. It goes on whatever becomes of the connection. The same Idempotency-Key in the same " +
@@ -285,8 +293,8 @@ export class Asks extends HttpApiGroup.make("asks")
       params: { askId },
       payload: Answer,
       success: TurnJson.Ask,
-      error: [...written, NotFound, TooLate]
-    }).annotateMerge(OpenApi.annotations({
+      error: [Unprocessable, NotFound, TooLate]
+    }).middleware(Written).annotateMerge(OpenApi.annotations({
       summary: "Answer an ask",
       description: "The first answer counts. The same answer again succeeds too."
     }))

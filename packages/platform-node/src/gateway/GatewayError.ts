@@ -164,7 +164,10 @@ export class InternalError extends Schema.TaggedError<InternalError>()("Internal
 export class Unavailable extends Schema.TaggedError<Unavailable>()("Unavailable", told, {
   httpApiStatus: 503,
   description: "The store, or the check of the user, cannot be reached."
-}) {}
+}) {
+  // What it comes from was reported by itself.
+  override readonly [ErrorReporter.ignore] = true
+}
 
 /**
  * Every error of the gateway.

@@ -27,8 +27,8 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as Stream from "effect/Stream"
 import { Access } from "./Access.ts"
 import * as Events from "./Events.ts"
-import { Authorized, type Connection, GatewayApi, Readable, type StartTurn } from "./GatewayApi.ts"
-import { InvalidRequest, TooLate, Unprocessable } from "./GatewayError.ts"
+import { Authorized, type Connection, GatewayApi, Readable, type StartTurn, Written } from "./GatewayApi.ts"
+import { BodyTooLarge, InvalidRequest, TooLate, Unprocessable, UnsupportedMediaType } from "./GatewayError.ts"
 import { isOwn, ownAsk, ownConversation, ownTurn, stored, storeFailed, unknown } from "./Ownership.ts"
 import { Runs } from "./Runs.ts"
 import * as TurnJson from "./TurnJson.ts"
@@ -80,6 +80,32 @@ export const layerReadable: Layer.Layer<Readable> = HttpApiMiddleware.layerSchem
           advice: "GET /openapi.json describes what each route takes"
         })
       )
+)
+
+/**
+ * Reads the body before it is decoded, so that what is wrong with it is an answer and no defect. The request keeps what was read.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWritten: Layer.Layer<Written> = Layer.succeed(
+  Written,
+  Written.of((handler) =>
+    Effect.gen(function*() {
+      const request = yield* HttpServerRequest.HttpServerRequest
+      if (!/^application\/json(?:;|$)/i.test(request.headers["content-type"] ?? "application/json")) {
+        return yield* new UnsupportedMediaType({
+          message: "the body of the request is not JSON",
+          advice: "send it as application/json"
+        })
+      }
+      yield* Effect.mapError(request.text, ({ reason }) =>
+        reason._tag === "RequestParseError" && reason.reason === "BodyTooLarge"
+          ? new BodyTooLarge({ message: "the body of the request is too large", advice: "send fewer or smaller files" })
+          : new InvalidRequest({ message: "the body of the request cannot be read", advice: "send it again" }))
+      return yield* handler
+    })
+  )
 )
 
 /**

@@ -74,15 +74,28 @@ export interface TestGateway {
 
 /** Opens a gateway for as long as the scope lives. */
 export const open = Effect.fnUntraced(function*(
-  options: Partial<Gateway.Options> = {}
+  options: Partial<Gateway.Options> = {},
+  origin?: string
 ): Effect.fn.Return<TestGateway, never, TurnServices | Scope.Scope> {
+  const { handle, makeLink } = yield* raw(options)
+  return of(handle, makeLink, origin)
+})
+
+/** The handler itself. */
+export const raw = Effect.fnUntraced(function*(
+  options: Partial<Gateway.Options> = {}
+): Effect.fn.Return<
+  { readonly handle: (request: Request) => Promise<Response>; readonly makeLink: Effect.Effect<string | undefined> },
+  never,
+  TurnServices | Scope.Scope
+> {
   const credentials = options.authorize === undefined ? { token } : {}
   const { handle, makeLink } = yield* Gateway.make({ ...credentials, ...options } as Gateway.Options)
   const context = yield* Effect.context<TurnServices>()
   const web = HttpEffect.toWebHandlerWith<TurnServices, HttpServerRequest.HttpServerRequest | Scope.Scope>(
     Context.omit(Scope.Scope)(context)
   )(handle)
-  return of((request) => web(request), makeLink)
+  return { handle: (request: Request) => web(request), makeLink }
 })
 
 /** Calls a handler. */

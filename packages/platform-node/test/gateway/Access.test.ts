@@ -1,0 +1,480 @@
+import * as GatewayApi from "#gateway/GatewayApi"
+import * as TurnJson from "#gateway/TurnJson"
+import { assert, describe, it } from "@effect/vitest"
+import { ConversationId } from "@opencode-turn/core/Ids"
+import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
+import type { TurnServices } from "@opencode-turn/core/Turn"
+import * as Gateway from "@opencode-turn/platform-node/gateway"
+import { FakeOpencode, prompt } from "@opencode-turn/testing/FakeOpencode"
+import { Effect, Schema, type Scope } from "effect"
+import * as Gateways from "../support/Gateways.ts"
+
+const { start } = Gateways
+
+type Services = TurnServices | FakeOpencode | Gateways.Reports | Scope.Scope
+
+const test = <E>(name: string, body: () => Effect.Effect<void, E, Services>) =>
+  it.effect(name, () => Effect.provide(Effect.scoped(body()), Gateways.layer))
+
+/** All that a client may ask for, with the ids of a turn, its conversation and its ask. */
+const callsOf = (ids: { readonly conversation: string; readonly turn: string; readonly ask: string }) => {
+  const [conversation, turn, ask] = [ids.conversation, ids.turn, ids.ask].map(encodeURIComponent)
+  const answer = { _tag: "Permission", reply: { reply: "once" } }
+  return [
+    { path: `/conversations/${conversation}/turns`, body: { prompt: "Do it." } },
+    { path: `/conversations/${conversation}/turns` },
+    { path: `/turns/${turn}` },
+    { path: `/turns/${turn}/updates` },
+    { path: `/turns/${turn}/updates?from=0` },
+    { path: `/turns/${turn}/cancel`, method: "POST" },
+    { path: `/asks?conversationId=${conversation}` },
+    { path: `/asks/${ask}/answer`, body: answer }
+  ]
+}
+
+const unknown = { conversation: "unknown", turn: "unknown", ask: "unknown" }
+
+/** Every command asks. */
+const input = () => ({ permission: [{ permission: "bash", pattern: "*", action: "ask" }] as const })
+
+const hardened = {
+  "content-security-policy": Gateway.contentSecurityPolicy,
+  "x-content-type-options": "nosniff",
+  "x-frame-options": "DENY",
+  "referrer-policy": "no-referrer",
+  "cross-origin-resource-policy": "same-origin"
+}
+
+const mustBeHard = (headers: Headers) => {
+  for (const [name, value] of Object.entries(hardened)) assert.strictEqual(headers.get(name), value, name)
+  assert.match(headers.get("cache-control") ?? "", /^no-store/)
+}
+
+/** Starts a turn that asks, and gives its ids. */
+const beginAsking = Effect.fnUntraced(function*(
+  gateway: Gateways.TestGateway,
+  conversation: string,
+  options: Gateways.CallOptions = {}
+) {
+  const begun = yield* gateway.call(`/conversations/${encodeURIComponent(conversation)}/turns`, {
+    ...options,
+    body: start([{ tool: "bash", args: { command: "git push", description: "Push" } }, { text: "Done." }])
+  })
+  const { messageId } = begun.as(GatewayApi.StartedTurn)
+  const page = yield* gateway.follow(`/turns/${messageId}/updates`, options)
+  const events = yield* page.until((events) => events.some(({ data }) => data.type === "asked"))
+  const asked = events.at(-1)?.data
+  assert(asked?.type === "asked")
+  return { conversation, turn: messageId, ask: asked.ask.id, page }
+})
+
+describe("the token", () => {
+  test("is needed for everything but the health and the description, and no answer repeats it", () =>
+    Effect.gen(function*() {
+      const gateway = yield* Gateways.open()
+      const wrong = [null, "", "x", `${Gateways.token}x`, Gateways.token.slice(1), Gateways.token.toUpperCase()]
+      const calls = [...callsOf(unknown), { path: "/conversations" }, { path: "/asks" }, { path: "/connection" }]
+      for (const { path, ...options } of calls) {
+        for (const token of wrong) {
+          const answer = yield* gateway.call(path, { ...options, token })
+          assert.deepStrictEqual([answer.status, answer.tag], [401, "Unauthorized"], `${path} with ${token}`)
+          assert.strictEqual(answer.headers.get("www-authenticate"), "Bearer realm=\"opencode-turn\"")
+          assert.notInclude(answer.text, Gateways.token)
+          mustBeHard(answer.headers)
+        }
+      }
+      for (const authorization of [Gateways.token, `Basic ${Gateways.token}`, `Bearer ${Gateways.token} x`]) {
+        assert.strictEqual((yield* gateway.call("/asks", { token: null, headers: { authorization } })).status, 401)
+      }
+      const upper = { authorization: `BEARER  ${Gateways.token}` }
+      assert.strictEqual((yield* gateway.call("/asks", { token: null, headers: upper })).status, 200)
+      for (const path of ["/health", "/openapi.json"]) {
+        assert.strictEqual((yield* gateway.call(path, { token: null })).status, 200)
+      }
+    }))
+
+  test("becomes a cookie by a link that works once, and the cookie outlives the gateway", () =>
+    Effect.gen(function*() {
+      const gateway = yield* Gateways.open({ prefix: "/agent", home: "/page" })
+      const link = (yield* gateway.makeLink) ?? ""
+      assert.match(link, /^\/agent\/login\/[\w-]{43}$/)
+      for (const path of [`${link}x`, link.slice(0, -1), "/agent/login/x"]) {
+        assert.strictEqual((yield* gateway.call(path, { token: null })).status, 401)
+      }
+      const page = yield* gateway.call(link, { token: null })
+      assert.strictEqual(page.status, 200)
+      assert.include(page.text, `content="0;url=/agent/page"`)
+      mustBeHard(page.headers)
+      const cookie = page.headers.get("set-cookie") ?? ""
+      const [pair = "", ...attributes] = cookie.split("; ")
+      assert.sameMembers(attributes, ["Path=/agent", "HttpOnly", "SameSite=Strict"])
+      for (const text of [cookie, page.text]) assert.notInclude(text, Gateways.token)
+      assert.strictEqual((yield* gateway.call(link, { token: null })).tag, "Unauthorized")
+
+      const later = yield* Gateways.open()
+      assert.strictEqual((yield* later.call("/asks", { token: null, headers: { cookie: pair } })).status, 200)
+      const other = yield* Gateways.open({ token: "another-token-of-the-tests" })
+      assert.strictEqual((yield* other.call("/asks", { token: null, headers: { cookie: pair } })).status, 401)
+      const [name = ""] = pair.split("=")
+      for (const value of ["", "x", Gateways.token, `${pair}x`]) {
+        const headers = { cookie: `${name}=${value}` }
+        assert.strictEqual((yield* later.call("/asks", { token: null, headers })).status, 401)
+      }
+      // Over TLS the cookie is not sent without it.
+      const secure = yield* Gateways.open({}, "https://localhost")
+      const signed = yield* secure.call((yield* secure.makeLink) ?? "", { token: null })
+      assert.include(signed.headers.get("set-cookie"), "; Secure")
+    }))
+})
+
+/** Users by a header; each owns the conversations that begin with their name. */
+const authorize: Gateway.Authorize = ({ headers }) => {
+  const name = headers.get("x-user")
+  return name === null ? undefined : Gateway.ofPrefix(name, `${name}/`)
+}
+
+const as = (user: string) => ({ token: null, headers: { "x-user": user } })
+
+describe("the check of a product", () => {
+  test("keeps the turns, conversations and asks of others from a user, as if they did not exist", () =>
+    Effect.gen(function*() {
+      const gateway = yield* Gateways.open({ authorize, input })
+      const alices = yield* beginAsking(gateway, "alice/1", as("alice"))
+      const store = yield* SessionStore
+      const before = yield* store.listByStatus({ limit: Infinity })
+      for (const [place, { path, ...options }] of callsOf(alices).entries()) {
+        const none = callsOf({ conversation: "none/1", turn: "none", ask: "none" })[place]
+        const answer = yield* gateway.call(path, { ...options, ...as("bob") })
+        const other = yield* gateway.call(none?.path ?? "", { ...options, ...as("bob") })
+        assert.deepStrictEqual([answer.status, answer.tag], [404, "NotFound"], path)
+        const anonymous = (text: string) =>
+          [alices.conversation, alices.turn, alices.ask, "none/1", "none"].reduce(
+            (text, id) => text.replaceAll(JSON.stringify(JSON.stringify(id)).slice(1, -1), "ID"),
+            text
+          )
+        assert.strictEqual(anonymous(answer.text), anonymous(other.text))
+      }
+      for (const path of ["/conversations", "/asks"]) {
+        assert.strictEqual((yield* gateway.call(path, as("bob"))).text, `{"items":[],"next":null}`)
+      }
+      assert.deepStrictEqual(yield* store.listByStatus({ limit: Infinity }), before)
+      // Nobody is let in without a user.
+      for (const { path, ...options } of callsOf(alices)) {
+        assert.strictEqual((yield* gateway.call(path, { ...options, token: null })).status, 401)
+      }
+      const inbox = (yield* gateway.call("/asks", as("alice"))).text
+      assert.include(inbox, alices.ask)
+      const [, , , , , , , answering] = callsOf(alices)
+      assert.strictEqual(
+        (yield* gateway.call(answering?.path ?? "", { body: answering?.body, ...as("alice") })).status,
+        200
+      )
+      yield* alices.page.rest
+      const turn = yield* gateway.call(`/turns/${alices.turn}`, as("alice"))
+      assert.deepInclude(turn.as(TurnJson.Turn), { status: "completed", content: "Done." })
+    }))
+
+  test("leads a user through their own among many of others, in pages that name nothing of others", () =>
+    Effect.gen(function*() {
+      const gateway = yield* Gateways.open({ authorize, input, maxTurns: Infinity })
+      for (let n = 0; n < 12; n++) {
+        const user = n % 4 === 0 ? "alice" : "bob"
+        const { page } = yield* beginAsking(gateway, `${user}/${n}`, as(user))
+        yield* page.leave
+      }
+      const listed = Schema.Struct({
+        items: Schema.Array(Schema.Union([GatewayApi.Conversation, TurnJson.Ask])),
+        next: Schema.NullOr(Schema.String)
+      })
+      for (const [list, cursor] of [["/asks?limit=1", "after"], ["/conversations?limit=1", "before"]] as const) {
+        const seen: Array<string> = []
+        let next: string | null = ""
+        while (next !== null) {
+          const answer: Gateways.Answer = yield* gateway.call(`${list}${next}`, as("alice"))
+          assert.notInclude(answer.text, "bob")
+          const page: typeof listed.Type = answer.as(listed)
+          for (const { conversationId } of page.items) seen.push(conversationId)
+          if (cursor === "after" && page.next !== null) {
+            const ask = page.items.at(-1)
+            assert(ask !== undefined && "id" in ask)
+            assert.strictEqual(page.next, ask.id)
+          }
+          next = page.next === null ? null : `&${cursor}=${page.next}`
+        }
+        assert.sameMembers(seen, ["alice/0", "alice/4", "alice/8"])
+      }
+    }))
+
+  test("that fails lets nobody in, says so, and is reported without its words reaching the client", () =>
+    Effect.gen(function*() {
+      const reports = yield* Gateways.Reports
+      const broken: ReadonlyArray<Gateway.Authorize> = [
+        () => {
+          throw new Error("SECRET")
+        },
+        () => Promise.reject(new Error("SECRET")),
+        () => ({
+          id: "u",
+          owns: () => {
+            throw new Error("SECRET")
+          }
+        }),
+        () => ({ id: "u", owns: () => Promise.reject(new Error("SECRET")) })
+      ]
+      for (const authorize of broken) {
+        const gateway = yield* Gateways.open({ authorize })
+        const answer = yield* gateway.call("/conversations/c/turns", { body: { prompt: "Do it." }, token: null })
+        assert.deepStrictEqual([answer.status, answer.tag], [503, "Unavailable"])
+        assert.notInclude(answer.text, "SECRET")
+      }
+      assert.lengthOf(reports, broken.length)
+    }))
+
+  test("may take its time, and is asked with the address and the headers of the request, but without its body", () =>
+    Effect.gen(function*() {
+      const seen: Array<string> = []
+      const gateway = yield* Gateways.open({
+        authorize: async (request) => {
+          await new Promise((resolve) => setImmediate(resolve))
+          seen.push(`${request.method} ${request.url} ${request.headers.get("x-user")} ${await request.text()}`)
+          return { id: "u", owns: async (id) => id === ConversationId.make("mine") }
+        }
+      })
+      const body = { prompt: prompt("Do it.", [{ text: "Hello." }]) }
+      assert.strictEqual((yield* gateway.call("/conversations/mine/turns", { body, ...as("u") })).status, 202)
+      assert.strictEqual((yield* gateway.call("/conversations/other/turns", { body, ...as("u") })).status, 404)
+      assert.strictEqual(seen[0], "POST http://localhost:4097/conversations/mine/turns u ")
+    }))
+})
+
+/** A gateway whose store fails to list conversations. */
+const broken = (failure: Effect.Effect<never, StoreError>) =>
+  Effect.updateService(Gateways.open(), SessionStore, (store) => ({ ...store, listConversations: () => failure }))
+
+const statusUnder = (gateway: Gateways.TestGateway, host: string) =>
+  Effect.map(gateway.call("/asks", { headers: { host } }), ({ status }) => status)
+
+describe("a request", () => {
+  test("under a strange host name is refused, whatever token it has", () =>
+    Effect.gen(function*() {
+      const gateway = yield* Gateways.open()
+      const named = yield* Gateways.open({ hosts: ["app.example.com", "10.0.0.1:8080"] })
+      for (const host of ["localhost", "localhost:4097", "LOCALHOST:1", "127.0.0.1:4097", "[::1]:4097"]) {
+        assert.strictEqual(yield* statusUnder(gateway, host), 200, host)
+      }
+      const strange = [
+        "evil.example",
+        "localhost.evil.example",
+        "evil-localhost",
+        "localhost:4097.evil.example",
+        "localhost:4097@evil.example",
+        "evil.example#localhost",
+        "127.0.0.1.nip.io",
+        "0.0.0.0",
+        "127.0.0.2",
+        "localhost.",
+        "::1",
+        "localhost:",
+        "localhost:999999",
+        "localhost, evil.example"
+      ]
+      for (const host of strange) {
+        const answer = yield* gateway.call("/asks", { headers: { host } })
+        assert.deepStrictEqual([answer.status, answer.tag], [403, "RefusedOrigin"], host)
+        mustBeHard(answer.headers)
+        assert.strictEqual(yield* statusUnder(named, host), 403, host)
+      }
+      for (const host of ["app.example.com", "App.Example.com:443", "10.0.0.1:8080"]) {
+        assert.strictEqual(yield* statusUnder(named, host), 200, host)
+      }
+      for (const host of ["localhost:4097", "10.0.0.1", "10.0.0.1:80", "x.app.example.com"]) {
+        assert.strictEqual(yield* statusUnder(named, host), 403, host)
+      }
+    }))
+
+  test("of a page of another site is refused, with a cookie or without, for reading and for posting", () =>
+    Effect.gen(function*() {
+      const gateway = yield* Gateways.open({ origins: ["https://friend.example"] })
+      const [pair = ""] =
+        ((yield* gateway.call((yield* gateway.makeLink) ?? "", { token: null })).headers.get("set-cookie") ?? "")
+          .split("; ")
+      const statusOf = Effect.fnUntraced(function*(headers: Readonly<Record<string, string>>) {
+        const statuses = yield* Effect.forEach(
+          [{ path: "/asks" }, { path: "/conversations/c/turns", body: { prompt: prompt("x", [{ text: "y" }]) } }],
+          ({ path, ...options }) =>
+            gateway.call(path, { ...options, token: null, headers: { cookie: pair, ...headers } })
+        )
+        return statuses.map(({ status }) => status)
+      })
+      const own = [200, 202]
+      assert.deepStrictEqual(yield* statusOf({}), own)
+      for (const origin of ["http://localhost:4097", "https://friend.example"]) {
+        assert.deepStrictEqual(yield* statusOf({ origin, "sec-fetch-site": "same-origin" }), own, origin)
+      }
+      const others = [
+        "https://evil.example",
+        "null",
+        "",
+        "http://localhost:4098",
+        "http://localhost",
+        "http://127.0.0.1:4097",
+        "https://localhost:4097.evil.example",
+        "file://localhost:4097",
+        "http://localhost:4097@evil.example",
+        "https://friend.example.evil.example",
+        "http://friend.example",
+        "localhost:4097",
+        "chrome-extension://localhost:4097"
+      ]
+      for (const origin of others) assert.deepStrictEqual(yield* statusOf({ origin }), [403, 403], origin)
+      for (const site of ["cross-site", "same-site"]) {
+        assert.deepStrictEqual(
+          yield* statusOf({ "sec-fetch-site": site, "sec-fetch-mode": "no-cors" }),
+          [403, 403],
+          site
+        )
+      }
+      // A proxy in front of the gateway speaks TLS, and a browser leaves out the port of its scheme.
+      const behind = yield* Gateways.open({ hosts: ["app.example.com"] })
+      for (const host of ["app.example.com", "app.example.com:443"]) {
+        const headers = { host, origin: "https://app.example.com", "sec-fetch-site": "same-origin" }
+        assert.strictEqual((yield* behind.call("/asks", { headers })).status, 200)
+      }
+    }))
+
+  test("whose body is too large, no JSON or of another form is refused, and says what was wrong", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const gateway = yield* Gateways.open({ maxBodyBytes: 100_000 })
+      const path = "/conversations/c/turns"
+      const cases: ReadonlyArray<readonly [number, string, unknown, Readonly<Record<string, string>>?]> = [
+        [413, "BodyTooLarge", { prompt: "x".repeat(100_000) }],
+        [413, "BodyTooLarge", "x".repeat(100_001)],
+        [415, "UnsupportedMediaType", `{"prompt":"x"}`, { "content-type": "text/plain" }],
+        [415, "UnsupportedMediaType", "prompt=x", { "content-type": "application/x-www-form-urlencoded" }],
+        [415, "UnsupportedMediaType", `{"prompt":"x"}`, { "content-type": "multipart/form-data; boundary=x" }],
+        [400, "InvalidRequest", "{"],
+        [400, "InvalidRequest", ""],
+        [400, "InvalidRequest", "null"],
+        [400, "InvalidRequest", "[]"],
+        [400, "InvalidRequest", {}],
+        [400, "InvalidRequest", { prompt: 1 }],
+        [400, "InvalidRequest", { prompt: "" }],
+        [400, "InvalidRequest", { prompt: [] }],
+        [400, "InvalidRequest", { prompt: "x", permission: [{ permission: "*", pattern: "*", action: "allow" }] }],
+        [400, "InvalidRequest", { prompt: "x", system: "You are free." }],
+        [400, "InvalidRequest", { prompt: "x", __proto__: null, constructor: 1 }],
+        [400, "InvalidRequest", { prompt: [{ type: "file", mediaType: "text/plain", url: "file:///etc/passwd" }] }],
+        [400, "InvalidRequest", { prompt: [{ type: "file", mediaType: "text/plain", url: "FILE:///etc/passwd" }] }],
+        [400, "InvalidRequest", { prompt: [{ type: "file", mediaType: "text/plain", url: "http://10.0.0.1/" }] }],
+        [400, "InvalidRequest", { prompt: [{ type: "subtask", agent: "a", description: "", prompt: "" }] }],
+        [422, "Unprocessable", { prompt: " " }],
+        [422, "Unprocessable", { prompt: "x", model: "no-slash" }],
+        [422, "Unprocessable", { prompt: [{ type: "file", mediaType: "text/html", url: "data:text/html,x" }] }],
+        [400, "InvalidRequest", { prompt: "x" }, { "idempotency-key": "k".repeat(256) }],
+        [400, "InvalidRequest", { prompt: "x" }, { "idempotency-key": "" }]
+      ]
+      for (const [status, tag, body, headers = {}] of cases) {
+        const answer = yield* gateway.call(path, { body, headers })
+        assert.deepStrictEqual([answer.status, answer.tag], [status, tag], JSON.stringify(body)?.slice(0, 100))
+        mustBeHard(answer.headers)
+      }
+      for (
+        const query of ["limit=0", "limit=101", "limit=x", "limit=1.5", "limit=", "before=x", "before=-1", "before="]
+      ) {
+        assert.strictEqual((yield* gateway.call(`/conversations?${query}`)).tag, "InvalidRequest", query)
+      }
+      assert.strictEqual((yield* gateway.call(`/turns/${"x".repeat(513)}`)).tag, "InvalidRequest")
+      assert.strictEqual((yield* gateway.call(`/turns/${"x".repeat(512)}`)).tag, "NotFound")
+      assert.strictEqual((yield* gateway.call("/turns/%00")).tag, "InvalidRequest")
+      assert.strictEqual((yield* gateway.call("/nothing")).tag, "NotFound")
+      assert.strictEqual(yield* fake.modelCalls, 0)
+      const store = yield* SessionStore
+      assert.deepStrictEqual(yield* store.listByStatus({ limit: 9 }), [])
+    }))
+
+  test("with an endless body is cut off at the limit", () =>
+    Effect.gen(function*() {
+      let sent = 0
+      const { handle } = yield* Gateways.raw({ maxBodyBytes: 1_000_000 })
+      const body = new ReadableStream({
+        pull: (controller) => {
+          sent += 65_536
+          controller.enqueue(new Uint8Array(65_536).fill(32))
+        }
+      })
+      const request = new Request("http://localhost/conversations/c/turns", {
+        method: "POST",
+        headers: { authorization: `Bearer ${Gateways.token}`, "content-type": "application/json" },
+        body,
+        duplex: "half"
+      })
+      const response = yield* Effect.promise(() => handle(request))
+      assert.strictEqual(response.status, 413)
+      assert.isBelow(sent, 2_000_000)
+      // Nobody reads the body of a request that has no token.
+      sent = 0
+      const stranger = new Request("http://localhost/conversations/c/turns", {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: new ReadableStream({
+          pull: (controller) => {
+            sent += 65_536
+            controller.enqueue(new Uint8Array(65_536).fill(32))
+          }
+        }),
+        duplex: "half"
+      })
+      assert.strictEqual((yield* Effect.promise(() => handle(stranger))).status, 401)
+      assert.isBelow(sent, 200_000)
+    }))
+
+  test("of a client with too many turns or streams is told to wait, until it has fewer", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const gateway = yield* Gateways.open({ authorize, maxTurns: 2, maxStreams: 2 })
+      const begin = (user: string, n: number) =>
+        gateway.call(`/conversations/${user}%2F${n}/turns`, {
+          body: start([{ text: "one two three", gate: "half", gateAfter: 2 }]),
+          token: null,
+          headers: { "x-user": user, "idempotency-key": "k" }
+        })
+      const first = (yield* begin("alice", 1)).as(GatewayApi.StartedTurn)
+      yield* begin("alice", 2)
+      const third = yield* begin("alice", 3)
+      assert.deepStrictEqual([third.status, third.tag], [429, "TooMany"])
+      assert.strictEqual(third.headers.get("retry-after"), "1")
+      // Another client has limits of its own, and the same key is no other turn.
+      assert.strictEqual((yield* begin("bob", 1)).status, 202)
+      assert.strictEqual((yield* begin("alice", 1)).status, 202)
+
+      const path = `/turns/${first.messageId}/updates`
+      const open = [yield* gateway.follow(path, as("alice")), yield* gateway.follow(path, as("alice"))]
+      const tooMany = yield* gateway.call(path, as("alice"))
+      assert.deepStrictEqual([tooMany.status, tooMany.tag], [429, "TooMany"])
+      yield* open[0]?.leave ?? Effect.void
+      const again = yield* gateway.follow(path, as("alice"))
+      assert.strictEqual(again.response.status, 200)
+      yield* fake.release("half")
+      yield* again.rest
+      assert.strictEqual((yield* begin("alice", 3)).status, 202)
+    }))
+
+  test("that meets a defect or a store that is away is told so without its words, and it is reported", () =>
+    Effect.gen(function*() {
+      const reports = yield* Gateways.Reports
+      const defect = yield* broken(Effect.die(new Error("SECRET")))
+      const failed = yield* defect.call("/conversations")
+      assert.deepStrictEqual([failed.status, failed.tag], [500, "InternalError"])
+      const away = yield* broken(
+        Effect.fail(new StoreError({ operation: "list", reason: "SECRET", isRetryable: false }))
+      )
+      const unavailable = yield* away.call("/conversations")
+      assert.deepStrictEqual([unavailable.status, unavailable.tag], [503, "Unavailable"])
+      for (const { headers, text } of [failed, unavailable]) {
+        assert.notInclude(text, "SECRET")
+        mustBeHard(headers)
+      }
+      assert.lengthOf(reports, 2)
+    }))
+})
