@@ -31,6 +31,7 @@ import type { Content } from "../store/StoredMessage.ts"
  * - `apply`: folds an event, and gives what it told. Watchers get the changes with the next `flush`.
  * - `update`: changes the reply otherwise. Where a reader would see the difference, watchers get the whole reply at once.
  * - `start`: tells the watchers where the turn works. `beginning` is why the reply last began anew, if it did.
+ * - `untilOther`: waits until the reply is another one than given. One fiber may wait at a time.
  * - `end`: a watcher's queue ends once it is read.
  *
  * @category models
@@ -51,6 +52,7 @@ export interface LiveReply {
   readonly update: (f: (reply: Reply.Reply) => Reply.Reply) => void
   /** Tells `listener` each change of the reply, once it is made, until the scope closes. There is one listener at a time. */
   readonly listen: (listener: Listener) => Effect.Effect<void, never, Scope.Scope>
+  readonly untilOther: (known: Reply.Reply | undefined) => Effect.Effect<void>
   readonly watch: Effect.Effect<Queue.Dequeue<ReplyUpdate.ReplyUpdate, Cause.Done>>
   /** Gives `subscriber` the updates of each flush, in the call that makes them. */
   readonly subscribe: (subscriber: Subscriber) => void
@@ -94,6 +96,12 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
   let listener: Listener | undefined
   let beginning: Beginning | undefined
   const subscribers: Array<Subscriber> = []
+  let onChange: (() => void) | undefined
+
+  const change = (next: Reply.Reply) => {
+    reply = next
+    onChange?.()
+  }
 
   const flush = () => {
     if (batch.length === 0) return
@@ -115,7 +123,7 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
   const isWatched = () => watchers.length > 0 || subscribers.length > 0
 
   const reset = (reason: Beginning | "reconciled", next: Reply.Reply) => {
-    reply = next
+    change(next)
     batch.push({ _tag: "Reset", reason, ...shown(self) })
     flush()
   }
@@ -124,10 +132,7 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
     begin: (ids, reason = "recreated") => {
       const isFirst = reply.sessionId === ""
       const next = Reply.make(ids)
-      if (isFirst) {
-        reply = next
-        return
-      }
+      if (isFirst) return change(next)
       earlier.push(Reply.closeSubagents(reply))
       beginning = reason
       reset(reason, next)
@@ -144,7 +149,7 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
     apply: (event) => {
       const before = reply
       const [after, told] = Reply.fold(before, event)
-      reply = after
+      change(after)
       if (isWatched()) {
         for (const update of ReplyUpdate.fromFold(before, after, told)) {
           const joined = join(batch.at(-1), update)
@@ -159,7 +164,7 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
     update: (f) => {
       const before = reply
       const after = f(before)
-      if (!isWatched() || ReplyUpdate.isSameToReader(before, after)) reply = after
+      if (!isWatched() || ReplyUpdate.isSameToReader(before, after)) change(after)
       else reset("reconciled", after)
       listener?.(before, after)
     },
@@ -173,6 +178,19 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
             listener = undefined
           })
       )),
+    untilOther: (known) =>
+      Effect.callback((resume) => {
+        const wake = () => {
+          if (reply === known) return
+          onChange = undefined
+          resume(Effect.void)
+        }
+        onChange = wake
+        wake()
+        return Effect.sync(() => {
+          if (onChange === wake) onChange = undefined
+        })
+      }),
     watch: Effect.gen(function*() {
       const queue = yield* Queue.unbounded<ReplyUpdate.ReplyUpdate, Cause.Done>()
       watchers.push({ queue, newest: undefined })

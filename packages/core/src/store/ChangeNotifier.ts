@@ -20,6 +20,9 @@ export interface ChangeNotifier {
   /** Emits at once, and then after every {@link ChangeNotifier.notify} of the key. Never ends. */
   readonly watch: (key: string) => Stream.Stream<void>
 
+  /** Calls `listener` after every {@link ChangeNotifier.notify} of the key, until the function that it returns is called. */
+  readonly listen: (key: string, listener: () => void) => () => void
+
   /** Wakes the watchers of the key. */
   readonly notify: (key: string) => void
 
@@ -32,38 +35,46 @@ export interface ChangeNotifier {
  * @since 0.1.0
  */
 export const make: Effect.Effect<ChangeNotifier> = Effect.sync(() => {
-  const watchers = new Map<string, Set<Queue.Queue<void>>>()
+  const listeners = new Map<string, Set<() => void>>()
 
-  const add = Effect.fnUntraced(function*(key: string) {
+  const listen: ChangeNotifier["listen"] = (key, listener) => {
+    // A listener may be given twice, and each of the two ends by itself.
+    const own = () => listener()
+    const known = listeners.get(key) ?? new Set()
+    listeners.set(key, known.add(own))
+    return () => {
+      known.delete(own)
+      if (known.size === 0 && listeners.get(key) === known) listeners.delete(key)
+    }
+  }
+
+  const open = Effect.fnUntraced(function*(key: string) {
     const queue = yield* Queue.sliding<void>(1)
     Queue.offerUnsafe(queue, undefined)
-    const queues = watchers.get(key) ?? new Set()
-    watchers.set(key, queues.add(queue))
-    return queue
+    return { queue, close: listen(key, () => void Queue.offerUnsafe(queue, undefined)) }
   })
 
-  const remove = (key: string, queue: Queue.Queue<void>) =>
-    Effect.suspend(() => {
-      const queues = watchers.get(key)
-      queues?.delete(queue)
-      if (queues?.size === 0) watchers.delete(key)
-      return Queue.shutdown(queue)
-    })
-
   return {
+    listen,
     watch: (key) =>
-      Stream.unwrap(
-        Effect.map(Effect.acquireRelease(add(key), (queue) => remove(key, queue)), (queue) => Stream.fromQueue(queue))
-      ),
-    notify: (key) => wake(watchers.get(key) ?? []),
+      Stream.unwrap(Effect.map(
+        Effect.acquireRelease(open(key), ({ close, queue }) =>
+          Effect.suspend(() => {
+            close()
+            return Queue.shutdown(queue)
+          })),
+        ({ queue }) => Stream.fromQueue(queue)
+      )),
+    notify: (key) => call(listeners.get(key) ?? []),
     notifyAll: () => {
-      for (const queues of watchers.values()) wake(queues)
+      for (const known of Array.from(listeners.values())) call(known)
     }
   }
 })
 
 // internal
 
-const wake = (queues: Iterable<Queue.Queue<void>>) => {
-  for (const queue of queues) Queue.offerUnsafe(queue, undefined)
+/** A listener that is called may end others. */
+const call = (listeners: Iterable<() => void>) => {
+  for (const listener of Array.from(listeners)) listener()
 }

@@ -397,6 +397,17 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
 
     askChanges: (id) => notifier.watch(id),
 
+    untilState: (id, isTrue) =>
+      Effect.callback((resume) => {
+        if (isTrue(messages.get(id))) return resume(Effect.void)
+        const forget = notifier.listen(id, () => {
+          if (!isTrue(messages.get(id))) return
+          forget()
+          resume(Effect.void)
+        })
+        return Effect.sync(forget)
+      }),
+
     changes: (id) => notifier.watch(id)
   }))
 })

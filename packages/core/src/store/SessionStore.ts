@@ -377,6 +377,16 @@ export class SessionStore extends Context.Service<SessionStore, {
   readonly askChanges: (id: AskId) => Stream.Stream<void, StoreError>
 
   /**
+   * Waits until the status and the epoch of the message satisfy a condition; `undefined` stands for a message that does not exist. It ends
+   * at most a second late, retries retryable failures, and holds no resource of the database while it waits. Neither a snapshot nor a
+   * renewal of the lease costs it a read.
+   */
+  readonly untilState: (
+    id: AssistantMessageId,
+    isTrue: (state: Pick<MessageState, "status" | "epoch"> | undefined) => boolean
+  ) => Effect.Effect<void, StoreError>
+
+  /**
    * Emits at once, and then whenever the message may have changed; the watcher then reads it. Each emission is at most
    * a second late. A renewal of the lease is not a change. The stream never ends by itself, retries retryable failures,
    * and holds no resource between two emissions.

@@ -68,6 +68,8 @@ export const storable = (store: SessionStore["Service"]): SessionStore["Service"
     isStorable(options.conversationId) && isStorable(options.messageId)
       ? store.listAsks(isStorable(options.after) ? options : { ...options, after: undefined })
       : Effect.succeed([]),
+  untilState: (id, isTrue) =>
+    isStorable(id) ? store.untilState(id, isTrue) : isTrue(undefined) ? Effect.void : Effect.never,
   changes: (id) => (isStorable(id) ? store.changes(id) : nothingEver),
   askChanges: (id) => (isStorable(id) ? store.askChanges(id) : nothingEver)
 })

@@ -8,7 +8,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
-import * as Stream from "effect/Stream"
 import type { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
 import { makeId } from "../domain/Ids.ts"
 import type { PromptPart } from "../domain/Prompt.ts"
@@ -19,8 +18,9 @@ import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import type { Client } from "../opencode/Client.ts"
 import type { Draft, StoredMessage, StoreError } from "../store/SessionStore.ts"
 import { SessionStore } from "../store/SessionStore.ts"
+import { isOpen } from "../store/StoredMessage.ts"
 import { cancelTurn } from "./CancelTurn.ts"
-import { holdPlace } from "./Ownership.ts"
+import { holdLease } from "./Ownership.ts"
 
 /**
  * `owner` names the run in the store; every run has a name of its own.
@@ -67,8 +67,8 @@ export const claim = Effect.fn("Turn.claim")(function*<R = never>(
   }))
   const first = yield* whenBusy === "replace" ? replacing(attempt, request) : attempt
   const message = first.status === "queued"
-    ? yield* waiting(attempt, request.id).pipe(
-      Effect.raceFirst(holdPlace(first)),
+    ? yield* waiting(attempt, first).pipe(
+      Effect.raceFirst(holdLease(first)),
       Effect.raceFirst(clearing(first, onOrphan))
     )
     : first
@@ -121,37 +121,40 @@ const cancelIfOpen = (id: AssistantMessageId) =>
 /** Waits until the message is no longer queued. */
 const waiting = Effect.fnUntraced(function*(
   attempt: Effect.Effect<StoredMessage, TurnInProgress | StoreError>,
-  id: AssistantMessageId
+  first: StoredMessage
 ) {
   const store = yield* SessionStore
+  const { id } = first
+  let { epoch } = first
   while (true) {
     const blocker = yield* retrying(store.findBlocker(id))
-    if (Option.isSome(blocker)) {
-      yield* untilMoved(id, blocker.value)
-      continue
-    }
+    if (Option.isSome(blocker) && !(yield* untilMoved({ id, epoch }, blocker.value))) continue
     const message = yield* Effect.catchTag(attempt, "TurnInProgress", (error) =>
       // This process was frozen past its lease, and another worker waits in its place.
       Effect.fail(error.messageId === id ? new TurnTakenOver({ messageId: id }) : error))
     if (message.status !== "queued") return message
+    epoch = message.epoch
   }
 })
 
 /**
- * Waits until another message or none is in the way, at most until the next poll: a lease that runs out is no change. A change of the
- * message itself between two watches is found by the renewal of its lease.
+ * Waits until the message in the way has ended, at most until the next poll: a lease that runs out is no change. `true`: the message
+ * itself is another worker's or no longer queued.
  */
-const untilMoved = (id: AssistantMessageId, blocker: AssistantMessageId) =>
-  Effect.gen(function*() {
-    const store = yield* SessionStore
-    yield* Stream.merge(store.changes(blocker), Stream.drop(store.changes(id), 1)).pipe(
-      Stream.mapEffect(() => store.findBlocker(id)),
-      Stream.filter((now) => !Option.contains(now, blocker)),
-      Stream.runHead,
-      Effect.ignore,
-      Effect.timeoutOption(yield* TurnPolicy.QueuePoll)
-    )
-  })
+const untilMoved = Effect.fnUntraced(function*(
+  { epoch, id }: Pick<StoredMessage, "epoch" | "id">,
+  blocker: AssistantMessageId
+) {
+  const store = yield* SessionStore
+  const poll = Effect.sleep(yield* TurnPolicy.QueuePoll)
+  const ended = store.untilState(blocker, (state) => state === undefined || !isOpen(state.status))
+  const lost = store.untilState(id, (state) => state?.status !== "queued" || state.epoch !== epoch)
+  return yield* Effect.raceAllFirst([
+    Effect.catch(Effect.as(ended, false), () => Effect.never),
+    Effect.catch(Effect.as(lost, true), () => Effect.never),
+    Effect.as(poll, false)
+  ])
+})
 
 /** Takes over the turn that runs before this one as soon as its owner is gone. Never ends. */
 const clearing = Effect.fnUntraced(function*<R>(

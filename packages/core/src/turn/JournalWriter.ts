@@ -27,6 +27,7 @@ import { SessionStore } from "../store/SessionStore.ts"
  * **Details**
  *
  * - `flush`: stores what has changed since the last flush. `false`: the message is another owner's, or has ended.
+ * - `untilBehind`: waits until there is something to store.
  * - `known`: what is stored, for the terminal write; undefined where that cannot be found out.
  *
  * @category models
@@ -34,6 +35,7 @@ import { SessionStore } from "../store/SessionStore.ts"
  */
 export interface JournalWriter {
   readonly flush: Effect.Effect<boolean, StoreError, SessionStore>
+  readonly untilBehind: Effect.Effect<void>
   readonly known: Effect.Effect<Omit<Known, "message"> | undefined, never, SessionStore>
 }
 
@@ -74,7 +76,6 @@ export const make = Effect.fnUntraced(function*(
     if (sessionId === "") return true
     const store = yield* SessionStore
     const stored = yield* settled
-    // A turn that waits costs no more than this.
     if (stored.reply === reply) return true
     const content = LiveReply.content(live)
     const since = sinceOf(stored, promptId, live)
@@ -92,6 +93,7 @@ export const make = Effect.fnUntraced(function*(
 
   return {
     flush: semaphore.withPermit(flush),
+    untilBehind: Effect.flatMap(Ref.get(state), ({ stored }) => live.untilOther(stored.reply)),
     known: semaphore.withPermit(settled).pipe(
       Effect.map((stored) => ({ ...sinceOf(stored, live.current().promptId, live), offset: stored.offset })),
       // A store that does not answer must not keep a turn from its end, which is then written whole.

@@ -13,8 +13,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
-import * as Schedule from "effect/Schedule"
-import * as Stream from "effect/Stream"
 import { retrying } from "../domain/Retrying.ts"
 import { TurnCancelled, TurnTakenOver } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
@@ -23,15 +21,22 @@ import { SessionStore, StoreError } from "../store/SessionStore.ts"
 import type { JournalWriter } from "./JournalWriter.ts"
 
 /**
- * Holds the message until it is lost, and never succeeds. A store that does not answer just now is asked again; no turn is lost for that.
+ * Fails as soon as another worker ends the message or takes it over, and never succeeds. A store that cannot be asked just now is asked
+ * again; no turn is lost for that.
  *
  * @category steps
  * @since 0.1.0
  */
-export const hold = Effect.fn("Turn.hold")(function*(
-  message: StoredMessage
+export const untilLost = Effect.fnUntraced(function*(
+  { epoch, id }: StoredMessage
 ): Effect.fn.Return<never, TurnCancelled | TurnTakenOver, SessionStore> {
-  return yield* Effect.raceFirst(renewing(message, endIfLost(message)), watching(message))
+  const store = yield* SessionStore
+  while (true) {
+    const lost = store.untilState(id, (state) => state?.status === "cancelled" || (state?.epoch ?? epoch) !== epoch)
+    yield* Effect.ignore(lost)
+    yield* endIfLost({ epoch, id })
+    yield* Effect.sleep("1 second")
+  }
 })
 
 /**
@@ -51,27 +56,33 @@ export const keepingLease = <A, E, R>(
   })
 
 /**
- * Keeps the lease and the place of a queued message, and fails as soon as it is lost.
+ * Keeps the lease of a message, and fails as soon as it is lost. A queued message keeps its place with it.
  *
  * @category steps
  * @since 0.1.0
  */
-export const holdPlace = (
+export const holdLease = (
   message: StoredMessage
 ): Effect.Effect<never, TurnCancelled | TurnTakenOver, SessionStore> => renewing(message, endIfLost(message))
 
 /**
- * Stores what was streamed so far, every `TurnPolicy.SnapshotInterval`, one write at a time. It never ends. The next write makes up for
- * one that fails.
+ * Stores what has changed in the reply every `TurnPolicy.SnapshotInterval`, one write at a time. It never ends, and sleeps while nothing
+ * changes. The next write makes up for one that fails.
  *
  * @category steps
  * @since 0.1.0
  */
-export const snapshots = Effect.fn("Turn.snapshots")(function*(
-  journal: JournalWriter
+export const snapshots = Effect.fnUntraced(function*(
+  { flush, untilBehind }: JournalWriter
 ): Effect.fn.Return<never, never, SessionStore> {
-  const interval = yield* TurnPolicy.SnapshotInterval
-  return yield* Effect.forever(Effect.andThen(Effect.sleep(interval), Effect.ignore(journal.flush)))
+  const intervalMillis = Duration.toMillis(yield* TurnPolicy.SnapshotInterval)
+  while (true) {
+    const sinceMillis = yield* Clock.currentTimeMillis
+    yield* untilBehind
+    const passedMillis = (yield* Clock.currentTimeMillis) - sinceMillis
+    yield* Effect.sleep(intervalMillis - passedMillis % intervalMillis)
+    yield* Effect.ignore(flush)
+  }
 })
 
 /**
@@ -85,7 +96,7 @@ export const snapshots = Effect.fn("Turn.snapshots")(function*(
  * @category steps
  * @since 0.1.0
  */
-export const confirm = Effect.fnUntraced(function*({ epoch, id }: StoredMessage) {
+export const confirm = Effect.fnUntraced(function*({ epoch, id }: Pick<StoredMessage, "epoch" | "id">) {
   const store = yield* SessionStore
   const state = Option.getOrUndefined(yield* retrying(bounded("getState")(store.getState(id))))
   if (state !== undefined && state.epoch !== epoch) return yield* new TurnTakenOver({ messageId: id })
@@ -129,7 +140,8 @@ export const unanswered = (operation: string, limit: Duration.Duration): StoreEr
 // internal
 
 /** A living owner keeps its turn while the store cannot be asked. */
-const endIfLost = (message: StoredMessage) => Effect.catchTag(confirm(message), "StoreError", () => Effect.void)
+const endIfLost = (message: Pick<StoredMessage, "epoch" | "id">) =>
+  Effect.catchTag(confirm(message), "StoreError", () => Effect.void)
 
 /**
  * Renews the lease again and again, and runs the effect when it cannot be: the message is lost. All turns of a process renew at the same
@@ -152,13 +164,3 @@ const renewing = Effect.fnUntraced(function*<E>(
     else if (lastKept !== undefined) yield* Ref.set(lastKept, yield* Clock.currentTimeMillis)
   }
 })
-
-/** Each of the turn's own snapshots is a change as well, which costs one read. */
-const watching = (message: StoredMessage) =>
-  Effect.flatMap(SessionStore, (store) =>
-    store.changes(message.id).pipe(
-      Stream.runForEach(() => endIfLost(message)),
-      Effect.catchTag("StoreError", () => Effect.void),
-      Effect.repeat(Schedule.spaced("1 second")),
-      Effect.andThen(Effect.never)
-    ))

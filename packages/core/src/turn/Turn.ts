@@ -67,7 +67,7 @@ import { ensureSession, recreateSession } from "./EnsureSession.ts"
 import * as JournalWriter from "./JournalWriter.ts"
 import * as LiveTurns from "./LiveTurns.ts"
 import * as Output from "./Output.ts"
-import { confirm, hold, snapshots } from "./Ownership.ts"
+import { confirm, holdLease, snapshots, untilLost } from "./Ownership.ts"
 import { findAnswer, recallEarlier, recordedFor, recordPrompt, recordRepair, untilIdle } from "./RecordPrompt.ts"
 import * as Refusals from "./Refusals.ts"
 import { settle } from "./Settle.ts"
@@ -267,7 +267,7 @@ const answer = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
     )
   )
   const journal = yield* journalOf(turn, message)
-  return yield* Effect.raceFirst(reply, Effect.raceFirst(hold(message), snapshots(journal)))
+  return yield* Effect.raceAllFirst([reply, holdLease(message), untilLost(message), snapshots(journal)])
 })
 
 /** A prompt that was recorded and is to be posted, if that was not done before, and the refusals of the prompts before it. */

@@ -10,7 +10,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
-import * as Stream from "effect/Stream"
 import * as Carrying from "../support/carrying.ts"
 import * as Turns from "../support/turns.ts"
 
@@ -162,7 +161,7 @@ describe("the lease of a turn", () => {
         yield* fake.release("half")
       }), {
       // Nobody announces a change.
-      store: () => ({ changes: () => Stream.never })
+      store: () => ({ untilState: () => Effect.never })
     })
   }
 
@@ -193,7 +192,9 @@ describe("the lease of a turn", () => {
     })
   })
 
-  for (const [how, broken] of [["fails", Stream.fail(Turns.unavailable("changes"))], ["ends", Stream.empty]] as const) {
+  for (
+    const [how, broken] of [["fails", Effect.fail(Turns.unavailable("untilState"))], ["ends", Effect.void]] as const
+  ) {
     let watches = 0
     test(`is watched again a second after the watch ${how}`, () =>
       Effect.gen(function*() {
@@ -205,7 +206,7 @@ describe("the lease of a turn", () => {
       }), {
       store: (store) => ({
         renew: () => Effect.succeed(true),
-        changes: (id) => Stream.suspend(() => watches++ === 0 ? broken : store.changes(id))
+        untilState: (...args) => Effect.suspend(() => watches++ === 0 ? broken : store.untilState(...args))
       })
     })
   }
@@ -278,7 +279,7 @@ describe("an owner that was frozen past its lease", () => {
       assert.deepStrictEqual(yield* row, taken)
     }), {
     // It gets no news before its prompt.
-    store: () => ({ renew: () => Effect.never, changes: () => Stream.never })
+    store: () => ({ renew: () => Effect.never, untilState: () => Effect.never })
   })
 
   test("in its terminal write leaves the row to the new owner", () =>
@@ -310,7 +311,7 @@ describe("an owner that was frozen past its lease", () => {
       yield* fake.release("half")
     }).pipe(Effect.provideService(TurnPolicy.Budget, { wallClock: Duration.seconds(5) })), {
     // It gets no news before its deadline.
-    store: () => ({ renew: () => Effect.never, changes: () => Stream.never })
+    store: () => ({ renew: () => Effect.never, untilState: () => Effect.never })
   })
 })
 

@@ -15,10 +15,10 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
-import * as Stream from "effect/Stream"
 import { defaultConnections, type PostgresOptions } from "./PostgresOptions.ts"
 import { postgresDatabase } from "./SqlFailure.ts"
-import { changeChannel, changeKey } from "./SqlRows.ts"
+import { changeChannel } from "./SqlRows.ts"
+import type { Listen } from "./SqlWatch.ts"
 
 /** Makes a client over a pool. It connects with the first statement. */
 export const connect = (
@@ -40,12 +40,12 @@ export const connect = (
     )
 
 /**
- * Emits at once, and then whenever another session reports a change of the message. It also emits after a reconnect, because a
- * notification may have been missed. All watchers share one connection, which lives as long as there is one.
+ * Tells `notifier` of every change that a session reports, by its key, while a scope holds `connection`; and of all keys after a reconnect,
+ * because a notification may have been missed. All watchers share one connection, which lives as long as there is one.
  */
 export const listen = Effect.fnUntraced(function*(
   options: PostgresOptions
-): Effect.fn.Return<(id: string) => Stream.Stream<void>, never, Scope.Scope> {
+): Effect.fn.Return<Listen, never, Scope.Scope> {
   const notifier = yield* ChangeNotifier.make
 
   const listening = Effect.scoped(Effect.gen(function*() {
@@ -64,7 +64,7 @@ export const listen = Effect.fnUntraced(function*(
     acquire: Effect.forkScoped(listening),
     idleTimeToLive: "1 minute"
   })
-  return (id) => Stream.unwrap(Effect.as(RcRef.get(listener), notifier.watch(changeKey(id))))
+  return { connection: RcRef.get(listener), notifier }
 })
 
 // internal

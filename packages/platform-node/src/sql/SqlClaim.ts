@@ -18,7 +18,6 @@ export const make = (
     encoded,
     findMessage,
     messages,
-    news,
     holdColumns,
     journal,
     ownColumns,
@@ -27,7 +26,8 @@ export const make = (
     readHold,
     readMessage,
     records,
-    sql
+    sql,
+    stateNews
   }: SqlTable
 ) => {
   const queueLength = (conversationId: string) =>
@@ -80,7 +80,7 @@ export const make = (
         SELECT ${id}, ${conversationId}, ${status}, 1, 1, ${owner}, CAST(${leaseUntilMillis} AS DOUBLE PRECISION),
           ${excerpt}, ${SqlRows.emptyReply.usage}, CAST(${nowMillis} AS DOUBLE PRECISION)
         WHERE ${mayJoin}
-        ON CONFLICT DO NOTHING RETURNING ${ownColumns}${news}`
+        ON CONFLICT DO NOTHING RETURNING ${ownColumns}${stateNews}`
     // An existing prompt or journal belongs to a message that somebody deleted by hand.
     const insertPrompt = ({ prompt }: ClaimColumns) =>
       sql`INSERT INTO ${prompts} ${sql.insert({ message_id: id, prompt })}
@@ -149,13 +149,13 @@ export const make = (
                 ELSE takeovers
               END,
               epoch = epoch + 1, revision = revision + 1
-            WHERE id = ${id} AND status = 'pending' AND ${isFree} RETURNING ${ownColumns}${news}`
+            WHERE id = ${id} AND status = 'pending' AND ${isFree} RETURNING ${ownColumns}${stateNews}`
           : unlessDoubled(sql`UPDATE ${messages} AS waiting
             SET ${sql.update({ owner, lease_until_millis: leaseUntilMillis })}, status = 'pending',
               epoch = CASE WHEN ${isSameOwner} THEN epoch ELSE epoch + 1 END, revision = revision + 1
             WHERE id = ${id} AND status = 'queued' AND ${isFree}
               AND NOT ${inTheWay(conversationId, nowMillis, sql.literal("other.position < waiting.position"))}
-            RETURNING ${ownColumns}${news}`)
+            RETURNING ${ownColumns}${stateNews}`)
       )
       if (Option.isSome(taken)) return taken.value
 

@@ -66,10 +66,17 @@ export const changeChannel = "opencode_turn_changes"
 /** The payload of a notification: enough of the id to distinguish most messages, because a notification holds 8,000 bytes. */
 export const changeKey = (id: string): string => Array.from(id).slice(0, changeKeyLength).join("")
 
+/** The payload of a notification that the status or the epoch of a message may have changed. */
+export const stateKey = (id: string): string => `${statePrefix}${changeKey(id)}`
+
 const changeKeyLength = 256
+const statePrefix = "state "
 
 /** An expression for `RETURNING` that notifies of the changed row when the statement commits. */
 export const notifyChange = `pg_notify('${changeChannel}', left(id, ${changeKeyLength}))`
+
+/** The same for a change of a message's status or epoch. */
+export const notifyState = `pg_notify('${changeChannel}', '${statePrefix}' || left(id, ${changeKeyLength})) AS told`
 
 const { content, draft, error, excerpt, finish, prompt, started, usage } = StoredMessage.fields
 
@@ -185,9 +192,14 @@ export const decodeHold = Schema.decodeUnknownEffect(
     epoch: StoredMessage.fields.epoch
   })
 )
-/** Reads the columns that distinguish a changed row from an unchanged one. */
+/** Reads the columns that distinguish a changed row from an unchanged one, and for a message its status and epoch. */
 export const decodeState = Schema.decodeUnknownOption(
-  Schema.Struct({ id: Schema.String, state: Schema.Union([Schema.Int, Schema.String]) })
+  Schema.Struct({
+    id: Schema.String,
+    state: Schema.Union([Schema.Int, Schema.String]),
+    status: Schema.optionalKey(StoredMessage.fields.status),
+    epoch: Schema.optionalKey(Schema.Int)
+  })
 )
 export const decodeConversation = Schema.decodeUnknownEffect(Schema.Struct({ sessionId: SessionId }))
 export const encodeClaim = Schema.encodeEffect(ClaimColumns)

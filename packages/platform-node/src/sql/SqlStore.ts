@@ -38,11 +38,11 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<SessionStore["Service"], StoreError, SqlClient.SqlClient | Scope.Scope> {
   yield* SqlMigrations.check
   const table = yield* makeTable
-  const { watch, wrote } = yield* SqlWatch.make(listen)
+  const { untilState, watch, wrote } = yield* SqlWatch.make(listen)
   const { asks, columns, conversations, encoded, findMessage, isChanged, journal, messages, news, prompts, query } =
     table
   const { holdColumns, ownColumns, readChanged, listMessages, listReadable, listStates, readConversations } = table
-  const { readHold, readState, records, sql, stateColumns } = table
+  const { readHold, readState, records, sql, stateColumns, stateNews } = table
 
   const renew = SqlRenew.make(table, reserved)
   const queue = yield* SqlQueue.make(connections)
@@ -66,7 +66,9 @@ export const make = Effect.fnUntraced(function*(
     )
     const update = sql<{ last: number }>`UPDATE ${messages} SET ${sql.update(changes)}, revision = revision + 1,
         journal_offset = journal_offset + ${entries.length}
-      WHERE id = ${id} AND status = ${status} AND epoch = ${epoch} RETURNING journal_offset AS last${news}`
+      WHERE id = ${id} AND status = ${status} AND epoch = ${epoch} RETURNING journal_offset AS last${
+      operation === "finalize" ? stateNews : news
+    }`
     return yield* isChanged(operation, journal.writeWith(id, update, entries))
   })
 
@@ -121,7 +123,7 @@ export const make = Effect.fnUntraced(function*(
             takeovers = CASE WHEN status = 'pending' AND owner IS NOT NULL THEN takeovers + 1 ELSE takeovers END,
             epoch = epoch + 1, revision = revision + 1
           WHERE id = ${id} AND finished_millis IS NULL AND lease_until_millis <= ${nowMillis}
-          RETURNING ${ownColumns}${news}`
+          RETURNING ${ownColumns}${stateNews}`
       )
     }),
 
@@ -213,7 +215,7 @@ export const make = Effect.fnUntraced(function*(
           id,
           sql`UPDATE ${messages} SET ${sql.update({ ...changes, status: "cancelled", finished_millis })},
               revision = revision + 1
-            WHERE id = ${id} AND finished_millis IS NULL RETURNING ${ownColumns}${news}`
+            WHERE id = ${id} AND finished_millis IS NULL RETURNING ${ownColumns}${stateNews}`
         )
         if (Option.isSome(cancelled)) return cancelled.value
 
@@ -297,7 +299,7 @@ export const make = Effect.fnUntraced(function*(
               yield* sql`DELETE FROM ${table} WHERE ${sql.in("message_id", old)}`
             }
             const gone = yield* sql<{ conversationId: string }>`DELETE FROM ${messages} WHERE ${sql.in("id", old)}
-              RETURNING conversation_id AS "conversationId"${news}`
+              RETURNING conversation_id AS "conversationId"${stateNews}`
             const left = Array.from(new Set(gone.map(({ conversationId }) => conversationId)))
             if (left.length > 0) {
               yield* sql`DELETE FROM ${conversations} WHERE ${sql.in("id", left)} AND NOT EXISTS (
@@ -315,6 +317,8 @@ export const make = Effect.fnUntraced(function*(
 
     ...SqlAsks.make(table, watch),
 
+    untilState: (id, isTrue) => untilState("untilState", id, isTrue),
+
     changes: (id) => watch("changes", "message", id)
   }
   return SessionStore.of(storable(telling(store, wrote)))
@@ -327,15 +331,16 @@ const telling = (
   store: SessionStore["Service"],
   wrote: SqlWatch.SqlWatch["wrote"]
 ): SessionStore["Service"] => {
-  const after = (id: string) => <A, E>(effect: Effect.Effect<A, E>) => Effect.tap(effect, () => wrote(id))
+  const after = (id: string, what?: "state") => <A, E>(effect: Effect.Effect<A, E>) =>
+    Effect.tap(effect, () => wrote(id, what))
   return {
     ...store,
-    claim: (claim) => after(claim.id)(store.claim(claim)),
-    takeOver: (id, lease) => after(id)(store.takeOver(id, lease)),
+    claim: (claim) => after(claim.id, "state")(store.claim(claim)),
+    takeOver: (id, lease) => after(id, "state")(store.takeOver(id, lease)),
     recordPrompt: (id, ...record) => after(id)(store.recordPrompt(id, ...record)),
     snapshot: (id, ...content) => after(id)(store.snapshot(id, ...content)),
-    finalize: (id, ...outcome) => after(id)(store.finalize(id, ...outcome)),
-    cancel: (id, content) => after(id)(store.cancel(id, content)),
+    finalize: (id, ...outcome) => after(id, "state")(store.finalize(id, ...outcome)),
+    cancel: (id, content) => after(id, "state")(store.cancel(id, content)),
     keepPartial: (id, ...partial) => after(id)(store.keepPartial(id, ...partial)),
     prune: (finishedBeforeMillis) => Effect.tap(store.prune(finishedBeforeMillis), () => wrote(undefined)),
     openAsk: (asked) => after(asked.ask.id)(store.openAsk(asked)),

@@ -60,6 +60,11 @@ export const make = Effect.gen(function*() {
     pg: () => sql.literal(`, ${SqlRows.notifyChange}`),
     orElse: () => sql.literal("")
   })
+  /** The same where the status or the epoch of a message may have changed. */
+  const stateNews = sql.onDialectOrElse({
+    pg: () => sql.literal(`, ${SqlRows.notifyChange}, ${SqlRows.notifyState}`),
+    orElse: () => sql.literal("")
+  })
   const query = <A extends object>(operation: string, statement: Effect.Effect<ReadonlyArray<A>, SqlError>) =>
     Effect.mapError(statement, database.failure(operation))
 
@@ -206,6 +211,7 @@ export const make = Effect.gen(function*() {
     stateColumns,
     holdColumns,
     news,
+    stateNews,
     query,
     isChanged,
     readConversations,

@@ -5,9 +5,11 @@
  * states of the watched rows and nothing else. A database that can tell whether another connection wrote is asked for that first.
  */
 import * as ChangeNotifier from "@opencode-turn/core/ChangeNotifier"
-import { PollInterval, type StoreError } from "@opencode-turn/core/SessionStore"
+import type { AssistantMessageId } from "@opencode-turn/core/Ids"
+import { type MessageState, type MessageStatus, PollInterval, type StoreError } from "@opencode-turn/core/SessionStore"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as RcRef from "effect/RcRef"
 import * as Schedule from "effect/Schedule"
@@ -21,40 +23,65 @@ import type { Statement } from "./SqlTable.ts"
 /** What is watched. */
 export type Kind = "message" | "ask"
 
-/** Emits when another connection reports a change of the row, see `Postgres.listen`. */
-export type Listen = (id: string) => Stream.Stream<void>
+/**
+ * Tells of changes through any connection, by the keys `SqlRows.changeKey` and `stateKey`: `notifier` is told while a scope holds
+ * `connection`.
+ */
+export interface Listen {
+  readonly connection: Effect.Effect<unknown, never, Scope.Scope>
+  readonly notifier: ChangeNotifier.ChangeNotifier
+}
 
 /** The result of {@link make}. */
 export type SqlWatch = Effect.Success<ReturnType<typeof make>>
 
-/** The watch over a store, whose poll ends with the scope. `listen` replaces what the poll and the own writes would tell. */
+/** The watch over a store, whose poll ends with the scope. `listen` replaces what the own writes would tell. */
 export const make = Effect.fnUntraced(function*(listen?: Listen): Effect.fn.Return<
   {
     readonly watch: (operation: string, kind: Kind, id: string) => Stream.Stream<void, StoreError>
-    /** After a change of a row; `undefined` after rows were deleted. */
-    readonly wrote: (id: string | undefined) => Effect.Effect<void>
+    readonly untilState: (
+      operation: string,
+      id: AssistantMessageId,
+      isTrue: (state: Standing | undefined) => boolean
+    ) => Effect.Effect<void, StoreError>
+    /** After a change of a row, or of a message's `state`; `undefined` after rows were deleted. */
+    readonly wrote: (id: string | undefined, what?: "state") => Effect.Effect<void>
   },
   StoreError,
   SqlClient.SqlClient | Scope.Scope
 > {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const database = yield* SqlFailure.database
-  const notifier = yield* ChangeNotifier.make
+  const notifier = listen?.notifier ?? (yield* ChangeNotifier.make)
   const watched = new Map<string, Watched>()
   let hasWritten = false
   let seenVersion: unknown
 
   const look = (operation: string, kind: Kind, ids: ReadonlyArray<string>) => {
     const statement: Statement = kind === "message"
-      ? sql`SELECT id, revision AS state FROM ${sql(SqlRows.messagesTable)} WHERE ${sql.in("id", ids)}`
+      ? sql`SELECT id, revision AS state, status, epoch FROM ${sql(SqlRows.messagesTable)} WHERE ${sql.in("id", ids)}`
       : sql`SELECT id, ${sql.literal(SqlRows.askStatus)} || ' ' || message_id AS state
         FROM ${sql(SqlRows.asksTable)} WHERE ${sql.in("id", ids)}`
     return Effect.map(
       Effect.mapError(statement, database.failure(operation)),
-      (rows) =>
-        new Map(rows.flatMap((row) => Option.toArray(SqlRows.decodeState(row))).map(({ id, state }) => [id, state]))
+      (rows) => new Map(rows.flatMap((row) => Option.toArray(SqlRows.decodeState(row))).map((row) => [row.id, row]))
     )
   }
+
+  /** Reads what is known of the rows anew, and wakes the watchers of those that have changed. */
+  const refresh = Effect.fnUntraced(function*(operation: string, kind: Kind, ids: ReadonlyArray<string>) {
+    const rows = yield* look(operation, kind, ids)
+    for (const id of ids) {
+      const one = watched.get(id)
+      if (one === undefined) continue
+      const row = rows.get(id)
+      const { isKnown, state, status, epoch } = one
+      Object.assign(one, { isKnown: true, state: row?.state, status: row?.status, epoch: row?.epoch })
+      if (!isKnown) continue
+      if (state !== one.state) notifier.notify(SqlRows.changeKey(id))
+      if (status !== one.status || epoch !== one.epoch) notifier.notify(SqlRows.stateKey(id))
+    }
+  })
 
   /** Whether another connection may have written since the last poll. */
   const hasForeignWrites = sql.onDialectOrElse({
@@ -73,15 +100,7 @@ export const make = Effect.fnUntraced(function*(listen?: Listen): Effect.fn.Retu
     hasWritten = false
     for (const kind of ["message", "ask"] as const) {
       const ids = Array.from(watched).flatMap(([id, one]) => one.kind === kind && one.isKnown ? [id] : [])
-      for (const some of Arr.chunksOf(ids, lookLength)) {
-        const states = yield* look("changes", kind, some)
-        for (const id of some) {
-          const one = watched.get(id)
-          if (one === undefined || one.state === states.get(id)) continue
-          one.state = states.get(id)
-          notifier.notify(id)
-        }
-      }
+      for (const some of Arr.chunksOf(ids, lookLength)) yield* refresh("changes", kind, some)
     }
   })
 
@@ -98,49 +117,73 @@ export const make = Effect.fnUntraced(function*(listen?: Listen): Effect.fn.Retu
       Effect.forkScoped
     )
   })
+  const connected = Effect.andThen(RcRef.get(polling), listen?.connection ?? Effect.void)
 
-  const add = (kind: Kind, id: string) =>
-    Effect.sync(() => {
-      const one = watched.get(id) ?? { kind, watchers: 0, isKnown: false, state: undefined }
-      one.watchers++
-      watched.set(id, one)
-      return one
-    })
+  const add = (kind: Kind, id: string) => {
+    const one = watched.get(id) ??
+      { kind, watchers: 0, isKnown: false, state: undefined, status: undefined, epoch: undefined }
+    one.watchers++
+    watched.set(id, one)
+    return one
+  }
 
-  const remove = (id: string, one: Watched) =>
-    Effect.sync(() => {
-      one.watchers--
-      if (one.watchers === 0) watched.delete(id)
-    })
+  const remove = (id: string, one: Watched) => {
+    one.watchers--
+    if (one.watchers === 0) watched.delete(id)
+  }
+
+  /** After an outage the next successful read reports the change. */
+  const persistently = <A>(effect: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> =>
+    Effect.retry(effect, { while: (error) => error.isRetryable, schedule: Schedule.spaced(interval) })
 
   return {
     watch: (operation, kind, id) =>
       Stream.unwrap(Effect.gen(function*() {
-        yield* RcRef.get(polling)
-        const one = yield* Effect.acquireRelease(add(kind, id), (one) => remove(id, one))
-        if (!one.isKnown) {
-          const states = yield* look(operation, kind, [id]).pipe(
-            // After an outage the next successful read reports the change.
-            Effect.retry({ while: (error) => error.isRetryable, schedule: Schedule.spaced(interval) })
-          )
-          one.state = states.get(id)
-          one.isKnown = true
-        }
-        const changes = notifier.watch(id)
-        return listen === undefined ? changes : Stream.merge(listen(id), Stream.drop(changes, 1))
+        yield* connected
+        const added = Effect.sync(() => add(kind, id))
+        const one = yield* Effect.acquireRelease(added, (one) => Effect.sync(() => remove(id, one)))
+        if (!one.isKnown) yield* persistently(refresh(operation, kind, [id]))
+        return notifier.watch(SqlRows.changeKey(id))
       })),
 
-    wrote: (id) =>
+    untilState: (operation, id, isTrue) =>
+      Effect.scoped(Effect.gen(function*() {
+        yield* connected
+        const isStale = yield* Latch.make(true)
+        const added = Effect.sync(() => {
+          const forget = notifier.listen(SqlRows.stateKey(id), () => isStale.openUnsafe())
+          return { one: add("message", id), forget }
+        })
+        const { one } = yield* Effect.acquireRelease(added, ({ forget, one }) =>
+          Effect.sync(() => {
+            forget()
+            remove(id, one)
+          }))
+        while (true) {
+          yield* isStale.await
+          isStale.closeUnsafe()
+          yield* persistently(refresh(operation, "message", [id]))
+          const { epoch, status } = one
+          if (isTrue(status === undefined || epoch === undefined ? undefined : { status, epoch })) return
+        }
+      })),
+
+    wrote: (id, what) =>
       Effect.sync(() => {
         // What else changed with it, such as the asks of a message that ended, is found by the next poll.
         hasWritten = true
         if (id === undefined) notifier.notifyAll()
-        else if (listen === undefined) notifier.notify(id)
+        else if (listen === undefined) {
+          notifier.notify(SqlRows.changeKey(id))
+          if (what === "state") notifier.notify(SqlRows.stateKey(id))
+        }
       })
   }
 })
 
 // internal
+
+type Standing = Pick<MessageState, "status" | "epoch">
 
 /** `isKnown`: its state was read, so that a poll can tell a change. */
 interface Watched {
@@ -148,6 +191,8 @@ interface Watched {
   watchers: number
   isKnown: boolean
   state: string | number | undefined
+  status: MessageStatus | undefined
+  epoch: number | undefined
 }
 
 /** How many rows one statement of a poll reads. */

@@ -101,6 +101,7 @@ export const ids = (it: StoreTests): void => {
       for (const change of changes) assert.isFalse(yield* change)
       assert.strictEqual((yield* Effect.flip(store.cancel(messageId, "")))._tag, "UnknownMessage")
       assert.strictEqual((yield* Effect.flip(store.answerAsk(askId, once)))._tag, "UnknownAsk")
+      yield* store.untilState(messageId, (state) => state === undefined)
       assert.deepStrictEqual(yield* Stream.runCollect(Stream.take(store.changes(messageId), 1)), [undefined])
       assert.deepStrictEqual(yield* Stream.runCollect(Stream.take(store.askChanges(askId), 1)), [undefined])
     }))

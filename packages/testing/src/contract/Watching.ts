@@ -5,6 +5,7 @@ import { assert } from "@effect/vitest"
 import { SessionStore, type StoreError } from "@opencode-turn/core/SessionStore"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
@@ -55,6 +56,37 @@ export const watching = (it: StoreTests): void => {
       for (const news of watchers) yield* news.next
     }))
 
+  it.effect("waits for the status and the epoch of a message, from its claim to its deletion", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* newTurn
+      const changes = [
+        { make: store.claim({ ...turn, lease: leaseOf("a") }), state: "pending 1" },
+        {
+          make: Effect.andThen(TestClock.adjust("1 second"), store.takeOver(turn.id, leaseOf("b"))),
+          state: "pending 2"
+        },
+        { make: store.cancel(turn.id, "stopped"), state: "cancelled 2" },
+        {
+          make: Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => store.prune(nowMillis + 1)),
+          state: "none"
+        }
+      ]
+      for (const { make, state } of changes) {
+        const seen: Array<string> = []
+        const waiting = yield* Effect.forkScoped(store.untilState(turn.id, (now) => {
+          seen.push(now === undefined ? "none" : `${now.status} ${now.epoch}`)
+          return seen.at(-1) === state
+        }))
+        yield* Effect.raceFirst(until(() => seen.length > 0), timePasses)
+        assert.isUndefined(waiting.pollUnsafe())
+        yield* make
+        yield* Effect.raceFirst(Fiber.join(waiting), timePasses)
+        // It ends at once if the condition holds already.
+        yield* store.untilState(turn.id, (now) => (now === undefined ? "none" : `${now.status} ${now.epoch}`) === state)
+      }
+    }))
+
   it.effect("raises the revision by one with every change, but not with a renewal of the lease", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
@@ -86,6 +118,8 @@ export const watching = (it: StoreTests): void => {
 const timePasses = Effect.forever(
   Effect.andThen(TestClock.adjust("10 millis"), TestClock.withLive(Effect.sleep("1 milli")))
 )
+
+const until = (isTrue: () => boolean) => Effect.repeat(Effect.yieldNow, { until: isTrue })
 
 /** Watches in the background. */
 export const watch = Effect.fnUntraced(function*(changes: Stream.Stream<void, StoreError>) {
