@@ -7,6 +7,7 @@ import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
 import { type OpenOptions, openTurns, type Turns } from "@opencode-turn/platform-node/promise"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
 import { Effect, Option, Predicate, Redacted, Schema } from "effect"
+import { DatabaseSync } from "node:sqlite"
 import { fileURLToPath } from "node:url"
 import * as zod from "zod"
 import { start } from "../support/CliProcess.ts"
@@ -376,6 +377,29 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
         assert.isTrue(thrown instanceof Error && Predicate.isTagged(thrown, "UnknownMessage"))
       })
     }))
+
+  it.effect("throws an error with a tag where a turn cannot be stored, from run and from stream", () =>
+    Effect.flatMap(
+      RealServer.Workplace,
+      ({ directory }) =>
+        using({ database: `${directory}/broken.db` }, async (turns) => {
+          const database = new DatabaseSync(`${directory}/broken.db`)
+          const tables = database.prepare(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+          )
+          database.exec("PRAGMA foreign_keys = OFF")
+          for (const { name } of tables.all()) database.exec(`DROP TABLE "${String(name)}"`)
+          database.close()
+          const options = { conversation: "c22", prompt: "Say." }
+          const streamed = async () => {
+            for await (const update of turns.stream(options)) assert.fail(`told ${update._tag}`)
+          }
+          for (const ended of [turns.run(options), streamed()]) {
+            const thrown = await ended.catch((error: unknown) => error)
+            assert.isTrue(thrown instanceof Error && Predicate.isTagged(thrown, "StoreError"))
+          }
+        })
+    ))
 
   it.effect("refuses settings that cannot be used, and leaves nothing open", () =>
     Effect.promise(async () => {
