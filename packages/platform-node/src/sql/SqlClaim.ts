@@ -18,6 +18,7 @@ export const make = (
     encoded,
     findMessage,
     messages,
+    now,
     holdColumns,
     journal,
     ownColumns,
@@ -51,7 +52,8 @@ export const make = (
   return Effect.fnUntraced(function*(
     { conversationId, draft, id, lease, maxQueued, prompt, whenBusy }: Claim
   ): Effect.fn.Return<StoredMessage, TurnInProgress | StoreError> {
-    const nowMillis = yield* Clock.currentTimeMillis
+    const createdMillis = yield* Clock.currentTimeMillis
+    const nowMillis = yield* now
     const owner = lease?.owner ?? null
     const leaseUntilMillis = lease === undefined ? null : nowMillis + lease.millis
     const isLimited = maxQueued !== undefined && maxQueued !== Infinity
@@ -78,7 +80,7 @@ export const make = (
           id, conversation_id, status, epoch, revision, owner, lease_until_millis, excerpt, usage, created_millis
         )
         SELECT ${id}, ${conversationId}, ${status}, 1, 1, ${owner}, CAST(${leaseUntilMillis} AS DOUBLE PRECISION),
-          ${excerpt}, ${SqlRows.emptyReply.usage}, CAST(${nowMillis} AS DOUBLE PRECISION)
+          ${excerpt}, ${SqlRows.emptyReply.usage}, CAST(${createdMillis} AS DOUBLE PRECISION)
         WHERE ${mayJoin}
         ON CONFLICT DO NOTHING RETURNING ${ownColumns}${stateNews}`
     // An existing prompt or journal belongs to a message that somebody deleted by hand.
@@ -171,7 +173,7 @@ export const make = (
 
       const found = Option.getOrUndefined(yield* findMessage("claim", id))
       if (found !== undefined && !isOpen(found.status)) return found
-      if (found !== undefined && isHeldByOther(found, lease?.owner, nowMillis)) {
+      if (found !== undefined && isHeldByOther(found, lease?.owner, createdMillis)) {
         return yield* new TurnInProgress({ conversationId, messageId: id })
       }
     }

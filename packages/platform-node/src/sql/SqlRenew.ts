@@ -4,7 +4,6 @@
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import type { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import * as Arr from "effect/Array"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Request from "effect/Request"
@@ -15,13 +14,13 @@ import type { SqlTable } from "./SqlTable.ts"
 
 /** `SessionStore.renew` over the table, through a client of its own where there is one. */
 export const make = (
-  { query, sql: shared }: SqlTable,
+  { now, query, sql: shared }: SqlTable,
   reserved: SqlClient.SqlClient = shared
 ): SessionStore["Service"]["renew"] => {
   const sql = reserved.withoutTransforms()
   const messages = sql(SqlRows.messagesTable)
   const renewSome = Effect.fnUntraced(function*(some: ReadonlyArray<Held>, millis: number) {
-    const nowMillis = yield* Clock.currentTimeMillis
+    const nowMillis = yield* now
     const held = some.map(({ epoch, id, owner }) =>
       owner === undefined
         ? sql`(id = ${id} AND epoch = ${epoch})`

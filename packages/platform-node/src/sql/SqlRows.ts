@@ -27,20 +27,22 @@ export const asksTable = "opencode_turn_asks"
 /** The columns that tell who holds a message. */
 export const holdColumns = `id, conversation_id AS "conversationId", status, epoch`
 
-/** The columns of a message's state, named as its fields. PostgreSQL's drivers return 8-byte integers as text. */
-export const stateColumns =
-  `id, conversation_id AS "conversationId", CAST(position AS DOUBLE PRECISION) AS position, status, epoch, revision, ` +
-  `journal_offset AS "offset", owner, lease_until_millis AS "leaseUntilMillis", takeovers, excerpt, started, ` +
-  `is_fallback AS "isFallback", finish, usage, error, created_millis AS "createdMillis", finished_millis AS "finishedMillis"`
-
-/** The columns of a message's own table, named as its fields. */
-export const ownColumns = `${stateColumns}, content`
-
-/** All columns of a message but its journal, named as its fields. */
-export const messageColumns = `${ownColumns}, ` +
-  `(SELECT prompt FROM ${promptsTable} WHERE message_id = id) AS prompt, ` +
-  `(SELECT draft FROM ${recordsTable} WHERE message_id = id) AS draft, ` +
-  `(SELECT request FROM ${recordsTable} WHERE message_id = id) AS request`
+/**
+ * The columns of a message, named as its fields: its state, those of its own table, and all but its journal. A lease is read by the process's
+ * clock, which the database's is `skewMillis` ahead of. PostgreSQL's drivers return 8-byte integers as text.
+ */
+export const messageColumns = (skewMillis: number) => {
+  const state =
+    `id, conversation_id AS "conversationId", CAST(position AS DOUBLE PRECISION) AS position, status, epoch, revision, ` +
+    `journal_offset AS "offset", owner, lease_until_millis - (${skewMillis}) AS "leaseUntilMillis", takeovers, excerpt, ` +
+    `started, is_fallback AS "isFallback", finish, usage, error, created_millis AS "createdMillis", ` +
+    `finished_millis AS "finishedMillis"`
+  const own = `${state}, content`
+  const all = `${own}, (SELECT prompt FROM ${promptsTable} WHERE message_id = id) AS prompt, ` +
+    `(SELECT draft FROM ${recordsTable} WHERE message_id = id) AS draft, ` +
+    `(SELECT request FROM ${recordsTable} WHERE message_id = id) AS request`
+  return { state, own, all }
+}
 
 /** The columns of a journal's entry. */
 export const entryColumns = `message_id AS id, place, entry, kind, change`

@@ -42,7 +42,7 @@ export const make = Effect.fnUntraced(function*(
   const { asks, columns, conversations, encoded, findMessage, isChanged, journal, messages, news, prompts, query } =
     table
   const { holdColumns, ownColumns, readChanged, listMessages, listReadable, listStates, readConversations } = table
-  const { readHold, readState, records, sql, stateColumns, stateNews } = table
+  const { now, readHold, readState, records, sql, stateColumns, stateNews } = table
 
   const renew = SqlRenew.make(table, reserved)
   const queue = yield* SqlQueue.make(connections)
@@ -106,7 +106,7 @@ export const make = Effect.fnUntraced(function*(
     renew,
 
     release: Effect.fnUntraced(function*(id, epoch) {
-      const nowMillis = yield* Clock.currentTimeMillis
+      const nowMillis = yield* now
       return yield* isChanged(
         "release",
         sql`UPDATE ${messages} SET lease_until_millis = ${nowMillis}, owner = NULL
@@ -115,7 +115,7 @@ export const make = Effect.fnUntraced(function*(
     }),
 
     takeOver: Effect.fnUntraced(function*(id, { millis, owner }) {
-      const nowMillis = yield* Clock.currentTimeMillis
+      const nowMillis = yield* now
       return yield* readChanged(
         "takeOver",
         id,
@@ -128,7 +128,7 @@ export const make = Effect.fnUntraced(function*(
     }),
 
     findBlocker: Effect.fnUntraced(function*(id) {
-      const nowMillis = yield* Clock.currentTimeMillis
+      const nowMillis = yield* now
       const own = yield* readState(
         "findBlocker",
         sql`SELECT ${stateColumns} FROM ${messages} WHERE id = ${id} AND status = 'queued'`
@@ -151,7 +151,7 @@ export const make = Effect.fnUntraced(function*(
     }),
 
     listOrphans: Effect.fnUntraced(function*(limit, afterPosition = 0) {
-      const nowMillis = yield* Clock.currentTimeMillis
+      const nowMillis = yield* now
       // This also covers NaN.
       if (!(limit >= 1)) return []
       const { errors, readable } = yield* listReadable(
@@ -166,7 +166,7 @@ export const make = Effect.fnUntraced(function*(
     }),
 
     findOrphan: Effect.fnUntraced(function*(conversationId) {
-      const nowMillis = yield* Clock.currentTimeMillis
+      const nowMillis = yield* now
       const orphan = yield* readHold(
         "findOrphan",
         sql`SELECT ${holdColumns} FROM ${messages}

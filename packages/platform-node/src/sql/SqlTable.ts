@@ -15,6 +15,7 @@ import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import * as SqlClock from "./SqlClock.ts"
 import * as SqlFailure from "./SqlFailure.ts"
 import * as SqlJournal from "./SqlJournal.ts"
 import * as SqlRows from "./SqlRows.ts"
@@ -51,9 +52,11 @@ export const make = Effect.gen(function*() {
   const records = sql(SqlRows.recordsTable)
   const journal = SqlJournal.make(sql, database)
   const asks = sql(SqlRows.asksTable)
-  const columns = sql.literal(SqlRows.messageColumns)
-  const ownColumns = sql.literal(SqlRows.ownColumns)
-  const stateColumns = sql.literal(SqlRows.stateColumns)
+  const { now, skewMillis } = yield* SqlClock.make(sql, database)
+  const names = SqlRows.messageColumns(skewMillis)
+  const columns = sql.literal(names.all)
+  const ownColumns = sql.literal(names.own)
+  const stateColumns = sql.literal(names.state)
   const holdColumns = sql.literal(SqlRows.holdColumns)
   /** The end of `RETURNING`: it notifies the watchers of the row, if the database can. */
   const news = sql.onDialectOrElse({
@@ -200,6 +203,7 @@ export const make = Effect.gen(function*() {
   return {
     sql,
     database,
+    now,
     messages,
     conversations,
     prompts,

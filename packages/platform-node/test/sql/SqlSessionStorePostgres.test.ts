@@ -8,6 +8,7 @@ import * as SqlSessionStore from "@opencode-turn/platform-node/SqlSessionStore"
 import { describeSessionStore } from "@opencode-turn/testing/SessionStoreContract"
 import {
   Cause,
+  Clock,
   Context,
   Duration,
   Effect,
@@ -181,6 +182,36 @@ describe("SqlSessionStore on a PostgreSQL server", () => {
 
       yield* Effect.raceFirst(Queue.take(news), Effect.forever(timePasses))
       yield* until(Effect.andThen(timePasses, listeners(sql)), (count) => count === 1)
+    }))
+
+  // clocks that differ
+
+  it.live("judges leases by the database's clock, however wrong the clocks of the workers are", () =>
+    Effect.gen(function*() {
+      const url = yield* makeDatabase
+      const clock = yield* Clock.Clock
+      for (const skewMillis of [-3_600_000, 3_600_000]) {
+        const wrong = Effect.provideService(Clock.Clock, {
+          currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe(),
+          currentTimeNanos: clock.currentTimeNanos,
+          monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+          monotonicTimeNanos: clock.monotonicTimeNanos,
+          sleep: (duration) => clock.sleep(duration),
+          currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + skewMillis,
+          currentTimeMillis: Effect.map(clock.currentTimeMillis, (millis) => millis + skewMillis)
+        })
+        const right = yield* open({ url })
+        const other = yield* wrong(open({ url }))
+        const turn = yield* newTurn
+        yield* right.claim({ ...turn, lease: { owner: "right", millis: 60_000 } })
+        assert.isTrue(Option.isNone(yield* wrong(other.takeOver(turn.id, { owner: "other", millis: 60_000 }))))
+        assert.isTrue(yield* wrong(other.renew(turn.id, 1, { owner: "right", millis: 60_000 })))
+        const seen = Option.getOrThrow(yield* wrong(other.getMessage(turn.id)))
+        assert.closeTo(seen.leaseUntilMillis ?? 0, (yield* clock.currentTimeMillis) + skewMillis + 60_000, 50_000)
+        assert.isTrue(Option.isNone(yield* right.takeOver(turn.id, { owner: "third", millis: 60_000 })))
+        yield* wrong(other.release(turn.id, 1))
+        assert.isTrue(Option.isSome(yield* right.takeOver(turn.id, { owner: "third", millis: 60_000 })))
+      }
     }))
 
   // claims in the same moment
