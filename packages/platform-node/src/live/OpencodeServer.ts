@@ -38,6 +38,7 @@ import { randomBytes } from "node:crypto"
 import { createServer } from "node:net"
 import { stripVTControlCharacters } from "node:util"
 import * as Locate from "./Locate.ts"
+import * as NewHome from "./NewHome.ts"
 import * as ProcessTree from "./ProcessTree.ts"
 import * as Watchdog from "./Watchdog.ts"
 
@@ -73,7 +74,7 @@ export interface Options {
   readonly directory?: string | undefined
   /**
    * A folder that replaces the user's home, so that the server sees none of the user's sessions, settings and credentials. Inherited
-   * `OPENCODE_*` variables are then dropped too. Default: the user's home.
+   * `OPENCODE_*` variables are then dropped too. A home that is new gets no package for plugins written in it. Default: the user's home.
    */
   readonly home?: string | undefined
   /** OpenCode's configuration, passed in `OPENCODE_CONFIG_CONTENT`. */
@@ -309,6 +310,7 @@ const prepareEnvironment = Effect.fnUntraced(function*(options: Options, passwor
     home["XDG_DATA_HOME"] = path.join(root, ".local", "share")
     home["XDG_STATE_HOME"] = path.join(root, ".local", "state")
     home["XDG_CACHE_HOME"] = path.join(root, ".cache")
+    yield* NewHome.prepare(root)
   }
   return {
     ...home,

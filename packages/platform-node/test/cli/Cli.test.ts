@@ -15,6 +15,7 @@ import {
   jsonLines,
   layer,
   live,
+  newHome,
   Playground,
   progressOf,
   start,
@@ -139,12 +140,13 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       const fs = yield* FileSystem.FileSystem
       const { run } = yield* Playground
       const folder = yield* fs.makeTempDirectoryScoped()
+      const other = yield* fs.makeTempDirectoryScoped()
       const where = prompt("Where?", [
         { tool: "bash", args: { command: "pwd", description: "where" } },
         { text: "There." }
       ])
       const common = ["run", "--json", "--permission", "allow", "--conversation", "folders"]
-      const refused = ["--directory", "/"]
+      const refused = ["--directory", other]
       for (const named of [["--directory", folder], refused, []]) {
         // From a folder of its own, which a process alone has.
         const finished = yield* run([...common, ...named, where], { cwd: "/" })
@@ -153,7 +155,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
           assert.include(errorLine(finished), folder)
           const { error, status } = Object(lastLine(finished))
           assert.deepStrictEqual([status, error.tag], ["failed", "DirectoryMismatch"])
-          assert.deepInclude(error.details, { directory: "/", sessionDirectory: folder })
+          assert.deepInclude(error.details, { directory: other, sessionDirectory: folder })
           continue
         }
         const [tool] = Object(lastLine(finished)["tools"])
@@ -412,6 +414,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       const fs = yield* FileSystem.FileSystem
       const folder = yield* fs.makeTempDirectoryScoped()
       const model = yield* ScriptedModel
+      const home = yield* newHome(folder)
       const running = yield* start(
         [
           "run",
@@ -424,7 +427,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
             { text: "and then nothing more", gate: "embedded", gateAfter: 2 }
           ])
         ],
-        { env: { HOME: `${folder}/home`, ...environment(opencodeConfig(model)) } }
+        { env: { ...home, ...environment(opencodeConfig(model)) } }
       )
       yield* running.printed("and then")
       assert.strictEqual(yield* fs.readFileString(`${folder}/here.txt`), "hi\n")
@@ -434,7 +437,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
       assert.strictEqual(stdout.trimEnd(), "Writing.\n\nand then")
       assert.match(stderr, /\ncancelled · /)
       const conversation = /conversation (conv_\w+)/.exec(stderr)?.[1] ?? ""
-      const shown = yield* cli(["show", conversation], { env: { HOME: `${folder}/home` } })
+      const shown = yield* cli(["show", conversation], { env: home })
       assert.match(shown.stdout, /\nand then\s+[^\n]*\ncancelled · /)
       const url = /OpenCode is ready on (\S+)/.exec(stderr)?.[1] ?? ""
       const answer = yield* Effect.flip(Effect.tryPromise(() => fetch(url)))

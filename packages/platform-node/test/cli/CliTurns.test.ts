@@ -15,6 +15,7 @@ import {
   jsonLines,
   layerShared,
   live,
+  newHome,
   type Options,
   Playground,
   progressOf,
@@ -267,7 +268,7 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("a tu
       Effect.gen(function*() {
         const fs = yield* FileSystem.FileSystem
         const folder = yield* fs.makeTempDirectoryScoped()
-        const env = { HOME: `${folder}/home`, ...environment(opencodeConfig(yield* ScriptedModel)) }
+        const env = { ...yield* newHome(folder), ...environment(opencodeConfig(yield* ScriptedModel)) }
         const running = yield* startAlone(["run", "--directory", folder, gated("embedded-twice")], { env })
         yield* running.printed("words")
         const [server = 0] = childrenOf(running.pid)

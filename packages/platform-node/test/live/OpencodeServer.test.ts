@@ -309,6 +309,8 @@ it.layer(platform, { excludeTestServices: true })("OpencodeServer", (it) => {
         const seen = yield* fs.readFileString(`${options.directory}/environment`)
         assert.include(seen, "OPENCODE_DISABLE_AUTOUPDATE=1")
         assert.notMatch(seen, /canary-\d|OPENCODE_TURN_/)
+        // Nor was anything fetched for plugins.
+        assert.deepStrictEqual(yield* fs.readDirectory(`${options.home}/.config/opencode/node_modules`), [])
       }
     }))
 

@@ -1,6 +1,7 @@
 /**
  * The command line as a child process, and a real OpenCode server with a scripted model that many of them share.
  */
+import * as NewHome from "#live/NewHome"
 import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { layerStore, LiveLayer } from "@opencode-turn/platform-node/LiveLayer"
 import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
@@ -112,6 +113,12 @@ export const inTerminal = (command: ReadonlyArray<string>): ReadonlyArray<string
   command.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(" "),
   "/dev/null"
 ]
+
+/** The home of a user who never used OpenCode, for commands that start a server of their own. */
+export const newHome = Effect.fnUntraced(function*(folder: string) {
+  yield* NewHome.prepare(`${folder}/home`)
+  return { HOME: `${folder}/home` }
+})
 
 /** Runs the command line to its end. */
 export const cli = (args: ReadonlyArray<string>, options?: Options): Effect.Effect<Finished> =>
