@@ -54,11 +54,15 @@ export const round = (index: number): Options => {
   }
 }
 
-/** Each point and each kind of end at once, then the server's: what a short soak does. */
-export const short: ReadonlyArray<Options> = [
+/**
+ * What a short soak does: each kind of end at once, then the server's. The points of a kill are shared out: two soaks with another `first`, 0 and
+ * 1, meet all of them.
+ */
+export const short = (first: 0 | 1): ReadonlyArray<Options> => [
   {
     name: "ends",
-    plans: [...points.map(killed), atRandom, frozen, stopped].map((end, slot) => plan(0, slot, end))
+    plans: [...points.filter((_, index) => index % 2 === first).map(killed), atRandom, frozen, stopped]
+      .map((end, slot) => plan(0, slot, end))
   },
   {
     name: "server",
