@@ -35,5 +35,9 @@ const askSkew = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
     { millis: number }
   >`SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS DOUBLE PRECISION) AS millis`
   const answeredMillis = yield* Clock.currentTimeMillis
-  return answer === undefined ? 0 : Math.round(answer.millis - (askedMillis + answeredMillis) / 2)
+  const skewMillis = Math.round((answer?.millis ?? askedMillis) - (askedMillis + answeredMillis) / 2)
+  return Math.abs(skewMillis) < tolerance ? 0 : skewMillis
 })
+
+/** A difference in milliseconds that may be the question's own way. No lease is that short. */
+const tolerance = 500

@@ -49,8 +49,9 @@ const cases = databases.flatMap((database) => versions.map((version) => ({ ...da
 
 type Database = Effect.Success<typeof sqlite>
 
+/** The times in old rows are those of the test, which a database of the real time must not correct: it is asked at the real one. */
 const open = (database: Database) =>
-  Effect.map(Layer.build(database.layer()), (context) => Context.get(context, SessionStore))
+  TestClock.withLive(Effect.map(Layer.build(database.layer()), (context) => Context.get(context, SessionStore)))
 
 const conversationId = ConversationId.make("con_1")
 const messageId = MessageId.make("msg_1")

@@ -493,7 +493,10 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         const { sql } = database
         yield* writeVersion2(sql)
         const before = yield* sql`SELECT * FROM opencode_turn_assistant_messages ORDER BY position`
-        const [store] = yield* Effect.all([open(database), open(database)], { concurrency: "unbounded" })
+        const [store] = yield* TestClock.withLive(
+          // The times in old rows are those of the test: a database of the real time, asked at the real one, does not correct them.
+          Effect.all([open(database), open(database)], { concurrency: "unbounded" })
+        )
         assert.deepStrictEqual(
           yield* sql`SELECT migration_id, name FROM opencode_turn_migrations ORDER BY migration_id`.values,
           steps
