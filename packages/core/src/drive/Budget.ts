@@ -56,11 +56,12 @@ export interface SpentBefore {
  * @category predicates
  * @since 0.1.0
  */
-export const isDue = (limits: TurnPolicy.Budget): (state: PromptState) => boolean => {
-  const isCounted = limits.cost !== undefined || limits.tokens !== undefined || limits.modelRetries !== undefined ||
-    limits.steps !== undefined
-  return ({ isCheckDue, tooLarge }) => tooLarge !== undefined || (isCounted && isCheckDue)
-}
+export const isDue = (
+  { cost, modelRetries, steps, tokens }: TurnPolicy.Budget,
+  { isCheckDue, tooLarge }: PromptState
+): boolean =>
+  tooLarge !== undefined ||
+  (isCheckDue && (cost !== undefined || tokens !== undefined || modelRetries !== undefined || steps !== undefined))
 
 /**
  * When the budget is to be checked in any case, by the prompt's clock: a limit of time will be crossed then.

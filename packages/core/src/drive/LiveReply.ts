@@ -30,7 +30,7 @@ import type { Content } from "../store/StoredMessage.ts"
  *   well, and watchers get a `Reset`. `addEarlier` adds a reply that was read back.
  * - `apply`: folds an event, and gives what it told. Watchers get the changes with the next `flush`.
  * - `update`: changes the reply otherwise. Where a reader would see the difference, watchers get the whole reply at once.
- * - `start`: tells the watchers where the turn works. `beginning` is why the reply last began anew, if it did.
+ * - `start`: tells the watchers where the turn works, as `started` says later. `beginning` is why the reply last began anew, if it did.
  * - `untilOther`: waits until the reply is another one than given. One fiber may wait at a time.
  * - `end`: a watcher's queue ends once it is read.
  *
@@ -43,6 +43,7 @@ export interface LiveReply {
     reason?: Beginning
   ) => void
   readonly start: (started: ReplyUpdate.Started) => void
+  readonly started: () => ReplyUpdate.Started | undefined
   readonly beginning: () => Beginning | undefined
   readonly current: () => Reply.Reply
   readonly earlier: () => ReadonlyArray<Reply.Reply>
@@ -54,7 +55,7 @@ export interface LiveReply {
   readonly listen: (listener: Listener) => Effect.Effect<void, never, Scope.Scope>
   readonly untilOther: (known: Reply.Reply | undefined) => Effect.Effect<void>
   readonly watch: Effect.Effect<Queue.Dequeue<ReplyUpdate.ReplyUpdate, Cause.Done>>
-  /** Gives `subscriber` the updates of each flush, in the call that makes them. */
+  /** Gives `subscriber` the updates of each flush, in the call that makes them. Whoever comes after the end is told of that alone. */
   readonly subscribe: (subscriber: Subscriber) => void
   readonly end: Effect.Effect<void>
 }
@@ -94,7 +95,9 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
   let batch: Array<ReplyUpdate.ReplyUpdate> = []
   const earlier: Array<Reply.Reply> = []
   let listener: Listener | undefined
+  let started: ReplyUpdate.Started | undefined
   let beginning: Beginning | undefined
+  let hasEnded = false
   const subscribers: Array<Subscriber> = []
   let onChange: (() => void) | undefined
 
@@ -137,10 +140,12 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
       beginning = reason
       reset(reason, next)
     },
-    start: (started) => {
-      batch.push(started)
+    start: (update) => {
+      started = update
+      batch.push(update)
       flush()
     },
+    started: () => started,
     beginning: () => beginning,
     ...self,
     addEarlier: (reply) => {
@@ -197,10 +202,12 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
       return queue
     }),
     subscribe: (subscriber) => {
-      subscribers.push(subscriber)
+      if (hasEnded) subscriber(undefined)
+      else subscribers.push(subscriber)
     },
     end: Effect.sync(() => {
       flush()
+      hasEnded = true
       for (const subscriber of subscribers) subscriber(undefined)
       for (const { queue } of watchers) Queue.endUnsafe(queue)
     })

@@ -34,7 +34,15 @@ export interface ChangeNotifier {
  * @category constructors
  * @since 0.1.0
  */
-export const make: Effect.Effect<ChangeNotifier> = Effect.sync(() => {
+export const make: Effect.Effect<ChangeNotifier> = Effect.sync(() => makeUnsafe())
+
+/**
+ * The same for a caller that makes it within a synchronous call.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeUnsafe = (): ChangeNotifier => {
   const listeners = new Map<string, Set<() => void>>()
 
   const listen: ChangeNotifier["listen"] = (key, listener) => {
@@ -70,7 +78,7 @@ export const make: Effect.Effect<ChangeNotifier> = Effect.sync(() => {
       for (const known of Array.from(listeners.values())) call(known)
     }
   }
-})
+}
 
 // internal
 

@@ -41,7 +41,7 @@ import { finalize } from "../store/Finalize.ts"
 import type { Outcome, PromptRecord, StoredMessage } from "../store/SessionStore.ts"
 import { SessionStore, type StoreError } from "../store/SessionStore.ts"
 import type { EnsuredSession } from "./EnsureSession.ts"
-import type { JournalWriter } from "./JournalWriter.ts"
+import * as JournalWriter from "./JournalWriter.ts"
 import type * as Output from "./Output.ts"
 import { bounded, keepingLease, unanswered, within } from "./Ownership.ts"
 import { isUnusableTag, type TurnError, type UnusableError } from "./TurnError.ts"
@@ -87,7 +87,7 @@ export interface Reached {
   readonly session: EnsuredSession | undefined
   readonly promptId: MessageId | undefined
   readonly promptRecord: PromptRecord | undefined
-  readonly journal: JournalWriter | undefined
+  readonly journal: JournalWriter.JournalWriter | undefined
   readonly isRecreated: boolean
   readonly output: Output.Answer<unknown> | undefined
 }
@@ -199,7 +199,7 @@ export const letGo = Effect.fn("Turn.letGo")(function*<E, R>(
   const limit = yield* TurnPolicy.StopTimeout
   const { journal, message, promptId } = turn
   if (journal !== undefined && promptId !== undefined) {
-    yield* Contained.attempt("snapshot", contextOf(turn), limit, journal.flush)
+    yield* Contained.attempt("snapshot", contextOf(turn), limit, JournalWriter.flush(journal))
   }
   yield* Contained.attempt(
     "release",
@@ -375,7 +375,7 @@ const store = Effect.fnUntraced(function*<E, R>(
     finish: status === "cancelled" ? null : streamed.finish,
     error: error === undefined ? null : { tag: error._tag, message: error.message, details: detailsOf(error) }
   }
-  const written = yield* journal?.known ?? Effect.undefined
+  const written = journal === undefined ? undefined : yield* JournalWriter.known(journal)
   const known = written && { ...written, message: { ...message, promptRecord: promptRecord ?? message.promptRecord } }
   return yield* finalize(messageId, message.epoch, outcome, known).pipe(
     // An outcome that cannot be stored as it is would leave the message pending, for one worker after the other.

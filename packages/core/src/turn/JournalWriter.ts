@@ -24,19 +24,38 @@ import type { Content, StoredMessage, StoreError } from "../store/SessionStore.t
 import { SessionStore } from "../store/SessionStore.ts"
 
 /**
- * **Details**
- *
- * - `flush`: stores what has changed since the last flush. `false`: the message is another owner's, or has ended.
- * - `untilBehind`: waits until there is something to store.
- * - `known`: what is stored, for the terminal write; undefined where that cannot be found out.
- *
  * @category models
  * @since 0.1.0
  */
 export interface JournalWriter {
-  readonly flush: Effect.Effect<boolean, StoreError, SessionStore>
-  readonly untilBehind: Effect.Effect<void>
-  readonly known: Effect.Effect<Omit<Known, "message"> | undefined, never, SessionStore>
+  readonly message: Pick<StoredMessage, "epoch" | "id">
+  readonly live: LiveReply.LiveReply
+  readonly semaphore: Semaphore.Semaphore
+  readonly state: Ref.Ref<State>
+}
+
+/**
+ * What is stored, and what is being written.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface State {
+  readonly stored: Stored
+  readonly writing: Stored | undefined
+}
+
+/**
+ * `promptId`: the prompt whose answer was stored last by this writer. `reply`: what was stored last, as the turn had it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Stored {
+  readonly reply: Reply | undefined
+  readonly before: Content | undefined
+  readonly offset: number
+  readonly promptId: MessageId | undefined
 }
 
 /**
@@ -50,74 +69,87 @@ export const make = Effect.fnUntraced(function*(
   live: LiveReply.LiveReply
 ): Effect.fn.Return<JournalWriter, StoreError, SessionStore> {
   const { epoch, id } = message
-  const semaphore = yield* Semaphore.make(1)
   const state = yield* Ref.make<State>({ stored: yield* readStored(message), writing: undefined })
+  return { message: { epoch, id }, live, semaphore: yield* Semaphore.make(1), state }
+})
 
-  /** After a write whose answer was lost the offset tells whether it was made. */
-  const settled = Effect.gen(function*() {
-    const { stored, writing } = yield* Ref.get(state)
-    if (writing === undefined) return stored
-    const store = yield* SessionStore
-    const now = Option.getOrUndefined(yield* retrying(store.getState(id)))
-    const found = now?.offset === writing.offset
-      ? writing
-      : {
-        ...stored,
-        ...(now?.offset !== stored.offset && { before: undefined, reply: undefined, offset: now?.offset ?? 0 })
-      }
-    yield* Ref.set(state, { stored: found, writing: undefined })
-    return found
-  })
+/**
+ * Stores what has changed since the last flush. `false`: the message is another owner's, or has ended.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const flush = (self: JournalWriter): Effect.Effect<boolean, StoreError, SessionStore> =>
+  self.semaphore.withPermit(write(self))
 
-  const flush = Effect.gen(function*() {
-    const reply = live.current()
-    const { promptId, sessionId } = reply
-    // Before its prompt a turn shows nothing, and must not take away what an earlier owner stored.
-    if (sessionId === "") return true
-    const store = yield* SessionStore
-    const stored = yield* settled
-    if (stored.reply === reply) return true
-    const content = LiveReply.content(live)
-    const since = sinceOf(stored, promptId, live)
-    const entries = Journal.between(since.before, content, since.reason)
-    const written: Stored = { before: content, offset: stored.offset + entries.length, promptId, reply }
-    if (entries.length === 0 && hasSameRest(stored.before, content)) {
-      yield* Ref.set(state, { stored: { ...stored, reply }, writing: undefined })
-      return true
-    }
-    yield* Ref.set(state, { stored, writing: written })
-    const isHeld = yield* store.snapshot(id, epoch, content, since)
-    yield* Ref.set(state, { stored: isHeld ? written : stored, writing: undefined })
-    return isHeld
-  })
+/**
+ * Waits until there is something to store.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const untilBehind = ({ live, state }: JournalWriter): Effect.Effect<void> =>
+  Effect.flatMap(Ref.get(state), ({ stored }) => live.untilOther(stored.reply))
 
-  return {
-    flush: semaphore.withPermit(flush),
-    untilBehind: Effect.flatMap(Ref.get(state), ({ stored }) => live.untilOther(stored.reply)),
-    known: semaphore.withPermit(settled).pipe(
-      Effect.map((stored) => ({ ...sinceOf(stored, live.current().promptId, live), offset: stored.offset })),
-      // A store that does not answer must not keep a turn from its end, which is then written whole.
-      Effect.timeoutOption(yield* TurnPolicy.LeaseRenewal),
-      Effect.map(Option.getOrUndefined),
-      Effect.orElseSucceed(() => undefined)
-    )
-  }
+/**
+ * What is stored, for the terminal write; undefined where that cannot be found out.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const known = Effect.fnUntraced(function*(
+  self: JournalWriter
+): Effect.fn.Return<Omit<Known, "message"> | undefined, never, SessionStore> {
+  const { live, semaphore } = self
+  return yield* semaphore.withPermit(settle(self)).pipe(
+    Effect.map((stored) => ({ ...sinceOf(stored, live.current().promptId, live), offset: stored.offset })),
+    // A store that does not answer must not keep a turn from its end, which is then written whole.
+    Effect.timeoutOption(yield* TurnPolicy.LeaseRenewal),
+    Effect.map(Option.getOrUndefined),
+    Effect.orElseSucceed(() => undefined)
+  )
 })
 
 // internal
 
-/** `promptId`: the prompt whose answer was stored last by this writer. `reply`: what was stored last, as the turn had it. */
-interface Stored {
-  readonly reply: Reply | undefined
-  readonly before: Content | undefined
-  readonly offset: number
-  readonly promptId: MessageId | undefined
-}
+/** After a write whose answer was lost the offset tells whether it was made. */
+const settle = Effect.fnUntraced(function*({ message, state }: JournalWriter) {
+  const { stored, writing } = yield* Ref.get(state)
+  if (writing === undefined) return stored
+  const store = yield* SessionStore
+  const now = Option.getOrUndefined(yield* retrying(store.getState(message.id)))
+  const found = now?.offset === writing.offset
+    ? writing
+    : {
+      ...stored,
+      ...(now?.offset !== stored.offset && { before: undefined, reply: undefined, offset: now?.offset ?? 0 })
+    }
+  yield* Ref.set(state, { stored: found, writing: undefined })
+  return found
+})
 
-interface State {
-  readonly stored: Stored
-  readonly writing: Stored | undefined
-}
+const write = Effect.fnUntraced(function*(self: JournalWriter) {
+  const { live, message, state } = self
+  const reply = live.current()
+  const { promptId, sessionId } = reply
+  // Before its prompt a turn shows nothing, and must not take away what an earlier owner stored.
+  if (sessionId === "") return true
+  const store = yield* SessionStore
+  const stored = yield* settle(self)
+  if (stored.reply === reply) return true
+  const content = LiveReply.content(live)
+  const since = sinceOf(stored, promptId, live)
+  const entries = Journal.between(since.before, content, since.reason)
+  const written: Stored = { before: content, offset: stored.offset + entries.length, promptId, reply }
+  if (entries.length === 0 && hasSameRest(stored.before, content)) {
+    yield* Ref.set(state, { stored: { ...stored, reply }, writing: undefined })
+    return true
+  }
+  yield* Ref.set(state, { stored, writing: written })
+  const isHeld = yield* store.snapshot(message.id, message.epoch, content, since)
+  yield* Ref.set(state, { stored: isHeld ? written : stored, writing: undefined })
+  return isHeld
+})
 
 /** A reply to another prompt begins anew. */
 const sinceOf = ({ before, promptId }: Stored, current: MessageId, live: LiveReply.LiveReply) =>

@@ -56,7 +56,7 @@ export const register = Effect.fnUntraced(function*(
   live: LiveReply.LiveReply
 ): Effect.fn.Return<void, never, SessionStore | Scope.Scope> {
   const turns = yield* turnsOfStore
-  const turn = yield* make(run, live)
+  const turn = make(run, live)
   yield* Effect.acquireRelease(
     Effect.sync(() => {
       turns.set(id, turn)
@@ -95,25 +95,19 @@ const turnsOfStore = Effect.gen(function*() {
   return turns
 })
 
-const make = Effect.fnUntraced(function*(run: string, live: LiveReply.LiveReply) {
-  const notifier = yield* ChangeNotifier.make
+/** What a turn keeps for its readers: made with the first of them, because most turns have none. */
+const followable = (live: LiveReply.LiveReply): LiveTurn["follow"] => {
+  const notifier = ChangeNotifier.makeUnsafe()
   const log: Log = { updates: [], first: 0, size: 0 }
-  let isKept = false
   let hasEnded = false
-  let started: ReplyUpdate.Started | undefined
 
   live.subscribe((updates) => {
     if (updates === undefined) hasEnded = true
-    else {
-      for (const update of updates) {
-        if (update._tag === "Started") started = update
-        if (isKept) add(log, update)
-      }
-    }
+    else for (const update of updates) add(log, update)
     notifier.notifyAll()
   })
 
-  const follow = (after: number | undefined): Stream.Stream<LiveUpdate> =>
+  return (after) =>
     Stream.suspend(() => {
       let seen = after
       /** Reads what is new without yielding, so that nothing is missed between the state and the updates behind it. */
@@ -122,10 +116,9 @@ const make = Effect.fnUntraced(function*(run: string, live: LiveReply.LiveReply)
         // Before its prompt a turn shows nothing.
         if (live.current().sessionId === "") return []
         const end = log.first + log.updates.length
-        const isKnown = seen !== undefined && isKept && seen >= log.first && seen <= end
+        const isKnown = seen !== undefined && seen >= log.first && seen <= end
         const from = isKnown && seen !== undefined ? seen : end
-        const state = isKnown ? [] : stateOf(live, seen === undefined ? started : undefined)
-        isKept = true
+        const state = isKnown ? [] : stateOf(live, seen === undefined ? live.started() : undefined)
         seen = end
         return [
           // Behind a `Started` alone the state is still to be told.
@@ -139,10 +132,18 @@ const make = Effect.fnUntraced(function*(run: string, live: LiveReply.LiveReply)
         Stream.flatMap(({ updates }) => Stream.fromIterable(updates))
       )
     })
+}
 
-  const turn: LiveTurn = { run, follow }
-  return turn
-})
+const make = (run: string, live: LiveReply.LiveReply): LiveTurn => {
+  let follow: LiveTurn["follow"] | undefined
+  return {
+    run,
+    follow: (seen) => {
+      follow ??= followable(live)
+      return follow(seen)
+    }
+  }
+}
 
 /** The state of a reply as one update, so that no reader can have seen half of it. */
 const stateOf = (

@@ -18,7 +18,7 @@ import { TurnCancelled, TurnTakenOver } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import type { StoredMessage } from "../store/SessionStore.ts"
 import { SessionStore, StoreError } from "../store/SessionStore.ts"
-import type { JournalWriter } from "./JournalWriter.ts"
+import * as JournalWriter from "./JournalWriter.ts"
 
 /**
  * Fails as soon as another worker ends the message or takes it over, and never succeeds. A store that cannot be asked just now is asked
@@ -73,15 +73,15 @@ export const holdLease = (
  * @since 0.1.0
  */
 export const snapshots = Effect.fnUntraced(function*(
-  { flush, untilBehind }: JournalWriter
+  journal: JournalWriter.JournalWriter
 ): Effect.fn.Return<never, never, SessionStore> {
   const intervalMillis = Duration.toMillis(yield* TurnPolicy.SnapshotInterval)
   while (true) {
     const sinceMillis = yield* Clock.currentTimeMillis
-    yield* untilBehind
+    yield* JournalWriter.untilBehind(journal)
     const passedMillis = (yield* Clock.currentTimeMillis) - sinceMillis
     yield* Effect.sleep(intervalMillis - passedMillis % intervalMillis)
-    yield* Effect.ignore(flush)
+    yield* Effect.ignore(JournalWriter.flush(journal))
   }
 })
 

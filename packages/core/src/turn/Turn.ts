@@ -249,25 +249,28 @@ const begin = Effect.fnUntraced(function*<E, R>(
 /** The way of a turn: from the claim to an answer that is reconciled with the server's record. */
 const answer = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
   const message = yield* claimed(turn)
-  const attempt = Effect.fnUntraced(function*(session: EnsuredSession) {
-    let posting = yield* recorded(turn, message, session)
-    while (true) {
-      const driven = yield* driveTo(turn, message, posting)
-      const exchange = yield* settled(turn, driven)
-      const repair = yield* repairFor(turn, posting, exchange, driven.refusals)
-      if (repair === undefined) return exchange
-      posting = yield* recordedRepair(turn, message, posting, exchange, repair)
-    }
-  })
-  const reply = ensured(turn).pipe(
-    Effect.flatMap(attempt),
-    Effect.catchTag(
-      ["SessionNotFound", "StaleSession"],
-      (lost) => Effect.flatMap(recreated(turn, lost), attempt)
-    )
-  )
   const journal = yield* journalOf(turn, message)
+  const reply = Effect.suspend(() => attempt(turn, message)).pipe(
+    Effect.catchTag(["SessionNotFound", "StaleSession"], (lost) => attempt(turn, message, lost))
+  )
   return yield* Effect.raceAllFirst([reply, holdLease(message), untilLost(message), snapshots(journal)])
+})
+
+/** Prompts the conversation's session, or another one in the place of the one that was `lost`, until its answer can be used. */
+const attempt = Effect.fnUntraced(function*<E, R>(
+  turn: RunningTurn<E, R>,
+  message: StoredMessage,
+  lost?: SessionNotFound | StaleSession
+) {
+  const session = yield* lost === undefined ? ensured(turn) : recreated(turn, lost)
+  let posting = yield* recorded(turn, message, session)
+  while (true) {
+    const driven = yield* driveTo(turn, message, posting)
+    const exchange = yield* settled(turn, driven)
+    const repair = yield* repairFor(turn, posting, exchange, driven.refusals)
+    if (repair === undefined) return exchange
+    posting = yield* recordedRepair(turn, message, posting, exchange, repair)
+  }
 })
 
 /** A prompt that was recorded and is to be posted, if that was not done before, and the refusals of the prompts before it. */
