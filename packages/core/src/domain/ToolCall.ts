@@ -42,13 +42,26 @@ export interface Description {
  * @category getters
  * @since 0.1.0
  */
-export const describe = ({ input, title = "", tool }: Pick<ToolPart, "tool" | "title" | "input">): Description => {
+export const describe = (part: Pick<ToolPart, "tool" | "title" | "input">): Description => {
+  const { input, title = "", tool } = part
   const known = tools.get(tool)
-  const subject = known?.subjectOf?.(input) ?? (title.trim() === "" ? subjectOf(input) : title)
+  if (isInvalid(part)) {
+    return { kind: known?.kind ?? "other", subject: "", present: `Calling ${tool}`, past: `Failed to call ${tool}` }
+  }
+  const subject = known?.subjectOf?.(input, title) ?? (title.trim() === "" ? subjectOf(input) : title)
   const [present, past] = known?.words ?? [`Calling ${tool}`, `Called ${tool}`]
   const behind = subject === "" ? "" : ` ${subject}`
   return { kind: known?.kind ?? "other", subject, present: `${present}${behind}`, past: `${past}${behind}` }
 }
+
+/**
+ * Whether the model wrote the call so wrongly that no tool ran, for example with the name of no tool. OpenCode completes such a call with
+ * the mistake as its output (1.18.33).
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isInvalid = ({ title }: Pick<ToolPart, "title">): boolean => title === "Invalid Tool"
 
 // internal
 
@@ -56,7 +69,7 @@ interface Known {
   readonly kind: Kind
   readonly words: readonly [present: string, past: string]
   /** What the call works on, where the title repeats the words or says less (1.18.33). */
-  readonly subjectOf?: (input: ToolPart["input"]) => string
+  readonly subjectOf?: (input: ToolPart["input"], title: string) => string
 }
 
 const named = (name: string) => (input: ToolPart["input"]): string => {
@@ -66,6 +79,12 @@ const named = (name: string) => (input: ToolPart["input"]): string => {
 
 const nothing = () => ""
 
+/** The title is the path from the root of the repository, or without one from that of the disk. */
+const fileOf = (input: ToolPart["input"], title: string): string => {
+  const path = named("filePath")(input)
+  return title.trim() === "" || (path !== "" && !path.startsWith("/")) || path === `/${title}` ? path : title
+}
+
 /** The files that the text of a patch names. */
 const patchedIn = (input: ToolPart["input"]): string =>
   Array.from(
@@ -73,6 +92,9 @@ const patchedIn = (input: ToolPart["input"]): string =>
     ([, path = ""]) => path.trim()
   )
     .join(", ")
+
+const todosIn = ({ todos }: ToolPart["input"]): string =>
+  Array.isArray(todos) ? `${todos.length} to-do${todos.length === 1 ? "" : "s"}` : ""
 
 const questionsOf = ({ questions }: ToolPart["input"]): string =>
   Array.isArray(questions)
@@ -83,11 +105,11 @@ const questionsOf = ({ questions }: ToolPart["input"]): string =>
 
 /** The tools of OpenCode 1.18.33, and those that other servers of its line have. */
 const tools: ReadonlyMap<string, Known> = new Map([
-  ["read", { kind: "read", words: ["Reading", "Read"] }],
+  ["read", { kind: "read", words: ["Reading", "Read"], subjectOf: fileOf }],
   ["list", { kind: "read", words: ["Listing", "Listed"] }],
-  ["write", { kind: "edit", words: ["Writing", "Wrote"] }],
-  ["edit", { kind: "edit", words: ["Editing", "Edited"] }],
-  ["multiedit", { kind: "edit", words: ["Editing", "Edited"] }],
+  ["write", { kind: "edit", words: ["Writing", "Wrote"], subjectOf: fileOf }],
+  ["edit", { kind: "edit", words: ["Editing", "Edited"], subjectOf: fileOf }],
+  ["multiedit", { kind: "edit", words: ["Editing", "Edited"], subjectOf: fileOf }],
   ["patch", { kind: "edit", words: ["Patching", "Patched"] }],
   ["apply_patch", { kind: "edit", words: ["Patching", "Patched"], subjectOf: patchedIn }],
   ["glob", { kind: "search", words: ["Looking for", "Looked for"], subjectOf: named("pattern") }],
@@ -102,14 +124,12 @@ const tools: ReadonlyMap<string, Known> = new Map([
   ["bash", { kind: "run", words: ["Running", "Ran"] }],
   ["webfetch", { kind: "fetch", words: ["Fetching", "Fetched"], subjectOf: named("url") }],
   ["skill", { kind: "read", words: ["Loading the skill", "Loaded the skill"], subjectOf: named("name") }],
-  ["todowrite", { kind: "plan", words: ["Planning", "Planned"] }],
+  ["todowrite", { kind: "plan", words: ["Planning", "Planned"], subjectOf: todosIn }],
   ["todoread", { kind: "plan", words: ["Reading the plan", "Read the plan"], subjectOf: nothing }],
   ["plan_exit", { kind: "plan", words: ["Ending the plan", "Ended the plan"], subjectOf: nothing }],
   ["task", { kind: "delegate", words: ["Delegating", "Delegated"] }],
   ["question", { kind: "ask", words: ["Asking", "Asked"], subjectOf: questionsOf }],
-  ["StructuredOutput", { kind: "answer", words: ["Answering", "Answered"], subjectOf: nothing }],
-  // OpenCode puts it in the place of a call that its model wrote wrongly.
-  ["invalid", { kind: "other", words: ["Failing to call", "Failed to call"], subjectOf: named("tool") }]
+  ["StructuredOutput", { kind: "answer", words: ["Answering", "Answered"], subjectOf: nothing }]
 ])
 
 /** What a call works on before its tool has a title: the first argument that names it. */

@@ -24,6 +24,7 @@ const calls = [
     "Asked Red? Blue?"
   ],
   ["question", "Asked 1 question", { questions: [{ question: "Red?" }] }, "ask", "Asking Red?", "Asked Red?"],
+  ["todowrite", "1 todos", { todos: [{}, {}] }, "plan", "Planning 2 to-dos", "Planned 2 to-dos"],
   ["glob", "", { pattern: "**/*.ts" }, "search", "Looking for **/*.ts", "Looked for **/*.ts"],
   ["skill", "Loaded skill: pdf", { name: "pdf" }, "read", "Loading the skill pdf", "Loaded the skill pdf"],
   [
@@ -35,14 +36,10 @@ const calls = [
     "Searched the web for effect"
   ],
   ["StructuredOutput", "Structured Output", { total: 3 }, "answer", "Answering", "Answered"],
-  [
-    "invalid",
-    "Invalid Tool",
-    { tool: "edit", error: "no path" },
-    "other",
-    "Failing to call edit",
-    "Failed to call edit"
-  ],
+  ["edit", "Invalid Tool", { tool: "edit", error: "no path" }, "edit", "Calling edit", "Failed to call edit"],
+  ["write", "tmp/a.ts", { filePath: "/tmp/a.ts" }, "edit", "Writing /tmp/a.ts", "Wrote /tmp/a.ts"],
+  ["write", "tmp/project/a.ts", { filePath: "a.ts" }, "edit", "Writing a.ts", "Wrote a.ts"],
+  ["read", "", {}, "read", "Reading", "Read"],
   [
     "apply_patch",
     "Success. Updated the following files:\nA a.ts\nM b.ts",

@@ -55,6 +55,7 @@ export const describeTool = (part: ToolPart, width: number, elapsedMillis?: numb
   const elapsed = elapsedMillis === undefined ? "" : ` ${describeSeconds(elapsedMillis)}`
   switch (part.status) {
     case "completed":
+      if (ToolCall.isInvalid(part)) return `${fit(`✗ ${line(present)}`, width)}: ${line(part.output ?? "")}`
       return `${fit(`✓ ${line(past)}`, width - took.length)}${took}`
     case "error":
       return `${fit(`✗ ${line(present)}`, width)}: ${line(part.error?.trim() || "it failed")}`

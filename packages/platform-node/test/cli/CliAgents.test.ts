@@ -111,6 +111,7 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("what
         "allow",
         prompt("Write.", [
           { tool: "write", args: { filePath: "written.txt", content: "one\ntwo\n" } },
+          { tool: "fly", args: { to: "the moon" } },
           {
             tool: "todowrite",
             args: {
@@ -125,6 +126,12 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("what
       ]
       const human = yield* run(["run", ...args])
       assert.match(human.stderr, /\nadded written\.txt \+2\nto-dos: 1 done, 1 open: Read\ncompleted · [^\n]*\n$/)
+      const tools = human.stderr.match(/^[✓✗] .*(?= \d+\.\d s$|'fly')/gm)
+      assert.deepStrictEqual(tools, [
+        "✓ Wrote written.txt",
+        "✗ Calling fly: The arguments provided to the tool are invalid: Model tried to call unavailable tool ",
+        "✓ Planned 2 to-dos"
+      ])
       const json = lastLine(yield* run(["run", "--json", ...args]))
       const [file, ...others] = Object(json["files"])
       assert.deepInclude(file, { path: "written.txt" })
