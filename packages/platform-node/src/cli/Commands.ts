@@ -7,6 +7,7 @@ import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { answerCommand, asksCommand } from "./AskCommands.ts"
 import { runCommand } from "./RunCommand.ts"
+import { serveCommand } from "./ServeCommand.ts"
 import { listCommand, pruneCommand, showCommand } from "./StoreCommands.ts"
 import { cancelCommand, resumeCommand, watchCommand } from "./TurnCommands.ts"
 
@@ -28,6 +29,7 @@ export const root = Command.make("opencode-turn").pipe(
   ),
   Command.withSubcommands([
     runCommand,
+    serveCommand,
     resumeCommand,
     cancelCommand,
     watchCommand,

@@ -26,6 +26,8 @@ const settings: Readonly<Record<string, string>> = {
   OPENCODE_TIMEOUT: `The maximum time of one request, for example "30 seconds"`,
   OPENCODE_TURN_DATABASE: "The SQLite file, memory, or a postgres:// URL, which may hold a password here\n" +
     `${" ".repeat(28)}(default: opencode-turn/turns.db in XDG_DATA_HOME or ~/.local/share)`,
+  OPENCODE_TURN_TOKEN:
+    "The token of serve (default: a random one, kept in the file gateway-token beside the default database)",
   OPENCODE_BIN:
     "The OpenCode program for servers that a command starts (default: the package opencode-ai, else opencode)",
   NO_COLOR: "Turns colour off"
@@ -43,6 +45,8 @@ const settingsOf: Readonly<Record<string, ReadonlyArray<string>>> = {
   list: [database],
   show: [database],
   prune: [database],
+  run: [...server, database, "OPENCODE_BIN", "NO_COLOR"],
+  resume: [...server, database, "OPENCODE_BIN", "NO_COLOR"],
   demo: ["OPENCODE_TIMEOUT", "OPENCODE_BIN", "NO_COLOR"]
 }
 

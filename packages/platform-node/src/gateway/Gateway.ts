@@ -32,26 +32,27 @@ import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
-import type * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import { type InvalidConfig, LiveLayer } from "../live/LiveLayer.ts"
 import * as Access from "./Access.ts"
 import { GatewayApi, type StartTurn } from "./GatewayApi.ts"
 import { Unauthorized } from "./GatewayError.ts"
 import * as Guard from "./Guard.ts"
 import * as Handlers from "./Handlers.ts"
+import * as Listen from "./Listen.ts"
 import * as Runs from "./Runs.ts"
 import type { User } from "./User.ts"
 
 export { type Authorize, type Credentials, makeToken } from "./Access.ts"
 export { GatewayApi } from "./GatewayApi.ts"
 export { contentSecurityPolicy } from "./Guard.ts"
+export { listen } from "./Listen.ts"
 export { CurrentUser, ofPrefix, type User } from "./User.ts"
 
 /**
@@ -65,7 +66,7 @@ export { CurrentUser, ofPrefix, type User } from "./User.ts"
  * - `gate`: who answers what the agent asks; by default `StoredGate`, whose asks wait for `POST /asks/{id}/answer`.
  * - `input`: what the product says of each turn besides its client: system prompt, tools, permissions, model.
  * - `prefix`: the path under which the gateway is mounted, `/agent`.
- * - `isWorker`: whether the gateway also carries on the turns of processes that died, as `TurnWorker` does; it does by default.
+ * - `worker`: whether the gateway also carries on the turns of processes that died, as `TurnWorker` does; it does by default.
  * - `home`: the path of the page to which a one-time link leads.
  *
  * @category models
@@ -78,7 +79,7 @@ export type Options = Access.Credentials & Guard.Options & Runs.Limits & {
     | ((start: StartTurn, user: User, conversationId: ConversationId) => Partial<TurnInput>)
     | undefined
   readonly prefix?: `/${string}` | undefined
-  readonly isWorker?: boolean | undefined
+  readonly worker?: boolean | undefined
   readonly home?: `/${string}` | undefined
 }
 
@@ -92,11 +93,7 @@ export type Options = Access.Credentials & Guard.Options & Runs.Limits & {
  * @since 0.1.0
  */
 export interface Gateway {
-  readonly handle: Effect.Effect<
-    HttpServerResponse.HttpServerResponse,
-    HttpServerError.HttpServerError,
-    HttpServerRequest.HttpServerRequest | Scope.Scope
-  >
+  readonly handle: Listen.Handle
   readonly makeLink: Effect.Effect<string | undefined>
 }
 
@@ -122,6 +119,8 @@ export const make = Effect.fnUntraced(function*(
 export interface WebGateway {
   readonly handle: (request: Request) => Promise<Response>
   readonly makeLink: () => Promise<string | undefined>
+  /** Serves on a socket of Node's until the gateway is closed, and gives the port. */
+  readonly listen: (options: Listen.Options) => Promise<number>
   /** Lets the turns go for the next worker, and closes the connection and the store. */
   readonly close: () => Promise<void>
 }
@@ -149,6 +148,7 @@ export const open = async <E = InvalidConfig | StoreError>(
   return {
     handle: (request) => web(request),
     makeLink: () => runtime.runPromise(makeLink),
+    listen: (options) => runtime.runPromise(Scope.provide(Listen.listen({ handle }, options), runtime.scope)),
     close: () => runtime.dispose()
   }
 }
@@ -178,7 +178,7 @@ const build = Effect.fnUntraced(function*(options: Options) {
   ).pipe(Layer.provide([services, HttpServer.layerServices]))
 
   const app = yield* Effect.provideService(HttpRouter.toHttpEffect(routes), HttpRouter.RouterConfig, routerConfig)
-  if (options.isWorker !== false) yield* Layer.build(TurnWorker.layer())
+  if (options.worker !== false) yield* Layer.build(TurnWorker.layer())
   const handle = app.pipe(
     Effect.provideService(Access.Access, access),
     Effect.provideService(SessionStore, yield* SessionStore),

@@ -20,6 +20,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
@@ -99,9 +100,12 @@ export const layerWritten: Layer.Layer<Written> = Layer.succeed(
           advice: "send it as application/json"
         })
       }
+      const limit = yield* HttpIncomingMessage.MaxBodySize
+      // Before the body comes, which may take its time.
+      if (limit !== undefined && Number(request.headers["content-length"]) > limit) return yield* tooLarge
       yield* Effect.mapError(request.text, ({ reason }) =>
         reason._tag === "RequestParseError" && reason.reason === "BodyTooLarge"
-          ? new BodyTooLarge({ message: "the body of the request is too large", advice: "send fewer or smaller files" })
+          ? tooLarge
           : new InvalidRequest({ message: "the body of the request cannot be read", advice: "send it again" }))
       return yield* handler
     })
@@ -288,6 +292,11 @@ export const layerService = HttpApiBuilder.group(
 )
 
 // internal
+
+const tooLarge = new BodyTooLarge({
+  message: "the body of the request is too large",
+  advice: "send fewer or smaller files"
+})
 
 const defaultLimit = 20
 

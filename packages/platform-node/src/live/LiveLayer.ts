@@ -155,10 +155,20 @@ export const databaseSetting: Effect.Effect<Database, InvalidConfig> = Effect.ge
     yield* checkDatabase("OPENCODE_TURN_DATABASE", configured)
     return isPostgresUrl(configured) ? Redacted.make(configured) : configured
   }
+  return join(yield* dataFolder, "turns.db")
+})
+
+/**
+ * The folder for what this program keeps of its own. It need not exist.
+ *
+ * @category settings
+ * @since 0.1.0
+ */
+export const dataFolder: Effect.Effect<string, InvalidConfig> = Effect.gen(function*() {
   // The XDG specification says that a relative path is to be ignored.
   const data = yield* setting("XDG_DATA_HOME")
   const folder = data !== undefined && isAbsolute(data) ? data : join(homedir(), ".local", "share")
-  return join(folder, "opencode-turn", "turns.db")
+  return join(folder, "opencode-turn")
 })
 
 /**

@@ -35,6 +35,8 @@ export interface Running {
   readonly closeStdout: Effect.Effect<void>
   /** Waits until standard output, or standard error, holds the text. */
   readonly printed: (text: string) => Effect.Effect<void>
+  /** Standard output so far. */
+  readonly stdout: Effect.Effect<string>
 }
 
 export interface Options {
@@ -79,6 +81,7 @@ export const start = (
         finished: Deferred.await(done),
         type: (text) => Effect.sync(() => void child.stdin.write(text)),
         kill: (signal) => Effect.sync(() => void child.kill(signal)),
+        stdout: Effect.sync(() => texts.stdout),
         closeStdout: Effect.sync(() => void child.stdout.destroy()),
         printed: (text) =>
           Effect.suspend(() => {

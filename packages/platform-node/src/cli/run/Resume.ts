@@ -59,8 +59,17 @@ export const resume = Effect.fnUntraced(
       const orphans = options.worker ? [] : yield* Effect.mapError(findOrphans(view), fromError)
       if (!options.worker && orphans.length === 0) return yield* view.note("there is nothing to resume")
       const server = yield* Connection.connect(flags, view)
-      const carry = yield* makeCarry(server, options)
-      yield* Effect.raceFirst(options.worker ? work(carry, view) : once(orphans, carry), server.ended)
+      const streams = yield* Streams
+      const carry = yield* makeCarry(
+        server,
+        (result) => streams.answer(options.json ? JsonLines.fromEnding(result) : `${describeCarried(result)}\n`)
+      )
+      if (options.worker) {
+        yield* view.note(
+          "waiting for turns to resume; Ctrl-C stops this, and leaves unfinished turns to the next resume"
+        )
+      }
+      yield* Effect.raceFirst(options.worker ? work(carry) : once(orphans, carry), server.ended)
     }).pipe(
       Effect.provideServiceEffect(HumanGate.HumanGate, gateOf(options.permission, view)),
       Effect.provideContext(store),
@@ -114,7 +123,8 @@ export const sweepOrphans = Effect.fnUntraced(function*<R>(
 /** Takes a turn over, carries it to its end and prints the result; `undefined` if another worker has it. */
 type Carry = (orphan: MessageState) => Effect.Effect<TurnResult | undefined, Failure, SessionStore | Tracer.Tracer>
 
-const gateOf = (
+/** The gate of a mode. */
+export const gateOf = (
   mode: Options["permission"],
   view: TurnView.View
 ): Effect.Effect<HumanGate.Gate, never, SessionStore> => {
@@ -160,8 +170,12 @@ const findOrphans = Effect.fnUntraced(function*(view: TurnView.View) {
   return yield* store.listOrphans(batch)
 })
 
-const makeCarry = Effect.fnUntraced(
-  function*(server: Connection.Server, options: Options): Effect.fn.Return<Carry, never, Streams | Scope.Scope> {
+/** Makes a client for each folder that a turn works in; `print` is called with the result of each turn. */
+export const makeCarry = Effect.fnUntraced(
+  function*(
+    server: Connection.Server,
+    print: (result: TurnResult) => Effect.Effect<void>
+  ): Effect.fn.Return<Carry, never, Streams | Scope.Scope> {
     const streams = yield* Streams
     // A session's events reach only subscribers in its folder.
     const clients = yield* RcMap.make({
@@ -170,15 +184,6 @@ const makeCarry = Effect.fnUntraced(
     })
     const clientOf = (folder: string | undefined): Effect.Effect<Context.Context<Client>, Failure, Scope.Scope> =>
       RcMap.get(clients, folder ?? "")
-
-    const print = (result: TurnResult) =>
-      streams.answer(
-        options.json
-          ? JsonLines.fromEnding(result)
-          : `${result.messageId} · ${describeResult(result)}${
-            result.error === undefined ? "" : `: ${line(describe(result.error))}`
-          }\n`
-      )
 
     return Effect.fnUntraced(function*(orphan) {
       const store = yield* SessionStore
@@ -202,6 +207,12 @@ const makeCarry = Effect.fnUntraced(
   }
 )
 
+/** The line of a turn that was carried to its end. */
+export const describeCarried = (result: TurnResult): string =>
+  `${result.messageId} · ${describeResult(result)}${
+    result.error === undefined ? "" : `: ${line(describe(result.error))}`
+  }`
+
 const once = Effect.fnUntraced(function*(orphans: ReadonlyArray<MessageState>, carry: Carry) {
   const results = yield* Effect.forEach(orphans, carry, { concurrency: maxConcurrent })
   const bad = results.filter((result) => result?.status === "error" || result?.status === "failed")
@@ -209,7 +220,7 @@ const once = Effect.fnUntraced(function*(orphans: ReadonlyArray<MessageState>, c
 })
 
 /** Looks for orphans repeatedly. A failure is printed once while it stays the same, and the search continues. */
-const work = Effect.fnUntraced(function*(carry: Carry, view: TurnView.View) {
+export const work = Effect.fnUntraced(function*(carry: Carry) {
   const { progress } = yield* Streams
   const told = yield* Ref.make("")
   const tell = (error: Failure) =>
@@ -217,6 +228,5 @@ const work = Effect.fnUntraced(function*(carry: Carry, view: TurnView.View) {
       Ref.getAndSet(told, error.message),
       (before) => before === error.message ? Effect.void : progress(`opencode-turn: ${line(error.message)}\n`)
     )
-  yield* view.note("waiting for turns to resume; Ctrl-C stops this, and leaves unfinished turns to the next resume")
   return yield* sweepOrphans(carry, tell)
 })

@@ -1,0 +1,77 @@
+/**
+ * Defines the command `serve` and its flags.
+ */
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { database, directory, json, url } from "./CommandFlags.ts"
+
+const host = Flag.String("host").pipe(
+  Flag.withMetavar("ADDRESS"),
+  Flag.withDescription("The address to listen on (default: 127.0.0.1, which only this machine reaches)"),
+  Flag.withDefault("127.0.0.1")
+)
+
+const port = Flag.Int("port").pipe(
+  Flag.filter((port) => port >= 0 && port <= 65_535, () => "a port: 0 to 65535"),
+  Flag.withMetavar("PORT"),
+  Flag.withDescription("The port to listen on, 0 for any that is free (default: 4097)"),
+  Flag.withDefault(4097)
+)
+
+const allowHost = Flag.String("allow-host").pipe(
+  Flag.withMetavar("NAME"),
+  Flag.withDescription(
+    "Another host name under which the gateway is reached, for example that of a proxy. May be given several times"
+  ),
+  Flag.atLeast(0)
+)
+
+const allowOrigin = Flag.String("allow-origin").pipe(
+  Flag.withMetavar("ORIGIN"),
+  Flag.withDescription(
+    "The origin of another page that may call, for example https://app.example.com. May be given several times"
+  ),
+  Flag.atLeast(0)
+)
+
+/** The command that serves turns over HTTP. */
+export const serveCommand = Command.make(
+  "serve",
+  {
+    url,
+    directory: directory(),
+    database,
+    host,
+    port,
+    allowHost,
+    allowOrigin,
+    permission: Flag.Literals("permission", ["store", "allow", "deny"]).pipe(
+      Flag.withMetavar("store|allow|deny"),
+      Flag.withDescription("What happens to the agent's asks: kept for a person, allowed, or refused (default: store)"),
+      Flag.withDefault("store")
+    ),
+    json: json("Print the address and the link as a JSON object instead")
+  },
+  (input) =>
+    Effect.flatMap(Effect.promise(() => import("./run/Serve.ts")), ({ serve }) =>
+      serve({
+        url: Option.getOrUndefined(input.url),
+        directory: Option.getOrUndefined(input.directory),
+        database: Option.getOrUndefined(input.database),
+        host: input.host,
+        port: input.port,
+        allowHosts: input.allowHost,
+        allowOrigins: input.allowOrigin,
+        permission: input.permission,
+        json: input.json
+      }))
+).pipe(
+  Command.withDescription(
+    "Serves turns over HTTP, for browsers and other programs: start, follow, answer and stop them. It prints its address and a link that " +
+      "signs a browser in, once. It also carries on turns that lost their process, as resume --worker does. Ctrl-C stops it, and leaves " +
+      "unfinished turns to the next worker."
+  ),
+  Command.withShortDescription("Serve turns over HTTP")
+)

@@ -1,0 +1,108 @@
+/**
+ * `opencode-turn serve`: the gateway on a socket, with a worker for turns whose process died.
+ *
+ * **Responsibilities**: the server, the store and the token that the gateway stands on, and what is printed of it.
+ *
+ * **Not responsibilities**: the gateway itself (`gateway/Gateway`).
+ */
+import * as Tracer from "@opencode-turn/core/Tracer"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
+import type * as Scope from "effect/Scope"
+import * as Gateway from "../../gateway/Gateway.ts"
+import * as Listen from "../../gateway/Listen.ts"
+import * as Connection from "../setup/Connection.ts"
+import * as Database from "../setup/Database.ts"
+import { failed, type Failure } from "../setup/Failure.ts"
+import * as Permissions from "../setup/Permissions.ts"
+import { Streams } from "../setup/Streams.ts"
+import * as Token from "../setup/Token.ts"
+import * as TurnView from "../view/TurnView.ts"
+import * as Resume from "./Resume.ts"
+import type { Services } from "./Run.ts"
+
+/** The options of the command line. */
+export interface Options extends Connection.Flags {
+  readonly database: string | undefined
+  readonly host: string
+  readonly port: number
+  readonly allowHosts: ReadonlyArray<string>
+  readonly allowOrigins: ReadonlyArray<string>
+  readonly permission: Exclude<Permissions.Mode, "ask">
+  readonly json: boolean
+}
+
+/** Serves until it is stopped. Its turns are then left to the next worker. */
+export const serve = Effect.fnUntraced(
+  function*(options: Options): Effect.fn.Return<never, Failure, Services | Scope.Scope> {
+    const flags = yield* Connection.settings(options)
+    const { token, place } = yield* Token.find
+    const { store } = yield* Database.open(options.database)
+    const { answer } = yield* Streams
+    const view = yield* TurnView.human()
+    const server = yield* Connection.connect(flags, view)
+
+    return yield* Effect.gen(function*() {
+      const gate = yield* Resume.gateOf(options.permission, view)
+      const client = yield* Layer.build(Connection.client(server, server.directory))
+      const rules = Permissions.rules(options.permission)
+      const gateway = yield* Gateway.make({
+        token,
+        gate,
+        hosts: hostsOf(options),
+        origins: options.allowOrigins,
+        input: () => (rules.length === 0 ? {} : { permission: rules }),
+        // The worker below has a client for each folder.
+        worker: false,
+        home: "/conversations"
+      }).pipe(Effect.provideContext(client))
+      const port = yield* Effect.mapError(
+        Listen.listen(gateway, options),
+        (error) => failed(whyNot(options, error.cause))
+      )
+      const url = `http://${options.host.includes(":") ? `[${options.host}]` : options.host}:${port}`
+      const link = `${url}${yield* gateway.makeLink}`
+      yield* answer(options.json ? `${JSON.stringify({ type: "serving", url, link })}\n` : `${url}\n`)
+      if (!options.json) yield* answer(`${link} signs a browser in, once\n`)
+      yield* view.note(`programs send the token in ${place} as Authorization: Bearer TOKEN`)
+      if (!isLoopback(options.host)) {
+        yield* view.note("others can read what is sent over plain HTTP: put a proxy with TLS in front of it")
+      }
+      const carry = yield* Resume.makeCarry(server, (result) => view.note(Resume.describeCarried(result)))
+      return yield* Effect.raceFirst(Resume.work(carry), server.ended)
+    }).pipe(
+      Effect.provideContext(store),
+      Effect.provide(Tracer.layerNoop),
+      Effect.provideService(TurnPolicy.OnInterrupt, "release")
+    )
+  },
+  Effect.scoped
+)
+
+// internal
+
+const isLoopback = (host: string): boolean => /^(?:localhost|127(?:\.\d{1,3}){3}|::1)$/.test(host)
+
+/** The names under which the gateway is reached. Nobody reaches it under the address that stands for all addresses. */
+const hostsOf = ({ allowHosts, host }: Options): ReadonlyArray<string> => [
+  ...(isLoopback(host) ? ["localhost", "127.0.0.1", "[::1]"] : []),
+  ...(host === "0.0.0.0" || host === "::" ? [] : [host.includes(":") ? `[${host}]` : host]),
+  ...allowHosts
+]
+
+const whyNot = ({ host, port }: Options, cause: unknown): string => {
+  const code = Predicate.hasProperty(cause, "code") ? cause.code : undefined
+  switch (code) {
+    case "EADDRINUSE":
+      return `port ${port} of ${host} is in use: choose another --port, or 0 for any that is free`
+    case "EADDRNOTAVAIL":
+    case "ENOTFOUND":
+      return `this machine has no address ${host}: choose another --host`
+    case "EACCES":
+      return `this user may not listen on port ${port}: choose another --port`
+    default:
+      return `cannot listen on port ${port} of ${host}${Predicate.isError(cause) ? `: ${cause.message}` : ""}`
+  }
+}

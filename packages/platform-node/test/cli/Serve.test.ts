@@ -1,0 +1,160 @@
+import * as GatewayApi from "#gateway/GatewayApi"
+import * as TurnJson from "#gateway/TurnJson"
+import { assert, it } from "@effect/vitest"
+import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
+import { Effect, FileSystem, Schema } from "effect"
+import { layerShared, type Options, Playground, type Running } from "../support/CliProcess.ts"
+import * as Gateways from "../support/Gateways.ts"
+
+const { textOf } = Gateways
+
+const Serving = Schema.fromJsonString(
+  Schema.Struct({ type: Schema.Literal("serving"), url: Schema.String, link: Schema.String })
+)
+
+/** A place for gateways: a database and a home of their own. */
+const place = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  const playground = yield* Playground
+  const home = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-serve-" })
+  const env = { OPENCODE_TURN_DATABASE: `${home}/turns.db`, HOME: home }
+  const tokenFile = `${home}/.local/share/opencode-turn/gateway-token`
+  const serve = Effect.fnUntraced(function*(args: ReadonlyArray<string> = [], options: Options = {}) {
+    const running: Running = yield* playground.start(["serve", "--port", "0", "--json", ...args], {
+      ...options,
+      env: { ...env, ...options.env }
+    })
+    yield* running.printed("}\n")
+    const { link, url } = yield* Schema.decodeEffect(Serving)(yield* running.stdout)
+    const token = (yield* fs.readFileString(tokenFile)).trim()
+    const call = Gateways.of((request) => fetch(request), Effect.undefined, url)
+    return {
+      running,
+      url,
+      link,
+      token,
+      call: (path: string, options?: Gateways.CallOptions) => call.call(path, { token, ...options }),
+      follow: (path: string, options?: Gateways.CallOptions) => call.follow(path, { token, ...options })
+    }
+  })
+  return { serve, tokenFile, home, env }
+})
+
+const release = (gate: string) => Effect.flatMap(ScriptedModel, (model) => model.release(gate))
+
+/** Says two words, and the rest once the gate is open. */
+const gated = (gate: string) => ({
+  prompt: prompt("Talk.", [{ text: "first words and the rest", gate, gateAfter: 2 }])
+})
+
+const isHalf = (events: ReadonlyArray<Gateways.Event>) => textOf(events) === "first words "
+
+it.layer(layerShared, { excludeTestServices: true })("opencode-turn serve", (it) => {
+  it.effect("streams a turn of a real OpenCode; a page that reloads in the middle of it goes on where it was", () =>
+    Effect.gen(function*() {
+      const { serve, tokenFile } = yield* place
+      const gateway = yield* serve()
+      assert.match(gateway.url, /^http:\/\/127\.0\.0\.1:\d+$/)
+      const fs = yield* FileSystem.FileSystem
+      assert.strictEqual(((yield* fs.stat(tokenFile)).mode & 0o777).toString(8), "600")
+      assert.notInclude(gateway.link, gateway.token)
+      assert.strictEqual((yield* gateway.call("/asks", { token: "wrong" })).status, 401)
+
+      const signedIn = yield* Effect.promise(() => fetch(gateway.link))
+      const [cookie = ""] = (signedIn.headers.get("set-cookie") ?? "").split("; ")
+      const page = { token: null, headers: { cookie } }
+      const started = yield* gateway.call("/conversations/c/turns", { body: gated("reload"), ...page })
+      const { messageId } = started.as(GatewayApi.StartedTurn)
+      const first = yield* gateway.follow(`/turns/${messageId}/updates`, page)
+      const known = yield* first.until(isHalf)
+      yield* first.leave
+      const headers = { cookie, "last-event-id": known.at(-1)?.id ?? "" }
+      const second = yield* gateway.follow(`/turns/${messageId}/updates`, { token: null, headers })
+      yield* release("reload")
+      const rest = yield* second.rest
+      assert.strictEqual(textOf([...known, ...rest]), "first words and the rest")
+      assert.isFalse(rest.some(({ data }) => data.type === "reset" || data.type === "turn.started"))
+      assert.strictEqual(rest.at(-1)?.data.type, "turn.finished")
+    }).pipe(Effect.scoped))
+
+  it.effect("ends cleanly by SIGTERM in the middle of a turn, and the next gateway carries it on for a page that was signed in", () =>
+    Effect.gen(function*() {
+      const { serve } = yield* place
+      const gateway = yield* serve()
+      const { messageId } = (yield* gateway.call("/conversations/c/turns", { body: gated("term") })).as(
+        GatewayApi.StartedTurn
+      )
+      const page = yield* gateway.follow(`/turns/${messageId}/updates`)
+      const known = yield* page.until(isHalf)
+      const signedIn = yield* Effect.promise(() => fetch(gateway.link))
+      const [cookie = ""] = (signedIn.headers.get("set-cookie") ?? "").split("; ")
+      yield* gateway.running.kill("SIGTERM")
+      const { code, stderr } = yield* gateway.running.finished
+      assert.strictEqual(code, 143, stderr)
+      assert.notInclude(stderr, "Error")
+
+      const next = yield* serve()
+      const headers = { cookie, "last-event-id": known.at(-1)?.id ?? "" }
+      const again = yield* next.follow(`/turns/${messageId}/updates`, { token: null, headers })
+      yield* again.until((events) => events.length > 0)
+      yield* release("term")
+      const rest = yield* again.rest
+      assert.strictEqual(textOf([...known, ...rest]), "first words and the rest")
+      const turn = (yield* next.call(`/turns/${messageId}`)).as(TurnJson.Turn)
+      assert.deepInclude(turn, { status: "completed", content: "first words and the rest" })
+    }).pipe(Effect.scoped))
+
+  it.effect("is killed in the middle of a turn, and the next gateway carries the turn on without losing or doubling a word", () =>
+    Effect.gen(function*() {
+      const { serve } = yield* place
+      const gateway = yield* serve()
+      const begin = (call: typeof gateway.call) =>
+        Effect.map(
+          call("/conversations/c/turns", { body: gated("kill"), headers: { "idempotency-key": "k" } }),
+          (answer) => answer.as(GatewayApi.StartedTurn)
+        )
+      const { messageId } = yield* begin(gateway.call)
+      const page = yield* gateway.follow(`/turns/${messageId}/updates`)
+      const known = yield* page.until(isHalf)
+      yield* gateway.running.kill("SIGKILL")
+      yield* gateway.running.finished
+
+      const next = yield* serve()
+      // The page sends its prompt once more, because it never heard of its success.
+      assert.deepInclude(yield* begin(next.call), { messageId, isNew: false })
+      const from = encodeURIComponent(known.at(-1)?.id ?? "")
+      const again = yield* next.follow(`/turns/${messageId}/updates?from=${from}`)
+      yield* release("kill")
+      const rest = yield* again.rest
+      assert.strictEqual(textOf([...known, ...rest]), "first words and the rest")
+      const turns = yield* next.call("/conversations/c/turns")
+      assert.include(turns.text, `"content":"first words and the rest"`)
+      assert.lengthOf(turns.text.match(/"messageId":"asm_/g) ?? [], 1)
+    }).pipe(Effect.scoped))
+
+  it.effect("says why it cannot listen, and what is wrong with its token", () =>
+    Effect.gen(function*() {
+      const { env, home, serve, tokenFile } = yield* place
+      const { start } = yield* Playground
+      const run = (args: ReadonlyArray<string>, env: Readonly<Record<string, string>>) =>
+        Effect.flatMap(start(args, { env }), ({ finished }) => finished)
+      const fs = yield* FileSystem.FileSystem
+      const { url } = yield* serve()
+      const port = new URL(url).port
+      const taken = yield* run(["serve", "--port", port], env)
+      assert.deepStrictEqual([taken.code, taken.stdout], [1, ""])
+      assert.include(taken.stderr, `port ${port} of 127.0.0.1 is in use: choose another --port`)
+      for (const OPENCODE_TURN_TOKEN of ["short-secret", "with a blank in it, secret"]) {
+        const weak = yield* run(["serve", "--port", "0"], { ...env, OPENCODE_TURN_TOKEN })
+        assert.strictEqual(weak.code, 2)
+        assert.include(weak.stderr, "OPENCODE_TURN_TOKEN is not a token")
+        assert.notInclude(weak.stderr, "secret")
+      }
+      yield* fs.writeFileString(tokenFile, "secret\n")
+      const spoiled = yield* run(["serve", "--port", "0"], { ...env, OPENCODE_TURN_DATABASE: `${home}/other.db` })
+      assert.strictEqual(spoiled.code, 1)
+      assert.include(spoiled.stderr, "gateway-token holds no token: delete it")
+      assert.notInclude(spoiled.stderr, "secret")
+      assert.strictEqual((yield* run(["serve", "--port", "70000"], env)).code, 2)
+    }).pipe(Effect.scoped))
+})
