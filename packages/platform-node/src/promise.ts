@@ -14,6 +14,7 @@ import * as HumanGate from "@opencode-turn/core/HumanGate"
 import { AssistantMessageId, makeId } from "@opencode-turn/core/Ids"
 import * as Output from "@opencode-turn/core/Output"
 import type { PromptPart } from "@opencode-turn/core/Prompt"
+import type { ReplyUpdate } from "@opencode-turn/core/ReplyUpdate"
 import type { StoredMessage } from "@opencode-turn/core/SessionStore"
 import type { StoredAsk } from "@opencode-turn/core/StoredAsk"
 import * as StoredGate from "@opencode-turn/core/StoredGate"
@@ -124,6 +125,12 @@ export interface StandardOutput<A> {
  * `signal` cancels the turn: its session is aborted, what was streamed is stored, and the result is `cancelled`. A signal that has
  * aborted before the call throws its reason, and nothing is stored. The policies replace those of `openTurns` for this turn.
  *
+ * - `onUpdate`: called with each update, in order, one at a time, at its own pace.
+ * - `onFinalized`: called after the terminal write, with the stored message.
+ * - `onActivityTick`: called at most every 5 minutes while the agent works, for example to keep a job alive.
+ *
+ * A callback that throws, or takes longer than 5 seconds, is reported and changes nothing. Turns that another process resumes have none.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -140,6 +147,9 @@ export interface TurnOptions<A = unknown> extends Policies {
   readonly metadata?: Readonly<Record<string, Schema.Json>> | undefined
   readonly permission?: ReadonlyArray<PermissionRule> | undefined
   readonly output?: OutputOf<A> | undefined
+  readonly onUpdate?: ((update: ReplyUpdate) => Promise<void> | void) | undefined
+  readonly onFinalized?: ((message: StoredMessage) => Promise<void> | void) | undefined
+  readonly onActivityTick?: ((conversation: string) => Promise<void> | void) | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -282,16 +292,24 @@ const given = <A>(reference: Context.Reference<A>, value: A | undefined): Contex
   value === undefined ? Context.empty() : Context.make(reference, value)
 
 /** The input of a turn, while whose scope its signal cancels it. */
-const begin = Effect.fnUntraced(function*({ conversation, output, signal, ...input }: TurnOptions) {
+const begin = Effect.fnUntraced(function*(
+  { conversation, onActivityTick, onFinalized, onUpdate, output, signal, ...input }: TurnOptions
+) {
   const messageId = input.messageId ?? (yield* makeId("asm"))
   if (signal !== undefined) yield* Effect.forkScoped(cancelOn(signal, AssistantMessageId.make(messageId)))
   return {
     ...input,
     messageId,
     conversationId: conversation,
-    output: output === undefined ? undefined : yield* toOutput(output)
+    output: output === undefined ? undefined : yield* toOutput(output),
+    observers: onUpdate && [toCallback(onUpdate)],
+    onFinalized: onFinalized && toCallback(onFinalized),
+    onActivityTick: onActivityTick && toCallback(onActivityTick)
   }
 })
+
+const toCallback = <A>(callback: (value: A) => Promise<void> | void) => (value: A) =>
+  Effect.tryPromise(async () => await callback(value))
 
 /** A turn is cancelled by its row, so that it ends with a result; before it has one, there is nothing to cancel yet. */
 const cancelOn = (signal: AbortSignal, id: AssistantMessageId) =>

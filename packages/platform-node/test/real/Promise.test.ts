@@ -50,6 +50,10 @@ const expire = (database: string, id: string) =>
     yield* store.release(state.id, state.epoch)
   }).pipe(Effect.provide(layerStore(database)))
 
+const throwing = () => {
+  throw new Error("a bug of the program")
+}
+
 const program = fileURLToPath(new URL("PromiseProcess.ts", import.meta.url))
 
 /** How 1.18.33 has the model give a value. */
@@ -84,6 +88,29 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
         if (update._tag === "Finished") status = update.result.status
       }
       assert.deepEqual([text, status], ["Some words.", "completed"])
+    }))
+
+  it.effect("calls functions of the program with each update and at the end, and contains those that throw", () =>
+    using({}, async (turns) => {
+      const called: Array<string> = []
+      const turn = { conversation: "called", prompt: prompt("Say.", [{ text: "Some words." }]) }
+      const { content, messageId } = await turns.run({
+        ...turn,
+        onUpdate: async (update) => {
+          await Promise.resolve()
+          if (update._tag === "Started" || update._tag === "TextDelta") called.push(update._tag)
+        },
+        onFinalized: (message) => void called.push(`${message.id} ${message.status}`)
+      })
+      assert.strictEqual(called[0], "Started")
+      assert.include(called, "TextDelta")
+      assert.include(called, `${messageId} completed`)
+      const other = await turns.run({
+        ...turn,
+        onUpdate: throwing,
+        onFinalized: () => Promise.reject(new Error("another"))
+      })
+      assert.deepEqual([content, other.status, other.content], ["Some words.", "completed", "Some words."])
     }))
 
   it.effect("gives the result of a failed turn, and throws nothing", () =>
