@@ -163,8 +163,8 @@ export const Budget: Context.Reference<Budget> = Context.Reference<Budget>("@ope
 
 /**
  * How many steps in a row may pass without a new tool result before the turn ends with `NoProgress`: 8. The limit
- * doubles for steps that repeat a call with the same result, as an agent does while it waits for something. `Infinity`
- * means no limit.
+ * doubles for steps that end for a call which they repeat with the same result, as an agent does while it waits for
+ * something. `Infinity` means no limit.
  *
  * **Details**
  *

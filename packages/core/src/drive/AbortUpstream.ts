@@ -23,13 +23,23 @@ import { readExchange } from "./ReadExchange.ts"
  * Nothing is aborted once the answer has ended or another prompt has followed: that would stop the other prompt. Where the server cannot
  * tell, the session is aborted.
  *
+ * `isHurried`: no other prompt of the conversation can have followed yet, and a model is called again and again without a pause, some 20
+ * times a second. If the stream just showed the session at work on the answer, it is aborted before anything is read.
+ *
  * @category steps
  * @since 0.1.0
  */
 export const abortAnswer = Effect.fn("Turn.abortAnswer")(function*(
-  reply: Reply.Reply
+  reply: Reply.Reply,
+  isHurried = false
 ): Effect.fn.Return<Exchange.Exchange, RequestError | SessionNotFound, Client> {
   const read = readExchange(reply, reply)
+  const isAtWork = isHurried && Reply.isAtWork(reply)
+  if (isAtWork) {
+    yield* Effect.ignore(abortSessions(reply))
+    // What was asked in the same moment would stay listed.
+    yield* rejectAsks(reply)
+  }
   const before = Option.getOrUndefined(yield* Effect.option(read))
   if (before !== undefined && (Exchange.isFinal(before) || !before.isCurrent)) return before
   yield* retrying(abortTree(reply))
@@ -40,16 +50,20 @@ export const abortAnswer = Effect.fn("Turn.abortAnswer")(function*(
 
 /** Best effort: a session that cannot be reached is left to the server. */
 const abortTree = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Return<void, RequestError, Client> {
-  const client = yield* Client
   yield* rejectAsks(reply)
-  // OpenCode aborts running subagents with their root (1.18.33); asking for each as well costs little.
+  yield* abortSessions(reply)
+  // An ask that came between the rejections and the abort would stay listed.
+  yield* rejectAsks(reply)
+})
+
+/** OpenCode aborts running subagents with their root (1.18.33); asking for each as well costs little. */
+const abortSessions = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Return<void, RequestError, Client> {
+  const client = yield* Client
   yield* Effect.forEach(
     [reply.sessionId, ...Reply.subagentStates(reply).map((subagent) => subagent.sessionId)],
     (sessionId) => client.abortSession(sessionId),
     { concurrency: maxPosts, discard: true }
   )
-  // An ask that came between the rejections and the abort would stay listed.
-  yield* rejectAsks(reply)
 })
 
 /**

@@ -98,7 +98,7 @@ const onStep = (self: IdleSteps, turn: Reply.Reply, reply: Reply.Reply, messageI
   if (before.newest !== undefined && messageId <= before.newest) return self
   const ended = before.newest === undefined ? undefined : Reply.message(reply, before.newest)?.info
   const tools = ended === undefined ? [] : Reply.endedTools(reply, ended.id)
-  const judged = ended === undefined ? before : judge(before, tools)
+  const judged = ended === undefined ? before : judge(before, tools, ended.finish)
   const after = withSteps(self, sessionId, { ...judged, newest: messageId })
   if (self.found !== undefined || ended === undefined || judged.idle === 0 || judged.weight < self.maxSteps) {
     return after
@@ -114,11 +114,15 @@ const onStep = (self: IdleSteps, turn: Reply.Reply, reply: Reply.Reply, messageI
   return { ...after, found }
 }
 
-/** A step that only repeats a call with its result counts half, because an agent may wait for something by asking again and again. */
-const judge = (steps: Steps, tools: ReadonlyArray<ToolPart>): Steps => {
+/**
+ * A step that only repeats a call with its result counts half, because an agent may wait for something by asking again and again. It then
+ * ends for its call: after a finish reason of no known kind the server calls the model again, whether the model wants it or not.
+ */
+const judge = (steps: Steps, tools: ReadonlyArray<ToolPart>, finish: string | undefined): Steps => {
   const results = tools.map(resultOf)
+  const mayWait = tools.length > 0 && finish === "tool-calls"
   return results.every((result) => HashSet.has(steps.results, result))
-    ? { ...steps, idle: steps.idle + 1, weight: steps.weight + (tools.length > 0 ? 0.5 : 1) }
+    ? { ...steps, idle: steps.idle + 1, weight: steps.weight + (mayWait ? 0.5 : 1) }
     : {
       ...steps,
       idle: 0,

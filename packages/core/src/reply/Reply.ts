@@ -546,6 +546,18 @@ export const finish = (self: Reply): string | undefined => newestMessage(self)?.
 export const isBlocked = (self: Reply): boolean => Ordered.size(self.session.asks) > 0
 
 /**
+ * Whether the session works on a message of the answer, as far as an unbroken stream has told, and asks nobody anything.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isAtWork = ({ session }: Reply): boolean => {
+  const newest = Ordered.findLast(session.messages, () => true)
+  return !session.hasGap && Ordered.size(session.asks) === 0 && newest?.ownership === "ours" &&
+    newest.info.completedMillis === undefined && newest.info.error === undefined
+}
+
+/**
  * Whether the turn's own session has text that a reader sees.
  *
  * @category predicates

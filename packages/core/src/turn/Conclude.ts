@@ -120,7 +120,9 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
   const context = contextOf(turn)
   const isLeft = isForAnother(turn, cause)
   const end = Effect.fnUntraced(function*(lastKept: Effect.Effect<number>) {
-    if (cause !== undefined && !isLeft && leavesWorkRunning(cause)) yield* abortUpstream(turn)
+    if (cause !== undefined && !isLeft && leavesWorkRunning(cause)) {
+      yield* abortUpstream(turn, cause._tag === "NoProgress")
+    }
     // However far the abort came: nothing works for a turn that has ended.
     live.update(Reply.closeSubagents)
     const error = withAllSteps(cause, live)
@@ -214,13 +216,14 @@ export const letGo = Effect.fn("Turn.letGo")(function*<E, R>(
 
 /**
  * Stops what the server does for the turn, and keeps what it stored of the answer, within `TurnPolicy.StopTimeout`. Does
- * nothing before the prompt, nor where the turn is another owner's by now.
+ * nothing before the prompt, nor where the turn is another owner's by now. `isHurried` is as in `abortAnswer`.
  *
  * @category steps
  * @since 0.1.0
  */
 export const abortUpstream = Effect.fn("Turn.abortUpstream")(function*<E, R>(
-  running: RunningTurn<E, R>
+  running: RunningTurn<E, R>,
+  isHurried = false
 ): Effect.fn.Return<void, never, Client | SessionStore> {
   const turn = yield* reachedBy(running)
   const { live, promptId, session } = turn
@@ -231,7 +234,7 @@ export const abortUpstream = Effect.fn("Turn.abortUpstream")(function*<E, R>(
     yield* TurnPolicy.StopTimeout,
     Effect.gen(function*() {
       if (yield* isTakenOver(turn)) return
-      const exchange = yield* abortAnswer(live.current())
+      const exchange = yield* abortAnswer(live.current(), isHurried)
       live.update((reply) => Exchange.merge(exchange, reply))
       yield* readSubagents(live)
     })

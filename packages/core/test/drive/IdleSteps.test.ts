@@ -31,8 +31,13 @@ const assertStopped = Effect.fnUntraced(function*(
   return error
 })
 
-it.effect.each([
+it.effect.each<{ readonly name: string; readonly step: (n: number) => Step }>([
   { name: "a finish reason of no known kind", step: () => ({ text: "words", finish: "weird" }) },
+  { name: "such a reason, and new words", step: (n) => ({ text: `words ${n}`, finish: "weird" }) },
+  {
+    name: "such a reason, new words, and a call with the same result",
+    step: (n) => ({ text: `words ${n}`, ...bash("echo same"), finish: "weird" })
+  },
   { name: "such a reason, and thoughts alone", step: () => ({ reasoning: "hm", finish: "odd" }) },
   { name: "no tool call where it says that it called one", step: () => ({ text: "words", finish: "tool_calls" }) }
 ])("ends a turn whose repeated model calls bring nothing new: $name", ({ step }) =>

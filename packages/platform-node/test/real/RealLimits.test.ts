@@ -44,8 +44,8 @@ const assertCounted = ({ allSteps }: NoProgress, calls: number) => {
 it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn on the real server", (it) => {
   it.effect("ends if every finish reason is of an unknown kind", () =>
     Effect.gen(function*() {
-      const step = { text: "words", finish: "weird" }
-      const ended = yield* runCounted(turn(Array.from({ length: 400 }, () => step)))
+      const steps = Array.from({ length: 400 }, (_, n) => ({ text: `words ${n}`, finish: "weird" }))
+      const ended = yield* runCounted(turn(steps))
       assertStopped(ended, 25)
       assert(ended.result.error?._tag === "NoProgress")
       assert.strictEqual(ended.result.error.steps, 8)
@@ -63,6 +63,18 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assertStopped(ended, 25)
       assert(ended.result.error?._tag === "NoProgress")
       assertCounted(ended.result.error, ended.calls)
+    }))
+
+  it.effect("ends if every finish reason is of an unknown kind, and each step repeats a call", () =>
+    Effect.gen(function*() {
+      const steps = Array.from(
+        { length: 400 },
+        (_, n) => ({ text: `words ${n}`, ...bash("echo same"), finish: "weird" })
+      )
+      const ended = yield* runCounted(turn(steps, { permission: allowBash }))
+      assertStopped(ended, 25)
+      assert(ended.result.error?._tag === "NoProgress")
+      assert.strictEqual(ended.result.error.steps, 8)
     }))
 
   it.effect("ends if the same call has the same result again and again", () =>
