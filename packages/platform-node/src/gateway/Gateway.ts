@@ -65,6 +65,7 @@ export { CurrentUser, ofPrefix, type User } from "./User.ts"
  * - `maxBodyBytes`: by default what the files of a prompt may have (`TurnPolicy.MaxAttachmentBytes`) in base64, and 1 MiB.
  * - `gate`: who answers what the agent asks; by default `StoredGate`, whose asks wait for `POST /asks/{id}/answer`.
  * - `input`: what the product says of each turn besides its client: system prompt, tools, permissions, model.
+ * - `clientOf`: the client for a conversation, where they work in several folders; by default the one client of the context.
  * - `prefix`: the path under which the gateway is mounted, `/agent`.
  * - `worker`: whether the gateway also carries on the turns of processes that died, as `TurnWorker` does; it does by default.
  * - `home`: the path of the page to which a one-time link leads.
@@ -78,6 +79,7 @@ export type Options = Access.Credentials & Guard.Options & Runs.Limits & {
   readonly input?:
     | ((start: StartTurn, user: User, conversationId: ConversationId) => Partial<TurnInput>)
     | undefined
+  readonly clientOf?: Runs.ClientOf | undefined
   readonly prefix?: `/${string}` | undefined
   readonly worker?: boolean | undefined
   readonly home?: `/${string}` | undefined

@@ -5,7 +5,6 @@
  *
  * @since 0.1.0
  */
-import { cancelTurn } from "@opencode-turn/core/CancelTurn"
 import { Client } from "@opencode-turn/core/Client"
 import { AskId, type ConversationId } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
@@ -16,8 +15,6 @@ import type { TurnInput } from "@opencode-turn/core/TurnInput"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
-import * as FiberSet from "effect/FiberSet"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
@@ -125,8 +122,6 @@ export const layerTurns = HttpApiBuilder.group(
     const runs = yield* Runs
     const product = yield* ProductInput
     const store = yield* SessionStore
-    const work = yield* FiberSet.make()
-    const fork = yield* FiberSet.runtime(work)<Client | SessionStore>()
     return handlers.handleAll({
       start: Effect.fnUntraced(function*({ headers, params: { conversationId }, payload }) {
         yield* ownConversation(conversationId)
@@ -165,9 +160,7 @@ export const layerTurns = HttpApiBuilder.group(
       }),
 
       cancel: Effect.fnUntraced(function*({ params: { messageId } }) {
-        yield* ownTurn(messageId)
-        // In a fiber of its own, so that a client that leaves does not leave the agent half stopped.
-        const cancelled = yield* Fiber.join(fork(cancelTurn(messageId))).pipe(
+        const cancelled = yield* runs.cancel(yield* ownTurn(messageId)).pipe(
           Effect.catchTags({
             StoreError: storeFailed,
             UnknownMessage: () => Effect.fail(unknown("turn", messageId)),

@@ -14,13 +14,16 @@
  *
  * @since 0.1.0
  */
+import { cancelTurn } from "@opencode-turn/core/CancelTurn"
+import { Client } from "@opencode-turn/core/Client"
 import * as Contained from "@opencode-turn/core/Contained"
 import { AssistantMessageId, type ConversationId, makeId } from "@opencode-turn/core/Ids"
 import { PromptPart } from "@opencode-turn/core/Prompt"
 import { retrying } from "@opencode-turn/core/Retrying"
-import type { MessageState } from "@opencode-turn/core/SessionStore"
+import type { MessageState, StoredMessage, StoreError, UnknownMessage } from "@opencode-turn/core/SessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { runTurn, type TurnServices } from "@opencode-turn/core/Turn"
+import type { AlreadyFinished } from "@opencode-turn/core/TurnError"
 import type { TurnInput } from "@opencode-turn/core/TurnInput"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
@@ -29,6 +32,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberMap from "effect/FiberMap"
+import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -66,6 +70,16 @@ export interface Start {
 }
 
 /**
+ * The client for the conversations of a folder of its own.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ClientOf = (
+  conversationId: ConversationId
+) => Effect.Effect<Client["Service"], never, SessionStore | Scope.Scope>
+
+/**
  * @category services
  * @since 0.1.0
  */
@@ -78,6 +92,10 @@ export class Runs extends Context.Service<Runs, {
     { readonly state: MessageState; readonly isNew: boolean },
     Busy | TooMany | Unprocessable | Unavailable
   >
+  /** Stops a turn, and gives it back. Goes on where the caller leaves, so that no agent is left half stopped. */
+  readonly cancel: (
+    state: MessageState
+  ) => Effect.Effect<StoredMessage, AlreadyFinished | UnknownMessage | StoreError>
   /** Counts a stream of the user's until the scope closes. */
   readonly takeStream: (user: User) => Effect.Effect<void, TooMany, Scope.Scope>
 }>()("@opencode-turn/platform-node/gateway/Runs") {}
@@ -87,14 +105,24 @@ export class Runs extends Context.Service<Runs, {
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(
-  { maxStreams = 1_000, maxTurns = 32 }: Limits
+  { clientOf, maxStreams = 1_000, maxTurns = 32 }: Limits & { readonly clientOf?: ClientOf | undefined }
 ): Effect.fn.Return<Runs["Service"], never, TurnServices | Scope.Scope> {
   const store = yield* SessionStore
   const fibers = yield* FiberMap.make<AssistantMessageId, Option.Option<TurnResult>, never>()
   // The turn belongs to the process: it inherits nothing of the request, neither its span nor its end.
   const fork = yield* FiberMap.runtime(fibers)<TurnServices>()
+  const stops = yield* FiberSet.make()
+  const forkStop = yield* FiberSet.runtime(stops)<TurnServices>()
   const turns = makeCounter(maxTurns)
   const streams = makeCounter(maxStreams)
+
+  /** Runs an effect with the client of the conversation's folder. */
+  const inFolder = (conversationId: ConversationId) => <A, E>(effect: Effect.Effect<A, E, TurnServices>) =>
+    clientOf === undefined
+      ? effect
+      : Effect.scoped(
+        Effect.flatMap(clientOf(conversationId), (client) => Effect.provideService(effect, Client, client))
+      )
 
   /** The turn's fiber; undefined where the user has too many. Does not yield, so that two requests of one key cannot both begin. */
   const begin = (user: User, id: AssistantMessageId, start: Start) => {
@@ -103,6 +131,7 @@ export const make = Effect.fnUntraced(function*(
     if (!turns.take(user.id)) return undefined
     const { choices, conversationId, prompt } = start
     const turn = runTurn({ ...choices, conversationId, messageId: id, prompt }).pipe(
+      inFolder(conversationId),
       Effect.provideService(TurnPolicy.OnInterrupt, "release"),
       Contained.reported("turn", { message: id }),
       Effect.ensuring(Effect.sync(() => turns.give(user.id)))
@@ -150,6 +179,8 @@ export const make = Effect.fnUntraced(function*(
 
   return Runs.of({
     start,
+    cancel: ({ conversationId, id }) =>
+      Effect.suspend(() => Fiber.join(forkStop(inFolder(conversationId)(cancelTurn(id))))),
     takeStream: (user) =>
       Effect.asVoid(Effect.acquireRelease(
         Effect.suspend(() => streams.take(user.id) ? Effect.void : Effect.fail(tooManyStreams(maxStreams))),

@@ -132,6 +132,33 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn serve", (it)
       assert.lengthOf(turns.text.match(/"messageId":"asm_/g) ?? [], 1)
     }).pipe(Effect.scoped))
 
+  it.effect("works in the folder of each conversation", () =>
+    Effect.gen(function*() {
+      const { env, home, serve } = yield* place
+      const fs = yield* FileSystem.FileSystem
+      const { start } = yield* Playground
+      yield* fs.makeDirectory(`${home}/other`)
+      const { directory } = yield* Playground
+      yield* fs.copyFile(`${directory}/opencode.json`, `${home}/other/opencode.json`)
+      const first = yield* start([
+        "run",
+        "--conversation",
+        "c",
+        "--directory",
+        `${home}/other`,
+        prompt("x", [{ text: "One." }])
+      ], { env })
+      assert.strictEqual((yield* first.finished).code, 0)
+      const gateway = yield* serve()
+      const started = yield* gateway.call("/conversations/c/turns", {
+        body: { prompt: prompt("x", [{ text: "Two." }]) }
+      })
+      const { messageId } = started.as(GatewayApi.StartedTurn)
+      yield* (yield* gateway.follow(`/turns/${messageId}/updates`)).rest
+      const turn = (yield* gateway.call(`/turns/${messageId}`)).as(TurnJson.Turn)
+      assert.deepInclude(turn, { status: "completed", content: "Two." })
+    }).pipe(Effect.scoped))
+
   it.effect("says why it cannot listen, and what is wrong with its token", () =>
     Effect.gen(function*() {
       const { env, home, serve, tokenFile } = yield* place

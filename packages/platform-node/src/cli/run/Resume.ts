@@ -5,7 +5,6 @@
  *
  * **Not responsibilities**: resuming a turn (`Turn.resumeTurn`). `TurnWorker` does the same for servers with one folder.
  */
-import type { Client } from "@opencode-turn/core/Client"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
@@ -15,13 +14,10 @@ import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import { resumeOrphan } from "@opencode-turn/core/TurnWorker"
 import * as Clock from "effect/Clock"
-import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
-import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as RcMap from "effect/RcMap"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -61,7 +57,7 @@ export const resume = Effect.fnUntraced(
       const server = yield* Connection.connect(flags, view)
       const streams = yield* Streams
       const carry = yield* makeCarry(
-        server,
+        yield* Connection.makeClients(server),
         (result) => streams.answer(options.json ? JsonLines.fromEnding(result) : `${describeCarried(result)}\n`)
       )
       if (options.worker) {
@@ -170,31 +166,23 @@ const findOrphans = Effect.fnUntraced(function*(view: TurnView.View) {
   return yield* store.listOrphans(batch)
 })
 
-/** Makes a client for each folder that a turn works in; `print` is called with the result of each turn. */
+/** `print` is called with the result of each turn. */
 export const makeCarry = Effect.fnUntraced(
   function*(
-    server: Connection.Server,
+    clientOf: Connection.Clients,
     print: (result: TurnResult) => Effect.Effect<void>
-  ): Effect.fn.Return<Carry, never, Streams | Scope.Scope> {
+  ): Effect.fn.Return<Carry, never, Streams> {
     const streams = yield* Streams
-    // A session's events reach only subscribers in its folder.
-    const clients = yield* RcMap.make({
-      lookup: (folder: string) => Layer.build(Connection.client(server, folder === "" ? undefined : folder)),
-      idleTimeToLive: "10 seconds"
-    })
-    const clientOf = (folder: string | undefined): Effect.Effect<Context.Context<Client>, Failure, Scope.Scope> =>
-      RcMap.get(clients, folder ?? "")
-
     return Effect.fnUntraced(function*(orphan) {
       const store = yield* SessionStore
       const sessionId = orphan.started?.sessionId ??
         Option.getOrUndefined(yield* Effect.mapError(retrying(store.getSession(orphan.conversationId)), fromError))
-      const home = yield* clientOf(server.directory)
+      const home = yield* clientOf(undefined)
       // Before the takeover: a turn whose server cannot be reached stays as it is.
       const folder = sessionId === undefined
         ? undefined
         : yield* Effect.mapError(Effect.provideContext(Connection.folderOf(sessionId), home), fromError)
-      const client = yield* clientOf(folder ?? server.directory)
+      const client = yield* clientOf(folder)
       const resumed = yield* resumeOrphan(orphan).pipe(
         Effect.provideContext(client),
         Effect.mapError(fromError),

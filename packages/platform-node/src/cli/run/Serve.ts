@@ -5,10 +5,13 @@
  *
  * **Not responsibilities**: the gateway itself (`gateway/Gateway`).
  */
+import { Client } from "@opencode-turn/core/Client"
+import type { ConversationId } from "@opencode-turn/core/Ids"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import * as Gateway from "../../gateway/Gateway.ts"
@@ -46,7 +49,8 @@ export const serve = Effect.fnUntraced(
 
     return yield* Effect.gen(function*() {
       const gate = yield* Resume.gateOf(options.permission, view)
-      const client = yield* Layer.build(Connection.client(server, server.directory))
+      const clients = yield* Connection.makeClients(server)
+      const home = Context.get(yield* clients(undefined), Client)
       const rules = Permissions.rules(options.permission)
       const gateway = yield* Gateway.make({
         token,
@@ -56,8 +60,9 @@ export const serve = Effect.fnUntraced(
         input: () => (rules.length === 0 ? {} : { permission: rules }),
         // The worker below has a client for each folder.
         worker: false,
+        clientOf: (conversationId) => clientOf(conversationId, home, clients),
         home: "/conversations"
-      }).pipe(Effect.provideContext(client))
+      }).pipe(Effect.provideService(Client, home))
       const port = yield* Effect.mapError(
         Listen.listen(gateway, options),
         (error) => failed(whyNot(options, error.cause))
@@ -70,7 +75,7 @@ export const serve = Effect.fnUntraced(
       if (!isLoopback(options.host)) {
         yield* view.note("others can read what is sent over plain HTTP: put a proxy with TLS in front of it")
       }
-      const carry = yield* Resume.makeCarry(server, (result) => view.note(Resume.describeCarried(result)))
+      const carry = yield* Resume.makeCarry(clients, (result) => view.note(Resume.describeCarried(result)))
       return yield* Effect.raceFirst(Resume.work(carry), server.ended)
     }).pipe(
       Effect.provideContext(store),
@@ -82,6 +87,17 @@ export const serve = Effect.fnUntraced(
 )
 
 // internal
+
+/** The client for the folder of a conversation. Where it cannot be found, the turn itself says why. */
+const clientOf = (conversationId: ConversationId, home: Client["Service"], clients: Connection.Clients) =>
+  Effect.gen(function*() {
+    const store = yield* SessionStore
+    const sessionId = yield* Effect.fromOption(yield* store.getSession(conversationId))
+    return Context.get(yield* clients(yield* home.directoryOf(sessionId)), Client)
+  }).pipe(
+    Effect.timeout("2 seconds"),
+    Effect.orElseSucceed(() => home)
+  )
 
 const isLoopback = (host: string): boolean => /^(?:localhost|127(?:\.\d{1,3}){3}|::1)$/.test(host)
 

@@ -11,11 +11,13 @@ import type { RequestError } from "@opencode-turn/core/ClientError"
 import type { SessionId } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
 import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import type * as Path from "effect/Path"
 import type { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
+import * as RcMap from "effect/RcMap"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { resolve } from "node:path"
@@ -102,6 +104,19 @@ export const client = (
   Layer.catch(
     LiveLayer.layerClient({ ...server, directory }),
     (error) => Layer.effectContext(Effect.fail(usage(error.message)))
+  )
+
+/** A client for each folder, kept while it is used and for 10 seconds more. Without a folder, that of the server. */
+export type Clients = (folder: string | undefined) => Effect.Effect<Context.Context<Client>, Failure, Scope.Scope>
+
+/** Makes the clients of a server. A session's events reach only subscribers in its folder (1.18). */
+export const makeClients = (server: Server): Effect.Effect<Clients, never, Scope.Scope> =>
+  Effect.map(
+    RcMap.make({
+      lookup: (folder: string) => Layer.build(client(server, folder === "" ? undefined : folder)),
+      idleTimeToLive: "10 seconds"
+    }),
+    (clients) => (folder) => RcMap.get(clients, folder ?? server.directory ?? "")
   )
 
 /** The folder of a session, or `undefined` for a lost one. A session's events reach only subscribers in its folder (1.18). */
