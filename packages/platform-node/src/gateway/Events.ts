@@ -74,7 +74,10 @@ export const ofTurn = (
     )
   )
   const alive = Stream.as(Stream.fromSchedule(Schedule.spaced(keepAlive)), ": alive\n\n")
-  return Stream.concat(Stream.succeed(": attached\n\n"), Stream.merge(updates, alive, { haltStrategy: "left" }))
+  return Stream.concat(Stream.succeed(": attached\n\n"), Stream.merge(updates, alive, { haltStrategy: "left" })).pipe(
+    // What came at once is written at once.
+    Stream.mapArray((texts) => [texts.join("")])
+  )
 }
 
 // internal

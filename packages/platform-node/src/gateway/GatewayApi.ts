@@ -96,7 +96,7 @@ export const StartTurn = Schema.Struct({
         filename: Schema.optionalKey(Schema.String)
       }),
       Schema.Struct({ type: Schema.Literal("agent"), name: Schema.String })
-    ]))
+    ])).check(Schema.isMaxLength(1_000))
   ]),
   agent: Schema.optionalKey(Schema.String),
   model: Schema.optionalKey(Schema.String),

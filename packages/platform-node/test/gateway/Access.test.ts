@@ -393,6 +393,38 @@ describe("a request", () => {
       assert.deepStrictEqual(yield* store.listByStatus({ limit: 9 }), [])
     }))
 
+  test("whose body is nested a million times, or has a million parts, is refused as any other that does not fit", () =>
+    Effect.gen(function*() {
+      const gateway = yield* Gateways.open()
+      const deep = `${"[".repeat(1_000_000)}${"]".repeat(1_000_000)}`
+      const bodies = [
+        deep,
+        `{"prompt":${deep}}`,
+        `{"prompt":[{"type":"text","text":${deep}}]}`,
+        `{"prompt":"x","title":${deep}}`,
+        `{"prompt":[${Array.from({ length: 200_000 }, () => `{"type":"text","text":"x"}`).join()}]}`,
+        `{"prompt":"x"${Array.from({ length: 200_000 }, (_, n) => `,"k${n}":1`).join("")}}`,
+        `{"prompt":${"[{\"a\":".repeat(300_000)}1${"}]".repeat(300_000)}}`
+      ]
+      for (const body of bodies) {
+        const start = yield* gateway.call("/conversations/c/turns", { body })
+        assert.deepStrictEqual([start.status, start.tag], [400, "InvalidRequest"], body.slice(0, 40))
+        assert.isBelow(start.text.length, 3_000)
+      }
+      const turn = yield* beginAsking(yield* Gateways.open({ input }), "c")
+      for (
+        const body of [
+          deep,
+          `{"_tag":"Answers","answers":${deep}}`,
+          `{"_tag":"Reject","message":${deep}}`,
+          `{"_tag":${deep}}`
+        ]
+      ) {
+        const answer = yield* gateway.call(`/asks/${turn.ask}/answer`, { body })
+        assert.deepStrictEqual([answer.status, answer.tag], [400, "InvalidRequest"], body.slice(0, 40))
+      }
+    }))
+
   test("with an endless body is cut off at the limit", () =>
     Effect.gen(function*() {
       let sent = 0
