@@ -1,4 +1,4 @@
-/** Every recorded event and message, each of its fields left out or odd in turn: the turn is the same, or says what it lacks. */
+/** Leaves out or distorts each field of every recorded event and message in turn. The turn is the same, or its error names the field. */
 import * as Events from "#opencode/v1/Events"
 import * as Wires from "#opencode/v1/Wire"
 import { assert, it } from "@effect/vitest"
@@ -51,7 +51,7 @@ const withOdd = (value: unknown, [key, ...rest]: Path, replacement: unknown): un
 const field = (from: unknown, name: string): unknown =>
   Predicate.isObject(from) && Predicate.hasProperty(from, name) ? from[name] : undefined
 
-/** What one field of one event or message is called, whichever recording it stands in: one of each kind is enough. */
+/** Names the kind of a field, independent of its recording: the tests take one field of each kind. */
 const kindOf = (value: Wire, path: Path): string => {
   const { info, parts, properties } = value
   const part = field(properties, "part") ?? (Array.isArray(parts) ? parts[Number(path[1])] : undefined)
@@ -69,8 +69,8 @@ const kindOf = (value: Wire, path: Path): string => {
 }
 
 /**
- * Whether anybody could notice. Not where the odd message is as good as another one: with a part less, or of a type that a later
- * version may have, with another text, with another error.
+ * Whether the turn can notice the odd field. It cannot if the odd message is a valid one: a message with one part less, with a part of a type
+ * that a later version may have, with another text, or with another error.
  */
 const isNoticed = ({ path, what }: Case): boolean => {
   const key = path.at(-1)
@@ -89,7 +89,7 @@ interface Case {
   readonly with?: Path
 }
 
-/** Two fields that cannot be told apart once they were read make the same turn. */
+/** Two odd values that the client reads as the same value make the same turn. */
 const readingOf = {
   events: (value: unknown) => JSON.stringify(Events.decodeEvent(JSON.stringify(value))),
   messages: (value: unknown) => JSON.stringify(Option.getOrUndefined(Wires.toMessage(value, { sessionId: anySession })))
@@ -121,7 +121,7 @@ const casesOf = (kind: "events" | "messages"): ReadonlyArray<Case> => {
   )
 }
 
-/** Two odd events of one recording, drawn at random, always the same ones. */
+/** Draws two odd events of one recording at random, with a fixed seed. */
 const pairsOf = (cases: ReadonlyArray<Case>, count: number): ReadonlyArray<Case> => {
   let seed = 1
   const draw = <A>(from: ReadonlyArray<A>): A | undefined => {
@@ -138,14 +138,14 @@ const pairsOf = (cases: ReadonlyArray<Case>, count: number): ReadonlyArray<Case>
   })
 }
 
-/** A refusal says what was refused, in the words of the fields that are odd. */
+/** A refusal repeats the names of what was refused, and those names are the odd fields. */
 const outcome = (turn: TurnResult | undefined) => ({
   status: turn?.status,
   text: turn?.content,
   error: turn?.error?._tag === "Refused" ? turn.error._tag : turn?.error?.message
 })
 
-/** The cases whose turn neither ended as the recorded one nor names the odd field, or after which the next turn fails. */
+/** The cases whose turn neither ended like the recorded one nor named the odd field, and those whose next turn failed. */
 const problemsOf = Effect.fnUntraced(
   function*(cases: ReadonlyArray<Case>, tell: (told: Told) => Told, isNextRun: boolean) {
     const expected = new Map<Recording, Ended>()
@@ -162,7 +162,7 @@ const problemsOf = Effect.fnUntraced(
       const { error } = ended.first ?? {}
       const keys = [path, other].map((path) => String(path.findLast((key) => typeof key === "string")))
       const isSame = Equal.equals(outcome(ended.first), outcome(whole?.first)) ||
-        // What a failed turn had said may be lost where nothing of it was streamed. It failed all the same.
+        // If nothing was streamed, the text of a failed turn may be lost. The turn must have failed all the same.
         (tell(told).events.length === 0 && error !== undefined && error.message === whole?.first?.error?.message)
       const isNamed = error?._tag === "DecodeError" && keys.some((key) => error.message.includes(key))
       const isNextSame = !isNextRun || Equal.equals(outcome(ended.second), outcome(whole?.second))
@@ -208,7 +208,7 @@ it.effect(
   () =>
     Effect.gen(function*() {
       const cases = casesOf("messages").filter(isNoticed)
-      // The next turn reads the same messages, whatever was streamed of this one.
+      // The next turn reads the same messages, so it does not depend on what was streamed of this one.
       assert.deepStrictEqual(yield* problemsOf(cases, ({ messages }) => ({ events: [], messages }), false), [])
     }),
   600_000

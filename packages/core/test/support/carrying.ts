@@ -1,4 +1,4 @@
-/** Turns whose worker went away: the rows that it leaves, and the time that passes until somebody else ends them. */
+/** Turns whose worker went away: the rows that the worker leaves, and the time until another worker ends the turns. */
 import { baseline } from "#drive/ReadExchange"
 import { assert } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
@@ -39,7 +39,7 @@ export const launch = Effect.fnUntraced(function*(
   return fiber
 })
 
-/** Lets the time pass, in small steps: what wakes up with one of them is awake before the next. */
+/** Lets the time pass in small steps, so that a fiber that one step wakes has run before the next step. */
 export const pass = Effect.fnUntraced(function*(millis: number, step = 250) {
   for (let passed = 0; passed < millis; passed += step) {
     yield* TestClock.adjust(Math.min(step, millis - passed))
@@ -47,7 +47,7 @@ export const pass = Effect.fnUntraced(function*(millis: number, step = 250) {
   }
 })
 
-/** Lets the time pass until the fiber has ended, and gives its value and how long it took. */
+/** Lets the time pass until the fiber has ended. Returns its value and the time that it took. */
 export const ended = Effect.fnUntraced(function*<A, E>(fiber: Fiber.Fiber<A, E>, withinMillis = 0) {
   yield* Turns.rest
   const before = yield* Clock.currentTimeMillis
@@ -58,7 +58,7 @@ export const ended = Effect.fnUntraced(function*<A, E>(fiber: Fiber.Fiber<A, E>,
   return { value, millis: (yield* Clock.currentTimeMillis) - before }
 })
 
-/** Lets the time pass until the condition holds, and gives how long it took. */
+/** Lets the time pass until the condition holds. Returns the time that it took. */
 export const until = Effect.fnUntraced(function*<E, R>(condition: Effect.Effect<boolean, E, R>, withinMillis: number) {
   const before = yield* Clock.currentTimeMillis
   yield* Turns.rest
@@ -74,7 +74,7 @@ export const promptOf = (steps: ReadonlyArray<Step>): ReadonlyArray<PromptPart> 
   { type: "text", text: prompt("Do it.", steps) }
 ]
 
-/** What a worker leaves that was killed: the row, as far as it got, with a lease that has run out. */
+/** Leaves what a killed worker leaves: the row as far as the worker got, with a lease that has run out. */
 export const leave = Effect.fnUntraced(function*(
   steps: ReadonlyArray<Step>,
   options: {
@@ -113,7 +113,7 @@ export const leave = Effect.fnUntraced(function*(
   return { id, row, sessionId, promptId: ids.promptId }
 })
 
-/** The message taken over by a worker of the test's. */
+/** Takes the message over for a worker of the test. */
 export const takeOver = Effect.fnUntraced(function*(id: AssistantMessageId, owner = "worker") {
   const store = yield* SessionStore
   const taken = yield* store.takeOver(id, { owner, millis: 4000 })

@@ -1,4 +1,4 @@
-/** A server that answers every prompt with a recorded turn, under the ids of that prompt, and may tell or store it oddly. */
+/** A server that answers every prompt with a recorded turn under the ids of that prompt. Its events and messages may be odd. */
 import * as Client from "@opencode-turn/core/Client"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
@@ -27,7 +27,7 @@ export interface Recording {
   readonly messages: ReadonlyArray<Wire>
 }
 
-/** What a server tells of a turn, and what it stores. */
+/** The events that a server sends of a turn, and the messages that it stores. */
 export interface Told {
   readonly events: ReadonlyArray<unknown>
   readonly messages: ReadonlyArray<unknown>
@@ -39,13 +39,13 @@ const frame = (event: unknown) => utf8.encode(`data: ${JSON.stringify(event)}\n\
 const idOf = (message: unknown): unknown =>
   Predicate.hasProperty(message, "info") && Predicate.hasProperty(message.info, "id") ? message.info.id : undefined
 
-/** The same in the words of another prompt. */
+/** The same values with the ids of another prompt. */
 const renamed = (value: ReadonlyArray<unknown>, names: ReadonlyArray<readonly [string, string]>) =>
   JSON.parse(names.reduce((json, [from, to]) => json.replaceAll(from, to), JSON.stringify(value)))
 
 /**
- * `told` is what it does for the first prompt; a second one it answers as the recording says. `lists` are the ids under which the
- * messages of `told` can be read, because those in them may be odd.
+ * The server answers the first prompt with `told`, and a second one as the recording says. Each message of `told` can be read under its
+ * recorded id, because the id in the message itself may be odd.
  */
 export const makeServer = (recording: Recording, told: Told) => {
   const events = Queue.unbounded<Uint8Array>()
@@ -107,14 +107,14 @@ export const makeServer = (recording: Recording, told: Told) => {
   })
 }
 
-/** The turn, and how long it took by the clock. */
+/** Runs a turn to its end. Undefined if it has not ended after an hour of the test clock. */
 const turn = Effect.fnUntraced(function*(messageId: string) {
   const fiber = yield* runTurn({ conversationId: "c", messageId, prompt: "go" }).pipe(
-    // The recordings have one prompt: nobody gives a reason that the agent would have to be told.
+    // The recordings have one prompt. A refusal with a reason would need a second one, which tells the agent the reason.
     Effect.provideService(HumanGate.HumanGate, () => Effect.succeed({ _tag: "Reject" })),
     Effect.forkChild
   )
-  // What does not wait for the clock is over soon; a turn that waits for it gets an hour.
+  // A turn that does not wait for the clock ends soon. A turn that waits for it gets an hour.
   for (let yields = 0; yields < 2000 && fiber.pollUnsafe() === undefined; yields++) yield* Effect.yieldNow
   for (let second = 0; second < 3600 && fiber.pollUnsafe() === undefined; second++) yield* TestClock.adjust("1 second")
   const exit = fiber.pollUnsafe()
@@ -130,7 +130,7 @@ export interface Ended {
 /** The recordings are older than this, so that no retry in them is announced for later. */
 const recordedMillis = Date.UTC(2026, 10, 24)
 
-/** A turn as told, and perhaps the next one of the same conversation. */
+/** Runs a turn against `told`, and then the next turn of the same conversation if that is wanted. */
 export const runTwice = Effect.fnUntraced(function*(recording: Recording, told: Told, isNextRun: boolean) {
   const server = yield* makeServer(recording, told)
   yield* TestClock.setTime(recordedMillis)
@@ -152,7 +152,7 @@ export const runTwice = Effect.fnUntraced(function*(recording: Recording, told: 
   )
 })
 
-/** The folder that the recorded sessions were in, however their events are told. */
+/** The folder of the recorded sessions, read from the recording and not from the events that may be odd. */
 const recordedDirectory = ({ events }: Recording): string =>
   /"directory":"([^"]*)"/.exec(JSON.stringify(events))?.[1] ?? "/"
 
@@ -160,6 +160,6 @@ const directory = new URL("../fixtures/", import.meta.url)
 
 export const recordings: ReadonlyArray<Recording> = readdirSync(directory).map((file) => {
   const { events, ...recording } = JSON.parse(readFileSync(new URL(file, directory), "utf8"))
-  // The server says by itself that a connection is live; a later `server.connected` stands for a restart.
+  // The fake server announces a live connection itself. A later `server.connected` would stand for a restart.
   return { name: file.replace(".json", ""), ...recording, events: events.slice(1) }
 })

@@ -9,10 +9,10 @@ import { Context, Effect, FileSystem, Layer, Predicate, Queue, Redacted, Schedul
 import { HttpClient, HttpClientRequest, HttpClientResponse } from "effect/http"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
-/** Something that speaks OpenCode's HTTP API, and the gates of its model. */
+/** A server with OpenCode's HTTP API, and the gates of its model. */
 interface Target {
   readonly url: string
-  /** Where its requests are about; by default the server's own directory. */
+  /** The directory of its requests; the server's own directory by default. */
   readonly directory?: string
   readonly password: Redacted.Redacted<string>
   readonly release: (gate: string) => Effect.Effect<void>
@@ -23,10 +23,10 @@ interface Pair {
   readonly fake: Target
 }
 
-/** The servers in a plain folder, and in a repository with one commit. */
+/** The servers that work in a plain folder, and those that work in a repository with one commit. */
 class Targets extends Context.Service<Targets, Pair & { readonly repository: Pair }>()("test/Targets") {}
 
-/** What the repository holds. */
+/** The files of the repository. */
 const files = {
   "old.txt": "one\ntwo\nthree\n",
   "long.txt": Array.from({ length: 30 }, (_, line) => `line ${line + 1}\n`).join(""),
@@ -109,11 +109,11 @@ const Event = Schema.Struct({
 type Event = typeof Event.Type
 const decodeEvent = Schema.decodeEffect(Schema.fromJsonString(Event))
 
-/** A conversation with a target: requests, and what came over its event stream. */
+/** A conversation with a target: sends requests and reads the event stream. */
 interface Talk {
   readonly sessionId: string
   readonly send: (method: "GET" | "POST", path: string, body?: object) => Effect.Effect<unknown>
-  /** Waits for the next event that fits; what came before is passed over for good. */
+  /** Waits for the next event that fits, and drops the events before it. */
   readonly next: (fits: (event: Event) => boolean) => Effect.Effect<Event>
   readonly gate: Pick<Target, "release">
 }
@@ -123,12 +123,12 @@ interface Scenario {
   readonly session?: object
   readonly prompt: object | ((directory: string) => object)
   readonly during?: (talk: Talk) => Effect.Effect<unknown>
-  /** How the end is known: so many times the root session says that it is idle; or, without that, so many errors. */
+  /** How a test knows the end: the number of times that the root session is idle, or otherwise the number of errors. */
   readonly idles?: number
   readonly errors?: number
-  /** The order and the number of the events are a matter of chance: only what is stored is compared, once no session works. */
+  /** Order and number of the events are random, so only the stored messages are compared, once no session works. */
   readonly isRacy?: boolean
-  /** It takes place in the repository; where that is written to, it is over when the diff of the turn is there. */
+  /** The scenario runs in the repository. If it writes there, it ends when the diff of the turn exists. */
   readonly repository?: "read" | "written"
 }
 
@@ -228,7 +228,7 @@ const run = Effect.fnUntraced(function*(target: Target, scenario: Scenario) {
   })
 }, Effect.scoped)
 
-/** Whether a prompt's message has said which files its turn has changed. */
+/** Whether a prompt's message lists the files that its turn has changed. */
 const isComplete = (promptId: string, events: ReadonlyArray<Event>): boolean =>
   events.some(({ properties: { info }, type }) =>
     type === "message.updated" && idOf(info) === promptId && Predicate.hasProperty(info, "summary") &&
@@ -240,7 +240,7 @@ const asArray = (value: unknown): ReadonlyArray<unknown> => Array.isArray(value)
 const sessionOf = (value: unknown): string =>
   Predicate.hasProperty(value, "sessionID") && typeof value.sessionID === "string" ? value.sessionID : ""
 
-/** The messages of a session, each on its own: a list does not show all that there are. */
+/** Reads each message of a session by its id, because a list does not show all of them. */
 const messageIds = (events: ReadonlyArray<Event>, sessionId: string): ReadonlyArray<string> => [
   ...new Set(
     events.flatMap(({ properties, type }) =>
@@ -253,10 +253,11 @@ const idOf = (value: unknown): string =>
   Predicate.hasProperty(value, "id") && typeof value.id === "string" ? value.id : ""
 
 /**
- * The events of one session, without what is a matter of time on the real server: what it sends whenever it gets round to it, also
- * after the end of the turn (`session.updated`, `session.diff`, a user message again with its summary); how often a running tool
- * reports, where the first report of each part is kept; and what a message holds when it is opened: the event is made of a
- * reference, and may be written when the message is complete already.
+ * The events of one session without those that depend on timing on the real server:
+ * - The server sends some events at any time, also after the end of the turn: `session.updated`, `session.diff`, and a user message again with
+ *   its summary.
+ * - A running tool reports at any rate, so only the first report of each part is kept.
+ * - The event that opens a message is made of a reference and may be written when the message is complete, so its content varies.
  */
 const timeless = (events: ReadonlyArray<Event>, sessionId: string): ReadonlyArray<Event> => {
   const seen = new Set<string>()
@@ -278,8 +279,8 @@ const isPrinting = (value: object): boolean => isRunning(value) && !Predicate.ha
 const isRunning = (value: unknown): boolean => Predicate.hasProperty(value, "status") && value.status === "running"
 
 /**
- * Replaces ids by their order of appearance, and everything that depends on time, place or chance: what a running tool has printed
- * so far, whether a user message has got its summary yet, and OpenCode's own words to its model.
+ * Replaces ids by their order of appearance, and everything that depends on time, place or chance: the output of a running tool so far,
+ * whether a user message has its summary yet, and OpenCode's own texts for its model.
  */
 const makeNormaliser = () => {
   const names = new Map<string, string>()
@@ -327,14 +328,14 @@ const answer = (kind: "permission" | "question", action: "reply" | "reject", bod
     return yield* talk.send("POST", `/${kind}/${idOf(asked.properties)}/${action}`, body)
   })
 
-/** Waits until so many permissions were asked, then answers the first. */
+/** Waits until that many permissions were asked, and then answers the first one. */
 const answerFirst = (count: number, body: object) => (talk: Talk) =>
   Effect.gen(function*() {
     const asked = yield* Effect.replicateEffect(talk.next(({ type }) => type === "permission.asked"), count)
     return yield* talk.send("POST", `/permission/${idOf(asked[0]?.properties)}/reply`, body)
   })
 
-/** Waits until the first prompt is answered, then prompts again. */
+/** Waits until the first prompt is answered, and then prompts again. */
 const thenPrompt = (body: object) => (talk: Talk) =>
   Effect.andThen(
     talk.next(({ type }) => type === "session.idle"),
@@ -361,7 +362,7 @@ const schema = { type: "object", properties: { n: { type: "integer" } }, require
 const format = { type: "json_schema", schema }
 const structured = (n: number | string) => ({ tool: "StructuredOutput", args: { n } })
 
-/** A prompt of these parts beside a text. The second step answers it where a subtask counts as the first. */
+/** A prompt of a text and these parts. If a subtask counts as the first step, the second step answers the prompt. */
 const withParts = (...parts: ReadonlyArray<object>) => {
   const text = ScriptedModel.prompt("go", [{ text: "first" }, { text: "second" }])
   return { parts: [{ type: "text", text }, ...parts] }
@@ -375,16 +376,16 @@ const subtask = (steps: ReadonlyArray<ScriptedModel.Step>, fields: object = {}) 
   ...fields
 })
 
-/** An answer that an abort comes before. */
+/** An answer that is aborted before it is complete. */
 const slow: ScriptedModel.Step = { text: "never said", delayMillis: 10_000 }
 
-/** A picture of one pixel. */
+/** An image of one pixel. */
 const png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 const isIdle = (talk: Talk) =>
   talk.next(({ properties, type }) => type === "session.idle" && properties["sessionID"] === talk.sessionId)
 
-/** A prompt with ids of our own, which sort before those of any server with a clock of today. */
+/** A prompt with our own ids. They sort before the ids of any server whose clock shows the current time. */
 const identified = (digit: number, steps: ReadonlyArray<ScriptedModel.Step>) => ({
   messageID: `msg_00000000000${digit}00000000000000`,
   parts: [{ id: `prt_00000000000${digit}00000000000000`, type: "text", text: ScriptedModel.prompt("go", steps) }]
@@ -393,7 +394,7 @@ const again = identified(1, [{ text: "once" }])
 const structuredAgain = { ...identified(3, [structured(1), structured(2)]), format }
 const whileBusy = identified(2, [{ text: "a b", gate: "busy" }])
 
-/** Waits until so many deltas have come. */
+/** Waits until that many deltas have arrived. */
 const deltas = (talk: Talk, count: number) =>
   Effect.repeat(talk.next(({ type }) => type === "message.part.delta"), { times: count - 1 })
 
@@ -835,7 +836,7 @@ const scenarios: ReadonlyArray<Scenario> = [
   },
   {
     name: "an abort while a subagent runs a command",
-    // A quick answer of the model would sometimes be complete before the abort reaches the turn.
+    // A fast answer of the model would sometimes be complete before the abort reaches the turn.
     prompt: prompt([task([bash("echo up; sleep 60"), { text: "never said" }]), slow]),
     during: (talk) =>
       Effect.andThen(
@@ -1161,7 +1162,7 @@ const scenarios: ReadonlyArray<Scenario> = [
   }
 ]
 
-/** Formats that no prompt may have. */
+/** Formats that the server refuses in a prompt. */
 const formats: ReadonlyArray<object> = [
   { type: "json_schema" },
   { type: "json_schema", schema: "x" },
@@ -1171,7 +1172,7 @@ const formats: ReadonlyArray<object> = [
   { type: "nope" }
 ]
 
-/** Requests by method, path (`*` is the session) and body, whose answers are compared as they are. */
+/** Requests by method, path (`*` is the session) and body. Their answers are compared unchanged. */
 const requests: ReadonlyArray<readonly [method: "DELETE" | "GET" | "PATCH" | "POST", path: string, body?: unknown]> = [
   ["GET", "/session/*"],
   ["GET", "/session/*/message?limit=2"],
@@ -1263,7 +1264,7 @@ const answers = Effect.fnUntraced(function*(target: Target) {
   ]
 })
 
-/** The agents without their texts, and without the rules about folders of the server's own. */
+/** The agents without their texts, and without the rules about the server's own folders. */
 const agents = Effect.fnUntraced(function*({ password, url }: Target) {
   const client = yield* HttpClient.HttpClient
   const response = yield* HttpClientRequest.get(`${url}/agent`).pipe(
@@ -1290,7 +1291,7 @@ const Agent = Schema.Struct({
   options: Schema.JsonObject
 })
 
-// Child processes keep real time, hence no test clock.
+// Child processes use real time, so there is no test clock.
 it.layer(platform, { excludeTestServices: true, timeout: "5 minutes" })("The fake OpenCode and the real one", (it) => {
   for (const scenario of scenarios) {
     it.effect(`agree about ${scenario.name}`, () =>

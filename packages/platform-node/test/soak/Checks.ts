@@ -1,27 +1,27 @@
-/** What must be true of a turn in the end, whatever became of its workers and its server. */
+/** The invariants of a turn that has ended, whatever happened to its workers and its server. */
 import type { StoredMessage } from "@opencode-turn/core/StoredMessage"
 import type { RawMessage } from "./Place.ts"
 
-/** All that is left of a turn. */
+/** Everything that a turn has left behind. */
 export interface Found {
   readonly id: string
   readonly row: StoredMessage | undefined
   /** The messages of its conversation. */
   readonly conversation: ReadonlyArray<StoredMessage>
-  /** What the server has stored of the session. */
+  /** The messages of the session on the server. */
   readonly record: ReadonlyArray<RawMessage>
   readonly modelCalls: number
   readonly toolRuns: number
 }
 
 export interface Expected {
-  /** Its worker may have been killed before the claim. */
+  /** Whether its worker may have been killed before the claim. */
   readonly mayBeUnclaimed: boolean
   readonly steps: number
   readonly serverKills: number
 }
 
-/** What the model says in the first step, and at the begin of the last one: no other turn's. */
+/** The text of the first step, and the beginning of the text of the last step. Both are unique to the turn. */
 export const firstText = (id: string): string => `first-${id};`
 export const lastText = (id: string): string => `last-${id};`
 
@@ -65,7 +65,7 @@ const checkRow = (
     ...differs("user messages under its id", record.filter(({ info }) => info.id === promptId).length, 1, 0),
     ...differs("user messages with its text", record.filter((message) => isPromptOf(id, message)).length, 1, 0),
     ...differs("model calls", modelCalls, steps, serverKills),
-    // A text that was complete when the server died may be asked for again: then both are in the server's record.
+    // The turn may ask again for a text that was complete when the server died. The server then has stored both texts.
     ...differs("first texts", count(firstText(id)), 1, serverKills),
     ...differs("last texts", count(lastText(id)), 1, serverKills),
     ...(row.content.endsWith("end.") ? [] : ["its end is missing"])
@@ -78,6 +78,6 @@ const isPromptOf = (id: string, { info, parts }: RawMessage): boolean =>
 const textsOf = ({ parts }: RawMessage): ReadonlyArray<string> =>
   parts.flatMap(({ text, type }) => (type === "text" && text !== undefined && text !== "" ? [text] : []))
 
-/** Exactly `wanted`, or as many more or less as the server was killed. */
+/** A finding if the count differs from `wanted` by more than the tolerance, which is the number of times that the server was killed. */
 const differs = (what: string, found: number, wanted: number, tolerance: number): ReadonlyArray<string> =>
   Math.abs(found - wanted) <= tolerance ? [] : [`${found} ${what} instead of ${wanted}`]

@@ -1,6 +1,6 @@
 /**
- * The named points of a turn at which a worker process kills, freezes or announces itself: wrappers around the services that
- * the turn uses, so that the code under test knows nothing of them.
+ * The named points of a turn at which a worker process kills, freezes or announces itself. They are wrappers around the services that the
+ * turn uses, so the code under test does not know them.
  */
 import { Client } from "@opencode-turn/core/Client"
 import type { Subscriber } from "@opencode-turn/core/EventHub"
@@ -9,7 +9,7 @@ import type { TurnEvent } from "@opencode-turn/core/TurnEvent"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 
-/** In the order in which a turn comes to them. */
+/** The points, in the order in which a turn reaches them. */
 export const points = [
   "before claim",
   "after claim",
@@ -26,7 +26,7 @@ export const points = [
 
 export type Point = typeof points[number]
 
-/** Calls `reached` when a turn that uses these services comes to the point, each time that it does. */
+/** Calls `reached` each time that a turn with these services reaches the point. */
 export const layer = (
   point: Point | undefined,
   reached: () => void
@@ -63,14 +63,14 @@ export const layer = (
 
 // internal
 
-/** Somewhere between the first byte sent and the answer: a prompt takes some ten milliseconds. */
+/** Signals at a random time between the first byte of a request and its answer: posting a prompt takes some ten milliseconds. */
 const duringSome = (signal: Effect.Effect<void>) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.raceFirst(
     effect,
     Effect.andThen(Effect.sleep(Math.floor(Math.random() * 12)), Effect.andThen(signal, Effect.never))
   )
 
-/** Well inside the long answer: the step before it streams fewer deltas. */
+/** This many deltas are well inside the long answer, because the step before it streams fewer. */
 const deltasToMidStream = 15
 
 const watched = (subscriber: Subscriber, point: Point | undefined, reached: () => void): Subscriber => {

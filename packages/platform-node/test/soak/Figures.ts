@@ -1,4 +1,4 @@
-/** What the rounds of a soak came to, in numbers. */
+/** The results of the rounds of a soak, in numbers. */
 import type { Outcome, Result } from "./Round.ts"
 
 export interface Figures {
@@ -29,7 +29,7 @@ export const of = (results: ReadonlyArray<Result>): Figures => {
   }
 }
 
-/** One line for each end: how often, how long until another worker took the turn, how long until it was terminal. */
+/** One line for each end: how often it happened, the time until another worker took the turn, and the time until the turn was terminal. */
 export const table = ({ outcomes }: Figures): string => {
   const ends = [...new Set(outcomes.map(({ end }) => end))].sort()
   const rows = ends.map((end) => {
@@ -50,13 +50,13 @@ export const table = ({ outcomes }: Figures): string => {
 }
 
 /**
- * How many turns were taken over later than they should be: 6 s after their worker died, 2 s after it was asked to stop. A
- * machine that is busy with other things may need longer; so this is no invariant.
+ * The number of turns that were taken over too late: more than 6 s after their worker died, or 2 s after it was asked to stop. A busy
+ * machine may need longer, so this is not an invariant.
  */
 export const late = ({ outcomes }: Figures): number =>
   outcomes.filter(({ end, toTakeOver }) => (toTakeOver ?? 0) > (end.startsWith("stopped") ? 2000 : 6000)).length
 
-/** Median and largest, in seconds. */
+/** The median and the largest value, in seconds. */
 export const spread = (millis: ReadonlyArray<number>): string => {
   const sorted = [...millis].sort((a, b) => a - b)
   const last = sorted.at(-1)

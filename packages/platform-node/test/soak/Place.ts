@@ -1,6 +1,6 @@
 /**
- * Where a soak takes place: a real OpenCode that can be killed and started again, its scripted model, one database, workers
- * that carry on what others leave, and a view of all of it that does not go through the code under test.
+ * The place of a soak: a real OpenCode that can be killed and restarted, its scripted model, one database, workers that take over turns,
+ * and a view of all of them that does not use the code under test.
  */
 import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import type { SessionStore } from "@opencode-turn/core/SessionStore"
@@ -20,19 +20,19 @@ export interface Place {
   readonly model: ScriptedModel.ScriptedModel["Service"]
   /** Starts a worker of this place. */
   readonly worker: (task: Omit<Task, "database" | "server">) => ReturnType<typeof WorkerProcess.start>
-  /** Kills the server as a crash would, and gives the time. */
+  /** Kills the server as a crash would, and returns the time. */
   readonly killServer: Effect.Effect<number>
-  /** Starts it again, on the same port and with what it had stored. */
+  /** Starts the server again on the same port, with what it had stored. */
   readonly startServer: Effect.Effect<void>
-  /** What the server has stored of a session, oldest first, as it says it. */
+  /** The messages of a session as the server returns them, oldest first. */
   readonly record: (sessionId: string) => Effect.Effect<ReadonlyArray<RawMessage>>
-  /** Kills one of the workers that carry turns on, and puts another in its place. */
+  /** Kills one of the workers that take turns over, and starts another in its place. */
   readonly replaceCarrier: Effect.Effect<void>
-  /** The workers that carry turns on. */
+  /** The workers that take turns over. */
   readonly carriers: () => ReadonlyArray<WorkerProcess.WorkerProcess>
 }
 
-/** A message as the server sends it: only what the checks look at. */
+/** The fields of a server message that the checks need. */
 export const RawMessage = Schema.Struct({
   info: Schema.Struct({
     id: Schema.String,
@@ -43,7 +43,7 @@ export const RawMessage = Schema.Struct({
 })
 export interface RawMessage extends Schema.Schema.Type<typeof RawMessage> {}
 
-/** Opens a place that is gone, with all its processes, when the scope closes. Without a database it is a SQLite file. */
+/** Opens a place. It ends with all its processes when the scope closes. The default database is a SQLite file. */
 export const make = Effect.fnUntraced(function*(postgresUrl: string | undefined) {
   const fs = yield* FileSystem.FileSystem
   const scope = yield* Effect.scope

@@ -1,4 +1,4 @@
-/** Which ends the turns of a round come to. */
+/** The plans of rounds: how each worker of a round ends. */
 import { type Point, points } from "./CrashPoint.ts"
 import type { End, Options, Plan } from "./Round.ts"
 
@@ -8,7 +8,7 @@ const frozen: End = { type: "frozen", point: "mid stream" }
 const stopped: End = { type: "stopped", point: "mid stream" }
 const spared: End = { type: "spared" }
 
-/** Everything that can happen to a worker while the server stays. */
+/** Everything that can happen to a worker while the server lives. */
 export const everyEnd: ReadonlyArray<End> = [
   ...points.map(killed),
   atRandom,
@@ -22,7 +22,7 @@ export const everyEnd: ReadonlyArray<End> = [
   spared
 ]
 
-/** What happens to the workers while the server is killed as well. */
+/** The ends of workers in rounds in which the server is killed as well. */
 export const withServer: ReadonlyArray<End> = [
   spared,
   killed("mid stream"),
@@ -34,14 +34,14 @@ export const withServer: ReadonlyArray<End> = [
   stopped
 ]
 
-/** Turns at a time: enough for them to disturb each other, few enough for two cores. */
+/** The number of turns at a time: enough to disturb each other, and few enough for two cores. */
 const width = 8
 
-/** Round `index` of a long soak: every third one kills a worker that carries turns on, every fifth one the server. */
+/** Plans round `index` of a long soak. Every third round kills a worker that takes turns over, every fifth one the server. */
 export const round = (index: number): Options => {
   const isServerKilled = index % 5 === 4
   const ends = isServerKilled ? withServer : everyEnd
-  // The width and the number of ends have a common factor: without the shift some would never meet.
+  // The width and the number of ends have a common factor, so without the shift some ends would never meet.
   const first = isServerKilled ? 0 : index * width + Math.floor(index / 5)
   return {
     name: `round${index}`,
@@ -55,8 +55,8 @@ export const round = (index: number): Options => {
 }
 
 /**
- * What a short soak does: each kind of end at once, then the server's. The points of a kill are shared out: two soaks with another `first`, 0 and
- * 1, meet all of them.
+ * Plans a short soak: first all kinds of ends at once, then the end of the server. Two soaks share the points of a kill: one with `first` 0
+ * and one with `first` 1 cover all of them.
  */
 export const short = (first: 0 | 1): ReadonlyArray<Options> => [
   {
@@ -71,7 +71,7 @@ export const short = (first: 0 | 1): ReadonlyArray<Options> => [
   }
 ]
 
-/** A conversation goes on for five rounds, but where its making is what breaks. */
+/** A conversation lasts for five rounds, except if the point of the kill is its creation. */
 function plan(index: number, slot: number, end: End): Plan {
   const isAboutSession = end.type === "killed" && end.point?.includes("session") === true
   return {

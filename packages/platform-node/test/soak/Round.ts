@@ -1,6 +1,6 @@
 /**
- * One round of a soak: several turns at once, each in a worker of its own that comes to the end that is planned for it; then
- * the wait until all of them are terminal, and the checks.
+ * One round of a soak: runs several turns at once, each in a worker of its own that ends as planned, waits until all turns are terminal, and
+ * checks them.
  */
 import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
 import type { StoredMessage } from "@opencode-turn/core/StoredMessage"
@@ -13,9 +13,9 @@ import type { Place } from "./Place.ts"
 import type { WorkerProcess } from "./WorkerProcess.ts"
 
 /**
- * What becomes of the worker of a turn.
+ * The planned end of a turn's worker.
  *
- * - `killed`: `SIGKILL` at the point, or, without one, at a random time.
+ * - `killed`: `SIGKILL` at the point, or at a random time if there is no point.
  * - `frozen`: `SIGSTOP` at the point, and `SIGCONT` when another worker has brought the turn to its end.
  * - `stopped`: `SIGTERM` at the point, as by a deployment.
  * - `spared`: nothing.
@@ -31,24 +31,24 @@ export interface Plan {
 }
 
 export interface Options {
-  /** Names the turns of this round: unlike any other of the place. */
+  /** The name of the turns of this round, unique in the place. */
   readonly name: string
   readonly plans: ReadonlyArray<Plan>
   /**
-   * The server is killed while the turns run, and started again: when the model was asked for every one of them, or early, when
-   * some may not have begun.
+   * When the server is killed and restarted while the turns run: after the model was called for every turn, or early, when some turns may
+   * not have begun.
    */
   readonly serverKilled?: "amid all" | "early" | undefined
-  /** One of the workers that carry turns on is killed as well. */
+  /** Whether one of the workers that take turns over is killed as well. */
   readonly isCarrierKilled?: boolean | undefined
 }
 
-/** What happened to one turn. Times are milliseconds, undefined where there was nothing to measure. */
+/** What happened to one turn. Times are in milliseconds, and undefined if there was nothing to measure. */
 export interface Outcome {
   readonly end: string
-  /** The turn's worker died, or was frozen, before the turn was over. */
+  /** Whether the turn's worker died or was frozen before the turn had ended. */
   readonly wasLeft: boolean
-  /** Nothing of the turn was stored: its worker was killed before. */
+  /** Whether nothing of the turn was stored, because its worker was killed before. */
   readonly isUnclaimed: boolean
   readonly toTakeOver: number | undefined
   readonly toTerminal: number | undefined
@@ -103,10 +103,10 @@ export const run = Effect.fnUntraced(function*(place: Place, options: Options): 
 
 // internal
 
-/** Calls of the model that a turn needs. */
+/** The number of model calls that a turn needs. */
 const steps = 2
 
-/** A short step with a tool, and an answer that streams for a second. */
+/** The script of a turn: a short step with a tool, and an answer that streams for a second. */
 const promptOf = (id: string): string =>
   ScriptedModel.prompt(`turn ${id}`, [
     {
@@ -117,17 +117,17 @@ const promptOf = (id: string): string =>
     { text: `${Checks.lastText(id)} ${"word ".repeat(39)}end.`, chunkDelayMillis: 25 }
   ])
 
-/** How long a turn may take until it is terminal, from the end of its worker: a bound on a hang, on any machine. */
+/** How long a turn may take from the end of its worker until it is terminal. It only bounds a hang, on any machine. */
 const patience = "5 minutes"
 
 interface Watched {
   readonly plan: Plan & { readonly id: string }
-  /** When its worker died or froze. */
+  /** The time at which its worker died or froze. */
   readonly leftMillis: number | undefined
   readonly takenOverMillis: number | undefined
   readonly row: StoredMessage | undefined
   readonly violations: ReadonlyArray<string>
-  /** What its worker said. */
+  /** The output of its worker. */
   readonly output: string
 }
 
@@ -149,7 +149,7 @@ const runOne = Effect.fnUntraced(function*(
   yield* serverIsBack
   const row = yield* untilTerminal(place, id, leftMillis !== undefined)
   if (row !== undefined && Checks.isOpen(row)) violations.push(`is ${row.status} ${patience} after its worker's end`)
-  // On a machine that is too busy a worker may be late with its lease, and its turn is taken over although it lives.
+  // On a machine that is too busy, a living worker may renew its lease too late and lose its turn.
   if (end.type === "spared" && row?.takeovers === 0 && !worker.output().includes("ended completed")) {
     violations.push("its worker did not complete it")
   }
@@ -166,7 +166,7 @@ const runOne = Effect.fnUntraced(function*(
   } satisfies Watched
 })
 
-/** Waits for what is planned for the worker, or does it, and says when it was left without a worker; undefined if never. */
+/** Carries out the plan for the worker. Returns the time since which the turn has no worker; undefined if it never lacked one. */
 const leave = Effect.fnUntraced(function*(worker: WorkerProcess, end: End) {
   if (end.type === "frozen") return yield* worker.said("reached")
   if (end.type === "stopped" && (yield* worker.said("reached")) !== undefined) yield* worker.send("SIGTERM")
@@ -179,7 +179,7 @@ const leave = Effect.fnUntraced(function*(worker: WorkerProcess, end: End) {
   return worker.output().includes("ended ") ? undefined : atMillis
 })
 
-/** A frozen worker that goes on finds that the turn is another's: it ends by itself and changes nothing. */
+/** A frozen worker that continues finds that another worker owns the turn. It ends by itself and changes nothing. */
 const wake = Effect.fnUntraced(
   function*(place: Place, id: string, worker: WorkerProcess, before: StoredMessage | undefined) {
     yield* worker.send("SIGCONT")
@@ -197,14 +197,14 @@ const read = (place: Place, id: string) =>
 
 const looking = Schedule.spaced("50 millis")
 
-/** When a second worker took the turn. */
+/** The time at which a second worker took the turn over. */
 const watchTakeOver = (place: Place, id: string) =>
   read(place, id).pipe(
     Effect.repeat({ schedule: looking, until: (row) => row !== undefined && row.epoch > 1 }),
     Effect.map(() => Date.now())
   )
 
-/** The row when it is terminal, or as it is when the patience is over. A turn whose worker left nothing has none. */
+/** The row once it is terminal, or as it is when the limit is over. A turn whose worker left nothing has no row. */
 const untilTerminal = (place: Place, id: string, wasLeft: boolean) =>
   read(place, id).pipe(
     Effect.repeat({
@@ -227,7 +227,7 @@ const bounceServer = Effect.fnUntraced(function*(place: Place, { name, plans, se
   return atMillis
 })
 
-/** The turn whose prompt a call of the model answers. */
+/** The turn whose prompt a model call answers. */
 const turnOf = ({ messages }: ScriptedModel.ModelRequest): string =>
   messages.findLast(({ role }) => role === "user")?.text.split(" ")[1] ?? ""
 
@@ -251,7 +251,7 @@ const conclude = Effect.fnUntraced(function*(
   }
   const violations = [...early, ...Checks.check(found, { mayBeUnclaimed: mayBeUnclaimed(end), steps, serverKills })]
   const finishedMillis = row?.finishedMillis ?? undefined
-  // Who was there when the server was killed measures from there.
+  // For a turn that ran when the server was killed, the time counts from the kill.
   const sinceMillis = leftMillis ?? serverKilledMillis
   return {
     end: describeEnd(end),

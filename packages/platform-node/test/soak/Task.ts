@@ -1,17 +1,17 @@
-/** What a worker process is told, in the environment variable `SOAK_TASK`: it holds passwords. */
+/** The task of a worker process. It is passed in the environment variable `SOAK_TASK`, because it holds passwords. */
 import * as Schema from "effect/Schema"
 import { points } from "./CrashPoint.ts"
 
 export const Database = Schema.Struct({
   kind: Schema.Literals(["SQLite", "PostgreSQL"]),
-  /** A path, or a url. */
+  /** A path or a URL. */
   location: Schema.String
 })
 export interface Database extends Schema.Schema.Type<typeof Database> {}
 
 /**
- * Without a turn the worker carries on the turns of others. `action` is what it does to itself at `point`, after it has said
- * that it is there; without one it goes on.
+ * Without a turn the worker takes over the turns of others. `action` is what it does to itself at `point`, after it has announced the point;
+ * without an action it continues.
  */
 export const Task = Schema.Struct({
   database: Database,

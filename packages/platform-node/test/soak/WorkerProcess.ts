@@ -1,4 +1,4 @@
-/** `worker.ts` as a child process of a scope. */
+/** Runs `worker.ts` as a child process that ends with a scope. */
 import { Deferred, Effect, type Scope } from "effect"
 import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
@@ -13,19 +13,19 @@ export interface Ended {
 export interface WorkerProcess {
   readonly pid: number
   readonly ended: Effect.Effect<Ended>
-  /** Waits for a line that begins with the word, and gives the time; ends unanswered where the process ends before. */
+  /** Waits for a line that begins with the word, and returns the time; undefined if the process ends before. */
   readonly said: (word: "started" | "reached") => Effect.Effect<number | undefined>
   readonly send: (signal: NodeJS.Signals) => Effect.Effect<void>
-  /** Everything it said so far, on both outputs. */
+  /** Everything that it has written so far to both outputs. */
   readonly output: () => string
 }
 
 const program = fileURLToPath(new URL("worker.ts", import.meta.url))
 
-/** With it a worker starts in half of the time, of which hundreds of starts need much. */
+/** Halves the time that a worker needs to start, because a soak starts hundreds of them. */
 const cache = fileURLToPath(new URL("../../../../node_modules/.cache/soak", import.meta.url))
 
-/** Starts a worker; it is killed when the scope closes. */
+/** Starts a worker, which is killed when the scope closes. */
 export const start = (task: Task): Effect.Effect<WorkerProcess, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {

@@ -1,8 +1,8 @@
 /**
- * A worker process: runs one turn, or carries on the turns of others for as long as it lives. Kills or freezes itself at the
- * point that it is told.
+ * A worker process: it runs one turn, or takes over the turns of others for as long as it lives. It kills or freezes itself at the point of
+ * its task.
  *
- * It says on standard output, a line each: `started`, `reached`, and what its turn came to.
+ * It writes a line to standard output when it has started (`started`), when it reaches its point (`reached`), and for the result of its turn.
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -22,7 +22,7 @@ import { flushCompileCache } from "node:module"
 import * as CrashPoint from "./CrashPoint.ts"
 import * as Task from "./Task.ts"
 
-/** At once, also when the process dies with the next statement. */
+/** Writes at once, so that nothing is lost if the process dies with the next statement. */
 const say = (line: string) => void writeSync(1, `${line}\n`)
 
 const act = (action: Task.Task["action"]) => () => {
@@ -48,7 +48,7 @@ const live = ({ action, database: { kind, location }, point, server }: Task.Task
 const work = Effect.fnUntraced(function*({ turn }: Task.Task) {
   if (turn === undefined) {
     yield* Layer.build(TurnWorker.layer())
-    // Those that are killed could not write it.
+    // A process that is killed later could not write its compile cache.
     flushCompileCache()
     say("started")
     return yield* Effect.never
@@ -66,7 +66,7 @@ Effect.gen(function*() {
   const task = yield* Config.schema(Schema.fromJsonString(Task.Task), "SOAK_TASK")
   yield* Effect.provide(work(task), live(task))
 }).pipe(
-  // A worker that is asked to stop leaves its turns to the others.
+  // A worker that is asked to stop leaves its turns to the other workers.
   Effect.provideService(TurnPolicy.OnInterrupt, "release"),
   NodeRuntime.runMain
 )
