@@ -2,11 +2,11 @@ import * as GatewayApi from "#gateway/GatewayApi"
 import * as TurnJson from "#gateway/TurnJson"
 import { assert, describe, it } from "@effect/vitest"
 import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
-import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import type { TurnServices } from "@opencode-turn/core/Turn"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
-import { Effect, Option, Schema, type Scope } from "effect"
+import { Effect, Option, Schema, type Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { setImmediate } from "node:timers/promises"
 import * as Gateways from "../support/Gateways.ts"
@@ -216,6 +216,25 @@ describe("a turn", () => {
       yield* fake.release("half")
       yield* page.rest
       assert.lengthOf(page.text().match(/^: alive$/gm) ?? [], 2)
+    }))
+
+  test("whose store fails ends its stream with a word about it, which is no end of the turn", () =>
+    Effect.gen(function*() {
+      const reports = yield* Gateways.Reports
+      const store = yield* SessionStore
+      const messageId = AssistantMessageId.make("m")
+      const conversationId = ConversationId.make("c")
+      yield* store.claim({ id: messageId, conversationId, prompt: [] })
+      const failure = new StoreError({ operation: "changes", reason: "SECRET", isRetryable: false })
+      const gateway = yield* Effect.updateService(Gateways.open(), SessionStore, (store) => ({
+        ...store,
+        changes: () => Stream.concat(Stream.succeed(undefined), Stream.fail(failure))
+      }))
+      const page = yield* gateway.follow("/turns/m/updates")
+      const events = yield* page.rest
+      assert.deepStrictEqual(events.map(({ data, id }) => [data.type, id]), [["stream.failed", undefined]])
+      assert.notInclude(page.text(), "SECRET")
+      assert.deepStrictEqual(reports, [failure])
     }))
 
   test("shows no owner, no lease, no system prompt and no file of its prompt", () =>
