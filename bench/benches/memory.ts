@@ -9,7 +9,7 @@ const mebibyte = 1024 * kibibyte
 export const memory: Bench = {
   name: "memory",
   title: "heap that is held after a collection",
-  run: async ({ isQuick }) => [...await text(isQuick ? 200_000 : 400_000), ...await idle(isQuick ? 500 : 1000)]
+  run: async ({ isQuick }) => [...await text(400_000), ...await idle(isQuick ? 500 : 1000)]
 }
 
 /** The heap differs by less than 2 % from one process to the next. */

@@ -11,7 +11,7 @@
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { PartId } from "../domain/Ids.ts"
 import { MessageId, SessionId } from "../domain/Ids.ts"
 import type { ToolPart } from "../domain/Part.ts"
@@ -174,15 +174,13 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
       listener?.(before, after)
     },
     listen: (told) =>
-      Effect.asVoid(Effect.acquireRelease(
-        Effect.sync(() => {
-          listener = told
-        }),
-        () =>
-          Effect.sync(() => {
-            listener = undefined
-          })
-      )),
+      Effect.flatMap(Effect.scope, (scope) => {
+        listener = told
+        const stop = () => {
+          listener = undefined
+        }
+        return Scope.addFinalizer(scope, Effect.sync(stop))
+      }),
     untilOther: (known) =>
       Effect.callback((resume) => {
         const wake = () => {

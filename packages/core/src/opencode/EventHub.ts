@@ -158,17 +158,15 @@ export const make = Effect.fnUntraced(function*(
           missedMillis: -Infinity,
           lastError: undefined
         }
-        yield* Effect.acquireRelease(
-          Effect.sync(() => {
-            members.add(member)
-            addRoute(routes, sessionId, member)
-          }),
-          () =>
-            Effect.suspend(() => {
-              leave(member)
-              return dropUnlessLive
-            })
+        yield* Scope.addFinalizer(
+          scope,
+          Effect.suspend(() => {
+            leave(member)
+            return dropUnlessLive
+          })
         )
+        members.add(member)
+        addRoute(routes, sessionId, member)
         const { closed, connected } = yield* RcRef.get(connection)
         const limit = yield* TurnPolicy.ConnectTimeout
         yield* connected.await.pipe(

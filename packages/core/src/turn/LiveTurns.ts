@@ -10,7 +10,7 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { AssistantMessageId } from "../domain/Ids.ts"
 import * as LiveReply from "../drive/LiveReply.ts"
@@ -57,15 +57,11 @@ export const register = Effect.fnUntraced(function*(
 ): Effect.fn.Return<void, never, SessionStore | Scope.Scope> {
   const turns = yield* turnsOfStore
   const turn = make(run, live)
-  yield* Effect.acquireRelease(
-    Effect.sync(() => {
-      turns.set(id, turn)
-    }),
-    () =>
-      Effect.sync(() => {
-        if (turns.get(id) === turn) turns.delete(id)
-      })
-  )
+  const forget = Effect.sync(() => {
+    if (turns.get(id) === turn) turns.delete(id)
+  })
+  yield* Scope.addFinalizer(yield* Effect.scope, forget)
+  turns.set(id, turn)
 })
 
 /**
