@@ -19,7 +19,7 @@
  */
 import { type Attached, attachTurn } from "@opencode-turn/core/AttachTurn"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
-import type { SessionStore } from "@opencode-turn/core/SessionStore"
+import type { SessionStore, StoreError, UnknownMessage } from "@opencode-turn/core/SessionStore"
 import * as WireUpdate from "@opencode-turn/core/WireUpdate"
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
@@ -56,35 +56,44 @@ export const parseOffset = (id: string): { readonly offset: string; readonly isE
 export const ofTurn = (
   id: AssistantMessageId,
   from: string | undefined
-): Stream.Stream<string, never, SessionStore> => {
-  const updates = attachTurn(id, { from }).pipe(
+): Stream.Stream<string, never, SessionStore> =>
+  open(
     // What came at once is written at once.
-    Stream.mapArray((chunk) => [chunk.map(toEvent).join("")]),
-    Stream.catch((error) =>
-      Stream.fromEffect(
-        Effect.as(
-          error._tag === "StoreError" ? ErrorReporter.report(Cause.fail(error)) : Effect.void,
+    Stream.mapArray(attachTurn(id, { from }), (chunk) => [chunk.map(toEvent).join("")]),
+    (failure) => event({ type: "stream.failed", ...failure })
+  )
+
+/**
+ * Texts of a turn as a stream that says that it is alive, and that ends with the words for what it failed with.
+ *
+ * @category streams
+ * @since 0.1.0
+ */
+export const open = <R>(
+  texts: Stream.Stream<string, StoreError | UnknownMessage, R>,
+  toText: (failure: { readonly message: string; readonly advice: string }) => string
+): Stream.Stream<string, never, R> => {
+  const told = Stream.catch(texts, (error) =>
+    Stream.fromEffect(
+      Effect.as(
+        error._tag === "StoreError" ? ErrorReporter.report(Cause.fail(error)) : Effect.void,
+        toText(
           error._tag === "StoreError"
-            ? event({
-              type: "stream.failed",
-              message: "the store cannot be reached",
-              advice: "attach again in a while"
-            })
-            : event({ type: "stream.failed", message: "the turn was deleted", advice: "nothing follows" })
+            ? { message: "the store cannot be reached", advice: "attach again in a while" }
+            : { message: "the turn was deleted", advice: "nothing follows" }
         )
       )
-    )
-  )
+    ))
   // In place of Stream.merge, which costs 500 streams a quarter more of all that is done for them. A slow reader holds up only its own queue.
   return Stream.unwrap(Effect.gen(function*() {
-    const texts = yield* Queue.bounded<string, Cause.Done>(16)
-    yield* Queue.offer(texts, ": attached\n\n")
-    yield* Effect.forkScoped(Stream.runIntoQueue(updates, texts))
+    const queue = yield* Queue.bounded<string, Cause.Done>(16)
+    yield* Queue.offer(queue, ": attached\n\n")
+    yield* Effect.forkScoped(Stream.runIntoQueue(told, queue))
     yield* Effect.forkScoped(Effect.repeat(
-      Effect.delay(Queue.offer(texts, ": alive\n\n"), keepAlive),
+      Effect.delay(Queue.offer(queue, ": alive\n\n"), keepAlive),
       Schedule.forever
     ))
-    return Stream.fromQueue(texts)
+    return Stream.fromQueue(queue)
   }))
 }
 
