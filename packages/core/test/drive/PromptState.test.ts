@@ -567,3 +567,26 @@ describe("the size of the reply", () => {
     assert.strictEqual(over.state.tooLarge, tooLarge)
   })
 })
+
+describe("a server that is gone", () => {
+  const goneDue = (steps: ReadonlyArray<Step>) => PromptState.goneDue(run(steps, { absenceMillis: 1000 }).state)
+
+  it.each<{ readonly name: string; readonly news: ReadonlyArray<Step>; readonly dueMillis: number }>([
+    { name: "never while the stream is there", news: [...begun, after(5000)], dueMillis: Infinity },
+    { name: "from the loss of the stream on", news: [...begun, after(300), lost], dueMillis: 1300 },
+    { name: "from the first loss on", news: [...begun, after(300), lost, after(400), lost], dueMillis: 1300 },
+    {
+      name: "from its last answer on",
+      news: [...begun, after(300), lost, after(1000), { _tag: "Reached" }],
+      dueMillis: 2300
+    },
+    { name: "not once the stream is back", news: [...begun, lost, after(400), back], dueMillis: Infinity },
+    {
+      name: "by a clock that goes on although a person is asked",
+      news: [...begun, asks(true), after(5000), lost, after(400)],
+      dueMillis: 1000
+    }
+  ])("is waited for, $name", ({ dueMillis, news }) => {
+    assert.strictEqual(goneDue(news), dueMillis)
+  })
+})
