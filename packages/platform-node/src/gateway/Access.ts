@@ -27,6 +27,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto"
+import { InvalidConfig } from "../live/LiveLayer.ts"
 import { Unauthorized, Unavailable } from "./GatewayError.ts"
 import type { User } from "./User.ts"
 
@@ -79,11 +80,27 @@ export interface Cookie {
 export const linkPath = "/login"
 
 /**
+ * Fails for a token that can be guessed.
+ *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (credentials: Credentials): Access["Service"] =>
-  credentials.authorize === undefined ? ofToken(credentials.token) : ofProduct(credentials.authorize)
+export const make = (credentials: Credentials): Effect.Effect<Access["Service"], InvalidConfig> => {
+  if (credentials.authorize !== undefined) return Effect.succeed(ofProduct(credentials.authorize))
+  const { token } = credentials
+  const text = Redacted.isRedacted(token) ? Redacted.value(token) : token
+  return isStrong(text) ? Effect.succeed(ofToken(text)) : Effect.fail(
+    new InvalidConfig({ setting: "token", reason: "is too short or holds blanks: give at least 16 random characters" })
+  )
+}
+
+/**
+ * Whether a text may be a token: at least 16 characters, none of them blank.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isStrong = (token: string): boolean => /^\S{16,}$/.test(token)
 
 /**
  * The whole address of a request, as far as the server knows it: behind a proxy the scheme may be another one.
@@ -106,8 +123,7 @@ export const makeToken: Effect.Effect<Redacted.Redacted> = Effect.sync(() => Red
 
 // internal
 
-const ofToken = (given: Redacted.Redacted | string): Access["Service"] => {
-  const token = Redacted.isRedacted(given) ? Redacted.value(given) : given
+const ofToken = (token: string): Access["Service"] => {
   const key = digest(token)
   // Cookies know no ports: gateways with other tokens on the same host have cookies of other names.
   const name = `opencode_turn_${derive(token, "name").slice(0, 8)}`

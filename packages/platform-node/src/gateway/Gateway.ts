@@ -100,14 +100,14 @@ export interface Gateway {
 }
 
 /**
- * A gateway over the services in the context. Its turns run until the scope closes.
+ * A gateway over the services in the context. Its turns run until the scope closes. Fails for a token that can be guessed.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(
   options: Options
-): Effect.fn.Return<Gateway, never, TurnServices | Scope.Scope> {
+): Effect.fn.Return<Gateway, InvalidConfig, TurnServices | Scope.Scope> {
   const gate = options.gate ?? (yield* StoredGate.gate)
   return yield* Effect.provideService(build(options), HumanGate.HumanGate, gate)
 })
@@ -138,7 +138,7 @@ export interface WebGateway {
  * @category constructors
  * @since 0.1.0
  */
-export const open = async <E = InvalidConfig | StoreError>(
+export const open = async <E = never>(
   options: Options & { readonly live?: Layer.Layer<TurnServices, E> | undefined }
 ): Promise<WebGateway> => {
   const live: Layer.Layer<TurnServices, E | InvalidConfig | StoreError> = options.live ?? LiveLayer
@@ -160,7 +160,7 @@ export const open = async <E = InvalidConfig | StoreError>(
 class Made extends Context.Service<Made, Gateway>()("@opencode-turn/platform-node/gateway/Made") {}
 
 const build = Effect.fnUntraced(function*(options: Options) {
-  const access = Access.make(options)
+  const access = yield* Access.make(options)
   const runs = yield* Runs.make(options)
   const limit = options.maxBodyBytes ?? Math.ceil((yield* TurnPolicy.MaxAttachmentBytes) * 4 / 3) + mebibyte
   const services = Layer.mergeAll(

@@ -6,7 +6,7 @@ import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import type { TurnServices } from "@opencode-turn/core/Turn"
 import * as Gateway from "@opencode-turn/platform-node/gateway"
 import { FakeOpencode, prompt } from "@opencode-turn/testing/FakeOpencode"
-import { Effect, Schema, type Scope } from "effect"
+import { Effect, Redacted, Schema, type Scope } from "effect"
 import * as Gateways from "../support/Gateways.ts"
 
 const { start } = Gateways
@@ -90,6 +90,16 @@ describe("the token", () => {
       assert.strictEqual((yield* gateway.call("/asks", { token: null, headers: upper })).status, 200)
       for (const path of ["/health", "/openapi.json"]) {
         assert.strictEqual((yield* gateway.call(path, { token: null })).status, 200)
+      }
+    }))
+
+  test("is refused if it can be guessed", () =>
+    Effect.gen(function*() {
+      for (const token of ["", "short", "x".repeat(15), `${"x".repeat(16)} `]) {
+        const error = yield* Effect.flip(Gateway.make({ token }))
+        assert.deepInclude(error, { _tag: "InvalidConfig", setting: "token" })
+        const redacted = yield* Effect.flip(Gateway.make({ token: Redacted.make(token) }))
+        assert.deepStrictEqual(redacted, error)
       }
     }))
 

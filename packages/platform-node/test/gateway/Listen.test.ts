@@ -10,7 +10,7 @@ import * as Gateways from "../support/Gateways.ts"
 const serving = Effect.fnUntraced(function*(
   options: Partial<Listen.Options> = {}
 ): Effect.fn.Return<number, never, TurnServices | Scope.Scope> {
-  const gateway = yield* Gateway.make({ token: Gateways.token })
+  const gateway = yield* Effect.orDie(Gateway.make({ token: Gateways.token }))
   return yield* Effect.orDie(Listen.listen(gateway, { host: "127.0.0.1", port: 0, ...options }))
 })
 

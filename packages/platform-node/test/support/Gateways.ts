@@ -90,7 +90,7 @@ export const raw = Effect.fnUntraced(function*(
   TurnServices | Scope.Scope
 > {
   const credentials = options.authorize === undefined ? { token } : {}
-  const { handle, makeLink } = yield* Gateway.make({ ...credentials, ...options } as Gateway.Options)
+  const { handle, makeLink } = yield* Effect.orDie(Gateway.make({ ...credentials, ...options } as Gateway.Options))
   const context = yield* Effect.context<TurnServices>()
   const web = HttpEffect.toWebHandlerWith<TurnServices, HttpServerRequest.HttpServerRequest | Scope.Scope>(
     Context.omit(Scope.Scope)(context)

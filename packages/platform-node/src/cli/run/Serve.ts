@@ -18,7 +18,7 @@ import * as Gateway from "../../gateway/Gateway.ts"
 import * as Listen from "../../gateway/Listen.ts"
 import * as Connection from "../setup/Connection.ts"
 import * as Database from "../setup/Database.ts"
-import { failed, type Failure } from "../setup/Failure.ts"
+import { failed, type Failure, fromError } from "../setup/Failure.ts"
 import * as Permissions from "../setup/Permissions.ts"
 import { Streams } from "../setup/Streams.ts"
 import * as Token from "../setup/Token.ts"
@@ -62,7 +62,7 @@ export const serve = Effect.fnUntraced(
         worker: false,
         clientOf: (conversationId) => clientOf(conversationId, home, clients),
         home: "/conversations"
-      }).pipe(Effect.provideService(Client, home))
+      }).pipe(Effect.provideService(Client, home), Effect.mapError(fromError))
       const port = yield* Effect.mapError(
         Listen.listen(gateway, options),
         (error) => failed(whyNot(options, error.cause))

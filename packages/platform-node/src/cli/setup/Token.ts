@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Redacted from "effect/Redacted"
 import { join } from "node:path"
-import { makeToken } from "../../gateway/Access.ts"
+import { isStrong, makeToken } from "../../gateway/Access.ts"
 import * as LiveLayer from "../../live/LiveLayer.ts"
 import { failed, type Failure, usage } from "./Failure.ts"
 
@@ -21,7 +21,7 @@ export interface Found {
 export const find = Effect.gen(function*() {
   const given = yield* orUsage(LiveLayer.setting(name))
   if (given !== undefined) {
-    if (!/^\S{16,}$/.test(given)) {
+    if (!isStrong(given)) {
       return yield* usage(`${name} is not a token: write at least 16 characters without blanks`)
     }
     return { token: Redacted.make(given), place: name }
