@@ -382,6 +382,14 @@ const applyToParts = (parts: Map<PartId, Part>, update: SessionUpdate): void => 
     case "ReasoningDelta": {
       const part = parts.get(update.partId)
       if (part !== undefined && isText(part)) parts.set(part.id, { ...part, text: part.text + update.delta })
+      break
     }
+    // A journal tells to-dos as a part. What a subagent announces is told live alone.
+    case "TodosChanged":
+    case "Retrying":
+    case "Failed":
+      break
+    default:
+      update satisfies never
   }
 }

@@ -120,7 +120,7 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
   const context = contextOf(turn)
   const isLeft = isForAnother(turn, cause)
   const end = Effect.fnUntraced(function*(lastKept: Effect.Effect<number>) {
-    if (cause !== undefined && !isLeft && leavesWorkRunning(cause)) {
+    if (cause !== undefined && !isLeft && meanings[cause._tag].leavesWorkRunning) {
       yield* abortUpstream(turn, cause._tag === "NoProgress")
     }
     // However far the abort came: nothing works for a turn that has ended.
@@ -168,7 +168,7 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
     durationMillis,
     trace
   }
-  if (shown !== undefined && isReported(shown)) {
+  if (shown !== undefined && meanings[shown._tag].isReported) {
     yield* ErrorReporter.report(
       Cause.fail(
         new FailedTurn({ feature: yield* TurnPolicy.ErrorFeature, conversationId, messageId, status, error: shown })
@@ -274,10 +274,55 @@ type ReachedTurn<E, R> = RunningTurn<E, R> & Reached
 const reachedBy = <E, R>(turn: RunningTurn<E, R>): Effect.Effect<ReachedTurn<E, R>> =>
   Effect.map(Ref.get(turn.reached), (reached) => ({ ...turn, ...reached }))
 
-/** Whether the failure is news for an operator: nobody's wish, no mistake of the caller's, and no other worker's turn. */
-const isReported = ({ _tag }: TurnError): boolean =>
-  _tag !== "TurnCancelled" && _tag !== "TurnTakenOver" && _tag !== "TurnInProgress" && _tag !== "AlreadyFinished" &&
-  _tag !== "InvalidInput"
+/**
+ * What the end with an error means. `isReported`: it is news for an operator, and not somebody's wish, a mistake of the caller, or the turn
+ * of another worker. `leavesWorkRunning`: the server may still be at work on the turn. After a takeover the new owner drives the session.
+ */
+interface Meaning {
+  readonly isReported: boolean
+  readonly leavesWorkRunning: boolean
+}
+
+const broken: Meaning = { isReported: true, leavesWorkRunning: true }
+const answered: Meaning = { isReported: true, leavesWorkRunning: false }
+const expected: Meaning = { isReported: false, leavesWorkRunning: true }
+
+/** A new error does not compile until its meaning is written here. */
+const meanings: Record<TurnError["_tag"], Meaning> = {
+  TurnCancelled: expected,
+  TurnTakenOver: { isReported: false, leavesWorkRunning: false },
+  TurnInProgress: expected,
+  AlreadyFinished: expected,
+  InvalidInput: expected,
+  EmptyStream: answered,
+  Refused: answered,
+  Upstream: broken,
+  OutputInvalid: broken,
+  BudgetExceeded: broken,
+  NoProgress: broken,
+  InputFailed: broken,
+  DirectoryMismatch: broken,
+  StaleSession: broken,
+  SessionLost: broken,
+  TakenOverTooOften: broken,
+  HumanTimeout: broken,
+  TurnTimeout: broken,
+  TurnUnfinished: broken,
+  TurnDied: broken,
+  StoreError: broken,
+  TransportError: broken,
+  RequestTimeout: broken,
+  DecodeError: broken,
+  AnswerTooLarge: broken,
+  StatusError: broken,
+  Unauthorized: broken,
+  UnsupportedServer: broken,
+  UnknownDirectory: broken,
+  SessionNotFound: broken,
+  MessageNotFound: broken,
+  AskNotFound: broken,
+  StreamLost: broken
+}
 
 /** `isOurs`: this turn's write was the terminal one. */
 interface Stored {
@@ -322,10 +367,6 @@ const withAllSteps = (error: TurnError | undefined, live: LiveReply.LiveReply): 
     ...(last !== undefined && { last })
   })
 }
-
-/** Whether the server may still be at work on a turn that ends like this. After a takeover the new owner drives the session. */
-const leavesWorkRunning = (error: TurnError): boolean =>
-  error._tag !== "EmptyStream" && error._tag !== "Refused" && error._tag !== "TurnTakenOver"
 
 /** The files that the turn changed, as far as its replies tell; none where it is another owner's. */
 const artifactsOf = <E, R>(
