@@ -18,9 +18,9 @@
  *
  * **Gotchas**
  *
- * All times come from the calling process (`Clock`). Hosts that share a database must agree on the time to within a
- * fraction of a lease. A host whose clock is further ahead would take messages from living owners. Even then the epoch
- * prevents a double write.
+ * Leases are judged by the store's clock. A store without a clock of its own takes the calling process's (`Clock`). PostgreSQL has one: the
+ * process measures its difference when it opens the store, so a clock that is set later is judged wrongly. A host that is ahead of the
+ * others by more than a fraction of a lease would take messages from living owners. Even then the epoch prevents a double write.
  *
  * Every implementation passes the contract suite of `@opencode-turn/testing/SessionStoreContract`.
  *
