@@ -248,7 +248,8 @@ const layerLogin = (options: Options) =>
         httpOnly: true,
         sameSite: "strict",
         path: baseOf(options) || "/",
-        secure: Access.urlOf(request).protocol === "https:"
+        // A proxy that speaks TLS says so. Nobody gains by saying it falsely: the own browser would not send the cookie.
+        secure: Access.urlOf(request).protocol === "https:" || request.headers["x-forwarded-proto"] === "https"
       }))
     })
   )

@@ -23,7 +23,8 @@ import * as GatewayError from "./GatewayError.ts"
  *
  * - `hosts`: the names under which the gateway is reached, with or without a port: `app.example.com`. By default only those of the
  *   loopback interface.
- * - `origins`: origins of other pages that may call, for example `https://app.example.com`. Pages of the gateway's own host always may.
+ * - `origins`: origins of other pages that may call and read, for example `https://app.example.com`. Pages of the gateway's own host always
+ *   may.
  *
  * @category models
  * @since 0.1.0
@@ -59,9 +60,11 @@ export const guard = (options: Options) =>
   Effect.gen(function*() {
     const request = yield* HttpServerRequest.HttpServerRequest
     // Here, and not around the application, because the answer to a failure is made behind it.
-    yield* HttpEffect.appendPreResponseHandler((_, response) => Effect.succeed(harden(response)))
     const reason = refusal(request, options)
-    return reason === undefined ? yield* app : toResponse(reason)
+    const shared = reason === undefined ? sharedWith(request, options) : {}
+    yield* HttpEffect.appendPreResponseHandler((_, response) => Effect.succeed(harden(response, shared)))
+    if (reason !== undefined) return toResponse(reason)
+    return isPreflight(request) && "vary" in shared ? HttpServerResponse.empty({ status: 204 }) : yield* app
   })
 
 /**
@@ -147,10 +150,32 @@ const fixed = {
   "cache-control": "no-store"
 }
 
-const harden = (response: HttpServerResponse.HttpServerResponse): HttpServerResponse.HttpServerResponse => {
+/** What lets a page of an origin that is named in `origins` read the answer. */
+const sharedWith = ({ headers: { origin } }: HttpServerRequest.HttpServerRequest, { origins = [] }: Options) =>
+  origin !== undefined && origins.includes(origin)
+    ? {
+      "access-control-allow-origin": origin,
+      "access-control-allow-credentials": "true",
+      "access-control-allow-methods": "GET, POST",
+      "access-control-allow-headers": "authorization, content-type, idempotency-key, last-event-id",
+      "access-control-expose-headers": "retry-after",
+      "access-control-max-age": "600",
+      vary: "Origin"
+    }
+    : {}
+
+/** Whether a browser asks if it may send the request itself. */
+const isPreflight = ({ headers, method }: HttpServerRequest.HttpServerRequest): boolean =>
+  method === "OPTIONS" && headers["access-control-request-method"] !== undefined
+
+const harden = (
+  response: HttpServerResponse.HttpServerResponse,
+  shared: Readonly<Record<string, string>>
+): HttpServerResponse.HttpServerResponse => {
   const told = isTold(response) ? response : toResponse(errorOf(response.status))
   return HttpServerResponse.setHeaders(told, {
     ...fixed,
+    ...shared,
     ...(told.status === 401 && { "www-authenticate": "Bearer realm=\"opencode-turn\"" }),
     ...(told.status === 429 && { "retry-after": "1" }),
     // A route may say more about itself, a page for example how long it may be kept.

@@ -132,7 +132,7 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn serve", (it)
       assert.lengthOf(turns.text.match(/"messageId":"asm_/g) ?? [], 1)
     }).pipe(Effect.scoped))
 
-  it.effect("works in the folder of each conversation", () =>
+  it.effect("works in the folder of each conversation, and tells what goes wrong on standard error", () =>
     Effect.gen(function*() {
       const { env, home, serve } = yield* place
       const fs = yield* FileSystem.FileSystem
@@ -157,6 +157,12 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn serve", (it)
       yield* (yield* gateway.follow(`/turns/${messageId}/updates`)).rest
       const turn = (yield* gateway.call(`/turns/${messageId}`)).as(TurnJson.Turn)
       assert.deepInclude(turn, { status: "completed", content: "Two." })
+
+      // What goes wrong beside the requests is told on standard error.
+      const body = { prompt: prompt("x", [{ fail: 400, message: "No credit." }]) }
+      const failing = (yield* gateway.call("/conversations/d/turns", { body })).as(GatewayApi.StartedTurn)
+      yield* gateway.running.printed("No credit.")
+      yield* (yield* gateway.follow(`/turns/${failing.messageId}/updates`)).rest
     }).pipe(Effect.scoped))
 
   it.effect("says why it cannot listen, and what is wrong with its token", () =>

@@ -134,6 +134,9 @@ describe("the token", () => {
       const secure = yield* Gateways.open({}, "https://localhost")
       const signed = yield* secure.call((yield* secure.makeLink) ?? "", { token: null })
       assert.include(signed.headers.get("set-cookie"), "; Secure")
+      const proxied = { token: null, headers: { "x-forwarded-proto": "https" } }
+      const behind = yield* later.call((yield* later.makeLink) ?? "", proxied)
+      assert.include(behind.headers.get("set-cookie"), "; Secure")
     }))
 })
 
@@ -349,6 +352,29 @@ describe("a request", () => {
       for (const host of ["app.example.com", "app.example.com:443"]) {
         const headers = { host, origin: "https://app.example.com", "sec-fetch-site": "same-origin" }
         assert.strictEqual((yield* behind.call("/asks", { headers })).status, 200)
+      }
+    }))
+
+  test("of a page whose origin is named may be asked for before, and its answer read; that of no other page", () =>
+    Effect.gen(function*() {
+      const origin = "https://friend.example"
+      const gateway = yield* Gateways.open({ origins: [origin] })
+      const preflight = { method: "OPTIONS", token: null }
+      const asked = { "access-control-request-method": "POST" }
+      const path = "/conversations/c/turns"
+      const allowed = yield* gateway.call(path, { ...preflight, headers: { origin, ...asked } })
+      assert.strictEqual(allowed.status, 204)
+      assert.strictEqual(allowed.headers.get("access-control-allow-origin"), origin)
+      assert.include(allowed.headers.get("access-control-allow-headers"), "idempotency-key")
+      const read = yield* gateway.call("/asks", { headers: { origin } })
+      assert.strictEqual(read.headers.get("access-control-allow-origin"), origin)
+      assert.strictEqual(read.headers.get("vary"), "Origin")
+      // It still needs a token.
+      assert.strictEqual((yield* gateway.call("/asks", { token: null, headers: { origin } })).status, 401)
+      for (const other of ["https://evil.example", "null", "http://localhost:4097"]) {
+        const answer = yield* gateway.call(path, { ...preflight, headers: { origin: other, ...asked } })
+        assert.include([403, 404], answer.status)
+        assert.isNull(answer.headers.get("access-control-allow-origin"))
       }
     }))
 
