@@ -47,7 +47,7 @@ import type { LiveReply } from "./LiveReply.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Refusal {
+export interface GivenRefusal {
   readonly ask: Ask
   readonly reason: string | undefined
 }
@@ -62,7 +62,7 @@ export interface AnswerAsks {
   /** Fails once nobody answered in time. The ask stays open until the session is aborted. */
   readonly failed: Effect.Effect<never, HumanTimeout>
   /** The refusals that the gate gave so far. */
-  readonly refusals: () => ReadonlyArray<Refusal>
+  readonly refusals: () => ReadonlyArray<GivenRefusal>
 }
 
 /**
@@ -84,7 +84,7 @@ export const make = Effect.fnUntraced(function*(
   /** The reply as of the last `sync`. */
   const synced = yield* Ref.make(Reply.make(live.current()))
   const asked = new Set<AskId>()
-  const refusals: Array<Refusal> = []
+  const refusals: Array<GivenRefusal> = []
   const sessions = new Map<SessionId, Session>()
   let checks: Checks = unchecked
   const refusalHold = yield* TurnPolicy.RefusalHold

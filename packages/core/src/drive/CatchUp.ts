@@ -24,7 +24,7 @@ import { adoptSubagents } from "./ReadSubagents.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Look {
+export interface View {
   readonly exchange: Exchange.Exchange
   readonly statuses: ReadonlyMap<SessionId, SessionStatus>
   readonly isIdle: boolean
@@ -39,7 +39,7 @@ export interface Look {
 export const look = Effect.fn("Turn.look")(function*(
   ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
   live: LiveReply
-): Effect.fn.Return<Look, RequestError | SessionNotFound, Client> {
+): Effect.fn.Return<View, RequestError | SessionNotFound, Client> {
   const client = yield* Client
   const statuses = yield* rereading(client.statuses)
   const exchange = yield* readExchange(ids, live.current())
@@ -56,7 +56,7 @@ export const look = Effect.fn("Turn.look")(function*(
 export const catchUp = Effect.fn("Turn.catchUp")(function*(
   live: LiveReply,
   subscription: Subscription,
-  view: Look
+  view: View
 ): Effect.fn.Return<void, RequestError | SessionNotFound, Client> {
   live.update((reply) => Exchange.merge(view.exchange, reply))
   yield* adoptSubagents(live, subscription, view.statuses)

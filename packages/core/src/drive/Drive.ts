@@ -64,7 +64,7 @@ export type DriveError =
  */
 export interface Driven {
   readonly exchange: Exchange.Exchange
-  readonly refusals: ReadonlyArray<AnswerAsks.Refusal>
+  readonly refusals: ReadonlyArray<AnswerAsks.GivenRefusal>
 }
 
 /**

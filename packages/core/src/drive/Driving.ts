@@ -177,7 +177,7 @@ export const act = Effect.fnUntraced(function*<E, R1, R2>(
  * @since 0.1.0
  */
 export const isCheckDue = ({ budget }: Folding, state: PromptState.PromptState): boolean =>
-  Budget.isDue(budget, state) || state.unanswered !== undefined
+  Budget.isDue(budget, state) || state.humanTimeout !== undefined
 
 /**
  * When `check` is to run in any case, by the prompt's clock.
@@ -196,10 +196,10 @@ export const checkDue = ({ cell }: Folding): number =>
  */
 export const check = Effect.fnUntraced(function*<E, R1, R2>(driving: Driving<E, R1, R2>) {
   const { cell, live, spentBefore } = driving
-  const { lost, stillSinceMillis, unanswered } = cell.state()
+  const { humanTimeout, lost, stillSinceMillis } = cell.state()
   const isTimeUp = stillSinceMillis === undefined && cell.millis() >= checkDue(driving)
   if (!isTimeUp && !isCheckDue(driving, cell.state())) return undefined
-  if (unanswered !== undefined) return yield* unanswered
+  if (humanTimeout !== undefined) return yield* humanTimeout
   if (lost !== undefined && cell.millis() >= PromptState.goneDue(cell.state())) {
     const exchange = yield* gone(driving, lost)
     if (exchange !== undefined) return exchange
@@ -258,7 +258,7 @@ const ifPossible = <A, E extends RequestError | SessionNotFound, R>(
 ) =>
   Effect.catchIf(look, isRetryable, ({ _tag, message }) =>
     Effect.sync(() => {
-      cell.tell({ _tag: "Refused", failure: { name: _tag, message, isRetryable: true } })
+      cell.tell({ _tag: "Unreachable", failure: { name: _tag, message, isRetryable: true } })
       return undefined
     }))
 
@@ -290,7 +290,7 @@ const overBudget = Effect.fnUntraced(function*<E, R1, R2>(driving: Driving<E, R1
   const view = yield* lookBriefly(driving)
   if (view !== undefined && PromptState.isOver(view)) return view.exchange
   const { allowed, limit, value } = exceeded
-  const last = Reply.trouble(driving.live.current()) ?? driving.cell.state().refusal
+  const last = Reply.trouble(driving.live.current()) ?? driving.cell.state().lastFailure
   return yield* new BudgetExceeded({ limit, allowed, value, ...(last !== undefined && { last }) })
 })
 
@@ -301,7 +301,7 @@ const overBudget = Effect.fnUntraced(function*<E, R1, R2>(driving: Driving<E, R1
 const gone = Effect.fnUntraced(function*<E, R1, R2>(driving: Driving<E, R1, R2>, lost: EventsError) {
   const view = yield* lookBriefly(driving)
   if (view === undefined) return yield* lost
-  driving.cell.tell({ _tag: "Reached" })
+  driving.cell.tell({ _tag: "Reachable" })
   return PromptState.isOver(view) ? view.exchange : undefined
 })
 

@@ -69,14 +69,14 @@ export interface Limits extends Deadlines.Limits {
  * - `isBlocked`: a person is asked. `lost`: why the stream is lost, until it is back. The clock stands still while a person is asked on
  *   a stream that is there: nobody waits for a person on a server that is gone.
  * - `lostMillis`: when the stream was lost, or when the server last answered without one.
- * - `unanswered`: nobody answered an ask in time.
+ * - `humanTimeout`: nobody answered an ask in time.
  * - `isPrompting`: the prompt has left. Failures that the session reported before were those of another turn.
  * - `hasAnswer`: the server's record has something of the answer, so that an `idle` ends this turn and not the one before.
  * - `hadGap`: events may have been missed, so that silence proves nothing.
  * - `hasGrown`: the reply may be larger than when it was last weighed; `tooLarge` is what weighing it found.
  * - `hasCounted`: a step began or ended, or the model is asked again; `isCheckDue`: the budget is to be checked for it.
  * - `hasWaited`: `response.waiting_for_final_text` was reported.
- * - `refusal`: why the server last could not be asked.
+ * - `lastFailure`: why the server last could not be asked.
  * - `looking`: the look that is being made, and why.
  *
  * @category models
@@ -91,7 +91,7 @@ export interface PromptState extends Deadlines.Known {
   readonly isBlocked: boolean
   readonly lost: EventsError | undefined
   readonly lostMillis: number
-  readonly unanswered: HumanTimeout | undefined
+  readonly humanTimeout: HumanTimeout | undefined
   readonly isPrompting: boolean
   readonly hasAnswer: boolean
   readonly hadGap: boolean
@@ -103,7 +103,7 @@ export interface PromptState extends Deadlines.Known {
   readonly tickMillis: number
   readonly firstTextMillis: number | undefined
   readonly hasWaited: boolean
-  readonly refusal: UpstreamFailure | undefined
+  readonly lastFailure: UpstreamFailure | undefined
   readonly idleSteps: IdleSteps.IdleSteps
   readonly looking: Looking | undefined
   readonly pending: Pending
@@ -195,7 +195,7 @@ export interface View {
  * - `Woken`: the loop takes what is pending. `Looked`: the look has ended; `view` is undefined where the server could not be asked,
  *   `failure` and `trouble` are the reply's, `hasCaughtUp` says whether the look changed the reply after a gap.
  * - `Reposted`: the same ids were posted again.
- * - `Refused`: the server could not be asked. `Reached`: it could be, although its stream is lost.
+ * - `Unreachable`: the server could not be asked. `Reachable`: it could be, although its stream is lost.
  * - `Weighed`, `Checked`: size and budget were looked at. `TickFailed`: the activity tick. `Unanswered`: nobody answered an ask in time.
  *
  * @category models
@@ -221,8 +221,8 @@ export type News =
     readonly trouble: UpstreamFailure | undefined
   }
   | { readonly _tag: "Reposted"; readonly sinceMillis: number }
-  | { readonly _tag: "Refused"; readonly failure: UpstreamFailure }
-  | { readonly _tag: "Reached" }
+  | { readonly _tag: "Unreachable"; readonly failure: UpstreamFailure }
+  | { readonly _tag: "Reachable" }
   | { readonly _tag: "Unanswered"; readonly error: HumanTimeout }
   | { readonly _tag: "Weighed"; readonly tooLarge: BudgetExceeded | undefined }
   | { readonly _tag: "Checked" }
@@ -294,7 +294,7 @@ export const make = (options: {
   isBlocked: false,
   lost: undefined,
   lostMillis: 0,
-  unanswered: undefined,
+  humanTimeout: undefined,
   isPrompting: false,
   hasAnswer: false,
   hadGap: false,
@@ -306,7 +306,7 @@ export const make = (options: {
   tickMillis: 0,
   firstTextMillis: undefined,
   hasWaited: false,
-  refusal: undefined,
+  lastFailure: undefined,
   idleSteps: IdleSteps.make(options.limits.maxIdleSteps),
   looking: undefined,
   pending: nothing
@@ -480,12 +480,12 @@ const onNews = (
         ending: Deadlines.lookAgain(undefined, { sinceMillis, nowMillis: atMillis, pollMillis, isIdle: false, reposts })
       }
     }
-    case "Refused":
-      return { ...self, refusal: news.failure }
-    case "Reached":
+    case "Unreachable":
+      return { ...self, lastFailure: news.failure }
+    case "Reachable":
       return { ...self, lostMillis: clockMillis(self, nowMillis) }
     case "Unanswered":
-      return { ...self, unanswered: self.unanswered ?? news.error }
+      return { ...self, humanTimeout: self.humanTimeout ?? news.error }
     case "Weighed":
       return { ...self, hasGrown: false, tooLarge: self.tooLarge ?? news.tooLarge }
     case "Checked":
@@ -619,7 +619,7 @@ const onLooked = (
   if (view !== undefined && isOver(view)) return [looked, [{ _tag: "End", exchange: view.exchange }]]
 
   const { due, sinceMillis } = looking
-  const heard = trouble ?? self.refusal
+  const heard = trouble ?? self.lastFailure
   const last = heard === undefined ? {} : { last: heard }
   const isTimeUp = sinceMillis >= due.finalExchange
   const again = (isIdle: boolean): PromptState => ({

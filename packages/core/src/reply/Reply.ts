@@ -49,7 +49,7 @@ import { newestMessage } from "./ReplyMessages.ts"
 import { applyDelta, todosId } from "./ReplyParts.ts"
 import * as ReplyReconcile from "./ReplyReconcile.ts"
 import { applyAsked, applyResolved, dropAsks, settleAsks } from "./ReplySessions.ts"
-import type { MessageState, Reply, SubagentState } from "./ReplyState.ts"
+import type { FoldedMessage, Reply, SubagentState } from "./ReplyState.ts"
 import {
   countMessages,
   current,
@@ -78,7 +78,7 @@ import * as ReplyText from "./ReplyText.ts"
 export type { Entry, PartEntry, TodosEntry } from "./ReplyEntry.ts"
 export { fillIn } from "./ReplyReconcile.ts"
 export { asksOf, countAsksOf, isInTree, syncAsks } from "./ReplySessions.ts"
-export type { Linked, MessageState, Reply, Retry, SessionState, SubagentState } from "./ReplyState.ts"
+export type { FoldedMessage, Linked, Reply, Retry, SessionState, SubagentState } from "./ReplyState.ts"
 export { make } from "./ReplyState.ts"
 export {
   closeSubagents,
@@ -413,7 +413,7 @@ export const newAsks = (self: Reply, before: Reply): ReadonlyArray<Ask> =>
  * @category getters
  * @since 0.1.0
  */
-export const messages = (self: Reply): ReadonlyArray<MessageState> => Ordered.values(self.session.messages)
+export const messages = (self: Reply): ReadonlyArray<FoldedMessage> => Ordered.values(self.session.messages)
 
 /**
  * One assistant message of the turn's own session.
@@ -421,7 +421,7 @@ export const messages = (self: Reply): ReadonlyArray<MessageState> => Ordered.va
  * @category getters
  * @since 0.1.0
  */
-export const message = (self: Reply, id: MessageId): MessageState | undefined => Ordered.get(self.session.messages, id)
+export const message = (self: Reply, id: MessageId): FoldedMessage | undefined => Ordered.get(self.session.messages, id)
 
 /**
  * The size of the reply over all its sessions: open asks, subagents, messages and parts.

@@ -8,7 +8,7 @@ import type { MessageId } from "../domain/Ids.ts"
 import type { AssistantMessage, Message, UserMessage } from "../domain/Message.ts"
 import type { MessageUpdated } from "../domain/TurnEvent.ts"
 import * as Ordered from "./Ordered.ts"
-import type { MessageState, Reply, SessionState } from "./ReplyState.ts"
+import type { FoldedMessage, Reply, SessionState } from "./ReplyState.ts"
 import { dropMessage, linked, mapEntriesOf, putMessage, withSession } from "./ReplyState.ts"
 
 /** Applies a new message, or the end of a known one. */
@@ -19,7 +19,7 @@ export const applyMessage = (self: Reply, { info }: MessageUpdated): Reply => {
     return self
   }
   const ownership = before?.ownership ?? ownershipOf(self.promptId, self.session.continuations, info)
-  const state: MessageState = { id: info.id, ownership, info }
+  const state: FoldedMessage = { id: info.id, ownership, info }
   return withSession(before === undefined ? attribute(self, state) : self, {
     ...putMessage(self.session, state),
     failure: ownership === "foreign" ? self.session.failure : info.error ?? self.session.failure,
@@ -100,11 +100,11 @@ export const ownershipOf = (
   promptId: MessageId,
   continuations: HashSet.HashSet<MessageId>,
   { isSummary, parentId }: AssistantMessage
-): MessageState["ownership"] =>
+): FoldedMessage["ownership"] =>
   parentId !== promptId && !HashSet.has(continuations, parentId) ? "foreign" : isSummary ? "summary" : "ours"
 
 /** The ownership of a part's message, if the message is known. */
-export const ownerOf = (self: Reply, messageId: MessageId): MessageState["ownership"] | "unknown" =>
+export const ownerOf = (self: Reply, messageId: MessageId): FoldedMessage["ownership"] | "unknown" =>
   messageId === self.promptId || HashSet.has(self.session.userMessages, messageId) ||
     HashSet.has(self.session.continuations, messageId) || HashSet.has(self.session.removed, messageId)
     ? "foreign"
@@ -154,7 +154,7 @@ const followsSummary = ({ session: { continuations, newest, userMessages }, prom
   HashSet.every(userMessages, (id) => id < promptId || HashSet.has(continuations, id))
 
 /** Shows the parts that arrived before their message, or drops them if they are not the turn's. */
-const attribute = (self: Reply, { id, ownership }: MessageState): Reply =>
+const attribute = (self: Reply, { id, ownership }: FoldedMessage): Reply =>
   mapEntriesOf(self, id, (entry) => {
     if (entry.kind === "todos") return entry
     const isKept = ownership === "ours" ||

@@ -15,7 +15,7 @@ import type { Entry } from "./ReplyEntry.ts"
 import * as ReplyEntry from "./ReplyEntry.ts"
 import { applyMessage, continueTurn, followingOf, hasEnded, ownershipOf } from "./ReplyMessages.ts"
 import { applyPart, insert, missed, takeBackPart } from "./ReplyParts.ts"
-import type { MessageState, Reply } from "./ReplyState.ts"
+import type { FoldedMessage, Reply } from "./ReplyState.ts"
 import { current, entriesOf, entryOf, messagesFrom, withEntries } from "./ReplyState.ts"
 import type { TextEntry } from "./ReplyText.ts"
 import * as ReplyText from "./ReplyText.ts"
@@ -63,7 +63,7 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
     ? HashSet.fromIterable(following.continuations)
     : self.session.continuations
   const entries: Array<Entry> = []
-  const states: Array<MessageState> = []
+  const states: Array<FoldedMessage> = []
   const wordless = new Set<MessageId>()
   for (const { info, parts } of messages) {
     if (info.role !== "assistant") continue

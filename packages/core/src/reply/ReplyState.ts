@@ -67,9 +67,9 @@ export interface Reply {
  * @since 0.1.0
  */
 export interface SessionState {
-  readonly messages: Ordered<MessageId, MessageState>
+  readonly messages: Ordered<MessageId, FoldedMessage>
   readonly steps: number
-  readonly newest: MessageState | undefined
+  readonly newest: FoldedMessage | undefined
   readonly strangers: HashMap.HashMap<MessageId, Linked<MessageId>>
   readonly continuations: HashSet.HashSet<MessageId>
   readonly userMessages: HashSet.HashSet<MessageId>
@@ -131,7 +131,7 @@ export interface Linked<A> {
  * @category models
  * @since 0.1.0
  */
-export interface MessageState {
+export interface FoldedMessage {
   readonly id: MessageId
   readonly ownership: "ours" | "summary" | "foreign"
   readonly info: AssistantMessage
@@ -353,18 +353,18 @@ export const putSubagent = (
 
 /** Replaces all messages. */
 export const messagesFrom = (
-  states: ReadonlyArray<MessageState>
+  states: ReadonlyArray<FoldedMessage>
 ): Pick<SessionState, "messages" | "newest" | "steps" | "strangers"> => ({
   messages: Ordereds.fromIterable(keyOfMessage, states),
   steps: states.filter(isStep).length,
-  newest: states.reduce<MessageState | undefined>(newer, undefined),
+  newest: states.reduce<FoldedMessage | undefined>(newer, undefined),
   strangers: HashMap.empty()
 })
 
 /** Adds a message, or replaces the one with its id. */
 export const putMessage = (
   session: SessionState,
-  state: MessageState
+  state: FoldedMessage
 ): Pick<SessionState, "messages" | "newest" | "steps" | "strangers"> => ({
   messages: Ordereds.set(session.messages, state),
   steps: session.steps + Number(isStep(state)) - Number(isStep(Ordereds.get(session.messages, state.id))),
@@ -384,7 +384,7 @@ export const dropMessage = (
     messages,
     steps: session.steps - Number(isStep(Ordereds.get(session.messages, id))),
     newest: session.newest?.id === id
-      ? Ordereds.values(messages).reduce<MessageState | undefined>(newer, undefined)
+      ? Ordereds.values(messages).reduce<FoldedMessage | undefined>(newer, undefined)
       : session.newest
   }
 }
@@ -412,7 +412,7 @@ export const withSession = (self: Reply, changes: Partial<SessionState>): Reply 
 // internal
 
 const keyOfEntry = ({ id }: Entry): PartId => id
-const keyOfMessage = ({ id }: MessageState): MessageId => id
+const keyOfMessage = ({ id }: FoldedMessage): MessageId => id
 const keyOfSubagent = ({ sessionId }: SubagentState): SessionId => sessionId
 const keyOfAsk = ({ id }: Ask): AskId => id
 
@@ -462,7 +462,7 @@ const withSubagents = (self: Reply, subagents: SessionState["subagents"]): Reply
     session: { ...self.session, subagents, tally: tallyOf(self.sessionId, self.session.isClosed, subagents) }
   }
 
-const isStep = (state: MessageState | undefined): boolean => state !== undefined && state.ownership !== "foreign"
+const isStep = (state: FoldedMessage | undefined): boolean => state !== undefined && state.ownership !== "foreign"
 
 /** What an entry tells of the usage, if it is the end of one of the turn's steps. */
 const usageOf = (entry: Entry | undefined): Usage.Usage | undefined =>
@@ -518,7 +518,7 @@ const uncounted = (self: Tally, { openedBy, reply, sessionId }: SubagentState, i
   }
 }
 
-const newer = (newest: MessageState | undefined, state: MessageState): MessageState | undefined =>
+const newer = (newest: FoldedMessage | undefined, state: FoldedMessage): FoldedMessage | undefined =>
   state.ownership !== "foreign" && (newest === undefined || state.id > newest.id) ? state : newest
 
 const link = <K, A>(map: HashMap.HashMap<K, Linked<A>>, key: K, value: A): HashMap.HashMap<K, Linked<A>> =>

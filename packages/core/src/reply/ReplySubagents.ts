@@ -161,7 +161,7 @@ export const mergeSubagent = (self: Reply, sessionId: SessionId, messages: Reado
 export const reconcileSubagent = (self: Reply, sessionId: SessionId, messages: ReadonlyArray<Message>): Reply =>
   withRecord(self, sessionId, messages, (subagent, recorded) => {
     const reply = reconcile(promptedBy(subagent.reply, recorded), recorded)
-    return settled({ ...subagent, reply, status: endOf(reply) })
+    return asToolTells({ ...subagent, reply, status: endOf(reply) })
   })
 
 /**
@@ -386,7 +386,7 @@ const call = (
   const isNewest = self.calledBy === undefined || isAfter(partId, self.calledBy.partId)
   const isNews = isNewest && (self.calledBy?.partId !== partId || self.calledBy.end !== end)
   if (openedBy === self.openedBy && !isEarlier && !isNews) return self
-  return settled({
+  return asToolTells({
     ...self,
     openedBy,
     sinceMillis: isEarlier ? tellsMillis : self.sinceMillis,
@@ -396,7 +396,7 @@ const call = (
 }
 
 /** A session's own messages may show it as complete when it is not (1.18.33); its tool knows better. */
-const settled = (self: SubagentState): SubagentState =>
+const asToolTells = (self: SubagentState): SubagentState =>
   self.status === "completed" && self.calledBy?.end !== undefined ? { ...self, status: self.calledBy.end } : self
 
 /** Removes the messages that counted as the turn's before the start of its first call was known. */
@@ -448,14 +448,14 @@ const withStatus = (
   status: SubagentStatus,
   eventId: string | undefined
 ): SubagentState =>
-  settled({
+  asToolTells({
     ...self,
     status,
     reply: withSession(reply, { statusEventId: eventId ?? reply.session.statusEventId })
   })
 
 const ended = (self: SubagentState): SubagentState =>
-  self.status === "running" ? settled({ ...self, status: endOf(self.reply) }) : self
+  self.status === "running" ? asToolTells({ ...self, status: endOf(self.reply) }) : self
 
 /** The end of a subagent that does not run any more. */
 const endOf = ({ session: { failure, messages } }: Reply): SubagentStatus => {

@@ -101,7 +101,7 @@ export const known = Effect.fnUntraced(function*(
   self: JournalWriter
 ): Effect.fn.Return<Omit<Known, "message"> | undefined, never, SessionStore> {
   const { live, semaphore } = self
-  return yield* semaphore.withPermit(settle(self)).pipe(
+  return yield* semaphore.withPermit(confirmed(self)).pipe(
     Effect.map((stored) => ({ ...sinceOf(stored, live.current().promptId, live), offset: stored.offset })),
     // A store that does not answer must not keep a turn from its end, which is then written whole.
     Effect.timeoutOption(yield* TurnPolicy.LeaseRenewal),
@@ -113,7 +113,7 @@ export const known = Effect.fnUntraced(function*(
 // internal
 
 /** After a write whose answer was lost the offset tells whether it was made. */
-const settle = Effect.fnUntraced(function*({ message, state }: JournalWriter) {
+const confirmed = Effect.fnUntraced(function*({ message, state }: JournalWriter) {
   const { stored, writing } = yield* Ref.get(state)
   if (writing === undefined) return stored
   const store = yield* SessionStore
@@ -135,7 +135,7 @@ const write = Effect.fnUntraced(function*(self: JournalWriter) {
   // Before its prompt a turn shows nothing, and must not take away what an earlier owner stored.
   if (sessionId === "") return true
   const store = yield* SessionStore
-  const stored = yield* settle(self)
+  const stored = yield* confirmed(self)
   if (stored.reply === reply) return true
   const content = LiveReply.content(live)
   const since = sinceOf(stored, promptId, live)

@@ -99,8 +99,8 @@ export const fromJsonSchema = Effect.fnUntraced(function*(
     return yield* notASchema("it is no JSON object")
   }
   const own: JsonSchema.JsonSchema = { ...jsonSchema }
-  const refusal = SchemaBounds.whyRefused(own)
-  if (refusal !== undefined) return yield* notASchema(refusal)
+  const reason = SchemaBounds.whyUnsafe(own)
+  if (reason !== undefined) return yield* notASchema(reason)
   const patterns = new Map<string, SchemaBounds.Guarded>()
   const schema = yield* Effect.catch(
     Effect.try({

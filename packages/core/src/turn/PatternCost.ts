@@ -6,7 +6,7 @@
  * loop double with each round: such a pattern is refused. Any other takes at most a time that grows with the length to the power of
  * the number of loops.
  *
- * *Not responsibilities*: what the pattern matches. Anchors, and what is looked for ahead or behind, only narrow that down: they are
+ * **Not responsibilities**: what the pattern matches. Anchors, and what is looked for ahead or behind, only narrow that down: they are
  * looked at on their own.
  */
 import * as Result from "effect/Result"
@@ -28,7 +28,7 @@ export const costOf = (pattern: string): Result.Result<PatternCost, string> =>
   Result.flatMap(
     Result.try({
       try: () => measure(pattern),
-      catch: (cause) => cause instanceof Refusal ? cause.reason : "it is not a pattern"
+      catch: (cause) => cause instanceof Unsafe ? cause.reason : "it is not a pattern"
     }),
     ({ loops, ways }) => {
       const power = Math.max(loops, 1)
@@ -53,7 +53,7 @@ const maxAtoms = 5000
 /** So often a piece is written out; one that is repeated more often is a loop. */
 const maxCopies = 16
 
-class Refusal {
+class Unsafe {
   readonly reason: string
   constructor(reason: string) {
     this.reason = reason
@@ -77,7 +77,7 @@ const optional = (piece: Piece): Piece => ({ ...piece, isEmpty: true })
 const empty: Piece = { first: [], last: [], isEmpty: true }
 
 const measure = (pattern: string, budget = { atoms: maxAtoms }): Cost => {
-  if (pattern.length > maxLength) throw new Refusal(`it is longer than ${maxLength} characters`)
+  if (pattern.length > maxLength) throw new Unsafe(`it is longer than ${maxLength} characters`)
   const own = new RegExp(pattern, "u")
   const states: Array<string> = []
   const follow: Array<Array<number>> = []
@@ -87,7 +87,7 @@ const measure = (pattern: string, budget = { atoms: maxAtoms }): Cost => {
   let at = 0
 
   const state = (source: string): Piece => {
-    if (states.length >= maxStates) throw new Refusal("it is too large")
+    if (states.length >= maxStates) throw new Unsafe("it is too large")
     states.push(source)
     follow.push([])
     return { first: [states.length - 1], last: [states.length - 1], isEmpty: false }
@@ -156,7 +156,7 @@ const measure = (pattern: string, budget = { atoms: maxAtoms }): Cost => {
       : Number(quantifier[3])
     if (max <= 1) return max === 0 ? empty : min === 0 ? optional(piece) : piece
     if (max > maxCopies && emptyChoices > choicesBefore) {
-      throw new Refusal("it repeats a group that can match nothing in several ways")
+      throw new Unsafe("it repeats a group that can match nothing in several ways")
     }
     if (max > maxCopies) return min === 0 ? optional(loop(piece)) : loop(piece)
     // x{2,4} is xx(x(x)?)?: no copy but the first of the optional ones can be begun with.
@@ -165,7 +165,7 @@ const measure = (pattern: string, budget = { atoms: maxAtoms }): Cost => {
       at = begin
       copies.push(atom())
     }
-    if (at !== end) throw new Refusal("it cannot be read")
+    if (at !== end) throw new Unsafe("it cannot be read")
     at = after
     return copies.reduceRight((rest, copy, index) => {
       const all = rest === empty ? copy : sequence(copy, rest)
@@ -174,7 +174,7 @@ const measure = (pattern: string, budget = { atoms: maxAtoms }): Cost => {
   }
 
   const atom = (): Piece => {
-    if (--budget.atoms < 0) throw new Refusal("it is too large")
+    if (--budget.atoms < 0) throw new Unsafe("it is too large")
     const group = /^\((?:\?(:|=|!|<=|<!|<[^>=!]*>))?/.exec(pattern.slice(at, at + 100))
     if (group !== null) {
       at += group[0].length
@@ -182,7 +182,7 @@ const measure = (pattern: string, budget = { atoms: maxAtoms }): Cost => {
       const begin = at
       const before = states.length
       const piece = alternatives()
-      if (pattern[at] !== ")") throw new Refusal("it cannot be read")
+      if (pattern[at] !== ")") throw new Unsafe("it cannot be read")
       if (looksAround) {
         states.length = before
         follow.length = before
@@ -197,12 +197,12 @@ const measure = (pattern: string, budget = { atoms: maxAtoms }): Cost => {
       at += rest.startsWith("\\") ? 2 : 1
       return empty
     }
-    if (/^\\(?:k|[1-9])/.test(rest)) throw new Refusal("it refers back to what it matched")
+    if (/^\\(?:k|[1-9])/.test(rest)) throw new Unsafe("it refers back to what it matched")
     const source = rest[0] === "["
       ? classAt(pattern, at)
       : /^(?:\\(?:u\{[^}]*\}|u[\da-fA-F]{4}(?:\\u[dD][c-fC-F][\da-fA-F]{2})?|x[\da-fA-F]{2}|[pP]\{[^}]*\}|c[A-Za-z]|[^])|[^])/u
         .exec(rest)?.[0]
-    if (source === undefined || source === "") throw new Refusal("it cannot be read")
+    if (source === undefined || source === "") throw new Unsafe("it cannot be read")
     at += source.length
     return state(source)
   }
@@ -212,7 +212,7 @@ const measure = (pattern: string, budget = { atoms: maxAtoms }): Cost => {
   const anything = isAnchored ? empty : optional(loop(state("[^]")))
   const whole = sequence(anything, alternatives())
   if (at !== pattern.length || own.source === "" || whole.first.length > maxStates) {
-    throw new Refusal("it cannot be read")
+    throw new Unsafe("it cannot be read")
   }
   const { loops, ways } = costOfStates(states, follow)
   return { loops: loops + inside.loops, ways: ways * inside.ways }
@@ -252,11 +252,11 @@ const costOfStates = (states: ReadonlyArray<string>, follow: ReadonlyArray<Reado
     const unique = [...new Set(all)]
     // The same state in two ways, as in (a*)*.
     if (all.length > unique.length && all.some((to, index) => all.indexOf(to) !== index && inLoop(state, to))) {
-      throw new Refusal("its quantifiers are nested so that a text can be matched in ever more ways")
+      throw new Unsafe("its quantifiers are nested so that a text can be matched in ever more ways")
     }
     const most = Math.max(1, ...unique.map((to) => all.filter((other) => meets(to, other)).length))
     ways *= most
-    if (ways > maxSteps) throw new Refusal("it can match a text in too many ways")
+    if (ways > maxSteps) throw new Unsafe("it can match a text in too many ways")
   }
 
   const looped = [...states.keys()].filter((state) => inLoop(state, state))
@@ -281,12 +281,12 @@ const refuseDoubling = (
       const [left, right] = pair
       for (const one of within.get(left) ?? []) {
         for (const other of within.get(right) ?? []) {
-          if (++steps > maxPairs) throw new Refusal("it is too large")
+          if (++steps > maxPairs) throw new Unsafe("it is too large")
           if (!meets(one, other)) continue
           if (one === other) {
             // Two ways that were apart have met; from here the loop leads back to where they parted.
             if (left !== right) {
-              throw new Refusal("its quantifiers are nested so that a text can be matched in ever more ways")
+              throw new Unsafe("its quantifiers are nested so that a text can be matched in ever more ways")
             }
             continue
           }
@@ -326,7 +326,7 @@ const overlapOf = (states: ReadonlyArray<string>) => {
     const [one = "", other = ""] = [states[left], states[right]]
     const key = one < other ? `${one} ${other}` : `${other} ${one}`
     const overlaps = known.get(key) ?? find(one, other)
-    if (known.size > maxOverlaps) throw new Refusal("it is too large")
+    if (known.size > maxOverlaps) throw new Unsafe("it is too large")
     known.set(key, overlaps)
     return overlaps
   }

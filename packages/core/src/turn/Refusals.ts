@@ -17,7 +17,7 @@ import * as Exchange from "../reply/Exchange.ts"
  * @category models
  * @since 0.1.0
  */
-export type Given = AnswerAsks.Refusal
+export type Given = AnswerAsks.GivenRefusal
 
 /**
  * What was refused in the last step of an exchange, in the order of its tool calls.

@@ -2,7 +2,7 @@
  * What a JSON Schema from outside may cost: how much there is of it once its references are followed, how deep it is nested, and
  * on how long a text each of its patterns may be run.
  *
- * *Not responsibilities*: what the keywords mean (`Output`). Every object with a text at `$ref` or `pattern` is taken for a schema.
+ * **Not responsibilities**: what the keywords mean (`Output`). Every object with a text at `$ref` or `pattern` is taken for a schema.
  */
 import * as JsonPointer from "effect/JsonPointer"
 import * as Predicate from "effect/Predicate"
@@ -15,11 +15,11 @@ export const maxSchemas = 10_000
 /** So deep schemas and values may be nested: what reads them calls itself for each level. */
 export const maxDepth = 200
 
-/** Why the schema is refused, if it is. */
-export const whyRefused = (schema: object): string | undefined => {
+/** Why the schema cannot be used, if so. */
+export const whyUnsafe = (schema: object): string | undefined => {
   const root = Result.try({ try: () => measure(schema), catch: (cause) => cause })
   if (Result.isSuccess(root)) return undefined
-  return root.failure instanceof Refusal ? root.failure.reason : "it cannot be read"
+  return root.failure instanceof Unsafe ? root.failure.reason : "it cannot be read"
 }
 
 /**
@@ -73,7 +73,7 @@ export const isTooDeep = (value: unknown): boolean => {
 /** An answer is shorter; a pattern that may be run on so much needs no guard. */
 const maxTextLength = 10_000_000
 
-class Refusal {
+class Unsafe {
   readonly reason: string
   constructor(reason: string) {
     this.reason = reason
@@ -94,8 +94,8 @@ const measure = (root: object): Size => {
     if (!Predicate.isObjectOrArray(value)) return nothing
     const known = sizes.get(value)
     if (known !== undefined) return known
-    if (depth > maxDepth) throw new Refusal(tooDeep)
-    if (open.has(value)) throw new Refusal("a $ref of it leads back to itself; write out as many levels as are needed")
+    if (depth > maxDepth) throw new Unsafe(tooDeep)
+    if (open.has(value)) throw new Unsafe("a $ref of it leads back to itself; write out as many levels as are needed")
     open.add(value)
     let schemas = Array.isArray(value) ? 0 : 1
     let height = 0
@@ -109,9 +109,9 @@ const measure = (root: object): Size => {
       schemas += inner.schemas
       height = Math.max(height, inner.height + 1)
       if (schemas > maxSchemas) {
-        throw new Refusal(`it has more than ${maxSchemas} schemas once its references are followed`)
+        throw new Unsafe(`it has more than ${maxSchemas} schemas once its references are followed`)
       }
-      if (height > maxDepth) throw new Refusal(tooDeep)
+      if (height > maxDepth) throw new Unsafe(tooDeep)
     }
     open.delete(value)
     const size = { schemas, height }
@@ -128,7 +128,7 @@ const tooDeep = `it is nested more than ${maxDepth} levels deep`
 const checkPattern = (pattern: string): void => {
   const longest = PatternCost.longestText(pattern)
   if (Result.isFailure(longest)) {
-    throw new Refusal(`the pattern ${JSON.stringify(pattern.slice(0, 100))} cannot be run safely: ${longest.failure}`)
+    throw new Unsafe(`the pattern ${JSON.stringify(pattern.slice(0, 100))} cannot be run safely: ${longest.failure}`)
   }
 }
 

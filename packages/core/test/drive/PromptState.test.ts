@@ -543,8 +543,8 @@ describe("a look", () => {
   })
 
   it("names in its failure the last error of the reply, or why the server could not be asked", () => {
-    const refused: News = { _tag: "Refused", failure: failure("ConnectionFailed") }
-    const until = [...inDoubt, refused, looked(undefined), after(30_000), woken]
+    const unreachable: News = { _tag: "Unreachable", failure: failure("ConnectionFailed") }
+    const until = [...inDoubt, unreachable, looked(undefined), after(30_000), woken]
     assert.strictEqual(lastOf([...until, looked(undefined)]), "ConnectionFailed")
     assert.strictEqual(lastOf([...until, looked(undefined, { trouble: failure("APIError") })]), "APIError")
   })
@@ -577,7 +577,7 @@ describe("a server that is gone", () => {
     { name: "from the first loss on", news: [...begun, after(300), lost, after(400), lost], dueMillis: 1300 },
     {
       name: "from its last answer on",
-      news: [...begun, after(300), lost, after(1000), { _tag: "Reached" }],
+      news: [...begun, after(300), lost, after(1000), { _tag: "Reachable" }],
       dueMillis: 2300
     },
     { name: "not once the stream is back", news: [...begun, lost, after(400), back], dueMillis: Infinity },

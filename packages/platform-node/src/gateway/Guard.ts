@@ -60,10 +60,10 @@ export const guard = (options: Options) =>
   Effect.gen(function*() {
     const request = yield* HttpServerRequest.HttpServerRequest
     // Here, and not around the application, because the answer to a failure is made behind it.
-    const reason = refusal(request, options)
-    const shared = reason === undefined ? sharedWith(request, options) : {}
+    const refused = refusedOrigin(request, options)
+    const shared = refused === undefined ? sharedWith(request, options) : {}
     yield* HttpEffect.appendPreResponseHandler((_, response) => Effect.succeed(harden(response, shared)))
-    if (reason !== undefined) return toResponse(reason)
+    if (refused !== undefined) return toResponse(refused)
     return isPreflight(request) && "vary" in shared ? HttpServerResponse.empty({ status: 204 }) : yield* app
   })
 
@@ -97,7 +97,7 @@ const statusOf: Record<GatewayError.GatewayError["_tag"], number> = {
   Unavailable: 503
 }
 
-const refusal = (
+const refusedOrigin = (
   request: HttpServerRequest.HttpServerRequest,
   { hosts = loopback, origins = [] }: Options
 ): GatewayError.RefusedOrigin | undefined => {
