@@ -8,7 +8,8 @@
  */
 export { answerAsk, pendingAsks } from "./people/StoredGate.ts"
 export { attachTurn } from "./turn/AttachTurn.ts"
-export { cancelTurn, pruneMessages } from "./turn/CancelTurn.ts"
+export { cancelTurn } from "./turn/CancelTurn.ts"
+export { pruneMessages } from "./turn/PruneMessages.ts"
 export { resumeTurn, runTurn, streamTurn } from "./turn/Turn.ts"
 export { resumeTurns } from "./turn/TurnWorker.ts"
 
@@ -20,7 +21,7 @@ export * as ToolCall from "./domain/ToolCall.ts"
 export * as Tracer from "./domain/Tracer.ts"
 export * as TurnPolicy from "./domain/TurnPolicy.ts"
 export * as Usage from "./domain/Usage.ts"
-export * as ArtifactFile from "./drive/ArtifactFile.ts"
+export * as ArtifactFile from "./opencode/ArtifactFile.ts"
 export * as Attachment from "./opencode/Attachment.ts"
 export * as Client from "./opencode/Client.ts"
 export * as ClientError from "./opencode/ClientError.ts"

@@ -82,6 +82,7 @@ it("the core exports these modules", () => {
     "Part",
     "PermissionRules",
     "Prompt",
+    "PruneMessages",
     "Reply",
     "ReplyUpdate",
     "Retrying",
@@ -123,7 +124,8 @@ it("the core exports these steps, which may change", () => {
     "Conclude",
     "EnsureSession",
     "LimitTools",
-    "Ownership",
+    "Lease",
+    "Recall",
     "RecordPrompt",
     "Refusals",
     "Settle"

@@ -1,10 +1,9 @@
 /**
- * Stops a turn, and deletes old ones, from any process that shares the store.
+ * Stops a turn from any process that shares the store.
  *
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Option from "effect/Option"
@@ -14,7 +13,7 @@ import type { AssistantMessageId } from "../domain/Ids.ts"
 import { retrying } from "../domain/Retrying.ts"
 import type { AlreadyFinished } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
-import { abortAnswer } from "../drive/AbortUpstream.ts"
+import { abortAnswer } from "../drive/AbortAnswer.ts"
 import * as LiveReply from "../drive/LiveReply.ts"
 import { readSubagents } from "../drive/ReadSubagents.ts"
 import type { Client } from "../opencode/Client.ts"
@@ -22,7 +21,7 @@ import * as Exchange from "../reply/Exchange.ts"
 import * as Reply from "../reply/Reply.ts"
 import type { MessageState, PromptRecord, StoredMessage, StoreError, UnknownMessage } from "../store/SessionStore.ts"
 import { SessionStore } from "../store/SessionStore.ts"
-import { recallEarlier } from "./RecordPrompt.ts"
+import { recallEarlier } from "./Recall.ts"
 
 /**
  * Cancels a turn, wherever it runs, and gives it back with what was streamed of it.
@@ -55,20 +54,6 @@ export const cancelTurn = Effect.fn("Turn.cancelTurn")(function*(
   }
   yield* abortFor(cancelled, promptRecord)
   return Option.getOrElse(yield* retrying(store.getMessage(id)), () => cancelled)
-})
-
-/**
- * Deletes the messages that ended longer than `age` ago, and says how many. Those that run or wait stay.
- *
- * @category running
- * @since 0.1.0
- */
-export const pruneMessages = Effect.fn("Turn.pruneMessages")(function*(
-  age: Duration.Input
-): Effect.fn.Return<number, StoreError, SessionStore> {
-  const store = yield* SessionStore
-  const nowMillis = yield* Clock.currentTimeMillis
-  return yield* retrying(store.prune(nowMillis - Duration.toMillis(Duration.fromInputUnsafe(age))))
 })
 
 /**

@@ -20,7 +20,7 @@ import type { Draft, StoredMessage, StoreError } from "../store/SessionStore.ts"
 import { SessionStore } from "../store/SessionStore.ts"
 import { isOpen } from "../store/StoredMessage.ts"
 import { cancelTurn } from "./CancelTurn.ts"
-import { holdLease } from "./Ownership.ts"
+import { holdLease } from "./Lease.ts"
 
 /**
  * `owner` names the run in the store; every run has a name of its own.

@@ -29,7 +29,7 @@ import type { TurnFinished } from "../domain/Tracer.ts"
 import { callback, Tracer } from "../domain/Tracer.ts"
 import { detailsOf, NoProgress, TurnCancelled, type TurnTakenOver } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
-import { abortAnswer } from "../drive/AbortUpstream.ts"
+import { abortAnswer } from "../drive/AbortAnswer.ts"
 import * as LiveReply from "../drive/LiveReply.ts"
 import { fromReplies, readArtifacts } from "../drive/ReadArtifacts.ts"
 import { readSubagents } from "../drive/ReadSubagents.ts"
@@ -37,13 +37,14 @@ import type { Client } from "../opencode/Client.ts"
 import * as Artifact from "../reply/Artifact.ts"
 import * as Exchange from "../reply/Exchange.ts"
 import * as Reply from "../reply/Reply.ts"
+import { bounded, boundedBy, timedOut } from "../store/Bounded.ts"
 import { finalize } from "../store/Finalize.ts"
 import type { Outcome, PromptRecord, StoredMessage } from "../store/SessionStore.ts"
 import { SessionStore, type StoreError } from "../store/SessionStore.ts"
 import type { EnsuredSession } from "./EnsureSession.ts"
 import * as JournalWriter from "./JournalWriter.ts"
+import { keepingLease } from "./Lease.ts"
 import type * as Output from "./Output.ts"
-import { bounded, keepingLease, unanswered, within } from "./Ownership.ts"
 import { isUnusableTag, type TurnError, type UnusableError } from "./TurnError.ts"
 import type { TurnInput } from "./TurnInput.ts"
 import type { Cancelled, Completed, Failed, TurnResult, TurnStatus, Unusable } from "./TurnResult.ts"
@@ -501,9 +502,9 @@ const whileKept =
       })
       const lost = Effect.andThen(
         Effect.repeat(isLost, { until: (isLost) => isLost }),
-        Effect.fail(unanswered("finalize", limit))
+        Effect.fail(timedOut("finalize", limit))
       )
-      return yield* within("finalize", longest)(Effect.raceFirst(effect, lost))
+      return yield* boundedBy("finalize", longest)(Effect.raceFirst(effect, lost))
     })
 
 /** What tells the results of turns apart. */

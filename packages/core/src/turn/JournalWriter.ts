@@ -1,12 +1,15 @@
 /**
  * Writes what changes in the reply of a running turn to the journal of its message.
  *
- * **Responsibilities**: one write at a time; knowing what is stored, also after a write whose answer was lost.
+ * **Responsibilities**: a write every `TurnPolicy.SnapshotInterval`, one at a time; knowing what is stored, also after a write whose answer
+ * was lost.
  *
- * **Not responsibilities**: when to write (`Ownership`), and the terminal write (`Finalize`).
+ * **Not responsibilities**: the terminal write (`Finalize`).
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Option from "effect/Option"
@@ -90,6 +93,26 @@ export const flush = (self: JournalWriter): Effect.Effect<boolean, StoreError, S
  */
 export const untilBehind = ({ live, state }: JournalWriter): Effect.Effect<void> =>
   Effect.flatMap(Ref.get(state), ({ stored }) => live.untilOther(stored.reply))
+
+/**
+ * Stores what has changed in the reply every `TurnPolicy.SnapshotInterval`, one write at a time. It never ends, and sleeps while nothing
+ * changes. The next write makes up for one that fails.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const snapshots = Effect.fnUntraced(function*(
+  journal: JournalWriter
+): Effect.fn.Return<never, never, SessionStore> {
+  const intervalMillis = Duration.toMillis(yield* TurnPolicy.SnapshotInterval)
+  while (true) {
+    const sinceMillis = yield* Clock.currentTimeMillis
+    yield* untilBehind(journal)
+    const passedMillis = (yield* Clock.currentTimeMillis) - sinceMillis
+    yield* Effect.sleep(intervalMillis - passedMillis % intervalMillis)
+    yield* Effect.ignore(flush(journal))
+  }
+})
 
 /**
  * What is stored, for the terminal write; undefined where that cannot be found out.

@@ -65,10 +65,11 @@ import { abortUpstream, conclude, contextOf, letGo } from "./Conclude.ts"
 import type { EnsuredSession } from "./EnsureSession.ts"
 import { ensureSession, recreateSession } from "./EnsureSession.ts"
 import * as JournalWriter from "./JournalWriter.ts"
+import { confirm, holdLease, untilLost } from "./Lease.ts"
 import * as LiveTurns from "./LiveTurns.ts"
 import * as Output from "./Output.ts"
-import { confirm, holdLease, snapshots, untilLost } from "./Ownership.ts"
-import { findAnswer, recallEarlier, recordedFor, recordPrompt, recordRepair, untilIdle } from "./RecordPrompt.ts"
+import { findAnswer, recallEarlier, untilIdle } from "./Recall.ts"
+import { recordedFor, recordPrompt, recordRepair } from "./RecordPrompt.ts"
 import * as Refusals from "./Refusals.ts"
 import { settle } from "./Settle.ts"
 import type { TurnInput } from "./TurnInput.ts"
@@ -253,7 +254,7 @@ const answer = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
   const reply = Effect.suspend(() => attempt(turn, message)).pipe(
     Effect.catchTag(["SessionNotFound", "StaleSession"], (lost) => attempt(turn, message, lost))
   )
-  return yield* Effect.raceAllFirst([reply, holdLease(message), untilLost(message), snapshots(journal)])
+  return yield* Effect.raceAllFirst([reply, holdLease(message), untilLost(message), JournalWriter.snapshots(journal)])
 })
 
 /** Prompts the conversation's session, or another one in the place of the one that was `lost`, until its answer can be used. */

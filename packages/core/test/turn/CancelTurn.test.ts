@@ -1,5 +1,6 @@
 import { assert, describe } from "@effect/vitest"
-import { cancelTurn, pruneMessages } from "@opencode-turn/core/CancelTurn"
+import { cancelTurn } from "@opencode-turn/core/CancelTurn"
+import { pruneMessages } from "@opencode-turn/core/PruneMessages"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { runTurn } from "@opencode-turn/core/Turn"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"

@@ -1,7 +1,7 @@
 /**
  * `opencode-turn prune`: deletes old turns.
  */
-import { pruneMessages } from "@opencode-turn/core/CancelTurn"
+import { pruneMessages } from "@opencode-turn/core/PruneMessages"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"

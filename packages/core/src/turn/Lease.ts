@@ -16,9 +16,9 @@ import * as Ref from "effect/Ref"
 import { retrying } from "../domain/Retrying.ts"
 import { TurnCancelled, TurnTakenOver } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
+import { bounded } from "../store/Bounded.ts"
 import type { StoredMessage } from "../store/SessionStore.ts"
-import { SessionStore, StoreError } from "../store/SessionStore.ts"
-import * as JournalWriter from "./JournalWriter.ts"
+import { SessionStore } from "../store/SessionStore.ts"
 
 /**
  * Fails as soon as another worker ends the message or takes it over, and never succeeds. A store that cannot be asked just now is asked
@@ -66,26 +66,6 @@ export const holdLease = (
 ): Effect.Effect<never, TurnCancelled | TurnTakenOver, SessionStore> => renewing(message, endIfLost(message))
 
 /**
- * Stores what has changed in the reply every `TurnPolicy.SnapshotInterval`, one write at a time. It never ends, and sleeps while nothing
- * changes. The next write makes up for one that fails.
- *
- * @category steps
- * @since 0.1.0
- */
-export const snapshots = Effect.fnUntraced(function*(
-  journal: JournalWriter.JournalWriter
-): Effect.fn.Return<never, never, SessionStore> {
-  const intervalMillis = Duration.toMillis(yield* TurnPolicy.SnapshotInterval)
-  while (true) {
-    const sinceMillis = yield* Clock.currentTimeMillis
-    yield* JournalWriter.untilBehind(journal)
-    const passedMillis = (yield* Clock.currentTimeMillis) - sinceMillis
-    yield* Effect.sleep(intervalMillis - passedMillis % intervalMillis)
-    yield* Effect.ignore(JournalWriter.flush(journal))
-  }
-})
-
-/**
  * Fails if the message is not this owner's any more, or if the store cannot be asked. A prompt is posted only after this: a
  * process that was frozen until another one finished the turn would ask the model again, where a later prompt followed (1.18.33).
  *
@@ -102,40 +82,6 @@ export const confirm = Effect.fnUntraced(function*({ epoch, id }: Pick<StoredMes
   if (state !== undefined && state.epoch !== epoch) return yield* new TurnTakenOver({ messageId: id })
   if (state?.status === "cancelled") return yield* new TurnCancelled({ messageId: id })
 })
-
-/**
- * Bounds a call of the store by `TurnPolicy.StopTimeout`, so that a store that hangs cannot block the caller of `runTurn`.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const bounded =
-  (operation: string) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
-    Effect.flatMap(TurnPolicy.StopTimeout, (limit) => within(operation, limit)(effect))
-
-/**
- * Fails with a retryable `StoreError` once a call of the store takes longer than the limit.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const within =
-  (operation: string, limit: Duration.Duration) =>
-  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
-    Effect.timeoutOrElse(effect, { duration: limit, orElse: () => Effect.fail(unanswered(operation, limit)) })
-
-/**
- * The failure of a call of the store that took longer than the limit.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const unanswered = (operation: string, limit: Duration.Duration): StoreError =>
-  new StoreError({
-    operation,
-    reason: `it did not answer within ${Duration.toMillis(limit)} ms`,
-    isRetryable: true
-  })
 
 // internal
 

@@ -12,8 +12,8 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import { InvalidInput } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
-import { readRegularFile, whyUnreadable } from "../opencode/Attachment.ts"
-import * as Media from "../opencode/Media.ts"
+import { readRegularFile, whyUnreadable } from "./Attachment.ts"
+import * as Media from "./Media.ts"
 
 /**
  * A file that was read back.
