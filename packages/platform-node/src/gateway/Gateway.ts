@@ -228,7 +228,8 @@ const layerLogin = (options: Options) =>
       const { redeem } = yield* Access.Access
       const { code = "" } = yield* HttpRouter.params
       const request = yield* HttpServerRequest.HttpServerRequest
-      const cookie = Option.getOrUndefined(yield* redeem(code))
+      // A router answers HEAD as GET, and what only looks at a link must not use it up.
+      const cookie = request.method === "GET" ? Option.getOrUndefined(yield* redeem(code)) : undefined
       if (cookie === undefined) {
         return Guard.toResponse(
           new Unauthorized({

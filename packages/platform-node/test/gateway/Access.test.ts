@@ -111,6 +111,7 @@ describe("the token", () => {
       for (const path of [`${link}x`, link.slice(0, -1), "/agent/login/x"]) {
         assert.strictEqual((yield* gateway.call(path, { token: null })).status, 401)
       }
+      assert.strictEqual((yield* gateway.call(link, { method: "HEAD", token: null })).status, 401)
       const page = yield* gateway.call(link, { token: null })
       assert.strictEqual(page.status, 200)
       assert.include(page.text, `content="0;url=/agent/page"`)

@@ -4,6 +4,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
 import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import type { TurnServices } from "@opencode-turn/core/Turn"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import { Effect, Option, Schema, type Scope, Stream } from "effect"
@@ -113,6 +114,23 @@ describe("a turn", () => {
         headers: { "idempotency-key": "k" }
       })
       assert.deepStrictEqual([reused.status, reused.tag], [422, "Unprocessable"])
+    }))
+
+  test("waits behind the others of its conversation, or is refused where it may not", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const gateway = yield* Gateways.open()
+      const patient = yield* begin(gateway, halfway)
+      const second = yield* begin(gateway, [{ text: "Second." }])
+      assert.strictEqual(second.status, "queued")
+      const hasty = yield* Effect.provideService(Gateways.open(), TurnPolicy.WhenBusy, "reject")
+      const busy = yield* hasty.call("/conversations/c/turns", { body: start([{ text: "Third." }]) })
+      assert.deepStrictEqual([busy.status, busy.tag], [409, "Busy"])
+      yield* fake.release("half")
+      yield* finish(gateway, patient.messageId)
+      const { turn } = yield* passing(finish(gateway, second.messageId))
+      assert.strictEqual(turn.content, "Second.")
+      assert.lengthOf((yield* gateway.call("/conversations/c/turns")).as(Turns).items, 2)
     }))
 
   test("goes on behind any offset with exactly the rest", () =>
