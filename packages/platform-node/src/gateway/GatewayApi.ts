@@ -9,61 +9,23 @@
  * @since 0.1.0
  */
 import { Answer } from "@opencode-turn/core/Ask"
-import { AskId, AssistantMessageId, ConversationId, idFlaw } from "@opencode-turn/core/Ids"
+import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
 import { MessageStatus } from "@opencode-turn/core/SessionStore"
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
-import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Record from "effect/Record"
 import * as Schema from "effect/Schema"
 import * as GatewayError from "./GatewayError.ts"
+import { askId, Authorized, conversationId, messageId, Readable, Written } from "./Middleware.ts"
+import { AiSdk } from "./streams/AiSdkApi.ts"
 import * as TurnJson from "./TurnJson.ts"
-import type { CurrentUser } from "./User.ts"
 
 export * as GatewayError from "./GatewayError.ts"
+export { Authorized, Readable, Written } from "./Middleware.ts"
 export * as TurnJson from "./TurnJson.ts"
-
-/**
- * Finds the user of a request, and refuses it where there is none.
- *
- * @category middleware
- * @since 0.1.0
- */
-export class Authorized extends HttpApiMiddleware.Service<Authorized, { provides: CurrentUser }>()(
-  "@opencode-turn/platform-node/gateway/Authorized",
-  {
-    error: [
-      GatewayError.Unauthorized,
-      GatewayError.RefusedOrigin,
-      GatewayError.TooMany,
-      GatewayError.InternalError,
-      GatewayError.Unavailable
-    ]
-  }
-) {}
-
-/**
- * Says what is wrong with a request that does not fit its schema.
- *
- * @category middleware
- * @since 0.1.0
- */
-export class Readable extends HttpApiMiddleware.Service<Readable>()("@opencode-turn/platform-node/gateway/Readable", {
-  error: GatewayError.InvalidRequest
-}) {}
-
-/**
- * Reads the body of a request, and refuses one that is too large.
- *
- * @category middleware
- * @since 0.1.0
- */
-export class Written extends HttpApiMiddleware.Service<Written>()("@opencode-turn/platform-node/gateway/Written", {
-  error: [GatewayError.BodyTooLarge, GatewayError.UnsupportedMediaType, GatewayError.InvalidRequest]
-}) {}
 
 /**
  * A file inside a prompt. Files on the server's own disk cannot be named.
@@ -72,6 +34,23 @@ export class Written extends HttpApiMiddleware.Service<Written>()("@opencode-tur
  * @since 0.1.0
  */
 export const DataUrl = Schema.String.check(Schema.isStartingWith("data:"))
+
+/**
+ * The parts of a prompt from a client.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const PromptParts = Schema.NonEmptyArray(Schema.Union([
+  Schema.Struct({ type: Schema.Literal("text"), text: Schema.String }),
+  Schema.Struct({
+    type: Schema.Literal("file"),
+    mediaType: Schema.String,
+    url: DataUrl,
+    filename: Schema.optionalKey(Schema.String)
+  }),
+  Schema.Struct({ type: Schema.Literal("agent"), name: Schema.String })
+])).check(Schema.isMaxLength(1_000))
 
 /**
  * What a client may say of a turn.
@@ -87,16 +66,7 @@ export const DataUrl = Schema.String.check(Schema.isStartingWith("data:"))
 export const StartTurn = Schema.Struct({
   prompt: Schema.Union([
     Schema.NonEmptyString,
-    Schema.NonEmptyArray(Schema.Union([
-      Schema.Struct({ type: Schema.Literal("text"), text: Schema.String }),
-      Schema.Struct({
-        type: Schema.Literal("file"),
-        mediaType: Schema.String,
-        url: DataUrl,
-        filename: Schema.optionalKey(Schema.String)
-      }),
-      Schema.Struct({ type: Schema.Literal("agent"), name: Schema.String })
-    ])).check(Schema.isMaxLength(1_000))
+    PromptParts
   ]),
   agent: Schema.optionalKey(Schema.String),
   model: Schema.optionalKey(Schema.String),
@@ -160,13 +130,6 @@ export const Connection = Schema.Struct({
  * @since 0.1.0
  */
 export interface Connection extends Schema.Schema.Type<typeof Connection> {}
-
-const id = <S extends Schema.Codec<string, string>>(schema: S) =>
-  Schema.String.check(Schema.makeFilter((text) => idFlaw(text))).pipe(Schema.decodeTo(schema))
-
-const messageId = id(AssistantMessageId)
-const conversationId = id(ConversationId)
-const askId = id(AskId)
 
 const limit = Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 100 })))
 
@@ -374,7 +337,7 @@ const decodePaths = Schema.decodeUnknownSync(
  * @since 0.1.0
  */
 export class GatewayApi extends HttpApi.make("opencode-turn")
-  .add(Turns, Conversations, Asks, Service)
+  .add(Turns, Conversations, Asks, Service, AiSdk)
   .annotateMerge(OpenApi.annotations({
     title: "opencode-turn gateway",
     version: "1",

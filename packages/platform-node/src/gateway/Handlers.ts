@@ -8,7 +8,7 @@
 import { Client } from "@opencode-turn/core/Client"
 import { AskId, type ConversationId } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
-import { SessionStore, type StoreError } from "@opencode-turn/core/SessionStore"
+import { type MessageState, SessionStore, type StoreError } from "@opencode-turn/core/SessionStore"
 import { answerAsk } from "@opencode-turn/core/StoredGate"
 import { isOpen } from "@opencode-turn/core/StoredMessage"
 import type { TurnInput } from "@opencode-turn/core/TurnInput"
@@ -160,17 +160,7 @@ export const layerTurns = HttpApiBuilder.group(
       }),
 
       cancel: Effect.fnUntraced(function*({ params: { messageId } }) {
-        const cancelled = yield* runs.cancel(yield* ownTurn(messageId)).pipe(
-          Effect.catchTags({
-            StoreError: storeFailed,
-            UnknownMessage: () => Effect.fail(unknown("turn", messageId)),
-            AlreadyFinished: ({ status }) =>
-              Effect.fail(
-                new TooLate({ message: `the turn has ended (${status})`, advice: "there is nothing left to stop" })
-              )
-          })
-        )
-        return TurnJson.toTurn(cancelled)
+        return yield* stopTurn(runs, yield* ownTurn(messageId))
       })
     })
   })
@@ -283,6 +273,25 @@ export const layerService = HttpApiBuilder.group(
     })
   })
 )
+
+/**
+ * Stops a turn, and gives what became of it.
+ *
+ * @category turns
+ * @since 0.1.0
+ */
+export const stopTurn = (runs: Runs["Service"], state: MessageState) =>
+  runs.cancel(state).pipe(
+    Effect.map(TurnJson.toTurn),
+    Effect.catchTags({
+      StoreError: storeFailed,
+      UnknownMessage: () => Effect.fail(unknown("turn", state.id)),
+      AlreadyFinished: ({ status }) =>
+        Effect.fail(
+          new TooLate({ message: `the turn has ended (${status})`, advice: "there is nothing left to stop" })
+        )
+    })
+  )
 
 // internal
 

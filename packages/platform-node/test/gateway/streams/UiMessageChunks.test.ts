@@ -1,4 +1,5 @@
 import * as UiMessageChunks from "#gateway/streams/UiMessageChunks"
+import * as UiMessages from "#gateway/streams/UiMessages"
 import { assert, describe, it } from "@effect/vitest"
 import type { AttachedUpdate } from "@opencode-turn/core/AttachTurn"
 import { AskId, MessageId, PartId } from "@opencode-turn/core/Ids"
@@ -52,10 +53,14 @@ const isSameAfterReload = Effect.fnUntraced(function*(
   const seen = updates.slice(0, cut)
   const replayed = Updates.replay(seen)
   assert.deepStrictEqual(yield* read(write(replayed)), yield* read(write(seen)))
-  const rest = [...updates.slice(cut), Updates.ending(updates, status)]
+  const rest: ReadonlyArray<AttachedUpdate> = [...updates.slice(cut), Updates.ending(updates, status)]
   const message = yield* read(write([...seen, ...rest]))
   assert.deepStrictEqual(yield* read(write([...replayed, ...rest])), message)
   assert.deepStrictEqual(yield* read(write(rest.slice(-1))), message)
+  // So does a page that begins with the stored messages.
+  const last = rest.at(-1)
+  assert(last?._tag === "Finished")
+  assert.deepStrictEqual(JSON.parse(JSON.stringify(UiMessages.answerOf(last.message))), message)
 })
 
 const partId = PartId.make("prt_1")

@@ -1,0 +1,76 @@
+/**
+ * What stands before the routes of the contract, and the ids in their paths.
+ *
+ * @since 0.1.0
+ */
+import { AskId, AssistantMessageId, ConversationId, idFlaw } from "@opencode-turn/core/Ids"
+import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
+import * as Schema from "effect/Schema"
+import * as GatewayError from "./GatewayError.ts"
+import type { CurrentUser } from "./User.ts"
+
+/**
+ * Finds the user of a request, and refuses it where there is none.
+ *
+ * @category middleware
+ * @since 0.1.0
+ */
+export class Authorized extends HttpApiMiddleware.Service<Authorized, { provides: CurrentUser }>()(
+  "@opencode-turn/platform-node/gateway/Authorized",
+  {
+    error: [
+      GatewayError.Unauthorized,
+      GatewayError.RefusedOrigin,
+      GatewayError.TooMany,
+      GatewayError.InternalError,
+      GatewayError.Unavailable
+    ]
+  }
+) {}
+
+/**
+ * Says what is wrong with a request that does not fit its schema.
+ *
+ * @category middleware
+ * @since 0.1.0
+ */
+export class Readable extends HttpApiMiddleware.Service<Readable>()("@opencode-turn/platform-node/gateway/Readable", {
+  error: GatewayError.InvalidRequest
+}) {}
+
+/**
+ * Reads the body of a request, and refuses one that is too large.
+ *
+ * @category middleware
+ * @since 0.1.0
+ */
+export class Written extends HttpApiMiddleware.Service<Written>()("@opencode-turn/platform-node/gateway/Written", {
+  error: [GatewayError.BodyTooLarge, GatewayError.UnsupportedMediaType, GatewayError.InvalidRequest]
+}) {}
+
+const id = <S extends Schema.Codec<string, string>>(schema: S) =>
+  Schema.String.check(Schema.makeFilter((text) => idFlaw(text))).pipe(Schema.decodeTo(schema))
+
+/**
+ * The id of a turn in a request.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const messageId = id(AssistantMessageId)
+
+/**
+ * The id of a conversation in a request.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const conversationId = id(ConversationId)
+
+/**
+ * The id of an ask in a request.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const askId = id(AskId)
