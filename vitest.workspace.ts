@@ -26,7 +26,11 @@ export default defineConfig({
       project("core"),
       project("testing"),
       project("platform-node", {
-        globalSetup: ["test/support/PostgresGlobalSetup.ts", "test/support/OpencodeGlobalSetup.ts"]
+        globalSetup: [
+          "test/support/ViewerGlobalSetup.ts",
+          "test/support/PostgresGlobalSetup.ts",
+          "test/support/OpencodeGlobalSetup.ts"
+        ]
       })
     ]
   }

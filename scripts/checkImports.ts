@@ -7,7 +7,7 @@
 import { globSync, readFileSync } from "node:fs"
 import { dirname, join, normalize, relative, sep } from "node:path"
 
-const files = globSync("packages/*/src/**/*.ts").map(normalize).sort()
+const files = globSync(["packages/*/src/**/*.ts", "packages/*/viewer/**/*.{ts,tsx}"]).map(normalize).sort()
 
 const withoutComments = (file: string): string => readFileSync(file, "utf8").replaceAll(/^\s*(?:\*|\/\*|\/\/).*$/gm, "")
 

@@ -49,6 +49,7 @@ import * as Listen from "./Listen.ts"
 import * as Runs from "./Runs.ts"
 import * as AiSdkHandlers from "./streams/AiSdkHandlers.ts"
 import type { User } from "./User.ts"
+import * as Viewer from "./Viewer.ts"
 
 export { type Authorize, type Credentials, makeToken } from "./Access.ts"
 export { GatewayApi } from "./GatewayApi.ts"
@@ -69,7 +70,8 @@ export { CurrentUser, ofPrefix, type User } from "./User.ts"
  * - `clientOf`: the client for a conversation, where they work in several folders; by default the one client of the context.
  * - `prefix`: the path under which the gateway is mounted, `/agent`.
  * - `worker`: whether the gateway also carries on the turns of processes that died, as `TurnWorker` does; it does by default.
- * - `home`: the path of the page to which a one-time link leads.
+ * - `viewer`: whether the page for people is served at `/`; it is not by default.
+ * - `home`: the path of the page to which a one-time link leads, `/` by default.
  *
  * @category models
  * @since 0.1.0
@@ -83,6 +85,7 @@ export type Options = Access.Credentials & Guard.Options & Runs.Limits & {
   readonly clientOf?: Runs.ClientOf | undefined
   readonly prefix?: `/${string}` | undefined
   readonly worker?: boolean | undefined
+  readonly viewer?: boolean | undefined
   readonly home?: `/${string}` | undefined
 }
 
@@ -178,7 +181,8 @@ const build = Effect.fnUntraced(function*(options: Options) {
   ).pipe(Layer.provide([Handlers.layerAuthorized, Handlers.layerReadable, Handlers.layerWritten]))
   const routes = Layer.mergeAll(
     HttpApiBuilder.layer(GatewayApi, { openapiPath: "/openapi.json" }).pipe(Layer.provide(groups)),
-    layerLogin(options)
+    layerLogin(options),
+    options.viewer === true ? Viewer.layer(baseOf(options)) : Layer.empty
   ).pipe(Layer.provide([services, HttpServer.layerServices]))
 
   const app = yield* Effect.provideService(HttpRouter.toHttpEffect(routes), HttpRouter.RouterConfig, routerConfig)

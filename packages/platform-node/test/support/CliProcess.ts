@@ -220,11 +220,16 @@ export const layer = layerOf(playground(
   () => ({})
 ))
 
-/** The shared server, whose own folder is another one: the commands name the playground's folder. */
-export const layerShared = layerOf(playground(
-  (_folder, directory, config) => Effect.andThen(SharedOpencode.configure(directory, config), SharedOpencode.server),
-  (directory) => ({ OPENCODE_DIRECTORY: directory })
-))
+/** The shared server, whose own folder is another one: the commands name the playground's folder. `more` are settings of OpenCode for it. */
+export const layerSharedOf = (more: Readonly<Record<string, unknown>>) =>
+  layerOf(playground(
+    (_folder, directory, config) =>
+      Effect.andThen(SharedOpencode.configure(directory, { ...config, ...more }), SharedOpencode.server),
+    (directory) => ({ OPENCODE_DIRECTORY: directory })
+  ))
+
+/** The same without further settings of OpenCode. */
+export const layerShared = layerSharedOf({})
 
 /** The client and the store of the playground, in this process. */
 export const live = Layer.unwrap(

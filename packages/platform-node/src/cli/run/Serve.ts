@@ -64,7 +64,7 @@ export const serve = Effect.fnUntraced(
         // The worker below has a client for each folder.
         worker: false,
         clientOf: (conversationId) => clientOf(conversationId, home, clients),
-        home: "/conversations"
+        viewer: true
       }).pipe(Effect.provideService(Client, home), Effect.mapError(fromError))
       const port = yield* Effect.mapError(
         Listen.listen(gateway, options),

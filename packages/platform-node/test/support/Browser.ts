@@ -1,0 +1,65 @@
+/**
+ * A headless Chromium from the registry. Where the platform has none, the tests that need one are skipped and say why.
+ */
+import chromium from "@sparticuz/chromium"
+import { Context, Effect, Layer, type Scope } from "effect"
+import { spawnSync } from "node:child_process"
+import { type Browser as Chromium, type BrowserContextOptions, chromium as driver, type Page } from "playwright-core"
+
+/** The program, or why there is none. */
+const found = await (async (): Promise<{ readonly program: string } | { readonly reason: string }> => {
+  try {
+    const program = process.env["CHROMIUM_BIN"] ?? (await chromium.executablePath())
+    const { error, status, stderr } = spawnSync(program, ["--version"], { encoding: "utf8" })
+    return status === 0 ? { program } : { reason: error?.message ?? stderr.trim() }
+  } catch (error) {
+    return { reason: String(error) }
+  }
+})()
+
+/** Why there is no browser here; undefined where there is one. */
+export const whyNone: string | undefined = "reason" in found ? found.reason : undefined
+
+export class Browser extends Context.Service<Browser, Chromium>()("test/Browser") {}
+
+export const layer = Layer.effect(
+  Browser,
+  Effect.acquireRelease(
+    Effect.promise(() =>
+      // The package's own flags switch the web's security off, and its single process does not outlive a closed profile.
+      driver.launch({
+        args: ["--no-sandbox"],
+        headless: true,
+        ...("program" in found && { executablePath: found.program })
+      })
+    ),
+    (browser) => Effect.promise(() => browser.close())
+  )
+)
+
+/** A page in a profile of its own, and what went wrong in it. */
+export const newPage = Effect.fnUntraced(function*(
+  options: BrowserContextOptions = {}
+): Effect.fn.Return<{ readonly page: Page; readonly problems: ReadonlyArray<string> }, never, Browser | Scope.Scope> {
+  const browser = yield* Browser
+  const context = yield* Effect.acquireRelease(
+    Effect.promise(() => browser.newContext({ viewport: { width: 1100, height: 800 }, ...options })),
+    (context) => Effect.promise(() => context.close())
+  )
+  // Nothing here is about how long something takes.
+  context.setDefaultTimeout(120_000)
+  const page = yield* Effect.promise(() => context.newPage())
+  const problems: Array<string> = []
+  page.on("pageerror", (error) => problems.push(error.message))
+  page.on("console", (message) => {
+    // Chromium writes a line for each request that fails, which the tests bring about on purpose.
+    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) {
+      problems.push(message.text())
+    }
+  })
+  page.on("dialog", (dialog) => {
+    problems.push(`dialog: ${dialog.message()}`)
+    void dialog.dismiss()
+  })
+  return { page, problems }
+})

@@ -1,0 +1,87 @@
+/** The page: the list beside, what is open, and the state of the connection above. */
+import { useEffect, useRef } from "preact/hooks"
+import { gateway } from "../state/Api.ts"
+import { announcement, asks, goTo, hrefOf, open, openCode, route } from "../state/Model.ts"
+import { Conversation } from "./Conversation.tsx"
+import { Inbox } from "./Inbox.tsx"
+import { NotifyButton } from "./Notify.tsx"
+import { Sidebar } from "./Sidebar.tsx"
+
+export const App = () => {
+  const now = route.value
+  const menu = useRef<HTMLDetailsElement>(null)
+  useKeys()
+  useEffect(() => {
+    if (menu.current !== null) menu.current.open = false
+  }, [now])
+  if (gateway.value === "signed-out") return <SignedOut />
+  return (
+    <div class={`app ${now.page}`}>
+      <header class="top">
+        <a class="brand" href={hrefOf({ page: "new" })}>opencode-turn</a>
+        <ConnectionState />
+        <NotifyButton />
+        <a class="inbox-link" href={hrefOf({ page: "inbox" })} aria-current={now.page === "inbox" ? "page" : undefined}>
+          Inbox
+          {asks.value.length > 0 && (
+            <span class="badge" aria-label={`${asks.value.length} waiting`}>{asks.value.length}</span>
+          )}
+        </a>
+      </header>
+      <Sidebar />
+      <main id="main">
+        {now.page === "inbox"
+          ? <Inbox />
+          : <Conversation key={now.page === "new" ? "" : now.id} conversation={open.value} />}
+      </main>
+      <p class="unseen" role="status" aria-live="polite">{announcement.value}</p>
+    </div>
+  )
+}
+
+// internal
+
+const SignedOut = () => (
+  <main class="alone">
+    <h1>opencode-turn</h1>
+    <p>
+      This browser is not signed in. Open the link that <code>opencode-turn serve</code>{" "}
+      printed. Each link signs one browser in, once.
+    </p>
+    <button type="button" onClick={() => location.reload()}>Try again</button>
+  </main>
+)
+
+const ConnectionState = () => {
+  const server = openCode.value
+  const [kind, text] = gateway.value === "connecting"
+    ? ["", "Connecting…"]
+    : gateway.value === "lost"
+    ? ["bad", "No connection to the gateway"]
+    : server === undefined
+    ? ["", "Connected"]
+    : server.state === "connected"
+    ? ["good", `OpenCode ${server.version ?? ""}`]
+    : ["bad", "OpenCode does not answer"]
+  return <span class={`connection ${kind}`} role="status" title={server?.reason ?? undefined}>{text}</span>
+}
+
+/** Keys of the page, where nobody types. */
+const useKeys = () =>
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      const isTyping = event.target instanceof HTMLElement &&
+        event.target.closest("input, textarea, select, [contenteditable]") !== null
+      if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return
+      if (event.key === "i") goTo({ page: "inbox" })
+      else if (event.key === "c") goTo({ page: "new" })
+      else if (event.key === "/") {
+        const field = document.querySelector("textarea")
+        if (field === null) return
+        event.preventDefault()
+        field.focus()
+      }
+    }
+    document.addEventListener("keydown", onKey)
+    return () => document.removeEventListener("keydown", onKey)
+  }, [])

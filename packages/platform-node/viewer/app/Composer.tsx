@@ -1,0 +1,142 @@
+/** Where a prompt is written and files are added. A draft survives a reload. */
+import { useEffect, useRef, useState } from "preact/hooks"
+import { goTo } from "../state/Model.ts"
+import { makeId, send, sending } from "../state/Send.ts"
+import type { PromptPart } from "../state/Types.ts"
+
+type FilePart = Extract<PromptPart, { readonly type: "file" }>
+
+export const Composer = ({ conversationId }: { readonly conversationId: string | undefined }) => {
+  const place = `opencode-turn draft ${conversationId ?? ""}`
+  const [text, setText] = useState(() => sessionStorage.getItem(place) ?? "")
+  const [files, setFiles] = useState<ReadonlyArray<FilePart>>([])
+  const [problem, setProblem] = useState<string>()
+  const field = useRef<HTMLTextAreaElement>(null)
+  const isSending = sending.value !== undefined
+
+  useEffect(() => {
+    if (text === "") sessionStorage.removeItem(place)
+    else sessionStorage.setItem(place, text)
+    const area = field.current
+    if (area === null) return
+    area.style.height = "auto"
+    area.style.height = `${Math.min(area.scrollHeight, window.innerHeight / 3)}px`
+  }, [text])
+  // A touch keyboard would cover the page.
+  useEffect(() => {
+    if (matchMedia("(hover: hover)").matches) field.current?.focus()
+  }, [])
+
+  const submit = async () => {
+    if (isSending || (text.trim() === "" && files.length === 0)) return
+    const id = conversationId ?? `web-${makeId()}`
+    const prompt = files.length === 0
+      ? text
+      : [...(text.trim() === "" ? [] : [{ type: "text" as const, text }]), ...files]
+    setProblem(undefined)
+    setText("")
+    setFiles([])
+    const outcome = await send({ conversationId: id, key: makeId(), prompt })
+    if (outcome.ok) {
+      if (conversationId === undefined) goTo({ page: "conversation", id })
+      return
+    }
+    setText(text)
+    setFiles(files)
+    setProblem(`${outcome.message}: ${outcome.advice}`)
+  }
+
+  const add = async (list: FileList | null | undefined) => {
+    const read = await Promise.all(Array.from(list ?? [], readFile))
+    setFiles((before) => [...before, ...read])
+  }
+
+  return (
+    <form
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault()
+        void submit()
+      }}
+      onDragOver={(event) => event.preventDefault()}
+      onDrop={(event) => {
+        event.preventDefault()
+        void add(event.dataTransfer?.files)
+      }}
+    >
+      {problem !== undefined && <p class="problem" role="alert">{problem}</p>}
+      {isSending && <p class="note" role="status">Sending… It is sent once, whatever becomes of the connection.</p>}
+      {files.length > 0 && (
+        <ul class="chips">
+          {files.map(({ filename = "file" }, at) => (
+            <li key={at} class="chip">
+              {filename}
+              <button
+                type="button"
+                class="quiet"
+                aria-label={`Remove ${filename}`}
+                onClick={() => setFiles(files.filter((_, place) => place !== at))}
+              >
+                ×
+              </button>
+            </li>
+          ))}
+        </ul>
+      )}
+      <div class="row">
+        <label class="attach" title="Add files">
+          <input
+            type="file"
+            multiple
+            class="unseen"
+            aria-label="Add files"
+            onChange={({ currentTarget }) => {
+              void add(currentTarget.files)
+              currentTarget.value = ""
+            }}
+          />
+          <span aria-hidden="true">+</span>
+        </label>
+        <textarea
+          ref={field}
+          rows={1}
+          value={text}
+          aria-label="Prompt"
+          placeholder="Write to the agent"
+          onInput={({ currentTarget }) => setText(currentTarget.value)}
+          onPaste={(event) => {
+            if ((event.clipboardData?.files.length ?? 0) === 0) return
+            event.preventDefault()
+            void add(event.clipboardData?.files)
+          }}
+          onKeyDown={(event) => {
+            if (event.key !== "Enter" || event.shiftKey || event.isComposing) return
+            event.preventDefault()
+            void submit()
+          }}
+        />
+        <button type="submit" class="primary" disabled={isSending || (text.trim() === "" && files.length === 0)}>
+          Send
+        </button>
+      </div>
+    </form>
+  )
+}
+
+// internal
+
+const readFile = (file: File): Promise<FilePart> =>
+  new Promise((resolve, reject) => {
+    const reader = new FileReader()
+    const mediaType = file.type === "" ? "text/plain" : file.type
+    reader.addEventListener("error", () => reject(reader.error))
+    reader.addEventListener("load", () =>
+      resolve({
+        type: "file",
+        mediaType,
+        // The browser writes a type of its own where it knows none.
+        url: String(reader.result).replace(/^data:[^,]*?(;base64)?,/, `data:${mediaType}$1,`),
+        filename: file.name
+      }))
+    reader.readAsDataURL(file)
+  })

@@ -1,0 +1,299 @@
+/**
+ * What the page knows: the conversations, the one that is open with its turns, what is asked, and the state of the connection.
+ *
+ * **Details**
+ *
+ * Lists are asked for every few seconds, and at once where this page or another tab changed something. Only the turn that runs is
+ * followed: a browser has six connections to a host, which all tabs share.
+ */
+import { batch, computed, effect, type ReadonlySignal, type Signal, signal } from "@preact/signals"
+import type { Outcome } from "./Api.ts"
+import { call, gateway, path } from "./Api.ts"
+import { makeReply, type Reply } from "./Fold.ts"
+import { follow, type FollowState } from "./Follow.ts"
+import type { Answer, Connection, Conversation, Page, StoredAsk, Turn } from "./Types.ts"
+
+/** A turn with its reply. */
+export interface TurnModel {
+  readonly id: string
+  /** As it was stored when the page last asked. */
+  readonly stored: Signal<Turn>
+  readonly reply: Reply
+  readonly follow: Signal<FollowState | undefined>
+  /** When the page saw its parts and asks come and go, for what has no time of its own. */
+  readonly seen: Map<string, { readonly fromMillis: number; toMillis?: number }>
+}
+
+/** The conversation that is open. */
+export interface OpenConversation {
+  readonly id: string
+  readonly turns: Signal<ReadonlyArray<TurnModel>>
+  readonly older: Signal<string | null>
+  readonly state: Signal<"loading" | "ready" | "unknown">
+}
+
+/** What the page shows. */
+export type Route =
+  | { readonly page: "conversation"; readonly id: string }
+  | { readonly page: "inbox" }
+  | { readonly page: "new" }
+
+export const conversations = signal<ReadonlyArray<Conversation>>([])
+export const olderConversations = signal<string | null>(null)
+export const asks = signal<ReadonlyArray<StoredAsk>>([])
+export const openCode = signal<Connection | undefined>(undefined)
+export const route = signal<Route>({ page: "new" })
+export const open = signal<OpenConversation | undefined>(undefined)
+/** What a screen reader is told. */
+export const announcement = signal("")
+/** The time, while something runs that shows it. */
+export const nowMillis = signal(Date.now())
+
+/** Whether a status is one of a turn that has not ended. */
+export const isOpen = (status: Turn["status"]): boolean => status === "pending" || status === "queued"
+
+export const runningTurn: ReadonlySignal<TurnModel | undefined> = computed(() =>
+  open.value?.turns.value.find(({ stored }) => isOpen(stored.value.status))
+)
+
+/** Where a page stands in the address. */
+export const hrefOf = (to: Route): string =>
+  to.page === "conversation" ? path`#/c/${to.id}` : to.page === "inbox" ? "#/inbox" : "#/new"
+
+export const goTo = (to: Route): void => {
+  location.hash = hrefOf(to)
+}
+
+/** A turn of the open conversation. */
+export const findTurn = (messageId: string): TurnModel | undefined =>
+  open.peek()?.turns.peek().find(({ id }) => id === messageId)
+
+/** Answers an ask. */
+export const answer = async (askId: string, given: Answer): Promise<Outcome<StoredAsk>> => {
+  // The update that tells of an ask may be faster than the row of the ask.
+  for (let tries = 0;; tries++) {
+    const outcome = await call<StoredAsk>(path`asks/${askId}/answer`, given)
+    const isEarly = !outcome.ok && outcome.status === 404 && tries < 5
+    if (!isEarly) {
+      void changed()
+      return outcome
+    }
+    await sleep(200)
+  }
+}
+
+/** Stops a turn. */
+export const stop = async (turn: TurnModel): Promise<Outcome<Turn>> => {
+  const outcome = await call<Turn>(path`turns/${turn.id}/cancel`, {})
+  if (outcome.ok) settle(turn, outcome.value)
+  void changed()
+  return outcome
+}
+
+/** Reads the older turns of the open conversation. */
+export const readOlder = async (): Promise<void> => {
+  const current = open.peek()
+  const before = current?.older.peek()
+  if (current === undefined || before == null) return
+  const outcome = await call<Page<Turn>>(path`conversations/${current.id}/turns` + path`?before=${before}`)
+  if (!outcome.ok) return
+  batch(() => {
+    current.turns.value = [...outcome.value.items.map(makeTurn), ...current.turns.peek()]
+    current.older.value = outcome.value.next
+  })
+}
+
+/** Reads the older conversations. */
+export const readOlderConversations = async (): Promise<void> => {
+  const before = olderConversations.peek()
+  if (before === null) return
+  const outcome = await call<Page<Conversation>>(path`conversations?before=${before}`)
+  if (!outcome.ok) return
+  batch(() => {
+    const known = new Set(conversations.peek().map(({ conversationId }) => conversationId))
+    const more = outcome.value.items.filter(({ conversationId }) => !known.has(conversationId))
+    conversations.value = [...conversations.peek(), ...more]
+    olderConversations.value = outcome.value.next
+  })
+}
+
+/** Reads what a finished turn's subagents did, which its row does not hold. */
+export const readInside = (turn: TurnModel): void => {
+  if (turn.follow.peek() === undefined) followTurn(turn)
+}
+
+/** Tells the other tabs that something changed, and looks again. */
+export const changed = async (): Promise<void> => {
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a channel reaches pages of its own origin only
+  tabs.postMessage("changed")
+  await refresh()
+}
+
+/** Begins: reads the address, and looks at the gateway again and again. */
+export const start = (): void => {
+  readRoute()
+  window.addEventListener("hashchange", readRoute)
+  effect(() => {
+    const now = route.value
+    show(now.page === "conversation" ? now.id : undefined)
+  })
+  tabs.addEventListener("message", () => void refresh())
+  document.addEventListener("visibilitychange", () => void refresh())
+  window.addEventListener("online", () => void refresh())
+  const poll = async () => {
+    await refresh()
+    setTimeout(poll, gateway.peek() === "connected" ? 3_000 : 1_000)
+  }
+  void poll()
+  setInterval(() => {
+    if (runningTurn.peek() !== undefined) nowMillis.value = Date.now()
+  }, 500)
+}
+
+// internal
+
+const readRoute = () => {
+  const [, kind, id = ""] = /^#\/(c|inbox|new)(?:\/(.*))?$/.exec(location.hash) ?? []
+  route.value = kind === "c"
+    ? { page: "conversation", id: decode(id) }
+    : kind === "inbox"
+    ? { page: "inbox" }
+    : { page: "new" }
+}
+
+const tabs = new BroadcastChannel("opencode-turn")
+
+const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
+
+const decode = (text: string): string => {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
+let connectionMillis = 0
+
+const refresh = async (): Promise<void> => {
+  const [listed, asked] = await Promise.all([
+    call<Page<Conversation>>("conversations"),
+    call<Page<StoredAsk>>("asks?limit=100")
+  ])
+  if (listed.ok) {
+    batch(() => {
+      const ids = new Set(listed.value.items.map(({ conversationId }) => conversationId))
+      const older = conversations.peek().filter(({ conversationId }) => !ids.has(conversationId))
+      if (conversations.peek().length <= listed.value.items.length) olderConversations.value = listed.value.next
+      conversations.value = [...listed.value.items, ...older]
+    })
+    const current = open.peek()
+    const newest = listed.value.items.find(({ conversationId }) => conversationId === current?.id)?.newestTurn
+    const isNews = newest !== undefined && findTurn(newest.messageId) === undefined
+    const isBehind = runningTurn.peek()?.follow.peek() !== "live" && runningTurn.peek() !== undefined
+    if (current !== undefined && (current.state.peek() !== "ready" || isNews || isBehind)) await readTurns(current)
+  }
+  if (asked.ok) asks.value = asked.value.items
+  if (Date.now() - connectionMillis > 10_000) {
+    connectionMillis = Date.now()
+    const connection = await call<Connection>("connection")
+    openCode.value = connection.ok ? connection.value : undefined
+  }
+}
+
+const followed = new Map<string, () => void>()
+
+const show = (id: string | undefined): void => {
+  if (open.peek()?.id === id) return
+  for (const leave of followed.values()) leave()
+  followed.clear()
+  if (id === undefined) {
+    open.value = undefined
+    return
+  }
+  const made: OpenConversation = { id, turns: signal([]), older: signal(null), state: signal("loading") }
+  open.value = made
+  void readTurns(made)
+}
+
+const readTurns = async (current: OpenConversation): Promise<void> => {
+  const outcome = await call<Page<Turn>>(path`conversations/${current.id}/turns`)
+  if (open.peek() !== current) return
+  if (!outcome.ok) {
+    if (outcome.status === 404) current.state.value = "unknown"
+    return
+  }
+  batch(() => {
+    const known = new Map(current.turns.peek().map((turn) => [turn.id, turn]))
+    for (const turn of outcome.value.items) {
+      const before = known.get(turn.messageId)
+      if (before === undefined) known.set(turn.messageId, makeTurn(turn))
+      else if (before.follow.peek() !== "live") settle(before, turn)
+    }
+    if (current.state.peek() !== "ready") current.older.value = outcome.value.next
+    current.turns.value = [...known.values()].sort((one, other) =>
+      one.stored.peek().createdMillis - other.stored.peek().createdMillis
+    )
+    current.state.value = "ready"
+  })
+  followRunning()
+}
+
+const makeTurn = (turn: Turn): TurnModel => {
+  const made: TurnModel = {
+    id: turn.messageId,
+    stored: signal(turn),
+    reply: makeReply(),
+    follow: signal(undefined),
+    seen: new Map()
+  }
+  if (!isOpen(turn.status)) made.reply.show(turn)
+  return made
+}
+
+/** Takes over what is stored of a turn. The reply of one that runs comes as updates. */
+const settle = (turn: TurnModel, stored: Turn): void => {
+  turn.stored.value = stored
+  if (isOpen(stored.status)) return
+  turn.reply.show(stored)
+  followed.get(turn.id)?.()
+  followed.delete(turn.id)
+}
+
+/** The turns behind the one that runs wait for it. */
+const followRunning = (): void => {
+  const running = runningTurn.peek()
+  if (running !== undefined && !followed.has(running.id)) followTurn(running)
+}
+
+const followTurn = (turn: TurnModel): void => {
+  const leave = follow({
+    messageId: turn.id,
+    onState: (state) => {
+      turn.follow.value = state
+    },
+    onUpdates: (updates) =>
+      batch(() => {
+        const now = Date.now()
+        let end: Turn | undefined
+        turn.reply.apply(updates.flatMap((update) => {
+          if (update.type === "turn.finished") end = update.turn
+          if (update.type === "asked") turn.seen.set(update.ask.id, { fromMillis: now })
+          if (update.type === "answered") {
+            const ask = turn.seen.get(update.askId)
+            if (ask !== undefined) ask.toMillis = now
+          }
+          return update.type === "turn.finished" || update.type === "stream.failed" ? [] : [update]
+        }))
+        // The inbox holds an ask a moment after its turn tells of it.
+        if (updates.some(({ type }) => type === "asked" || type === "answered")) setTimeout(() => void refresh(), 300)
+        if (end === undefined) return
+        const wasOpen = isOpen(turn.stored.peek().status)
+        turn.stored.value = end
+        turn.reply.show(end)
+        followed.delete(turn.id)
+        if (wasOpen) void changed().then(followRunning)
+      })
+  })
+  followed.set(turn.id, leave)
+}

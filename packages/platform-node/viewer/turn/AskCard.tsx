@@ -1,0 +1,174 @@
+/** What an agent asks, with its answers as buttons and keys. */
+import type { ComponentChildren } from "preact"
+import { useState } from "preact/hooks"
+import { answer } from "../state/Model.ts"
+import type { Answer, Ask } from "../state/Types.ts"
+import { json } from "../text/Format.ts"
+import { Diff } from "./Diff.tsx"
+
+export const AskCard = ({ ask, from }: { readonly ask: Ask; readonly from: ComponentChildren }) => {
+  const [state, setState] = useState<"open" | "sending" | "answered" | { readonly problem: string }>("open")
+  const give = async (given: Answer) => {
+    setState("sending")
+    const outcome = await answer(ask.id, given)
+    setState(outcome.ok ? "answered" : { problem: `${outcome.message}: ${outcome.advice}` })
+  }
+  const isBusy = state === "sending" || state === "answered"
+  return (
+    <section class="ask" aria-label={ask._tag === "Permission" ? "The agent asks for a permission" : "The agent asks"}>
+      <p class="from">{from}</p>
+      {ask._tag === "Permission"
+        ? <Permission ask={ask} give={give} isBusy={isBusy} />
+        : <Questions ask={ask} give={give} isBusy={isBusy} />}
+      {typeof state === "object" && <p class="problem" role="alert">{state.problem}</p>}
+      {state === "answered" && <p class="note" role="status">Answered.</p>}
+    </section>
+  )
+}
+
+// internal
+
+interface Props<A extends Ask> {
+  readonly ask: A
+  readonly give: (answer: Answer) => Promise<void>
+  readonly isBusy: boolean
+}
+
+type PermissionAsk = Extract<Ask, { readonly _tag: "Permission" }>
+type QuestionAsk = Extract<Ask, { readonly _tag: "Question" }>
+
+const Permission = ({ ask: { always, metadata, patterns, permission }, give, isBusy }: Props<PermissionAsk>) => {
+  const [reason, setReason] = useState("")
+  const reply = (reply: "once" | "always") => void give({ _tag: "Permission", reply: { reply } })
+  const reject = () => void give({ _tag: "Reject", ...(reason.trim() !== "" && { message: reason.trim() }) })
+  const keys: Readonly<Record<string, () => void>> = { y: () => reply("once"), a: () => reply("always"), n: reject }
+  const diff = metadata["diff"]
+  const command = metadata["command"]
+  const rest = Object.entries(metadata).filter(([name, value]) =>
+    !["diff", "command", "filediff"].includes(name) && value !== "" && value !== undefined
+  )
+  return (
+    <div
+      onKeyDown={(event) => {
+        const isTyping = event.target instanceof HTMLInputElement
+        if (isTyping || isBusy || event.ctrlKey || event.metaKey || event.altKey) return
+        const act = keys[event.key]
+        if (act === undefined) return
+        event.preventDefault()
+        act()
+      }}
+    >
+      <h4>Permission: {permission}</h4>
+      {typeof command === "string"
+        ? <pre tabIndex={0}>{command}</pre>
+        : (
+          <ul class="patterns">
+            {patterns.map((pattern) => (
+              <li key={pattern}>
+                <code>{pattern}</code>
+              </li>
+            ))}
+          </ul>
+        )}
+      {typeof diff === "string" && <Diff text={diff} />}
+      {rest.length > 0 && diff === undefined && <pre class="small" tabIndex={0}>{json(Object.fromEntries(rest))}</pre>}
+      <div class="buttons">
+        <button type="button" class="primary" disabled={isBusy} onClick={() => reply("once")} aria-keyshortcuts="y">
+          Allow once <kbd>y</kbd>
+        </button>
+        {always.length > 0 && (
+          <button
+            type="button"
+            disabled={isBusy}
+            onClick={() => reply("always")}
+            aria-keyshortcuts="a"
+            title={`Allows from now on: ${always.join(", ")}`}
+          >
+            Always <kbd>a</kbd>
+          </button>
+        )}
+        <button type="button" class="danger" disabled={isBusy} onClick={reject} aria-keyshortcuts="n">
+          Refuse <kbd>n</kbd>
+        </button>
+        <input
+          value={reason}
+          disabled={isBusy}
+          onInput={({ currentTarget }) => setReason(currentTarget.value)}
+          aria-label="Reason for a refusal"
+          placeholder="Reason for a refusal: the model reads it"
+        />
+      </div>
+      {always.length > 0 && (
+        <p class="note">
+          Always allows <code>{always.join(", ")}</code> for all conversations of this server.
+        </p>
+      )}
+    </div>
+  )
+}
+
+const Questions = ({ ask: { id, questions }, give, isBusy }: Props<QuestionAsk>) => {
+  const [chosen, setChosen] = useState<ReadonlyArray<ReadonlyArray<string>>>(questions.map(() => []))
+  const [own, setOwn] = useState<ReadonlyArray<string>>(questions.map(() => ""))
+  const choose = (at: number, label: string, isMultiple: boolean) =>
+    setChosen(chosen.map((labels, place) =>
+      place !== at
+        ? labels
+        : labels.includes(label)
+        ? labels.filter((other) => other !== label)
+        : isMultiple
+        ? [...labels, label]
+        : [label]
+    ))
+  const write = (at: number, text: string, isMultiple: boolean) => {
+    setOwn(own.map((before, place) => place === at ? text : before))
+    if (!isMultiple && text !== "") setChosen(chosen.map((labels, place) => place === at ? [] : labels))
+  }
+  const answers = questions.map(({ multiple }, at) => {
+    const text = (own[at] ?? "").trim()
+    const labels = chosen[at] ?? []
+    return text === "" ? labels : multiple ? [...labels, text] : [text]
+  })
+  return (
+    <form
+      onSubmit={(event) => {
+        event.preventDefault()
+        void give({ _tag: "Answers", answers })
+      }}
+    >
+      {questions.map(({ custom, header, multiple, options, question }, at) => (
+        <fieldset key={at} disabled={isBusy}>
+          <legend>{header !== "" && <b>{header}:</b>}{question}</legend>
+          {options.map(({ description, label }) => (
+            <label key={label} class="option">
+              <input
+                type={multiple ? "checkbox" : "radio"}
+                name={`${id} ${at}`}
+                checked={chosen[at]?.includes(label) === true && (multiple || (own[at] ?? "") === "")}
+                onChange={() => {
+                  if (!multiple) write(at, "", false)
+                  choose(at, label, multiple)
+                }}
+              />
+              <span>{label}{description !== "" && <small>{description}</small>}</span>
+            </label>
+          ))}
+          {(custom || options.length === 0) && (
+            <input
+              value={own[at]}
+              onInput={({ currentTarget }) => write(at, currentTarget.value, multiple)}
+              aria-label={`Your own answer to: ${question}`}
+              placeholder="Your own answer"
+            />
+          )}
+        </fieldset>
+      ))}
+      <div class="buttons">
+        <button type="submit" class="primary" disabled={isBusy || answers.every((labels) => labels.length === 0)}>
+          Answer
+        </button>
+        <button type="button" disabled={isBusy} onClick={() => void give({ _tag: "Reject" })}>Dismiss</button>
+      </div>
+    </form>
+  )
+}

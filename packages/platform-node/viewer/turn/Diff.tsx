@@ -1,0 +1,25 @@
+/** A unified diff, with its signs as text, so that nobody has to see colours. */
+export const Diff = ({ text }: { readonly text: string }) => {
+  const lines = text.replace(/\n$/, "").split("\n")
+  return (
+    <pre class="diff" tabIndex={0} aria-label="Changes">
+      {lines.slice(0, maxLines).map((line, index) => <span key={index} class={kindOf(line)}>{`${line}\n`}</span>)}
+      {lines.length > maxLines && <span class="note">{`${lines.length - maxLines} more lines`}</span>}
+    </pre>
+  )
+}
+
+// internal
+
+const maxLines = 2_000
+
+const kindOf = (line: string): string =>
+  /^(?:\+\+\+|---|Index:|=====|diff )/.test(line)
+    ? "head"
+    : line.startsWith("@@")
+    ? "hunk"
+    : line.startsWith("+")
+    ? "added"
+    : line.startsWith("-")
+    ? "removed"
+    : "same"
