@@ -4,17 +4,29 @@
  * The code of a command is loaded when the command runs, so help does not load it.
  */
 import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import { answerCommand, asksCommand } from "./AskCommands.ts"
+import type { Services } from "./run/Run.ts"
 import { runCommand } from "./RunCommand.ts"
 import { serveCommand } from "./ServeCommand.ts"
+import type { Failure } from "./setup/Failure.ts"
 import { listCommand, pruneCommand, showCommand } from "./StoreCommands.ts"
 import { cancelCommand, resumeCommand, watchCommand } from "./TurnCommands.ts"
 
 const demoCommand = Command.make(
   "demo",
-  {},
-  () => Effect.flatMap(Effect.promise(() => import("./run/Demo.ts")), ({ demo }) => demo)
+  {
+    web: Flag.Boolean("web").pipe(
+      Flag.withoutNegation,
+      Flag.withDescription("Shows a longer turn in the browser: prints a link, and runs until Ctrl-C"),
+      Flag.withDefault(false)
+    )
+  },
+  ({ web }): Effect.Effect<void, Failure, Services> =>
+    web
+      ? Effect.flatMap(Effect.promise(() => import("./run/DemoWeb.ts")), ({ demoWeb }) => demoWeb)
+      : Effect.flatMap(Effect.promise(() => import("./run/Demo.ts")), ({ demo }) => demo)
 ).pipe(
   Command.withDescription(
     "Runs a turn on a real OpenCode server with a scripted model. It needs no key and no network, and leaves nothing behind."

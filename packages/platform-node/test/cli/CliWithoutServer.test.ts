@@ -12,7 +12,7 @@ import { createServer, type RequestListener } from "node:http"
 import { DatabaseSync } from "node:sqlite"
 import { fileURLToPath } from "node:url"
 import { cli } from "../support/CliInProcess.ts"
-import { cli as cliProcess, errorLine, jsonLines } from "../support/CliProcess.ts"
+import { cli as cliProcess, errorLine, jsonLines, start } from "../support/CliProcess.ts"
 
 const hasGit = spawnSync("git", ["--version"]).status === 0
 
@@ -561,6 +561,24 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       assert.match(stdout, /\ncompleted · \d+ tokens in, \d+ out.* · \$0\.\d+ · \d+\.\d s/)
       assert.include(stdout, "Where to go next:")
       // Node keeps compiled code there, for the next start.
+      const left = (yield* fs.readDirectory(temporary)).filter((name) => name !== "node-compile-cache")
+      assert.deepStrictEqual(left, [])
+    }))
+
+  it.effect("shows the demo in the browser until it is stopped, and cleans up behind it", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const temporary = yield* fs.makeTempDirectoryScoped()
+      const demo = yield* start(["demo", "--web"], { env: { TMPDIR: temporary } })
+      yield* demo.printed("/login/")
+      const [link = ""] = /http:\/\/127\.0\.0\.1:\d+\/login\/\S+/.exec(yield* demo.stdout) ?? []
+      const signedIn = yield* Effect.promise(() => fetch(link))
+      const [cookie = ""] = (signedIn.headers.get("set-cookie") ?? "").split("; ")
+      const page = yield* Effect.promise(async () => (await fetch(new URL("/", link), { headers: { cookie } })).text())
+      assert.match(page, /<script type="module"/)
+      yield* demo.kill("SIGINT")
+      const { code, stderr } = yield* demo.finished
+      assert.deepStrictEqual({ code, stderr }, { code: 130, stderr: "" })
       const left = (yield* fs.readDirectory(temporary)).filter((name) => name !== "node-compile-cache")
       assert.deepStrictEqual(left, [])
     }))

@@ -16,7 +16,7 @@ export const App = () => {
   }, [now])
   if (gateway.value === "signed-out") return <SignedOut />
   return (
-    <div class={`app ${now.page}`}>
+    <div class={`app at-${now.page}`}>
       <header class="top">
         <a class="brand" href={hrefOf({ page: "new" })}>opencode-turn</a>
         <ConnectionState />

@@ -138,7 +138,7 @@ const Questions = ({ ask: { id, questions }, give, isBusy }: Props<QuestionAsk>)
     >
       {questions.map(({ custom, header, multiple, options, question }, at) => (
         <fieldset key={at} disabled={isBusy}>
-          <legend>{header !== "" && <b>{header}:</b>}{question}</legend>
+          <legend>{header !== "" && <b>{`${header}: `}</b>}{question}</legend>
           {options.map(({ description, label }) => (
             <label key={label} class="option">
               <input

@@ -1,6 +1,6 @@
 /** A unified diff, with its signs as text, so that nobody has to see colours. */
 export const Diff = ({ text }: { readonly text: string }) => {
-  const lines = text.replace(/\n$/, "").split("\n")
+  const lines = text.replace(/\n$/, "").split("\n").filter((line) => !noise.test(line))
   return (
     <pre class="diff" tabIndex={0} aria-label="Changes">
       {lines.slice(0, maxLines).map((line, index) => <span key={index} class={kindOf(line)}>{`${line}\n`}</span>)}
@@ -13,8 +13,11 @@ export const Diff = ({ text }: { readonly text: string }) => {
 
 const maxLines = 2_000
 
+/** Lines that say what the ones behind them say. */
+const noise = /^(?:Index: |={20,}$|\\ No newline)/
+
 const kindOf = (line: string): string =>
-  /^(?:\+\+\+|---|Index:|=====|diff )/.test(line)
+  /^(?:\+\+\+|---|diff ) ?/.test(line)
     ? "head"
     : line.startsWith("@@")
     ? "hunk"

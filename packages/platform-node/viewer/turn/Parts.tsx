@@ -10,7 +10,7 @@ import { ToolView } from "./ToolView.tsx"
 export const Parts = ({ reply, turn }: { readonly reply: SessionReply; readonly turn: TurnModel }) => (
   <>
     {reply.order.value.map((id) => <PartOf key={id} id={id} reply={reply} turn={turn} />)}
-    <Todos reply={reply} />
+    {!reply.order.value.some((id) => reply.part(id).peek()?.type === "todos") && <Todos reply={reply} />}
     <Retrying reply={reply} />
   </>
 )
@@ -29,6 +29,7 @@ const PartOf = (
   { id, reply, turn }: { readonly id: string; readonly reply: SessionReply; readonly turn: TurnModel }
 ) => {
   const part = reply.part(id).value
+  if (part?.type === "todos") return <Todos reply={reply} />
   return part === undefined ? null : <PartView part={part} turn={turn} />
 }
 

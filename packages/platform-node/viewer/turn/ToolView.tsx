@@ -31,7 +31,7 @@ const words = { pending: "waiting", running: "running", completed: "done", error
 
 const titleOf = ({ input, title }: ToolPart): string => {
   const { command, description, filePath, path, pattern, query, url } = input
-  const text = [title, description, command, filePath, path, pattern, query, url].find((value) =>
+  const text = [description, title, command, filePath, path, pattern, query, url].find((value) =>
     typeof value === "string" && value !== ""
   )
   return typeof text === "string" ? text.slice(0, 300) : ""

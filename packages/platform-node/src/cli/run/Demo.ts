@@ -5,13 +5,10 @@ import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
-import * as ChildProcess from "effect/process/ChildProcess"
-import { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
-import { join } from "node:path"
 import * as Connection from "../setup/Connection.ts"
 import { failed, type Failure, fromError } from "../setup/Failure.ts"
+import * as Scripted from "../setup/Scripted.ts"
 import { Stop } from "../setup/Stop.ts"
 import { layerStdout, Streams } from "../setup/Streams.ts"
 import * as Ending from "../view/Ending.ts"
@@ -21,43 +18,10 @@ import type { Services } from "./Run.ts"
 /** Shows the turn, and then the next commands to try. */
 export const demo: Effect.Effect<void, Failure, Services> = Effect.gen(function*() {
   const streams = yield* Streams
-  // Loaded on demand: only the demo needs the test kit, and loading it slows the start.
-  const { ScriptedModel, ScriptedProvider } = yield* loadKit
   yield* streams.progress("A turn on a real OpenCode server with a scripted model: no key, no network.\n\n")
 
-  const fs = yield* FileSystem.FileSystem
-  const folder = yield* Effect.mapError(
-    fs.makeTempDirectoryScoped({ prefix: "opencode-turn-demo-" }),
-    (error) => failed(`cannot create a temporary folder: ${error.message}`)
-  )
-  const directory = join(folder, "project")
-  const temporary = join(folder, "tmp")
-  yield* Effect.mapError(
-    Effect.forEach([directory, temporary], (path) => fs.makeDirectory(path), { discard: true }),
-    (error) => failed(error.message)
-  )
-  yield* makeRepository(directory)
-  const model = yield* ScriptedModel.ScriptedModel.pipe(
-    Effect.provide(
-      yield* Effect.mapError(
-        Layer.build(ScriptedModel.layer({ script: ScriptedModel.sequence(steps) })),
-        (error) => failed(`the scripted model cannot listen on 127.0.0.1: ${error.message}`)
-      )
-    )
-  )
-
   const view = yield* TurnView.human()
-  const server = yield* Connection.start({
-    home: join(folder, "home"),
-    directory,
-    environment: {
-      ...ScriptedProvider.environment(ScriptedProvider.opencodeConfig(model)),
-      // OpenCode unpacks libraries into its temporary folder and leaves them there (1.18).
-      TMPDIR: temporary,
-      TMP: temporary,
-      TEMP: temporary
-    }
-  }, view)
+  const server = yield* Scripted.start({ script: ({ sequence }) => sequence(steps) }, view)
   yield* streams.progress(`\n> ${prompt}\n\n`)
   const { now: onQuit } = yield* Stop
   const result = yield* Effect.raceFirst(
@@ -81,23 +45,6 @@ export const demo: Effect.Effect<void, Failure, Services> = Effect.gen(function*
 
 // internal
 
-const loadKit = Effect.tryPromise({
-  try: async () => ({
-    ScriptedModel: await import("@opencode-turn/testing/ScriptedModel"),
-    ScriptedProvider: await import("@opencode-turn/testing/ScriptedProvider")
-  }),
-  catch: () => failed("the demo needs @opencode-turn/testing: install it beside @opencode-turn/platform-node")
-})
-
-/** OpenCode reports the changes of a shell command only inside a repository (1.18). Without git the demo goes on and says so. */
-const makeRepository = (directory: string) =>
-  Effect.flatMap(ChildProcessSpawner, (spawner) =>
-    // A git hook's environment points to another repository.
-    spawner.exitCode(ChildProcess.make("git", ["init", "--quiet", "--template=", directory], {
-      env: { GIT_DIR: undefined, GIT_WORK_TREE: undefined },
-      extendEnv: true
-    }))).pipe(Effect.ignore)
-
 const prompt = "Write three lines into notes.txt and count them."
 
 const todos = (written: string, counted: string) => ({
@@ -107,9 +54,6 @@ const todos = (written: string, counted: string) => ({
   ]
 })
 
-/** A pace that a reader can follow. */
-const pace = { chunkDelayMillis: 35 }
-
 const steps = [
   {
     reasoning: "Two small steps: write the file, then count. A plan first, so that one can see where I am.",
@@ -117,7 +61,7 @@ const steps = [
     tool: "todowrite",
     args: todos("in_progress", "pending"),
     usage: { input: 1200, output: 60, reasoning: 22 },
-    ...pace
+    ...Scripted.pace
   },
   {
     tool: "bash",
@@ -138,12 +82,13 @@ const steps = [
     text: "Done: notes.txt holds 3 lines. The prompt, every tool call and this answer came through one turn, " +
       "and what you read is the server's own record of it.",
     usage: { input: 1500, output: 35, cacheRead: 1400 },
-    ...pace
+    ...Scripted.pace
   }
 ]
 
 const next = `Where to go next:
   opencode-turn run "Explain this repository"    a turn on your own OpenCode, in this folder
+  opencode-turn demo --web                       a longer one in the browser, with what it asks
   opencode-turn run --json "…"                   the same for programs, a line of JSON for each event
   opencode-turn --help                           everything else
 `
