@@ -263,14 +263,6 @@ export const Part = Schema.Union([
 export type Part = typeof Part.Type
 
 /**
- * Whether the server stores such a part with a message (`wire`) or sends it in the event stream only (`stream`).
- *
- * @category getters
- * @since 0.1.0
- */
-export const provenance = (part: Part): "wire" | "stream" => (part.type === "todos" ? "stream" : "wire")
-
-/**
  * Whether the tool call has ended, with a result or an error.
  *
  * @category predicates

@@ -26,10 +26,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
 import { Tracer } from "../domain/Tracer.ts"
-import type { BudgetExceeded, HumanTimeout } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import { Client } from "../opencode/Client.ts"
-import type { EventsError, RequestError, SessionNotFound } from "../opencode/ClientError.ts"
 import type { Subscriber } from "../opencode/EventHub.ts"
 import { millisFrom } from "../reply/EventOrder.ts"
 import type * as Exchange from "../reply/Exchange.ts"
@@ -43,18 +41,6 @@ import type { LiveReply } from "./LiveReply.ts"
 import { takePending } from "./PendingAsks.ts"
 import * as PromptCell from "./PromptCell.ts"
 import * as PromptState from "./PromptState.ts"
-
-/**
- * @category errors
- * @since 0.1.0
- */
-export type DriveError =
-  | RequestError
-  | EventsError
-  | SessionNotFound
-  | PromptState.PromptError
-  | BudgetExceeded
-  | HumanTimeout
 
 /**
  * What a drive comes to: the exchange as the server stored it last, and the refusals that the gate gave meanwhile.

@@ -237,16 +237,7 @@ export const subagents = (self: LiveReply): ReadonlyArray<Subagent> =>
   [...self.earlier(), self.current()].flatMap(Reply.subagents)
 
 /**
- * The ended tool calls of the prompts before the last one. They have run or were refused, and a later answer does not undo that.
- *
- * @category getters
- * @since 0.1.0
- */
-export const earlierTools = (self: Pick<LiveReply, "earlier">): ReadonlyArray<ToolPart> =>
-  self.earlier().flatMap((reply) => Reply.result(reply).tools)
-
-/**
- * What the turn's own session said: the last answer, behind the {@link earlierTools}.
+ * What the turn's own session said: the tool calls of the earlier answers, followed by the last answer.
  *
  * @category getters
  * @since 0.1.0
@@ -321,6 +312,10 @@ export const shown = (self: Pick<LiveReply, "current" | "earlier">): ReplyUpdate
 }
 
 // internal
+
+/** The ended tool calls of the prompts before the last one. They have run or were refused, and a later answer does not undo that. */
+const earlierTools = (self: Pick<LiveReply, "earlier">): ReadonlyArray<ToolPart> =>
+  self.earlier().flatMap((reply) => Reply.result(reply).tools)
 
 type Delta = Extract<ReplyUpdate.SessionUpdate, { readonly _tag: "TextDelta" | "ReasoningDelta" }>
 

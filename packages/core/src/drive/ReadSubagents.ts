@@ -77,32 +77,27 @@ export const adoptSubagents = (
     }
   })
 
+// internal
+
 /**
  * How the subagents of a turn are visited.
- *
- * **Details**
  *
  * - `candidates`: sessions that are the turn's own if they turn out to be children of one of its sessions, although no tool part
  *   names them: those that run. The other children are those of earlier turns.
  * - `onFound` is called for each subagent, whether it was known or not, before it is read.
  * - `fold`: what its messages since the turn's prompt make of the reply.
- *
- * @category models
- * @since 0.1.0
  */
-export interface Visit {
+interface Visit {
   readonly candidates: () => Iterable<SessionId>
   readonly onFound: (id: SessionId) => void
   readonly fold: (reply: Reply.Reply, id: SessionId, messages: ReadonlyArray<Message>) => Reply.Reply
 }
 
 /**
- * Reads the subagents of a turn, level by level: who opened one is read before it, and names it. What cannot be read is reported and left out.
- *
- * @category steps
- * @since 0.1.0
+ * Reads the subagents of a turn level by level, because the session that opened a subagent names it. What cannot be read is reported and
+ * left out.
  */
-export const visitSubagents = Effect.fnUntraced(function*(
+const visitSubagents = Effect.fnUntraced(function*(
   live: LiveReply,
   { candidates, fold, onFound }: Visit
 ): Effect.fn.Return<void, never, Client> {
@@ -142,8 +137,6 @@ export const visitSubagents = Effect.fnUntraced(function*(
     level = children.map(({ sessionId }) => sessionId)
   }
 })
-
-// internal
 
 /** How many subagents are read at once: 4. There may be a thousand of them, and other turns use the same server. */
 const concurrency = 4

@@ -11,8 +11,6 @@ import type { MessageId, SessionId } from "../domain/Ids.ts"
 import type { AssistantMessage, Message } from "../domain/Message.ts"
 import { isLast } from "../domain/Message.ts"
 import type { WirePart } from "../domain/Part.ts"
-import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
-import * as Usage from "../domain/Usage.ts"
 import type { UnreadMessage } from "../opencode/Dialect.ts"
 import * as Reply from "./Reply.ts"
 import { followingOf } from "./ReplyMessages.ts"
@@ -153,28 +151,12 @@ export const isRefused = (self: Exchange): boolean => {
 }
 
 /**
- * The error that ended the answer. It may be the error of a summary without which the answer could not go on.
- *
- * @category getters
- * @since 0.1.0
- */
-export const failure = (self: Exchange): UpstreamFailure | undefined => self.steps.at(-1)?.info.error
-
-/**
  * The finish reason of the last step: `stop`, `tool-calls`, `length`, …
  *
  * @category getters
  * @since 0.1.0
  */
 export const finish = (self: Exchange): string | undefined => lastStep(self)?.info.finish
-
-/**
- * Cost and tokens over all steps, from the messages themselves.
- *
- * @category getters
- * @since 0.1.0
- */
-export const usage = (self: Exchange): Usage.Usage => Usage.sum(self.steps.map(({ info }) => info.usage))
 
 /**
  * Replaces the reply by the exchange; parts that only the stream knows stay.

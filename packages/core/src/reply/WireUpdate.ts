@@ -91,7 +91,7 @@ export type WireUpdate = typeof WireUpdate.Type
 /**
  * The JSON form of an update.
  *
- * @category converting
+ * @category conversions
  * @since 0.1.0
  */
 export const toWire = (update: ReplyUpdate): WireUpdate => {
@@ -126,7 +126,7 @@ export const toWire = (update: ReplyUpdate): WireUpdate => {
 /**
  * The update of a JSON form.
  *
- * @category converting
+ * @category conversions
  * @since 0.1.0
  */
 export const fromWire = (wire: WireUpdate): ReplyUpdate => {

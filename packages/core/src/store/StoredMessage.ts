@@ -290,7 +290,7 @@ export interface Lease {
 /**
  * The status of a message that has not ended.
  *
- * @category guards
+ * @category predicates
  * @since 0.1.0
  */
 export const isOpen = (status: MessageStatus): status is "queued" | "pending" =>
@@ -300,7 +300,7 @@ export const isOpen = (status: MessageStatus): status is "queued" | "pending" =>
  * Whether the lease of the message ran out: its holder is gone, or will find that it lost the message. The lease of a
  * message without one never runs out.
  *
- * @category guards
+ * @category predicates
  * @since 0.1.0
  */
 export const isLeaseOver = ({ leaseUntilMillis }: MessageState, nowMillis: number): boolean =>
@@ -309,7 +309,7 @@ export const isLeaseOver = ({ leaseUntilMillis }: MessageState, nowMillis: numbe
 /**
  * Whether the message is pending and its owner is gone without a release. Taking it then counts as a takeover.
  *
- * @category guards
+ * @category predicates
  * @since 0.1.0
  */
 export const isAbandoned = (message: MessageState, nowMillis: number): boolean =>
@@ -318,7 +318,7 @@ export const isAbandoned = (message: MessageState, nowMillis: number): boolean =
 /**
  * Whether another owner than `owner` holds a living lease on the message.
  *
- * @category guards
+ * @category predicates
  * @since 0.1.0
  */
 export const isHeldByOther = (message: MessageState, owner: string | undefined, nowMillis: number): boolean =>

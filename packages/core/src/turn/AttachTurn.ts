@@ -178,7 +178,7 @@ const readNews = Effect.fnUntraced(function*(
 ) {
   const store = yield* SessionStore
   const before = yield* Ref.get(reader)
-  // The end of a turn that was followed live has been seen. One that goes on elsewhere is not told by the offsets of the log.
+  // The end of a turn that was followed live has been seen. The places of a live log are no offsets of the journal: a turn that goes on elsewhere is told whole.
   if (before.isFromLive && !isOpen(status)) return []
   const isVoid = before.isVoid || before.isFromLive || before.after > offset
   const after = isVoid ? 0 : before.after

@@ -10,7 +10,7 @@ import * as Result from "effect/Result"
 import * as PatternCost from "./PatternCost.ts"
 
 /** So many schemas there may be, each counted as often as it is referred to. */
-export const maxSchemas = 10_000
+const maxSchemas = 10_000
 
 /** So deep schemas and values may be nested: what reads them calls itself for each level. */
 export const maxDepth = 200

@@ -86,6 +86,7 @@ export const layer = <E = never, R = never>(
     const store = yield* SessionStore
     const running = yield* FiberMap.make<AssistantMessageId>()
     const limit = options?.maxConcurrent ?? maxConcurrent
+    // A turn whose end cannot be stored is taken over once for each try, so it may be tried as often as it may be taken over.
     const maxFailures = yield* TurnPolicy.MaxTakeovers
     // Turns for workers of other folders, and those whose end could not be stored again and again, stay in the list. They must not
     // hide those behind them.

@@ -70,7 +70,7 @@ export const guard = (options: Options) =>
 /**
  * The answer that tells an error.
  *
- * @category converting
+ * @category conversions
  * @since 0.1.0
  */
 export const toResponse = (error: GatewayError.GatewayError): HttpServerResponse.HttpServerResponse =>

@@ -23,8 +23,8 @@ import * as Schema from "effect/Schema"
  * **Details**
  *
  * - `excerpt`: the beginning of the user's words.
- * - `isFallback`: the content is the gateway's words in place of the agent's.
- * - `finish`: the server's word for why the answer ended.
+ * - `isFallback`: the content holds the policy's words instead of the agent's.
+ * - `finish`: the server's reason for the end of the answer's last step.
  * - `sessionId`, `model`, `agent`: null until the prompt is recorded, or where the server chooses.
  * - Times are milliseconds since the epoch.
  *
@@ -126,7 +126,7 @@ export const Ask = StoredAsk.annotate({ identifier: "StoredAsk" })
 /**
  * The turn of a stored state.
  *
- * @category converting
+ * @category conversions
  * @since 0.1.0
  */
 export const toSummary = (state: MessageState): TurnSummary => ({
@@ -148,7 +148,7 @@ export const toSummary = (state: MessageState): TurnSummary => ({
 /**
  * The turn of a stored message.
  *
- * @category converting
+ * @category conversions
  * @since 0.1.0
  */
 export const toTurn = (message: StoredMessage): Turn => ({

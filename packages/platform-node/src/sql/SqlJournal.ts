@@ -24,7 +24,7 @@ export const make = (sql: SqlClient.SqlClient, database: Database) => {
   const write = Effect.fnUntraced(function*(
     id: AssistantMessageId,
     after: number,
-    entries: ReadonlyArray<Entry>
+    entries: ReadonlyArray<Row>
   ): Effect.fn.Return<void, SqlError> {
     const { removed, replaced, texts } = staleOf(entries)
     if (entries.some(({ kind }) => kind === "reset")) yield* clear(id)
@@ -55,7 +55,7 @@ export const make = (sql: SqlClient.SqlClient, database: Database) => {
   const writeWith = (
     id: AssistantMessageId,
     update: Statement<{ readonly last: number }>,
-    entries: ReadonlyArray<Entry>
+    entries: ReadonlyArray<Row>
   ): Effect.Effect<ReadonlyArray<object>, SqlError> => {
     const inTransaction = sql.withTransaction(Effect.flatMap(update, ([row]) =>
       row === undefined
@@ -71,7 +71,7 @@ export const make = (sql: SqlClient.SqlClient, database: Database) => {
   const inOneStatement = (
     id: AssistantMessageId,
     update: Statement<{ readonly last: number }>,
-    entries: ReadonlyArray<Entry>
+    entries: ReadonlyArray<Row>
   ) => {
     const { removed, replaced, texts } = staleOf(entries)
     const isStale = sql.or([
@@ -119,29 +119,29 @@ export const make = (sql: SqlClient.SqlClient, database: Database) => {
     const texts = new Map<string, string>()
     const updates: Array<Journal.PlacedUpdate> = []
     for (const entry of entries) {
-      const { place, update } = entry
-      if (entry.kind === "open" || entry.kind === "replace") texts.set(entry.entry, SqlRows.textIn(entry))
-      const text = texts.get(entry.entry)
-      if (entry.kind === "append" && text !== undefined) texts.set(entry.entry, text + SqlRows.textIn(entry))
-      if (entry.kind !== "close") {
-        updates.push({ offset: place, update })
+      const { key, offset, update, write } = entry
+      if (write === "open" || write === "replace") texts.set(key, SqlRows.textIn(entry))
+      const text = texts.get(key)
+      if (write === "append" && text !== undefined) texts.set(key, text + SqlRows.textIn(entry))
+      if (write !== "close") {
+        updates.push({ offset, update })
         continue
       }
       const whole = text ?? (yield* textBefore(operation, id, entry))
-      updates.push({ offset: place, update: SqlRows.mapText(update, () => whole) })
+      updates.push({ offset, update: SqlRows.mapText(update, () => whole) })
     }
     return updates
   })
 
-  const textBefore = (operation: string, id: AssistantMessageId, { entry, place }: SqlRows.Entry) =>
+  const textBefore = (operation: string, id: AssistantMessageId, { key, offset }: SqlRows.Entry) =>
     Effect.map(
       query(
         operation,
         sql`SELECT ${columns} FROM ${table}
-          WHERE message_id = ${id} AND entry = ${entry} AND place < ${place} ORDER BY place`
+          WHERE message_id = ${id} AND entry = ${key} AND place < ${offset} ORDER BY place`
       ),
       (entries) => {
-        const begun = entries.findLastIndex(({ kind }) => kind === "open" || kind === "replace")
+        const begun = entries.findLastIndex(({ write }) => write === "open" || write === "replace")
         return entries.slice(Math.max(begun, 0)).map(SqlRows.textIn).join("")
       }
     )
@@ -158,10 +158,11 @@ export const make = (sql: SqlClient.SqlClient, database: Database) => {
 
 // internal
 
-type Entry = Effect.Success<ReturnType<typeof SqlRows.encodeEntry>>
+/** The columns of an entry that is to be written. */
+type Row = Effect.Success<ReturnType<typeof SqlRows.encodeEntry>>
 
 /** What the entries take the place of: other states of a part, its appended texts, or all of it. */
-const staleOf = (entries: ReadonlyArray<Entry>) => {
+const staleOf = (entries: ReadonlyArray<Row>) => {
   const replaced = entries.filter(({ kind }) => kind === "replace")
   return {
     replaced: replaced.map(({ entry }) => entry),

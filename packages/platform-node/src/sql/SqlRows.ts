@@ -44,7 +44,7 @@ export const messageColumns = (skewMillis: number) => {
   return { state, own, all }
 }
 
-/** The columns of a journal's entry. */
+/** The columns of a journal's entry: `place` is its offset, `entry` the JSON of its key, `kind` its write, and `change` its update. */
 export const entryColumns = `message_id AS id, place, entry, kind, change`
 
 /** An expression over an ask: whether its message is unfinished, so that a turn waits for the answer. */
@@ -173,17 +173,20 @@ export const withReply = (
   return { ...message, content: content ?? Journal.textOf(parts), parts, subagents }
 }
 
-/** An entry of a journal as it is stored: a `close` holds no text. */
-export interface Entry extends Omit<Journal.JournalEntry, "write" | "key"> {
-  readonly place: number
-  readonly entry: string
-  readonly kind: Journal.JournalEntry["write"]
+/** An entry of a journal as it is stored: a `close` holds no text, and the key is JSON. */
+export interface Entry extends Journal.JournalEntry {
+  readonly offset: number
 }
 
 const decodeEntryRow = Schema.decodeUnknownEffect(EntryRow)
 
 export const decodeEntry = (row: unknown): Effect.Effect<Entry, Schema.SchemaError> =>
-  Effect.map(decodeEntryRow(row), ({ change, ...entry }) => ({ ...entry, update: fromWire(change) }))
+  Effect.map(decodeEntryRow(row), ({ change, entry, kind, place }) => ({
+    offset: place,
+    key: entry,
+    write: kind,
+    update: fromWire(change)
+  }))
 export const decodeAsk = Schema.decodeUnknownEffect(AskRow)
 export const decodeMessageState = Schema.decodeUnknownEffect(StateRow)
 export const decodeHold = Schema.decodeUnknownEffect(

@@ -93,7 +93,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
         "subagents",
         "files",
         "filesUnread",
-        "durationMs",
+        "durationMillis",
         "conversationId",
         "sessionId",
         "messageId",

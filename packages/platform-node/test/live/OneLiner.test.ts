@@ -35,6 +35,6 @@ const use = async (turns: Turns) => {
   }
 }
 
-it("the results of the Promise face narrow by their status", () => {
+it("the results of the Promise API narrow by their status", () => {
   assert.isFunction(use)
 })

@@ -62,7 +62,7 @@ const total = (total: number) => ({ tool: "StructuredOutput", args: { total } })
 const echo = { tool: "bash", args: { command: "echo asked", description: "Say so" } }
 const asks = [{ permission: "bash", pattern: "*", action: "ask" }] as const
 
-it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })("the Promise face", (it) => {
+it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })("the Promise API", (it) => {
   it.effect("runs a turn, and goes on with its conversation", () =>
     using({}, async (turns) => {
       const first = await turns.run({ conversation: "c1", prompt: prompt("Begin.", [{ text: "Begun." }]) })

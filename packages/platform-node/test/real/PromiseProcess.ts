@@ -1,5 +1,5 @@
 /**
- * A program without Effect that runs one turn through the Promise face, and attaches to it. It prints the offset and the text of each
+ * A program without Effect that runs one turn through the Promise API, and attaches to it. It prints the offset and the text of each
  * update that it is told, a line each, and has its settings from the environment.
  */
 import { openTurns } from "@opencode-turn/platform-node/promise"
