@@ -1,12 +1,12 @@
 /**
- * The job that is measured on the real server: a prompt and an answer of 60 deltas, ten times in one session, after one that
+ * The job that is measured on the real server: a prompt and an answer of 60 deltas, sixty times in one session, after one that
  * is not counted.
  */
 import { prompt } from "../packages/testing/src/model/ModelScript.ts"
 import { begin } from "./Child.ts"
 
 const answer = "word after word ".repeat(20)
-const counted = 10
+const counted = 60
 
 /** What the turn asks: the scripted model reads its answer out of it. */
 export const question = prompt("go on", [{ text: answer, chunks: 60 }])

@@ -3,9 +3,11 @@
  */
 import { parseArgs } from "node:util"
 import { isMet, table } from "./Bench.ts"
+import { asked } from "./benches/asked.ts"
 import { big } from "./benches/big.ts"
 import { fold } from "./benches/fold.ts"
 import { help } from "./benches/help.ts"
+import { history } from "./benches/history.ts"
 import { load } from "./benches/load.ts"
 import { memory } from "./benches/memory.ts"
 import { stream } from "./benches/stream.ts"
@@ -13,7 +15,7 @@ import { turn } from "./benches/turn.ts"
 import { turns } from "./benches/turns.ts"
 import { written } from "./benches/written.ts"
 
-const benches = [stream, turns, big, fold, memory, turn, help, written, load]
+const benches = [stream, turns, big, fold, memory, turn, help, written, load, asked, history]
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,

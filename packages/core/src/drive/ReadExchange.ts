@@ -107,8 +107,8 @@ export const unreadAnswer = (field: string): DecodeError =>
   new DecodeError({ operation: "read the answer", reason: `the field ${field} is missing or odd` })
 
 /**
- * Reads what a session has since the prompt, as {@link readBackTo} does; messages of the reply that no page gives are read by their
- * ids. What cannot be read is filled in from the reply.
+ * Reads what a session has since the prompt: as many messages as the reply knows of, and if these are not all, as {@link readBackTo}
+ * does. Messages of the reply that no page gives are read by their ids. What cannot be read is filled in from the reply.
  *
  * @category steps
  * @since 0.1.0
@@ -117,7 +117,10 @@ export const readSince = Effect.fnUntraced(function*(
   { promptId, sessionId }: { readonly sessionId: SessionId; readonly promptId: MessageId },
   reply: Reply.Reply
 ) {
-  const { isWhole, messages, unread } = yield* readBackTo(sessionId, promptId)
+  const known = Reply.messages(reply).length
+  const { isWhole, messages, unread } = yield* (known === 0 || known > pageSize
+    ? readBackTo(sessionId, promptId)
+    : readNewest(sessionId, promptId, known + 2))
   const read = new Set(messages.map(({ info }) => info.id))
   const missing = isWhole && unread.length === 0
     ? []
@@ -150,23 +153,16 @@ export const readSince = Effect.fnUntraced(function*(
  */
 export const readBackTo = Effect.fnUntraced(function*(
   sessionId: SessionId,
-  oldestId: MessageId
-): Effect.fn.Return<
-  {
-    readonly messages: ReadonlyArray<Message>
-    readonly unread: ReadonlyArray<UnreadMessage>
-    readonly isWhole: boolean
-  },
-  RequestError | SessionNotFound,
-  Client
-> {
+  oldestId: MessageId,
+  pageLimit = pageSize
+): Effect.fn.Return<Since, RequestError | SessionNotFound, Client> {
   const client = yield* Client
   const pages: Array<ReadonlyArray<Message>> = []
   const unread: Array<UnreadMessage> = []
   const known = new Set<MessageId>()
   const cursors = new Set<string>()
   let size = 0
-  let limit = pageSize
+  let limit = pageLimit
   let before: string | undefined
   const read = (isWhole: boolean) => ({ messages: pages.toReversed().flat(), unread, isWhole })
   for (let count = 0; count < maxPages; count++) {
@@ -197,6 +193,33 @@ export const readBackTo = Effect.fnUntraced(function*(
 })
 
 // internal
+
+interface Since {
+  readonly messages: ReadonlyArray<Message>
+  readonly unread: ReadonlyArray<UnreadMessage>
+  readonly isWhole: boolean
+}
+
+/**
+ * Reads the newest messages, and more only if these do not go back far enough: older turns may hold megabytes. The limit has room
+ * for the prompt and an older message, so that a page with fewer is the whole session, whether the server has cursors or not.
+ */
+const readNewest = Effect.fnUntraced(function*(
+  sessionId: SessionId,
+  oldestId: MessageId,
+  limit: number
+): Effect.fn.Return<Since, RequestError | SessionNotFound, Client> {
+  const client = yield* Client
+  const page = yield* rereading(client.listMessages(sessionId, { limit })).pipe(
+    Effect.catchIf((error) => isUnlistable(error) || isTooLarge(error), () => Effect.undefined)
+  )
+  if (page === undefined) return yield* readBackTo(sessionId, oldestId, 1)
+  const messages = page.messages.filter(({ info }) => info.sessionId === sessionId)
+  const unread = page.unread ?? []
+  const isWhole = messages.some(({ info }) => info.id <= oldestId) ||
+    (Option.isNone(page.before) && messages.length + unread.length < limit)
+  return isWhole ? { messages, unread, isWhole } : yield* readBackTo(sessionId, oldestId)
+})
 
 const mayHaveActed = (error: RequestError | SessionNotFound): boolean =>
   error.isRetryable || (error._tag === "StatusError" && error.status === 409)

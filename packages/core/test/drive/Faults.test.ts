@@ -82,7 +82,7 @@ const notAnswered = {
   "acts, never answers": "TurnTimeout"
 }
 
-const isExchange = ({ path, query }: Request) => path.endsWith("/message") && query["limit"] === "50"
+const isExchange = ({ path, query }: Request) => path.endsWith("/message") && query["limit"] !== "1"
 
 const steps: ReadonlyArray<Step> = [
   {
