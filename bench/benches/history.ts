@@ -7,10 +7,6 @@ export const history: Bench = {
   title: "a turn in a conversation of many messages, on the fake server and SQLite, beside one in a new conversation",
   run: async ({ isQuick, rounds }) => {
     const messages = isQuick ? 1000 : 10_000
-    const job = (messages: number) => async () => {
-      await using server = await startServer("fake")
-      return await measure("history", { messages, turns: 20 }, server)
-    }
     const [short = [], long = []] = await alternate(Math.min(rounds, 3), [job(0), job(messages)])
     const row = (name: string, of: (numbers: Numbers) => number, unit: string): Row => ({
       name: `${messages} messages: ${name}`,
@@ -19,8 +15,6 @@ export const history: Bench = {
       against: "a new one",
       goal: 1.1
     })
-    const each = (name: string) => (numbers: Numbers) =>
-      (numbers[name] ?? Number.NaN) / (numbers["turns"] ?? Number.NaN)
     return [
       row("wall", each("wallMillis"), "ms"),
       row("CPU", each("cpuMillis"), "ms"),
@@ -28,3 +22,10 @@ export const history: Bench = {
     ]
   }
 }
+
+const job = (messages: number) => async () => {
+  await using server = await startServer("fake")
+  return await measure("history", { messages, turns: 20 }, server)
+}
+
+const each = (name: string) => (numbers: Numbers) => (numbers[name] ?? Number.NaN) / (numbers["turns"] ?? Number.NaN)

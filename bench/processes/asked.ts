@@ -38,11 +38,12 @@ const prompt = FakeOpencode.prompt("Tell me.", [
 ])
 const permission = [{ permission: "bash", pattern: "*", action: "ask" }] as const
 
+const count = (query: Effect.Effect<ReadonlyArray<object>, unknown>) =>
+  Effect.map(Effect.orDie(query), ([row]) => Number(Object.values(row ?? {})[0]))
+
 const end = await Effect.runPromise(
   Effect.gen(function*() {
     const sql = yield* Postgres.connect({ url, maxConnections: 1 })
-    const count = (query: Effect.Effect<ReadonlyArray<object>, unknown>) =>
-      Effect.map(Effect.orDie(query), ([row]) => Number(Object.values(row ?? {})[0]))
     const committed = count(sql`SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()`)
     const asked = count(sql`SELECT count(*) FROM opencode_turn_asks WHERE status = 'open'`)
     const lapsed = count(sql`SELECT count(*) FROM opencode_turn_assistant_messages
