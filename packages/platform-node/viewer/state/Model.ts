@@ -7,10 +7,12 @@
  * followed: a browser has six connections to a host, which all tabs share.
  */
 import { batch, computed, effect, type ReadonlySignal, type Signal, signal } from "@preact/signals"
+import type { Seen } from "../turn/Times.ts"
 import type { Outcome } from "./Api.ts"
 import { call, gateway, path } from "./Api.ts"
 import { makeReply, type Reply } from "./Fold.ts"
 import { follow, type FollowState } from "./Follow.ts"
+import { makeSeen, note } from "./Seen.ts"
 import type { Answer, Connection, Conversation, Page, StoredAsk, Turn } from "./Types.ts"
 
 /** A turn with its reply. */
@@ -20,8 +22,8 @@ export interface TurnModel {
   readonly stored: Signal<Turn>
   readonly reply: Reply
   readonly follow: Signal<FollowState | undefined>
-  /** When the page saw its parts and asks come and go, for what has no time of its own. */
-  readonly seen: Map<string, { readonly fromMillis: number; toMillis?: number }>
+  /** What the store does not keep: see `Seen`. */
+  readonly seen: Signal<ReadonlyArray<Seen>>
 }
 
 /** The conversation that is open. */
@@ -245,7 +247,7 @@ const makeTurn = (turn: Turn): TurnModel => {
     stored: signal(turn),
     reply: makeReply(),
     follow: signal(undefined),
-    seen: new Map()
+    seen: makeSeen(turn.messageId)
   }
   if (!isOpen(turn.status)) made.reply.show(turn)
   return made
@@ -267,6 +269,7 @@ const followRunning = (): void => {
 }
 
 const followTurn = (turn: TurnModel): void => {
+  let root = turn.stored.peek().sessionId
   const leave = follow({
     messageId: turn.id,
     onState: (state) => {
@@ -274,15 +277,11 @@ const followTurn = (turn: TurnModel): void => {
     },
     onUpdates: (updates) =>
       batch(() => {
-        const now = Date.now()
         let end: Turn | undefined
         turn.reply.apply(updates.flatMap((update) => {
           if (update.type === "turn.finished") end = update.turn
-          if (update.type === "asked") turn.seen.set(update.ask.id, { fromMillis: now })
-          if (update.type === "answered") {
-            const ask = turn.seen.get(update.askId)
-            if (ask !== undefined) ask.toMillis = now
-          }
+          if (update.type === "turn.started") root = update.sessionId
+          note(turn.id, turn.seen, update, root)
           return update.type === "turn.finished" || update.type === "stream.failed" ? [] : [update]
         }))
         // The inbox holds an ask a moment after its turn tells of it.

@@ -130,7 +130,7 @@ const Todos = ({ reply }: { readonly reply: SessionReply }) => {
       <ul>
         {todos.map(({ content, status }, index) => (
           <li key={index} class={status}>
-            <span class="mark" role="img" aria-label={status.replace("_", " ")} /> {content}
+            <span class="mark" role="img" aria-label={status.replace("_", " ")} /> <span class="words">{content}</span>
           </li>
         ))}
       </ul>

@@ -6,6 +6,7 @@ import { cost, count, duration, tokens, when } from "../text/Format.ts"
 import { AskCard } from "./AskCard.tsx"
 import { Elapsed } from "./Elapsed.tsx"
 import { LooseSubagents, Parts } from "./Parts.tsx"
+import { Timeline } from "./Timeline.tsx"
 
 export const TurnView = ({ turn }: { readonly turn: TurnModel }) => {
   const stored = turn.stored.value
@@ -18,6 +19,7 @@ export const TurnView = ({ turn }: { readonly turn: TurnModel }) => {
         {stored.isFallback && <p>{stored.content}</p>}
         {turn.reply.asks.value.map(({ ask }) => <AskCard key={ask.id} ask={ask} from={askedBy(turn, ask.sessionId)} />)}
         <Ending turn={turn} />
+        {stored.status !== "queued" && <Timeline turn={turn} />}
       </div>
     </article>
   )
