@@ -47,6 +47,7 @@ import * as Guard from "./Guard.ts"
 import * as Handlers from "./Handlers.ts"
 import * as Listen from "./Listen.ts"
 import * as Runs from "./Runs.ts"
+import * as AgUiHandlers from "./streams/AgUiHandlers.ts"
 import * as AiSdkHandlers from "./streams/AiSdkHandlers.ts"
 import type { User } from "./User.ts"
 import * as Viewer from "./Viewer.ts"
@@ -177,7 +178,8 @@ const build = Effect.fnUntraced(function*(options: Options) {
     Handlers.layerConversations,
     Handlers.layerAsks,
     Handlers.layerService,
-    AiSdkHandlers.layer
+    AiSdkHandlers.layer,
+    AgUiHandlers.layer
   ).pipe(Layer.provide([Handlers.layerAuthorized, Handlers.layerReadable, Handlers.layerWritten]))
   const routes = Layer.mergeAll(
     HttpApiBuilder.layer(GatewayApi, { openapiPath: "/openapi.json" }).pipe(Layer.provide(groups)),

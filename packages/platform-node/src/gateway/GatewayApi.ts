@@ -20,6 +20,7 @@ import * as Record from "effect/Record"
 import * as Schema from "effect/Schema"
 import * as GatewayError from "./GatewayError.ts"
 import { askId, Authorized, conversationId, messageId, Readable, Written } from "./Middleware.ts"
+import { AgUi } from "./streams/AgUiApi.ts"
 import { AiSdk } from "./streams/AiSdkApi.ts"
 import * as TurnJson from "./TurnJson.ts"
 
@@ -337,7 +338,7 @@ const decodePaths = Schema.decodeUnknownSync(
  * @since 0.1.0
  */
 export class GatewayApi extends HttpApi.make("opencode-turn")
-  .add(Turns, Conversations, Asks, Service, AiSdk)
+  .add(Turns, Conversations, Asks, Service, AiSdk, AgUi)
   .annotateMerge(OpenApi.annotations({
     title: "opencode-turn gateway",
     version: "1",

@@ -75,7 +75,14 @@ const values = [
   { prompt: [{ type: "file", mediaType: "text/plain", url: "data:text/plain;base64,%%%" }] },
   { prompt: [{ type: "agent", name: "nobody" }] },
   { prompt: "x", model: "/", agent: "", variant: "", title: "\u0000" },
-  { prompt: "x", unknown: 1 }
+  { prompt: "x", unknown: 1 },
+  { id: "c", messages: [{ id: "m", role: "user", parts: [{ type: "text", text: "x" }, null, 1, []] }] },
+  { id: "c", messages: [{ id: "", role: "user", parts: [{ type: "file", url: "data:,", mediaType: "a/b" }] }] },
+  { id: "\u0000", messages: [null] },
+  { threadId: "c", runId: "r", messages: [{ id: "m", role: "user", content: "x" }] },
+  { threadId: "c", runId: "q", messages: [{ id: "m", role: "user", content: [null, { source: null }, { text: 1 }] }] },
+  { threadId: "c", runId: "r", messages: [], resume: [{ interruptId: "per_1", status: "resolved", payload: null }] },
+  { threadId: "c", runId: "r", messages: [], resume: [{ interruptId: "\ud800", status: "cancelled" }] }
 ] as const
 
 const headerValues = [
@@ -125,6 +132,10 @@ it.effect("answers any request at all with what it is, and never with a failure 
         () => "/connection",
         () => "/health",
         () => "/openapi.json",
+        () => "/ai-sdk",
+        () => `/ai-sdk/${id()}/${pick(["stream", "stop", "messages"])}`,
+        () => "/ag-ui",
+        () => "/ag-ui/connect",
         () => `/login/${id()}`,
         () => `/${id()}/${id()}//${id()}`
       ])()

@@ -18,6 +18,8 @@ const routes = [
   ["GET /ai-sdk/{conversationId}/stream", "200 204 400 401 403 404 429 500 503", "text/event-stream"],
   ["POST /ai-sdk/{conversationId}/stop", "200 204 400 401 403 404 409 429 500 503", "Turn"],
   ["GET /ai-sdk/{conversationId}/messages", "200 400 401 403 404 429 500 503", "UiMessagePage"],
+  ["POST /ag-ui", "200 400 401 403 404 409 413 415 422 429 500 503", "text/event-stream"],
+  ["POST /ag-ui/connect", "200 400 401 403 404 413 415 422 429 500 503", "text/event-stream"],
   ["GET /health", "200 403", "status"],
   ["GET /connection", "200 400 401 403 429 500 503", "Connection"]
 ]

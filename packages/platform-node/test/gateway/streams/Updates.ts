@@ -39,6 +39,7 @@ const messageId = MessageId.make("msg_1")
 const words = ["", "one ", "two \ud83d\ude00", "<b>three</b>\n"]
 const child = (id: number) => SessionId.make(`ses_${id}`)
 const partId = (id: number) => PartId.make(`prt_${id}`)
+const childPartId = (session: number, id: number) => PartId.make(`prt_of${session}_${id}`)
 
 const statuses = ["pending", "running", "completed", "error"] as const
 
@@ -143,8 +144,11 @@ const toUpdate = (pick: Pick): Update => {
         sessionId: child(id),
         openedBy: undefined,
         update: flag
-          ? { _tag: "PartChanged", part: partOf({ ...pick, kind: other + 1, id: other }) }
-          : { _tag: "TextDelta", partId: partId(other), delta: "more" }
+          ? {
+            _tag: "PartChanged",
+            part: { ...partOf({ ...pick, kind: other + 1, id: other }), id: childPartId(id, other) }
+          }
+          : { _tag: "TextDelta", partId: childPartId(id, other), delta: "more" }
       }
     case 19:
       return { ...start, sessionId: SessionId.make(`ses_again${id}`) }
