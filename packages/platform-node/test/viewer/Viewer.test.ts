@@ -1,7 +1,8 @@
 import { assert, it } from "@effect/vitest"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
-import { Effect, Layer } from "effect"
+import axe from "axe-core"
+import { Deferred, Effect, Layer } from "effect"
 import type { Page } from "playwright-core"
 import { describe } from "vitest"
 import * as Browser from "../support/Browser.ts"
@@ -124,6 +125,166 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         yield* ended(page)
         assert.deepStrictEqual(yield* answer(page), ["first words and the rest"])
         assert.lengthOf(yield* act(() => page.locator(".turn").all()), 1)
+        assert.deepStrictEqual(problems, [])
+      }).pipe(Effect.scoped))
+
+    it.effect("is answered by keys alone: a permission by y, a question by its options and Enter", () =>
+      Effect.gen(function*() {
+        const { page, problems } = yield* opened
+        yield* send(page, [
+          { tool: "bash", args: { command: "echo by-key", description: "Say it" } },
+          {
+            tool: "question",
+            args: {
+              questions: [{
+                question: "Which?",
+                header: "Choice",
+                options: [{ label: "left", description: "l" }, { label: "right", description: "r" }],
+                multiple: false
+              }]
+            }
+          },
+          { text: "Thank you." }
+        ])
+        yield* said(page, "Permission: bash")
+        yield* act(async () => {
+          await page.getByRole("button", { name: "Allow once" }).focus()
+          await page.keyboard.press("y")
+          await page.locator(".ask legend").waitFor()
+          await page.getByRole("radio", { name: "left" }).focus()
+          await page.keyboard.press("ArrowDown")
+          await page.keyboard.press("Enter")
+        })
+        yield* ended(page)
+        yield* act(() => page.locator("details.tool > summary", { hasText: "question" }).press("Enter"))
+        yield* act(() => page.getByLabel("Output", { exact: true }).getByText("right").waitFor())
+        assert.deepInclude(yield* answer(page), "Thank you.")
+        assert.deepStrictEqual(problems, [])
+      }).pipe(Effect.scoped))
+
+    it.effect("sends a file, and shows a finished turn with the inside of its subagent and its timeline to a new tab", () =>
+      Effect.gen(function*() {
+        const { page, problems } = yield* opened
+        yield* act(() =>
+          page.getByLabel("Add files").setInputFiles({
+            name: "notes <b>.txt",
+            mimeType: "text/plain",
+            buffer: Buffer.from("one two")
+          })
+        )
+        const inside = prompt("Look.", [{ reasoning: "Hm.", text: "I found it." }])
+        yield* send(page, [
+          { tool: "task", args: { description: "Look around", prompt: inside, subagent_type: "general" } },
+          { text: "All done.", usage: { input: 1_000, output: 500 } }
+        ])
+        yield* said(page, "Permission: task")
+        yield* act(() => page.getByRole("button", { name: "Allow once" }).click())
+        yield* ended(page)
+        const other = yield* act(() => page.context().newPage())
+        yield* act(() => other.goto(page.url()))
+        yield* ended(other)
+        yield* act(() => other.locator(".prompt .chip", { hasText: "notes <b>.txt" }).waitFor())
+        yield* act(() => other.locator("details.subagent > summary").click())
+        yield* said(other, "I found it.")
+        yield* act(() => other.locator("details.subagent details.reasoning > summary").waitFor())
+        yield* act(() => other.locator("details.timeline > summary").click())
+        yield* act(() => other.locator(".lane .span.tool", { hasText: "task" }).waitFor())
+        yield* act(() => other.locator("details.table > summary").click())
+        yield* act(() => other.locator(".timeline tbody tr").nth(3).waitFor())
+        const lines = yield* act(() => other.locator(".timeline tbody tr").allInnerTexts())
+        const kinds = lines.map((line) => line.split("\t").slice(0, 2).join(" "))
+        assert.includeMembers(kinds, [
+          "agent Step 1",
+          "agent task",
+          "agent Step 2",
+          "general: Look around (@general subagent) Step 1"
+        ])
+        assert.match(lines.join("\n"), /Step 2\t\S+ s\t\S+ s\tdone\t1\.5k\t\$0\.0020/)
+        assert.deepStrictEqual(problems, [])
+      }).pipe(Effect.scoped))
+
+    it.effect("lets its connection go while nobody sees it, tells the end, and then shows what came meanwhile", () =>
+      Effect.gen(function*() {
+        const { page, problems } = yield* opened
+        const told = yield* Deferred.make<string>()
+        yield* act(async () => {
+          await page.exposeFunction("tell", (body: string) => Deferred.doneUnsafe(told, Effect.succeed(body)))
+          await page.addInitScript(`
+            window.Notification = class extends EventTarget {
+              static permission = "granted"
+              constructor(title, { body }) { super(); window.tell(body) }
+            }
+            window.look = (isHidden) => {
+              Object.defineProperty(document, "hidden", { value: isHidden, configurable: true })
+              document.dispatchEvent(new Event("visibilitychange"))
+            }
+          `)
+          await page.clock.install()
+          await page.reload()
+        })
+        yield* send(page, [{ text: "first words and the rest", gate: "hidden", gateAfter: 2 }], "Watch.")
+        yield* said(page, "first words")
+        yield* act(async () => {
+          const left = page.waitForEvent("requestfailed", (request) => request.url().endsWith("/updates"))
+          await page.evaluate("look(true)")
+          await page.clock.fastForward(31_000)
+          await left
+        })
+        yield* release("hidden")
+        assert.match(yield* Deferred.await(told), /^The turn is done: Watch\./)
+        yield* act(() => page.evaluate("look(false)"))
+        yield* ended(page)
+        assert.deepStrictEqual(yield* answer(page), ["first words and the rest"])
+        assert.deepStrictEqual(problems, [])
+      }).pipe(Effect.scoped))
+
+    it.effect("has no flaw that the rules for accessible pages know of, light and dark, wide and narrow", () =>
+      Effect.gen(function*() {
+        const { page, problems } = yield* opened
+        yield* send(page, [
+          {
+            reasoning: "Hm.",
+            text: "# Head\n\n| a | b |\n|---|---|\n| 1 | [link](https://a.example) |\n\n```sh\nls\n```",
+            tool: "todowrite",
+            args: { todos: [{ content: "One", status: "in_progress", priority: "high" }] }
+          },
+          { tool: "write", args: { filePath: "axe.txt", content: "one\n" } },
+          { text: "Done." }
+        ])
+        yield* said(page, "Permission: edit")
+        const flaws = act(async () => {
+          const found: Array<string> = []
+          for (const colorScheme of ["light", "dark"] as const) {
+            await page.emulateMedia({ colorScheme, reducedMotion: "reduce" })
+            for (const width of [1100, 390]) {
+              await page.setViewportSize({ width, height: 800 })
+              const results: axe.AxeResults = await page.evaluate(
+                `${axe.source}; axe.run(document, { resultTypes: ["violations"] })`
+              )
+              for (const { id, nodes } of results.violations) {
+                found.push(`${colorScheme} ${width} ${id}: ${nodes[0]?.html} ${nodes[0]?.failureSummary}`)
+              }
+              const wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+              if (wide !== 0) found.push(`${colorScheme} ${width}: wider than the window`)
+            }
+          }
+          await page.setViewportSize({ width: 1100, height: 800 })
+          return found
+        })
+        assert.deepStrictEqual(yield* flaws, [])
+        yield* act(() => page.getByRole("link", { name: "Inbox" }).click())
+        yield* act(() => page.locator("h2", { hasText: "Inbox" }).waitFor())
+        assert.deepStrictEqual(yield* flaws, [])
+        yield* act(() => page.getByRole("button", { name: "Allow once" }).click())
+        yield* act(() => page.goBack())
+        yield* ended(page)
+        yield* act(async () => {
+          for (const summary of await page.locator(".turn summary").all()) await summary.click()
+          await page.locator("details.table > summary").click()
+        })
+        assert.deepStrictEqual(yield* flaws, [])
+        yield* act(() => page.getByRole("link", { name: "New conversation" }).click())
+        assert.deepStrictEqual(yield* flaws, [])
         assert.deepStrictEqual(problems, [])
       }).pipe(Effect.scoped))
   })

@@ -18,7 +18,9 @@ export const App = () => {
   return (
     <div class={`app at-${now.page}`}>
       <header class="top">
-        <a class="brand" href={hrefOf({ page: "new" })}>opencode-turn</a>
+        <h1 class="brand">
+          <a href={hrefOf({ page: "new" })}>opencode-turn</a>
+        </h1>
         <ConnectionState />
         <NotifyButton />
         <a class="inbox-link" href={hrefOf({ page: "inbox" })} aria-current={now.page === "inbox" ? "page" : undefined}>

@@ -28,7 +28,9 @@ export const Composer = ({ conversationId }: { readonly conversationId: string |
   }, [])
 
   const submit = async () => {
-    if (isSending || (text.trim() === "" && files.length === 0)) return
+    // What is typed and what is drawn may be a frame apart.
+    const text = field.current?.value ?? ""
+    if (sending.peek() !== undefined || (text.trim() === "" && files.length === 0)) return
     const id = conversationId ?? `web-${makeId()}`
     const prompt = files.length === 0
       ? text
@@ -47,8 +49,12 @@ export const Composer = ({ conversationId }: { readonly conversationId: string |
   }
 
   const add = async (list: FileList | null | undefined) => {
-    const read = await Promise.all(Array.from(list ?? [], readFile))
-    setFiles((before) => [...before, ...read])
+    try {
+      const read = await Promise.all(Array.from(list ?? [], readFile))
+      setFiles((before) => [...before, ...read])
+    } catch {
+      setProblem("a file cannot be read")
+    }
   }
 
   return (

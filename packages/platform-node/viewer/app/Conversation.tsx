@@ -22,7 +22,7 @@ export const Conversation = ({ conversation }: { readonly conversation: OpenConv
 
 const Welcome = () => (
   <div class="welcome">
-    <h1>What is to be done?</h1>
+    <h2>What is to be done?</h2>
     <p class="note">
       A turn goes on whatever becomes of this page: close it, reload it, come back. Keys: <kbd>/</kbd> writes,{" "}
       <kbd>c</kbd> begins a conversation, <kbd>i</kbd> opens the inbox.

@@ -5,7 +5,7 @@ import { AskCard } from "../turn/AskCard.tsx"
 
 export const Inbox = () => (
   <div class="column">
-    <h1>Inbox</h1>
+    <h2>Inbox</h2>
     {asks.value.length === 0 && <p class="note">Nothing waits for you.</p>}
     {asks.value.map(({ ask, conversationId, createdMillis, id }) => (
       <AskCard

@@ -6,6 +6,9 @@
  * The gateway writes a comment every 15 seconds. A connection that is silent for longer than two of them is given up, because a machine
  * that slept may hold one that is dead. Each new connection goes on behind the last offset, so that nothing is lost and nothing comes
  * twice. `EventSource` is not used: it stops for good where a proxy answers with an error once.
+ *
+ * A tab that nobody sees for a while lets its connection go, because a browser has only six of them to a host for all its tabs. The lists,
+ * which are asked for in any case, tell it of the end and of asks.
  */
 import { createParser } from "eventsource-parser"
 import { address, path, seen } from "./Api.ts"
@@ -30,6 +33,7 @@ export const follow = ({ messageId, onState, onUpdates }: Options): () => void =
   const attach = async (): Promise<boolean> => {
     const attempt = new AbortController()
     const watchdog = makeWatchdog(() => attempt.abort())
+    const unwatch = whenHidden(() => attempt.abort())
     try {
       const response = await fetch(address(path`turns/${messageId}/updates`), {
         headers: { accept: "text/event-stream", ...(offset !== undefined && { "last-event-id": offset }) },
@@ -60,16 +64,18 @@ export const follow = ({ messageId, onState, onUpdates }: Options): () => void =
         if (isOver) return false
       }
     } catch {
-      if (!left.signal.aborted) seen(undefined)
+      if (!left.signal.aborted && !attempt.signal.aborted) seen(undefined)
       return true
     } finally {
       watchdog.stop()
+      unwatch()
       attempt.abort()
     }
   }
 
   const run = async () => {
     for (let tries = 0; !left.signal.aborted; tries++) {
+      await shown(left.signal)
       onState(tries === 0 ? "connecting" : "lost")
       const before = offset
       if (!(await attach())) break
@@ -98,6 +104,37 @@ const makeWatchdog = (onSilence: () => void) => {
     stop: () => clearInterval(timer)
   }
 }
+
+const hiddenMillis = 30_000
+
+/** Calls once the page has been hidden for a while. */
+const whenHidden = (onHidden: () => void): () => void => {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const look = () => {
+    clearTimeout(timer)
+    if (document.hidden) timer = setTimeout(onHidden, hiddenMillis)
+  }
+  look()
+  document.addEventListener("visibilitychange", look)
+  return () => {
+    clearTimeout(timer)
+    document.removeEventListener("visibilitychange", look)
+  }
+}
+
+/** Waits until somebody sees the page. */
+const shown = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    const look = () => {
+      if (document.hidden && !signal.aborted) return
+      document.removeEventListener("visibilitychange", look)
+      signal.removeEventListener("abort", look)
+      resolve()
+    }
+    document.addEventListener("visibilitychange", look)
+    signal.addEventListener("abort", look)
+    look()
+  })
 
 /** Waits, but not longer than until the page comes back to life. */
 const pause = (millis: number, signal: AbortSignal): Promise<void> =>

@@ -1,6 +1,6 @@
 /** What an agent asks, with its answers as buttons and keys. */
 import type { ComponentChildren } from "preact"
-import { useState } from "preact/hooks"
+import { useRef, useState } from "preact/hooks"
 import { answer } from "../state/Model.ts"
 import type { Answer, Ask } from "../state/Types.ts"
 import { json } from "../text/Format.ts"
@@ -38,9 +38,12 @@ type PermissionAsk = Extract<Ask, { readonly _tag: "Permission" }>
 type QuestionAsk = Extract<Ask, { readonly _tag: "Question" }>
 
 const Permission = ({ ask: { always, metadata, patterns, permission }, give, isBusy }: Props<PermissionAsk>) => {
-  const [reason, setReason] = useState("")
+  const field = useRef<HTMLInputElement>(null)
   const reply = (reply: "once" | "always") => void give({ _tag: "Permission", reply: { reply } })
-  const reject = () => void give({ _tag: "Reject", ...(reason.trim() !== "" && { message: reason.trim() }) })
+  const reject = () => {
+    const reason = field.current?.value.trim() ?? ""
+    void give({ _tag: "Reject", ...(reason !== "" && { message: reason }) })
+  }
   const keys: Readonly<Record<string, () => void>> = { y: () => reply("once"), a: () => reply("always"), n: reject }
   const diff = metadata["diff"]
   const command = metadata["command"]
@@ -58,7 +61,7 @@ const Permission = ({ ask: { always, metadata, patterns, permission }, give, isB
         act()
       }}
     >
-      <h4>Permission: {permission}</h4>
+      <h3>Permission: {permission}</h3>
       {typeof command === "string"
         ? <pre tabIndex={0}>{command}</pre>
         : (
@@ -91,9 +94,8 @@ const Permission = ({ ask: { always, metadata, patterns, permission }, give, isB
           Refuse <kbd>n</kbd>
         </button>
         <input
-          value={reason}
+          ref={field}
           disabled={isBusy}
-          onInput={({ currentTarget }) => setReason(currentTarget.value)}
           aria-label="Reason for a refusal"
           placeholder="Reason for a refusal: the model reads it"
         />
@@ -107,66 +109,68 @@ const Permission = ({ ask: { always, metadata, patterns, permission }, give, isB
   )
 }
 
-const Questions = ({ ask: { id, questions }, give, isBusy }: Props<QuestionAsk>) => {
-  const [chosen, setChosen] = useState<ReadonlyArray<ReadonlyArray<string>>>(questions.map(() => []))
-  const [own, setOwn] = useState<ReadonlyArray<string>>(questions.map(() => ""))
-  const choose = (at: number, label: string, isMultiple: boolean) =>
-    setChosen(chosen.map((labels, place) =>
-      place !== at
-        ? labels
-        : labels.includes(label)
-        ? labels.filter((other) => other !== label)
-        : isMultiple
-        ? [...labels, label]
-        : [label]
-    ))
-  const write = (at: number, text: string, isMultiple: boolean) => {
-    setOwn(own.map((before, place) => place === at ? text : before))
-    if (!isMultiple && text !== "") setChosen(chosen.map((labels, place) => place === at ? [] : labels))
+/** The answers are read from the form itself: what is typed and what is drawn may be a frame apart. */
+const Questions = ({ ask: { questions }, give, isBusy }: Props<QuestionAsk>) => {
+  const [isEmpty, setEmpty] = useState(false)
+  const submit = (form: HTMLFormElement) => {
+    const data = new FormData(form)
+    const answers = questions.map(({ multiple }, at) => {
+      const labels = data.getAll(`option ${at}`).map(String)
+      const own = String(data.get(`own ${at}`) ?? "").trim()
+      return own === "" ? labels : multiple ? [...labels, own] : [own]
+    })
+    const isWithout = answers.every((labels) => labels.length === 0)
+    setEmpty(isWithout)
+    if (!isWithout) void give({ _tag: "Answers", answers })
   }
-  const answers = questions.map(({ multiple }, at) => {
-    const text = (own[at] ?? "").trim()
-    const labels = chosen[at] ?? []
-    return text === "" ? labels : multiple ? [...labels, text] : [text]
-  })
   return (
     <form
       onSubmit={(event) => {
         event.preventDefault()
-        void give({ _tag: "Answers", answers })
+        if (!isBusy) submit(event.currentTarget)
       }}
     >
       {questions.map(({ custom, header, multiple, options, question }, at) => (
         <fieldset key={at} disabled={isBusy}>
-          <legend>{header !== "" && <b>{`${header}: `}</b>}{question}</legend>
+          <legend>
+            {header !== "" && <b>{`${header}: `}</b>}
+            {question}
+          </legend>
           {options.map(({ description, label }) => (
             <label key={label} class="option">
               <input
                 type={multiple ? "checkbox" : "radio"}
-                name={`${id} ${at}`}
-                checked={chosen[at]?.includes(label) === true && (multiple || (own[at] ?? "") === "")}
-                onChange={() => {
-                  if (!multiple) write(at, "", false)
-                  choose(at, label, multiple)
+                name={`option ${at}`}
+                value={label}
+                onChange={({ currentTarget }) => {
+                  const own = currentTarget.form?.elements.namedItem(`own ${at}`)
+                  if (!multiple && own instanceof HTMLInputElement) own.value = ""
                 }}
               />
-              <span>{label}{description !== "" && <small>{description}</small>}</span>
+              <span>
+                {label}
+                {description !== "" && <small>{description}</small>}
+              </span>
             </label>
           ))}
           {(custom || options.length === 0) && (
             <input
-              value={own[at]}
-              onInput={({ currentTarget }) => write(at, currentTarget.value, multiple)}
+              name={`own ${at}`}
+              onInput={({ currentTarget }) => {
+                if (multiple || currentTarget.value === "") return
+                for (const radio of currentTarget.closest("fieldset")?.querySelectorAll("input") ?? []) {
+                  if (radio.type === "radio") radio.checked = false
+                }
+              }}
               aria-label={`Your own answer to: ${question}`}
               placeholder="Your own answer"
             />
           )}
         </fieldset>
       ))}
+      {isEmpty && <p class="problem" role="alert">Choose an answer, or write one.</p>}
       <div class="buttons">
-        <button type="submit" class="primary" disabled={isBusy || answers.every((labels) => labels.length === 0)}>
-          Answer
-        </button>
+        <button type="submit" class="primary" disabled={isBusy}>Answer</button>
         <button type="button" disabled={isBusy} onClick={() => void give({ _tag: "Reject" })}>Dismiss</button>
       </div>
     </form>

@@ -126,7 +126,7 @@ const Todos = ({ reply }: { readonly reply: SessionReply }) => {
   const done = todos.filter(({ status }) => status === "completed").length
   return (
     <section class="todos" aria-label="To-dos">
-      <h4>To-dos · {done} of {todos.length}</h4>
+      <p class="label">To-dos · {done} of {todos.length}</p>
       <ul>
         {todos.map(({ content, status }, index) => (
           <li key={index} class={status}>

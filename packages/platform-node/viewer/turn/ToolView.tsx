@@ -65,7 +65,7 @@ const Inside = ({ part: { error, files, input, metadata, output, refusal } }: { 
 
 const Text = ({ name, text }: { readonly name: string; readonly text: string }) => (
   <>
-    <h4>{name}</h4>
+    <p class="label">{name}</p>
     <pre tabIndex={0} aria-label={name}>{text.slice(0, maxLength)}</pre>
     {text.length > maxLength && <p class="note">{text.length - maxLength} more characters</p>}
   </>

@@ -11,7 +11,8 @@ import { Timeline } from "./Timeline.tsx"
 export const TurnView = ({ turn }: { readonly turn: TurnModel }) => {
   const stored = turn.stored.value
   return (
-    <article class="turn" aria-label={`Turn of ${when(stored.createdMillis, nowMillis.peek())}`}>
+    <article class="turn" aria-labelledby={turn.id}>
+      <h2 class="unseen" id={turn.id}>Turn of {when(stored.createdMillis, nowMillis.peek())}</h2>
       <Prompt turn={stored} />
       <div class="reply" aria-busy={isOpen(stored.status)}>
         <Parts reply={turn.reply.root} turn={turn} />
