@@ -1,5 +1,5 @@
 /**
- * Many turns at once in one process: each streams 200 KB in 500 deltas over 20 seconds, over a store in memory, in SQLite or in PostgreSQL.
+ * Many turns at once in one process: each streams deltas of 400 bytes over some seconds, over a store in memory, in SQLite or in PostgreSQL.
  * With `worker` another worker sweeps the same database in a process of its own.
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
@@ -24,7 +24,8 @@ import { begin, flag, int, text } from "../Child.ts"
 
 const turns = int("turns")
 const kind = text("store")
-const deltas = 500
+const deltas = int("deltas")
+const seconds = int("seconds")
 const word = `${"x".repeat(399)} `
 
 const server = kind === "postgres" && !flag("sweeps") ? await start() : undefined
@@ -51,7 +52,7 @@ const Live = Client.layer({ baseUrl: text("url") }).pipe(
 const sweeping = Effect.never.pipe(Effect.provide(Layer.provide(TurnWorker.layer(), Live)))
 
 const prompt = FakeOpencode.prompt("Tell me.", [
-  { text: word.repeat(deltas), chunks: deltas, chunkDelayMillis: 20_000 / deltas }
+  { text: word.repeat(deltas), chunks: deltas, chunkDelayMillis: (seconds * 1000) / deltas }
 ])
 
 const running = Effect.gen(function*() {
@@ -61,7 +62,9 @@ const running = Effect.gen(function*() {
       `--store=${kind}`,
       `--database=${database}`,
       `--url=${text("url")}`,
-      `--turns=${turns}`
+      `--turns=${turns}`,
+      `--deltas=${deltas}`,
+      `--seconds=${seconds}`
     ])
     : undefined
   const delay = monitorEventLoopDelay({ resolution: 1 })
