@@ -308,7 +308,8 @@ interface Held {
 }
 
 /**
- * The sessions whose refusals may be ready (`waiting`), and those for which the server is being asked whether they wait for more (`asking`).
+ * The sessions whose refusals may be ready (`waiting`), and those for which the server is being asked whether they have more asks
+ * (`asking`).
  * `isRunning`: a fiber is at it, and takes what comes.
  */
 interface Checks {

@@ -1,7 +1,7 @@
 /**
- * What a drive does: in answer to the news of its prompt, and against what would keep it for ever.
+ * What a drive does: it carries out the actions that follow from the news, and ends a prompt that would otherwise never end.
  *
- * **Responsibilities**: the actions of `PromptState`; the checks of the budget, of a server that is gone, and of an ask that nobody answers.
+ * **Responsibilities**: the actions of `PromptState`; the checks of the budget, of a server that is gone, and of an unanswered ask.
  *
  * **Not responsibilities**: what comes when (`Drive`).
  *

@@ -29,8 +29,8 @@ import type { Content } from "../store/StoredMessage.ts"
  * - `begin`: starts the reply to a prompt. From the second one on, the reply so far joins the `earlier` ones, whose cost is the turn's as
  *   well, and watchers get a `Reset`. `addEarlier` adds a reply that was read back.
  * - `apply`: folds an event, and gives what it told. Watchers get the changes with the next `flush`.
- * - `update`: changes the reply otherwise. Where a reader would see the difference, watchers get the whole reply at once.
- * - `start`: tells the watchers where the turn works, as `started` says later. `beginning` is why the reply last began anew, if it did.
+ * - `update`: changes the reply by a function. If a reader would see the difference, watchers get the whole reply at once.
+ * - `start`: tells the watchers where the turn works; `started` gives that again. `beginning`: why the reply last began anew, or undefined.
  * - `untilOther`: waits until the reply is another one than given. One fiber may wait at a time.
  * - `end`: a watcher's queue ends once it is read.
  *
@@ -55,7 +55,7 @@ export interface LiveReply {
   readonly listen: (listener: Listener) => Effect.Effect<void, never, Scope.Scope>
   readonly untilOther: (known: Reply.Reply | undefined) => Effect.Effect<void>
   readonly watch: Effect.Effect<Queue.Dequeue<ReplyUpdate.ReplyUpdate, Cause.Done>>
-  /** Gives `subscriber` the updates of each flush, in the call that makes them. Whoever comes after the end is told of that alone. */
+  /** Gives `subscriber` the updates of each flush, in the call that makes them. After the end of the turn, it is told the end only. */
   readonly subscribe: (subscriber: Subscriber) => void
   readonly end: Effect.Effect<void>
 }

@@ -127,8 +127,8 @@ export const replies = (self: Reply): ReadonlyArray<Reply> => [
 ]
 
 /**
- * The turn's own reply, and those of the sessions that the turn's tools opened: together they are its usage. Sessions of another turn, which
- * ran while this one waited for it, may be in the same tree; {@link closeSubagents} removes them at the end.
+ * The turn's own reply, and those of the sessions that the turn's tools opened: together they are its usage. Sessions of another turn,
+ * which ran while this one waited for it, may be in the same tree; {@link closeSubagents} removes them at the end.
  *
  * @category getters
  * @since 0.1.0

@@ -46,10 +46,13 @@ export type SessionUpdate =
  *   tool part that opened it.
  * - `SubagentChanged`: a subagent was opened, was linked to a tool part, or ended.
  * - `Asked`: a session asks a person. `ask.sessionId` is the session; `openedBy` is the tool part that opened it, if it is a subagent's.
- * - `Reset`: drop everything shown, and show this instead. Reasons: updates were dropped for a slow observer
- *   (`overflow`); updates between an earlier attachment and this one are not known any more (`attached`); the session was lost and the prompt sent again (`recreated`); the answer did not fit the schema and another one was
- *   requested (`repaired`); refusals stopped the agent, which was then told the reasons (`refused`); or the shown reply lacked
- *   something or differed from the server's stored messages (`reconciled`).
+ * - `Reset`: drop everything shown, and show this instead. Its reasons:
+ *   - `overflow`: updates were dropped for a slow observer.
+ *   - `attached`: updates between an earlier attachment and this one are not known any more.
+ *   - `recreated`: the session was lost, and the prompt was sent again.
+ *   - `repaired`: the answer did not fit the schema, and another one was requested.
+ *   - `refused`: refusals stopped the agent, which was then told the reasons.
+ *   - `reconciled`: the shown reply lacked something, or differed from the server's stored messages.
  *
  * @category models
  * @since 0.1.0

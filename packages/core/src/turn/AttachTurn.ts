@@ -98,8 +98,12 @@ export const attachTurn = (
 // internal
 
 /**
- * How far an attachment has read. `after`: the offset in the journal. `isVoid`: what was seen is no state of the journal, so that the
- * whole state has to be given. `isFromLive`: the turn was followed live, and has left this process or ended. `hasStarted`: a `Started` was given, at an earlier attachment where `started` is undefined.
+ * How far an attachment has read.
+ *
+ * - `after`: the offset in the journal.
+ * - `isVoid`: what the reader has seen is no state of the journal, so the whole state has to be given.
+ * - `isFromLive`: the turn was followed live, and has left this process or ended.
+ * - `hasStarted`: a `Started` was given. If `started` is undefined, an earlier attachment gave it.
  */
 interface Reader {
   readonly after: number
@@ -113,7 +117,7 @@ type Place =
   | { readonly _tag: "stored"; readonly offset: number }
   | { readonly _tag: "live"; readonly run: string; readonly seen: number }
 
-/** Undefined for an offset that is none: it is read as one that is not known any more. */
+/** Undefined for a text that is no offset. The reader then gets the whole state, as for an offset that is not known any more. */
 const parse = (from: string | undefined): Place | undefined => {
   if (from === undefined) return undefined
   if (/^\d{1,15}$/.test(from)) return { _tag: "stored", offset: Number(from) }
@@ -178,7 +182,8 @@ const readNews = Effect.fnUntraced(function*(
 ) {
   const store = yield* SessionStore
   const before = yield* Ref.get(reader)
-  // The end of a turn that was followed live has been seen. The places of a live log are no offsets of the journal: a turn that goes on elsewhere is told whole.
+  // The end of a turn that was followed live has been seen. If the turn goes on elsewhere, its whole state is given, because places in a
+  // live log are no offsets of the journal.
   if (before.isFromLive && !isOpen(status)) return []
   const isVoid = before.isVoid || before.isFromLive || before.after > offset
   const after = isVoid ? 0 : before.after

@@ -43,8 +43,8 @@ export interface ClaimRequest {
  *
  * While another turn of the conversation runs, `TurnPolicy.WhenBusy` decides: wait, fail with `TurnInProgress`, or cancel the
  * others. A queued turn keeps its lease and with it its place, is woken when the turn before it changes, and looks for itself every
- * `TurnPolicy.QueuePoll`. A turn in the way whose owner died is taken over and given to `onOrphan`, so that a queue moves on even where no worker sweeps; `onOrphan` is interrupted where
- * the waiting ends.
+ * `TurnPolicy.QueuePoll`. A turn in the way whose owner died is taken over and given to `onOrphan`, so that a queue moves on even if no
+ * worker sweeps; `onOrphan` is interrupted when the waiting ends.
  *
  * @category steps
  * @since 0.1.0

@@ -212,7 +212,7 @@ const make = <A>(
   }
 }
 
-/** The import takes what it does not understand for "anything", which would check nothing. */
+/** Fails for a keyword of the wrong shape. The import would read it as "anything goes", and check nothing. */
 const checkKeywords = (schema: JsonSchema.JsonSchema): JsonSchema.JsonSchema => {
   const issue = Result.getOrUndefined(Result.flip(decodeKeywords(schema)))
   if (issue !== undefined) {
@@ -221,7 +221,10 @@ const checkKeywords = (schema: JsonSchema.JsonSchema): JsonSchema.JsonSchema => 
   return schema
 }
 
-/** The patterns so that a long text cannot hold up everything else; `patterns` gives the words of a pattern for its guarded form. */
+/**
+ * Puts a guard around each pattern, so that a long text cannot hold up everything else. `patterns` collects the guarded patterns by their
+ * original, so that an issue can quote the original.
+ */
 const withGuards = (
   schema: JsonSchema.JsonSchema,
   patterns: Map<string, SchemaBounds.Guarded>

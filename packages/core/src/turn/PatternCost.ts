@@ -50,7 +50,7 @@ const maxStates = 500
 const maxLength = 2000
 const maxAtoms = 5000
 
-/** So often a piece is written out; one that is repeated more often is a loop. */
+/** A piece that may be repeated up to this often is written out. One that may be repeated more often becomes a loop. */
 const maxCopies = 16
 
 class Unsafe {

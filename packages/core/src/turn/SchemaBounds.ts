@@ -2,17 +2,17 @@
  * What a JSON Schema from outside may cost: how much there is of it once its references are followed, how deep it is nested, and
  * on how long a text each of its patterns may be run.
  *
- * **Not responsibilities**: what the keywords mean (`Output`). Every object with a text at `$ref` or `pattern` is taken for a schema.
+ * **Not responsibilities**: what the keywords mean (`Output`). Every object with a text at `$ref` or `pattern` counts as a schema.
  */
 import * as JsonPointer from "effect/JsonPointer"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as PatternCost from "./PatternCost.ts"
 
-/** So many schemas there may be, each counted as often as it is referred to. */
+/** The greatest number of schemas. Each counts as often as it is referred to. */
 const maxSchemas = 10_000
 
-/** So deep schemas and values may be nested: what reads them calls itself for each level. */
+/** The greatest depth of schemas and values. Their readers call themselves for each level. */
 export const maxDepth = 200
 
 /** Why the schema cannot be used, if so. */

@@ -25,18 +25,17 @@ import * as Reply from "../reply/Reply.ts"
  *
  * **Details**
  *
- * An answer has words: a text of the turn's own session that is not blank, in any of its steps. An agent may say all that it has to
- * say beside a tool call (a last look at its to-do list, for example) and then end without another word: that is an answer, and which
- * step it was said in tells nothing about it. Thoughts, tool calls and files alone are none, unless `TurnPolicy.AllowSilent` says so.
- * A structured value is one without words. An answer that lacks only that value is one too: its text may be the value, and if not, the
- * agent can be told.
+ * An answer has words: a text of the turn's own session that is not blank, in any of its steps. The step does not matter: an agent may
+ * say all that it has to say beside a tool call (a last look at its to-do list, for example) and then end without another word. Thoughts,
+ * tool calls and files alone are no answer, unless `TurnPolicy.AllowSilent` says so. A structured value is an answer without words. An
+ * answer that only lacks the requested value counts as well: its text may be the value, and if not, a repair tells the agent.
  *
- * A record without an answer is read once more after `TurnPolicy.EmptyStreamRetry`, because the answer may not have been stored yet. So
- * is a record that lacks a text because it cannot be read: the next reading may bring it. Words that the stream had closed stay in any
- * case. An exchange that a person's refusal ended is given back as it is.
+ * A record without an answer is read once more after `TurnPolicy.EmptyStreamRetry`, because the answer may not have been stored yet. A
+ * record with an unreadable text is read once more as well. Texts that the stream had closed stay in any case. An exchange that a
+ * person's refusal ended is given back as it is.
  *
- * This reading takes no longer than `TurnPolicy.FinalExchange`, nor than `leftMillis`, what the turn may still take; but it always has
- * `TurnPolicy.StopTimeout`. Where it comes to no end, the record that was read before counts.
+ * The second reading takes at most `TurnPolicy.FinalExchange`, and at most the time that the turn has left (`leftMillis`), but it always
+ * has `TurnPolicy.StopTimeout`. If it does not end in time, the first record counts.
  *
  * @category steps
  * @since 0.1.0

@@ -210,7 +210,7 @@ export const withStoredPolicy = ({ draft }: StoredMessage) => <A, E, R>(effect: 
 
 type StoredBudget = NonNullable<NonNullable<Draft["policy"]>["budget"]>
 
-/** The limits that are given. One without an end is none, except for those which have a default. */
+/** The limits to store. An infinite limit is left out, unless its policy has a finite default. */
 const storedBudget = (budget: TurnPolicy.Budget): StoredBudget => {
   const wallClockMillis = TurnPolicy.limitMillis(budget.wallClock)
   const stallMillis = TurnPolicy.limitMillis(budget.stall)

@@ -447,7 +447,7 @@ it.effect("counts the time again after a person's answer, even if the server rej
     Effect.provide(layer())
   ))
 
-it.effect("needs no time at all by itself", () =>
+it.effect("a turn ends at the moment of its last event", () =>
   Effect.gen(function*() {
     const end = yield* run(tape)
     assert.strictEqual(end.nowMillis, 0)

@@ -306,7 +306,7 @@ describe("news of the stream", () => {
     }
   })
 
-  it("of a failure or an ask are somebody else's before the prompt left and after the answer ended", () => {
+  it("of a failure are another prompt's until this one has left; those of a failure or an ask are another prompt's after the answer ended", () => {
     const asked: TurnEvent = { _tag: "Asked", eventId: undefined, sessionId: root, ask: permission("per_1") }
     const isOfOther = (steps: ReadonlyArray<Step>) =>
       [failed("APIError"), asked, busy()].map((event) => PromptState.isOfOther(run(steps).state, event))

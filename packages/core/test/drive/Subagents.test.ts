@@ -349,7 +349,7 @@ describe("the tool that opened a subagent", () => {
     assert.isUndefined(openerOf(theirs, Make.opened(child, root), Make.part(task("theirs", child, "msg_05"))))
   })
 
-  it("is the first of two that the record shows at once, and the last of them ends it", () => {
+  it("is the first of two calls that the record shows at once, and the second call tells how the subagent ended", () => {
     const [first, second] = [task("first", child), task("second", child)]
     const reply = fold(answer, Make.opened(child, root), prompted(), answered(), Make.idle(child))
     for (
@@ -504,7 +504,7 @@ describe("the record of a subagent", () => {
     assert.strictEqual(only(Reply.closeSubagents(fold(...begun, answered({ completedMillis: 2 })))).status, "completed")
   })
 
-  describe("that no tool part names, as of a call that failed before its running part named the session", () => {
+  describe("that no tool part names, because its call failed before a running part named the session", () => {
     it("joins the turn by the title that the call gave it, also if it worked before its call was noted", () => {
       const failed = [[child, "call", "error"]]
       for (const title of ["sub", "sub (@general subagent)"]) {

@@ -221,8 +221,13 @@ describe("an answer without words", () => {
       })
     }))
 
-  for (const [what, text, expected] of [["blank", " ", "I said it."], ["shorter", "I said", "I said"]] as const) {
-    test(`is not what a ${what} record of a streamed text makes of it`, () =>
+  for (
+    const [name, text, expected] of [
+      ["keeps the streamed text if its record is blank", " ", "I said it."],
+      ["takes the text of the record if that is shorter than the streamed one", "I said", "I said"]
+    ] as const
+  ) {
+    test(name, () =>
       Effect.gen(function*() {
         const result = yield* run([{ text: "I said it." }])
         assert.deepInclude(result, { status: "completed", content: expected, isFallback: false })

@@ -328,7 +328,8 @@ const toPosition = (cursor: string | undefined): Effect.Effect<number | undefine
     )
 
 /**
- * The user's rows of a long list, read page by page. At most `most` rows are read for one page, which may then be short, and `next` leads on.
+ * The user's rows of a long list, read page by page. At most `most` rows are read for one page, which may then be short, and `next`
+ * leads on.
  */
 const ownPage = Effect.fnUntraced(function*<A extends { readonly conversationId: ConversationId }, C>(
   { cursorOf, first, limit, most, read }: {

@@ -12,7 +12,7 @@
  * | `OPENCODE_SERVER_PASSWORD` | the server's password | none |
  * | `OPENCODE_TIMEOUT` | the limit of one request: `30 seconds`, `90s`, or plain milliseconds | 30 seconds |
  * | `OPENCODE_DIRECTORY` | the project's folder on the server | the server's own |
- * | `OPENCODE_TURN_DATABASE` | the SQLite file of the store, `memory`, or a `postgres://` URL | `opencode-turn/turns.db` in `$XDG_DATA_HOME` or `~/.local/share` |
+ * | `OPENCODE_TURN_DATABASE` | a SQLite file, `memory`, or a `postgres://` URL | `opencode-turn/turns.db` in `$XDG_DATA_HOME` or `~/.local/share` |
  *
  * **Example**
  * ```ts

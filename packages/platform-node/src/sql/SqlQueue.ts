@@ -1,7 +1,7 @@
 /**
  * Bounds the writes of replies, so that leases and reads have their turn between them.
  *
- * With many turns at once, snapshots would take all connections of a pool, or the event loop of a synchronous database, for long enough that
+ * With many turns at once, snapshots would take all connections of a pool, or the event loop of a synchronous database, for so long that
  * leases run out. Each kind of write waits in the order in which it came.
  */
 import * as Effect from "effect/Effect"

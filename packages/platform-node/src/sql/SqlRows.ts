@@ -28,8 +28,8 @@ export const asksTable = "opencode_turn_asks"
 export const holdColumns = `id, conversation_id AS "conversationId", status, epoch`
 
 /**
- * The columns of a message, named as its fields: its state, those of its own table, and all but its journal. A lease is read by the process's
- * clock, which the database's is `skewMillis` ahead of. PostgreSQL's drivers return 8-byte integers as text.
+ * The columns of a message, named as its fields: its state, those of its own table, and all but its journal. The end of a lease is read
+ * as a time of the process's clock; the database's clock is `skewMillis` ahead of it. PostgreSQL's drivers return 8-byte integers as text.
  */
 export const messageColumns = (skewMillis: number) => {
   const state =

@@ -1,6 +1,6 @@
 /**
- * The operations of `SqlSessionStore`. Most are one guarded statement, or a few without a transaction. Those that change several tables use a
- * short one: a new message, its recorded prompt, its journal, and its deletion.
+ * The operations of `SqlSessionStore`. Most are one guarded statement, or a few without a transaction. Those that change several tables
+ * use a short one: a new message, its recorded prompt, its journal, and its deletion.
  */
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import * as Journal from "@opencode-turn/core/Journal"
@@ -23,8 +23,8 @@ import { atMost, make as makeTable, maxRounds, tooBusy } from "./SqlTable.ts"
 import * as SqlWatch from "./SqlWatch.ts"
 
 /**
- * `listen` tells of other connections' changes. `connections`: how many the client has. `reserved`: a client for the renewals of leases, which
- * must not wait behind anything else.
+ * `listen` tells of other connections' changes. `connections`: how many the client has. `reserved`: a client for the renewals of leases,
+ * which must not wait behind anything else.
  */
 export interface Options {
   readonly listen?: SqlWatch.Listen | undefined

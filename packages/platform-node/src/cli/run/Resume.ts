@@ -77,8 +77,8 @@ export const resume = Effect.fnUntraced(
 )
 
 /**
- * Looks for orphans every `TurnPolicy.SweepInterval` and carries them, a bounded number at once. Turns that could not be carried stay in the
- * list and are tried again, but only after all others.
+ * Looks for orphans every `TurnPolicy.SweepInterval` and carries them, a bounded number at once. Turns that could not be carried stay in
+ * the list and are tried again, but only after all others.
  */
 export const sweepOrphans = Effect.fnUntraced(function*<R>(
   carry: (orphan: MessageState) => Effect.Effect<unknown, Failure, R>,

@@ -47,8 +47,8 @@ export const fromWait = (waiting: MessageState, running: AssistantMessageId | un
  * The last line of a turn. Every key is always present; a missing value is `null`. The store does not keep the changed files, so they
  * are `null` for a stored turn. `text` holds only the agent's own text. `content` is the stored text for a reader: a structured answer
  * as JSON, or with `isFallback` the policy's text. `finish` is the server's word for why the answer ended. `cost` and `tokens` are the
- * totals of `usage`, `subagents` have the form of the line `subagent`, and `output` is the value of `--schema`. `error` has a `tag`, a `message` for people, and the error's own fields
- * as `details`.
+ * totals of `usage`, `subagents` have the form of the line `subagent`, and `output` is the value of `--schema`. `error` has a
+ * `tag`, a `message` for people, and the error's own fields as `details`.
  */
 export const fromEnding = (ending: Endings.Ending): string => {
   const { parts, reasoning, text, todos, tools } = ending.reply

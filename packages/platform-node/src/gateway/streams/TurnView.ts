@@ -1,5 +1,6 @@
 /**
- * What a reader of a turn's updates shows, as a fold: the parts of the turn's own session, its subagents with their parts, and what is asked.
+ * What a reader of a turn's updates shows, as a fold: the parts of the turn's own session, its subagents with their parts, and the open
+ * asks.
  *
  * **Responsibilities**: one state for every protocol that shows turns, so that each has to say only how it writes that state.
  *
