@@ -101,6 +101,9 @@ try {
     "needs the package @effect/sql-pg"
   )
   expect(run("npx", ["opencode-turn", "demo"], { cwd: project, env }), "completed · ")
+  // The page is built before the package is packed.
+  const page = join(project, "node_modules/@opencode-turn/platform-node/dist/viewer/index.html")
+  expect(readFileSync(page, "utf8"), "<script type=\"module\"")
   console.log(
     `${tarballs.length} tarballs, ${codes.length} programs of the READMEs, ${settings.length} compiler settings: all as they should be`
   )

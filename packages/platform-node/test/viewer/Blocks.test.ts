@@ -1,7 +1,7 @@
 import { grow, noBlocks, plain, safeHref } from "#viewer/text/Blocks"
 import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
-import { lexer } from "marked"
+import { lexer, type Token } from "marked"
 
 const pieces = [
   "# Head\n",
@@ -42,6 +42,22 @@ describe("the blocks of a growing text", () => {
     }
     assert.deepStrictEqual(grow(blocks, text, true).tokens, [...lexer(text)])
   }, { arbitrary: { runs: 500 } })
+
+  it("are shown as they stand where reading them would take too long or too deep", () => {
+    const depthOf = (tokens: ReadonlyArray<Token>): number =>
+      Math.max(0, ...tokens.map((token) => 1 + depthOf("tokens" in token ? token.tokens ?? [] : [])))
+    const deep = grow(noBlocks, "> ".repeat(50_000) + "deep", true)
+    assert.isBelow(depthOf(deep.tokens), 60)
+    const nested = Array.from({ length: 500 }, (_, depth) => `${" ".repeat(depth * 2)}- a`).join("\n")
+    assert.isBelow(depthOf(grow(noBlocks, nested, true).tokens), 100)
+    for (const word of ["!", "*a", "[", "<", "*_", "a"]) {
+      const text = `${word.repeat(100_000)}@`
+      const [token] = grow(noBlocks, text, true).tokens
+      assert.deepInclude(token, { type: "paragraph", raw: text })
+      assert.deepStrictEqual(depthOf(token === undefined ? [] : [token]), 2)
+    }
+    assert.strictEqual(grow(noBlocks, `${"word ".repeat(5_000)}**bold**`, true).tokens.length, 1)
+  })
 
   it("are read anew where the text was replaced", () => {
     const blocks = grow(noBlocks, "one\n\ntwo", false)

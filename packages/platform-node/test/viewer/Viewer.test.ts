@@ -128,6 +128,23 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         assert.deepStrictEqual(problems, [])
       }).pipe(Effect.scoped))
 
+    it.effect("shows that a turn is queued behind another one, and follows it when it begins", () =>
+      Effect.gen(function*() {
+        const { page, problems } = yield* opened
+        yield* send(page, [{ text: "first words and the rest", gate: "before", gateAfter: 2 }])
+        yield* said(page, "first words")
+        yield* send(page, [{ text: "second words and the rest", gate: "behind", gateAfter: 2 }])
+        yield* act(() => page.locator(".turn").nth(1).getByText("queued behind another turn").waitFor())
+        yield* release("before")
+        const second = page.locator(".turn").nth(1)
+        yield* act(() => second.locator(".markdown", { hasText: "second words" }).waitFor())
+        assert.match(yield* act(() => second.locator(".ending").innerText()), /running/)
+        yield* release("behind")
+        yield* ended(page, 2)
+        assert.deepStrictEqual(yield* answer(page), ["first words and the rest", "second words and the rest"])
+        assert.deepStrictEqual(problems, [])
+      }).pipe(Effect.scoped))
+
     it.effect("is answered by keys alone: a permission by y, a question by its options and Enter", () =>
       Effect.gen(function*() {
         const { page, problems } = yield* opened

@@ -1,5 +1,6 @@
 /**
- * Makes pictures of the page's main states, in `node_modules/.cache/screenshots` or the folder that is named, by the demo's turn.
+ * Makes pictures of the page's main states, in `node_modules/.cache/screenshots` or the folder that is named, by the demo's turn. With
+ * `--docs` it makes those of `docs/images`.
  */
 import chromium from "@sparticuz/chromium"
 import { type ChildProcess, spawn } from "node:child_process"
@@ -8,7 +9,9 @@ import { join } from "node:path"
 import { chromium as driver, type Page } from "playwright-core"
 
 const root = join(import.meta.dirname, "../../../..")
-const folder = process.argv[2] ?? join(root, "node_modules/.cache/screenshots")
+const [argument] = process.argv.slice(2)
+const isDocs = argument === "--docs"
+const folder = isDocs ? join(root, "docs/images") : argument ?? join(root, "node_modules/.cache/screenshots")
 mkdirSync(folder, { recursive: true })
 
 /** The demo, and its link. */
@@ -26,7 +29,10 @@ const startDemo = () =>
     demo.on("exit", (code) => reject(new Error(`the demo ended (${code}): ${text}`)))
   })
 
+const inDocs = new Set(["subagent", "timeline", "phone-asks"])
+
 const shoot = async (page: Page, name: string) => {
+  if (isDocs && !inDocs.has(name)) return
   // A picture is of what is drawn, and not of a frame before it.
   await page.waitForTimeout(300)
   await page.screenshot({ path: join(folder, `${name}.png`) })
@@ -39,7 +45,10 @@ const browser = await driver.launch({
   executablePath: process.env["CHROMIUM_BIN"] ?? (await chromium.executablePath())
 })
 try {
-  const context = await browser.newContext({ viewport: { width: 1160, height: 820 }, colorScheme: "light" })
+  const context = await browser.newContext({
+    viewport: isDocs ? { width: 960, height: 640 } : { width: 1160, height: 820 },
+    colorScheme: "light"
+  })
   const page = await context.newPage()
   page.setDefaultTimeout(60_000)
   await page.goto(link)
@@ -63,6 +72,12 @@ try {
   await page.getByRole("button", { name: "Answer" }).click()
   await page.getByRole("heading", { name: "Permission: edit" }).waitFor()
   await shoot(page, "edit")
+  const { height = 0, width = 0 } = page.viewportSize() ?? {}
+  await page.emulateMedia({ colorScheme: "dark" })
+  await page.setViewportSize({ width: 390, height: 640 })
+  await shoot(page, "phone-asks")
+  await page.emulateMedia({ colorScheme: "light" })
+  await page.setViewportSize({ width, height })
   await page.getByRole("button", { name: "Allow once" }).click()
   await page.locator(".ending.completed").waitFor()
   await shoot(page, "done")

@@ -277,6 +277,8 @@ const followTurn = (turn: TurnModel): void => {
     },
     onUpdates: (updates) =>
       batch(() => {
+        // A turn that waited for another one tells by its first update that it runs.
+        if (turn.stored.peek().status === "queued") turn.stored.value = { ...turn.stored.peek(), status: "pending" }
         let end: Turn | undefined
         turn.reply.apply(updates.flatMap((update) => {
           if (update.type === "turn.finished") end = update.turn

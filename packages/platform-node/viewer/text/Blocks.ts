@@ -1,7 +1,12 @@
 /**
  * Markdown as a tree of tokens, read anew only where it grew.
+ *
+ * **Details**
+ *
+ * The lexer takes quadratic time for some texts without a space (a second for 20,000 exclamation marks), and more stack than there is for
+ * thousands of quotes inside each other. Such texts are shown as they stand.
  */
-import { lexer, type Token } from "marked"
+import { Lexer, type Token, type TokensList } from "marked"
 
 /** The blocks of a text that is still growing, and where the last of them begins. */
 export interface Blocks {
@@ -25,7 +30,7 @@ export const grow = (before: Blocks, text: string, isComplete: boolean): Blocks 
   const length = kept.reduce((sum, { raw }) => sum + raw.length, 0)
   // The lexer turns line ends and tabs into others: lengths fit only where it did not.
   const isSame = length === 0 || text.startsWith(kept.map(({ raw }) => raw).join(""))
-  return isSame ? { text, tokens: [...kept, ...lexer(text.slice(length))] } : { text, tokens: lexer(text) }
+  return isSame ? { text, tokens: [...kept, ...read(text.slice(length))] } : { text, tokens: read(text) }
 }
 
 /** The text behind the entities that models write; everything else is as it stands. */
@@ -44,6 +49,36 @@ export const safeHref = (href: string): string | undefined => {
 }
 
 // internal
+
+const maxDepth = 40
+
+const maxWord = 1_000
+
+const read = (text: string): ReadonlyArray<Token> => new BoundedLexer().lex(text)
+
+class BoundedLexer extends Lexer {
+  #depth = 0
+
+  override blockTokens(text: string, tokens?: Array<Token>, isClipped?: boolean): Array<Token>
+  override blockTokens(text: string, tokens?: TokensList, isClipped?: boolean): TokensList
+  override blockTokens(text: string, tokens: Array<Token> = [], isClipped = false): Array<Token> {
+    if (this.#depth >= maxDepth) return asItStands(text, tokens)
+    this.#depth++
+    super.blockTokens(text, tokens, isClipped)
+    this.#depth--
+    return tokens
+  }
+
+  override inlineTokens(text: string, tokens: Array<Token> = []): Array<Token> {
+    const isLong = text.length > maxWord && text.split(/\s/).some(({ length }) => length > maxWord)
+    return isLong ? asItStands(text, tokens) : super.inlineTokens(text, tokens)
+  }
+}
+
+const asItStands = (text: string, tokens: Array<Token>): Array<Token> => {
+  tokens.push({ type: "text", raw: text, text, escaped: false })
+  return tokens
+}
 
 const entities: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: "\"", apos: "'", nbsp: "\u00a0" }
 

@@ -1,5 +1,5 @@
 /** A turn: what was asked of the agent, what it does and says, and how it ended. */
-import { useState } from "preact/hooks"
+import { useErrorBoundary, useState } from "preact/hooks"
 import { isOpen, nowMillis, stop, type TurnModel } from "../state/Model.ts"
 import type { Turn } from "../state/Types.ts"
 import { cost, count, duration, tokens, when } from "../text/Format.ts"
@@ -10,6 +10,9 @@ import { Timeline } from "./Timeline.tsx"
 
 export const TurnView = ({ turn }: { readonly turn: TurnModel }) => {
   const stored = turn.stored.value
+  // What one turn holds must not take the others away.
+  const [error] = useErrorBoundary()
+  if (error !== undefined) return <p class="banner bad" role="alert">This turn cannot be shown: {String(error)}</p>
   return (
     <article class="turn" aria-labelledby={turn.id}>
       <h2 class="unseen" id={turn.id}>Turn of {when(stored.createdMillis, nowMillis.peek())}</h2>
