@@ -40,7 +40,9 @@ const temporaryFile = Effect.gen(function*() {
   return `${yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-store-" })}/turn.db`
 })
 
-describeSessionStore("SqlSessionStore on SQLite in memory", SqlSessionStore.layerSqlite({ filename: ":memory:" }))
+describeSessionStore("SqlSessionStore on SQLite in memory", SqlSessionStore.layerSqlite({ filename: ":memory:" }), {
+  rounds: 100
+})
 
 describeSessionStore(
   "SqlSessionStore on a SQLite file",

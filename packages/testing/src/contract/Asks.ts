@@ -208,7 +208,8 @@ export const asks = (it: StoreTests): void => {
     Effect.gen(function*() {
       const store = yield* SessionStore
       const turn = yield* pendingTurn
-      for (const answer of answersOf(text)) {
+      // Each holds the text several times: of a long one, one answer is enough.
+      for (const answer of answersOf(text).slice(0, text.length > 100_000 ? 1 : undefined)) {
         for (const make of [questionOf, permissionOf]) {
           const ask = make((yield* newAsk).id, text)
           assert.deepStrictEqual((yield* store.openAsk({ ...turn, ask })).ask, ask)
