@@ -94,15 +94,17 @@ const refuseDoubling = (
   inLoop: (state: number, other: number) => boolean,
   meets: (left: number, right: number) => boolean
 ): void => {
-  const within = new Map(looped.map((state) => [state, [...new Set(next(state))].filter((to) => inLoop(state, to))]))
+  const nextInLoop = new Map(
+    looped.map((state) => [state, [...new Set(next(state))].filter((to) => inLoop(state, to))])
+  )
   let steps = 0
   for (const start of looped) {
     const seen = new Set<string>()
     const open: Array<readonly [number, number]> = [[start, start]]
     for (let pair = open.pop(); pair !== undefined; pair = open.pop()) {
       const [left, right] = pair
-      for (const one of within.get(left) ?? []) {
-        for (const other of within.get(right) ?? []) {
+      for (const one of nextInLoop.get(left) ?? []) {
+        for (const other of nextInLoop.get(right) ?? []) {
           if (++steps > maxPairs) throw new Unsafe("it is too large")
           if (!meets(one, other)) continue
           if (one === other) {
