@@ -1,4 +1,4 @@
-import { HttpAgent } from "@ag-ui/client"
+import type { HttpAgent } from "@ag-ui/client"
 import { assert, describe, it } from "@effect/vitest"
 import type { TurnServices } from "@opencode-turn/core/Turn"
 import * as Gateway from "@opencode-turn/platform-node/gateway"
@@ -6,6 +6,7 @@ import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import { Effect, type Scope } from "effect"
 import * as Gateways from "../../support/Gateways.ts"
+import { agentOf } from "../../support/Pages.ts"
 
 const test = <E>(
   name: string,
@@ -18,20 +19,6 @@ interface Interrupt {
   readonly message?: string | undefined
   readonly subagentRunId?: string | undefined
 }
-
-/** The client of AG-UI, whose own verifier fails on an event that may not come where it comes. */
-const agentOf = (gateway: Gateways.TestGateway, url = "/ag-ui", messages: ReadonlyArray<object> = []) =>
-  new HttpAgent({
-    url,
-    threadId: "c",
-    initialMessages: JSON.parse(JSON.stringify(messages)),
-    fetch: (path, init) =>
-      gateway.request(path, {
-        method: "POST",
-        ...(typeof init.body === "string" && { body: init.body }),
-        ...(init.signal instanceof AbortSignal && { signal: init.signal })
-      })
-  })
 
 const say = (agent: HttpAgent, steps: ReadonlyArray<Step>) => {
   agent.addMessage({ id: `m${agent.messages.length}`, role: "user", content: Gateways.start(steps).prompt })

@@ -3,72 +3,15 @@ import type { TurnServices } from "@opencode-turn/core/Turn"
 import * as Gateway from "@opencode-turn/platform-node/gateway"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
-import { AbstractChat, type ChatState, DefaultChatTransport, type UIMessage } from "ai"
+import type { UIMessage } from "ai"
 import { Effect, Schema, type Scope } from "effect"
 import * as Gateways from "../../support/Gateways.ts"
+import { asks, Chat, textOf, transport } from "../../support/Pages.ts"
 
 const test = <E>(
   name: string,
   body: () => Effect.Effect<void, E, TurnServices | FakeOpencode | Gateways.Reports | Scope.Scope>
 ) => it.effect(name, () => Effect.provide(Effect.scoped(body()), Gateways.layer))
-
-/** What `useChat` is in a page, without React. */
-class Chat extends AbstractChat<UIMessage> {
-  constructor(gateway: Gateways.TestGateway, messages: ReadonlyArray<UIMessage> = [], id = "c") {
-    const waiting = new Set<() => void>()
-    const state: ChatState<UIMessage> = {
-      status: "ready",
-      error: undefined,
-      messages: [...messages],
-      pushMessage: (message) => {
-        state.messages = [...state.messages, structuredClone(message)]
-        for (const look of waiting) look()
-      },
-      popMessage: () => {
-        state.messages = state.messages.slice(0, -1)
-      },
-      replaceMessage: (index, message) => {
-        state.messages = state.messages.with(index, structuredClone(message))
-        for (const look of waiting) look()
-      },
-      snapshot: (value) => structuredClone(value)
-    }
-    super({ id, state, transport: transport(gateway) })
-    this.#waiting = waiting
-  }
-
-  readonly #waiting: Set<() => void>
-
-  /** The newest message, once it is as it should be. */
-  until(isEnough: (message: UIMessage) => boolean): Effect.Effect<UIMessage> {
-    return Effect.callback<UIMessage>((resume) => {
-      const look = () => {
-        const last = this.lastMessage
-        if (last !== undefined && isEnough(last)) {
-          this.#waiting.delete(look)
-          resume(Effect.succeed(last))
-        }
-      }
-      this.#waiting.add(look)
-      look()
-    })
-  }
-}
-
-/** A transport that calls the gateway as the page of its user does. */
-const transport = (gateway: Gateways.TestGateway) =>
-  new DefaultChatTransport<UIMessage>({
-    api: "/ai-sdk",
-    fetch: (path, init) =>
-      gateway.request(String(path), {
-        ...(init?.method !== undefined && { method: init.method }),
-        ...(typeof init?.body === "string" && { body: init.body }),
-        ...(init?.signal instanceof AbortSignal && { signal: init.signal })
-      })
-  })
-
-const textOf = (message: UIMessage | undefined): string =>
-  message?.parts.map((part) => part.type === "text" ? part.text : "").join("") ?? ""
 
 /** The user's words, with what the model is to say. */
 const prompt = (steps: ReadonlyArray<Step>): string => Gateways.start(steps).prompt
@@ -84,10 +27,6 @@ const load = Effect.fnUntraced(function*(gateway: Gateways.TestGateway, query = 
   assert.strictEqual(answer.status, 200, answer.text)
   return answer.as(Messages)
 })
-
-/** The calls that wait for an approval. */
-const asks = ({ parts }: UIMessage) =>
-  parts.flatMap((part) => part.type === "dynamic-tool" && part.state === "approval-requested" ? [part] : [])
 
 /** A chat of one message. */
 const user = (...parts: ReadonlyArray<unknown>) => [{ id: "m", role: "user", parts }]

@@ -1,0 +1,111 @@
+/**
+ * Turns of a real OpenCode in the clients of other protocols: a subagent that asks, a page that is loaded anew, a run that is interrupted.
+ */
+import { assert, it } from "@effect/vitest"
+import { ConversationId } from "@opencode-turn/core/Ids"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import type { Step } from "@opencode-turn/testing/ScriptedModel"
+import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
+import { Effect } from "effect"
+import * as Gateways from "../support/Gateways.ts"
+import { agentOf, asks, Chat, textOf } from "../support/Pages.ts"
+import * as RealServer from "../support/RealServer.ts"
+import { bash } from "../support/RealTurns.ts"
+
+/** To-dos, a command that asks, a subagent whose command asks, and an answer. */
+const steps: ReadonlyArray<Step> = [
+  {
+    reasoning: "Hm.",
+    text: "Let me see.",
+    tool: "todowrite",
+    args: { todos: [{ id: "1", content: "look", status: "in_progress", priority: "high" }] }
+  },
+  bash("echo root"),
+  {
+    tool: "task",
+    args: {
+      description: "look around",
+      prompt: ScriptedModel.prompt("Look.", [bash("echo child"), { text: "Found it." }]),
+      subagent_type: "general"
+    }
+  },
+  { text: "All done." }
+]
+
+const json = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
+
+const once = { _tag: "Permission", reply: { reply: "once" } }
+
+it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, timeout: "5 minutes" })(
+  "a turn of a real OpenCode",
+  (it) => {
+    it.effect("is one message on two pages of the AI SDK and in their history, with its to-dos, approvals and subagent", () =>
+      Effect.gen(function*() {
+        const gateway = yield* Gateways.open({ worker: false })
+        const chat = new Chat(gateway, [], "sdk")
+        const sent = chat.sendMessage({ text: ScriptedModel.prompt("Do it.", steps) })
+        const answer = (id: string) => gateway.call(`/asks/${id}/answer`, { body: once })
+        const first = yield* chat.until((message) => asks(message).length > 0)
+        assert.deepStrictEqual(asks(first).map(({ toolName }) => toolName), ["bash"])
+        const other = new Chat(gateway, [], "sdk")
+        const followed = other.resumeStream()
+        yield* other.until((message) => asks(message).length > 0)
+        const id = asks(first)[0]?.approval.id ?? ""
+        assert.strictEqual((yield* answer(id)).status, 200)
+        const second = yield* chat.until((message) => asks(message).some(({ approval }) => approval.id !== id))
+        // The subagent's permission is a call of its own.
+        assert.strictEqual(asks(second)[0]?.toolCallId, asks(second)[0]?.approval.id)
+        assert.strictEqual((yield* answer(asks(second)[0]?.approval.id ?? "")).status, 200)
+        yield* Effect.promise(() => Promise.all([sent, followed]))
+        const last = chat.lastMessage
+        assert.strictEqual(textOf(last), "Let me see.All done.")
+        assert.deepStrictEqual(json(other.lastMessage), json(last))
+        const kinds = last?.parts.map(({ type }) => type) ?? []
+        assert.includeMembers(kinds, ["reasoning", "text", "dynamic-tool", "data-todos", "data-step", "data-subagent"])
+        const subagent = last?.parts.find(({ type }) => type === "data-subagent")
+        assert.deepInclude(json(subagent), { type: "data-subagent" })
+        assert.include(JSON.stringify(subagent), "\"status\":\"completed\",\"text\":\"Found it.\"")
+        const history = JSON.parse((yield* gateway.call("/ai-sdk/sdk/messages")).text)
+        assert.deepStrictEqual(history.items[1], json(last))
+      }).pipe(Effect.scoped))
+
+    it.effect("runs in a client of AG-UI until it asks, and goes on with each resume", () =>
+      Effect.gen(function*() {
+        const gateway = yield* Gateways.open({ worker: false })
+        const agent = agentOf(gateway)
+        agent.addMessage({ id: "m", role: "user", content: ScriptedModel.prompt("Do it.", steps) })
+        yield* Effect.promise(() => agent.runAgent())
+        const interrupts: Array<object> = []
+        while (agent.pendingInterrupts.length > 0) {
+          interrupts.push(...agent.pendingInterrupts)
+          const resume = agent.pendingInterrupts.map((interrupt: { readonly id: string }) => ({
+            interruptId: interrupt.id,
+            status: "resolved" as const,
+            payload: { reply: "once" }
+          }))
+          yield* Effect.promise(() => agent.runAgent({ resume }))
+        }
+        assert.lengthOf(interrupts, 2)
+        assert.deepInclude(interrupts[0], { reason: "permission", message: "bash: echo root" })
+        assert.property(interrupts[1], "subagentRunId")
+        const own = agent.messages.filter(({ subagentRunId }) => subagentRunId === undefined)
+        assert.deepStrictEqual(own.map(({ role }) => role), [
+          "user",
+          "reasoning",
+          "assistant",
+          "assistant",
+          "tool",
+          "assistant",
+          "tool",
+          "assistant",
+          "tool",
+          "assistant"
+        ])
+        assert.strictEqual(own.at(-1)?.content, "All done.")
+        assert.deepInclude(agent.state.todos[0], { content: "look" })
+        const store = yield* SessionStore
+        const [turn] = yield* store.listMessages(ConversationId.make("c"), 1)
+        assert.strictEqual(turn?.status, "completed")
+      }).pipe(Effect.scoped))
+  }
+)
