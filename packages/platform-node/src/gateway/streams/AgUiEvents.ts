@@ -86,7 +86,8 @@ export interface Written {
   /** The keys of each owner's items in their order; the owner of the turn's own is the empty text. */
   readonly keys: HashMap.HashMap<string, ReadonlyArray<string>>
   readonly entries: HashMap.HashMap<string, Entry>
-  readonly subagents: HashMap.HashMap<string, "active" | "ended">
+  /** `before` are those that ended before the run: it begins none of them. */
+  readonly subagents: HashMap.HashMap<string, "active" | "ended" | "before">
 }
 
 /**
@@ -331,7 +332,9 @@ const changeSubagent = (self: Written, subagent: Subagent): Told => {
   const known = Option.getOrUndefined(HashMap.get(self.subagents, sessionId))
   const begun: Told = known === undefined ? begin(self, subagent) : [self, []]
   const told = chain(begun, (self) => changeOwner(self, sessionId))
-  return status === "running" || known === "ended" ? told : chain(told, (self) => stop(self, subagent, []))
+  return status === "running" || (known !== undefined && known !== "active")
+    ? told
+    : chain(told, (self) => stop(self, subagent, []))
 }
 
 const begin = (self: Written, { agent, openedBy, parentId, sessionId, title }: Subagent): Told => [
@@ -342,9 +345,15 @@ const begin = (self: Written, { agent, openedBy, parentId, sessionId, title }: S
     name: agent ?? title,
     description: title,
     ...(openedBy !== undefined && { parentToolCallId: openedBy }),
-    ...(HashMap.has(self.subagents, parentId) && { parentSubagentRunId: parentId })
+    ...(isBegun(self, parentId) && { parentSubagentRunId: parentId })
   }]
 ]
+
+/** Whether the run began the subagent. */
+const isBegun = ({ subagents }: Written, sessionId: string): boolean => {
+  const known = Option.getOrUndefined(HashMap.get(subagents, sessionId))
+  return known === "active" || known === "ended"
+}
 
 const stop = (self: Written, { sessionId, status, text }: Subagent, waiting: ReadonlyArray<string>): Told => {
   const ended = { ...self, subagents: HashMap.set(self.subagents, sessionId, "ended" as const) }
@@ -408,7 +417,7 @@ const snapshot = (self: Written): Told => {
     entries: HashMap.fromIterable(items.map((item) => [item.id, { item, isOpen: false }] as const)),
     subagents: self.view.subagents.reduce(
       (all, { sessionId, status }) =>
-        status === "running" || HashMap.has(all, sessionId) ? all : HashMap.set(all, sessionId, "ended"),
+        status === "running" || HashMap.has(all, sessionId) ? all : HashMap.set(all, sessionId, "before"),
       closed.subagents
     )
   }
@@ -416,11 +425,28 @@ const snapshot = (self: Written): Told => {
     (told, subagent) => chain(told, (self) => changeSubagent(self, subagent)),
     [told, [
       ...ends,
-      snapshotOf(self, messagesIn(self.view)),
+      snapshotOf(self, [...messagesIn(self.view), ...goneFrom(self, items)]),
       ...(HashMap.has(self.view.root.parts, "todos") ? [stateOf(self)] : [])
     ]]
   )
   return changed
+}
+
+/**
+ * Reasoning and activities that are gone, emptied: a client keeps those that a snapshot leaves out, because most servers never repeat
+ * them.
+ */
+const goneFrom = ({ entries }: Written, items: ReadonlyArray<Item>): ReadonlyArray<AgUiMessage> => {
+  const ids = new Set(items.map(({ id }) => id))
+  return HashMap.toValues(entries).flatMap(({ item }) =>
+    ids.has(item.id)
+      ? []
+      : item.kind === "reasoning"
+      ? toMessages({ ...item, text: "" })
+      : item.kind === "activity"
+      ? toMessages({ ...item, content: {} })
+      : []
+  )
 }
 
 const snapshotOf = ({ run }: Written, messages: ReadonlyArray<AgUiMessage>): AgUiEvent => ({

@@ -30,7 +30,8 @@ const kind = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 19 }))
 
 /** What a random update is made of. */
 export const Picks = Schema.Array(Schema.Struct({ kind, id: small, other: small, flag: Schema.Boolean })).check(
-  Schema.isMaxLength(40)
+  Schema.isMinLength(20),
+  Schema.isMaxLength(60)
 )
 
 type Pick = (typeof Picks)["Type"][number]
@@ -157,7 +158,15 @@ const toUpdate = (pick: Pick): Update => {
   }
 }
 
-export const toUpdates = (picks: ReadonlyArray<Pick>): ReadonlyArray<Update> => [started, ...picks.map(toUpdate)]
+/** A subagent is told before its parts. */
+export const toUpdates = (picks: ReadonlyArray<Pick>): ReadonlyArray<Update> => {
+  const known = new Set<string>()
+  const updates = picks.map(toUpdate).filter((update) => {
+    if (update._tag === "SubagentChanged") known.add(update.subagent.sessionId)
+    return update._tag !== "SubagentUpdate" || known.has(update.sessionId)
+  })
+  return [started, ...updates]
+}
 
 /** What a page that is loaded anew gets in place of the updates so far, as the journal tells it. */
 export const replay = (updates: ReadonlyArray<Update>): ReadonlyArray<Update> => {
