@@ -1,26 +1,17 @@
 /**
  * A headless Chromium from the registry. Where the platform has none, the tests that need one are skipped and say why.
  */
-import chromium from "@sparticuz/chromium"
 import { Context, Effect, Layer, type Scope } from "effect"
-import { spawnSync } from "node:child_process"
-import { type Browser as Chromium, type BrowserContextOptions, chromium as driver, type Page } from "playwright-core"
+import { type Browser as Driven, type BrowserContextOptions, chromium as driver, type Page } from "playwright-core"
+import { inject } from "vitest"
+import type { Chromium } from "./ViewerGlobalSetup.ts"
 
-/** The program, or why there is none. */
-const found = await (async (): Promise<{ readonly program: string } | { readonly reason: string }> => {
-  try {
-    const program = process.env["CHROMIUM_BIN"] ?? (await chromium.executablePath())
-    const { error, status, stderr } = spawnSync(program, ["--version"], { encoding: "utf8" })
-    return status === 0 ? { program } : { reason: error?.message ?? stderr.trim() }
-  } catch (error) {
-    return { reason: String(error) }
-  }
-})()
+const found: Chromium = inject("chromium")
 
 /** Why there is no browser here; undefined where there is one. */
 export const whyNone: string | undefined = "reason" in found ? found.reason : undefined
 
-export class Browser extends Context.Service<Browser, Chromium>()("test/Browser") {}
+export class Browser extends Context.Service<Browser, Driven>()("test/Browser") {}
 
 export const layer = Layer.effect(
   Browser,

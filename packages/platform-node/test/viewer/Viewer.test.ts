@@ -149,7 +149,11 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
       Effect.gen(function*() {
         const { page, problems } = yield* opened
         yield* send(page, [
-          { tool: "bash", args: { command: "echo by-key", description: "Say it" } },
+          {
+            tool: "bash",
+            args: { command: "echo by-key", description: "Say it" },
+            tools: [{ tool: "bash", args: { command: "echo again", description: "Say it again" } }]
+          },
           {
             tool: "question",
             args: {
@@ -165,7 +169,12 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         ])
         yield* said(page, "Permission: bash")
         yield* act(async () => {
-          await page.getByRole("button", { name: "Allow once" }).focus()
+          // Both ask at once; the answer to one leads to the other.
+          await page.locator(".ask").nth(1).waitFor()
+          await page.getByRole("button", { name: "Allow once" }).first().focus()
+          await page.keyboard.press("y")
+          await page.locator(".ask").nth(1).waitFor({ state: "detached" })
+          await page.locator(".ask button.primary:focus").waitFor()
           await page.keyboard.press("y")
           await page.locator(".ask legend").waitFor()
           await page.getByRole("radio", { name: "left" }).focus()

@@ -31,7 +31,7 @@ export const App = () => {
         </a>
       </header>
       <Sidebar />
-      <main id="main">
+      <main id="main" tabIndex={-1}>
         {now.page === "inbox"
           ? <Inbox />
           : <Conversation key={now.page === "new" ? "" : now.id} conversation={open.value} />}

@@ -144,7 +144,7 @@ export const start = (): void => {
   window.addEventListener("online", () => void refresh())
   const poll = async () => {
     await refresh()
-    setTimeout(poll, gateway.peek() === "connected" ? 3_000 : 1_000)
+    setTimeout(poll, gateway.peek() !== "connected" ? 1_000 : document.hidden ? 10_000 : 3_000)
   }
   void poll()
   setInterval(() => {
@@ -177,11 +177,16 @@ const decode = (text: string): string => {
 
 let connectionMillis = 0
 
+/** The number of the newest question: an answer that comes behind that of a newer one is old. */
+let newest = 0
+
 const refresh = async (): Promise<void> => {
+  const own = ++newest
   const [listed, asked] = await Promise.all([
     call<Page<Conversation>>("conversations"),
     call<Page<StoredAsk>>("asks?limit=100")
   ])
+  if (own !== newest) return
   if (listed.ok) {
     batch(() => {
       const ids = new Set(listed.value.items.map(({ conversationId }) => conversationId))
@@ -190,8 +195,8 @@ const refresh = async (): Promise<void> => {
       conversations.value = [...listed.value.items, ...older]
     })
     const current = open.peek()
-    const newest = listed.value.items.find(({ conversationId }) => conversationId === current?.id)?.newestTurn
-    const isNews = newest !== undefined && findTurn(newest.messageId) === undefined
+    const latest = listed.value.items.find(({ conversationId }) => conversationId === current?.id)?.newestTurn
+    const isNews = latest !== undefined && findTurn(latest.messageId) === undefined
     const isBehind = runningTurn.peek()?.follow.peek() !== "live" && runningTurn.peek() !== undefined
     if (current !== undefined && (current.state.peek() !== "ready" || isNews || isBehind)) await readTurns(current)
   }

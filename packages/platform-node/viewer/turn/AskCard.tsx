@@ -8,14 +8,20 @@ import { Diff } from "./Diff.tsx"
 
 export const AskCard = ({ ask, from }: { readonly ask: Ask; readonly from: ComponentChildren }) => {
   const [state, setState] = useState<"open" | "sending" | "answered" | { readonly problem: string }>("open")
+  const card = useRef<HTMLElement>(null)
   const give = async (given: Answer) => {
     setState("sending")
     const outcome = await answer(ask.id, given)
     setState(outcome.ok ? "answered" : { problem: `${outcome.message}: ${outcome.advice}` })
+    if (outcome.ok) focusNext(card.current)
   }
   const isBusy = state === "sending" || state === "answered"
   return (
-    <section class="ask" aria-label={ask._tag === "Permission" ? "The agent asks for a permission" : "The agent asks"}>
+    <section
+      ref={card}
+      class="ask"
+      aria-label={ask._tag === "Permission" ? "The agent asks for a permission" : "The agent asks"}
+    >
       <p class="from">{from}</p>
       {ask._tag === "Permission"
         ? <Permission ask={ask} give={give} isBusy={isBusy} />
@@ -27,6 +33,15 @@ export const AskCard = ({ ask, from }: { readonly ask: Ask; readonly from: Compo
 }
 
 // internal
+
+/** The card goes away with its answer: who answers by keys goes on with the next one, or at the page itself. */
+const focusNext = (card: HTMLElement | null): void => {
+  const focused = document.activeElement
+  if (card === null || (focused !== document.body && !card.contains(focused))) return
+  const buttons = Array.from(document.querySelectorAll<HTMLElement>(".ask button.primary:enabled"))
+  const next = buttons.find((button) => !card.contains(button)) ?? document.querySelector<HTMLElement>("#main")
+  next?.focus()
+}
 
 interface Props<A extends Ask> {
   readonly ask: A
