@@ -13,9 +13,10 @@ import { memory } from "./benches/memory.ts"
 import { stream } from "./benches/stream.ts"
 import { turn } from "./benches/turn.ts"
 import { turns } from "./benches/turns.ts"
+import { viewers } from "./benches/viewers.ts"
 import { written } from "./benches/written.ts"
 
-const benches = [stream, turns, big, fold, memory, turn, help, written, load, asked, history]
+const benches = [stream, turns, big, fold, memory, turn, help, written, load, asked, history, viewers]
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
