@@ -24,6 +24,7 @@ import { SessionId } from "@opencode-turn/core/Ids"
 import type { ToolPart } from "@opencode-turn/core/Part"
 import type { StoredMessage } from "@opencode-turn/core/SessionStore"
 import type { Subagent } from "@opencode-turn/core/Subagent"
+import * as Chunk from "effect/Chunk"
 import * as Equal from "effect/Equal"
 import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
@@ -84,7 +85,7 @@ export interface Written {
   readonly isBegun: boolean
   readonly isOver: boolean
   /** The keys of each owner's items in their order; the owner of the turn's own is the empty text. */
-  readonly keys: HashMap.HashMap<string, ReadonlyArray<string>>
+  readonly keys: HashMap.HashMap<string, Chunk.Chunk<string>>
   readonly entries: HashMap.HashMap<string, Entry>
   /** `before` are those that ended before the run: it begins none of them. */
   readonly subagents: HashMap.HashMap<string, "active" | "ended" | "before">
@@ -246,7 +247,7 @@ const applyTold = (self: Written, update: AttachedUpdate): Told => {
   switch (update._tag) {
     case "TextDelta":
     case "ReasoningDelta":
-      return changeItem(self, root, update.partId)
+      return grow(self, root, update)
     case "PartChanged":
       return changeItem(self, root, TurnView.keyOf(update.part))
     case "TodosChanged":
@@ -254,7 +255,7 @@ const applyTold = (self: Written, update: AttachedUpdate): Told => {
     case "SubagentUpdate":
       return self.view.subagents.some(({ sessionId }) => sessionId === update.sessionId)
         ? update.update._tag === "TextDelta" || update.update._tag === "ReasoningDelta"
-          ? changeItem(self, update.sessionId, update.update.partId)
+          ? grow(self, update.sessionId, update.update)
           : changeOwner(self, update.sessionId)
         // It is told when the session is known as a subagent.
         : [self, []]
@@ -281,10 +282,30 @@ const listOf = (view: TurnView.TurnView, owner: string): TurnView.PartList =>
       () => TurnView.empty.root
     )
 
-const keysOf = (self: Written, owner: string): ReadonlyArray<string> =>
-  Option.getOrElse(HashMap.get(self.keys, owner), () => [])
+const keysOf = (self: Written, owner: string): Chunk.Chunk<string> =>
+  Option.getOrElse(HashMap.get(self.keys, owner), () => Chunk.empty())
 
 const entryOf = (self: Written, id: string): Entry | undefined => Option.getOrUndefined(HashMap.get(self.entries, id))
+
+/** More of a text; without a look at the text before it, where that is open. */
+const grow = (
+  self: Written,
+  owner: string,
+  { delta, partId: key }: { readonly delta: string; readonly partId: string }
+): Told => {
+  const before = entryOf(self, key)
+  const part = TurnView.part(listOf(self.view, owner), key)
+  const known = before?.item
+  if (before?.isOpen !== true || known === undefined || part === undefined) return changeItem(self, owner, key)
+  if ((known.kind !== "text" && known.kind !== "reasoning") || part.type !== known.kind) {
+    return changeItem(self, owner, key)
+  }
+  const item = { ...known, text: part.text }
+  return [
+    { ...self, entries: HashMap.set(self.entries, key, { item, isOpen: true }) },
+    delta === "" ? [] : [{ ...contentOf(item), delta }]
+  ]
+}
 
 /** One part, which was there before or comes last. */
 const changeItem = (self: Written, owner: string, key: string): Told => {
@@ -298,7 +319,7 @@ const changeItem = (self: Written, owner: string, key: string): Told => {
   const entries = HashMap.set(self.entries, key, { item, isOpen: changes.isOpen })
   return [
     before === undefined
-      ? { ...self, entries, keys: HashMap.set(self.keys, owner, [...keysOf(self, owner), key]) }
+      ? { ...self, entries, keys: HashMap.set(self.keys, owner, Chunk.append(keysOf(self, owner), key)) }
       : { ...self, entries },
     changes.events
   ]
@@ -307,7 +328,7 @@ const changeItem = (self: Written, owner: string, key: string): Told => {
 /** All parts of a session. */
 const changeOwner = (self: Written, owner: string): Told => {
   const items = itemsOf(self.view, owner)
-  const keys = keysOf(self, owner)
+  const keys = Chunk.toReadonlyArray(keysOf(self, owner))
   if (items.length < keys.length || keys.some((key, place) => items[place]?.id !== key)) return snapshot(self)
   let entries = self.entries
   const events: Array<AgUiEvent> = []
@@ -317,7 +338,10 @@ const changeOwner = (self: Written, owner: string): Told => {
     events.push(...changes.events)
     entries = HashMap.set(entries, item.id, { item, isOpen: changes.isOpen })
   }
-  return [{ ...self, entries, keys: HashMap.set(self.keys, owner, items.map(({ id }) => id)) }, events]
+  return [
+    { ...self, entries, keys: HashMap.set(self.keys, owner, Chunk.fromIterable(items.map(({ id }) => id))) },
+    events
+  ]
 }
 
 const changeAll = (self: Written): Told =>
@@ -413,7 +437,9 @@ const snapshot = (self: Written): Told => {
   const items = owners.flatMap(ofOwner)
   const told: Written = {
     ...closed,
-    keys: HashMap.fromIterable(owners.map((owner) => [owner, ofOwner(owner).map(({ id }) => id)] as const)),
+    keys: HashMap.fromIterable(
+      owners.map((owner) => [owner, Chunk.fromIterable(ofOwner(owner).map(({ id }) => id))] as const)
+    ),
     entries: HashMap.fromIterable(items.map((item) => [item.id, { item, isOpen: false }] as const)),
     subagents: self.view.subagents.reduce(
       (all, { sessionId, status }) =>

@@ -16,6 +16,7 @@ import type { SessionUpdate, Started } from "@opencode-turn/core/ReplyUpdate"
 import type { StoredMessage } from "@opencode-turn/core/SessionStore"
 import type { Subagent } from "@opencode-turn/core/Subagent"
 import * as Usage from "@opencode-turn/core/Usage"
+import * as Chunk from "effect/Chunk"
 import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
 
@@ -28,13 +29,13 @@ import * as Option from "effect/Option"
 export type ShownPart = Exclude<Part, TodosPart> | Pick<TodosPart, "type" | "todos">
 
 /**
- * The parts of one session in the order in which they came.
+ * The parts of one session in the order in which they came. A turn may have 20,000 of them: a new one copies no list.
  *
  * @category models
  * @since 0.1.0
  */
 export interface PartList {
-  readonly keys: ReadonlyArray<string>
+  readonly keys: Chunk.Chunk<string>
   readonly parts: HashMap.HashMap<string, ShownPart>
 }
 
@@ -74,7 +75,7 @@ export interface TurnView {
  */
 export const empty: TurnView = {
   started: undefined,
-  root: { keys: [], parts: HashMap.empty() },
+  root: { keys: Chunk.empty(), parts: HashMap.empty() },
   subagents: [],
   partsOf: HashMap.empty(),
   asks: [],
@@ -172,7 +173,8 @@ export const part = (self: PartList, key: string): ShownPart | undefined =>
  * @category getters
  * @since 0.1.0
  */
-export const parts = (self: PartList): ReadonlyArray<ShownPart> => self.keys.flatMap((key) => part(self, key) ?? [])
+export const parts = (self: PartList): ReadonlyArray<ShownPart> =>
+  Chunk.toReadonlyArray(self.keys).flatMap((key) => part(self, key) ?? [])
 
 /**
  * The parts of a subagent.
@@ -268,7 +270,7 @@ const callKey = (messageId: string, callId: string): string => `${messageId} ${c
 
 const listOf = (all: ReadonlyArray<Part>): PartList => {
   const parts = new Map(all.map((part) => [keyOf(part), shownPart(part)]))
-  return { keys: [...parts.keys()], parts: HashMap.fromIterable(parts) }
+  return { keys: Chunk.fromIterable(parts.keys()), parts: HashMap.fromIterable(parts) }
 }
 
 const shownPart = (part: Part): ShownPart => part.type === "todos" ? { type: "todos", todos: part.todos } : part
@@ -276,7 +278,7 @@ const shownPart = (part: Part): ShownPart => part.type === "todos" ? { type: "to
 const set = (self: PartList, part: ShownPart): PartList => {
   const key = keyOf(part)
   return {
-    keys: HashMap.has(self.parts, key) ? self.keys : [...self.keys, key],
+    keys: HashMap.has(self.parts, key) ? self.keys : Chunk.append(self.keys, key),
     parts: HashMap.set(self.parts, key, part)
   }
 }
@@ -288,7 +290,7 @@ const applyToParts = (self: PartList, update: SessionUpdate): PartList => {
     case "PartRemoved":
       return HashMap.has(self.parts, update.partId)
         ? {
-          keys: self.keys.filter((key) => key !== update.partId),
+          keys: Chunk.filter(self.keys, (key) => key !== update.partId),
           parts: HashMap.remove(self.parts, update.partId)
         }
         : self

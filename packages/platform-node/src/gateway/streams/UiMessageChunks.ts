@@ -34,6 +34,7 @@ import type { ToolPart } from "@opencode-turn/core/Part"
 import type { Started } from "@opencode-turn/core/ReplyUpdate"
 import type { StoredMessage } from "@opencode-turn/core/SessionStore"
 import type { Subagent } from "@opencode-turn/core/Subagent"
+import * as Chunk from "effect/Chunk"
 import * as Equal from "effect/Equal"
 import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
@@ -111,7 +112,7 @@ export interface Metadata {
 export interface Written {
   readonly view: TurnView.TurnView
   readonly isStarted: boolean
-  readonly keys: ReadonlyArray<string>
+  readonly keys: Chunk.Chunk<string>
   readonly items: HashMap.HashMap<string, Item>
 }
 
@@ -121,7 +122,7 @@ export interface Written {
  * @category constructors
  * @since 0.1.0
  */
-export const empty: Written = { view: TurnView.empty, isStarted: false, keys: [], items: HashMap.empty() }
+export const empty: Written = { view: TurnView.empty, isStarted: false, keys: Chunk.empty(), items: HashMap.empty() }
 
 /**
  * The chunks that an update adds.
@@ -153,10 +154,9 @@ export const apply = (
       return [{ ...self, view }, [{ type: "data-retry", data: update.retry, transient: true }]]
     case "TextDelta":
     case "ReasoningDelta":
-    case "PartChanged": {
-      const key = update._tag === "PartChanged" ? TurnView.keyOf(update.part) : update.partId
-      return changePart(self, view, key) ?? rewrite(self, view)
-    }
+      return grow(self, view, update) ?? changePart(self, view, update.partId) ?? rewrite(self, view)
+    case "PartChanged":
+      return changePart(self, view, TurnView.keyOf(update.part)) ?? rewrite(self, view)
     case "SubagentUpdate":
       return changeSubagent(self, view, update.sessionId) ?? rewrite(self, view)
     default:
@@ -326,6 +326,22 @@ const reasonOf = (finish: string | null): FinishReason => {
   }
 }
 
+/** The chunk for more of an open text, without a look at the text before it; undefined where there is none. */
+const grow = (
+  self: Written,
+  view: TurnView.TurnView,
+  { delta, partId: key }: { readonly delta: string; readonly partId: string }
+) => {
+  const before = Option.getOrUndefined(HashMap.get(self.items, key))
+  const part = TurnView.part(view.root, key)
+  if (before === undefined || !isText(before) || before.isComplete || part?.type !== before.kind) return undefined
+  const item = { ...before, text: part.text }
+  return [
+    { ...self, view, items: HashMap.set(self.items, key, item) },
+    delta === "" ? [] : [{ type: `${before.kind}-delta`, id: key, delta } as const]
+  ] as const
+}
+
 /** The chunks for a change of one part; undefined where more than its item may differ. */
 const changePart = (self: Written, view: TurnView.TurnView, key: string) => {
   if (view === self.view) return [self, []] as const
@@ -359,7 +375,7 @@ const changeSubagent = (self: Written, view: TurnView.TurnView, sessionId: Subag
 
 const append = (self: Written, view: TurnView.TurnView, item: Item) =>
   [
-    { ...self, view, keys: [...self.keys, item.key], items: HashMap.set(self.items, item.key, item) },
+    { ...self, view, keys: Chunk.append(self.keys, item.key), items: HashMap.set(self.items, item.key, item) },
     toChunks(item)
   ] as const
 
@@ -377,7 +393,7 @@ const rewrite = (
   const written: Written = {
     ...self,
     view,
-    keys: items.map(({ key }) => key),
+    keys: Chunk.fromIterable(items.map(({ key }) => key)),
     items: HashMap.fromIterable(items.map((item) => [item.key, item] as const))
   }
   return [written, changesTo(self, items) ?? [{ type: "reset-step" }, ...items.flatMap(toChunks)]]
@@ -385,10 +401,11 @@ const rewrite = (
 
 /** Undefined where no chunks can take the reader from what was written to the items. */
 const changesTo = (self: Written, items: ReadonlyArray<Item>): ReadonlyArray<UiMessageChunk> | undefined => {
-  if (items.length < self.keys.length) return undefined
+  const keys = Chunk.toReadonlyArray(self.keys)
+  if (items.length < keys.length) return undefined
   const chunks: Array<UiMessageChunk> = []
   for (const [place, item] of items.entries()) {
-    const key = self.keys[place]
+    const key = keys[place]
     const before = key === undefined ? undefined : Option.getOrUndefined(HashMap.get(self.items, key))
     const changes = before === undefined ? toChunks(item) : key === item.key ? between(before, item) : undefined
     if (changes === undefined) return undefined
