@@ -133,13 +133,14 @@ const followStored = (
     const store = yield* SessionStore
     const limit = yield* TurnPolicy.StopTimeout
     const gained = yield* Latch.make()
-    const isWaiting = yield* Ref.make(false)
+    const cancelledAt = yield* Ref.make<number | undefined>(undefined)
 
-    /** Whether nothing follows. A message that was just cancelled may still get its text. */
+    /** Whether nothing follows. A message that was just cancelled may still get its text, which raises its revision. */
     const isLast = Effect.fnUntraced(function*(state: MessageState) {
       if (isOpen(state.status)) return false
       const sinceMillis = (yield* Clock.currentTimeMillis) - Duration.toMillis(limit)
-      if (!mayGainText(state, sinceMillis) || (yield* Ref.getAndSet(isWaiting, true))) return true
+      const before = yield* Ref.getAndSet(cancelledAt, state.revision)
+      if (!mayGainText(state, sinceMillis) || (before !== undefined && state.revision > before)) return true
       yield* gained.open
       return false
     })

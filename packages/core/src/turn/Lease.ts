@@ -92,6 +92,8 @@ const endIfLost = (message: Pick<StoredMessage, "epoch" | "id">) =>
 /**
  * Renews the lease again and again, and runs the effect when it cannot be: the message is lost. All turns of a process renew at the same
  * moments, the multiples of `TurnPolicy.LeaseRenewal`, so that a store can renew them in one statement.
+ *
+ * A busy process renews late. It asks for as much more time as it was late lately, four times over, so that the next delay costs no turn.
  */
 const renewing = Effect.fnUntraced(function*<E>(
   { epoch, id, owner }: StoredMessage,
@@ -99,14 +101,22 @@ const renewing = Effect.fnUntraced(function*<E>(
   lastKept?: Ref.Ref<number>
 ): Effect.fn.Return<never, E, SessionStore> {
   const store = yield* SessionStore
-  const lease = { owner: owner ?? undefined, millis: Duration.toMillis(yield* TurnPolicy.Lease) }
+  const leaseMillis = Duration.toMillis(yield* TurnPolicy.Lease)
   const intervalMillis = Duration.toMillis(yield* TurnPolicy.LeaseRenewal)
+  let lateMillis = 0
   while (true) {
     const nowMillis = yield* Clock.currentTimeMillis
-    yield* Effect.sleep(intervalMillis - nowMillis % intervalMillis)
-    const isHeld = yield* Effect.option(store.renew(id, epoch, lease))
+    const waitMillis = intervalMillis - nowMillis % intervalMillis
+    yield* Effect.sleep(waitMillis)
+    const millis = leaseMillis * Math.min(1 + 4 * lateMillis / leaseMillis, longest)
+    const isHeld = yield* Effect.option(store.renew(id, epoch, { owner: owner ?? undefined, millis }))
+    const renewedMillis = yield* Clock.currentTimeMillis
+    lateMillis = Math.max(renewedMillis - nowMillis - waitMillis, Math.floor(lateMillis / 2))
     if (Option.isNone(isHeld)) continue
     if (!isHeld.value) yield* onLost
-    else if (lastKept !== undefined) yield* Ref.set(lastKept, yield* Clock.currentTimeMillis)
+    else if (lastKept !== undefined) yield* Ref.set(lastKept, renewedMillis)
   }
 })
+
+/** How many times longer than usual the lease of a late process may be. */
+const longest = 5

@@ -23,6 +23,13 @@ const { messageId, row, test } = Turns
 const elsewhere = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.updateService(effect, SessionStore, (store) => ({ ...store }))
 
+/** As in another process whose store tells of each change twice: by a notification, and by its poll. */
+const wokenTwice = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.updateService(effect, SessionStore, (store) => ({
+    ...store,
+    changes: (id) => Stream.flatMap(store.changes(id), () => Stream.make(undefined, undefined))
+  }))
+
 const here = <A, E, R>(effect: Effect.Effect<A, E, R>) => effect
 
 const places = [["of this process", here], ["of another process", elsewhere]] as const
@@ -267,6 +274,20 @@ describe("attachTurn", () => {
       yield* fake.fail({ method: "POST", path: /abort$/ }, Faults.delay("1 second"))
       const turn = yield* launch(messageId, halfway)
       const { fiber, seen } = yield* elsewhere(attach())
+      yield* Turns.cancel
+      yield* ended(turn, 1000)
+      yield* ended(fiber)
+      const last = seen.at(-1)?.update
+      assert(last?._tag === "Finished")
+      assert.strictEqual(last.message.content, "one two ")
+    }))
+
+  test("of a cancelled turn waits for the streamed reply, however often it is woken before", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* fake.fail({ method: "POST", path: /abort$/ }, Faults.delay("1 second"))
+      const turn = yield* launch(messageId, halfway)
+      const { fiber, seen } = yield* wokenTwice(attach())
       yield* Turns.cancel
       yield* ended(turn, 1000)
       yield* ended(fiber)

@@ -77,6 +77,31 @@ describe("the lease of a turn", () => {
     store: (store) => ({ renew: (...args) => Effect.andThen(renewals.note, store.renew(...args)) })
   })
 
+  const asked: Array<number> = []
+  test(
+    "lasts longer by as much as its renewals were late, up to five times as long, and becomes shorter again",
+    () =>
+      Effect.gen(function*() {
+        const fake = yield* FakeOpencode
+        const fiber = yield* launch(messageId, halfway)
+        yield* pass(20_000)
+        assert.deepStrictEqual(asked.slice(0, 6), [4000, 4000, 6000, 20_000, 14_000, 9000])
+        yield* fake.release("half")
+        yield* ended(fiber)
+      }),
+    {
+      store: (store) => ({
+        // The second takes half a second, the third five.
+        renew: (id, epoch, lease) => {
+          const delay = ["0 seconds", "500 millis", "5 seconds"] as const
+          const renewed = Effect.delay(store.renew(id, epoch, lease), delay[asked.length] ?? "0 seconds")
+          asked.push(lease.millis)
+          return renewed
+        }
+      })
+    }
+  )
+
   test("is held for hours while a person is asked", () =>
     Effect.gen(function*() {
       const permission = [{ permission: "bash", pattern: "*", action: "ask" }] as const
