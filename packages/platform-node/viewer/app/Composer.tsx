@@ -9,7 +9,12 @@ type FilePart = Extract<PromptPart, { readonly type: "file" }>
 export const Composer = ({ conversationId }: { readonly conversationId: string | undefined }) => {
   const place = `opencode-turn draft ${conversationId ?? ""}`
   const [text, setText] = useState(() => sessionStorage.getItem(place) ?? "")
-  const [files, setFiles] = useState<ReadonlyArray<FilePart>>([])
+  const [files, showFiles] = useState<ReadonlyArray<File>>([])
+  const held = useRef<ReadonlyArray<File>>([])
+  const setFiles = (next: ReadonlyArray<File>) => {
+    held.current = next
+    showFiles(next)
+  }
   const [problem, setProblem] = useState<string>()
   const field = useRef<HTMLTextAreaElement>(null)
   const isSending = sending.value !== undefined
@@ -28,34 +33,32 @@ export const Composer = ({ conversationId }: { readonly conversationId: string |
   }, [])
 
   const submit = async () => {
-    // What is typed and what is drawn may be a frame apart.
+    // What is typed or added and what is drawn may be a frame apart.
     const text = field.current?.value ?? ""
+    const files = held.current
     if (sending.peek() !== undefined || (text.trim() === "" && files.length === 0)) return
-    const id = conversationId ?? `web-${makeId()}`
-    const prompt = files.length === 0
-      ? text
-      : [...(text.trim() === "" ? [] : [{ type: "text" as const, text }]), ...files]
+    const giveBack = (problem: string) => {
+      setText(text)
+      setFiles(files)
+      setProblem(problem)
+    }
     setProblem(undefined)
     setText("")
     setFiles([])
+    // Enter twice in one frame sends once.
+    if (field.current !== null) field.current.value = ""
+    const id = conversationId ?? `web-${makeId()}`
+    const read = await Promise.all(files.map(readFile)).catch(() => undefined)
+    if (read === undefined) return giveBack("a file cannot be read: remove it, or add it again")
+    const prompt = read.length === 0
+      ? text
+      : [...(text.trim() === "" ? [] : [{ type: "text" as const, text }]), ...read]
     const outcome = await send({ conversationId: id, key: makeId(), prompt })
-    if (outcome.ok) {
-      if (conversationId === undefined) goTo({ page: "conversation", id })
-      return
-    }
-    setText(text)
-    setFiles(files)
-    setProblem(`${outcome.message}: ${outcome.advice}`)
+    if (!outcome.ok) return giveBack(`${outcome.message}: ${outcome.advice}`)
+    if (conversationId === undefined) goTo({ page: "conversation", id })
   }
 
-  const add = async (list: FileList | null | undefined) => {
-    try {
-      const read = await Promise.all(Array.from(list ?? [], readFile))
-      setFiles((before) => [...before, ...read])
-    } catch {
-      setProblem("a file cannot be read")
-    }
-  }
+  const add = (list: FileList | null | undefined) => setFiles([...held.current, ...Array.from(list ?? [])])
 
   return (
     <form
@@ -67,20 +70,20 @@ export const Composer = ({ conversationId }: { readonly conversationId: string |
       onDragOver={(event) => event.preventDefault()}
       onDrop={(event) => {
         event.preventDefault()
-        void add(event.dataTransfer?.files)
+        add(event.dataTransfer?.files)
       }}
     >
       {problem !== undefined && <p class="problem" role="alert">{problem}</p>}
       {isSending && <p class="note" role="status">Sending… It is sent once, whatever becomes of the connection.</p>}
       {files.length > 0 && (
         <ul class="chips">
-          {files.map(({ filename = "file" }, at) => (
+          {files.map(({ name }, at) => (
             <li key={at} class="chip">
-              {filename}
+              {name}
               <button
                 type="button"
                 class="quiet"
-                aria-label={`Remove ${filename}`}
+                aria-label={`Remove ${name}`}
                 onClick={() => setFiles(files.filter((_, place) => place !== at))}
               >
                 ×
@@ -97,7 +100,7 @@ export const Composer = ({ conversationId }: { readonly conversationId: string |
             class="unseen"
             aria-label="Add files"
             onChange={({ currentTarget }) => {
-              void add(currentTarget.files)
+              add(currentTarget.files)
               currentTarget.value = ""
             }}
           />
@@ -113,7 +116,7 @@ export const Composer = ({ conversationId }: { readonly conversationId: string |
           onPaste={(event) => {
             if ((event.clipboardData?.files.length ?? 0) === 0) return
             event.preventDefault()
-            void add(event.clipboardData?.files)
+            add(event.clipboardData?.files)
           }}
           onKeyDown={(event) => {
             if (event.key !== "Enter" || event.shiftKey || event.isComposing) return
