@@ -7,7 +7,7 @@ import * as Tracer from "@opencode-turn/core/Tracer"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Connection from "../setup/Connection.ts"
-import { failed, type Failure, fromError } from "../setup/Failure.ts"
+import { type Failure, fromError } from "../setup/Failure.ts"
 import * as Scripted from "../setup/Scripted.ts"
 import { Stop } from "../setup/Stop.ts"
 import { layerStdout, Streams } from "../setup/Streams.ts"
@@ -39,7 +39,7 @@ export const demo: Effect.Effect<void, Failure, Services> = Effect.gen(function*
       )
     )
   )
-  yield* Ending.toExit(result ?? (yield* failed("the turn ended without a result")))
+  yield* Ending.toExit(result)
   yield* streams.progress(`\n${next}`)
 }).pipe(Effect.scoped, Effect.provide(layerStdout))
 

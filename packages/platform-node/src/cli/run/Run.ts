@@ -148,8 +148,7 @@ const attempt = Effect.fnUntraced(function*(
       given(TurnPolicy.WhenBusy, options.whenBusy)
     )
   })
-  const result = yield* Effect.raceFirst(turn, server.ended).pipe(Effect.provideContext(store))
-  return result ?? (yield* failed("the turn ended without a result"))
+  return yield* Effect.raceFirst(turn, server.ended).pipe(Effect.provideContext(store))
 })
 
 const given = <A>(reference: Context.Reference<A>, value: A | undefined) => <B, E, R>(effect: Effect.Effect<B, E, R>) =>

@@ -105,7 +105,7 @@ export const run = Effect.fnUntraced(function*(
   input: TurnInput,
   options: { readonly view: View; readonly permission: Mode; readonly onQuit: Effect.Effect<void> }
 ): Effect.fn.Return<
-  TurnResult | undefined,
+  TurnResult,
   StoreError,
   Client | SessionStore | Tracer | Streams | Prompt.Environment
 > {
@@ -124,7 +124,11 @@ export const run = Effect.fnUntraced(function*(
       Effect.timeoutOption("250 millis"),
       Effect.andThen(terminal.withPermit(Effect.andThen(view.pause, effect)))
     )
-  let result: TurnResult | undefined
+  let ended: TurnResult | undefined
+  const end = (result: TurnResult) =>
+    Effect.sync(() => {
+      ended = result
+    })
   let hasBegun = false
   const begin = Effect.sync(() => {
     hasBegun = true
@@ -132,13 +136,12 @@ export const run = Effect.fnUntraced(function*(
 
   yield* streamTurn({
     ...input,
-    onTurnFinished: (finished) =>
-      Effect.sync(() => {
-        result = finished
-      })
+    // Also an interrupted turn ends, but its stream gives no result any more.
+    onTurnFinished: end
   }).pipe(
     Stream.runForEach((update) =>
-      update._tag === "Finished" ? Effect.void : terminal.withPermit(view.update(update)).pipe(
+      // A turn that was taken over has not ended, so that only its stream gives its result.
+      update._tag === "Finished" ? end(update.result) : terminal.withPermit(view.update(update)).pipe(
         Effect.andThen(Effect.sync(() => {
           if (update._tag === "Asked") Deferred.doneUnsafe(shownAsk(update.ask.id), Effect.void)
         })),
@@ -156,9 +159,10 @@ export const run = Effect.fnUntraced(function*(
     ),
     tellSilence(Effect.suspend(() => (hasBegun ? Effect.void : terminal.withPermit(view.note(silence))))),
     Effect.provideService(HumanGate.HumanGate, yield* gateOf(options.permission, view, alone, options.onQuit)),
-    Effect.ensuring(Effect.suspend(() => (result === undefined ? Effect.void : view.finish(result))))
+    Effect.ensuring(Effect.suspend(() => (ended === undefined ? Effect.void : view.finish(ended))))
   )
-  return result
+  // The stream of a turn gives `Finished` at last, or fails.
+  return ended ?? (yield* Effect.die(new Error("the stream of the turn ended without a result")))
 })
 
 /** Tells the person if the server stays silent for long. */
