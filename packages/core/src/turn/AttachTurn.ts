@@ -190,29 +190,36 @@ const readNews = Effect.fnUntraced(function*(
   const after = isVoid ? 0 : before.after
   const rows = after >= offset ? [] : yield* Journal.readAll((after) => store.listUpdates(id, after, pageLength), after)
   const last = rows.at(-1)?.offset ?? (isVoid ? offset : after)
-  const beginning: Started | undefined = started === null || isSameStart(before, started)
-    ? undefined
-    : { _tag: "Started", conversationId, messageId: id, ...started }
-  const updates: Array<Attached> = beginning === undefined ? [] : [{ offset: String(after), update: beginning }]
   const lastReset = rows.findLastIndex(({ update }) => update._tag === "Reset")
   const reset = rows[lastReset]?.update
-  if (isVoid || lastReset >= 0) {
-    const reason = !isVoid && reset?._tag === "Reset" ? reset.reason : "attached"
-    updates.push({ offset: String(last), update: whole(rows, reason) })
-  } else {
-    for (const { offset, update } of rows) updates.push({ offset: String(offset), update: shown(update) })
-  }
+  const reason = !isVoid && reset?._tag === "Reset" ? reset.reason : "attached"
+  const updates: Array<Attached> = isVoid || lastReset >= 0
+    ? [{ offset: String(last), update: whole(rows, reason) }]
+    : rows.map(({ offset, update }) => ({ offset: String(offset), update: shown(update) }))
+
+  const start: Started | undefined = started === null
+    ? undefined
+    : { _tag: "Started", conversationId, messageId: id, ...started }
+  const isOther = started !== null && !isSameStart(before, started)
+  // The row tells of another prompt before the journal tells that the reply begins anew: until then its updates are those of the old one.
+  const isAgain = before.hasStarted && (promptedAgain.has(reason) || (isOther && (isVoid || !isOpen(status))))
+  const isFirst = !before.hasStarted && start !== undefined
+  if (start !== undefined && isFirst) updates.unshift({ offset: String(after), update: start })
+  if (start !== undefined && isAgain) updates.push({ offset: String(last), update: start })
   yield* Ref.set(reader, {
     after: last,
     isVoid: false,
     isFromLive: false,
-    hasStarted: before.hasStarted || beginning !== undefined,
-    started: started ?? before.started
+    hasStarted: before.hasStarted || isFirst,
+    started: isFirst || isAgain || before.started === undefined ? (started ?? before.started) : before.started
   })
   return updates
 })
 
 const pageLength = 500
+
+/** The reasons of a `Reset` behind which the reply is that of a prompt under other ids. */
+const promptedAgain: ReadonlySet<string> = new Set(["recreated", "repaired", "refused"])
 
 const isSameStart = ({ hasStarted, started }: Reader, now: StartedTurn): boolean =>
   hasStarted && (started === undefined || (started.sessionId === now.sessionId && started.promptId === now.promptId))

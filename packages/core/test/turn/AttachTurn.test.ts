@@ -1,8 +1,9 @@
 import { assert, describe } from "@effect/vitest"
 import type { Attached, AttachOptions } from "@opencode-turn/core/AttachTurn"
 import { attachTurn } from "@opencode-turn/core/AttachTurn"
+import { ConversationId, MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
 import * as Journal from "@opencode-turn/core/Journal"
-import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { SessionStore, type Since } from "@opencode-turn/core/SessionStore"
 import { resumeTurn, runTurn } from "@opencode-turn/core/Turn"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as Usage from "@opencode-turn/core/Usage"
@@ -44,6 +45,12 @@ const read = (seen: ReadonlyArray<Attached>, before?: Journal.JournalState) =>
 const textOf = (seen: ReadonlyArray<Attached>): string => Journal.textOf(read(seen).parts)
 
 const tagsOf = (seen: ReadonlyArray<Attached>) => seen.map(({ update }) => update._tag)
+
+/** The prompts that updates tell of, and the reasons of their resets. */
+const starts = (all: ReadonlyArray<Attached>) =>
+  all.flatMap(({ update }): ReadonlyArray<string> =>
+    update._tag === "Started" ? [update.promptId] : update._tag === "Reset" ? [update.reason] : []
+  )
 
 /** Attaches to the turn, and collects what it is told. */
 const attach = Effect.fnUntraced(function*(options: AttachOptions & { readonly name?: string } = {}) {
@@ -307,6 +314,53 @@ describe("attachTurn", () => {
       assert(last?._tag === "Finished")
       assert.strictEqual(last.message.content, "Stopped.")
       yield* fake.release("half")
+    }))
+
+  test("of a turn that is prompted again tells of the new prompt behind the reset, and so to who takes it up before", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const id = messageIdOf(messageId)
+      const told = (prompt: string, text: string, changes: Partial<Since> = {}) =>
+        Effect.gen(function*() {
+          const part = { type: "text", id: PartId.make(`prt_${prompt}`), text, isComplete: false } as const
+          const content = {
+            content: text,
+            parts: [{ ...part, messageId: MessageId.make(`msg_${prompt}`) }],
+            usage: Usage.zero
+          }
+          yield* store.snapshot(id, 1, content, { before: Journal.nothing, ...changes })
+          yield* pass(2000)
+          return content
+        })
+      const record = (prompt: string) =>
+        store.recordPrompt(id, 1, {
+          sessionId: SessionId.make("ses_1"),
+          prompt: {
+            parts: [{ type: "text", text: "Go." }],
+            ids: { promptId: MessageId.make(prompt), partIds: [PartId.make("prt_0")] }
+          }
+        })
+      yield* store.claim({ id, conversationId: ConversationId.make("con_1"), prompt: [{ type: "text", text: "Go." }] })
+      yield* record("msg_1")
+      const { fiber, seen } = yield* elsewhere(attach())
+      const before = yield* told("1", "no value")
+      yield* record("msg_2")
+      yield* told("1", "no value at all", { before })
+      const from = seen.at(-1)?.offset
+      yield* told("2", "a value", { before: undefined, reason: "repaired" })
+      const again = yield* elsewhere(attach({ from }))
+      yield* store.finalize(id, 1, {
+        status: "completed",
+        error: null,
+        content: "a value",
+        parts: [],
+        usage: Usage.zero
+      }, {})
+      yield* ended(fiber)
+      yield* ended(again.fiber)
+      assert.deepStrictEqual(starts(seen).slice(0, 3), ["msg_1", "repaired", "msg_2"])
+      assert.include(starts(again.seen), "msg_2")
+      assert.notInclude(starts(again.seen), "msg_1")
     }))
 
   test("gives a reader that is too slow for the log the whole state, and holds nobody up", () =>
