@@ -4,8 +4,8 @@
 import type { Artifacts } from "@opencode-turn/core/Artifact"
 import { MessageId, SessionId } from "@opencode-turn/core/Ids"
 import * as Reply from "@opencode-turn/core/Reply"
-import type { StoredMessage } from "@opencode-turn/core/SessionStore"
-import { isUnusableTag } from "@opencode-turn/core/TurnError"
+import type { MessageState, StoredMessage } from "@opencode-turn/core/SessionStore"
+import { isUnusableTag, TurnCancelled } from "@opencode-turn/core/TurnError"
 import type { TurnEnd, TurnStatus } from "@opencode-turn/core/TurnResult"
 import * as Usage from "@opencode-turn/core/Usage"
 import * as Effect from "effect/Effect"
@@ -40,7 +40,7 @@ export interface Ending extends
 
 /** Reads the ending from a stored message. */
 export const fromStored = (message: StoredMessage): Ending => {
-  const { content, conversationId, createdMillis, error, finish, finishedMillis, id, isFallback } = message
+  const { content, conversationId, createdMillis, finish, finishedMillis, id, isFallback } = message
   const { parts, promptRecord, subagents } = message
   const usage = usageOf(message)
   const sessionId = promptRecord?.sessionId
@@ -64,8 +64,16 @@ export const fromStored = (message: StoredMessage): Ending => {
     usage,
     artifacts: undefined,
     durationMillis: (finishedMillis ?? createdMillis) - createdMillis,
-    error: error === null ? undefined : { _tag: error.tag, message: error.message, details: error.details ?? {} }
+    error: errorOf(message)
   }
+}
+
+/** The error of a stored turn, as `run` shows it. A cancel of another process stores only the status. */
+export const errorOf = (
+  { error, id, status }: Pick<MessageState, "error" | "id" | "status">
+): Told | undefined => {
+  if (error !== null) return { _tag: error.tag, message: error.message, details: error.details ?? {} }
+  return status === "cancelled" ? new TurnCancelled({ messageId: id }) : undefined
 }
 
 /** Whether the turn expects a value of a JSON Schema as its answer. */

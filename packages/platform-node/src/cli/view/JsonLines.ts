@@ -28,7 +28,7 @@ import type { StoredAsk } from "@opencode-turn/core/StoredAsk"
 import * as Usage from "@opencode-turn/core/Usage"
 import * as WireUpdate from "@opencode-turn/core/WireUpdate"
 import { escapeJson } from "../../terminal/TerminalText.ts"
-import { factsOf, type Failure } from "../setup/Failure.ts"
+import { factsOf, type Failure, type Told } from "../setup/Failure.ts"
 import * as Endings from "./Ending.ts"
 
 /** The line of an update. */
@@ -74,9 +74,7 @@ export const fromEnding = (ending: Endings.Ending): string => {
     sessionId: ending.sessionId ?? null,
     messageId: ending.messageId,
     promptId: ending.promptId ?? null,
-    error: ending.error === undefined
-      ? null
-      : { tag: ending.error._tag, message: ending.error.message, details: factsOf(ending.error) }
+    error: fromError(ending.error)
   })
 }
 
@@ -126,7 +124,7 @@ export const fromState = (state: MessageState): string =>
     ...fromUsage(state.usage),
     createdMillis: state.createdMillis,
     finishedMillis: state.finishedMillis,
-    error: state.error === null ? null : { ...state.error, details: state.error.details ?? {} }
+    error: fromError(Endings.errorOf(state))
   })
 
 /** The line of a stored message. Its `text`, `content`, `isFallback` and `error` have the meaning of {@link fromEnding}. */
@@ -147,7 +145,7 @@ export const fromStored = (message: StoredMessage): string =>
     subagents: message.subagents,
     createdMillis: message.createdMillis,
     finishedMillis: message.finishedMillis,
-    error: message.error === null ? null : { ...message.error, details: message.error.details ?? {} }
+    error: fromError(Endings.errorOf(message))
   })
 
 /** The line of a stored ask. */
@@ -171,6 +169,9 @@ export const fromUnreadable = (ids: ReadonlyArray<string>): string => encode({ t
 export const fromPrune = (count: number): string => encode({ type: "pruned", count })
 
 // internal
+
+const fromError = (error: Told | undefined) =>
+  error === undefined ? null : { tag: error._tag, message: error.message, details: factsOf(error) }
 
 const fromArtifacts = (artifacts: Artifacts | undefined) => ({
   files: artifacts?.files.map(fromArtifact) ?? null,

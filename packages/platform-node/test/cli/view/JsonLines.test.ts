@@ -1,4 +1,5 @@
 import { fromError, usage } from "#cli/setup/Failure"
+import * as Ending from "#cli/view/Ending"
 import * as JsonLines from "#cli/view/JsonLines"
 import { assert, it } from "@effect/vitest"
 import { AskId, AssistantMessageId, ConversationId, PartId, SessionId } from "@opencode-turn/core/Ids"
@@ -202,4 +203,13 @@ it("writes the fields of an error as data, for a running and for a stored turn",
   const stored = { _tag: "EmptyStream", message: error.message, details }
   assert.deepStrictEqual(JSON.parse(JsonLines.fromEnding({ ...result("error"), error: stored })).error, told)
   assert.deepStrictEqual(JSON.parse(JsonLines.fromFailure(fromError(error), undefined)).error.details, details)
+})
+
+it("gives the error of a turn that another process cancelled, of which only the status is stored", () => {
+  const { message: { id, ...message } } = result("cancelled")
+  const stored = { ...message, id, status: "cancelled" as const, error: null }
+  const told = { tag: "TurnCancelled", message: `message ${id} was cancelled`, details: { messageId: id } }
+  assert.deepStrictEqual(JSON.parse(JsonLines.fromEnding(Ending.fromStored(stored))).error, told)
+  assert.deepStrictEqual(JSON.parse(JsonLines.fromStored(stored)).error, told)
+  assert.isNull(JSON.parse(JsonLines.fromStored({ ...stored, status: "completed" })).error)
 })
