@@ -36,7 +36,17 @@ export const database = Flag.String("database").pipe(
 /** A duration, such as `90s`. */
 export const duration = (name: string) =>
   Flag.String(name).pipe(
-    Flag.filterMap(DurationText.parse, () => `a duration: ${DurationText.example}`),
+    Flag.filterMap(DurationText.parse, () => `a duration above zero: ${DurationText.example}`),
+    Flag.withMetavar("DURATION")
+  )
+
+/** The age of a turn, such as `30d`. A plain number is refused: a person who writes `5` means days. */
+export const age = (name: string) =>
+  Flag.String(name).pipe(
+    Flag.filterMap(
+      DurationText.parseWithUnit,
+      () => `a duration above zero with its unit, such as 5d, 12h or "2 weeks"`
+    ),
     Flag.withMetavar("DURATION")
   )
 

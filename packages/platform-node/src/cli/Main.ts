@@ -105,7 +105,7 @@ export const run = (
 ): Effect.Effect<void, CliError.CliError | Failure, Command.Environment | Streams | Stop> =>
   Effect.flatMap(Streams, (streams) =>
     Command.runWith(root, { version })(args).pipe(
-      Effect.provideService(CliOutput.Presenter, presenter(streams)),
+      Effect.provideService(CliOutput.Presenter, presenter(streams, args)),
       Effect.provideService(CliConfig.CliConfig, {
         builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions]
       }),
@@ -146,7 +146,7 @@ const messageOf = (error: unknown): string => (Predicate.isError(error) ? error.
 const formatter = CliOutput.defaultFormatter({ colors: false })
 
 /** Prints help to standard output, and an error of the command line as one line on standard error. */
-const presenter = (streams: Streams["Service"]): CliOutput.Presenter => ({
+const presenter = (streams: Streams["Service"], args: ReadonlyArray<string>): CliOutput.Presenter => ({
   present: (event) => {
     switch (event._tag) {
       case "Help": {
@@ -158,12 +158,24 @@ const presenter = (streams: Streams["Service"]): CliOutput.Presenter => ({
       case "InvalidInvocation": {
         const [error] = event.errors
         return streams.progress(
-          `opencode-turn: ${line(error?.message ?? "invalid")} (see ${event.commandPath.join(" ")} --help)\n`
+          `opencode-turn: ${line(error === undefined ? "invalid" : describe(error, args))} (see ${
+            event.commandPath.join(" ")
+          } --help)\n`
         )
       }
     }
   }
 })
+
+/** A value that begins with `-` is read as a flag, so that the flag before it seems to have none. */
+const describe = (error: CliError.CliError, args: ReadonlyArray<string>): string => {
+  if (error._tag !== "InvalidValue" || error.kind !== "flag" || error.value !== "") return error.message
+  const flag = `--${error.option}`
+  const next = args[args.indexOf(flag) + 1]
+  return args.includes(flag) && next !== undefined && /^-[^-]/.test(next)
+    ? `${flag} is followed by ${next}, which is read as a flag: write a value that begins with - as ${flag}=${next}`
+    : error.message
+}
 
 /** Prompts are drawn on standard error, so that standard output holds only the answer. */
 const layerTerminal: Layer.Layer<Terminal.Terminal, never, Streams> = Layer.effect(

@@ -7,7 +7,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { database, duration, json } from "./CommandFlags.ts"
+import { age, database, json } from "./CommandFlags.ts"
 
 /** The command that lists stored turns. */
 export const listCommand = Command.make(
@@ -67,8 +67,8 @@ export const pruneCommand = Command.make(
   "prune",
   {
     database,
-    olderThan: duration("older-than").pipe(
-      Flag.withDescription("The minimum time since the end of a turn, for example 30d")
+    olderThan: age("older-than").pipe(
+      Flag.withDescription("The minimum time since the end of a turn, with its unit, for example 30d or 12h")
     ),
     json: json("Print the number as a JSON object instead")
   },

@@ -274,7 +274,7 @@ const timeoutSetting = Effect.gen(function*() {
     () =>
       new InvalidConfig({
         setting: "OPENCODE_TIMEOUT",
-        reason: `is not a duration: ${JSON.stringify(text)}. Write ${DurationText.example}`
+        reason: `is not a duration above zero: ${JSON.stringify(text)}. Write ${DurationText.example}`
       })
   )
 })

@@ -42,13 +42,16 @@ export const sqliteDatabase = (filename: string): Database => {
     : `the SQLite database "${filename}"`
   return {
     name,
-    failure: (operation) => (error) =>
-      new StoreError({
+    failure: (operation) => (error) => {
+      const reason = sqliteReason(error)
+      return new StoreError({
         operation,
-        reason: `${name}: ${sqliteReason(error)}`,
+        // A database that cannot be opened is named by the error itself.
+        reason: reason.includes(name) ? reason : `${name}: ${reason}`,
         // Effect marks every connection error as retryable, but retrying does not create a missing folder.
         isRetryable: error.reason._tag === "LockTimeoutError"
       })
+    }
   }
 }
 

@@ -230,6 +230,12 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
     ["a limit of nothing", ["list", "--limit", "0"], /--limit.*above zero/],
     ["a missing age", ["prune"], /--older-than/],
     ["a malformed age", ["prune", "--older-than", "long"], /--older-than.*"long".*duration/],
+    ["an age without a unit", ["prune", "--older-than", "5"], /--older-than.*"5".*with its unit, such as 5d/],
+    ["an age of nothing", ["prune", "--older-than", "0d"], /--older-than.*"0d".*above zero/],
+    ["an age below zero", ["prune", "--older-than", "-5d"], /--older-than is followed by -5d.*--older-than=-5d/],
+    ["an age below zero in one word", ["prune", "--older-than=-5d"], /--older-than.*"-5d".*above zero/],
+    ["a limit of no time", ["run", "--timeout", "0s", "hello"], /--timeout.*"0s".*above zero/],
+    ["a database that no other process can share", ["watch", "m"], /the database "memory" .* cannot be shared/],
     ["a message that is not named", ["cancel"], /Missing required argument: message/],
     ["an empty message", ["watch", ""], /the message is empty/],
     ["a missing conversation", ["show"], /Missing required argument: conversation/]
@@ -438,6 +444,16 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       assert.deepStrictEqual([last?.["error"], last?.["text"]], [second?.["error"], second?.["text"]])
     }))
 
+  it.effect("names a database that cannot be opened once", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const folder = yield* fs.makeTempDirectoryScoped()
+      const finished = yield* cli(["list", "--database", folder])
+      assert.strictEqual(finished.code, 1)
+      assert.match(errorLine(finished), /cannot open the SQLite database/)
+      assert.lengthOf(errorLine(finished).split(folder), 2)
+    }))
+
   it.effect("creates no database if there is none to read", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
@@ -512,7 +528,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
         env: { OPENCODE_TURN_DATABASE: "memory", OPENCODE_TIMEOUT: "soon" }
       })
       assert.deepStrictEqual([finished.code, finished.stdout], [2, ""])
-      assert.match(errorLine(finished), /^opencode-turn: OPENCODE_TIMEOUT is not a duration: "soon"/)
+      assert.match(errorLine(finished), /^opencode-turn: OPENCODE_TIMEOUT is not a duration above zero: "soon"/)
     }))
 
   it.effect("ends with 2 for an address or a database that cannot be one, and repeats no secret", () =>

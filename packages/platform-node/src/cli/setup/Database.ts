@@ -38,6 +38,12 @@ export const open = Effect.fnUntraced(
 export const openExisting = Effect.fnUntraced(
   function*(flag: string | undefined): Effect.fn.Return<Opened, Failure, Scope.Scope | FileSystem.FileSystem> {
     const database = yield* find(flag)
+    if (database === "memory" || database === ":memory:") {
+      return yield* usage(
+        `the database ${nameOf(database)} belongs to one process and cannot be shared: ` +
+          "name a file or a postgres:// URL with --database or OPENCODE_TURN_DATABASE"
+      )
+    }
     const fs = yield* FileSystem.FileSystem
     const exists = Redacted.isRedacted(database) || (yield* Effect.orElseSucceed(fs.exists(database), () => false))
     if (!exists) {
