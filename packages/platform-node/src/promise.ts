@@ -24,8 +24,10 @@ import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import * as TurnWorker from "@opencode-turn/core/TurnWorker"
 import type * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Predicate from "effect/Predicate"
@@ -35,6 +37,7 @@ import * as Schema from "effect/Schema"
 import type { StandardJSONSchemaV1, StandardSchemaV1 } from "effect/StandardSchema"
 import * as Stream from "effect/Stream"
 import { type Live, LiveLayer } from "./live/LiveLayer.ts"
+import * as Input from "./PromiseInput.ts"
 
 /**
  * The policies of turns, as plain values; `TurnPolicy` of `@opencode-turn/core` documents each of them and its default.
@@ -169,7 +172,8 @@ export interface TurnOptions<A = unknown> extends Policies {
  * - `prune`: deletes ended messages that are older, and gives their number.
  * - `close`: interrupts what runs, which cancels it unless `onInterrupt` says otherwise, and closes the connection and the store.
  *
- * Errors are instances of `Error` with a `_tag`.
+ * Errors are instances of `Error` with a `_tag`: `InvalidInput` for an argument that cannot be used, {@link TurnsClosed} for what is called,
+ * runs or is read when the turns are closed.
  *
  * @category models
  * @since 0.1.0
@@ -200,6 +204,7 @@ export interface Turns extends AsyncDisposable {
  * @since 0.1.0
  */
 export const openTurns = async (options: OpenOptions = {}): Promise<Turns> => {
+  await Effect.runPromise(Input.checkOpen<OpenOptions>(options, Input.openChecks))
   const runtime = ManagedRuntime.make(
     (options.worker === true ? TurnWorker.layer() : Layer.empty).pipe(
       Layer.provideMerge(Layer.merge(layerGate(options.gate), Layer.succeedContext(toContext(options)))),
@@ -207,46 +212,154 @@ export const openTurns = async (options: OpenOptions = {}): Promise<Turns> => {
     )
   )
   const context = await runtime.context()
-  const promise = <A, E>(effect: Effect.Effect<A, E, Live>) => runtime.runPromise(effect)
-  const iterable = <A, E>(stream: Stream.Stream<A, E, Live>) => Stream.toAsyncIterableWith(stream, context)
-  const close = () => runtime.dispose()
+  const readers = new Set<AsyncIterator<unknown>>()
+  let closing: Promise<void> | undefined
+  const promise = async <A, E>(effect: Effect.Effect<A, E, Live>): Promise<A> => {
+    if (closing !== undefined) throw new TurnsClosed()
+    const exit = await runtime.runPromiseExit(effect)
+    if (Exit.isSuccess(exit)) return exit.value
+    throw closing !== undefined && Cause.hasInterruptsOnly(exit.cause) ? new TurnsClosed() : Cause.squash(exit.cause)
+  }
+  const iterable = <A, E>(stream: Stream.Stream<A, E, Live>): AsyncIterable<A> => ({
+    [Symbol.asyncIterator]() {
+      const reader = Stream.toAsyncIterableWith(stream, context)[Symbol.asyncIterator]()
+      const leave = async () => {
+        readers.delete(reader)
+        return await reader.return?.() ?? { done: true, value: undefined }
+      }
+      let isOver = false
+      return {
+        next: async () => {
+          if (isOver) return { done: true, value: undefined }
+          if (closing !== undefined) {
+            isOver = true
+            throw new TurnsClosed()
+          }
+          readers.add(reader)
+          try {
+            const next = await reader.next()
+            if (next.done !== true) return next
+            isOver = true
+            // To close the turns ends a reader as if its stream had ended, and takes it out of the set before.
+            if (!readers.delete(reader)) throw new TurnsClosed()
+            return next
+          } catch (error) {
+            isOver = true
+            readers.delete(reader)
+            throw error
+          }
+        },
+        return: leave
+      }
+    }
+  })
+  const close = () => {
+    closing ??= (async () => {
+      // They run outside the runtime. What they read must end while the store is open.
+      const open = [...readers]
+      readers.clear()
+      await Promise.allSettled(open.map((reader) => reader.return?.()))
+      await runtime.dispose()
+    })()
+    return closing
+  }
 
   // Overloads, because the type of a value is that of its schema, which a JSON Schema does not have.
   function run<A = unknown>(options: TurnOptions<A>): Promise<TurnResult<A>>
   async function run(options: TurnOptions): Promise<TurnResult> {
-    options.signal?.throwIfAborted()
     return await promise(
-      Effect.scoped(Effect.flatMap(begin(options), (input) => core.runTurn(input))).pipe(
-        Effect.provideContext(toContext(options))
+      Effect.andThen(
+        checkTurn(options),
+        Effect.suspend(() =>
+          Effect.scoped(Effect.flatMap(begin(options), (input) => core.runTurn(input))).pipe(
+            Effect.provideContext(toContext(options))
+          )
+        )
       )
     )
   }
   function stream<A = unknown>(options: TurnOptions<A>): AsyncIterable<TurnUpdate<A>>
   function stream(options: TurnOptions): AsyncIterable<TurnUpdate> {
-    options.signal?.throwIfAborted()
     return iterable(
-      Stream.unwrap(Effect.map(begin(options), (input) => core.streamTurn(input))).pipe(
-        Stream.provideContext(toContext(options))
-      )
+      Stream.unwrap(Effect.map(
+        Effect.andThen(checkTurn(options), Effect.suspend(() => begin(options))),
+        (input) => Stream.provideContext(core.streamTurn(input), toContext(options))
+      ))
     )
   }
 
   return {
     run,
     stream,
-    attach: (messageId, options) => iterable(core.attachTurn(AssistantMessageId.make(messageId), options)),
-    cancel: (messageId) => promise(core.cancelTurn(AssistantMessageId.make(messageId))),
-    pendingAsks: ({ conversation, limit, messageId } = {}) =>
-      promise(core.pendingAsks({ conversationId: conversation, messageId, limit })),
-    answer: (askId, answer) => promise(core.answerAsk(askId, answer)),
+    attach: (messageId, options) =>
+      iterable(
+        Stream.unwrap(
+          Effect.as(
+            Effect.andThen(Input.checkId("messageId", messageId), Input.checkAttach(options)),
+            Stream.suspend(() => core.attachTurn(AssistantMessageId.make(messageId), options))
+          )
+        )
+      ),
+    cancel: (messageId) =>
+      promise(
+        Effect.andThen(
+          Input.checkId("messageId", messageId),
+          Effect.suspend(() => core.cancelTurn(AssistantMessageId.make(messageId)))
+        )
+      ),
+    pendingAsks: (filter = {}) =>
+      promise(
+        Effect.andThen(
+          Input.checkFilter(filter),
+          Effect.suspend(() =>
+            core.pendingAsks({
+              conversationId: filter.conversation,
+              messageId: filter.messageId,
+              limit: filter.limit
+            })
+          )
+        )
+      ),
+    answer: (askId, answer) =>
+      promise(
+        Effect.andThen(
+          Effect.andThen(Input.checkId("askId", askId), Input.checkAnswer(answer)),
+          Effect.suspend(() => core.answerAsk(askId, answer))
+        )
+      ),
     resume: () => promise(core.resumeTurns()),
-    prune: (olderThanMillis) => promise(core.pruneMessages(olderThanMillis)),
+    prune: (olderThanMillis) =>
+      promise(
+        Effect.andThen(
+          Input.checkAge("olderThanMillis", olderThanMillis),
+          Effect.suspend(() => core.pruneMessages(olderThanMillis))
+        )
+      ),
     close,
     [Symbol.asyncDispose]: close
   }
 }
 
+/**
+ * The turns were closed before this call, or while it ran.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TurnsClosed extends Schema.TaggedError<TurnsClosed>()("TurnsClosed", {}) {
+  override get message() {
+    return "the turns are closed: openTurns opens them again"
+  }
+}
+
 // internal
+
+/** A signal that has aborted throws its own reason. */
+const checkTurn = (options: TurnOptions): Effect.Effect<void, InvalidInput> =>
+  Effect.andThen(
+    Input.checkTurn<TurnOptions>(options, Input.turnChecks),
+    Effect.suspend(() => options.signal?.aborted === true ? Effect.die(options.signal.reason) : Effect.void)
+  )
 
 const layerLive = ({ baseUrl, database, directory, password, requestTimeoutMillis, workspace }: OpenOptions) =>
   LiveLayer.make({

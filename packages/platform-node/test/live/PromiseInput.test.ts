@@ -1,0 +1,110 @@
+import { assert, it } from "@effect/vitest"
+import { openTurns } from "@opencode-turn/platform-node/promise"
+
+// Nothing here reaches a server.
+const settings = { baseUrl: "http://127.0.0.1:9", database: "memory" }
+
+const open = () => openTurns(settings)
+
+/** Calls as a program without types does. */
+const call = (target: object, name: string, ...args: ReadonlyArray<unknown>): Promise<unknown> =>
+  Promise.resolve(Reflect.apply(Reflect.get(target, name), target, args))
+
+const reasonOf = (promise: Promise<unknown>): Promise<unknown> =>
+  promise.then(() => assert.fail("it succeeded"), (error: unknown) => error)
+
+const first = async (updates: unknown) => {
+  assert(typeof updates === "object" && updates !== null && Symbol.asyncIterator in updates)
+  return await call(Object(Reflect.apply(Object(updates[Symbol.asyncIterator]), updates, [])), "next")
+}
+
+const turn = { conversation: "c", prompt: "Go." }
+
+it("refuses an argument that cannot be used, and names it", async () => {
+  await using turns = await open()
+  const refused: ReadonlyArray<readonly [string, Promise<unknown>]> = [
+    ["options", call(turns, "run")],
+    ["conversation", call(turns, "run", {})],
+    ["prompt", call(turns, "run", { conversation: "c" })],
+    ["prompt", call(turns, "run", { conversation: "c", prompt: [{}] })],
+    ["conversation", call(turns, "stream", {}).then(first)],
+    ["whenBusy", call(turns, "run", { ...turn, whenBusy: "foo" })],
+    ["maxQueued", call(turns, "run", { ...turn, maxQueued: -1 })],
+    ["signal", call(turns, "run", { ...turn, signal: 1 })],
+    ["messageId", call(turns, "attach", "").then(first)],
+    ["messageId", call(turns, "attach").then(first)],
+    ["from", call(turns, "attach", "m", { from: 3 }).then(first)],
+    ["messageId", call(turns, "cancel", "")],
+    ["askId", call(turns, "answer", "", { _tag: "Reject" })],
+    ["answer", call(turns, "answer", "per_1")],
+    ["limit", call(turns, "pendingAsks", { limit: -1 })],
+    ...["30d", Number.NaN, -1, Infinity, undefined].map((age) =>
+      ["olderThanMillis", call(turns, "prune", age)] as const
+    )
+  ]
+  for (const [field, promise] of refused) {
+    const error = await reasonOf(promise)
+    assert(error instanceof Error)
+    assert.deepInclude(Object(error), { _tag: "InvalidInput", field })
+    assert.include(error.message, `invalid ${field}: it is `)
+  }
+})
+
+it("refuses settings that cannot be used, and repeats no secret", async () => {
+  const refused: ReadonlyArray<readonly [string, unknown]> = [
+    ["gate", "foo"],
+    ["requestTimeoutMillis", -1],
+    ["requestTimeoutMillis", Number.NaN],
+    ["whenBusy", "foo"],
+    ["maxQueued", -1],
+    ["worker", "yes"],
+    ["password", 12345],
+    ["baseUrl", "http://user:12345@127.0.0.1:9"]
+  ]
+  for (const [setting, value] of refused) {
+    const error = await reasonOf(call({ openTurns }, "openTurns", { ...settings, [setting]: value }))
+    assert(error instanceof Error)
+    assert.deepInclude(Object(error), { _tag: "InvalidConfig", setting })
+    assert.notInclude(error.message, "12345")
+  }
+})
+
+it("says that the turns are closed", async () => {
+  const turns = await open()
+  await turns.close()
+  await turns.close()
+  for (
+    const promise of [
+      turns.run(turn),
+      turns.cancel("m"),
+      turns.prune(1),
+      first(turns.attach("m")),
+      first(turns.stream(turn))
+    ]
+  ) {
+    const error = await reasonOf(promise)
+    assert(error instanceof Error)
+    assert.deepInclude(Object(error), { _tag: "TurnsClosed" })
+    assert.include(error.message, "closed")
+  }
+})
+
+it("keeps the reason of a signal that has aborted", async () => {
+  await using turns = await open()
+  const reason = new Error("enough")
+  const signal = AbortSignal.abort(reason)
+  assert.strictEqual(await reasonOf(turns.run({ ...turn, signal })), reason)
+})
+
+it("ends what runs and what is read when the turns are closed", async () => {
+  const turns = await open()
+  const running = reasonOf(turns.run(turn))
+  const reader = turns.stream({ ...turn, conversation: "d" })[Symbol.asyncIterator]()
+  const reading = reasonOf(reader.next())
+  await turns.close()
+  for (const error of [await running, await reading]) {
+    assert(error instanceof Error)
+    assert.deepInclude(Object(error), { _tag: "TurnsClosed" })
+  }
+  assert.deepStrictEqual(await reader.next(), { done: true, value: undefined })
+})
