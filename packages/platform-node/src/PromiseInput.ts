@@ -24,7 +24,9 @@ export type Checks<A> = { readonly [K in keyof Required<A> & string]: Check }
 /** Checks the options of `openTurns`. No reason repeats a value, which may be a secret. */
 export const checkOpen = <A>(options: A, checks: Checks<A>): Effect.Effect<void, InvalidConfig> => {
   const flaw = flawOf(options, checks)
-  if (flaw !== undefined) return Effect.fail(new InvalidConfig({ setting: flaw.field, reason: flaw.reason }))
+  if (flaw !== undefined) {
+    return Effect.fail(new InvalidConfig({ setting: flaw.field, reason: flaw.reason.replace(/^it /, "") }))
+  }
   const baseUrl = Predicate.hasProperty(options, "baseUrl") ? String(options.baseUrl) : ""
   const url = URL.canParse(baseUrl) ? new URL(baseUrl) : undefined
   return url === undefined || (url.username === "" && url.password === "")
@@ -91,7 +93,7 @@ const flawOf = (
     const value = Predicate.hasProperty(options, field) ? options[field] : undefined
     if (value === undefined && !required.includes(field)) continue
     if (!isFit(value)) {
-      return { field, reason: value === undefined ? `it is missing; it is ${expected}` : `it is not ${expected}` }
+      return { field, reason: value === undefined ? `it is missing: give ${expected}` : `it is not ${expected}` }
     }
   }
   return undefined
