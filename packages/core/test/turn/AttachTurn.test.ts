@@ -275,33 +275,21 @@ describe("attachTurn", () => {
       assert.strictEqual(seen.at(-1)?.update._tag, "Finished")
     }))
 
-  test("of a cancelled turn waits for the streamed reply", () =>
-    Effect.gen(function*() {
-      const fake = yield* FakeOpencode
-      yield* fake.fail({ method: "POST", path: /abort$/ }, Faults.delay("1 second"))
-      const turn = yield* launch(messageId, halfway)
-      const { fiber, seen } = yield* elsewhere(attach())
-      yield* Turns.cancel
-      yield* ended(turn, 1000)
-      yield* ended(fiber)
-      const last = seen.at(-1)?.update
-      assert(last?._tag === "Finished")
-      assert.strictEqual(last.message.content, "one two ")
-    }))
-
-  test("of a cancelled turn waits for the streamed reply, however often it is woken before", () =>
-    Effect.gen(function*() {
-      const fake = yield* FakeOpencode
-      yield* fake.fail({ method: "POST", path: /abort$/ }, Faults.delay("1 second"))
-      const turn = yield* launch(messageId, halfway)
-      const { fiber, seen } = yield* wokenTwice(attach())
-      yield* Turns.cancel
-      yield* ended(turn, 1000)
-      yield* ended(fiber)
-      const last = seen.at(-1)?.update
-      assert(last?._tag === "Finished")
-      assert.strictEqual(last.message.content, "one two ")
-    }))
+  for (const [how, at] of [["once", elsewhere], ["twice", wokenTwice]] as const) {
+    test(`of a cancelled turn waits for the streamed reply, if it is woken ${how} for each change`, () =>
+      Effect.gen(function*() {
+        const fake = yield* FakeOpencode
+        yield* fake.fail({ method: "POST", path: /abort$/ }, Faults.delay("1 second"))
+        const turn = yield* launch(messageId, halfway)
+        const { fiber, seen } = yield* at(attach())
+        yield* Turns.cancel
+        yield* ended(turn, 1000)
+        yield* ended(fiber)
+        const last = seen.at(-1)?.update
+        assert(last?._tag === "Finished")
+        assert.strictEqual(last.message.content, "one two ")
+      }))
+  }
 
   test("of a turn whose text nobody will store still ends", () =>
     Effect.gen(function*() {
