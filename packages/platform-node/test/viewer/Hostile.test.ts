@@ -270,7 +270,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         }
         const text = yield* act(() => page.locator(".reply .markdown").innerText())
         assert.deepStrictEqual(text.split(/\s+/), words)
-        assert.isAbove(asked, 1)
+        assert.isAbove(asked, 0)
         assert.deepStrictEqual(problems, [])
       }).pipe(Effect.scoped))
   })
