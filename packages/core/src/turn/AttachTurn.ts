@@ -204,8 +204,8 @@ const readNews = Effect.fnUntraced(function*(
   // The row tells of another prompt before the journal tells that the reply begins anew: until then its updates are those of the old one.
   const isAgain = before.hasStarted && (promptedAgain.has(reason) || (isOther && (isVoid || !isOpen(status))))
   const isFirst = !before.hasStarted && start !== undefined
-  if (start !== undefined && isFirst) updates.unshift({ offset: String(after), update: start })
-  if (start !== undefined && isAgain) updates.push({ offset: String(last), update: start })
+  if (isFirst) updates.unshift({ offset: String(after), update: start })
+  if (isAgain && start !== undefined) updates.push({ offset: String(last), update: start })
   yield* Ref.set(reader, {
     after: last,
     isVoid: false,

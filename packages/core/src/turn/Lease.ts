@@ -108,7 +108,7 @@ const renewing = Effect.fnUntraced(function*<E>(
     const nowMillis = yield* Clock.currentTimeMillis
     const waitMillis = intervalMillis - nowMillis % intervalMillis
     yield* Effect.sleep(waitMillis)
-    const millis = leaseMillis * Math.min(1 + 4 * lateMillis / leaseMillis, longest)
+    const millis = Math.min(leaseMillis + 4 * lateMillis, longest * leaseMillis)
     const isHeld = yield* Effect.option(store.renew(id, epoch, { owner: owner ?? undefined, millis }))
     const renewedMillis = yield* Clock.currentTimeMillis
     lateMillis = Math.max(renewedMillis - nowMillis - waitMillis, Math.floor(lateMillis / 2))
