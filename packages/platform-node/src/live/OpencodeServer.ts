@@ -23,6 +23,7 @@ import * as Fiber from "effect/Fiber"
 import * as FileSystem from "effect/FileSystem"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
@@ -391,15 +392,28 @@ const endTree = Effect.fnUntraced(function*(root: ProcessTree.Process) {
 
 // internal: waiting for the server
 
+/**
+ * Where OpenCode 2.x says that it is up: the releases, the betas. It answers 404 to the routes of other lines. 1.x would answer with a
+ * page, which it may load from the internet, so the route of 1.x is asked first.
+ */
+const healthPathsOf2x = ["/api/info", "/api/health"]
+
 const awaitHealthy = Effect.fnUntraced(function*(url: string, password: Redacted.Redacted<string>) {
   const client = yield* HttpClient.HttpClient
-  const probe = HttpClientRequest.get(`${url}/global/health`).pipe(
-    HttpClientRequest.basicAuth("opencode", password)
-  )
-  yield* HttpClient.filterStatusOk(client).execute(probe).pipe(
-    Effect.flatMap((response) => response.text),
-    // During the first moments of a cold start a request can hang for a minute (1.18).
-    Effect.timeout("1 second"),
+  const get = (path: string) =>
+    HttpClientRequest.get(url + path).pipe(
+      HttpClientRequest.basicAuth("opencode", password),
+      client.execute,
+      Effect.tap((response) => response.text),
+      // During the first moments of a cold start a request can hang for a minute (1.18).
+      Effect.timeout("1 second")
+    )
+  const probe = Effect.gen(function*() {
+    let response = yield* get("/global/health")
+    for (const path of healthPathsOf2x) if (response.status === 404) response = yield* get(path)
+    return yield* HttpClientResponse.filterStatusOk(response)
+  })
+  yield* probe.pipe(
     Effect.retry(Schedule.spaced("100 millis")),
     // The schedule never ends, so no failure passes it; the caller bounds the wait.
     Effect.orDie,

@@ -11,7 +11,12 @@ import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
 import { Context, Effect, FileSystem, Layer } from "effect"
 import { execFileSync } from "node:child_process"
 import { writeFileSync } from "node:fs"
+import { describe } from "vitest"
+import type { Line } from "./OpencodeGlobalSetup.ts"
+import { commandOf } from "./OpencodeGlobalSetup.ts"
 import * as SharedOpencode from "./SharedOpencode.ts"
+
+export type { Line } from "./OpencodeGlobalSetup.ts"
 
 const platform = Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)
 
@@ -21,8 +26,22 @@ export class Workplace extends Context.Service<Workplace, {
   readonly options: OpencodeServer.Options
 }>()("test/Workplace") {}
 
+/**
+ * Declares the same tests on each line of OpenCode. Those on 2.x are skipped where the platform has none.
+ *
+ * OpenCode 2.x reads the configuration of 1.x, under its own names: `bash` is its `shell`, `task` its `subagent`
+ * (0.0.0-next-16350).
+ */
+export const onEachLine = (declare: (line: Line) => void): void => {
+  for (const line of ["1.x", "2.x"] as const) {
+    describe.skipIf(SharedOpencode.isMissing(line))(`OpenCode ${line}`, () => declare(line))
+  }
+}
+
 /** What the folder is to have besides the scripted model. */
 export interface Options {
+  /** The line of OpenCode; 1.x by default. */
+  readonly line?: Line
   /** Further configuration of OpenCode. */
   readonly config?: Readonly<Record<string, unknown>>
   /** The folder is a git repository with one commit, so that OpenCode knows what a turn changes in it. */
@@ -66,9 +85,15 @@ const workplace = (options: Options) =>
       const config = { ...ScriptedProvider.opencodeConfig(model), ...options.config }
       yield* SharedOpencode.configure(directory, config)
       if (options.isRepository === true) yield* makeRepository(directory)
+      const command = yield* commandOf[options.line ?? "1.x"]
       return {
         directory,
-        options: { home: `${folder}/home`, directory, environment: ScriptedProvider.environment(config) }
+        options: {
+          command,
+          home: `${folder}/home`,
+          directory,
+          environment: ScriptedProvider.environment(config)
+        }
       }
     })
   )
@@ -98,14 +123,17 @@ const layerClientOfServer = Layer.unwrap(
 /** The shared server, a folder with these options, and all that a turn needs. */
 export const layerOf = (options: Options) =>
   layerClientOfServer.pipe(
-    Layer.provideMerge(SharedOpencode.layer),
+    Layer.provideMerge(SharedOpencode.layerOf(options.line ?? "1.x")),
     Layer.provideMerge(layerWithoutServerOf(options))
   )
 
 export const layer = layerOf({})
 
 /** The same with a server of its own, which a test may end. */
-export const layerAlone = layerClientOfServer.pipe(
-  Layer.provideMerge(layerServer),
-  Layer.provideMerge(layerWithoutServer)
-)
+export const layerAloneOf = (options: Options) =>
+  layerClientOfServer.pipe(
+    Layer.provideMerge(layerServer),
+    Layer.provideMerge(layerWithoutServerOf(options))
+  )
+
+export const layerAlone = layerAloneOf({})

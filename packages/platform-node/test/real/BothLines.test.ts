@@ -1,0 +1,63 @@
+/**
+ * The shared servers of both lines of OpenCode, and how a test works with them.
+ */
+import { assert, it } from "@effect/vitest"
+import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
+import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
+import { Effect, Predicate } from "effect"
+import { HttpClient, HttpClientRequest } from "effect/http"
+import * as RealServer from "../support/RealServer.ts"
+
+const isOf = { "1.x": /^1\.\d+\.\d+$/, "2.x": /^(2\.\d+\.\d+|0\.0\.0-next-\d+)$/ }
+const healthOf = { "1.x": "/global/health", "2.x": "/api/health" }
+
+const json = Effect.fnUntraced(function*(path: string, body?: object) {
+  const server = yield* OpencodeServer.OpencodeServer
+  const client = yield* HttpClient.HttpClient
+  const response = yield* HttpClientRequest.make(body === undefined ? "GET" : "POST")(server.url + path).pipe(
+    HttpClientRequest.basicAuth("opencode", server.password),
+    body === undefined ? (request) => request : HttpClientRequest.bodyJsonUnsafe(body),
+    client.execute
+  )
+  return response.status === 204 ? undefined : yield* response.json
+})
+
+const idOf = (value: unknown): string => {
+  assert(Predicate.hasProperty(value, "id") && Predicate.isString(value.id))
+  return value.id
+}
+
+/** Prompts a new session in the folder, and waits for the answer. */
+const ask = {
+  "1.x": Effect.fnUntraced(function*(directory: string, text: string) {
+    const folder = `directory=${encodeURIComponent(directory)}`
+    const id = idOf(yield* json(`/session?${folder}`, {}))
+    yield* json(`/session/${id}/message?${folder}`, { parts: [{ type: "text", text }] })
+  }),
+  "2.x": Effect.fnUntraced(function*(directory: string, text: string) {
+    const created = yield* json("/api/session", { location: { directory } })
+    assert(Predicate.hasProperty(created, "data"))
+    const session = `/api/session/${idOf(created.data)}`
+    yield* json(`${session}/prompt`, { text })
+    yield* json(`${session}/wait`, {})
+  })
+}
+
+RealServer.onEachLine((line) => {
+  it.layer(RealServer.layerOf({ line }), { excludeTestServices: true, timeout: "5 minutes" })((it) => {
+    it.effect("is the line that it says", () =>
+      Effect.gen(function*() {
+        const health = yield* json(healthOf[line])
+        assert(Predicate.hasProperty(health, "version"))
+        assert.match(String(health.version), isOf[line])
+      }))
+
+    it.effect("works in the test's folder with the test's model", () =>
+      Effect.gen(function*() {
+        const { directory } = yield* RealServer.Workplace
+        const model = yield* ScriptedModel.ScriptedModel
+        yield* ask[line](directory, ScriptedModel.prompt("Say hello.", [{ text: "Hello." }]))
+        assert.strictEqual(yield* model.modelCalls, 1)
+      }))
+  })
+})
