@@ -6,6 +6,7 @@
 import type { PermissionRule } from "./Ask.ts"
 import type { MessageId, PartId, SessionId } from "./Ids.ts"
 import type { WirePart } from "./Part.ts"
+import type { ModelRef } from "./Prompt.ts"
 import type { UpstreamFailure } from "./UpstreamFailure.ts"
 import type { Usage } from "./Usage.ts"
 
@@ -135,7 +136,8 @@ export interface Message {
 }
 
 /**
- * A session of the server. `usage` is the session's own sum, without the sessions of its subagents. `permission` are its own rules.
+ * A session of the server. `usage` is the session's own sum, without the sessions of its subagents. `permission` are its own rules. `model`
+ * is that of its last prompt. `revertedFrom` is the first message that a revert hides; the next prompt deletes it and those after it.
  *
  * @category models
  * @since 0.1.0
@@ -151,6 +153,8 @@ export interface Session {
   readonly permission: ReadonlyArray<PermissionRule>
   readonly metadata: Readonly<Record<string, unknown>>
   readonly usage: Usage
+  readonly model: ModelRef | undefined
+  readonly revertedFrom: MessageId | undefined
 }
 
 /**

@@ -185,6 +185,41 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>()("Sess
 }
 
 /**
+ * The session works, and what was requested needs an idle session.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SessionBusy extends Schema.TaggedError<SessionBusy>()("SessionBusy", {
+  sessionId: SessionId
+}) {
+  override get message() {
+    return `the session ${this.sessionId} is working on something`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
+ * This line of OpenCode servers has no such operation.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class UnsupportedOperation extends Schema.TaggedError<UnsupportedOperation>()("UnsupportedOperation", {
+  operation: Schema.String,
+  origin: Schema.String
+}) {
+  override get message() {
+    return `OpenCode at ${this.origin} cannot do this (${this.operation})`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
  * The session has no such message.
  *
  * @category errors
@@ -267,7 +302,8 @@ export type RequestError = typeof RequestError.Type
 export type EventsError = RequestError | StreamLost
 
 /**
- * Any failure of the `Client`.
+ * Any failure of the `Client` that a turn can meet. Forks, reverts and compactions can also fail with `SessionBusy` and
+ * `UnsupportedOperation`.
  *
  * @category errors
  * @since 0.1.0

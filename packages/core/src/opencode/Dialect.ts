@@ -14,15 +14,17 @@ import type { PermissionRule } from "../domain/Ask.ts"
 import type { AskId, MessageId, SessionId } from "../domain/Ids.ts"
 import type { Message, Session, SessionStatus } from "../domain/Message.ts"
 import type { FileDiff, Todo } from "../domain/Part.ts"
-import type { Prompt } from "../domain/Prompt.ts"
+import type { ModelRef, Prompt } from "../domain/Prompt.ts"
 import type { ServerEvent } from "../domain/TurnEvent.ts"
 import type {
   AskNotFound,
   EventsError,
   MessageNotFound,
   RequestError,
+  SessionBusy,
   SessionNotFound,
-  UnknownDirectory
+  UnknownDirectory,
+  UnsupportedOperation
 } from "./ClientError.ts"
 
 /**
@@ -39,7 +41,8 @@ export interface SessionOptions {
 }
 
 /**
- * The changeable fields of a session.
+ * The changeable fields of a session. `permission` is added to the rules that the session has, and `metadata` replaces all of its
+ * metadata (1.18.33).
  *
  * @category models
  * @since 0.1.0
@@ -47,6 +50,7 @@ export interface SessionOptions {
 export interface SessionPatch {
   readonly title?: string
   readonly permission?: ReadonlyArray<PermissionRule>
+  readonly metadata?: Readonly<Record<string, unknown>>
 }
 
 /**
@@ -125,6 +129,53 @@ export interface Dialect {
   readonly deleteSession: (id: SessionId) => Effect.Effect<void, RequestError | SessionNotFound>
   /** Stops the session and its subagents' sessions. Succeeds also if nothing runs. */
   readonly abortSession: (id: SessionId) => Effect.Effect<void, RequestError>
+  /**
+   * Makes a session with a copy of the session's messages: of all, or of those before the message `before`. Succeeds also while the
+   * session works; a message that is not finished is copied as it is.
+   *
+   * **Details** (1.18.33)
+   *
+   * The copies have new ids, and their parents are the copies of the parents. The new session has the title with ` (fork #1)`, the metadata
+   * and the cost of the copied steps, and neither the permission rules nor the pending revert. The files are the same: nothing is copied or
+   * changed. An unknown `before` copies all messages.
+   */
+  readonly forkSession: (
+    id: SessionId,
+    range: { readonly before?: MessageId }
+  ) => Effect.Effect<Session, RequestError | SessionNotFound | UnsupportedOperation>
+  /**
+   * Takes back what the steps since a user's message changed in the files, and hides the messages from there on. The next prompt deletes
+   * those messages (`Session.revertedFrom`). Until then the messages are listed as before.
+   *
+   * **Details** (1.18.33)
+   *
+   * Files change only inside of a git repository, and only those that the steps had changed; what others changed in the same file since then
+   * is lost. Elsewhere only the messages are hidden. A second revert first undoes the first one. A message that the session does not have
+   * changes nothing, and the session comes back as it was.
+   */
+  readonly revertSession: (
+    id: SessionId,
+    from: MessageId
+  ) => Effect.Effect<Session, RequestError | SessionNotFound | SessionBusy | UnsupportedOperation>
+  /**
+   * Undoes the pending revert. Succeeds also if there is none.
+   *
+   * **Details** (1.18.33)
+   *
+   * The files get the contents that they had at the revert, also those that somebody changed since then. A file that the revert brought
+   * back stays, although the agent had deleted it.
+   */
+  readonly unrevertSession: (
+    id: SessionId
+  ) => Effect.Effect<Session, RequestError | SessionNotFound | SessionBusy | UnsupportedOperation>
+  /**
+   * Summarises the conversation so far: from then on the model sees the summary in place of the messages before it. Waits for the
+   * summary without the time limit of a request.
+   */
+  readonly compactSession: (
+    id: SessionId,
+    model: ModelRef
+  ) => Effect.Effect<void, RequestError | SessionNotFound | UnsupportedOperation>
   /** The sessions that the session's own tools opened, without their descendants. */
   readonly children: (id: SessionId) => Effect.Effect<ReadonlyArray<Session>, RequestError | SessionNotFound>
   /** The sessions of the directory that are not idle. */

@@ -901,7 +901,9 @@ const session = (id: SessionId, parentId: SessionId): Session => ({
   updatedMillis: 2,
   permission: [],
   metadata: {},
-  usage: Usage.zero
+  usage: Usage.zero,
+  model: undefined,
+  revertedFrom: undefined
 })
 
 const answers = (status: number) =>

@@ -29,6 +29,7 @@ import {
   AskNotFound,
   DecodeError,
   MessageNotFound,
+  SessionBusy,
   SessionNotFound,
   type StatusError,
   StreamLost,
@@ -173,6 +174,36 @@ export const make = Effect.fnUntraced(function*(
       request("delete session", HttpClientRequest.delete(session(id))).pipe(Effect.asVoid, orSessionNotFound(id)),
 
     abortSession: (id) => Effect.asVoid(request("abort session", HttpClientRequest.post(session(id, "/abort")))),
+
+    forkSession: (id, { before }) =>
+      requestJson(
+        "fork session",
+        Wire.WireSession,
+        post(session(id, "/fork"), { ...(before !== undefined && { messageID: before }) })
+      ).pipe(Effect.map(Wire.toSession), orSessionNotFound(id)),
+
+    revertSession: (id, from) =>
+      requestJson("revert session", Wire.WireKnownSession, post(session(id, "/revert"), { messageID: from })).pipe(
+        Effect.map((wire) => Wire.toSession({ id, ...wire })),
+        orSessionNotFound(id),
+        orSessionBusy(id)
+      ),
+
+    unrevertSession: (id) =>
+      requestJson("unrevert session", Wire.WireKnownSession, HttpClientRequest.post(session(id, "/unrevert"))).pipe(
+        Effect.map((wire) => Wire.toSession({ id, ...wire })),
+        orSessionNotFound(id),
+        orSessionBusy(id)
+      ),
+
+    compactSession: (id, { modelId, providerId }) =>
+      withTimeout("compact session", whenReady).pipe(
+        Effect.andThen(
+          requestText("compact session", post(session(id, "/summarize"), { providerID: providerId, modelID: modelId }))
+        ),
+        Effect.asVoid,
+        orSessionNotFound(id)
+      ),
 
     children: (id) =>
       requestJson("list children", each(Wire.WireSession), HttpClientRequest.get(session(id, "/children")))
@@ -354,9 +385,16 @@ const post = (path: string, body: Record<string, unknown>) =>
 const orSessionNotFound = (sessionId: SessionId) => <A>(effect: Effect.Effect<A, RequestError>) =>
   Effect.catchIf(effect, isNotFound, () => Effect.fail(new SessionNotFound({ sessionId })))
 
+const orSessionBusy = (sessionId: SessionId) => <A>(effect: Effect.Effect<A, RequestError | SessionNotFound>) =>
+  Effect.catchIf(effect, isBusy, () => Effect.fail(new SessionBusy({ sessionId })))
+
 /** A lone surrogate occurs in no id of the server and cannot be encoded; the server then reports an unknown id. */
 const segment = (id: string): string => encodeURIComponent(id.toWellFormed())
 
 const session = (id: SessionId, rest = "") => `/session/${segment(id)}${rest}`
 
 const isNotFound = (error: RequestError): error is StatusError => error._tag === "StatusError" && error.status === 404
+
+/** A session that works answers 409 to a revert (1.18.33). */
+const isBusy = (error: RequestError | SessionNotFound): error is StatusError =>
+  error._tag === "StatusError" && error.status === 409

@@ -98,6 +98,8 @@ const sessionFields = {
   tokens: maybe(WireTokens),
   permission: maybe(each(PermissionRule)),
   metadata: maybe(Json),
+  model: maybe(Schema.Struct({ id: Schema.String, providerID: Schema.String })),
+  revert: maybe(Schema.Struct({ messageID: MessageId })),
   time: maybe(Schema.Struct({ created: maybe(Schema.Finite), updated: maybe(Schema.Finite) }))
 }
 
@@ -294,7 +296,9 @@ export const toSession = (wire: typeof WireSession.Type): Session => ({
   updatedMillis: wire.time?.updated ?? wire.time?.created ?? 0,
   permission: wire.permission ?? [],
   metadata: wire.metadata ?? {},
-  usage: toUsage(wire.cost, wire.tokens)
+  usage: toUsage(wire.cost, wire.tokens),
+  model: wire.model && { providerId: wire.model.providerID, modelId: wire.model.id },
+  revertedFrom: wire.revert?.messageID
 })
 
 /**

@@ -33,6 +33,10 @@ const operations = (client: Dialect): ReadonlyArray<Effect.Effect<unknown, { rea
   client.todos(sessionId),
   client.agents,
   client.diff(sessionId, messageId),
+  client.forkSession(sessionId, {}),
+  client.revertSession(sessionId, messageId),
+  client.unrevertSession(sessionId),
+  client.compactSession(sessionId, { providerId: "p", modelId: "m" }),
   Stream.runDrain(client.events)
 ]
 

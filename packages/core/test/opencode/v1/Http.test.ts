@@ -54,6 +54,10 @@ const operations = (client: Dialect): Readonly<Record<string, Effect.Effect<unkn
   todos: client.todos(sessionId),
   agents: client.agents,
   diff: client.diff(sessionId, messageId),
+  forkSession: client.forkSession(sessionId, {}),
+  revertSession: client.revertSession(sessionId, messageId),
+  unrevertSession: client.unrevertSession(sessionId),
+  compactSession: client.compactSession(sessionId, { providerId: "p", modelId: "m" }),
   events: Stream.runDrain(client.events)
 })
 
@@ -122,6 +126,45 @@ describe("requests", () => {
     method: "DELETE",
     path: "/session/ses_1"
   })
+  request("fork a session", (client) => client.forkSession(sessionId, {}), wireSession, {
+    method: "POST",
+    path: "/session/ses_1/fork",
+    body: {}
+  }, { id: "ses_1", model: undefined, revertedFrom: undefined })
+  request(
+    "fork a session at a message",
+    (client) => client.forkSession(sessionId, { before: messageId }),
+    wireSession,
+    {
+      method: "POST",
+      path: "/session/ses_1/fork",
+      body: { messageID: "msg_1" }
+    }
+  )
+  request(
+    "revert a session",
+    (client) => client.revertSession(sessionId, messageId),
+    {
+      ...wireSession,
+      model: { id: "m", providerID: "p", variant: "default" },
+      revert: { messageID: "msg_1", snapshot: "1234", diff: "diff --git" }
+    },
+    { method: "POST", path: "/session/ses_1/revert", body: { messageID: "msg_1" } },
+    {
+      revertedFrom: "msg_1",
+      model: { providerId: "p", modelId: "m" }
+    }
+  )
+  request("undo the revert of a session", (client) => client.unrevertSession(sessionId), wireSession, {
+    method: "POST",
+    path: "/session/ses_1/unrevert"
+  }, { revertedFrom: undefined })
+  request(
+    "compact a session",
+    (client) => client.compactSession(sessionId, { providerId: "p", modelId: "m" }),
+    true,
+    { method: "POST", path: "/session/ses_1/summarize", body: { providerID: "p", modelID: "m" } }
+  )
   request("abort a session", (client) => client.abortSession(sessionId), true, {
     method: "POST",
     path: "/session/ses_1/abort"
@@ -459,6 +502,10 @@ describe("failures", () => {
         getSession: "SessionNotFound",
         updateSession: "SessionNotFound",
         deleteSession: "SessionNotFound",
+        forkSession: "SessionNotFound",
+        revertSession: "SessionNotFound",
+        unrevertSession: "SessionNotFound",
+        compactSession: "SessionNotFound",
         abortSession: "StatusError",
         children: "SessionNotFound",
         statuses: "StatusError",
@@ -474,6 +521,15 @@ describe("failures", () => {
         todos: "SessionNotFound",
         events: "StatusError"
       })
+    }))
+
+  it.effect("409 means that the session works, where that matters", () =>
+    Effect.gen(function*() {
+      const busy = { _tag: "SessionBusyError", sessionID: "ses_1", message: "Session is busy: ses_1" }
+      const client = yield* dialect(connect(() => json(busy, { status: 409 })))
+      for (const refused of [client.revertSession(sessionId, messageId), client.unrevertSession(sessionId)]) {
+        assertFields(yield* Effect.flip(refused), { _tag: "SessionBusy", sessionId, isRetryable: false })
+      }
     }))
 
   it.effect("an HTML page means another server, on every route", () =>

@@ -260,9 +260,21 @@ describe("sessions", () => {
         updatedMillis: 2,
         permission: [],
         metadata: {},
-        usage: { cost: 0.5, tokens }
+        usage: { cost: 0.5, tokens },
+        model: undefined,
+        revertedFrom: undefined
       }
     )
+  })
+
+  it("with the model of the last prompt and the pending revert, if they can be read", () => {
+    const revert = { messageID: "msg_2", snapshot: "1234", diff: "" }
+    const read = Wire.toSession(decode({ ...session, revert, model: { id: "m", providerID: "p", variant: "default" } }))
+    assert.deepStrictEqual(read.model, { providerId: "p", modelId: "m" })
+    assert.strictEqual(read.revertedFrom, "msg_2")
+    const odd = Wire.toSession(decode({ ...session, revert: { messageID: 2 }, model: "m" }))
+    assert.isUndefined(odd.model)
+    assert.isUndefined(odd.revertedFrom)
   })
 
   it("of older servers may lack usage, agent and the time of change", () => {
