@@ -1,6 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import type { Attached } from "@opencode-turn/core/AttachTurn"
 import { AssistantMessageId } from "@opencode-turn/core/Ids"
+import * as Journal from "@opencode-turn/core/Journal"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { layerStore } from "@opencode-turn/platform-node/LiveLayer"
 import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
@@ -38,9 +39,9 @@ const collect = async (
   return told
 }
 
-/** The text that the updates tell. */
+/** The text that a reader of the updates shows: some of it may have come before the reader, in the state that it begins with. */
 const textOf = (told: ReadonlyArray<Attached>) =>
-  told.map(({ update }) => update._tag === "TextDelta" ? update.delta : "").join("")
+  Journal.textOf(Journal.apply(told.flatMap(({ update }) => update._tag === "Finished" ? [] : [update])).parts)
 
 /** Lets the lease of a killed process run out at once. */
 const expire = (database: string, id: string) =>
@@ -361,14 +362,14 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
         const stored = all.at(-1)?.update
         assert.deepInclude(stored, { _tag: "Finished" })
         for (const rest of [await following, await collect(turns.attach(id, { from: seen.at(-1)?.offset }))]) {
-          assert.strictEqual(textOf(seen) + textOf(rest), "first words and the rest")
+          assert.strictEqual(textOf([...seen, ...rest]), "first words and the rest")
           assert.deepStrictEqual(rest.filter(({ update }) => update._tag === "Started" || update._tag === "Reset"), [])
           assert.deepStrictEqual(rest.at(-1)?.update, stored)
         }
         for (const { offset } of all) {
           const rest = await collect(turns.attach(id, { from: offset }))
           const before = all.slice(0, all.findIndex((one) => one.offset === offset) + 1)
-          assert.strictEqual(textOf(before) + textOf(rest), "first words and the rest")
+          assert.strictEqual(textOf([...before, ...rest]), "first words and the rest")
         }
 
         // What the killed process told live, it may not have stored.
@@ -391,6 +392,8 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
         await promise(model.reached("cancelled"))
         const seen = await collect(turns.attach(id), (told) => textOf(told).includes("words"))
         assert.include(textOf(seen), "first words")
+        const again = await collect(turns.attach(id), (told) => textOf(told).includes("words"))
+        assert.deepStrictEqual(again.map(({ update }) => update._tag), ["Started", "Reset"])
 
         await using others = await openTurns(settings)
         assert.strictEqual((await others.cancel(id)).status, "cancelled")

@@ -1,6 +1,6 @@
 /**
- * A program without Effect that runs one turn through the Promise API, and attaches to it. It prints the offset and the text of each
- * update that it is told, a line each, and has its settings from the environment.
+ * A program without Effect that runs one turn through the Promise API, and attaches to it. It prints each update that it is
+ * told with its offset, a line each, and has its settings from the environment.
  */
 import { openTurns } from "@opencode-turn/platform-node/promise"
 
@@ -9,7 +9,7 @@ await using turns = await openTurns()
 
 const follow = async () => {
   for await (const { offset, update } of turns.attach(messageId)) {
-    console.log(JSON.stringify({ offset, delta: update._tag === "TextDelta" ? update.delta : "" }))
+    console.log(JSON.stringify({ offset, update }))
   }
 }
 
