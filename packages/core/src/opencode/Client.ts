@@ -24,11 +24,12 @@ import type { Prompt } from "../domain/Prompt.ts"
 import type { TurnEvent } from "../domain/TurnEvent.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import { isAborted } from "../domain/UpstreamFailure.ts"
+import * as AnyDialect from "./AnyDialect.ts"
 import type { ClientError, EventsError, RequestError, SessionNotFound } from "./ClientError.ts"
 import type { Dialect } from "./Dialect.ts"
 import type { Subscriber, Subscription } from "./EventHub.ts"
 import * as EventHub from "./EventHub.ts"
-import * as V1 from "./v1/Http.ts"
+import type { Options } from "./Requests.ts"
 
 /**
  * A prompt, or just its text.
@@ -133,14 +134,14 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /**
- * A client of the server at `baseUrl` over any `HttpClient`. The first request is preceded by one check that an
- * OpenCode 1.x server answers there.
+ * A client of the server at `baseUrl` over any `HttpClient`. The first request is preceded by one check which
+ * line of OpenCode answers there.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: V1.Options): Layer.Layer<Client, never, HttpClient.HttpClient> =>
-  Layer.effect(Client, Effect.flatMap(V1.make(options), make))
+export const layer = (options: Options): Layer.Layer<Client, never, HttpClient.HttpClient> =>
+  Layer.effect(Client, Effect.flatMap(AnyDialect.make(options), make))
 
 // internal
 

@@ -128,7 +128,7 @@ export class Unauthorized extends Schema.TaggedError<Unauthorized>()("Unauthoriz
 }
 
 /**
- * Something answers there, but it is not an OpenCode 1.x server. `seen` describes the answer.
+ * Something answers there, but it is not an OpenCode server of a known line (1.x, 2.x). `seen` describes the answer.
  *
  * @category errors
  * @since 0.1.0
@@ -138,7 +138,7 @@ export class UnsupportedServer extends Schema.TaggedError<UnsupportedServer>()("
   seen: Schema.String
 }) {
   override get message() {
-    return `no OpenCode 1.x server at ${this.origin}: it answered with ${this.seen}. Check the URL and the server's version`
+    return `no OpenCode 1.x or 2.x server at ${this.origin}: it answered with ${this.seen}. Check the URL and the server's version`
   }
   get isRetryable() {
     return false

@@ -1,5 +1,5 @@
+import * as AnyDialect from "#opencode/AnyDialect"
 import type { Dialect } from "#opencode/Dialect"
-import * as V1 from "#opencode/v1/Http"
 import { assert, describe, it } from "@effect/vitest"
 import * as Client from "@opencode-turn/core/Client"
 import { SessionNotFound, StatusError, TransportError, Unauthorized } from "@opencode-turn/core/ClientError"
@@ -26,7 +26,11 @@ const start = (overrides: Partial<Dialect> = {}) =>
   Effect.gen(function*() {
     const connection = yield* scripted
     const server = connect(({ path }) => (path === "/session/status" ? json({}) : empty(204)))
-    const dialect = yield* Effect.provideService(V1.make({ baseUrl: origin }), HttpClient.HttpClient, server.client)
+    const dialect = yield* Effect.provideService(
+      AnyDialect.make({ baseUrl: origin }),
+      HttpClient.HttpClient,
+      server.client
+    )
     const client = yield* Client.make({ ...dialect, events: connection.events, ...overrides })
     return { ...connection, server, client }
   })

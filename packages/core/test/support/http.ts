@@ -33,10 +33,14 @@ export const html = (status = 200): Response =>
 export const empty = (status: number, headers: Record<string, string> = {}): Response =>
   new Response(null, { status, headers })
 
-/** A client that is connected to `answer`; `asked` is what it sent, the probe of the version included. */
+/** The routes by which the lines of OpenCode are told apart. */
+export const probes: ReadonlyArray<string> = ["/global/health", "/api/info", "/api/health"]
+
+/** A client that is connected to `answer`; `asked` is what it sent, the probes of the version included. */
 export const connect = (
   answer: (asked: Asked) => Response | Effect.Effect<Response, Broken>,
-  health: () => Response | Effect.Effect<Response, Broken> = () => json({ healthy: true, version: "1.18.33" })
+  health: (asked: Asked) => Response | Effect.Effect<Response, Broken> = () =>
+    json({ healthy: true, version: "1.18.33" })
 ) => {
   const asked: Array<Asked> = []
   const client = HttpClient.make((request, url) => {
@@ -51,7 +55,7 @@ export const connect = (
       body
     }
     asked.push(entry)
-    const answered = url.pathname.endsWith("/global/health") ? health() : answer(entry)
+    const answered = isProbe(entry) ? health(entry) : answer(entry)
     return (Effect.isEffect(answered) ? answered : Effect.succeed(answered)).pipe(
       Effect.map((response) => HttpClientResponse.fromWeb(request, response)),
       Effect.mapError(({ cause }) =>
@@ -59,8 +63,10 @@ export const connect = (
       )
     )
   })
-  return { asked, client, requests: () => asked.filter(({ path }) => !path.endsWith("/global/health")) }
+  return { asked, client, requests: () => asked.filter((entry) => !isProbe(entry)) }
 }
+
+const isProbe = ({ path }: Asked): boolean => probes.some((probe) => path.endsWith(probe))
 
 /** Gives an effect a `Client` of such a server. */
 export const withClient = ({ client }: Pick<ReturnType<typeof connect>, "client">) =>

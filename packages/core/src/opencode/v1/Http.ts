@@ -9,22 +9,17 @@
  *
  * @since 0.1.0
  */
-import * as Arr from "effect/Array"
 import * as Cache from "effect/Cache"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
-import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
 import * as Contained from "../../domain/Contained.ts"
 import { SessionId } from "../../domain/Ids.ts"
 import type { Message } from "../../domain/Message.ts"
-import type { ServerEvent } from "../../domain/TurnEvent.ts"
-import type { EventsError, RequestError } from "../ClientError.ts"
+import type { RequestError } from "../ClientError.ts"
 import {
   AskNotFound,
   DecodeError,
@@ -32,46 +27,40 @@ import {
   SessionBusy,
   SessionNotFound,
   type StatusError,
-  StreamLost,
-  UnknownDirectory,
-  UnsupportedServer
+  UnknownDirectory
 } from "../ClientError.ts"
 import type { Dialect, MessagePage } from "../Dialect.ts"
+import * as EventConnection from "../EventConnection.ts"
+import { type Decodable, each } from "../Lenient.ts"
+import type { Options, Requests } from "../Requests.ts"
 import { makeDecoder } from "./Events.ts"
-import { each } from "./Lenient.ts"
-import * as Requests from "./Requests.ts"
-import { directoryHeader, isHtml, type Options, toTransportError } from "./Requests.ts"
 import * as Wire from "./Wire.ts"
-
-export type { Options } from "./Requests.ts"
 
 /**
  * @category constructors
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(
-  options: Options
-): Effect.fn.Return<Dialect, never, HttpClient.HttpClient> {
+  options: Pick<Options, "directory" | "workspace">,
+  requests: Requests
+): Effect.fn.Return<Dialect> {
   const { directory } = options
-  const {
-    decoded,
-    health,
-    limited,
-    lost,
-    noteAnswered,
-    orAway,
-    origin,
-    ownHeader,
-    read,
-    redaction,
-    request,
-    requestJson,
-    requestText,
-    send,
-    timeoutMillis,
-    whenReady,
-    withTimeout
-  } = yield* Requests.make(options)
+  const { decoded, health, orAway, origin, read, redaction, send, whenReady, withTimeout } = requests
+  const ownHeader = directory === undefined ? {} : directoryHeader(directory)
+  const workspaceParam = options.workspace === undefined ? {} : { workspace: options.workspace }
+
+  const located = (request: HttpClientRequest.HttpClientRequest, header = ownHeader) =>
+    request.pipe(HttpClientRequest.setHeaders(header), HttpClientRequest.setUrlParams(workspaceParam))
+  const request = (operation: string, request: HttpClientRequest.HttpClientRequest, header = ownHeader) =>
+    requests.request(operation, located(request, header))
+  const requestText = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
+    requests.requestText(operation, located(request))
+  const requestJson = <S extends Decodable>(
+    operation: string,
+    schema: S,
+    request: HttpClientRequest.HttpClientRequest,
+    header = ownHeader
+  ) => requests.requestJson(operation, schema, located(request, header))
 
   const listsFiles = (header: typeof ownHeader) =>
     request("list files", HttpClientRequest.get("/file", { urlParams: { path: "" } }), header)
@@ -229,7 +218,7 @@ export const make = Effect.fnUntraced(function*(
           operation,
           Effect.gen(function*() {
             yield* whenReady
-            const response = yield* send(operation, get)
+            const response = yield* send(operation, located(get))
             return [yield* orAway(operation)(read(operation, response)), response.headers["x-next-cursor"]] as const
           })
         )
@@ -308,43 +297,11 @@ export const make = Effect.fnUntraced(function*(
         HttpClientRequest.get(session(id, "/diff"), { urlParams: { messageID: promptId } })
       ).pipe(Effect.map((files) => files.map(Wire.toDiff))),
 
-    events: Stream.unwrap(Effect.gen(function*() {
-      const operation = "open event stream"
-      yield* withTimeout(operation, whenReady)
-      const response = yield* limited(
-        Math.min(openMillis, timeoutMillis),
-        operation,
-        send(operation, HttpClientRequest.get("/event", { accept: "text/event-stream" }))
-      )
-      if (response.status !== 200 || isHtml(response)) {
-        return yield* Effect.flatMap(
-          withTimeout(operation, orAway(operation)(read(operation, response))),
-          () => Effect.fail(new UnsupportedServer({ origin, seen: `${response.status} for GET /event` }))
-        )
-      }
-      noteAnswered(operation)
-      const decoder = makeDecoder()
-      let isOpen = !isEventStream(response)
-      /** The first item of an event stream shows that it is open, even a comment of a proxy or something unreadable. */
-      const opened = (events: ReadonlyArray<ServerEvent>): ReadonlyArray<ServerEvent> => {
-        if (isOpen || !decoder.hasFrame()) return events
-        isOpen = true
-        if (events.some(({ _tag }) => _tag === "Connected")) return events
-        // An unreadable first item counts as `server.connected`: nothing can be missed before it.
-        return [{ _tag: "Connected" }, ...events.slice(events[0]?._tag === "Unread" ? 1 : 0)]
-      }
-      return response.stream.pipe(
-        Stream.mapError((error): EventsError => toTransportError(operation, origin, error, true, redaction.text)),
-        Stream.mapArrayEffect((reads) =>
-          Effect.try({
-            try: () => Arr.map(reads, (bytes) => opened(decoder.push(bytes)).map(redaction.event)),
-            catch: () => new StreamLost({ origin, reason: "an event was larger than can be read" })
-          })
-        ),
-        // The server or the network ended the stream. A stream without a reader is interrupted instead.
-        Stream.onExit((exit) => (Exit.hasInterrupts(exit) ? Effect.void : lost))
-      )
-    }))
+    events: EventConnection.open(
+      requests,
+      located(HttpClientRequest.get("/event", { accept: "text/event-stream" })),
+      makeDecoder
+    )
   }
 })
 
@@ -363,8 +320,13 @@ const unreadFields = ({ altered = [], info, unread = [] }: Message): ReadonlyArr
 /** How long a found folder counts as existing. Turns within this time send no request for it. */
 const directoryMillis = 30_000
 
-/** The limit of one connection attempt, which leaves time for others within `TurnPolicy.ConnectTimeout`. */
-const openMillis = 5000
+/**
+ * The server decodes the header once. It decodes the `directory` of a query twice, so that `a%20b` becomes the folder
+ * `a b` (1.18.33). A lone surrogate occurs in no folder's name and cannot be encoded.
+ */
+const directoryHeader = (directory: string) => ({
+  "x-opencode-directory": encodeURIComponent(directory.toWellFormed())
+})
 
 /**
  * Encodes the directory of a new session once more. The server decodes a session's stored directory again on each of
@@ -375,9 +337,6 @@ const sessionHeader = (directory: string) =>
 
 const isServerError = (error: RequestError): error is StatusError =>
   error._tag === "StatusError" && error.status === 500
-
-const isEventStream = (response: HttpClientResponse.HttpClientResponse): boolean =>
-  (response.headers["content-type"] ?? "").includes("text/event-stream")
 
 const post = (path: string, body: Record<string, unknown>) =>
   HttpClientRequest.post(path).pipe(HttpClientRequest.bodyJsonUnsafe(body))

@@ -28,7 +28,7 @@ import type { UpstreamFailure } from "../../domain/UpstreamFailure.ts"
 import * as Upstream from "../../domain/UpstreamFailure.ts"
 import * as Usage from "../../domain/Usage.ts"
 import type { Agent, MessagePage, UnreadMessage } from "../Dialect.ts"
-import { each, eachOr, isTooDeep, Json, maybe } from "./Lenient.ts"
+import { each, eachOr, isTooDeep, Json, maybe } from "../Lenient.ts"
 import { changedFiles } from "./ToolFiles.ts"
 
 /**

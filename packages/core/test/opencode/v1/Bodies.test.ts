@@ -1,5 +1,5 @@
+import * as AnyDialect from "#opencode/AnyDialect"
 import type { Dialect } from "#opencode/Dialect"
-import * as V1 from "#opencode/v1/Http"
 import { assert, it } from "@effect/vitest"
 import { AskId, MessageId, SessionId } from "@opencode-turn/core/Ids"
 import * as Effect from "effect/Effect"
@@ -60,7 +60,7 @@ const endless = (chunkBytes: number) => {
 }
 
 const dialect = (server: ReturnType<typeof connect>) =>
-  Effect.provideService(V1.make({ baseUrl: "http://127.0.0.1:4096" }), HttpClient.HttpClient, server.client)
+  Effect.provideService(AnyDialect.make({ baseUrl: "http://127.0.0.1:4096" }), HttpClient.HttpClient, server.client)
 
 it.effect("reads an endless response up to 64 MiB, then cancels it and says so", () =>
   Effect.gen(function*() {

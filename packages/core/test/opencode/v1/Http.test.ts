@@ -1,5 +1,6 @@
+import * as AnyDialect from "#opencode/AnyDialect"
 import type { Dialect } from "#opencode/Dialect"
-import * as V1 from "#opencode/v1/Http"
+import type * as Requests from "#opencode/Requests"
 import { assert, describe, it } from "@effect/vitest"
 import { AskId, MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
 import * as Cause from "effect/Cause"
@@ -30,8 +31,8 @@ const wireMessage = {
   parts: []
 }
 
-const dialect = (server: ReturnType<typeof connect>, options: Partial<V1.Options> = {}) =>
-  Effect.provideService(V1.make({ baseUrl: origin, ...options }), HttpClient.HttpClient, server.client)
+const dialect = (server: ReturnType<typeof connect>, options: Partial<Requests.Options> = {}) =>
+  Effect.provideService(AnyDialect.make({ baseUrl: origin, ...options }), HttpClient.HttpClient, server.client)
 
 /** Every operation of a dialect, by name. */
 const operations = (client: Dialect): Readonly<Record<string, Effect.Effect<unknown, { readonly _tag: string }>>> => ({
@@ -314,7 +315,7 @@ describe("requests", () => {
       assert.lengthOf(page.messages, 1)
     }))
 
-  it.effect("the directory and the workspace go with every request, below the base path, with the password", () =>
+  it.effect("the directory and the workspace go with every request but the probe, below the base path, with the password", () =>
     Effect.gen(function*() {
       const server = connect(({ path }) =>
         path.endsWith("/event")
@@ -332,7 +333,7 @@ describe("requests", () => {
       for (const operation of Object.values(operations(client))) yield* Effect.exit(operation)
       // A new session first sends two requests about the folder.
       assert.lengthOf(server.requests(), Object.keys(operations(client)).length + 2)
-      for (const { headers, method, path, query } of server.asked) {
+      for (const { headers, method, path, query } of server.requests()) {
         assert.match(path, /^\/base\/[a-z]/)
         assertFields(query, { workspace: "w1" })
         assert.notProperty(query, "directory")
@@ -359,7 +360,7 @@ describe("requests", () => {
 
 const failing = (
   answer: (asked: Asked) => Response | Effect.Effect<Response, Broken>,
-  options?: Partial<V1.Options>
+  options?: Partial<Requests.Options>
 ) => Effect.flatMap(dialect(connect(answer), options), (client) => Effect.flip(client.getSession(sessionId)))
 
 describe("failures", () => {
@@ -978,7 +979,7 @@ it.effect("the password is in no error", () =>
       () => html(),
       () => Effect.fail(new Broken({ cause: new Error("reset") }))
     ]
-    const options: ReadonlyArray<Partial<V1.Options>> = [
+    const options: ReadonlyArray<Partial<Requests.Options>> = [
       { password },
       { baseUrl: `http://opencode:${canary}@127.0.0.1:4096` },
       { baseUrl: `opencode:${canary}@127.0.0.1:4096`, password },
@@ -1058,7 +1059,7 @@ it.effect("`fetch` must not follow redirects", () =>
       modes.push(init?.redirect)
       return Promise.resolve(empty(302, { location: "http://elsewhere/" }))
     }
-    const client = yield* Effect.provide(V1.make({ baseUrl: origin }), FetchHttpClient.layer)
+    const client = yield* Effect.provide(AnyDialect.make({ baseUrl: origin }), FetchHttpClient.layer)
     const error = yield* Effect.flip(Effect.provideService(client.questions, FetchHttpClient.Fetch, fetch))
     assertFields(error, { _tag: "StatusError", name: "redirect" })
     assert.deepStrictEqual(modes, ["manual"])

@@ -1,15 +1,16 @@
 /**
- * Requests to an OpenCode 1.x server: where they go, how long they may take, what they may answer, and the errors of all of that.
+ * Requests to an OpenCode server: where they go, how long they may take, what they may answer, and the errors of all of that.
  *
  * **Responsibilities**: the address without its credentials, one span for each request, the probe before the first request, time limits,
  * limits of bodies, the answers of other programs, and redaction.
  *
- * **Not responsibilities**: routes, and what the bodies mean (`Http`).
+ * **Not responsibilities**: how the lines of OpenCode are told apart (`ServerLine`), routes, and what the bodies mean (`v1/Http`,
+ * `v2/Http`).
  *
  * **Gotchas**
  *
- * - An unknown route answers 200 with the HTML of the web application, so every JSON response is checked for it. While a known server
- *   is away, a proxy may send such a page too. A probe of the server's health, and its earlier answers on the route, tell these apart.
+ * - OpenCode 1.x answers an unknown route with 200 and the HTML of the web application, so every JSON response is checked for it. While a
+ *   known server is away, a proxy may send such a page too. A probe of the server's health, and its earlier answers on the route, tell these apart.
  * - Redirects are not followed, and the password goes to the configured origin only.
  * - No body is read beyond its limit, which counts the bytes after any decompression.
  *
@@ -33,7 +34,7 @@ import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import type * as Tracer from "effect/Tracer"
-import type { RequestError } from "../ClientError.ts"
+import type { RequestError } from "./ClientError.ts"
 import {
   AnswerTooLarge,
   DecodeError,
@@ -42,9 +43,9 @@ import {
   TransportError,
   Unauthorized,
   UnsupportedServer
-} from "../ClientError.ts"
-import type { Health } from "../Dialect.ts"
-import * as Redaction from "../Redaction.ts"
+} from "./ClientError.ts"
+import * as Redaction from "./Redaction.ts"
+import * as ServerLine from "./ServerLine.ts"
 
 /**
  * The address of the server, and the options of its requests.
@@ -69,7 +70,8 @@ export interface Options {
 /**
  * - `send`: one request, whose response is given whatever its status. `read`: the body of its response.
  * - `request`: all of a request, within the time limit; `requestJson` decodes its body. `requestText` has no limit and does not probe.
- * - `whenReady`: probes before the first request, and again after a connection broke.
+ * - `whenReady`: probes before the first request, and again after a connection broke; gives what answered.
+ * - `server`: what answered, once that is known.
  * - `lost`: notes that a connection broke. `noteAnswered`: notes that OpenCode itself answered the operation.
  *
  * @category models
@@ -87,12 +89,10 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   // The unused password is a secret too.
   const redaction = Redaction.make([options.password, inUrl])
   const timeoutMillis = Duration.toMillis(Duration.fromInputUnsafe(options.requestTimeout ?? "30 seconds"))
-  const ownHeader = options.directory === undefined ? {} : directoryHeader(options.directory)
-  const workspaceParam = options.workspace === undefined ? {} : { workspace: options.workspace }
 
   /** Whether the server answered and no connection to it was lost since. */
   let isUp = false
-  let isKnown = false
+  let known: ServerLine.Server | undefined
   /** The operations that OpenCode itself has answered. */
   const answered = new Set<string>()
   const lost = Effect.sync(() => {
@@ -100,11 +100,9 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   })
 
   /** Sends one request and gives the response whatever its status, once it is known to be the server's own. */
-  const send = (operation: string, request: HttpClientRequest.HttpClientRequest, header = ownHeader) => {
+  const send = (operation: string, request: HttpClientRequest.HttpClientRequest) => {
     const prepared = request.pipe(
       HttpClientRequest.prependUrl(baseUrl),
-      HttpClientRequest.setHeaders(header),
-      HttpClientRequest.setUrlParams(workspaceParam),
       password === undefined
         ? (request) => request
         : HttpClientRequest.basicAuth("opencode", Redacted.value(password))
@@ -119,7 +117,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
         ),
         // An interruption tells nothing about the connection.
         Effect.tapError(() => lost),
-        Effect.mapError((error) => toTransportError(operation, origin, error, isKnown, redaction.text))
+        Effect.mapError((error) => toTransportError(operation, origin, error, known !== undefined, redaction.text))
       )).pipe(
         Effect.filterOrFail(
           (response) => response.status !== 401 && response.status !== 403,
@@ -156,7 +154,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
         : new TransportError({ operation, origin, reason: scheme })
     }
     if (!isWhole) return yield* new AnswerTooLarge({ operation, maxBytes })
-    if (isKnown && body !== "" && isText(response) && Option.isNone(parseJson(body))) {
+    if (known !== undefined && body !== "" && isText(response) && Option.isNone(parseJson(body))) {
       return yield* new DecodeError({ operation, reason: "it is not JSON" })
     }
     answered.add(operation)
@@ -176,29 +174,35 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     )
   }
 
-  const checkHealth: Effect.Effect<Health, RequestError> = Effect.gen(function*() {
-    const response = yield* send("health", HttpClientRequest.get("/global/health", { acceptJson: true }))
-    if (response.status === 404) {
-      return yield* new UnsupportedServer({ origin, seen: "404 for GET /global/health" })
-    }
-    const health = Option.getOrUndefined(decodeHealth(yield* read("health", response)))
-    if (health === undefined) {
-      return yield* new UnsupportedServer({ origin, seen: "something other than OpenCode's health" })
-    }
-    return health
+  const unsupported = (seen: string) => Effect.fail(new UnsupportedServer({ origin, seen }))
+  /** The version of the server, if it is one of the line that the route belongs to. */
+  const ask = Effect.fnUntraced(function*(route: ServerLine.Route) {
+    const response = yield* send("health", HttpClientRequest.get(route.path, { acceptJson: true }))
+    if (response.status === 404) return yield* unsupported(`404 for GET ${route.path}`)
+    const version = route.versionIn(yield* read("health", response))
+    return version === undefined
+      ? yield* unsupported("something other than OpenCode's health")
+      : { route, version }
   })
-
-  const probe: Effect.Effect<Health, RequestError> = Effect.gen(function*() {
-    const health = yield* Effect.catchIf(
-      checkHealth,
-      isForeign,
-      (error): Effect.Effect<never, RequestError> => (isKnown ? away("health", error) : Effect.fail(error))
+  /** Asks one route after the other; where none is answered, the error tells what the first one gave. */
+  const askEach = ([route, ...others]: ServerLine.Routes): ReturnType<typeof ask> => {
+    const [next, ...rest] = others
+    return next === undefined ? ask(route) : Effect.catchTag(
+      ask(route),
+      "UnsupportedServer",
+      (error) => Effect.catchTag(askEach([next, ...rest]), "UnsupportedServer", () => Effect.fail(error))
     )
-    if (!isSupported(health.version)) {
-      return yield* new UnsupportedServer({ origin, seen: redaction.text(`OpenCode ${health.version}`) })
-    }
-    isKnown = true
-    return health
+  }
+
+  const probe: Effect.Effect<ServerLine.Server, RequestError> = Effect.gen(function*() {
+    const { route, version } = yield* Effect.catchIf(
+      askEach(ServerLine.routesOf(known?.line)),
+      isForeign,
+      (error): Effect.Effect<never, RequestError> => (known === undefined ? Effect.fail(error) : away("health", error))
+    )
+    if (!route.isSupported(version)) return yield* unsupported(redaction.text(`OpenCode ${version}`))
+    known = { line: route.line, version }
+    return known
   })
 
   /**
@@ -206,7 +210,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
    * Each attempt therefore keeps running while the next one starts; the first one that ends decides.
    */
   // @effect-diagnostics-next-line raceFirstWithSleepToTimeout:off
-  const hedged: Effect.Effect<Health, RequestError> = Effect.raceAllFirst([
+  const hedged: Effect.Effect<ServerLine.Server, RequestError> = Effect.raceAllFirst([
     probe,
     Effect.delay(Effect.suspend(() => hedged), hedgeMillis)
   ])
@@ -214,14 +218,14 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   /** Tells a foreign answer while the server is away from an answer of the server for an unknown route. */
   const orAway = (operation: string) => <A>(effect: Effect.Effect<A, RequestError>): Effect.Effect<A, RequestError> =>
     Effect.catchIf(effect, isForeign, (error) =>
-      !isKnown
+      known === undefined
         ? Effect.fail(error)
         : error._tag === "UnsupportedServer" && answered.has(operation)
         ? away(operation, error)
         : Effect.andThen(withTimeout("health", hedged), Effect.fail(error)))
 
-  const requestText = (operation: string, request: HttpClientRequest.HttpClientRequest, header = ownHeader) =>
-    send(operation, HttpClientRequest.acceptJson(request), header).pipe(
+  const requestText = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
+    send(operation, HttpClientRequest.acceptJson(request)).pipe(
       Effect.flatMap((response) => read(operation, response)),
       orAway(operation)
     )
@@ -234,23 +238,28 @@ export const make = Effect.fnUntraced(function*(options: Options) {
 
   /** Probes before the first request, and again after a connection broke. Concurrent requests share one probe. */
   const probing = yield* Semaphore.make(1)
-  const isReady = () => isUp && isKnown
-  const whenReady = Effect.suspend(() =>
-    isReady()
-      ? Effect.void
-      : Semaphore.withPermit(probing, Effect.suspend(() => (isReady() ? Effect.void : Effect.asVoid(hedged))))
+  const ready = () => (isUp ? known : undefined)
+  const probeOnce = Semaphore.withPermit(
+    probing,
+    Effect.suspend(() => {
+      const server = ready()
+      return server === undefined ? hedged : Effect.succeed(server)
+    })
   )
+  const whenReady = Effect.suspend(() => {
+    const server = ready()
+    return server === undefined ? probeOnce : Effect.succeed(server)
+  })
 
-  const request = (operation: string, request: HttpClientRequest.HttpClientRequest, header = ownHeader) =>
-    withTimeout(operation, Effect.andThen(whenReady, requestText(operation, request, header)))
+  const request = (operation: string, request: HttpClientRequest.HttpClientRequest) =>
+    withTimeout(operation, Effect.andThen(whenReady, requestText(operation, request)))
 
   const requestJson = <S extends Schema.Top & { readonly DecodingServices: never }>(
     operation: string,
     schema: S,
-    httpRequest: HttpClientRequest.HttpClientRequest,
-    header = ownHeader
+    httpRequest: HttpClientRequest.HttpClientRequest
   ): Effect.Effect<S["Type"], RequestError> =>
-    Effect.flatMap(request(operation, httpRequest, header), (body) => decoded(operation, schema, body))
+    Effect.flatMap(request(operation, httpRequest), (body) => decoded(operation, schema, body))
 
   return {
     decoded,
@@ -260,25 +269,17 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     noteAnswered: (operation: string): void => void answered.add(operation),
     orAway,
     origin,
-    ownHeader,
     read,
     redaction,
     request,
     requestJson,
     requestText,
     send,
+    server: () => known,
     timeoutMillis,
     whenReady,
     withTimeout
   }
-})
-
-/**
- * The server decodes the header once. It decodes the `directory` of a query twice, so that `a%20b` becomes the folder
- * `a b` (1.18.33). A lone surrogate occurs in no folder's name and cannot be encoded.
- */
-export const directoryHeader = (directory: string) => ({
-  "x-opencode-directory": encodeURIComponent(directory.toWellFormed())
 })
 
 export const isHtml = (response: HttpClientResponse.HttpClientResponse): boolean =>
@@ -324,12 +325,6 @@ const readBody = Effect.fnUntraced(function*(response: HttpClientResponse.HttpCl
     )
   return { text: text + decoder.decode(), isWhole: bytes <= maxBytes }
 })
-
-const WireHealth = Schema.Struct({ healthy: Schema.Boolean, version: Schema.String })
-const decodeHealth = Schema.decodeUnknownOption(Schema.fromJsonString(WireHealth))
-
-/** Any 1.x version has this dialect; a development build of OpenCode has version 0.0.0-…. */
-const isSupported = (version: string): boolean => /^v?(?:1|0\.0\.0)(?:\.|-|$)/.test(version)
 
 /**
  * `fetch` follows redirects by default; undici's dispatcher never does. The client's own span would hold the whole URL,
