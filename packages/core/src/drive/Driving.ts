@@ -157,7 +157,7 @@ export const act = Effect.fnUntraced(function*<E, R1, R2>(
         break
       }
       case "Post":
-        live.update(Reply.markGap)
+        live.update(Reply.abandonTry)
         yield* post(driving)
         cell.tell({ _tag: "Reposted", sinceMillis: action.sinceMillis })
         break

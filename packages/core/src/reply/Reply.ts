@@ -46,7 +46,7 @@ import type { Entry } from "./ReplyEntry.ts"
 import * as ReplyEntry from "./ReplyEntry.ts"
 import { applyOwn, markOwnGap } from "./ReplyEvents.ts"
 import { newestMessage } from "./ReplyMessages.ts"
-import { applyDelta, todosId } from "./ReplyParts.ts"
+import { applyDelta, takeBackTry, todosId } from "./ReplyParts.ts"
 import * as ReplyReconcile from "./ReplyReconcile.ts"
 import { applyAsked, applyResolved, dropAsks, settleAsks } from "./ReplySessions.ts"
 import type { FoldedMessage, Reply, SubagentState } from "./ReplyState.ts"
@@ -274,6 +274,15 @@ export const markGap = (self: Reply): Reply =>
     const reply = markOwnGap(subagent.reply)
     return reply === subagent.reply ? subagent : { ...subagent, reply }
   })
+
+/**
+ * Gives up what the server died in the middle of, because the model is called again and repeats it in other parts: the open text of the
+ * newest message is emptied, as for a failed try. Events may have been missed, too.
+ *
+ * @category folding
+ * @since 0.1.0
+ */
+export const abandonTry = (self: Reply): Reply => markGap(takeBackTry(self, undefined))
 
 /**
  * The parts in their order.

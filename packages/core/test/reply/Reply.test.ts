@@ -495,6 +495,16 @@ describe("gaps", () => {
     assert.strictEqual(Reply.text(Reply.merge(reply, [Make.stored(Make.assistant(), ...record)])), "a\n\nc")
   })
 
+  it("in which the server died empty what it was saying when the model is called again, and keep what it had said", () => {
+    const reply = fold(answer, Make.part(Make.text("said", "first")), open("a"), Make.delta("a", "half"))
+    const abandoned = Reply.abandonTry(reply)
+    assert.strictEqual(Reply.text(abandoned), "first")
+    isUnchanged(abandoned, Make.delta("a", " of it"))
+    const next = [Make.message(Make.assistant("msg_21")), Make.part(Make.text("b", "all", true, "msg_21"))]
+      .reduce(Reply.apply, abandoned)
+    assert.strictEqual(Reply.text(next), "first\n\nall")
+  })
+
   it("that hid a retry are filled by the message's end, which empties a text that it left open and empty", () => {
     const reply = Reply.markGap(fold(answer, open("a"), Make.delta("a", "half")))
     const parts = [Make.text("a", "", false), Make.text("b", "all of it")]
