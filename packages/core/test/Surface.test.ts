@@ -141,6 +141,7 @@ it("platform-node exports these modules", () => {
     "SqlMigrations",
     "SqlSessionStore",
     "SqliteClient",
+    "Telemetry",
     "TerminalGate",
     "gateway",
     "promise"

@@ -5,6 +5,7 @@
  */
 export { InvalidConfig, type Live, LiveLayer } from "./live/LiveLayer.ts"
 export * as OpencodeServer from "./live/OpencodeServer.ts"
+export * as Telemetry from "./live/Telemetry.ts"
 export * as SqliteClient from "./sql/SqliteClient.ts"
 export * as SqlMigrations from "./sql/SqlMigrations.ts"
 export * as SqlSessionStore from "./sql/SqlSessionStore.ts"

@@ -6,6 +6,7 @@
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { answerCommand, asksCommand } from "./AskCommands.ts"
 import type { Services } from "./run/Run.ts"
 import { runCommand } from "./RunCommand.ts"
@@ -51,5 +52,6 @@ export const root = Command.make("opencode-turn").pipe(
     showCommand,
     pruneCommand,
     demoCommand
-  ])
+  ]),
+  Command.provide(Layer.unwrap(Effect.map(Effect.promise(() => import("./setup/Telemetry.ts")), ({ layer }) => layer)))
 )

@@ -5,12 +5,13 @@
 /** The text below the help of a command. The top-level help lists every setting. */
 export const below = (command: string | undefined): string => {
   const names = settingsOf[command ?? ""] ?? Object.keys(settings)
+  const width = Math.max(...names.map((name) => name.length))
   return [
     ...(command === "run" ? [permissions] : []),
     [
       "ENVIRONMENT",
       ...Object.entries(settings).filter(([name]) => names.includes(name)).map(([name, text]) =>
-        `  ${name.padEnd(24)}  ${text}`
+        `  ${name.padEnd(width)}  ${text.replaceAll("\n", `\n${" ".repeat(width + 4)}`)}`
       )
     ].join("\n"),
     exitStatus
@@ -25,16 +26,19 @@ const settings: Readonly<Record<string, string>> = {
   OPENCODE_DIRECTORY: "The project's folder",
   OPENCODE_TIMEOUT: `The maximum time of one request, for example "30 seconds"`,
   OPENCODE_TURN_DATABASE: "The SQLite file, memory, or a postgres:// URL, which may hold a password here\n" +
-    `${" ".repeat(28)}(default: opencode-turn/turns.db in XDG_DATA_HOME or ~/.local/share)`,
+    "(default: opencode-turn/turns.db in XDG_DATA_HOME or ~/.local/share)",
   OPENCODE_TURN_TOKEN:
     "The token of serve (default: a random one, kept in the file gateway-token beside the default database)",
   OPENCODE_BIN:
     "The OpenCode program for servers that a command starts (default: the package opencode-ai, else opencode)",
-  NO_COLOR: "Turns colour off"
+  NO_COLOR: "Turns colour off",
+  OTEL_EXPORTER_OTLP_ENDPOINT: "The collector of traces, metrics and logs (default: none, and nothing is sent);\n" +
+    "OTEL_SERVICE_NAME and the other variables of OpenTelemetry's exporter work as well"
 }
 
 const server = ["OPENCODE_BASE_URL", "OPENCODE_SERVER_PASSWORD", "OPENCODE_DIRECTORY", "OPENCODE_TIMEOUT"]
 const database = "OPENCODE_TURN_DATABASE"
+const telemetry = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 /** The commands that use only some of the settings. */
 const settingsOf: Readonly<Record<string, ReadonlyArray<string>>> = {
@@ -45,8 +49,8 @@ const settingsOf: Readonly<Record<string, ReadonlyArray<string>>> = {
   list: [database],
   show: [database],
   prune: [database],
-  run: [...server, database, "OPENCODE_BIN", "NO_COLOR"],
-  resume: [...server, database, "OPENCODE_BIN", "NO_COLOR"],
+  run: [...server, database, "OPENCODE_BIN", "NO_COLOR", telemetry],
+  resume: [...server, database, "OPENCODE_BIN", "NO_COLOR", telemetry],
   demo: ["OPENCODE_TIMEOUT", "OPENCODE_BIN", "NO_COLOR"]
 }
 

@@ -246,5 +246,7 @@ export const store = Layer.unwrap(Effect.map(Playground, ({ database }) => layer
 /** This process's environment without what would change the outcome. */
 const clean = (): NodeJS.ProcessEnv =>
   Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !/^(OPENCODE_|XDG_|NO_COLOR$|FORCE_COLOR$|NODE_OPTIONS$)/.test(name))
+    Object.entries(process.env).filter(([name]) =>
+      !/^(OPENCODE_|OTEL_|XDG_|NO_COLOR$|FORCE_COLOR$|NODE_OPTIONS$)/.test(name)
+    )
   )

@@ -12,17 +12,16 @@ import * as Tracer from "@opencode-turn/core/Tracer"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as ErrorReporter from "effect/ErrorReporter"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import * as Gateway from "../../gateway/Gateway.ts"
 import * as Listen from "../../gateway/Listen.ts"
-import { line } from "../../terminal/TerminalText.ts"
 import * as Connection from "../setup/Connection.ts"
 import * as Database from "../setup/Database.ts"
 import { failed, type Failure, fromError } from "../setup/Failure.ts"
 import * as Permissions from "../setup/Permissions.ts"
+import * as Reports from "../setup/Reports.ts"
 import { Streams } from "../setup/Streams.ts"
 import * as Token from "../setup/Token.ts"
 import * as TurnView from "../view/TurnView.ts"
@@ -46,7 +45,7 @@ export const serve = Effect.fnUntraced(
     const flags = yield* Connection.settings(options)
     const { token, place } = yield* Token.find
     const { store } = yield* Database.open(options.database)
-    const { answer, progress } = yield* Streams
+    const { answer } = yield* Streams
     const view = yield* TurnView.human()
     const server = yield* Connection.connect(flags, view)
 
@@ -82,7 +81,7 @@ export const serve = Effect.fnUntraced(
       return yield* Effect.raceFirst(Resume.work(carry), server.ended)
     }).pipe(
       Effect.provideContext(store),
-      Effect.provide(Layer.merge(Tracer.layerNoop, ErrorReporter.layer([reporter(progress)]))),
+      Effect.provide(Layer.merge(Tracer.layerNoop, Reports.layer)),
       Effect.provideService(TurnPolicy.OnInterrupt, "release")
     )
   },
@@ -90,13 +89,6 @@ export const serve = Effect.fnUntraced(
 )
 
 // internal
-
-/** Tells what went wrong beside the requests, in one line each. */
-const reporter = (progress: Streams["Service"]["progress"]) =>
-  ErrorReporter.make(({ attributes, error }) => {
-    const where = Object.entries(attributes).map(([name, value]) => `${name} ${String(value)}`).join(", ")
-    Effect.runFork(progress(`opencode-turn: ${line(error.message)}${where === "" ? "" : line(` (${where})`)}\n`))
-  })
 
 /** The client for the folder of a conversation. Where it cannot be found, the turn itself says why. */
 const clientOf = (conversationId: ConversationId, home: Client["Service"], clients: Connection.Clients) =>
