@@ -45,7 +45,9 @@ const message = (sessionId: SessionId, id: string, parentId: MessageId, isEnded:
     isSummary: false,
     structured: undefined,
     directory: undefined,
-    worktree: undefined
+    worktree: undefined,
+    agent: "build",
+    model: { providerId: "scripted", modelId: "m" }
   }
   return { _tag: "MessageUpdated", ...base(sessionId), info }
 }

@@ -92,6 +92,7 @@ it("the core exports these modules", () => {
     "StoredGate",
     "StoredMessage",
     "Subagent",
+    "Timing",
     "ToolCall",
     "Tracer",
     "Turn",

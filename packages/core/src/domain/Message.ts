@@ -42,7 +42,7 @@ export interface UserMessage {
  * `completedMillis` is absent while the step runs, and stays absent if the server is killed during it. `isSummary`
  * marks a step that summed up the conversation because the context had overflowed; its text is not for the user.
  * `structured` is the value for a `format` of JSON Schema. `directory` is the session's folder on the server.
- * `worktree` is the root of its repository, or `/` outside of any repository.
+ * `worktree` is the root of its repository, or `/` outside of any repository. `agent` and `model` say who answered.
  *
  * @category models
  * @since 0.1.0
@@ -61,6 +61,8 @@ export interface AssistantMessage {
   readonly structured: unknown
   readonly directory: string | undefined
   readonly worktree: string | undefined
+  readonly agent: string | undefined
+  readonly model: ModelRef | undefined
 }
 
 /**

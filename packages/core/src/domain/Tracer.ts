@@ -25,7 +25,7 @@ import * as Contained from "./Contained.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
 
 /**
- * The payload of `turn.finished`. `error` is the error's tag; `error_message` has at most 200 characters.
+ * The payload of `turn.finished`. The times from `queue_ms` to `other_ms` add up to `duration_ms`. `error` is the error's tag; `error_message` has at most 200 characters.
  *
  * @category models
  * @since 0.1.0
@@ -37,6 +37,14 @@ export interface TurnFinished {
   readonly input_tokens: number
   readonly output_tokens: number
   readonly tool_count: number
+  readonly finish: string | null
+  readonly first_token_ms: number | null
+  readonly queue_ms: number
+  readonly people_ms: number
+  readonly model_ms: number
+  readonly tools_ms: number
+  readonly retries_ms: number
+  readonly other_ms: number
   readonly error: string | null
   readonly error_message: string | null
 }

@@ -51,6 +51,27 @@ export interface TurnUsage {
 }
 
 /**
+ * The share of one model: `model` is `provider/model`, and empty where the server did not tell it. `steps` counts the calls of the model.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ModelUsage extends Usage {
+  readonly model: string
+  readonly steps: number
+}
+
+/**
+ * The usage of an ended turn, also divided by model. The shares of the models add up to the total.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ResultUsage extends TurnUsage {
+  readonly models: ReadonlyArray<ModelUsage>
+}
+
+/**
  * No usage.
  *
  * @category constructors

@@ -9,6 +9,7 @@
  * @since 0.1.0
  */
 import type * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
@@ -19,8 +20,10 @@ import type { Subagent } from "../domain/Subagent.ts"
 import type { TurnEvent } from "../domain/TurnEvent.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import * as Usage from "../domain/Usage.ts"
+import * as Moments from "../reply/Moments.ts"
 import * as Reply from "../reply/Reply.ts"
 import * as ReplyUpdate from "../reply/ReplyUpdate.ts"
+import * as Timeline from "../reply/Timeline.ts"
 import type { Content } from "../store/StoredMessage.ts"
 
 /**
@@ -32,6 +35,7 @@ import type { Content } from "../store/StoredMessage.ts"
  * - `update`: changes the reply by a function. If a reader would see the difference, watchers get the whole reply at once.
  * - `start`: tells the watchers where the turn works; `started` gives that again. `beginning`: why the reply last began anew, or undefined.
  * - `untilOther`: waits until the reply is another one than given. One fiber may wait at a time.
+ * - `moments`: the times that the stream told so far.
  * - `end`: a watcher's queue ends once it is read.
  *
  * @category models
@@ -51,6 +55,7 @@ export interface LiveReply {
   readonly apply: (event: TurnEvent) => Reply.Told | undefined
   readonly flush: () => void
   readonly update: (f: (reply: Reply.Reply) => Reply.Reply) => void
+  readonly moments: () => Moments.Moments
   /** Tells `listener` each change of the reply, once it is made, until the scope closes. There is one listener at a time. */
   readonly listen: (listener: Listener) => Effect.Effect<void, never, Scope.Scope>
   readonly untilOther: (known: Reply.Reply | undefined) => Effect.Effect<void>
@@ -90,8 +95,11 @@ export type Listener = (before: Reply.Reply, after: Reply.Reply) => void
  */
 export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
   const capacity = yield* TurnPolicy.ObserverBuffer
+  const clock = yield* Clock.Clock
+  const now = () => clock.currentTimeMillisUnsafe()
   const watchers: Array<Watcher> = []
   let reply = Reply.make({ sessionId: SessionId.make(""), promptId: MessageId.make("") })
+  let moments = Moments.empty
   let batch: Array<ReplyUpdate.ReplyUpdate> = []
   const earlier: Array<Reply.Reply> = []
   let listener: Listener | undefined
@@ -136,6 +144,7 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
       const isFirst = reply.sessionId === ""
       const next = Reply.make(ids)
       if (isFirst) return change(next)
+      moments = Moments.sync(moments, reply, next, now)
       earlier.push(Reply.closeSubagents(reply))
       beginning = reason
       reset(reason, next)
@@ -155,6 +164,7 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
       const before = reply
       const [after, told] = Reply.fold(before, event)
       change(after)
+      moments = Moments.apply(moments, { event, told, before, after }, now)
       if (isWatched()) {
         for (const update of ReplyUpdate.fromFold(before, after, told)) {
           const joined = join(batch.at(-1), update)
@@ -169,10 +179,12 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
     update: (f) => {
       const before = reply
       const after = f(before)
+      moments = Moments.sync(moments, before, after, now)
       if (!isWatched() || ReplyUpdate.isSameToReader(before, after)) change(after)
       else reset("reconciled", after)
       listener?.(before, after)
     },
+    moments: () => moments,
     listen: (told) =>
       Effect.flatMap(Effect.scope, (scope) => {
         listener = told
@@ -226,6 +238,15 @@ export const usage = (self: LiveReply): Usage.TurnUsage => {
     subagents: Usage.sum(all.map(({ subagents }) => subagents))
   }
 }
+
+/**
+ * What the turn did and when, once it has ended.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const timeline = (self: LiveReply, bounds: Timeline.Bounds): Timeline.Timeline =>
+  Timeline.make({ earlier: self.earlier(), current: self.current() }, self.moments(), bounds)
 
 /**
  * What the subagents did so far, including those of the prompts before the last one.

@@ -190,6 +190,8 @@ const withStreamed = (self: Reply, info: StoredInfo): StoredInfo => {
     structured: info.structured ?? streamed.structured,
     directory: info.directory ?? streamed.directory,
     worktree: info.worktree ?? streamed.worktree,
+    agent: info.agent ?? streamed.agent,
+    model: info.model ?? streamed.model,
     ...(!hasGap && {
       completedMillis: info.completedMillis ?? streamed.completedMillis,
       finish: info.finish ?? streamed.finish,

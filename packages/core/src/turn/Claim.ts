@@ -4,9 +4,11 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import type { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
 import { makeId } from "../domain/Ids.ts"
@@ -23,7 +25,8 @@ import { cancelTurn } from "./CancelTurn.ts"
 import { holdLease } from "./Lease.ts"
 
 /**
- * `owner` names the run in the store; every run has a name of its own.
+ * `owner` names the run in the store; every run has a name of its own. `queuedMillis` is told how long the turn waited for the turns
+ * before it, also if the waiting fails.
  *
  * @category models
  * @since 0.1.0
@@ -34,6 +37,7 @@ export interface ClaimRequest {
   readonly prompt: ReadonlyArray<PromptPart>
   readonly draft: Draft
   readonly owner: string
+  readonly queuedMillis?: Ref.Ref<number>
 }
 
 /**
@@ -50,7 +54,7 @@ export interface ClaimRequest {
  * @since 0.1.0
  */
 export const claim = Effect.fn("Turn.claim")(function*<R = never>(
-  request: ClaimRequest,
+  { queuedMillis, ...request }: ClaimRequest,
   onOrphan: (orphan: StoredMessage) => Effect.Effect<void, never, R>
 ): Effect.fn.Return<
   StoredMessage,
@@ -66,10 +70,15 @@ export const claim = Effect.fn("Turn.claim")(function*<R = never>(
     maxQueued: yield* TurnPolicy.MaxQueued
   }))
   const first = yield* whenBusy === "replace" ? replacing(attempt, request) : attempt
+  const queuedAt = yield* Clock.currentTimeMillis
+  const told = queuedMillis === undefined
+    ? Effect.void
+    : Effect.flatMap(Clock.currentTimeMillis, (now) => Ref.set(queuedMillis, now - queuedAt))
   const message = first.status === "queued"
     ? yield* waiting(attempt, first).pipe(
       Effect.raceFirst(holdLease(first)),
-      Effect.raceFirst(clearing(first, onOrphan))
+      Effect.raceFirst(clearing(first, onOrphan)),
+      Effect.ensuring(told)
     )
     : first
   switch (message.status) {

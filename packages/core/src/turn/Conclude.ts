@@ -37,6 +37,8 @@ import type { Client } from "../opencode/Client.ts"
 import * as Artifact from "../reply/Artifact.ts"
 import * as Exchange from "../reply/Exchange.ts"
 import * as Reply from "../reply/Reply.ts"
+import * as Timeline from "../reply/Timeline.ts"
+import * as Timing from "../reply/Timing.ts"
 import { bounded, boundedBy, timedOut } from "../store/Bounded.ts"
 import { finalize } from "../store/Finalize.ts"
 import type { Outcome, PromptRecord, StoredMessage } from "../store/SessionStore.ts"
@@ -57,7 +59,8 @@ import type { Cancelled, Completed, Failed, TurnResult, TurnStatus, Unusable } f
  * - `owner` names this run in the store. `taken` is the message, where this run took it over from another one.
  * - `background` are the observers and the ticks. `isHurried`: the turn has ended, and an observer that is behind is shown only the last
  *   state of the reply.
- * - `spentMillis`: how long the turn took so far, without the time in which a person was asked.
+ * - `queuedMillis`: how long the turn waited for the turns before it. `spentMillis`: how long it took so far, without the time in which a
+ *   person was asked.
  * - `reached`: how far the turn has come. Its end needs that wherever it was interrupted.
  *
  * @category models
@@ -73,6 +76,7 @@ export interface RunningTurn<E, R> {
   readonly taken: StoredMessage | undefined
   readonly background: FiberSet.FiberSet<unknown>
   readonly isHurried: Ref.Ref<boolean>
+  readonly queuedMillis: Ref.Ref<number>
   readonly spentMillis: Ref.Ref<number>
   readonly reached: Ref.Ref<Reached>
 }
@@ -139,7 +143,15 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
   const ending = endingOf(turn, stored, error)
   const { error: shown, status } = ending
   const reply = LiveReply.result(live)
-  const usage = LiveReply.usage(live)
+  const timeline = LiveReply.timeline(live, {
+    startedMillis: turn.startedMillis,
+    endedMillis: turn.startedMillis + durationMillis,
+    queuedMillis: yield* Ref.get(turn.queuedMillis)
+  })
+  const usage = { ...LiveReply.usage(live), models: Timeline.usageByModel(timeline) }
+  const timing = Timing.make(timeline)
+  const firstTokenMillis = Timeline.firstTokenMillis(timeline)
+  const finish = stored.message?.finish ?? undefined
   const trace: TurnFinished = {
     status,
     duration_ms: durationMillis,
@@ -147,6 +159,14 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
     input_tokens: usage.total.tokens.input,
     output_tokens: usage.total.tokens.output,
     tool_count: reply.tools.length,
+    finish: finish ?? null,
+    first_token_ms: firstTokenMillis ?? null,
+    queue_ms: timing.queueMillis,
+    people_ms: timing.peopleMillis,
+    model_ms: timing.modelMillis,
+    tools_ms: timing.toolsMillis,
+    retries_ms: timing.retriesMillis,
+    other_ms: timing.otherMillis,
     error: shown?._tag ?? null,
     error_message: shown?.message.slice(0, 200) ?? null
   }
@@ -159,7 +179,7 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
     message: stored.message,
     content: stored.message?.content ?? "",
     isFallback: stored.message?.isFallback ?? false,
-    finish: stored.message?.finish ?? undefined,
+    finish,
     reply,
     subagents: LiveReply.subagents(live),
     usage,
@@ -167,6 +187,8 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
     isNewSession: turn.session?.isNew ?? false,
     isRecreated: turn.isRecreated,
     durationMillis,
+    firstTokenMillis,
+    timing,
     trace
   }
   if (shown !== undefined && meanings[shown._tag].isReported) {

@@ -217,6 +217,7 @@ const begin = Effect.fnUntraced(function*<E, R>(
     taken,
     background: yield* FiberSet.make<unknown>(),
     isHurried: yield* Ref.make(false),
+    queuedMillis: yield* Ref.make(0),
     spentMillis: yield* Ref.make(0),
     reached: yield* Ref.make<Reached>({
       message: taken?.status === "pending" ? taken : undefined,
@@ -514,10 +515,10 @@ const traceUnusable = Effect.fnUntraced(function*<E, R>(
 
 /** Makes the message pending and this run its owner: one that is new, or one that was taken over while it waited. */
 const own = Effect.fnUntraced(
-  function*<E, R>({ conversationId, input, messageId, owner, taken }: RunningTurn<E, R>) {
+  function*<E, R>({ conversationId, input, messageId, owner, queuedMillis, taken }: RunningTurn<E, R>) {
     const prompt = taken?.prompt ?? (yield* validate(input))
     const draft = yield* toDraft(input)
-    return yield* claim({ id: messageId, conversationId, prompt, draft, owner }, carryOrphan)
+    return yield* claim({ id: messageId, conversationId, prompt, draft, owner, queuedMillis }, carryOrphan)
   }
 )
 

@@ -6,9 +6,10 @@
 import type { AssistantMessageId, ConversationId, MessageId, SessionId } from "../domain/Ids.ts"
 import type { Subagent } from "../domain/Subagent.ts"
 import type { TurnFinished } from "../domain/Tracer.ts"
-import type { TurnUsage } from "../domain/Usage.ts"
+import type { ResultUsage } from "../domain/Usage.ts"
 import type { Artifacts } from "../reply/Artifact.ts"
 import type { ReplyResult } from "../reply/Reply.ts"
+import type { Timing } from "../reply/Timing.ts"
 import type { StoredMessage } from "../store/SessionStore.ts"
 import type { DrivingError, TurnCancelled, UnusableError } from "./TurnError.ts"
 
@@ -99,9 +100,11 @@ export interface Failed extends TurnEnd {
  *   refused, it is the last answer, behind the tool calls of the answers before it: those that were refused have `isRefused` or a
  *   `refusal`.
  * - `subagents`: what the sessions did that its tools opened, to any depth.
- * - `usage`: cost and tokens over all steps, repairs and subagents; the two shares apart. A step that was stopped before its tools
+ * - `usage`: cost and tokens over all steps, repairs and subagents; the two shares apart, and the share of each model. A step that was stopped before its tools
  *   were done counts nothing, as in the server's own account (1.18.33).
  * - `artifacts`: the files that were changed. They are not stored: a turn that had ended before has none.
+ * - `durationMillis`: how long the turn took in this process. `timing`: for what, which adds up to it. `firstTokenMillis`: how long after
+ *   its start its model began to answer; undefined if it never did, or if another process saw that.
  * - `trace`: the payload of `turn.finished`.
  * - `isNewSession`: the session was made for this turn. `isRecreated`: it was lost and made anew, so the agent does not know
  *   what was said before.
@@ -120,10 +123,12 @@ export interface TurnEnd {
   readonly finish: string | undefined
   readonly reply: ReplyResult
   readonly subagents: ReadonlyArray<Subagent>
-  readonly usage: TurnUsage
+  readonly usage: ResultUsage
   readonly artifacts: Artifacts
   readonly isNewSession: boolean
   readonly isRecreated: boolean
   readonly durationMillis: number
+  readonly firstTokenMillis: number | undefined
+  readonly timing: Timing
   readonly trace: TurnFinished
 }

@@ -20,6 +20,14 @@ const finished: Tracer.TurnFinished = {
   input_tokens: 7,
   output_tokens: 3,
   tool_count: 1,
+  finish: "stop",
+  first_token_ms: 100,
+  queue_ms: 0,
+  people_ms: 0,
+  model_ms: 800,
+  tools_ms: 300,
+  retries_ms: 0,
+  other_ms: 100,
   error: null,
   error_message: null
 }

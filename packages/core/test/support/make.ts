@@ -43,6 +43,8 @@ export const assistant = (id: string = answerId, fields: Partial<AssistantMessag
   structured: undefined,
   directory: undefined,
   worktree: undefined,
+  agent: undefined,
+  model: undefined,
   ...fields
 })
 

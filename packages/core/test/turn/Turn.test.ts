@@ -103,6 +103,14 @@ describe("a turn that completes", () => {
         input_tokens: tokens.input,
         output_tokens: tokens.output,
         tool_count: 1,
+        finish: "stop",
+        first_token_ms: 0,
+        queue_ms: 0,
+        people_ms: 0,
+        model_ms: 0,
+        tools_ms: 2000,
+        retries_ms: 0,
+        other_ms: 0,
         error: null,
         error_message: null
       } as const

@@ -94,6 +94,8 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
         "files",
         "filesUnread",
         "durationMillis",
+        "firstTokenMillis",
+        "timing",
         "conversationId",
         "sessionId",
         "messageId",

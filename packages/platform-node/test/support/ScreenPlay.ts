@@ -75,7 +75,9 @@ export const reply = (...parts: ReadonlyArray<Part>): Reply.Reply =>
         usage: zero,
         structured: undefined,
         directory: undefined,
-        worktree: undefined
+        worktree: undefined,
+        agent: undefined,
+        model: undefined
       }
     })
   )
@@ -137,11 +139,20 @@ export const result = <S extends TurnStatus>(status: S, ...parts: ReadonlyArray<
   finish: undefined,
   reply: Reply.result(reply(...parts)),
   subagents: [],
-  usage: { total: zero, root: zero, subagents: zero },
+  usage: { total: zero, root: zero, subagents: zero, models: [] },
   artifacts: Artifact.none,
   isNewSession: true,
   isRecreated: false,
   durationMillis: 1234,
+  firstTokenMillis: 200,
+  timing: {
+    queueMillis: 0,
+    peopleMillis: 0,
+    modelMillis: 1000,
+    toolsMillis: 34,
+    retriesMillis: 0,
+    otherMillis: 200
+  },
   trace: {
     status,
     duration_ms: 1234,
@@ -149,6 +160,14 @@ export const result = <S extends TurnStatus>(status: S, ...parts: ReadonlyArray<
     input_tokens: 0,
     output_tokens: 0,
     tool_count: 0,
+    finish: null,
+    first_token_ms: 200,
+    queue_ms: 0,
+    people_ms: 0,
+    model_ms: 1000,
+    tools_ms: 34,
+    retries_ms: 0,
+    other_ms: 200,
     error: null,
     error_message: null
   }

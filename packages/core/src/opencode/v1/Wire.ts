@@ -67,6 +67,9 @@ export const AskId = AnyAskId.check(isId("per|que"))
 /** The model's provider chooses the call ids, so any text is valid. A longer one could not be kept for each part. */
 const CallId = Schema.String.check(Schema.isMaxLength(maxIdLength))
 
+/** The name of an agent, a provider or a model. Spans and metrics carry it. */
+const Name = Schema.String.check(Schema.isMaxLength(maxIdLength))
+
 type MessageId = AnyMessageId
 type SessionId = AnySessionId
 type PartId = AnyPartId
@@ -145,7 +148,10 @@ export const WireInfo = Schema.Struct({
   cost: maybe(Schema.Finite),
   tokens: maybe(WireTokens),
   summary: maybe(Schema.Boolean),
-  mode: maybe(Schema.String),
+  mode: maybe(Name),
+  agent: maybe(Name),
+  providerID: maybe(Name),
+  modelID: maybe(Name),
   structured: Schema.optionalKey(Schema.Unknown),
   path: maybe(Schema.Struct({ cwd: maybe(Schema.String), root: maybe(Schema.String) }))
 })
@@ -398,7 +404,11 @@ export const toInfo = (
     isSummary: wire.summary ?? wire.mode === "compaction",
     structured: wire.structured ?? undefined,
     directory: wire.path?.cwd,
-    worktree: wire.path?.root
+    worktree: wire.path?.root,
+    agent: wire.agent ?? wire.mode,
+    model: wire.providerID === undefined || wire.modelID === undefined
+      ? undefined
+      : { providerId: wire.providerID, modelId: wire.modelID }
   })
 }
 

@@ -164,9 +164,20 @@ describe("messages", () => {
       isSummary: false,
       structured: undefined,
       directory: undefined,
-      worktree: undefined
+      worktree: undefined,
+      agent: undefined,
+      model: undefined
     }
     assert.deepStrictEqual<unknown>(read({}), running)
+    assert.deepStrictEqual<unknown>(read({ mode: "build", providerID: "anthropic", modelID: "claude" }), {
+      ...running,
+      agent: "build",
+      model: { providerId: "anthropic", modelId: "claude" }
+    })
+    assert.deepStrictEqual<unknown>(read({ mode: "subagent", agent: "explore", providerID: "anthropic" }), {
+      ...running,
+      agent: "explore"
+    })
     assert.deepStrictEqual<unknown>(read({ path: { cwd: "/repo/sub", root: "/repo" } }), {
       ...running,
       directory: "/repo/sub",

@@ -27,14 +27,16 @@ export interface Ending extends
     | "finish"
     | "reply"
     | "subagents"
-    | "usage"
     | "durationMillis"
   >
 {
   readonly status: TurnStatus
   readonly output?: unknown
-  /** `undefined` for a stored turn: the store does not keep them. */
+  /** Without the share of each model for a stored turn, as the fields below: the store does not keep them. */
+  readonly usage: Usage.TurnUsage & Partial<Usage.ResultUsage>
   readonly artifacts: Artifacts | undefined
+  readonly timing: TurnEnd["timing"] | undefined
+  readonly firstTokenMillis: number | undefined
   readonly error?: Told | undefined
 }
 
@@ -63,6 +65,8 @@ export const fromStored = (message: StoredMessage): Ending => {
     subagents,
     usage,
     artifacts: undefined,
+    timing: undefined,
+    firstTokenMillis: undefined,
     durationMillis: (finishedMillis ?? createdMillis) - createdMillis,
     error: errorOf(message)
   }

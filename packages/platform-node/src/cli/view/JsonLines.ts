@@ -44,15 +44,15 @@ export const fromWait = (waiting: MessageState, running: AssistantMessageId | un
   })
 
 /**
- * The last line of a turn. Every key is always present; a missing value is `null`. The store does not keep the changed files, so they
- * are `null` for a stored turn. `text` holds only the agent's own text. `content` is the stored text for a reader: a structured answer
+ * The last line of a turn. Every key is always present; a missing value is `null`. The store keeps neither the changed files nor
+ * `timing`, `firstTokenMillis` and `usage.models`, so they are `null` for a stored turn. `text` holds only the agent's own text. `content` is the stored text for a reader: a structured answer
  * as JSON, or with `isFallback` the policy's text. `finish` is the server's word for why the answer ended. `cost` and `tokens` are the
  * totals of `usage`, `subagents` have the form of the line `subagent`, and `output` is the value of `--schema`. `error` has a
  * `tag`, a `message` for people, and the error's own fields as `details`.
  */
 export const fromEnding = (ending: Endings.Ending): string => {
   const { parts, reasoning, text, todos, tools } = ending.reply
-  const { root, subagents, total } = ending.usage
+  const { models, root, subagents, total } = ending.usage
   return encode({
     type: "turn.finished",
     status: ending.status,
@@ -66,10 +66,17 @@ export const fromEnding = (ending: Endings.Ending): string => {
     tools,
     todos,
     ...fromUsage(total),
-    usage: { total: fromUsage(total), root: fromUsage(root), subagents: fromUsage(subagents) },
+    usage: {
+      total: fromUsage(total),
+      root: fromUsage(root),
+      subagents: fromUsage(subagents),
+      models: models?.map(({ model, steps, ...usage }) => ({ model, steps, ...fromUsage(usage) })) ?? null
+    },
     subagents: ending.subagents,
     ...fromArtifacts(ending.artifacts),
     durationMillis: ending.durationMillis,
+    firstTokenMillis: ending.firstTokenMillis ?? null,
+    timing: ending.timing ?? null,
     conversationId: ending.conversationId,
     sessionId: ending.sessionId ?? null,
     messageId: ending.messageId,
@@ -94,10 +101,12 @@ export const fromFailure = (failure: Failure, conversation: string | undefined):
     tools: [],
     todos: [],
     ...nothing,
-    usage: { total: nothing, root: nothing, subagents: nothing },
+    usage: { total: nothing, root: nothing, subagents: nothing, models: null },
     subagents: [],
     ...fromArtifacts(undefined),
     durationMillis: 0,
+    firstTokenMillis: null,
+    timing: null,
     conversationId: conversation ?? null,
     sessionId: null,
     messageId: null,

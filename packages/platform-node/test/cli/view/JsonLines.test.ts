@@ -86,7 +86,8 @@ it("ends with the value, the split of the usage, and the changed files without t
     usage: {
       total: { ...zero, cost: 0.003 },
       root: { ...zero, cost: 0.001 },
-      subagents: { ...zero, cost: 0.002 }
+      subagents: { ...zero, cost: 0.002 },
+      models: [{ model: "anthropic/claude", steps: 3, ...zero, cost: 0.003 }]
     },
     artifacts: {
       files: [{
@@ -119,6 +120,7 @@ it("ends with the value, the split of the usage, and the changed files without t
     [ended.usage.total.cost, ended.usage.root.cost, ended.usage.subagents.cost, ended.subagents[0].usage.cost],
     [0.003, 0.001, 0.002, 0.002]
   )
+  assert.deepStrictEqual(ended.usage.models, [{ model: "anthropic/claude", steps: 3, ...zero, cost: 0.003 }])
 })
 
 it("gives the subagents of a turn in one shape, in the updates, at the end and in a stored turn", () => {
@@ -148,7 +150,13 @@ it("docs/UPDATES.md shows the lines besides the updates as they are written", ()
     usage: {
       total: { cost: 0.003, tokens: { ...tokens, input: 30, output: 6 } },
       root: { cost: 0.001, tokens },
-      subagents: usage
+      subagents: usage,
+      models: [{
+        model: "anthropic/claude-sonnet-4-5",
+        steps: 3,
+        cost: 0.003,
+        tokens: { ...tokens, input: 30, output: 6 }
+      }]
     },
     subagents: [{
       ...subagent,
