@@ -5,17 +5,16 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { Ask } from "../domain/Ask.ts"
 import { retrying } from "../domain/Retrying.ts"
 import { Client } from "../opencode/Client.ts"
 import type { RequestError, SessionNotFound } from "../opencode/ClientError.ts"
+import type { SessionTree } from "../opencode/Dialect.ts"
 import * as Exchange from "../reply/Exchange.ts"
 import * as Reply from "../reply/Reply.ts"
-import { sendAnswer } from "./AnswerAsks.ts"
 import { readExchange } from "./ReadExchange.ts"
 
 /**
- * Rejects the open asks and aborts the session of the reply and those of its subagents, if the server may still be at work on it. Gives
+ * Stops the session of the reply and those of its subagents, if the server may still be at work on it. Gives
  * back the exchange as it is then.
  *
  * **Details**
@@ -34,59 +33,14 @@ export const abortAnswer = Effect.fn("Turn.abortAnswer")(function*(
   isHurried = false
 ): Effect.fn.Return<Exchange.Exchange, RequestError | SessionNotFound, Client> {
   const read = readExchange(reply, reply)
-  const isAtWork = isHurried && Reply.isAtWork(reply)
-  if (isAtWork) {
-    yield* Effect.ignore(abortSessions(reply))
-    // What was asked in the same moment would stay listed.
-    yield* rejectAsks(reply)
+  const client = yield* Client
+  const tree: SessionTree = {
+    root: reply.sessionId,
+    subagents: Reply.subagentStates(reply).map(({ sessionId }) => sessionId)
   }
+  if (isHurried && Reply.isAtWork(reply)) yield* Effect.ignore(client.stopTree(tree, { isHurried }))
   const before = Option.getOrUndefined(yield* Effect.option(read))
   if (before !== undefined && (Exchange.isFinal(before) || !before.isCurrent)) return before
-  yield* retrying(abortTree(reply))
+  yield* retrying(client.stopTree(tree))
   return yield* read
 })
-
-// internal
-
-/** Best effort: a session that cannot be reached is left to the server. */
-const abortTree = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Return<void, RequestError, Client> {
-  yield* rejectAsks(reply)
-  yield* abortSessions(reply)
-  // An ask that came between the rejections and the abort would stay listed.
-  yield* rejectAsks(reply)
-})
-
-/** OpenCode aborts running subagents with their root (1.18.33); asking for each as well costs little. */
-const abortSessions = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Return<void, RequestError, Client> {
-  const client = yield* Client
-  yield* Effect.forEach(
-    [reply.sessionId, ...Reply.subagentStates(reply).map((subagent) => subagent.sessionId)],
-    (sessionId) => client.abortSession(sessionId),
-    { concurrency: maxPosts, discard: true }
-  )
-})
-
-/**
- * Rejects the open asks of the tree. A session whose subagent asks survives its abort and calls its model again, and the asks stay listed
- * forever (1.18.33). Neither happens once the asks are rejected.
- */
-const rejectAsks = Effect.fnUntraced(function*(reply: Reply.Reply): Effect.fn.Return<void, never, Client> {
-  const client = yield* Client
-  const isOurs = ({ sessionId }: Ask) => Reply.isInTree(reply, sessionId)
-  const reject = (asks: Iterable<Ask>) =>
-    Effect.forEach(asks, (ask) => Effect.ignore(sendAnswer(client, ask, { _tag: "Reject" })), {
-      concurrency: maxPosts,
-      discard: true
-    })
-  const questions = yield* Effect.orElseSucceed(client.questions, () => [])
-  const listed = Effect.map(Effect.orElseSucceed(client.permissions, () => []), (asks) => asks.filter(isOurs))
-  // The first permission that is rejected takes the others of its session with it (1.18.33).
-  const permissions = yield* listed
-  const first = new Map(permissions.toReversed().map((ask) => [ask.sessionId, ask]))
-  yield* reject(first.values())
-  yield* reject(questions.filter(isOurs))
-  if (first.size < permissions.length) yield* reject(yield* listed)
-})
-
-/** How many requests stop a turn at once: 4. A turn that asks thousands of things must not keep those of other turns waiting. */
-const maxPosts = 4

@@ -106,16 +106,17 @@ export const reportLost = Effect.fnUntraced(function*<E, R1, R2>(
 })
 
 /**
- * Posts the prompt once it is confirmed. What breaks off with the server may still be done when it is back: the loop finds out.
+ * Posts the prompt once it is confirmed, or makes its session go on with it. What breaks off with the server may still be done when it is
+ * back: the loop finds out.
  *
  * @category steps
  * @since 0.1.0
  */
-export const post = <E, R1, R2>({ cell, options, request }: Driving<E, R1, R2>) =>
+export const post = <E, R1, R2>({ cell, options, request }: Driving<E, R1, R2>, isAgain = false) =>
   Effect.andThen(
     options.confirm,
     Effect.catchIf(
-      promptOnce(request),
+      promptOnce(request, isAgain),
       (error) => error.isRetryable && cell.state().lost !== undefined,
       () => Effect.void
     )
@@ -158,7 +159,7 @@ export const act = Effect.fnUntraced(function*<E, R1, R2>(
       }
       case "Post":
         live.update(Reply.abandonTry)
-        yield* post(driving)
+        yield* post(driving, true)
         cell.tell({ _tag: "Reposted", sinceMillis: action.sinceMillis })
         break
       case "End":

@@ -41,7 +41,8 @@ export const baseline = Effect.fn("Turn.baseline")(function*(
 })
 
 /**
- * Posts the prompt so that the server has it once, whatever is lost on the way.
+ * Posts the prompt so that the server has it once, whatever is lost on the way. `isAgain`: it was posted before, and its session is idle
+ * without the end of an answer.
  *
  * **Details**
  *
@@ -52,19 +53,21 @@ export const baseline = Effect.fn("Turn.baseline")(function*(
  * @since 0.1.0
  */
 export const promptOnce = Effect.fn("Turn.promptOnce")(function*(
-  { prompt, sessionId }: PromptRecord
+  { prompt, sessionId }: PromptRecord,
+  isAgain = false
 ): Effect.fn.Return<void, RequestError | SessionNotFound, Client> {
   const client = yield* Client
   const { ids } = prompt
-  const post = client.prompt(sessionId, prompt)
-  if (ids === undefined) return yield* post
+  if (ids === undefined) return yield* client.prompt(sessionId, prompt)
+  const identified = { ...prompt, ids }
+  const post = isAgain ? client.carryOn(sessionId, identified) : client.prompt(sessionId, identified)
   const schedule = yield* TurnPolicy.RequestRetry
   const postUnlessAccepted = Effect.catchIf(
     post,
     mayHaveActed,
     (error) =>
       Effect.flatMap(
-        hasMessage(sessionId, ids.promptId),
+        rereading(client.hasPrompt(sessionId, ids.promptId)),
         (isAccepted) => (isAccepted ? Effect.void : Effect.fail({ _tag: "NotAccepted", error } as const))
       )
   )
@@ -90,11 +93,12 @@ export const readExchange = Effect.fn("Turn.readExchange")(function*(
   ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
   reply: Reply.Reply = Reply.make(ids)
 ): Effect.fn.Return<Exchange.Exchange, RequestError | SessionNotFound, Client> {
-  const { isWhole, messages, unread } = yield* readSince(ids, reply)
+  const client = yield* Client
+  const { messages, unread } = yield* readSince(ids, reply)
   const exchange = Exchange.fromMessages(ids, messages, unread)
-  return isWhole || exchange.isAccepted
+  return exchange.isAccepted
     ? exchange
-    : { ...exchange, isAccepted: yield* hasMessage(ids.sessionId, ids.promptId) }
+    : { ...exchange, isAccepted: yield* rereading(client.hasPrompt(ids.sessionId, ids.promptId)) }
 })
 
 /**
@@ -127,7 +131,9 @@ export const readSince = Effect.fnUntraced(function*(
     : Reply.messages(reply).flatMap(({ id }) => (read.has(id) ? [] : [id]))
   const others = yield* readOneByOne(sessionId, missing)
   return {
-    messages: [...others, ...messages].toSorted(byId).map((message) => Reply.fillIn(reply, message)),
+    messages: (others.length === 0 ? messages : [...others, ...messages].toSorted(byId)).map((message) =>
+      Reply.fillIn(reply, message)
+    ),
     isWhole,
     // A message that was read by its id is no longer missing from the list.
     unread: unread.slice(others.length)
@@ -223,16 +229,6 @@ const readNewest = Effect.fnUntraced(function*(
 
 const mayHaveActed = (error: RequestError | SessionNotFound): boolean =>
   error.isRetryable || (error._tag === "StatusError" && error.status === 409)
-
-const hasMessage = Effect.fnUntraced(function*(sessionId: SessionId, id: MessageId) {
-  const client = yield* Client
-  return yield* rereading(client.getMessage(sessionId, id)).pipe(
-    Effect.as(true),
-    Effect.catchTag("MessageNotFound", () => Effect.succeed(false)),
-    // It is there, and cannot be read: 1.18.33 answers like this for a prompt with a `format`.
-    Effect.catchIf((error) => isUnlistable(error) || error._tag === "DecodeError", () => Effect.succeed(true))
-  )
-})
 
 /** A turn has a message for each step; most have fewer than this, and a page of it is small. */
 const pageSize = 50

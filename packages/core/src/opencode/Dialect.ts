@@ -11,7 +11,7 @@ import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
 import type { PermissionAsk, PermissionReply, QuestionAnswers, QuestionAsk } from "../domain/Ask.ts"
 import type { PermissionRule } from "../domain/Ask.ts"
-import type { AskId, MessageId, SessionId } from "../domain/Ids.ts"
+import type { AskId, MessageId, PromptIds, SessionId } from "../domain/Ids.ts"
 import type { Message, Session, SessionStatus } from "../domain/Message.ts"
 import type { FileDiff, Todo } from "../domain/Part.ts"
 import type { ModelRef, Prompt } from "../domain/Prompt.ts"
@@ -99,6 +99,17 @@ export interface Health {
 }
 
 /**
+ * The session of a turn, and those of its subagents at any depth.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SessionTree {
+  readonly root: SessionId
+  readonly subagents: ReadonlyArray<SessionId>
+}
+
+/**
  * @category models
  * @since 0.1.0
  */
@@ -129,6 +140,14 @@ export interface Dialect {
   readonly deleteSession: (id: SessionId) => Effect.Effect<void, RequestError | SessionNotFound>
   /** Stops the session and its subagents' sessions. Succeeds also if nothing runs. */
   readonly abortSession: (id: SessionId) => Effect.Effect<void, RequestError>
+  /**
+   * Stops the sessions of a turn and whatever they wait for, so that none of them goes on by itself. `isHurried`: the sessions are stopped
+   * first, because they call the model again and again.
+   */
+  readonly stopTree: (
+    tree: SessionTree,
+    options?: { readonly isHurried?: boolean }
+  ) => Effect.Effect<void, RequestError>
   /**
    * Makes a session with a copy of the session's messages: of all, or of those before the message `before`. Succeeds also while the
    * session works; a message that is not finished is copied as it is.
@@ -196,6 +215,16 @@ export interface Dialect {
 
   /** Posts a prompt. Success means only that the server accepted it; it may not be stored yet. */
   readonly prompt: (id: SessionId, prompt: Prompt) => Effect.Effect<void, RequestError | SessionNotFound>
+  /** Whether the server has the prompt, read or unread, answered or not. */
+  readonly hasPrompt: (id: SessionId, promptId: MessageId) => Effect.Effect<boolean, RequestError>
+  /**
+   * Makes an idle session go on with a prompt whose answer is missing or unfinished, as after the death of the server. Doing it twice does
+   * it once, as long as the session has not gone on.
+   */
+  readonly carryOn: (
+    id: SessionId,
+    prompt: Prompt & { readonly ids: PromptIds }
+  ) => Effect.Effect<void, RequestError | SessionNotFound>
   /** Posts a prompt and waits for the last message of the answer, without the time limit of a request. */
   readonly promptAndWait: (id: SessionId, prompt: Prompt) => Effect.Effect<Message, RequestError | SessionNotFound>
 

@@ -34,6 +34,7 @@ import * as EventConnection from "../EventConnection.ts"
 import { type Decodable, each } from "../Lenient.ts"
 import type { Options, Requests } from "../Requests.ts"
 import { makeDecoder } from "./Events.ts"
+import { stopTree } from "./StopTree.ts"
 import * as Wire from "./Wire.ts"
 
 /**
@@ -123,7 +124,7 @@ export const make = Effect.fnUntraced(function*(
     )
   }
 
-  return {
+  const dialect: Dialect = {
     origin,
     health,
     directory: workingDirectory,
@@ -163,6 +164,8 @@ export const make = Effect.fnUntraced(function*(
       request("delete session", HttpClientRequest.delete(session(id))).pipe(Effect.asVoid, orSessionNotFound(id)),
 
     abortSession: (id) => Effect.asVoid(request("abort session", HttpClientRequest.post(session(id, "/abort")))),
+
+    stopTree: (tree, { isHurried = false } = {}) => stopTree(dialect, tree, isHurried),
 
     forkSession: (id, { before }) =>
       requestJson(
@@ -249,6 +252,17 @@ export const make = Effect.fnUntraced(function*(
         orSessionNotFound(id)
       ),
 
+    hasPrompt: (id, promptId) =>
+      dialect.getMessage(id, promptId).pipe(
+        Effect.as(true),
+        Effect.catchTag("MessageNotFound", () => Effect.succeed(false)),
+        // It is there, and cannot be read: 1.18.33 answers 400 for a prompt with a `format`.
+        Effect.catchIf(isUnreadable, () => Effect.succeed(true))
+      ),
+
+    // The same ids again make 1.18.33 call the model with what it has.
+    carryOn: (id, prompt) => dialect.prompt(id, prompt),
+
     promptAndWait: (id, prompt) =>
       withTimeout("send message", whenReady).pipe(
         Effect.andThen(requestText("send message", post(session(id, "/message"), Wire.fromPrompt(prompt)))),
@@ -303,6 +317,7 @@ export const make = Effect.fnUntraced(function*(
       makeDecoder
     )
   }
+  return dialect
 })
 
 // internal
@@ -351,6 +366,9 @@ const orSessionBusy = (sessionId: SessionId) => <A>(effect: Effect.Effect<A, Req
 const segment = (id: string): string => encodeURIComponent(id.toWellFormed())
 
 const session = (id: SessionId, rest = "") => `/session/${segment(id)}${rest}`
+
+const isUnreadable = (error: RequestError): boolean =>
+  error._tag === "DecodeError" || (error._tag === "StatusError" && error.status === 400)
 
 const isNotFound = (error: RequestError): error is StatusError => error._tag === "StatusError" && error.status === 404
 
