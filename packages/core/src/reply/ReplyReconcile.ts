@@ -10,6 +10,7 @@ import type { Message, StoredInfo, UnreadPart } from "../domain/Message.ts"
 import { isLast } from "../domain/Message.ts"
 import type { WirePart } from "../domain/Part.ts"
 import { isBlank } from "../domain/Part.ts"
+import { isAborted } from "../domain/UpstreamFailure.ts"
 import * as Ordered from "./Ordered.ts"
 import type { Entry } from "./ReplyEntry.ts"
 import * as ReplyEntry from "./ReplyEntry.ts"
@@ -38,7 +39,7 @@ export const merge = (self: Reply, messages: ReadonlyArray<Message>): Reply => {
       seen.add(part.id)
       if (entryOf(merged, part.id) !== undefined) {
         merged = applyPart(merged, { _tag: "PartUpdated", ...base, part })
-        if (isTakenBack(info, part)) merged = takeBackPart(merged, part.id)
+        if (isTakenBack(info, parts, part)) merged = takeBackPart(merged, part.id)
         before = part.id
         continue
       }
@@ -77,7 +78,7 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
       if (ownership === "summary" && part.type !== "step-finish") continue
       const before = streamedById.get(part.id)
       const isLost = (part.type === "text" || part.type === "reasoning") && isBlank(part.text) &&
-        before?.kind === "text" && before.type === part.type && isSaid(before)
+        before?.kind === "text" && before.type === part.type && (isSaid(before) || isCutOff(info, parts, part))
       entries.push(isLost ? before : ReplyEntry.read(part, true, before?.kind === "part" ? before : undefined))
     }
   }
@@ -202,8 +203,15 @@ const withStreamed = (self: Reply, info: StoredInfo): StoredInfo => {
 }
 
 /** A text that its message left open and empty belongs to a failed try of the model (1.18.33) and will not grow. */
-const isTakenBack = (info: StoredInfo, part: WirePart): boolean =>
-  info.role === "assistant" && hasEnded(info) &&
+const isTakenBack = (info: StoredInfo, parts: ReadonlyArray<WirePart>, part: WirePart): boolean =>
+  info.role === "assistant" && hasEnded(info) && isLeftOpen(part) && !isCutOff(info, parts, part)
+
+/** Whether an abort cut the text off. Some servers store nothing of such a text (1.2.27, 1.3.2), and 1.18.33 closes it. */
+const isCutOff = (info: StoredInfo, parts: ReadonlyArray<WirePart>, part: WirePart): boolean =>
+  info.role === "assistant" && info.error !== undefined && isAborted(info.error) && isLeftOpen(part) &&
+  parts.at(-1)?.id === part.id
+
+const isLeftOpen = (part: WirePart): boolean =>
   (part.type === "text" || part.type === "reasoning") && !part.isComplete && part.text === ""
 
 /** Whether the stream closed the text with words. */

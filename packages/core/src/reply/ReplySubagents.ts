@@ -80,9 +80,9 @@ export const nameFromMessage = (self: Reply, sessionId: SessionId, messageId: Me
 
 /** Links the subagents that some parts of a session name. The cost grows with the number of parts. */
 export const nameBy = (self: Reply, parentId: SessionId, entries: ReadonlyArray<Entry>): Reply => {
-  const named = namingsIn(entries)
-  if (named.size === 0) return self
   const parent = replyOf(self, parentId)
+  const named = namingsIn(entries, parent)
+  if (named.size === 0) return self
   const isAfter = (id: PartId, other: PartId) =>
     parent !== undefined && (Ordered.placeOf(parent.entries, id) ?? 0) >= (Ordered.placeOf(parent.entries, other) ?? 0)
   let after = self
@@ -222,7 +222,7 @@ export const unnamedCalls = (self: Reply, sessionId: SessionId): ReadonlyArray<U
     const { input: { description }, isRefused, startedMillis, subagent } = part
     const mayHaveBegun = startedMillis !== undefined && isRefused !== true
     if (subagent !== undefined || !mayHaveBegun || ToolCall.describe(part).kind !== "delegate") return []
-    const sinceMillis = Ordered.get(reply.session.messages, entry.messageId)?.info.createdMillis ?? startedMillis
+    const sinceMillis = beganMillis(reply, entry.messageId) ?? startedMillis
     return Predicate.isString(description) ? [{ part, description, sinceMillis }] : []
   })
 }
@@ -298,7 +298,7 @@ const pairSubagents = (self: Reply): Reply => {
         : mapSubagent(
           paired,
           child.sessionId,
-          (known) => call(known, { ...namingOf(unnamed.part), sinceMillis: unnamed.sinceMillis }, () => true)
+          (known) => call(known, namingOf(unnamed.part, unnamed.sinceMillis), () => true)
         )
     }, reply)
   }, self)
@@ -325,7 +325,8 @@ const begin = ({ session: { hasGap }, promptId }: Reply, opening: Opening): Suba
 
 /**
  * What tool parts say of a session that they name. `openedBy` is the first part, and `end` tells how the last one
- * ended, if it failed.
+ * ended, if it failed. `sinceMillis` is when the message of the first part was begun. The noted start of a call may be later than its
+ * session's first messages (1.2.27, 1.3.2: the parts wait for the snapshot of the files, and the tool does not).
  */
 interface Naming {
   readonly title: string
@@ -335,32 +336,36 @@ interface Naming {
   readonly end: "error" | "cancelled" | undefined
 }
 
-const namingsIn = (entries: ReadonlyArray<Entry>): ReadonlyMap<SessionId, Naming> => {
+const namingsIn = (entries: ReadonlyArray<Entry>, parent: Reply | undefined): ReadonlyMap<SessionId, Naming> => {
   const named = new Map<SessionId, Naming>()
   for (const { isOurs, ...entry } of entries) {
     if (!isOurs || entry.kind !== "part" || entry.part.type !== "tool") continue
     const { startedMillis, subagent } = entry.part
     if (subagent === undefined) continue
-    const naming = namingOf(entry.part)
+    const sinceMillis = (parent && beganMillis(parent, entry.messageId)) ?? startedMillis
+    const naming = namingOf(entry.part, sinceMillis)
     const first = named.get(subagent) ?? naming
-    const isTimed = first.sinceMillis !== undefined && startedMillis !== undefined
+    const isTimed = first.sinceMillis !== undefined && sinceMillis !== undefined
     named.set(subagent, {
       ...naming,
       title: first.title,
       openedBy: first.openedBy,
-      sinceMillis: isTimed ? Math.min(first.sinceMillis, startedMillis) : undefined
+      sinceMillis: isTimed ? Math.min(first.sinceMillis, sinceMillis) : undefined
     })
   }
   return named
 }
 
-const namingOf = (part: ToolPart): Naming => ({
+const namingOf = (part: ToolPart, sinceMillis: number | undefined): Naming => ({
   title: part.title ?? "",
   openedBy: part.id,
-  sinceMillis: part.startedMillis,
+  sinceMillis,
   calledBy: part.id,
   end: endOfTool(part)
 })
+
+const beganMillis = (reply: Reply, messageId: MessageId): number | undefined =>
+  Ordered.get(reply.session.messages, messageId)?.info.createdMillis
 
 /**
  * The end of a subagent whose tool failed. Its own messages may not show the failure, for example after a refused ask

@@ -158,7 +158,8 @@ describe("the reply of a subagent", () => {
       ...said("new", "new words", child, "msg_41"),
       Make.part(Make.finish("f_new", 3, "msg_41"), child)
     ]
-    const answer = Make.message(Make.assistant())
+    const calling = Make.assistant(undefined, { createdMillis: 90 })
+    const answer = Make.message(calling)
 
     it("leaves out work for an earlier turn that came after the last message of the root", () => {
       for (
@@ -174,19 +175,20 @@ describe("the reply of a subagent", () => {
       }
     })
 
-    it("begins at the earliest call whose time is known, even if both calls are read at once", () => {
+    it("begins with the message of its first call, whether the start of a call is known or not", () => {
       const [first, second] = [task("first", child), task("second", child)]
       for (
-        const [calls, text] of [
-          [[{ ...first, startedMillis: 100 }, { ...second, startedMillis: 200 }], "new words"],
-          [[{ ...first, startedMillis: 200 }, { ...second, startedMillis: 100 }], "new words"],
-          [[{ ...first, startedMillis: 100 }, second], "old words\n\nnew words"],
-          [[first, { ...second, startedMillis: 100 }], "old words\n\nnew words"]
-        ] as const
+        const calls of [
+          [{ ...first, startedMillis: 100 }, { ...second, startedMillis: 200 }],
+          [{ ...first, startedMillis: 200 }, { ...second, startedMillis: 100 }],
+          [{ ...first, startedMillis: 100 }, second],
+          [first, { ...second, startedMillis: 100 }],
+          [{ ...first, startedMillis: 300 }]
+        ]
       ) {
-        const reply = Reply.merge(fold(), [Make.stored(Make.user()), Make.stored(Make.assistant(), ...calls)])
+        const reply = Reply.merge(fold(), [Make.stored(Make.user()), Make.stored(calling, ...calls)])
         const told = more(reply, ...before, ...after)
-        assert.deepInclude(only(told), { openedBy: PartId.make("first"), text })
+        assert.deepInclude(only(told), { openedBy: PartId.make("first"), text: "new words" })
       }
     })
 
@@ -206,8 +208,6 @@ describe("the reply of a subagent", () => {
       const reply = fold(answer, called("task", 100))
       assert.strictEqual(only(Reply.mergeSubagent(reply, child, record)).text, "new words")
       assert.strictEqual(only(Reply.reconcileSubagent(reply, child, record)).text, "new words")
-      const unknown = fold(answer, Make.part(task("task", child)))
-      assert.strictEqual(only(Reply.reconcileSubagent(unknown, child, record)).text, "old words\n\nnew words")
     })
   })
 

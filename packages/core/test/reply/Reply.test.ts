@@ -606,6 +606,21 @@ describe("reconcile", () => {
     assert.strictEqual(Reply.text(Reply.reconcile(said, [Make.stored(Make.user())])), "")
   })
 
+  it("keeps what was streamed of a text that an abort left open and empty", () => {
+    const streaming = fold(answer, open("a"), Make.delta("a", "The ans"))
+    const cutOff = (name: string, ...parts: ReadonlyArray<WirePart>) => [
+      Make.stored(Make.user()),
+      Make.stored(Make.ended(answerId, { error: Make.failure(name) }), ...parts)
+    ]
+    const left = Make.text("a", "", false)
+    for (const read of [Reply.reconcile, Reply.merge]) {
+      assert.strictEqual(Reply.text(read(streaming, cutOff("MessageAbortedError", left))), "The ans")
+      assert.strictEqual(Reply.text(read(streaming, cutOff("APIError", left))), "")
+      // It belongs to a failed try, and the abort hit the next one.
+      assert.strictEqual(Reply.text(read(streaming, cutOff("MessageAbortedError", left, Make.text("b", "The")))), "The")
+    }
+  })
+
   it("clears the failure of a session that answered after all, and keeps a failure without a message", () => {
     const reply = fold(Make.failed("UnknownError"))
     assert.isUndefined(Reply.reconcile(reply, [Make.stored(Make.ended())]).session.failure)
