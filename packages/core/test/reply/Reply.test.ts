@@ -525,6 +525,12 @@ describe("gaps", () => {
 /** The stored prompt, and an ended answer with these parts. */
 const recordOf = (...parts: ReadonlyArray<WirePart>) => [Make.stored(Make.user()), Make.stored(Make.ended(), ...parts)]
 
+/** The stored prompt, and an answer with these parts that ended with the error. */
+const cutOff = (name: string, ...parts: ReadonlyArray<WirePart>) => [
+  Make.stored(Make.user()),
+  Make.stored(Make.ended(answerId, { error: Make.failure(name) }), ...parts)
+]
+
 /** The ids of the parts. */
 const idsOf = (reply: Reply.Reply) => Reply.parts(reply).map(({ id }) => id)
 
@@ -608,10 +614,6 @@ describe("reconcile", () => {
 
   it("keeps what was streamed of a text that an abort left open and empty", () => {
     const streaming = fold(answer, open("a"), Make.delta("a", "The ans"))
-    const cutOff = (name: string, ...parts: ReadonlyArray<WirePart>) => [
-      Make.stored(Make.user()),
-      Make.stored(Make.ended(answerId, { error: Make.failure(name) }), ...parts)
-    ]
     const left = Make.text("a", "", false)
     for (const read of [Reply.reconcile, Reply.merge]) {
       assert.strictEqual(Reply.text(read(streaming, cutOff("MessageAbortedError", left))), "The ans")

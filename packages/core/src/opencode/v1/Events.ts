@@ -12,7 +12,8 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { MessageId, PartId, SessionId } from "../../domain/Ids.ts"
 import { maxIdLength } from "../../domain/Ids.ts"
-import type { ServerEvent } from "../../domain/TurnEvent.ts"
+import type { WirePart } from "../../domain/Part.ts"
+import type { PartDelta, ServerEvent } from "../../domain/TurnEvent.ts"
 import * as EventFrames from "../EventFrames.ts"
 import { each, maybe } from "../Lenient.ts"
 import * as Wire from "./Wire.ts"
@@ -132,6 +133,23 @@ const sessionOpened = on(
   }
 )
 
+/**
+ * What a text grew by, where the server tells it with the part (1.1.65). Newer servers have an event of its own for it (1.2.27).
+ */
+const growth = (
+  part: WirePart,
+  delta: string | undefined,
+  base: { readonly eventId: string | undefined; readonly sessionId: SessionId }
+): PartDelta | undefined =>
+  delta === undefined || (part.type !== "text" && part.type !== "reasoning") || part.isComplete ? undefined : {
+    _tag: "PartDelta",
+    ...base,
+    messageId: part.messageId,
+    partId: part.id,
+    field: part.type,
+    delta
+  }
+
 const askResolved = on(
   Schema.Struct({ ...bySession, requestID: Wire.AskId }),
   ({ requestID, sessionID }, eventId) => ({
@@ -213,8 +231,8 @@ const decoders = new Map<string, Decode>([
   [
     "message.part.updated",
     on(
-      Schema.Struct({ sessionID: maybe(Wire.SessionId), part: Schema.Unknown }),
-      ({ part, sessionID }, eventId) => {
+      Schema.Struct({ sessionID: maybe(Wire.SessionId), part: Schema.Unknown, delta: maybe(Schema.String) }),
+      ({ delta, part, sessionID }, eventId) => {
         const read = Wire.readPart(part)
         if (read._tag === "Unknown") return undefined
         const sessionId = read._tag === "Part" ? read.part.sessionID ?? sessionID : undefined
@@ -223,7 +241,10 @@ const decoders = new Map<string, Decode>([
         return Wire.isContinuation(read.part)
           ? { _tag: "TurnContinued", ...base, messageId: read.part.messageID }
           : Option.getOrUndefined(
-            Option.map(Wire.fromAnyPart(read.part), (part) => ({ _tag: "PartUpdated", ...base, part }))
+            Option.map(
+              Wire.fromAnyPart(read.part),
+              (part): ServerEvent => growth(part, delta, base) ?? { _tag: "PartUpdated", ...base, part }
+            )
           )
       }
     )

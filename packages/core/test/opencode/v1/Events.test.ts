@@ -327,6 +327,41 @@ describe("events", () => {
       },
       { _tag: "TurnContinued", ...base, messageId: "msg_1" }
     ],
+    // Before 1.2, a text that grows came whole, with what it grew by.
+    [
+      "message.part.updated",
+      {
+        part: {
+          id: "prt_1",
+          sessionID: "ses_1",
+          messageID: "msg_1",
+          type: "reasoning",
+          text: "one two ",
+          time: { start: 1 }
+        },
+        delta: "two "
+      },
+      { _tag: "PartDelta", ...base, messageId: "msg_1", partId: "prt_1", field: "reasoning", delta: "two " }
+    ],
+    [
+      "message.part.updated",
+      {
+        part: {
+          id: "prt_1",
+          sessionID: "ses_1",
+          messageID: "msg_1",
+          type: "text",
+          text: "one two",
+          time: { start: 1, end: 2 }
+        },
+        delta: "two"
+      },
+      {
+        _tag: "PartUpdated",
+        ...base,
+        part: { id: "prt_1", messageId: "msg_1", type: "text", text: "one two", isComplete: true }
+      }
+    ],
     ["message.part.updated", { part: { id: "prt_1", type: "step-start" } }, undefined],
     ["message.part.updated", { part: { type: "something new" } }, undefined],
     [
