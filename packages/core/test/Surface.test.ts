@@ -78,6 +78,8 @@ it("the core exports these modules", () => {
     "Journal",
     "MemorySessionStore",
     "Message",
+    "OpencodeLanguageModel",
+    "OpencodeTool",
     "Output",
     "Part",
     "PermissionRules",

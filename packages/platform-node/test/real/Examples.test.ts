@@ -66,6 +66,12 @@ const guides = fileURLToPath(new URL("../../../../examples/guides/", import.meta
 const guided: ReadonlyMap<string, ReadonlyArray<string>> = new Map([
   ["bot.ts", ["Once upon a time, it was fixed."]],
   ["ci.ts", [`{"status":"completed","verdict":"approve","reason":"It is small and tested."}`]],
+  ["effect-ai.ts", [
+    "OpencodeBash: 12 passed",
+    "All tests pass.",
+    "passes: true, failures: 0",
+    "The build is green."
+  ]],
   ["errors.ts", [
     "The agent gave no answer. Try again.",
     "This cannot be sent: it is empty: say what the agent is to do",

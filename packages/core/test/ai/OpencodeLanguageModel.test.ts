@@ -1,0 +1,562 @@
+import { assert, describe } from "@effect/vitest"
+import type { Client } from "@opencode-turn/core/Client"
+import * as HumanGate from "@opencode-turn/core/HumanGate"
+import { AssistantMessageId } from "@opencode-turn/core/Ids"
+import * as OpencodeLanguageModel from "@opencode-turn/core/OpencodeLanguageModel"
+import * as OpencodeTool from "@opencode-turn/core/OpencodeTool"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
+import type { Tracer } from "@opencode-turn/core/Tracer"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
+import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
+import type { Step } from "@opencode-turn/testing/ModelScript"
+import * as Chat from "effect/ai/Chat"
+import * as LanguageModel from "effect/ai/LanguageModel"
+import * as Model from "effect/ai/Model"
+import * as Prompt from "effect/ai/Prompt"
+import type * as Response from "effect/ai/Response"
+import * as ResponseIdTracker from "effect/ai/ResponseIdTracker"
+import * as Tool from "effect/ai/Tool"
+import * as Toolkit from "effect/ai/Toolkit"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import * as Turns from "../support/turns.ts"
+
+const { prompts, test } = Turns
+
+/** The next prompts are answered so, one script after the other. */
+const scripts = (...all: ReadonlyArray<ReadonlyArray<Step>>) =>
+  Effect.flatMap(FakeOpencode, (fake) => Effect.forEach(all, (steps) => fake.script(steps), { discard: true }))
+
+type Options = Parameters<typeof OpencodeLanguageModel.layer>[0]
+
+/** Provides the model. */
+const on = (options?: Options) =>
+<A, E, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, Exclude<R, LanguageModel.LanguageModel> | Client | SessionStore | Tracer> =>
+  Effect.provide(effect, OpencodeLanguageModel.layer(options))
+
+/** What was posted as prompt, in their order. */
+const posted = Effect.map(prompts, (all) =>
+  all.map(({ body }) => {
+    const { model, parts, system, tools } = decodeBody(body)
+    return { text: parts.map((part) => part.text ?? `[${part.mime} ${part.filename ?? ""}]`), system, model, tools }
+  }))
+const decodeBody = Schema.decodeUnknownSync(Schema.Struct({
+  parts: Schema.Array(Schema.Struct({
+    text: Schema.optionalKey(Schema.String),
+    mime: Schema.optionalKey(Schema.String),
+    filename: Schema.optionalKey(Schema.String)
+  })),
+  system: Schema.optionalKey(Schema.String),
+  model: Schema.optionalKey(Schema.Unknown),
+  tools: Schema.optionalKey(Schema.Unknown)
+}))
+
+/** Seconds that pass, one by one. */
+const passing = (seconds: number) =>
+  Effect.repeat(Effect.andThen(TestClock.adjust("1 second"), Turns.rest), { times: seconds - 1 })
+
+const types = (parts: ReadonlyArray<{ readonly type: string }>) => parts.map(({ type }) => type)
+
+const conversations = Effect.flatMap(SessionStore, (store) => store.listConversations({ limit: 100 }))
+
+const whyOf = (prompt: Prompt.RawInput) =>
+  Effect.map(Effect.flip(LanguageModel.generateText({ prompt })), ({ reason }) => [reason._tag, reason.message])
+const file = (data: string | URL, mediaType = "image/png"): Prompt.RawInput => [
+  { role: "user", content: [{ type: "file", mediaType, data }] }
+]
+
+describe("generateText", () => {
+  test("gives the answer, its reasoning, usage and finish reason", () =>
+    Effect.gen(function*() {
+      yield* scripts([
+        { reasoning: "I think.", text: "I look.", tool: "bash", args: { command: "ls" } },
+        { text: "Done.", usage: { input: 100, output: 20, reasoning: 5, cacheRead: 60 } }
+      ])
+      const response = yield* LanguageModel.generateText({ prompt: "Do it." })
+      assert.strictEqual(response.text, "I look.\n\nDone.")
+      assert.strictEqual(response.reasoningText, "I think.")
+      assert.strictEqual(response.finishReason, "stop")
+      assert.deepStrictEqual(types(response.content), ["response-metadata", "reasoning", "text", "text", "finish"])
+      const [conversation] = yield* conversations
+      const usage = conversation?.usage.tokens
+      assert.strictEqual(response.usage.inputTokens.total, (usage?.input ?? 0) + (usage?.cacheRead ?? 0))
+      assert.strictEqual(response.usage.inputTokens.cacheRead, 60)
+      assert.strictEqual(response.usage.outputTokens.reasoning, 5)
+      const finish = response.content.find((part) => part.type === "finish")
+      assert.strictEqual(finish?.metadata.opencode?.messageId, conversation?.id)
+      assert.deepStrictEqual(finish?.metadata.opencode?.tools.map(({ status, tool }) => ({ status, tool })), [
+        { tool: "bash", status: "completed" }
+      ])
+      assert.lengthOf(yield* prompts, 1)
+    }).pipe(on()))
+
+  test("gives the calls of OpenCode's tools as parts where the toolkit names them", () =>
+    Effect.gen(function*() {
+      yield* scripts([
+        { tool: "bash", args: { command: "ls" } },
+        { tool: "read", args: { filePath: "none.txt" } },
+        { text: "Done." }
+      ])
+      const response = yield* LanguageModel.generateText({
+        prompt: "Do it.",
+        toolkit: Toolkit.make(OpencodeTool.Bash)
+      })
+      assert.deepStrictEqual(types(response.content), [
+        "response-metadata",
+        "tool-call",
+        "tool-result",
+        "text",
+        "finish"
+      ])
+      const [call] = response.toolCalls
+      assert.strictEqual(call?.name, "OpencodeBash")
+      assert.deepStrictEqual(call?.params, { command: "ls" })
+      assert.isTrue(call?.providerExecuted)
+      const [result] = response.toolResults
+      assert.strictEqual(result?.id, call?.id)
+      assert.isFalse(result?.isFailure)
+      const finish = response.content.find((part) => part.type === "finish")
+      assert.deepStrictEqual(finish?.metadata.opencode?.tools.map(({ tool }) => tool), ["read"])
+    }).pipe(on()))
+
+  test("gives a refused call as a result that was denied", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ tool: "bash", args: { command: "rm -r /" } }, { text: "I may not." }])
+      const response = yield* LanguageModel.generateText({ prompt: "Do it.", toolkit: OpencodeTool.toolkit })
+      const [result] = response.toolResults
+      assert.isTrue(result?.isFailure)
+      assert.strictEqual(Schema.is(Tool.ExecutionFailure)(result?.result), true)
+      assert.strictEqual(response.text, "I may not.")
+    }).pipe(on()), { fake: { permission: [{ permission: "bash", pattern: "*", action: "ask" }] } })
+
+  test(
+    "asks the gate of the request, and where it has none the one that the model was made with",
+    () =>
+      Effect.gen(function*() {
+        const ask = LanguageModel.generateText({ prompt: "Do it.", toolkit: OpencodeTool.toolkit })
+        const isFailure = Effect.map(ask, ({ toolResults }) => toolResults[0]?.isFailure)
+        const steps = [{ tool: "bash", args: { command: "ls" } }, { text: "Done." }]
+        yield* scripts(steps, steps)
+        const service = yield* OpencodeLanguageModel.make().pipe(
+          Effect.provideService(HumanGate.HumanGate, HumanGate.allow)
+        )
+        const own = Effect.provideService(isFailure, LanguageModel.LanguageModel, service)
+        assert.isFalse(yield* own)
+        assert.isTrue(yield* Effect.provideService(own, HumanGate.HumanGate, HumanGate.deny))
+      }),
+    { fake: { permission: [{ permission: "bash", pattern: "*", action: "ask" }] } }
+  )
+
+  test("refuses tools of the caller, and prompts nothing", () =>
+    Effect.gen(function*() {
+      const Weather = Tool.make("Weather", { success: Schema.String })
+      const toolkit = Toolkit.make(OpencodeTool.Bash, Weather)
+      const error = yield* Effect.flip(
+        LanguageModel.generateText({ prompt: "How is it?", toolkit }).pipe(
+          Effect.provide(toolkit.toLayer({ Weather: () => Effect.succeed("rain") }))
+        )
+      )
+      assert.strictEqual(error.reason._tag, "ToolConfigurationError")
+      assert.include(error.message, "MCP server")
+      assert.lengthOf(yield* prompts, 0)
+    }).pipe(on()))
+
+  test("limits the agent's tools by the tool choice, and refuses a choice that it cannot keep", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "One." }], [{ text: "Two." }])
+      const toolkit = OpencodeTool.toolkit
+      yield* LanguageModel.generateText({ prompt: "Do it.", toolkit, toolChoice: { oneOf: ["OpencodeRead"] } })
+      yield* LanguageModel.generateText({ prompt: "Do it.", toolkit, toolChoice: "none" })
+      const [first, second] = yield* posted
+      assert.deepInclude(first?.tools, { "*": false, read: true })
+      assert.deepInclude(second?.tools, { "*": false })
+      const error = yield* Effect.flip(
+        LanguageModel.generateText({ prompt: "Do it.", toolkit, toolChoice: "required" })
+      )
+      assert.strictEqual(error.reason._tag, "InvalidRequestError")
+      assert.lengthOf(yield* prompts, 2)
+    }).pipe(on()))
+
+  test("sends system messages as the system prompt, and files as files", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "A picture." }])
+      const png = new Uint8Array([137, 80, 78, 71, 13, 10, 26, 10, 0, 0, 0, 13, 73, 72, 68, 82])
+      yield* LanguageModel.generateText({
+        prompt: Prompt.make([
+          { role: "system", content: "Be short." },
+          {
+            role: "user",
+            content: [
+              { type: "text", text: "What is this?" },
+              { type: "file", mediaType: "image/png", fileName: "a.png", data: png },
+              { type: "file", mediaType: "text/csv", fileName: "a.csv", data: btoa("a,b") },
+              { type: "file", mediaType: "text/x-c", data: new URL("file:///src/a.c") }
+            ]
+          },
+          { role: "system", content: "Be kind." }
+        ])
+      })
+      const [first] = yield* posted
+      assert.strictEqual(first?.system, "Be careful.\n\nBe short.\n\nBe kind.")
+      assert.deepStrictEqual(first?.text, [
+        "What is this?",
+        "[image/png a.png]",
+        "[text/plain a.csv]",
+        "[text/plain ]"
+      ])
+    }).pipe(on({ config: { system: "Be careful." } })))
+
+  test("says what is wrong with a prompt", () =>
+    Effect.gen(function*() {
+      const [tag, empty] = yield* whyOf([])
+      assert.strictEqual(tag, "InvalidUserInputError")
+      assert.include(empty, "no message of the user behind the last answer")
+      assert.include((yield* whyOf(file("?")))[1], "neither base64 nor a URL")
+      assert.include((yield* whyOf(file(new URL("https://example.com/a.png"))))[1], "Attachment.fromUrl")
+      assert.include((yield* whyOf(file(btoa("no picture"))))[1], "first bytes differ")
+      assert.include((yield* whyOf("   "))[1], "it is empty")
+      assert.lengthOf(yield* prompts, 0)
+    }).pipe(on()))
+
+  test("works in the model and the conversation of the configuration, which a request may override", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "One." }], [{ text: "Two." }], [{ text: "Three." }])
+      const ask = LanguageModel.generateText({ prompt: "Do it." })
+      yield* ask
+      yield* OpencodeLanguageModel.withConfigOverride(ask, { conversationId: "b", model: "scripted/m" })
+      yield* ask.pipe(
+        OpencodeLanguageModel.withConfigOverride({ variant: "high" }),
+        OpencodeLanguageModel.withConfigOverride({ conversationId: "b" })
+      )
+      const all = yield* conversations
+      assert.sameMembers(all.map(({ conversationId }) => String(conversationId)), ["a", "b"])
+      const models = (yield* posted).map(({ model }) => model)
+      assert.deepStrictEqual(models, [
+        undefined,
+        { providerID: "scripted", modelID: "m" },
+        undefined
+      ])
+      assert.lengthOf(yield* Effect.flatMap(FakeOpencode, (fake) => fake.sessions), 2)
+    }).pipe(on({ config: { conversationId: "a" } })))
+
+  test("tells the names of provider and model", () =>
+    Effect.gen(function*() {
+      assert.strictEqual(yield* Model.ProviderName, "opencode")
+      assert.strictEqual(yield* Model.ModelName, "scripted/m")
+    }).pipe(Effect.provide(OpencodeLanguageModel.model("scripted/m"))))
+})
+
+describe("a request with a message id", () => {
+  const ask = LanguageModel.generateText({ prompt: "Do it.", toolkit: OpencodeTool.toolkit }).pipe(
+    OpencodeLanguageModel.withConfigOverride({ messageId: "step-1" })
+  )
+
+  test("that is repeated gives the stored answer and prompts nothing", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ tool: "bash", args: { command: "ls" } }, { text: "Done." }])
+      const first = yield* ask
+      const second = yield* ask
+      assert.deepStrictEqual(second.content, first.content)
+      const streamed = yield* LanguageModel.streamText({ prompt: "Do it.", toolkit: OpencodeTool.toolkit }).pipe(
+        Stream.runCollect,
+        OpencodeLanguageModel.withConfigOverride({ messageId: "step-1" })
+      )
+      assert.strictEqual(textOf(streamed), "Done.")
+      assert.lengthOf(yield* prompts, 1)
+    }).pipe(on()))
+
+  test("that runs elsewhere waits for its answer", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* scripts([{ text: "Done in the end.", gate: "middle", gateAfter: 1 }])
+      const first = yield* Effect.forkChild(ask)
+      yield* fake.reached("middle")
+      const second = yield* Effect.forkChild(ask)
+      const third = yield* LanguageModel.streamText({ prompt: "Do it." }).pipe(
+        Stream.runCollect,
+        OpencodeLanguageModel.withConfigOverride({ messageId: "step-1" }),
+        Effect.forkChild
+      )
+      yield* Turns.rest
+      yield* fake.release("middle")
+      assert.strictEqual((yield* Fiber.join(first)).text, "Done in the end.")
+      assert.strictEqual((yield* Fiber.join(second)).text, "Done in the end.")
+      assert.strictEqual(textOf(yield* Fiber.join(third)), "Done in the end.")
+      assert.lengthOf(yield* prompts, 1)
+    }).pipe(on()))
+
+  test("whose turn failed fails again in the same way", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ fail: 401, message: "no such key" }])
+      const first = yield* Effect.flip(ask)
+      const second = yield* Effect.flip(ask)
+      assert.strictEqual(first.reason._tag, "AuthenticationError")
+      assert.strictEqual(second.message, first.message)
+      assert.lengthOf(yield* prompts, 1)
+    }).pipe(on()))
+})
+
+const give = (args: { readonly name: string; readonly born: string }) => ({ tool: "StructuredOutput", args })
+
+describe("generateObject", () => {
+  const Person = Schema.Struct({ name: Schema.String, born: Schema.Date })
+
+  test("gives the value", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "I think so.", ...give({ name: "Ada", born: "1815-12-10T00:00:00.000Z" }) }])
+      const response = yield* LanguageModel.generateObject({ prompt: "Who?", schema: Person })
+      assert.strictEqual(response.value.name, "Ada")
+      assert.strictEqual(response.value.born.getUTCFullYear(), 1815)
+      assert.lengthOf(response.content.filter(({ type }) => type === "text"), 1)
+    }).pipe(on()))
+
+  test("tells the agent what is wrong with its answer, and fails where the next one does not fit either", () =>
+    Effect.gen(function*() {
+      const wrong = give({ name: "Ada", born: "long ago" })
+      yield* scripts([wrong], [give({ name: "Ada", born: "1815-12-10T00:00:00.000Z" })], [wrong], [wrong])
+      const ask = LanguageModel.generateObject({ prompt: "Who?", schema: Person })
+      assert.strictEqual((yield* ask).value.name, "Ada")
+      const error = yield* Effect.flip(ask)
+      assert.strictEqual(error.reason._tag, "StructuredOutputError")
+      assert.include(error.message, "born")
+      assert.lengthOf(yield* prompts, 4)
+    }).pipe(on()))
+})
+
+/** The text of a stream's parts, as a reader puts it together. */
+const textOf = (parts: ReadonlyArray<Response.AnyPart>) =>
+  parts.map((part) => part.type === "text-delta" ? part.delta : "").join("")
+
+describe("streamText", () => {
+  test("gives the parts while the turn runs", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* scripts([
+        { reasoning: "I think.", text: "I look.", tool: "bash", args: { command: "ls" } },
+        { text: "Done in the end.", gate: "middle", gateAfter: 1 }
+      ])
+      const seen: Array<Response.AnyPart> = []
+      const reading = yield* LanguageModel.streamText({ prompt: "Do it.", toolkit: OpencodeTool.toolkit }).pipe(
+        Stream.runForEach((part) => Effect.sync(() => seen.push(part))),
+        Effect.forkChild
+      )
+      yield* fake.reached("middle")
+      yield* Turns.rest
+      assert.strictEqual(textOf(seen), "I look.\n\nDone ")
+      yield* fake.release("middle")
+      yield* Fiber.join(reading)
+      assert.strictEqual(textOf(seen), "I look.\n\nDone in the end.")
+      const order = types(seen).filter((type, index, all) => type !== all[index - 1])
+      assert.deepStrictEqual(order, [
+        "response-metadata",
+        "reasoning-start",
+        "reasoning-delta",
+        "reasoning-end",
+        "text-start",
+        "text-delta",
+        "tool-params-start",
+        "tool-params-delta",
+        "tool-params-end",
+        "tool-call",
+        // OpenCode closes the texts of a step at its end.
+        "text-end",
+        "tool-result",
+        "text-start",
+        "text-delta",
+        "text-end",
+        "finish"
+      ])
+      const finish = seen.findLast((part) => part.type === "finish")
+      assert.strictEqual(finish?.reason, "stop")
+      assert.isUndefined(finish?.metadata.opencode?.content)
+    }).pipe(on()))
+
+  test("begins another text where the model was called again and said something else", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "I began like this", ending: "cut" }, { text: "It went like that." }])
+      const reading = yield* LanguageModel.streamText({ prompt: "Do it." }).pipe(Stream.runCollect, Effect.forkChild)
+      yield* passing(4)
+      const parts = yield* Fiber.join(reading)
+      const finish = parts.findLast((part) => part.type === "finish")
+      assert.strictEqual(finish?.metadata.opencode?.content ?? textOf(parts), "It went like that.")
+      const starts = parts.filter((part) => part.type === "text-start").length
+      assert.strictEqual(parts.filter((part) => part.type === "text-end").length, starts)
+    }).pipe(on()))
+
+  test("stops the turn when nobody reads on", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "Once upon a time.", gate: "middle", gateAfter: 2 }])
+      yield* Stream.runDrain(Stream.take(
+        Stream.filter(LanguageModel.streamText({ prompt: "Do it." }), ({ type }) => type === "text-delta"),
+        1
+      ))
+      assert.deepStrictEqual((yield* conversations).map(({ status }) => status), ["cancelled"])
+      assert.lengthOf(yield* Turns.aborts, 1)
+    }).pipe(on()))
+
+  test("fails behind the parts that it gave", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "I look.", tool: "bash", args: { command: "ls" } }, { fail: 400, message: "too odd" }])
+      const seen: Array<Response.AnyPart> = []
+      const error = yield* LanguageModel.streamText({ prompt: "Do it." }).pipe(
+        Stream.runForEach((part) => Effect.sync(() => seen.push(part))),
+        Effect.flip
+      )
+      assert.strictEqual(textOf(seen), "I look.")
+      assert.strictEqual(error.reason._tag, "InvalidUserInputError")
+      assert.include(error.message, "too odd")
+    }).pipe(on()))
+})
+
+describe("a chat", () => {
+  test("stays in its conversation, and sends only what is new", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "Hello." }], [{ text: "Blue." }], [{ text: "Bye." }])
+      const chat = yield* Chat.fromPrompt([{ role: "system", content: "Be short." }])
+      yield* chat.generateText({ prompt: "Hi" })
+      yield* Stream.runDrain(chat.streamText({ prompt: "Which colour?" }))
+      yield* chat.generateText({ prompt: "Thanks" })
+      assert.deepStrictEqual((yield* posted).map(({ system, text }) => [system, ...text]), [
+        ["Be short.", "Hi"],
+        ["Be short.", "Which colour?"],
+        ["Be short.", "Thanks"]
+      ])
+      assert.lengthOf(yield* conversations, 1)
+    }).pipe(on()))
+
+  test("that was exported goes on in its conversation, and twice in two", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "Hello." }], [{ text: "Blue." }], [{ text: "Red." }])
+      const chat = yield* Chat.empty
+      yield* chat.generateText({ prompt: "Hi" })
+      const json = yield* chat.exportJson
+      const one = yield* Chat.fromJson(json)
+      const other = yield* Chat.fromJson(json)
+      yield* one.generateText({ prompt: "Which colour?" })
+      yield* other.generateText({ prompt: "And now?" })
+      const [, second, third] = yield* posted
+      assert.deepStrictEqual(second?.text, ["Which colour?"])
+      assert.deepStrictEqual(third?.text, [
+        "<conversation_so_far>\n\nUser:\nHi\n\nAssistant:\nHello.\n\n</conversation_so_far>",
+        "And now?"
+      ])
+      assert.lengthOf(yield* conversations, 2)
+    }).pipe(on()))
+
+  test("goes on in its conversation behind a turn that failed", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "Hello." }], [{ fail: 401 }], [{ text: "Blue." }])
+      const chat = yield* Chat.empty
+      yield* chat.generateText({ prompt: "Hi" })
+      yield* Effect.flip(chat.generateText({ prompt: "Which colour?" }))
+      yield* chat.generateText({ prompt: "Which colour?" })
+      assert.lengthOf(yield* conversations, 1)
+      assert.deepStrictEqual((yield* posted).map(({ text }) => text), [["Hi"], ["Which colour?"], ["Which colour?"]])
+    }).pipe(on()))
+
+  test("whose history another model wrote is told to the agent", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "Blue." }])
+      const chat = yield* Chat.fromPrompt([
+        { role: "user", content: "Hi" },
+        {
+          role: "assistant",
+          content: [
+            { type: "text", text: "Hello." },
+            { type: "tool-call", id: "1", name: "Weather", params: { city: "Bonn" } }
+          ]
+        },
+        {
+          role: "tool",
+          content: [{ type: "tool-result", id: "1", name: "Weather", isFailure: false, result: "rain" }]
+        },
+        { role: "assistant", content: "It rains." }
+      ])
+      yield* chat.generateText({ prompt: "Which colour?" })
+      const [first] = yield* posted
+      assert.deepStrictEqual(first?.text, [
+        [
+          "<conversation_so_far>",
+          "User:\nHi",
+          "Assistant:\nHello.\n[called Weather with {\"city\":\"Bonn\"}]",
+          "Tool:\n[Weather gave rain]",
+          "Assistant:\nIt rains.",
+          "</conversation_so_far>"
+        ].join("\n\n"),
+        "Which colour?"
+      ])
+    }).pipe(on()))
+
+  test("with a tracker of response ids goes on with the response before", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "Hello." }], [{ text: "Blue." }])
+      const tracker = yield* ResponseIdTracker.make
+      const first = Prompt.make("Hi")
+      yield* Effect.gen(function*() {
+        yield* LanguageModel.generateText({ prompt: first })
+        // The answer in this prompt carries no ids.
+        const prompt = Prompt.concat(first, [{ role: "assistant", content: "Hello." }, {
+          role: "user",
+          content: "And?"
+        }])
+        yield* LanguageModel.generateText({ prompt })
+      }).pipe(Effect.provideService(ResponseIdTracker.ResponseIdTracker, tracker))
+      assert.deepStrictEqual((yield* posted).map(({ text }) => text), [["Hi"], ["And?"]])
+      assert.lengthOf(yield* conversations, 1)
+    }).pipe(on()))
+
+  test("never prompts a second time because the model's provider refused the request", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "Hello." }], [{ fail: 400, message: "odd" }])
+      const tracker = yield* ResponseIdTracker.make
+      const chat = yield* Chat.empty
+      const error = yield* chat.generateText({ prompt: "Hi" }).pipe(
+        Effect.andThen(chat.generateText({ prompt: "And?" })),
+        Effect.provideService(ResponseIdTracker.ResponseIdTracker, tracker),
+        Effect.flip
+      )
+      assert.strictEqual(error.reason._tag, "InvalidUserInputError")
+      assert.lengthOf(yield* prompts, 2)
+    }).pipe(on()))
+})
+
+describe("a turn that goes wrong", () => {
+  test("is an error of the kind that its cause is", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const ask = LanguageModel.generateText({ prompt: "Do it." })
+      const failing = (steps: ReadonlyArray<Step>) => Effect.andThen(scripts(steps), Effect.flip(ask))
+      assert.strictEqual((yield* failing([{ fail: 403 }])).reason._tag, "AuthenticationError")
+      assert.strictEqual((yield* failing([{ fail: 402 }])).reason._tag, "QuotaExhaustedError")
+      const silent = yield* Effect.forkChild(failing([{ text: "" }]))
+      yield* passing(60)
+      assert.strictEqual((yield* Fiber.join(silent)).reason._tag, "InvalidOutputError")
+      const steps = [{ text: "I look.", tool: "bash", args: { command: "ls" } }, { text: "Done." }]
+      const overBudget = yield* Effect.provideService(failing(steps), TurnPolicy.Budget, { steps: 1 })
+      assert.strictEqual(overBudget.reason._tag, "UnknownError")
+      assert.isFalse(overBudget.isRetryable)
+      assert.isTrue(
+        overBudget.reason._tag === "UnknownError" && overBudget.reason.metadata.opencode?.tag === "BudgetExceeded"
+      )
+      yield* fake.kill
+      const gone = yield* Effect.forkChild(Effect.flip(ask))
+      yield* passing(60)
+      assert.strictEqual((yield* Fiber.join(gone)).reason._tag, "NetworkError")
+    }).pipe(on()))
+
+  test("tells which message has the rest", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "I look.", tool: "bash", args: { command: "ls" } }, { fail: 401 }])
+      const { reason } = yield* Effect.flip(LanguageModel.generateText({ prompt: "Do it." }))
+      const metadata = reason._tag === "AuthenticationError" ? reason.metadata.opencode : undefined
+      const store = yield* SessionStore
+      const message = yield* store.getMessage(AssistantMessageId.make(metadata?.messageId ?? ""))
+      assert.strictEqual(Option.getOrUndefined(message)?.content, "I look.")
+    }).pipe(on()))
+})
