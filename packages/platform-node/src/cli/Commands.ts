@@ -8,6 +8,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { answerCommand, asksCommand } from "./AskCommands.ts"
+import { mcpCommand } from "./McpCommand.ts"
 import type { Services } from "./run/Run.ts"
 import { runCommand } from "./RunCommand.ts"
 import { serveCommand } from "./ServeCommand.ts"
@@ -43,6 +44,7 @@ export const root = Command.make("opencode-turn").pipe(
   Command.withSubcommands([
     runCommand,
     serveCommand,
+    mcpCommand,
     resumeCommand,
     cancelCommand,
     watchCommand,

@@ -51,6 +51,7 @@ const settingsOf: Readonly<Record<string, ReadonlyArray<string>>> = {
   prune: [database],
   run: [...server, database, "OPENCODE_BIN", "NO_COLOR", telemetry],
   resume: [...server, database, "OPENCODE_BIN", "NO_COLOR", telemetry],
+  mcp: [...server, database, "OPENCODE_BIN", telemetry],
   demo: ["OPENCODE_TIMEOUT", "OPENCODE_BIN", "NO_COLOR"]
 }
 

@@ -14,7 +14,8 @@ import { fileURLToPath } from "node:url"
 import { cli as here } from "./CliInProcess.ts"
 import * as SharedOpencode from "./SharedOpencode.ts"
 
-const bin = fileURLToPath(new URL("../../bin/opencode-turn.js", import.meta.url))
+/** The executable. */
+export const bin = fileURLToPath(new URL("../../bin/opencode-turn.js", import.meta.url))
 
 /** What a finished process left. */
 export interface Finished {

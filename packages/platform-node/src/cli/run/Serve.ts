@@ -6,8 +6,6 @@
  * **Not responsibilities**: the gateway itself (`gateway/Gateway`).
  */
 import { Client } from "@opencode-turn/core/Client"
-import type { ConversationId } from "@opencode-turn/core/Ids"
-import { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as Context from "effect/Context"
@@ -62,7 +60,7 @@ export const serve = Effect.fnUntraced(
         input: () => (rules.length === 0 ? {} : { permission: rules }),
         // The worker below has a client for each folder.
         worker: false,
-        clientOf: (conversationId) => clientOf(conversationId, home, clients),
+        clientOf: (conversationId) => Connection.clientOf(conversationId, home, clients),
         viewer: true
       }).pipe(Effect.provideService(Client, home), Effect.mapError(fromError))
       const port = yield* Effect.mapError(
@@ -89,17 +87,6 @@ export const serve = Effect.fnUntraced(
 )
 
 // internal
-
-/** The client for the folder of a conversation. Where it cannot be found, the turn itself says why. */
-const clientOf = (conversationId: ConversationId, home: Client["Service"], clients: Connection.Clients) =>
-  Effect.gen(function*() {
-    const store = yield* SessionStore
-    const sessionId = yield* Effect.fromOption(yield* store.getSession(conversationId))
-    return Context.get(yield* clients(yield* home.directoryOf(sessionId)), Client)
-  }).pipe(
-    Effect.timeout("2 seconds"),
-    Effect.orElseSucceed(() => home)
-  )
 
 const isLoopback = (host: string): boolean => /^(?:localhost|127(?:\.\d{1,3}){3}|::1)$/.test(host)
 

@@ -8,10 +8,11 @@
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import { Client } from "@opencode-turn/core/Client"
 import type { RequestError } from "@opencode-turn/core/ClientError"
-import type { SessionId } from "@opencode-turn/core/Ids"
+import type { ConversationId, SessionId } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as Clock from "effect/Clock"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
@@ -124,6 +125,21 @@ export const folderOf = (sessionId: SessionId): Effect.Effect<string | undefined
   Effect.flatMap(Client, (client) => retrying(client.getSession(sessionId))).pipe(
     Effect.map(({ directory }) => directory),
     Effect.catchTag("SessionNotFound", () => Effect.undefined)
+  )
+
+/** The client for the folder of a conversation. Where it cannot be found, the turn itself says why. */
+export const clientOf = (
+  conversationId: ConversationId,
+  home: Client["Service"],
+  clients: Clients
+): Effect.Effect<Client["Service"], never, SessionStore | Scope.Scope> =>
+  Effect.gen(function*() {
+    const store = yield* SessionStore
+    const sessionId = yield* Effect.fromOption(yield* store.getSession(conversationId))
+    return Context.get(yield* clients(yield* home.directoryOf(sessionId)), Client)
+  }).pipe(
+    Effect.timeout("2 seconds"),
+    Effect.orElseSucceed(() => home)
   )
 
 // internal

@@ -1,0 +1,251 @@
+/**
+ * `opencode-turn mcp` as the MCP client of other agents sees it, on a real OpenCode with a scripted model.
+ */
+import * as McpTools from "#mcp/McpTools"
+import { assert, it } from "@effect/vitest"
+import { Client } from "@modelcontextprotocol/sdk/client/index.js"
+import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
+import type { Progress } from "@modelcontextprotocol/sdk/types.js"
+import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
+import { Deferred, Effect, FileSystem, Schema } from "effect"
+import { bin, cli, layerShared, Playground } from "../support/CliProcess.ts"
+
+/** A place for processes of the command that share a database. */
+const place = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  const { directory, password, url } = yield* Playground
+  const home = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-mcp-" })
+  const env = {
+    PATH: process.env["PATH"] ?? "",
+    HOME: home,
+    OPENCODE_BASE_URL: url,
+    OPENCODE_SERVER_PASSWORD: password,
+    OPENCODE_DIRECTORY: directory,
+    OPENCODE_TURN_DATABASE: `${home}/turns.db`
+  }
+  const connect = Effect.acquireRelease(
+    Effect.promise(async () => {
+      const transport = new StdioClientTransport({
+        command: process.execPath,
+        args: [bin, "mcp"],
+        env,
+        stderr: "pipe"
+      })
+      const errors: Array<Error> = []
+      const client = Object.assign(new Client({ name: "test", version: "1.0.0" }), {
+        onerror: (error: Error) => errors.push(error)
+      })
+      await client.connect(transport)
+      return { client, transport, errors }
+    }),
+    ({ client }) => Effect.promise(() => client.close())
+  )
+  return { env, connect }
+})
+
+interface Options {
+  readonly onprogress?: (progress: Progress) => void
+  readonly signal?: AbortSignal
+}
+
+/** Calls a tool and reads what it gives. */
+const call = Effect.fnUntraced(
+  function*<S extends Schema.Codec<unknown, unknown>>(
+    client: Client,
+    schema: S,
+    name: string,
+    args: object,
+    options: Options = {}
+  ) {
+    const result = yield* Effect.promise(() =>
+      client.callTool({ name, arguments: { ...args } }, undefined, { timeout: 60_000, ...options })
+    )
+    if (result.isError === true) return yield* Effect.die(new Error(JSON.stringify(result.content)))
+    return yield* Effect.orDie(Schema.decodeUnknownEffect(schema)(result.structuredContent))
+  }
+)
+
+const turn = (client: Client, name: string, args: object, options?: Options) =>
+  call(client, McpTools.Turn, name, args, options)
+
+/** The failure of a call. */
+const failure = (client: Client, name: string, args: object) =>
+  Effect.promise(async () => {
+    const result = await client.callTool({ name, arguments: { ...args } })
+    assert.isTrue(result.isError, JSON.stringify(result))
+    return JSON.stringify(result.content)
+  })
+
+/** A line of the protocol. */
+const send = (id: number | undefined, method: string, params: object) =>
+  `${JSON.stringify({ jsonrpc: "2.0", ...(id !== undefined && { id }), method, params })}\n`
+
+const release = (gate: string) => Effect.flatMap(ScriptedModel, (model) => model.release(gate))
+
+it.layer(layerShared, { excludeTestServices: true })("opencode-turn mcp", (it) => {
+  it.effect("gives a client its tools, and runs a turn with progress", () =>
+    Effect.gen(function*() {
+      const { connect } = yield* place
+      const { client, errors } = yield* connect
+      assert.strictEqual(client.getServerVersion()?.name, "opencode-turn")
+      const { tools } = yield* Effect.promise(() => client.listTools())
+      assert.sameMembers(tools.map(({ name }) => name), ["run_turn", "attach", "cancel", "answer", "list"])
+
+      const seen: Array<Progress> = []
+      const isHalf = yield* Deferred.make<void>()
+      const onprogress = (progress: Progress) => {
+        seen.push(progress)
+        if (progress.message?.includes("first words") === true) Deferred.doneUnsafe(isHalf, Effect.void)
+      }
+      const text = "first words and the rest"
+      yield* Effect.forkScoped(Effect.andThen(Deferred.await(isHalf), release("half")))
+      const args = { prompt: prompt("Talk.", [{ text, gate: "half", gateAfter: 2 }]), key: "one" }
+      const done = yield* turn(client, "run_turn", args, { onprogress })
+      assert.deepInclude(done, { status: "completed", content: text, asks: [], error: null })
+      assert.deepEqual(seen.map(({ progress }) => progress), seen.map((_, index) => index + 1))
+
+      const again = yield* turn(client, "run_turn", args)
+      assert.deepEqual(again, done)
+      const next = yield* turn(client, "run_turn", {
+        prompt: prompt("Again.", [{ text: "second" }]),
+        conversation: done.conversation
+      })
+      assert.notStrictEqual(next.message, done.message)
+      const listed = yield* call(client, McpTools.List.successSchema, "list", { conversation: done.conversation })
+      assert.deepEqual(listed.turns.map(({ message, status }) => [message, status]), [
+        [next.message, "completed"],
+        [done.message, "completed"]
+      ])
+      assert.deepEqual(errors, [])
+    }).pipe(Effect.scoped))
+
+  it.effect("tells what the agent asks, and takes the answers", () =>
+    Effect.gen(function*() {
+      const { connect } = yield* place
+      const { client } = yield* connect
+      const questions = [{
+        question: "Which colour?",
+        header: "Colour",
+        options: [{ label: "red", description: "a" }, { label: "blue", description: "b" }]
+      }]
+      const seen: Array<Progress> = []
+      const waiting = yield* turn(client, "run_turn", {
+        prompt: prompt("Do it.", [
+          { tool: "bash", args: { command: "echo hello", description: "a command" } },
+          { tool: "question", args: { questions } },
+          { text: "Done." }
+        ])
+      }, { onprogress: (progress) => seen.push(progress) })
+      assert.strictEqual(waiting.status, "waiting")
+      const [permission] = waiting.asks
+      assert.deepInclude(permission, { kind: "permission", message: waiting.message })
+      assert.include(permission?.text, "echo hello")
+      assert.isTrue(seen.some(({ message }) => message?.includes(permission?.ask ?? "?") === true))
+      const listed = yield* call(client, McpTools.List.successSchema, "list", {})
+      assert.deepEqual(listed.asks, waiting.asks)
+
+      assert.include(
+        yield* failure(client, "answer", { ask: permission?.ask, answers: [["red"]] }),
+        "expected Permission"
+      )
+      assert.include(yield* failure(client, "answer", { ask: permission?.ask }), "either decision or answers")
+      yield* call(client, McpTools.Answer.successSchema, "answer", { ask: permission?.ask, decision: "once" })
+      const asked = yield* turn(client, "attach", { message: waiting.message })
+      assert.strictEqual(asked.status, "waiting")
+      assert.deepInclude(asked.tools, { tool: "bash", status: "completed", text: "Ran echo hello" })
+      const [question] = asked.asks
+      assert.deepEqual(question?.questions, [
+        { question: "Which colour?", options: ["red", "blue"], multiple: false, custom: true }
+      ])
+      yield* call(client, McpTools.Answer.successSchema, "answer", { ask: question?.ask, answers: [["blue"]] })
+      const done = yield* turn(client, "attach", { message: waiting.message })
+      assert.deepInclude(done, { status: "completed", content: "Done.", asks: [] })
+      assert.include(yield* failure(client, "answer", { ask: question?.ask, answers: [["red"]] }), "already answered")
+    }).pipe(Effect.scoped))
+
+  it.effect("goes on with a turn whose call was given up, and stops it when asked to", () =>
+    Effect.gen(function*() {
+      const { connect } = yield* place
+      const { client } = yield* connect
+      const args = { prompt: prompt("Talk.", [{ text: "first words and the rest", gate: "never", gateAfter: 2 }]) }
+      const isThere = yield* Deferred.make<void>()
+      const leaving = new AbortController()
+      const given = client.callTool({ name: "run_turn", arguments: { ...args, key: "left" } }, undefined, {
+        signal: leaving.signal,
+        onprogress: ({ message }) => {
+          if (message?.includes("first words") === true) Deferred.doneUnsafe(isThere, Effect.void)
+        }
+      })
+      yield* Deferred.await(isThere)
+      leaving.abort()
+      yield* Effect.promise(() => given.then(() => assert.fail("it was given up"), () => undefined))
+      const running = yield* turn(client, "run_turn", { ...args, key: "left", wait_seconds: 0 })
+      assert.strictEqual(running.status, "running")
+      const cancelled = yield* turn(client, "cancel", { message: running.message })
+      assert.deepInclude(cancelled, { status: "cancelled", message: running.message })
+      const again = yield* turn(client, "cancel", { message: running.message })
+      assert.strictEqual(again.status, "cancelled")
+      const after = yield* turn(client, "attach", { message: running.message })
+      assert.deepInclude(after, { status: "cancelled", content: "first words " })
+    }).pipe(Effect.scoped))
+
+  it.effect("leaves the turn of a client that went away to the next one", () =>
+    Effect.gen(function*() {
+      const { connect } = yield* place
+      const args = {
+        prompt: prompt("Talk.", [{ text: "first words and the rest", gate: "gone", gateAfter: 2 }]),
+        key: "k"
+      }
+      const first = yield* Effect.scoped(
+        Effect.flatMap(connect, ({ client }) => turn(client, "run_turn", { ...args, wait_seconds: 1 }))
+      )
+      assert.strictEqual(first.status, "running")
+      const { client } = yield* connect
+      yield* release("gone")
+      const done = yield* turn(client, "run_turn", args)
+      assert.deepInclude(done, { status: "completed", content: "first words and the rest", message: first.message })
+    }).pipe(Effect.scoped))
+
+  it.effect("ends after its turns where the client closed the pipe, and prints nothing but the protocol", () =>
+    Effect.gen(function*() {
+      const { env } = yield* place
+      const args = { prompt: prompt("Talk.", [{ text: "said in the end", delayMillis: 300 }]), wait_seconds: 0 }
+      const input = [
+        send(1, "initialize", {
+          protocolVersion: "2025-06-18",
+          capabilities: {},
+          clientInfo: { name: "test", version: "1" }
+        }),
+        send(undefined, "notifications/initialized", {}),
+        send(2, "tools/call", { name: "run_turn", arguments: args })
+      ].join("")
+      const { code, stdout } = yield* cli(["mcp"], { env, input })
+      assert.strictEqual(code, 0)
+      const lines = stdout.trimEnd().split("\n").map((text) => JSON.parse(text))
+      assert.deepEqual(lines.map(({ id, jsonrpc }) => [jsonrpc, id]), [["2.0", 1], ["2.0", 2]])
+      const { message } = lines[1].result.structuredContent
+      const { stdout: shown } = yield* cli(["list", "--json"], { env })
+      const stored = shown.trimEnd().split("\n").map((text) => JSON.parse(text)).find((row) =>
+        row.messageId === message
+      )
+      assert.strictEqual(stored?.status, "completed")
+    }).pipe(Effect.scoped))
+
+  it.effect("says what is wrong with a call", () =>
+    Effect.gen(function*() {
+      const { connect } = yield* place
+      const { client } = yield* connect
+      assert.include(yield* failure(client, "attach", { message: "nothing" }), "there is no turn")
+      assert.include(yield* failure(client, "cancel", { message: "nothing" }), "there is no turn")
+      assert.include(yield* failure(client, "answer", { ask: "per_1", decision: "once" }), "there is no ask per_1")
+      const args = { prompt: prompt("Talk.", [{ text: "yes" }]), key: "same" }
+      yield* turn(client, "run_turn", args)
+      assert.include(yield* failure(client, "run_turn", { ...args, prompt: "another" }), "this key was sent before")
+      assert.include(yield* failure(client, "run_turn", { prompt: "" }), "prompt")
+      const failed = yield* turn(client, "run_turn", {
+        prompt: prompt("Talk.", [{ fail: 401, message: "no such key" }])
+      })
+      assert.deepInclude(failed, { status: "error" })
+      assert.include(failed.error?.message, "no such key")
+    }).pipe(Effect.scoped))
+})
