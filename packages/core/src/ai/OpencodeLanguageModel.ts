@@ -339,12 +339,9 @@ const limitsOf = Effect.fnUntraced(function*(
   )
 })
 
+/** What the turn's own span does not tell: the model calls and their usage are told below it, and would else be counted twice. */
 const annotateRequest = ({ span }: LanguageModel.ProviderOptions, { input, model }: Request): void => {
-  Telemetry.addGenAIAnnotations(span, {
-    provider: { name: "opencode" },
-    operation: { name: "invoke_agent" },
-    request: { model }
-  })
+  Telemetry.addGenAIAnnotations(span, { provider: { name: "opencode" }, request: { model } })
   span.attribute("gen_ai.conversation.id", input.conversationId)
 }
 
@@ -352,13 +349,9 @@ const annotateResponse = (
   { span }: LanguageModel.ProviderOptions,
   parts: ReadonlyArray<Response.PartEncoded | Response.StreamPartEncoded>
 ): void => {
-  for (const part of parts) {
-    if (part.type === "finish") {
-      const { reason, usage: { inputTokens, outputTokens } } = part
-      Telemetry.addGenAIAnnotations(span, {
-        response: { id: part.metadata?.opencode?.messageId, finishReasons: [reason] },
-        usage: { inputTokens: inputTokens.total, outputTokens: outputTokens.total }
-      })
-    }
-  }
+  const finish = parts.find((part) => part.type === "finish")
+  if (finish === undefined) return
+  Telemetry.addGenAIAnnotations(span, {
+    response: { id: finish.metadata?.opencode?.messageId, finishReasons: [finish.reason] }
+  })
 }

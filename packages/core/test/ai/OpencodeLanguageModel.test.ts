@@ -9,6 +9,7 @@ import type { Tracer } from "@opencode-turn/core/Tracer"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
+import * as AiError from "effect/ai/AiError"
 import * as Chat from "effect/ai/Chat"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import * as Model from "effect/ai/Model"
@@ -18,11 +19,15 @@ import * as ResponseIdTracker from "effect/ai/ResponseIdTracker"
 import * as Tool from "effect/ai/Tool"
 import * as Toolkit from "effect/ai/Toolkit"
 import * as Effect from "effect/Effect"
+import * as ExecutionPlan from "effect/ExecutionPlan"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Persistence from "effect/persistence/Persistence"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import * as EffectTracer from "effect/Tracer"
 import * as Turns from "../support/turns.ts"
 
 const { prompts, test } = Turns
@@ -70,6 +75,8 @@ const whyOf = (prompt: Prompt.RawInput) =>
 const file = (data: string | URL, mediaType = "image/png"): Prompt.RawInput => [
   { role: "user", content: [{ type: "file", mediaType, data }] }
 ]
+
+const gone = AiError.make({ module: "Other", method: "generateText", reason: new AiError.UnknownError({}) })
 
 describe("generateText", () => {
   test("gives the answer, its reasoning, usage and finish reason", () =>
@@ -245,6 +252,42 @@ describe("generateText", () => {
       assert.lengthOf(yield* Effect.flatMap(FakeOpencode, (fake) => fake.sessions), 2)
     }).pipe(on({ config: { conversationId: "a" } })))
 
+  test("takes over in an execution plan where another model fails", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "Done." }])
+      const other = Layer.effect(
+        LanguageModel.LanguageModel,
+        LanguageModel.make({ generateText: () => Effect.fail(gone), streamText: () => Stream.fail(gone) })
+      )
+      const plan = ExecutionPlan.make({ provide: other }, { provide: OpencodeLanguageModel.layer() })
+      const response = yield* LanguageModel.generateText({ prompt: "Do it." }).pipe(Effect.withExecutionPlan(plan))
+      assert.strictEqual(response.text, "Done.")
+    }))
+
+  test("tells its span the conversation, the response and why it ended, and no usage, which the turn tells below it", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "Done." }], [{ text: "Done." }])
+      const spans: Array<ReadonlyMap<string, unknown>> = []
+      const tracer = EffectTracer.make({
+        span: (options) => {
+          const span = new EffectTracer.NativeSpan(options)
+          if (options.name.startsWith("LanguageModel.")) spans.push(span.attributes)
+          return span
+        }
+      })
+      yield* LanguageModel.generateText({ prompt: "Do it." }).pipe(Effect.withTracer(tracer))
+      yield* Stream.runDrain(LanguageModel.streamText({ prompt: "Do it." })).pipe(Effect.withTracer(tracer))
+      const told = new Map((yield* conversations).map(({ conversationId, id }) => [conversationId, id]))
+      assert.lengthOf(spans, 2)
+      for (const attributes of spans) {
+        const conversation = [...told.keys()].find((id) => id === attributes.get("gen_ai.conversation.id"))
+        assert.strictEqual(attributes.get("gen_ai.response.id"), conversation && told.get(conversation))
+        assert.deepStrictEqual(attributes.get("gen_ai.response.finish_reasons"), ["stop"])
+        assert.strictEqual(attributes.get("gen_ai.request.model"), "scripted/m")
+        assert.isFalse([...attributes.keys()].some((name) => name.startsWith("gen_ai.usage")))
+      }
+    }).pipe(on({ model: "scripted/m" })))
+
   test("tells the names of provider and model", () =>
     Effect.gen(function*() {
       assert.strictEqual(yield* Model.ProviderName, "opencode")
@@ -414,6 +457,9 @@ describe("streamText", () => {
     }).pipe(on()))
 })
 
+const said = (text: string) => Prompt.assistantMessage({ content: [Prompt.textPart({ text })] })
+const asked = (text: string) => Prompt.userMessage({ content: [Prompt.textPart({ text })] })
+
 describe("a chat", () => {
   test("stays in its conversation, and sends only what is new", () =>
     Effect.gen(function*() {
@@ -509,6 +555,53 @@ describe("a chat", () => {
       }).pipe(Effect.provideService(ResponseIdTracker.ResponseIdTracker, tracker))
       assert.deepStrictEqual((yield* posted).map(({ text }) => text), [["Hi"], ["And?"]])
       assert.lengthOf(yield* conversations, 1)
+    }).pipe(on()))
+
+  test("that is persisted goes on in its conversation after a restart", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "Hello." }], [{ text: "Blue." }])
+      const persisted = Effect.flatMap(Chat.Persistence, (persistence) => persistence.getOrCreate("chat")).pipe(
+        Effect.provide(Chat.layerPersisted({ storeId: "chats" }))
+      )
+      yield* Effect.gen(function*() {
+        yield* Stream.runDrain((yield* persisted).streamText({ prompt: "Hi", toolkit: OpencodeTool.toolkit }))
+        yield* (yield* persisted).generateText({ prompt: "Which colour?" })
+      }).pipe(Effect.provide(Persistence.layerBackingMemory))
+      assert.deepStrictEqual((yield* posted).map(({ text }) => text), [["Hi"], ["Which colour?"]])
+      assert.lengthOf(yield* conversations, 1)
+    }).pipe(on()))
+
+  test("goes on behind a stream that its reader left", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "Once upon a time.", gate: "middle", gateAfter: 2 }], [{ text: "Blue." }])
+      const chat = yield* Chat.empty
+      yield* Stream.runDrain(Stream.take(
+        Stream.filter(chat.streamText({ prompt: "Tell." }), ({ type }) => type === "text-delta"),
+        1
+      ))
+      yield* chat.generateText({ prompt: "Which colour?" })
+      assert.deepStrictEqual((yield* posted).map(({ text }) => text), [["Tell."], ["Which colour?"]])
+      assert.lengthOf(yield* conversations, 1)
+    }).pipe(on()))
+
+  test("with a tracker of response ids streams, asks for values, and begins anew where the ids are gone", () =>
+    Effect.gen(function*() {
+      const value = { tool: "StructuredOutput", args: { count: 1 } }
+      yield* scripts([{ text: "Hello." }], [value], [{ text: "Blue." }])
+      const tracker = yield* ResponseIdTracker.make
+      const first = Prompt.fromMessages([asked("Hi")])
+      const second = Prompt.fromMessages([...first.content, said("Hello."), asked("How many?")])
+      const third = Prompt.fromMessages([...second.content, said("One."), asked("Which colour?")])
+      yield* Effect.gen(function*() {
+        yield* Stream.runDrain(LanguageModel.streamText({ prompt: first }))
+        yield* LanguageModel.generateObject({ prompt: second, schema: Schema.Struct({ count: Schema.Number }) })
+        tracker.clearUnsafe()
+        yield* LanguageModel.generateText({ prompt: third })
+      }).pipe(Effect.provideService(ResponseIdTracker.ResponseIdTracker, tracker))
+      const [, two, three] = yield* posted
+      assert.deepStrictEqual(two?.text, ["How many?"])
+      assert.include(three?.text[0], "User:\nHow many?\n\nAssistant:\nOne.")
+      assert.lengthOf(yield* conversations, 2)
     }).pipe(on()))
 
   test("never prompts a second time because the model's provider refused the request", () =>

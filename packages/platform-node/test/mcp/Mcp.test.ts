@@ -6,9 +6,13 @@ import { assert, it } from "@effect/vitest"
 import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
 import type { Progress } from "@modelcontextprotocol/sdk/types.js"
+import { runTurn } from "@opencode-turn/core/Turn"
+import { LiveLayer } from "@opencode-turn/platform-node/LiveLayer"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
-import { Deferred, Effect, FileSystem, Schema } from "effect"
+import { opencodeConfig } from "@opencode-turn/testing/ScriptedProvider"
+import { Deferred, Effect, FileSystem, Redacted, Schema } from "effect"
 import { bin, cli, layerShared, Playground } from "../support/CliProcess.ts"
+import * as SharedOpencode from "../support/SharedOpencode.ts"
 
 /** A place for processes of the command that share a database. */
 const place = Effect.gen(function*() {
@@ -23,24 +27,25 @@ const place = Effect.gen(function*() {
     OPENCODE_DIRECTORY: directory,
     OPENCODE_TURN_DATABASE: `${home}/turns.db`
   }
-  const connect = Effect.acquireRelease(
-    Effect.promise(async () => {
-      const transport = new StdioClientTransport({
-        command: process.execPath,
-        args: [bin, "mcp"],
-        env,
-        stderr: "pipe"
-      })
-      const errors: Array<Error> = []
-      const client = Object.assign(new Client({ name: "test", version: "1.0.0" }), {
-        onerror: (error: Error) => errors.push(error)
-      })
-      await client.connect(transport)
-      return { client, transport, errors }
-    }),
-    ({ client }) => Effect.promise(() => client.close())
-  )
-  return { env, connect }
+  const connectWith = (more: Readonly<Record<string, string>>) =>
+    Effect.acquireRelease(
+      Effect.promise(async () => {
+        const transport = new StdioClientTransport({
+          command: process.execPath,
+          args: [bin, "mcp"],
+          env: { ...env, ...more },
+          stderr: "pipe"
+        })
+        const errors: Array<Error> = []
+        const client = Object.assign(new Client({ name: "test", version: "1.0.0" }), {
+          onerror: (error: Error) => errors.push(error)
+        })
+        await client.connect(transport)
+        return { client, transport, errors }
+      }),
+      ({ client }) => Effect.promise(() => client.close())
+    )
+  return { env, connect: connectWith({}), connectWith }
 })
 
 interface Options {
@@ -204,6 +209,66 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn mcp", (it) =
       yield* release("gone")
       const done = yield* turn(client, "run_turn", args)
       assert.deepInclude(done, { status: "completed", content: "first words and the rest", message: first.message })
+    }).pipe(Effect.scoped))
+
+  it.effect("lets a second client follow and answer the turn of a first one", () =>
+    Effect.gen(function*() {
+      const { connect } = yield* place
+      const first = yield* connect
+      const second = yield* connect
+      const waiting = yield* turn(first.client, "run_turn", {
+        prompt: prompt("Do it.", [
+          { tool: "bash", args: { command: "echo hello", description: "a command" } },
+          { text: "Done." }
+        ])
+      })
+      const seen: Array<Progress> = []
+      const there = yield* turn(second.client, "attach", { message: waiting.message }, {
+        onprogress: (progress) => seen.push(progress)
+      })
+      assert.deepEqual(there.asks, waiting.asks)
+      assert.include(seen.at(-1)?.message, "echo hello")
+      const [ask] = there.asks
+      const refusal = { ask: ask?.ask, decision: "reject", reason: "Not here." }
+      yield* call(second.client, McpTools.Answer.successSchema, "answer", refusal)
+      const [one, other] = yield* Effect.all([
+        turn(first.client, "attach", { message: waiting.message }),
+        turn(second.client, "attach", { message: waiting.message })
+      ], { concurrency: 2 })
+      assert.deepEqual(one, other)
+      assert.deepInclude(one, { status: "completed", content: "Done." })
+      assert.deepEqual(one.tools.map(({ status }) => status), ["error"])
+    }).pipe(Effect.scoped))
+
+  it.effect("answers a client before its server is ready, and says why there is none", () =>
+    Effect.gen(function*() {
+      const { connectWith } = yield* place
+      const { client } = yield* connectWith({ OPENCODE_BASE_URL: "", OPENCODE_BIN: "/nowhere/opencode" })
+      const listed = yield* call(client, McpTools.List.successSchema, "list", {})
+      assert.deepEqual(listed, { turns: [], asks: [] })
+      assert.include(yield* failure(client, "run_turn", { prompt: "Do it." }), "/nowhere/opencode")
+    }).pipe(Effect.scoped))
+
+  it.effect("lets an OpenCode delegate to another one", () =>
+    Effect.gen(function*() {
+      const { env } = yield* place
+      const fs = yield* FileSystem.FileSystem
+      const { database, password, url } = yield* Playground
+      const directory = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-mcp-" })
+      const command = [process.execPath, bin, "mcp"]
+      yield* SharedOpencode.configure(directory, {
+        ...opencodeConfig(yield* ScriptedModel),
+        mcp: { helper: { type: "local", command, environment: env } }
+      })
+      const task = { prompt: prompt("Help.", [{ text: "said below" }]), key: "below" }
+      const result = yield* runTurn({
+        conversationId: "above",
+        prompt: prompt("Do it.", [{ tool: "helper_run_turn", args: task }, { text: "Done." }])
+      }).pipe(Effect.provide(LiveLayer.make({ baseUrl: url, password: Redacted.make(password), database, directory })))
+      assert.strictEqual(result.content, "Done.", result.error?.message)
+      const delegated = result.message?.parts.find((part) => part.type === "tool")
+      assert.strictEqual(delegated?.status, "completed", delegated?.error)
+      assert.include(delegated?.output, "said below")
     }).pipe(Effect.scoped))
 
   it.effect("ends after its turns where the client closed the pipe, and prints nothing but the protocol", () =>

@@ -53,7 +53,7 @@ export const mcp = Effect.fnUntraced(
       const rules = Permissions.rules(options.permission)
       const ready = yield* Deferred.make<Runs.Runs["Service"], Failure>()
       const started = yield* Ref.make<ReadonlySet<AssistantMessageId>>(new Set())
-      const working = yield* Effect.gen(function*() {
+      const connecting = Effect.gen(function*() {
         const server = yield* Connection.connect(flags, view)
         const clients = yield* Connection.makeClients(server)
         const home = Context.get(yield* clients(undefined), Client)
@@ -62,10 +62,16 @@ export const mcp = Effect.fnUntraced(
         }).pipe(Effect.provideService(Client, home))
         yield* Deferred.succeed(ready, runs)
         const carry = yield* Resume.makeCarry(clients, (result) => view.note(Resume.describeCarried(result)))
-        return yield* Effect.raceFirst(Resume.work(carry), server.ended)
-      }).pipe(
-        Effect.provideService(HumanGate.HumanGate, gate),
+        return { server, carry }
+      })
+      const working = yield* connecting.pipe(
         Effect.tapCause((cause) => Deferred.failCause(ready, cause)),
+        Effect.matchEffect({
+          // The other agent is told with its first call, and can tell its user; a process that ends could not.
+          onFailure: (error) => Effect.andThen(view.note(error.message), Effect.never),
+          onSuccess: ({ carry, server }) => Effect.raceFirst(Resume.work(carry), server.ended)
+        }),
+        Effect.provideService(HumanGate.HumanGate, gate),
         Effect.forkScoped
       )
       const turns = Layer.succeed(
