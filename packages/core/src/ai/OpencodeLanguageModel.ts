@@ -48,6 +48,10 @@ import { isOpencodeTool } from "./OpencodeTool.ts"
 import * as PromptInput from "./PromptInput.ts"
 import * as ResponseParts from "./ResponseParts.ts"
 
+// Their modules also declare the metadata of `effect/ai`, which a program sees only through an export.
+export type { ErrorMetadata } from "./AiErrors.ts"
+export type { FinishMetadata, PartMetadata } from "./ResponseParts.ts"
+
 /**
  * The choices for a request besides its prompt. They have the meaning that they have for a turn (`TurnInput`).
  *
@@ -58,11 +62,14 @@ import * as ResponseParts from "./ResponseParts.ts"
  * - `messageId`: the turn's message, for a request that may be repeated: one with the same id gives the answer that is stored, or waits for
  *   the one that runs, and never prompts the model again.
  * - `system`: stands before the system messages of the prompt.
+ * - `observers`, `onTurnFinished`: see what a response does not tell: asks, to-dos, changed files, where the time went.
  *
  * @category models
  * @since 0.1.0
  */
-export interface ConfigOptions extends Pick<TurnInput, "tools" | "title" | "metadata" | "permission"> {
+export interface ConfigOptions
+  extends Pick<TurnInput, "tools" | "title" | "metadata" | "permission" | "observers" | "onTurnFinished">
+{
   readonly conversationId?: string | undefined
   readonly messageId?: string | undefined
   readonly model?: string | undefined

@@ -160,6 +160,20 @@ describe("generateText", () => {
     { fake: { permission: [{ permission: "bash", pattern: "*", action: "ask" }] } }
   )
 
+  test("shows its turn to observers", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ tool: "bash", args: { command: "ls" } }, { text: "Done." }])
+      const seen: Array<string> = []
+      const see = (what: string) => Effect.sync(() => void seen.push(what))
+      yield* LanguageModel.generateText({ prompt: "Do it." }).pipe(
+        OpencodeLanguageModel.withConfigOverride({
+          observers: [(update) => update._tag === "Asked" ? see(`asked ${update.ask._tag}`) : Effect.void],
+          onTurnFinished: ({ status }) => see(status)
+        })
+      )
+      assert.deepStrictEqual(seen, ["asked Permission", "completed"])
+    }).pipe(on()), { fake: { permission: [{ permission: "bash", pattern: "*", action: "ask" }] } })
+
   test("refuses tools of the caller, and prompts nothing", () =>
     Effect.gen(function*() {
       const Weather = Tool.make("Weather", { success: Schema.String })
@@ -332,6 +346,19 @@ describe("a request with a message id", () => {
       assert.strictEqual((yield* Fiber.join(second)).text, "Done in the end.")
       assert.strictEqual(textOf(yield* Fiber.join(third)), "Done in the end.")
       assert.lengthOf(yield* prompts, 1)
+    }).pipe(on()))
+
+  test("that is interrupted leaves its turn to the next one where the policy says so", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* scripts([{ text: "Done in the end.", gate: "middle", gateAfter: 1 }])
+      const first = yield* Effect.forkChild(Effect.provideService(ask, TurnPolicy.OnInterrupt, "release"))
+      yield* fake.reached("middle")
+      yield* Fiber.interrupt(first)
+      const second = yield* Effect.forkChild(ask)
+      yield* fake.release("middle")
+      assert.strictEqual((yield* Fiber.join(second)).text, "Done in the end.")
+      assert.lengthOf(yield* Effect.flatMap(FakeOpencode, (fake) => fake.modelRequests), 1)
     }).pipe(on()))
 
   test("whose turn failed fails again in the same way", () =>
