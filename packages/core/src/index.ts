@@ -15,6 +15,7 @@ export { resumeTurns } from "./turn/TurnWorker.ts"
 
 export * as Ask from "./domain/Ask.ts"
 export * as Ids from "./domain/Ids.ts"
+export * as Metrics from "./domain/Metrics.ts"
 export * as Part from "./domain/Part.ts"
 export * as Prompt from "./domain/Prompt.ts"
 export * as ToolCall from "./domain/ToolCall.ts"

@@ -17,7 +17,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Ref from "effect/Ref"
@@ -168,32 +167,24 @@ export const layerLog = (options?: Options): Layer.Layer<Tracer> =>
   )
 
 /**
- * Adds each event to the current span, and counts turns by status, their duration, cost and tokens in Effect's metrics.
+ * Adds each event to the current span.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layerSpan = (options?: Options): Layer.Layer<Tracer> => {
-  const spans = make(
-    ({ name, payload }) =>
-      Effect.gen(function*() {
-        const span = yield* Effect.option(Effect.currentSpan)
-        if (Option.isNone(span)) return
-        span.value.event(name, yield* Clock.currentTimeNanos, payload)
-      }),
-    options
-  )
-  return Layer.succeed(
+export const layerSpan = (options?: Options): Layer.Layer<Tracer> =>
+  Layer.succeed(
     Tracer,
-    Tracer.of({
-      emit: (name, payload) =>
-        Effect.andThen(
-          spans.emit(name, payload),
-          "duration_ms" in payload && "status" in payload ? record(payload) : Effect.void
-        )
-    })
+    make(
+      ({ name, payload }) =>
+        Effect.gen(function*() {
+          const span = yield* Effect.option(Effect.currentSpan)
+          if (Option.isNone(span)) return
+          span.value.event(name, yield* Clock.currentTimeNanos, payload)
+        }),
+      options
+    )
   )
-}
 
 /**
  * The trace events of a test, oldest first.
@@ -255,26 +246,6 @@ export const callbackOften = (name: string, context: Readonly<Record<string, str
 }
 
 // internal
-
-const turns = Metric.counter("opencode_turn_finished_total", {
-  description: "Turns that ended, by status",
-  incremental: true
-})
-const duration = Metric.histogram("opencode_turn_duration_ms", {
-  description: "Duration of turns in milliseconds",
-  boundaries: Metric.exponentialBoundaries({ start: 250, factor: 2, count: 12 })
-})
-const cost = Metric.counter("opencode_turn_cost_dollars_total", { description: "Cost of turns in US dollars" })
-const tokens = Metric.counter("opencode_turn_tokens_total", { description: "Tokens of turns, by direction" })
-
-const record = (finished: TurnFinished): Effect.Effect<void> =>
-  Effect.all([
-    Metric.update(Metric.withAttributes(turns, { status: finished.status }), 1),
-    Metric.update(duration, finished.duration_ms),
-    Metric.update(cost, finished.cost),
-    Metric.update(Metric.withAttributes(tokens, { direction: "input" }), finished.input_tokens),
-    Metric.update(Metric.withAttributes(tokens, { direction: "output" }), finished.output_tokens)
-  ], { discard: true })
 
 const classOf = (cause: Cause.Cause<unknown>): string => {
   if (Cause.hasInterruptsOnly(cause)) return "Interrupt"

@@ -20,11 +20,13 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberMap from "effect/FiberMap"
+import * as Metric from "effect/Metric"
 import * as Ref from "effect/Ref"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
@@ -32,6 +34,7 @@ import type { Answer, Ask } from "../domain/Ask.ts"
 import { checkAnswer, InvalidAnswer } from "../domain/Ask.ts"
 import * as Contained from "../domain/Contained.ts"
 import type { AskId, MessageId, SessionId } from "../domain/Ids.ts"
+import * as Metrics from "../domain/Metrics.ts"
 import type { HumanTimeout } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import { Client } from "../opencode/Client.ts"
@@ -89,6 +92,7 @@ export const make = Effect.fnUntraced(function*(
   let checks: Checks = unchecked
   const refusalHold = yield* TurnPolicy.RefusalHold
   const posting = yield* Semaphore.make(maxPosts)
+  const measure = yield* measuring
   const askingOf = (ask: Ask): Asking => ({
     ...turn,
     sessionId: live.current().sessionId,
@@ -227,6 +231,7 @@ export const make = Effect.fnUntraced(function*(
       const opened = Reply.newAsks(now, before)
       const closed = Reply.newAsks(before, now)
       if (opened.length === 0 && closed.length === 0) return
+      yield* measure(opened, closed)
       const answering = yield* atGate
       for (const ask of closed) {
         // Another client answered it, or its session has ended.
@@ -299,6 +304,33 @@ interface Session {
   readonly skipped: Set<AskId>
   onTheWay: number
 }
+
+/** Counts the asks that are open until the scope closes, however they are answered, and the turn that has any. */
+const measuring = Effect.gen(function*() {
+  const open = new Map<AskId, { readonly kind: string; readonly openedMillis: number }>()
+  const isWaiting = () => open.size > 0
+  const count = Effect.fnUntraced(function*(opened: ReadonlyArray<Ask>, closed: ReadonlyArray<Pick<Ask, "id">>) {
+    const wasWaiting = isWaiting()
+    const nowMillis = yield* Clock.currentTimeMillis
+    for (const { _tag, id } of opened) {
+      if (open.has(id)) continue
+      const kind = _tag === "Question" ? "question" : "permission"
+      open.set(id, { kind, openedMillis: nowMillis })
+      yield* Metric.modify(Metric.withAttributes(Metrics.openAsks, { kind }), 1)
+    }
+    for (const { id } of closed) {
+      const ask = open.get(id)
+      if (ask === undefined) continue
+      open.delete(id)
+      const { kind, openedMillis } = ask
+      yield* Metric.modify(Metric.withAttributes(Metrics.openAsks, { kind }), -1)
+      yield* Metrics.record(Metric.withAttributes(Metrics.askDuration, { kind }), nowMillis - openedMillis)
+    }
+    if (wasWaiting !== isWaiting()) yield* Metric.modify(Metrics.waiting, isWaiting() ? 1 : -1)
+  }, Effect.uninterruptible)
+  yield* Effect.addFinalizer(() => count([], Array.from(open.keys(), (id) => ({ id }))))
+  return count
+})
 
 /** An answer that was not sent yet. Unless `isPatient`, it does not wait for asks that were left to another client. */
 interface Held {

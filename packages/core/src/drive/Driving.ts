@@ -19,6 +19,7 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type { AssistantMessageId, ConversationId, MessageId, SessionId } from "../domain/Ids.ts"
+import * as Metrics from "../domain/Metrics.ts"
 import type { Tracer } from "../domain/Tracer.ts"
 import { BudgetExceeded } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
@@ -271,6 +272,7 @@ const lookFor = Effect.fnUntraced(function*<E, R1, R2>(
   const ids = idsOf(driving)
   const before = live.current()
   if (kind === "afterGap") {
+    yield* Metrics.count(Metrics.gaps)
     const look = yield* lookAfterGap(ids, live, subscription)
     weigh(driving)
     return { ...look, hasCaughtUp: live.current() !== before }

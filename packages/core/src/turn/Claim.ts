@@ -12,6 +12,7 @@ import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import type { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
 import { makeId } from "../domain/Ids.ts"
+import * as Metrics from "../domain/Metrics.ts"
 import type { PromptPart } from "../domain/Prompt.ts"
 import { retrying } from "../domain/Retrying.ts"
 import type { TurnInProgress } from "../domain/TurnError.ts"
@@ -78,7 +79,8 @@ export const claim = Effect.fn("Turn.claim")(function*<R = never>(
     ? yield* waiting(attempt, first).pipe(
       Effect.raceFirst(holdLease(first)),
       Effect.raceFirst(clearing(first, onOrphan)),
-      Effect.ensuring(told)
+      Effect.ensuring(told),
+      Metrics.during(Metrics.queued, Metrics.queueDuration)
     )
     : first
   switch (message.status) {

@@ -17,6 +17,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ErrorReporter from "effect/ErrorReporter"
 import * as FiberSet from "effect/FiberSet"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Ref from "effect/Ref"
@@ -24,6 +25,7 @@ import * as Schema from "effect/Schema"
 import * as Contained from "../domain/Contained.ts"
 import type { MessageId } from "../domain/Ids.ts"
 import { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
+import * as Metrics from "../domain/Metrics.ts"
 import { retrying } from "../domain/Retrying.ts"
 import type { TurnFinished } from "../domain/Tracer.ts"
 import { callback, Tracer } from "../domain/Tracer.ts"
@@ -205,6 +207,10 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
   }
   if (shown?._tag === "TurnTakenOver" || isLeft) return result
   if (onTurnFinished !== undefined) yield* callback("onTurnFinished", context, () => onTurnFinished(result))
+  yield* Metric.update(Metric.withAttributes(Metrics.turnDuration, { status }), durationMillis / 1000)
+  yield* Metrics.count(
+    Metric.withAttributes(Metrics.turns, { status, ...(shown !== undefined && { "error.type": shown._tag }) })
+  )
   yield* tracer.emit("turn.finished", trace)
   return result
 })

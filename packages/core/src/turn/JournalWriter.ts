@@ -14,8 +14,10 @@ import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
+import * as Result from "effect/Result"
 import * as Semaphore from "effect/Semaphore"
 import type { MessageId } from "../domain/Ids.ts"
+import * as Metrics from "../domain/Metrics.ts"
 import { retrying } from "../domain/Retrying.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import * as Usage from "../domain/Usage.ts"
@@ -105,12 +107,24 @@ export const snapshots = Effect.fnUntraced(function*(
   journal: JournalWriter
 ): Effect.fn.Return<never, never, SessionStore> {
   const intervalMillis = Duration.toMillis(yield* TurnPolicy.SnapshotInterval)
+  /** When the first change came that is not stored yet. */
+  let behindMillis: number | undefined
   while (true) {
     const sinceMillis = yield* Clock.currentTimeMillis
     yield* untilBehind(journal)
-    const passedMillis = (yield* Clock.currentTimeMillis) - sinceMillis
-    yield* Effect.sleep(intervalMillis - passedMillis % intervalMillis)
-    yield* Effect.ignore(flush(journal))
+    const nowMillis = yield* Clock.currentTimeMillis
+    behindMillis ??= nowMillis
+    yield* Effect.sleep(intervalMillis - (nowMillis - sinceMillis) % intervalMillis)
+    const { stored } = yield* Ref.get(journal.state)
+    if (Result.isFailure(yield* Effect.result(flush(journal)))) {
+      yield* Metrics.count(Metrics.journalFailures)
+      continue
+    }
+    // Before its prompt a turn stores nothing.
+    if ((yield* Ref.get(journal.state)).stored !== stored) {
+      yield* Metrics.record(Metrics.journalLag, (yield* Clock.currentTimeMillis) - behindMillis)
+    }
+    behindMillis = undefined
   }
 })
 

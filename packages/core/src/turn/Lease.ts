@@ -13,6 +13,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
+import * as Metrics from "../domain/Metrics.ts"
 import { retrying } from "../domain/Retrying.ts"
 import { TurnCancelled, TurnTakenOver } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
@@ -111,7 +112,9 @@ const renewing = Effect.fnUntraced(function*<E>(
     const millis = Math.min(leaseMillis + 4 * lateMillis, longest * leaseMillis)
     const isHeld = yield* Effect.option(store.renew(id, epoch, { owner: owner ?? undefined, millis }))
     const renewedMillis = yield* Clock.currentTimeMillis
-    lateMillis = Math.max(renewedMillis - nowMillis - waitMillis, Math.floor(lateMillis / 2))
+    const behindMillis = renewedMillis - nowMillis - waitMillis
+    if (behindMillis > intervalMillis) yield* Metrics.count(Metrics.lateLeases)
+    lateMillis = Math.max(behindMillis, Math.floor(lateMillis / 2))
     if (Option.isNone(isHeld)) continue
     if (!isHeld.value) yield* onLost
     else if (lastKept !== undefined) yield* Ref.set(lastKept, renewedMillis)

@@ -31,6 +31,7 @@ import * as Stream from "effect/Stream"
 import * as Contained from "../domain/Contained.ts"
 import type { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
 import { idFlaw, makeId } from "../domain/Ids.ts"
+import * as Metrics from "../domain/Metrics.ts"
 import * as Prompts from "../domain/Prompt.ts"
 import { patiently } from "../domain/Retrying.ts"
 import { callbackOften, Tracer } from "../domain/Tracer.ts"
@@ -181,6 +182,7 @@ const run = <E, R>(
 ): Effect.Effect<TurnResult, StoreError, TurnServices | R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
+      if (taken !== undefined) yield* Metrics.count(Metrics.takeovers)
       const turn = yield* begin(input, live, taken)
       const exit = yield* Effect.exit(restore(answer(turn)))
       if (Exit.isSuccess(exit)) return yield* conclude(turn, exit.value, undefined)
@@ -304,6 +306,7 @@ const claimed = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
     yield* tracer.emit("response.started", { subject_id: conversationId, message_id: messageId })
   }
   yield* reach(turn, { message })
+  yield* Metrics.held(Metrics.running)
   if (message.takeovers <= (yield* TurnPolicy.MaxTakeovers)) return message
   yield* recall(turn)
   return yield* new TakenOverTooOften({ messageId, takeovers: message.takeovers })

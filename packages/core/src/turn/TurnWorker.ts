@@ -12,11 +12,13 @@ import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as Contained from "../domain/Contained.ts"
 import { type AssistantMessageId, makeId } from "../domain/Ids.ts"
+import * as Metrics from "../domain/Metrics.ts"
 import { retrying } from "../domain/Retrying.ts"
 import type { Tracer } from "../domain/Tracer.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
@@ -101,6 +103,7 @@ export const layer = <E = never, R = never>(
       const free = limit - (yield* FiberMap.size(running))
       if (free <= 0) return
       const orphans = yield* store.listOrphans(free + leftAlone.size + failures.size)
+      yield* Metric.update(Metrics.orphaned, orphans.length)
       const listed = new Set(orphans.map(({ id }) => id))
       for (const id of leftAlone) if (!listed.has(id)) leftAlone.delete(id)
       for (const orphan of orphans) {

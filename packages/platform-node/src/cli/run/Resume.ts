@@ -7,6 +7,7 @@
  */
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
+import * as Metrics from "@opencode-turn/core/Metrics"
 import { retrying } from "@opencode-turn/core/Retrying"
 import { type MessageState, SessionStore } from "@opencode-turn/core/SessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
@@ -17,6 +18,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
@@ -100,6 +102,7 @@ export const sweepOrphans = Effect.fnUntraced(function*<R>(
     const free = maxConcurrent - (yield* FiberMap.size(running))
     if (free <= 0) return
     const listed = yield* Effect.mapError(store.listOrphans(maxConcurrent + failures.size), fromError)
+    yield* Metric.update(Metrics.orphaned, listed.length)
     const ids = new Set(listed.map(({ id }) => id))
     for (const id of failures.keys()) if (!ids.has(id)) failures.delete(id)
     const waiting = listed.filter(({ id }) => !FiberMap.hasUnsafe(running, id))
