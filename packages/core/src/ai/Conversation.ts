@@ -16,7 +16,8 @@ import type * as Prompt from "effect/ai/Prompt"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { AssistantMessageId, ConversationId, makeId } from "../domain/Ids.ts"
+import { AssistantMessageId, ConversationId, idFlaw, makeId } from "../domain/Ids.ts"
+import { InvalidInput } from "../domain/TurnError.ts"
 import { SessionStore, type StoreError } from "../store/SessionStore.ts"
 
 /**
@@ -47,8 +48,12 @@ export interface Conversation {
 export const find = Effect.fnUntraced(function*(
   { previousResponseId, prompt }: Pick<LanguageModel.ProviderOptions, "previousResponseId" | "prompt">,
   config: { readonly conversationId?: string | undefined; readonly messageId?: string | undefined }
-): Effect.fn.Return<Conversation, StoreError, SessionStore> {
+): Effect.fn.Return<Conversation, InvalidInput | StoreError, SessionStore> {
   const store = yield* SessionStore
+  for (const field of ["conversationId", "messageId"] as const) {
+    const reason = idFlaw(config[field] ?? "none")
+    if (reason !== undefined) return yield* new InvalidInput({ field, reason })
+  }
   const given = config.conversationId ?? (yield* conversationOf(config.messageId))
   const id = given === undefined ? yield* continued(previousResponseId, prompt) : ConversationId.make(given)
   if (id === undefined) return { id: ConversationId.make(yield* makeId("con")), isKnown: false }
@@ -58,7 +63,7 @@ export const find = Effect.fnUntraced(function*(
 // internal
 
 const conversationOf = Effect.fnUntraced(function*(messageId: string | undefined) {
-  if (messageId === undefined || messageId === "") return undefined
+  if (messageId === undefined) return undefined
   const store = yield* SessionStore
   const state = yield* store.getState(AssistantMessageId.make(messageId))
   return Option.getOrUndefined(state)?.conversationId

@@ -41,13 +41,13 @@ export const partsOf = Effect.fnUntraced(function*(
   const start = content.findLastIndex(({ role }) => role === "assistant") + 1
   const said = content.slice(start).flatMap(userParts)
   if (said.length === 0) return yield* invalid("there is no message of the user behind the last answer")
-  const before = isKnown ? [] : content.slice(0, start)
+  const before = isKnown ? [] : content.filter(({ role }, index) => index < start || role === "tool")
   const told = before.flatMap(toldAs)
-  if (told.length === 0) return yield* Effect.forEach(said, toPart)
+  if (told.length === 0) return yield* Effect.forEach(withoutEmpty(said), toPart)
   const text = ["<conversation_so_far>", ...told, "</conversation_so_far>"].join("\n\n")
   // Files cannot be told as text: those of the earlier messages are sent again.
   const files = before.flatMap(userParts).filter(({ type }) => type === "file")
-  return [{ type: "text", text }, ...(yield* Effect.forEach([...files, ...said], toPart))]
+  return [{ type: "text", text }, ...(yield* Effect.forEach([...files, ...withoutEmpty(said)], toPart))]
 })
 
 // internal
@@ -56,6 +56,12 @@ const invalid = (reason: string) => Effect.fail(new InvalidInput({ field: "promp
 
 const userParts = (message: Prompt.Message): ReadonlyArray<Prompt.UserMessagePart> =>
   message.role === "user" ? message.content : []
+
+/** Some providers refuse an empty text. If there is nothing else, the turn says so. */
+const withoutEmpty = (parts: ReadonlyArray<Prompt.UserMessagePart>): ReadonlyArray<Prompt.UserMessagePart> => {
+  const rest = parts.filter((part) => part.type !== "text" || part.text !== "")
+  return rest.length === 0 ? parts : rest
+}
 
 const toPart = (part: Prompt.UserMessagePart): Effect.Effect<PromptPart, InvalidInput> =>
   part.type === "text" ? Effect.succeed({ type: "text", text: part.text }) : toFile(part)

@@ -18,6 +18,7 @@ import type * as Response from "effect/ai/Response"
 import * as ResponseIdTracker from "effect/ai/ResponseIdTracker"
 import * as Tool from "effect/ai/Tool"
 import * as Toolkit from "effect/ai/Toolkit"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as ExecutionPlan from "effect/ExecutionPlan"
 import * as Fiber from "effect/Fiber"
@@ -25,6 +26,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Persistence from "effect/persistence/Persistence"
 import * as Schema from "effect/Schema"
+import * as SchemaGetter from "effect/SchemaGetter"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as EffectTracer from "effect/Tracer"
@@ -242,6 +244,16 @@ describe("generateText", () => {
       assert.include((yield* whyOf(file(new URL("https://example.com/a.png"))))[1], "Attachment.fromUrl")
       assert.include((yield* whyOf(file(btoa("no picture"))))[1], "first bytes differ")
       assert.include((yield* whyOf("   "))[1], "it is empty")
+      assert.include(
+        (yield* whyOf([{ role: "user", content: "Hi" }, { role: "assistant", content: "Hello." }]))[1],
+        "behind"
+      )
+      const odd = OpencodeLanguageModel.withConfigOverride(whyOf("Hi"), { conversationId: "" })
+      assert.strictEqual((yield* odd)[0], "InvalidRequestError")
+      assert.strictEqual(
+        (yield* OpencodeLanguageModel.withConfigOverride(whyOf("Hi"), { messageId: "\0" }))[0],
+        "InvalidRequestError"
+      )
       assert.lengthOf(yield* prompts, 0)
     }).pipe(on()))
 
@@ -374,6 +386,8 @@ describe("a request with a message id", () => {
 
 const give = (args: { readonly name: string; readonly born: string }) => ({ tool: "StructuredOutput", args })
 
+class Known extends Context.Service<Known, ReadonlyArray<string>>()("test/Known") {}
+
 describe("generateObject", () => {
   const Person = Schema.Struct({ name: Schema.String, born: Schema.Date })
 
@@ -384,6 +398,25 @@ describe("generateObject", () => {
       assert.strictEqual(response.value.name, "Ada")
       assert.strictEqual(response.value.born.getUTCFullYear(), 1815)
       assert.lengthOf(response.content.filter(({ type }) => type === "text"), 1)
+    }).pipe(on()))
+
+  test("decodes the value with the services of the request, and tells the agent what they refuse", () =>
+    Effect.gen(function*() {
+      const wrong = { tool: "StructuredOutput", args: { name: "Bob" } }
+      yield* scripts([wrong], [{ tool: "StructuredOutput", args: { name: "Ada" } }])
+      const known = Schema.String.pipe(Schema.decode({
+        decode: SchemaGetter.checkEffect((name: string) =>
+          Effect.map(Known, (names) => names.includes(name) ? undefined : `there is no ${name}`)
+        ),
+        encode: SchemaGetter.passthrough()
+      }))
+      const response = yield* LanguageModel.generateObject({
+        prompt: "Who?",
+        schema: Schema.Struct({ name: known })
+      }).pipe(Effect.provideService(Known, ["Ada"]))
+      assert.deepStrictEqual(response.value, { name: "Ada" })
+      const [, repair] = yield* posted
+      assert.include(repair?.text[0], "there is no Bob")
     }).pipe(on()))
 
   test("tells the agent what is wrong with its answer, and fails where the next one does not fit either", () =>
