@@ -55,6 +55,7 @@ import { layer as layerStreams, Streams } from "./setup/Streams.ts"
 export const main = (version: string): void => {
   let stoppedBy: keyof typeof signalCodes | undefined
   let isLeaving = false
+  let needsReader = true
   let onStop = { slow: Effect.void, second: Effect.void }
   const leave = (reason: keyof typeof signalCodes) => {
     const exit = () => process.exit(signalCodes[reason])
@@ -73,7 +74,7 @@ export const main = (version: string): void => {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => stop(signal))
     // The reader closed the pipe, as `head` does. The turn is stopped without a message.
     process.stdout.on("error", () => {
-      if (stoppedBy === undefined) stop("SIGINT")
+      if (needsReader && stoppedBy === undefined) stop("SIGINT")
     })
     process.stderr.on("error", () => {})
     return run(process.argv.slice(2), version).pipe(
@@ -82,7 +83,10 @@ export const main = (version: string): void => {
         onStop: (effects) =>
           Effect.sync(() => {
             onStop = effects
-          })
+          }),
+        outliveReader: Effect.sync(() => {
+          needsReader = false
+        })
       }),
       Effect.provide(layerServices)
     )

@@ -11,7 +11,7 @@ import { LiveLayer } from "@opencode-turn/platform-node/LiveLayer"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
 import { opencodeConfig } from "@opencode-turn/testing/ScriptedProvider"
 import { Deferred, Effect, FileSystem, Redacted, Schema } from "effect"
-import { bin, cli, layerShared, Playground } from "../support/CliProcess.ts"
+import { bin, cli, layerShared, Playground, start } from "../support/CliProcess.ts"
 import * as SharedOpencode from "../support/SharedOpencode.ts"
 
 /** A place for processes of the command that share a database. */
@@ -84,6 +84,13 @@ const failure = (client: Client, name: string, args: object) =>
 /** A line of the protocol. */
 const send = (id: number | undefined, method: string, params: object) =>
   `${JSON.stringify({ jsonrpc: "2.0", ...(id !== undefined && { id }), method, params })}\n`
+
+/** How a client begins. */
+const greeting = send(1, "initialize", {
+  protocolVersion: "2025-06-18",
+  capabilities: {},
+  clientInfo: { name: "test", version: "1" }
+}) + send(undefined, "notifications/initialized", {})
 
 const release = (gate: string) => Effect.flatMap(ScriptedModel, (model) => model.release(gate))
 
@@ -275,15 +282,7 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn mcp", (it) =
     Effect.gen(function*() {
       const { env } = yield* place
       const args = { prompt: prompt("Talk.", [{ text: "said in the end", delayMillis: 300 }]), wait_seconds: 0 }
-      const input = [
-        send(1, "initialize", {
-          protocolVersion: "2025-06-18",
-          capabilities: {},
-          clientInfo: { name: "test", version: "1" }
-        }),
-        send(undefined, "notifications/initialized", {}),
-        send(2, "tools/call", { name: "run_turn", arguments: args })
-      ].join("")
+      const input = `${greeting}${send(2, "tools/call", { name: "run_turn", arguments: args })}`
       const { code, stdout } = yield* cli(["mcp"], { env, input })
       assert.strictEqual(code, 0)
       const lines = stdout.trimEnd().split("\n").map((text) => JSON.parse(text))
@@ -294,6 +293,45 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn mcp", (it) =
         row.messageId === message
       )
       assert.strictEqual(stored?.status, "completed")
+    }).pipe(Effect.scoped))
+
+  it.effect("carries the turn of a client that was killed in the middle of a call to its end", () =>
+    Effect.gen(function*() {
+      const { env } = yield* place
+      const running = yield* start(["mcp"], { env, input: { open: true } })
+      const text = "first words and the rest"
+      yield* running.type(greeting)
+      yield* running.type(
+        send(2, "tools/call", {
+          name: "run_turn",
+          arguments: { prompt: prompt("Talk.", [{ text, gate: "killed", gateAfter: 2 }]) },
+          _meta: { progressToken: "p" }
+        })
+      )
+      yield* running.printed("first words")
+      yield* running.closeStdout
+      yield* running.closeStdin
+      yield* release("killed")
+      const { code, stderr } = yield* running.finished
+      assert.deepEqual([code, stderr], [0, ""])
+      const { stdout } = yield* cli(["list", "--json"], { env })
+      const stored = stdout.trimEnd().split("\n").map((text) => JSON.parse(text))
+      assert.deepEqual(stored.map(({ status }) => status), ["completed"])
+    }).pipe(Effect.scoped))
+
+  it.effect("survives a line that is no message", () =>
+    Effect.gen(function*() {
+      const { env } = yield* place
+      const running = yield* start(["mcp"], { env, input: { open: true } })
+      yield* running.type(greeting)
+      yield* running.printed("serverInfo")
+      yield* running.type("this is no JSON\n{\"jsonrpc\":\"2.0\"}\n")
+      yield* running.type(send(2, "tools/call", { name: "list", arguments: {} }))
+      yield* running.printed("\\\"turns\\\"")
+      yield* running.closeStdin
+      const { code, stderr } = yield* running.finished
+      assert.strictEqual(code, 0)
+      assert.strictEqual(stderr.match(/a line of \d+ characters on standard input is no message of MCP/g)?.length, 2)
     }).pipe(Effect.scoped))
 
   it.effect("says what is wrong with a call", () =>

@@ -31,7 +31,7 @@ export const cli = (
           columns: () => 100
         })
       ),
-      Layer.succeed(Stop, Stop.of({ now: Effect.interrupt, onStop: () => Effect.void })),
+      Layer.succeed(Stop, Stop.of({ now: Effect.interrupt, onStop: () => Effect.void, outliveReader: Effect.void })),
       Stdio.layerTest({}),
       ConfigProvider.layer(ConfigProvider.fromEnvRecord({ HOME: "/nowhere", ...env })),
       Logger.layer([])

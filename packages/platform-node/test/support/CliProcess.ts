@@ -32,6 +32,8 @@ export interface Running {
   readonly kill: (signal: NodeJS.Signals) => Effect.Effect<void>
   /** Types into standard input, which has to be kept open. */
   readonly type: (text: string) => Effect.Effect<void>
+  /** Closes its standard input, which has to be kept open. */
+  readonly closeStdin: Effect.Effect<void>
   /** Closes our end of its standard output. */
   readonly closeStdout: Effect.Effect<void>
   /** Waits until standard output, or standard error, holds the text. */
@@ -83,6 +85,7 @@ export const start = (
         type: (text) => Effect.sync(() => void child.stdin.write(text)),
         kill: (signal) => Effect.sync(() => void child.kill(signal)),
         stdout: Effect.sync(() => texts.stdout),
+        closeStdin: Effect.sync(() => void child.stdin.end()),
         closeStdout: Effect.sync(() => void child.stdout.destroy()),
         printed: (text) =>
           Effect.suspend(() => {

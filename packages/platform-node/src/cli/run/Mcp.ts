@@ -29,8 +29,10 @@ import * as McpTurns from "../../mcp/McpTurns.ts"
 import * as Connection from "../setup/Connection.ts"
 import * as Database from "../setup/Database.ts"
 import type { Failure } from "../setup/Failure.ts"
+import * as McpStdio from "../setup/McpStdio.ts"
 import * as Permissions from "../setup/Permissions.ts"
 import * as Reports from "../setup/Reports.ts"
+import { Stop } from "../setup/Stop.ts"
 import * as TurnView from "../view/TurnView.ts"
 import * as Resume from "./Resume.ts"
 import type { Services } from "./Run.ts"
@@ -47,6 +49,8 @@ export const mcp = Effect.fnUntraced(
     const flags = yield* Connection.settings(options)
     const { store } = yield* Database.open(options.database)
     const view = yield* TurnView.human()
+    const { outliveReader } = yield* Stop
+    yield* outliveReader
 
     yield* Effect.gen(function*() {
       const gate = yield* Resume.gateOf(options.permission, view)
@@ -97,7 +101,7 @@ export const mcp = Effect.fnUntraced(
           McpProtocol.v2024_11_05
         ],
         registrations
-      })
+      }).pipe(Layer.provide(McpStdio.layer))
       // The transport interrupts its fiber when the client has closed standard input and everything is answered.
       const speaking = yield* Effect.forkScoped(Layer.launch(protocol))
       yield* Effect.raceFirst(Fiber.await(speaking), Fiber.join(working))

@@ -15,4 +15,6 @@ export class Stop extends Context.Service<Stop, {
   readonly onStop: (
     effects: { readonly slow: Effect.Effect<void>; readonly second: Effect.Effect<void> }
   ) => Effect.Effect<void>
+  /** Goes on where nobody reads standard output any more; by default the command is then stopped. */
+  readonly outliveReader: Effect.Effect<void>
 }>()("@opencode-turn/platform-node/cli/Stop") {}
