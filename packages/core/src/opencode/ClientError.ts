@@ -202,6 +202,24 @@ export class SessionBusy extends Schema.TaggedError<SessionBusy>()("SessionBusy"
 }
 
 /**
+ * The model gave no summary of the conversation, which is as it was before. `reason` holds the words of the provider or of the server.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CompactionFailed extends Schema.TaggedError<CompactionFailed>()("CompactionFailed", {
+  sessionId: SessionId,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `the conversation was not compacted: ${this.reason}`
+  }
+  get isRetryable() {
+    return false
+  }
+}
+
+/**
  * This line of OpenCode servers has no such operation.
  *
  * @category errors
@@ -302,8 +320,8 @@ export type RequestError = typeof RequestError.Type
 export type EventsError = RequestError | StreamLost
 
 /**
- * Any failure of the `Client` that a turn can meet. Forks, reverts and compactions can also fail with `SessionBusy` and
- * `UnsupportedOperation`.
+ * Any failure of the `Client` that a turn can meet. Forks, reverts and compactions can also fail with `SessionBusy`,
+ * `CompactionFailed` and `UnsupportedOperation`.
  *
  * @category errors
  * @since 0.1.0

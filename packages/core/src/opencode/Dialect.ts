@@ -16,8 +16,10 @@ import type { Message, Session, SessionStatus } from "../domain/Message.ts"
 import type { FileDiff, Todo } from "../domain/Part.ts"
 import type { ModelRef, Prompt } from "../domain/Prompt.ts"
 import type { ServerEvent } from "../domain/TurnEvent.ts"
+import type { Usage } from "../domain/Usage.ts"
 import type {
   AskNotFound,
+  CompactionFailed,
   EventsError,
   MessageNotFound,
   RequestError,
@@ -88,6 +90,18 @@ export interface MessagePage {
 export interface Agent {
   readonly name: string
   readonly isHidden: boolean
+}
+
+/**
+ * What stands for a conversation that was compacted, and what it took to write it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Summary {
+  readonly messageId: MessageId
+  readonly text: string
+  readonly usage: Usage
 }
 
 /**
@@ -188,13 +202,14 @@ export interface Dialect {
     id: SessionId
   ) => Effect.Effect<Session, RequestError | SessionNotFound | SessionBusy | UnsupportedOperation>
   /**
-   * Summarises the conversation so far: from then on the model sees the summary in place of the messages before it. Waits for the
-   * summary without the time limit of a request.
+   * Summarises the conversation so far: from then on the model sees the summary in place of the messages before it. Needs an idle session,
+   * and waits for the summary without the time limit of a request. Nothing is done if the newest message is a summary. Interrupting it
+   * aborts the session. It deletes the messages that a revert hides, as a prompt does (1.18.33).
    */
   readonly compactSession: (
     id: SessionId,
     model: ModelRef
-  ) => Effect.Effect<void, RequestError | SessionNotFound | UnsupportedOperation>
+  ) => Effect.Effect<Summary, RequestError | SessionNotFound | CompactionFailed | UnsupportedOperation>
   /** The sessions that the session's own tools opened, without their descendants. */
   readonly children: (id: SessionId) => Effect.Effect<ReadonlyArray<Session>, RequestError | SessionNotFound>
   /** The sessions of the directory that are not idle. */

@@ -35,7 +35,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { ModelRequest, Script, Step } from "../model/ModelScript.ts"
-import { fromPrompt, prompt as promptText } from "../model/ModelScript.ts"
+import { fromPrompt, prompt as promptText, scriptedSummary } from "../model/ModelScript.ts"
 import * as Faults from "./Faults.ts"
 import { layerHttpClient } from "./HttpClient.ts"
 import * as Routes from "./Routes.ts"
@@ -70,6 +70,8 @@ export interface Options {
   readonly directory?: string | undefined
   /** Picks the model's answers; `ModelScript.fromPrompt` by default. */
   readonly script?: Script | undefined
+  /** Picks the answer to a call that asks for a summary of the conversation; "Scripted summary" by default. */
+  readonly summary?: ((request: ModelRequest) => Step) | undefined
   /** Permission rules of the server's configuration. Unlike the rules of a session, they also apply to subagents. */
   readonly permission?: ReadonlyArray<PermissionRule> | undefined
   /** Agents of the configuration in addition to the built-in ones, by name. */
@@ -189,6 +191,7 @@ export const make = Effect.fnUntraced(function*(
     state,
     script: options.script ?? fromPrompt,
     scriptOf: scripts.of,
+    summary: options.summary ?? (() => scriptedSummary),
     agents,
     subagentDepth: options.subagentDepth ?? 1,
     gate: gates.pass,

@@ -10,12 +10,14 @@ import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { Events } from "./state/Events.ts"
+import * as History from "./state/History.ts"
 import type { FakeRequest, FakeResponse } from "./state/Http.ts"
 import { html, json, text, unknownError } from "./state/Http.ts"
 import * as Payload from "./state/Payload.ts"
 import type { AskResult, State, StoredSession } from "./state/State.ts"
 import { decoded, version } from "./state/State.ts"
 import type { AskInfo, Message, Properties } from "./state/Wire.ts"
+import { zeroTokens } from "./state/Wire.ts"
 import type { Agents } from "./tools/Agent.ts"
 import { evaluate } from "./tools/Permission.ts"
 import * as Failures from "./turn/Failure.ts"
@@ -263,6 +265,17 @@ const postPrompt = (isSync: boolean) =>
     })
   })
 
+/** What changes a session's history, unless the session works. */
+const whenIdle = (
+  run: (services: Services, session: StoredSession, request: FakeRequest, second: string) => FakeResponse
+): Run =>
+  withSession((services, session, request, second) => {
+    const sessionID = session.info.id
+    return services.turn.isBusy(session)
+      ? json(409, { _tag: "SessionBusyError", sessionID, message: `Session is busy: ${sessionID}` })
+      : run(services, session, request, second)
+  })
+
 const routes: ReadonlyArray<Route> = [
   route("GET", "/global/health", sync(() => json(200, { healthy: true, version }))),
   route(
@@ -339,6 +352,54 @@ const routes: ReadonlyArray<Route> = [
         state.sessions().toReversed().filter((child) => child.info.parentID === info.id).map((child) => child.info)
       )
     )
+  ),
+  route(
+    "POST",
+    "/session/*/fork",
+    withSession(({ state }, session, request) => {
+      const body = Payload.fork(request)
+      if (Result.isFailure(body)) return body.failure
+      const { info } = History.fork(state, session, body.success.messageID)
+      // The response is that of the empty session (1.18.33).
+      return json(200, { ...info, cost: 0, tokens: zeroTokens })
+    })
+  ),
+  route(
+    "POST",
+    "/session/*/revert",
+    whenIdle(({ state }, session, request) => {
+      const body = Payload.revert(request)
+      if (Result.isFailure(body)) return body.failure
+      History.revert(state, session, body.success.messageID)
+      return json(200, session.info)
+    })
+  ),
+  route(
+    "POST",
+    "/session/*/unrevert",
+    whenIdle(({ state }, session) => {
+      History.unrevert(state, session)
+      return json(200, session.info)
+    })
+  ),
+  route(
+    "POST",
+    "/session/*/summarize",
+    withSession(({ turn }, session, request) => {
+      const body = Payload.summarize(request)
+      if (Result.isFailure(body)) return body.failure
+      const { auto = false, ...model } = body.success
+      turn.order(session, model, auto)
+      return Effect.map(turn.settled(session), (end) => (end === "rejected" ? unknownError() : json(200, true)))
+    })
+  ),
+  route(
+    "DELETE",
+    "/session/*/message/*",
+    whenIdle(({ state }, session, _request, messageId) => {
+      state.removeMessage(session, messageId)
+      return json(200, true)
+    })
   ),
   route("GET", "/session/*/todo", withSession((_, { todos }) => json(200, todos))),
   route(

@@ -153,8 +153,10 @@ export interface ModelRequest {
   readonly messages: ReadonlyArray<ModelMessage>
   /** Names of the tools offered to the model. */
   readonly tools: ReadonlyArray<string>
-  /** Whether the call offers no tools. OpenCode asks for a session's title with such a call. */
+  /** Whether the call offers no tools. OpenCode asks for a session's title with such a call, and for a summary. */
   readonly isTitle: boolean
+  /** Whether the call asks for a summary of the conversation, which its last message holds as text. */
+  readonly isSummary: boolean
   /** The OpenCode session of the call, also for child sessions; absent if the caller is not OpenCode. */
   readonly sessionId: string | undefined
   /** The decoded JSON body. */
@@ -178,8 +180,15 @@ export type Script = (request: ModelRequest, earlier: ReadonlyArray<ModelRequest
 export const unscripted: Answer = { text: "This prompt carries no script." }
 
 /**
+ * The answer to a call that asks for a summary.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const scriptedSummary: Answer = { text: "Scripted summary" }
+
+/**
  * The answer to a call that comes after the last step.
- * The answer to a call after the last step.
  * @category constants
  * @since 0.1.0
  */

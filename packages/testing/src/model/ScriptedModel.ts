@@ -33,7 +33,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Http from "node:http"
 import type { Answer, Failure, ModelRequest, Script, Step, Usage } from "./ModelScript.ts"
-import { fromPrompt, toolCalls } from "./ModelScript.ts"
+import { fromPrompt, scriptedSummary, toolCalls } from "./ModelScript.ts"
 
 export * from "./ModelScript.ts"
 
@@ -67,6 +67,8 @@ export interface Options {
   readonly script?: Script | undefined
   /** The answer to calls about a title; "Scripted title" by default. */
   readonly title?: string | undefined
+  /** Picks the answer to a call that asks for a summary of the conversation; "Scripted summary" by default. */
+  readonly summary?: ((request: ModelRequest) => Step) | undefined
   /** The port on 127.0.0.1; a free one by default. */
   readonly port?: number | undefined
 }
@@ -87,6 +89,7 @@ export const layer = (options: Options = {}): Layer.Layer<ScriptedModel, ServeEr
 const make = Effect.fnUntraced(function*(options: Options) {
   const script = options.script ?? fromPrompt
   const title: Answer = { text: options.title ?? "Scripted title" }
+  const summary = options.summary ?? (() => scriptedSummary)
   const requests: Array<ModelRequest> = []
   const gates = new Map<string, Gate>()
   const gateOf = (name: string): Gate => {
@@ -101,7 +104,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const next = (request: ModelRequest): Step => {
     const earlier = requests.slice()
     requests.push(request)
-    return request.isTitle ? title : script(request, earlier)
+    return request.isSummary ? summary(request) : request.isTitle ? title : script(request, earlier)
   }
 
   const handle = Effect.gen(function*() {
@@ -171,6 +174,9 @@ const Body = Schema.Struct({
   tools: Schema.optional(Schema.Array(Schema.Struct({ function: Schema.Struct({ name: Schema.String }) })))
 })
 
+/** The first words to the agent that summarises (1.18.33). */
+const isSummarizer = /^You are a context summarization agent/
+
 const decodeBody = Schema.decodeUnknownEffect(Body)
 
 const receive = Effect.fnUntraced(function*(incoming: HttpServerRequest.HttpServerRequest) {
@@ -187,6 +193,7 @@ const receive = Effect.fnUntraced(function*(incoming: HttpServerRequest.HttpServ
     })),
     tools: tools.map((tool) => tool.function.name),
     isTitle: tools.length === 0,
+    isSummary: tools.length === 0 && isSummarizer.test(String(messages[0]?.content)),
     // OpenCode sends its session in this header to every provider (seen on 1.18.33).
     sessionId: incoming.headers["x-session-id"],
     body

@@ -33,6 +33,7 @@ import type { Dialect, MessagePage } from "../Dialect.ts"
 import * as EventConnection from "../EventConnection.ts"
 import { type Decodable, each } from "../Lenient.ts"
 import type { Options, Requests } from "../Requests.ts"
+import { compact, type Listed } from "./Compact.ts"
 import { makeDecoder } from "./Events.ts"
 import { stopTree } from "./StopTree.ts"
 import * as Wire from "./Wire.ts"
@@ -124,6 +125,24 @@ export const make = Effect.fnUntraced(function*(
     )
   }
 
+  /** The newest messages: enough to hold an order to compact with its summary. */
+  const listed = (id: SessionId) =>
+    requestJson(
+      "list messages",
+      Schema.Array(Schema.Unknown),
+      HttpClientRequest.get(session(id, "/message"), { urlParams: { limit: "10" } })
+    ).pipe(
+      Effect.map((wire) =>
+        wire.flatMap((entry): ReadonlyArray<Listed> =>
+          Option.match(Wire.toMessage(entry, { sessionId: id }), {
+            onNone: () => [],
+            onSome: (message) => [{ message: redaction.message(message), isOrder: Wire.isOrder(entry) }]
+          })
+        )
+      ),
+      orSessionNotFound(id)
+    )
+
   const dialect: Dialect = {
     origin,
     health,
@@ -189,13 +208,24 @@ export const make = Effect.fnUntraced(function*(
       ),
 
     compactSession: (id, { modelId, providerId }) =>
-      withTimeout("compact session", whenReady).pipe(
-        Effect.andThen(
-          requestText("compact session", post(session(id, "/summarize"), { providerID: providerId, modelID: modelId }))
+      compact({
+        list: listed(id),
+        order: withTimeout("compact session", whenReady).pipe(
+          Effect.andThen(
+            requestText(
+              "compact session",
+              post(session(id, "/summarize"), { providerID: providerId, modelID: modelId })
+            )
+          ),
+          Effect.asVoid,
+          orSessionNotFound(id)
         ),
-        Effect.asVoid,
-        orSessionNotFound(id)
-      ),
+        remove: (messageId) =>
+          Effect.asVoid(
+            request("delete message", HttpClientRequest.delete(session(id, `/message/${segment(messageId)}`)))
+          ),
+        abort: dialect.abortSession(id)
+      }, id),
 
     children: (id) =>
       requestJson("list children", each(Wire.WireSession), HttpClientRequest.get(session(id, "/children")))

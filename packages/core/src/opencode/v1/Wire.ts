@@ -566,6 +566,15 @@ export const isContinuation = (part: AnyPart): boolean =>
   (part.type === "text" && part.synthetic === true && part.metadata?.["compaction_continue"] === true)
 
 /**
+ * Whether the message orders a summary of the conversation.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isOrder = (message: unknown): boolean =>
+  Option.exists(decodeOrder(message), ({ parts }) => parts.length > 0)
+
+/**
  * A part of the domain; `None` if the domain does not know it.
  *
  * @category translations
@@ -814,6 +823,10 @@ const decodeTool = Schema.decodeUnknownOption(WireTool)
 const decodeFile = Schema.decodeUnknownOption(WireFile)
 const decodeStepFinish = Schema.decodeUnknownOption(WireStepFinish)
 const decodePatch = Schema.decodeUnknownOption(WirePatch)
+const decodeOrder = Schema.decodeUnknownOption(Schema.Struct({
+  info: Schema.Struct({ role: Schema.Literal("user") }),
+  parts: each(Schema.Struct({ type: Schema.Literal("compaction") }))
+}))
 const decodeCompaction = Schema.decodeUnknownOption(WireCompaction)
 const decodeTime = Schema.decodeUnknownOption(
   Schema.Struct({ info: Schema.Struct({ time: Schema.Struct({ created: Schema.Finite }) }) })

@@ -50,6 +50,8 @@ export interface Files {
   readonly write: (path: string, content: string | undefined, options?: { readonly isMoved?: boolean }) => void
   /** Records a change without contents. */
   readonly tell: (directory: string, change: Change) => void
+  /** The content that a path had at a snapshot. */
+  readonly at: (path: string, snapshot: string) => string | undefined
   /** A snapshot of the files. */
   readonly snapshot: () => string
   /** The absolute paths below a directory that changed since a snapshot. */
@@ -95,6 +97,10 @@ export const make = (options: {
       log.push({ _tag: "Written", path, before: contents.get(path), after: content, isMoved })
       if (content === undefined) contents.delete(path)
       else contents.set(path, content)
+    },
+    at: (path, snapshot) => {
+      const later = log.slice(placeOf(snapshot)).find((entry) => entry._tag === "Written" && entry.path === path)
+      return later?._tag === "Written" ? later.before : contents.get(path)
     },
     tell: (directory, change) => {
       log.push({ _tag: "Told", path: resolve(worktree(directory), change.file), change })

@@ -79,6 +79,16 @@ const Prompt = Schema.Struct({
  */
 export interface Prompt extends Schema.Schema.Type<typeof Prompt> {}
 
+const Fork = Schema.Struct({ messageID: Schema.optionalKey(Schema.String.check(Schema.isStartingWith("msg"))) })
+
+const Revert = Schema.Struct({ messageID: Schema.String.check(Schema.isStartingWith("msg")) })
+
+const Summarize = Schema.Struct({
+  providerID: Schema.String,
+  modelID: Schema.String,
+  auto: Schema.optionalKey(Schema.Boolean)
+})
+
 const PermissionReply = Schema.Struct({
   reply: Schema.Literals(["once", "always", "reject"]),
   message: Schema.optionalKey(Schema.String)
@@ -146,6 +156,30 @@ export const sessionPatch = payload(SessionPatch)
  * @since 0.1.0
  */
 export const prompt = payload(Prompt)
+
+const decodeFork = Schema.decodeUnknownResult(Fork)
+
+/**
+ * @category decoding
+ * @since 0.1.0
+ */
+export const fork = ({ body }: FakeRequest): Result.Result<typeof Fork.Type, FakeResponse> =>
+  parse(body).pipe(
+    Result.flatMap((value) => decodeFork(value ?? {})),
+    Result.mapError(() => plainBadRequest)
+  )
+
+/**
+ * @category decoding
+ * @since 0.1.0
+ */
+export const revert = payload(Revert)
+
+/**
+ * @category decoding
+ * @since 0.1.0
+ */
+export const summarize = payload(Summarize)
 
 /**
  * @category decoding

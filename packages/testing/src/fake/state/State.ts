@@ -121,8 +121,12 @@ export interface State {
   readonly putPart: (session: StoredSession, part: Part) => void
   readonly delta: (session: StoredSession, part: Part, delta: string) => void
   readonly lastPosted: (session: StoredSession, role: "user" | "assistant") => MessageInfo | undefined
+  readonly removeMessage: (session: StoredSession, id: string) => void
+  /** The total cost of the session's steps. */
+  readonly spent: (session: StoredSession) => Pick<Session, "cost" | "tokens">
   /** Updates the total cost of the session's steps. */
   readonly sum: (session: StoredSession) => void
+  readonly publishDiff: (session: StoredSession) => void
   /** Lists in the user message the files that the steps of its turn have changed so far. */
   readonly summarize: (session: StoredSession, userId: string) => void
   /** Writes files, and announces them in the directory. */
@@ -172,6 +176,8 @@ export const make = (options: {
     }
     publish(session, "message.updated", { info })
   }
+
+  const publishDiff = (session: StoredSession) => publish(session, "session.diff", { diff: [] })
 
   const updateSession: State["updateSession"] = (session, changes) => {
     session.info = { ...session.info, ...changes, time: { ...session.info.time, updated: now(), ...changes.time } }
@@ -239,15 +245,15 @@ export const make = (options: {
       }
       return last?.info
     },
-    sum: (session) => {
-      const steps = [...session.messages.values()].flatMap(({ info }) => (info.role === "assistant" ? [info] : []))
-      updateSession(session, {
-        summary: { additions: 0, deletions: 0, files: 0 },
-        cost: steps.reduce((sum, { cost }) => sum + cost, 0),
-        tokens: steps.reduce((sum, { tokens }) => addTokens(sum, tokens), zeroTokens)
-      })
-      publish(session, "session.diff", { diff: [] })
+    removeMessage: (session, id) => {
+      if (session.messages.delete(id)) publish(session, "message.removed", { messageID: id })
     },
+    spent,
+    sum: (session) => {
+      updateSession(session, { summary: { additions: 0, deletions: 0, files: 0 }, ...spent(session) })
+      publishDiff(session)
+    },
+    publishDiff,
     summarize: (session, userId) => {
       const user = session.messages.get(userId)
       // A prompt with a format never gets a summary (1.18.33).
@@ -364,6 +370,14 @@ const messages: State["messages"] = (session) =>
       info,
       parts: [...parts.values()].sort((left, right) => (left.id < right.id ? -1 : 1))
     }))
+
+const spent: State["spent"] = ({ messages }) => {
+  const steps = [...messages.values()].flatMap(({ info }) => (info.role === "assistant" ? [info] : []))
+  return {
+    cost: steps.reduce((sum, { cost }) => sum + cost, 0),
+    tokens: steps.reduce((sum, { tokens }) => addTokens(sum, tokens), zeroTokens)
+  }
+}
 
 /** OpenCode names a project after the first commit of its repository. */
 const repositoryId = "1".repeat(40)

@@ -80,6 +80,7 @@ export interface Session {
   readonly tokens: Tokens
   readonly metadata?: Properties
   readonly permission?: ReadonlyArray<PermissionRule>
+  readonly revert?: { readonly messageID: string; readonly snapshot?: string; readonly diff?: string }
   readonly time: { readonly created: number; readonly updated: number; readonly archived?: number }
 }
 

@@ -24,10 +24,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
-import type { ModelRequest, Script } from "../../model/ModelScript.ts"
+import type { ModelRequest, Script, Step as ModelStep } from "../../model/ModelScript.ts"
+import * as History from "../state/History.ts"
 import type * as Payload from "../state/Payload.ts"
 import type { State, StoredSession } from "../state/State.ts"
-import { modelOf } from "../state/State.ts"
+import { modelOf, textOf } from "../state/State.ts"
 import type { Assistant, Failure, Message, ModelRef, Part, PermissionRule, SubtaskPart, User } from "../state/Wire.ts"
 import { zeroTokens } from "../state/Wire.ts"
 import type { Agents } from "../tools/Agent.ts"
@@ -47,6 +48,9 @@ import * as Subtask from "./Subtask.ts"
 export interface Turn {
   /** Accepts a prompt: stores it and starts its answer. `undefined` for an unknown agent. */
   readonly prompt: (session: StoredSession, body: Payload.Prompt) => User | undefined
+  /** Orders a summary of the session, and starts it. `auto` also continues the turn afterwards. */
+  readonly order: (session: StoredSession, model: ModelRef, auto: boolean) => void
+  readonly isBusy: (session: StoredSession) => boolean
   /** Waits until the session is idle; `rejected` if its answer could not begin. */
   readonly settled: (session: StoredSession) => Effect.Effect<"answered" | "rejected">
   /** Stops the session and its subagents. It is done when the session reports that it is idle. */
@@ -70,6 +74,8 @@ export interface Options {
   readonly script: Script
   /** The script of a user message that is not in its text. */
   readonly scriptOf: (messageId: string) => string | undefined
+  /** Picks the answer to a call that asks for a summary. */
+  readonly summary: (request: ModelRequest) => ModelStep
   readonly agents: Agents
   /** The maximum nesting of subagents; 1 means that subagents cannot call subagents. */
   readonly subagentDepth: number
@@ -101,6 +107,7 @@ export const make = (options: Options): Turn => {
       messages: Step.history(state.messages(session), options.scriptOf),
       tools,
       isTitle: false,
+      isSummary: false,
       sessionId: session.info.id,
       body: undefined
     }
@@ -159,7 +166,7 @@ export const make = (options: Options): Turn => {
         const unknown = Failures.unknownModel(user.model)
         return reject(session, run, unknown, `ProviderModelNotFoundError: ${unknown.data.message}`)
       }
-      if (isCompaction(session, user)) {
+      if (History.isCompactionDue(state.messages(session))) {
         if (yield* compact(session, run, user)) continue
         return
       }
@@ -282,8 +289,16 @@ export const make = (options: Options): Turn => {
     const step = Step.make(services, session, info)
     run.step = step
     state.putAssistant(session, info)
-    yield* step.run(() => ({ text: "Scripted title" }))
+    const end = yield* step.run(() => options.summary(summaryRequest(session, user)))
     run.step = undefined
+    if (end._tag === "Failed") {
+      yield* failed(session, step, end.error)
+      return false
+    }
+    if (isManual(session)) {
+      state.compacted(session)
+      return true
+    }
     const overflowed = replayed(state.messages(session), user.id)
     if (overflowed?.info.format !== undefined) {
       state.setStatus(session, { type: "idle" })
@@ -391,6 +406,7 @@ export const make = (options: Options): Turn => {
       state.fail(session, Failures.unhandled("UnknownError: UnknownError"))
       return undefined
     }
+    History.cleanUp(state, session)
     const messageID = body.messageID ?? state.ids.ascending("msg")
     const owner = { messageID, sessionID: session.info.id }
     const resolved = Prompt.resolve(state, owner, body.parts)
@@ -398,7 +414,7 @@ export const make = (options: Options): Turn => {
       state.fail(session, resolved)
       return undefined
     }
-    const model = body.model ?? modelOf(session) ?? Step.defaultModel
+    const model = body.model ?? modelOf(session) ?? newestUser(session)?.model ?? Step.defaultModel
     if (session.info.agent !== agent || session.info.model?.id !== model.modelID) {
       state.updateSession(session, {
         agent,
@@ -420,13 +436,41 @@ export const make = (options: Options): Turn => {
     }))
     // They take the place of the session's own rules (1.18.33).
     state.updateSession(session, rules.length === 0 ? {} : { permission: rules })
-    if (body.noReply !== true) {
-      const run = runs.get(session)
-      if (run === undefined) begin(session)
-      else if (run.isEnding) run.isWanted = true
-    }
+    if (body.noReply !== true) start(session)
     return user
   }
+
+  const order: Turn["order"] = (session, model, auto) => {
+    History.cleanUp(state, session)
+    const info = postUser(session, { agent: newestUser(session)?.agent ?? defaultAgent, model })
+    const ids = { id: state.ids.ascending("prt"), messageID: info.id, sessionID: session.info.id }
+    state.putPart(session, { ...ids, type: "compaction", auto })
+    start(session)
+  }
+
+  const start = (session: StoredSession) => {
+    const run = runs.get(session)
+    if (run === undefined) begin(session)
+    else if (run.isEnding) run.isWanted = true
+  }
+
+  /** Whether a person gave the order that is being followed. */
+  const isManual = (session: StoredSession): boolean => {
+    const parts = state.messages(session).flatMap(({ parts }) => parts)
+    const last = parts.findLast((part) => part.type === "compaction")
+    return last?.type === "compaction" && !last.auto
+  }
+
+  /** The call for a summary, with the conversation as the text of its last message. */
+  const summaryRequest = (session: StoredSession, { model }: User): ModelRequest => ({
+    model: model.modelID,
+    messages: [{ role: "user", text: state.messages(session).map(textOf).join("\n\n"), toolCalls: [] }],
+    tools: [],
+    isTitle: true,
+    isSummary: true,
+    sessionId: session.info.id,
+    body: undefined
+  })
 
   const settled: Turn["settled"] = (session) =>
     Effect.suspend(() => {
@@ -438,6 +482,8 @@ export const make = (options: Options): Turn => {
 
   return {
     prompt,
+    order,
+    isBusy: (session) => runs.has(session),
     settled,
     abort,
     crash: Effect.suspend(() => {
@@ -464,9 +510,6 @@ const withoutFormat = ({ agent, model }: User) => ({ agent, model })
 /** A message with a tool call does not end the turn, whatever its finish reason. */
 const hasToolCall = (session: StoredSession, id: string): boolean =>
   [...session.messages.get(id)?.parts.values() ?? []].some(({ type }) => type === "tool")
-
-const isCompaction = (session: StoredSession, user: User): boolean =>
-  isOrder([...session.messages.get(user.id)?.parts.values() ?? []])
 
 const isOrder = (parts: ReadonlyArray<Part>): boolean => parts.some((part) => part.type === "compaction")
 
