@@ -7,7 +7,7 @@ import * as OpencodeTool from "@opencode-turn/core/OpencodeTool"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import type { Tracer } from "@opencode-turn/core/Tracer"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
-import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
+import { FakeOpencode, prompt as scripted } from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import * as AiError from "effect/ai/AiError"
 import * as Chat from "effect/ai/Chat"
@@ -519,6 +519,65 @@ describe("streamText", () => {
 
 const said = (text: string) => Prompt.assistantMessage({ content: [Prompt.textPart({ text })] })
 const asked = (text: string) => Prompt.userMessage({ content: [Prompt.textPart({ text })] })
+
+const bumps: ReadonlyArray<readonly [string, ReadonlyArray<Step>]> = [
+  ["a model that is called again", [{ fail: 503 }, { text: "Done." }]],
+  ["a text that is cut and said anew", [{ text: "I began like this", ending: "cut" }, { text: "It went like that." }]],
+  ["a text that is cut and said again", [{ text: "It went", ending: "cut" }, { text: "It went like that." }]],
+  ["texts around tools", [
+    { text: "One.", tool: "bash", args: { command: "ls" } },
+    { reasoning: "Hm.", tool: "read", args: { filePath: "none.txt" } },
+    { text: "Two.", tool: "todowrite", args: { todos: [] } },
+    { text: "Three." }
+  ]],
+  ["a context that overflows", [
+    { text: "I look.", tool: "bash", args: { command: "ls" } },
+    { fail: 413, message: "prompt is too long" },
+    { text: "Done." }
+  ]],
+  ["a subagent", [
+    {
+      text: "I ask.",
+      tool: "task",
+      args: { subagent_type: "general", description: "look", prompt: scripted("Look.", [{ text: "found" }]) }
+    },
+    { text: "It was found." }
+  ]],
+  ["an answer that is cut off at the limit", [{ text: "And so on", finish: "length" }]]
+]
+
+/** The calls and results of tools, without the ids of sessions, which differ from turn to turn. */
+const calls = (all: ReadonlyArray<Response.AnyPart>) =>
+  all.flatMap((part) =>
+    part.type === "tool-call"
+      ? [[part.name, part.params]]
+      : part.type === "tool-result"
+      ? [[part.name, part.isFailure, String(part.result).replace(/ses_\w+/, "ses_")]]
+      : []
+  )
+
+describe("a stream and a response tell the same", () => {
+  for (const [what, steps] of bumps) {
+    test(`of ${what}`, () =>
+      Effect.gen(function*() {
+        yield* scripts(steps, steps)
+        const toolkit = OpencodeTool.toolkit
+        const whole = yield* Effect.forkChild(LanguageModel.generateText({ prompt: "Do it.", toolkit }))
+        yield* passing(8)
+        const streaming = yield* Effect.forkChild(
+          Stream.runCollect(LanguageModel.streamText({ prompt: "Do it.", toolkit }))
+        )
+        yield* passing(8)
+        const response = yield* Fiber.join(whole)
+        const parts = yield* Fiber.join(streaming)
+        const finish = parts.find((part) => part.type === "finish")
+        assert.strictEqual(finish?.metadata.opencode?.content ?? textOf(parts), response.text)
+        assert.strictEqual(finish?.reason, response.finishReason)
+        assert.deepStrictEqual(finish?.usage, response.usage)
+        assert.deepStrictEqual(calls(parts), calls(response.content))
+      }).pipe(on()))
+  }
+})
 
 describe("a chat", () => {
   test("stays in its conversation, and sends only what is new", () =>
