@@ -3,7 +3,7 @@
  *
  * **Responsibilities**: the names, units and attributes, which dashboards rely on, and the few ways in which a metric changes.
  *
- * **Not responsibilities**: the metrics of models and tools (`turn/GenAiMetrics`), exporting.
+ * **Not responsibilities**: what is recorded of a turn's models and tools (`turn/GenAiMetrics`), exporting.
  *
  * **Details**
  *
@@ -14,9 +14,14 @@
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
+
+// Above the metrics that are made with them: the boundaries of the conventions, for seconds and for tokens.
+const doubling = Array.from({ length: 14 }, (_, exponent) => Number((0.01 * 2 ** exponent).toFixed(2)))
+const quadrupling = Array.from({ length: 14 }, (_, exponent) => 4 ** exponent)
 
 /**
  * Turns that ended, by `status` and `error.type`.
@@ -142,6 +147,229 @@ export const journalFailures = counter("opencode_turn.journal.failures", "{write
 export const lateLeases = counter("opencode_turn.lease.late", "{renewal}", "Renewals of leases that came late")
 
 /**
+ * How often models were called again because their provider failed.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const modelRetries = counter("opencode_turn.model.retries", "{retry}", "Calls of models that were repeated")
+
+/**
+ * What ended turns cost in US dollars, by `gen_ai.provider.name` and `gen_ai.request.model`.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const cost = counter("opencode_turn.cost", "USD", "Cost of ended turns in US dollars")
+
+/**
+ * What ended turns spent their time on, by `purpose`. The purposes add up to the duration of the turns.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const time = counter("opencode_turn.time", "s", "What ended turns spent their time on")
+
+/**
+ * What the time of a turn is spent on, as `Timing` of the result tells it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const purposes = ["queue", "people", "model", "tools", "retries", "other"] as const
+
+/**
+ * How long agents worked, subagents too, by `gen_ai.agent.name`, `gen_ai.request.model` and `error.type`.
+ *
+ * @category conventions
+ * @since 0.1.0
+ */
+export const invokeAgent = conventionSeconds("gen_ai.invoke_agent.duration", "Duration of the invocations of agents")
+
+/**
+ * How often an agent called a model, by `gen_ai.agent.name`. The calls of its subagents are theirs.
+ *
+ * @category conventions
+ * @since 0.1.0
+ */
+export const inferenceCalls = calls(
+  "gen_ai.invoke_agent.inference_calls",
+  "{inference_call}",
+  "Calls of models by an agent"
+)
+
+/**
+ * How often an agent called a tool, by `gen_ai.agent.name`.
+ *
+ * @category conventions
+ * @since 0.1.0
+ */
+export const toolCalls = calls("gen_ai.invoke_agent.tool_calls", "{tool_call}", "Calls of tools by an agent")
+
+/**
+ * How long tools ran, by `gen_ai.tool.name`, `gen_ai.agent.name` and `error.type`.
+ *
+ * @category conventions
+ * @since 0.1.0
+ */
+export const executeTool = conventionSeconds("gen_ai.execute_tool.duration", "Duration of the calls of tools")
+
+/**
+ * How long models answered, by `gen_ai.provider.name`, `gen_ai.request.model` and `error.type`.
+ *
+ * @category conventions
+ * @since 0.1.0
+ */
+export const inference = conventionSeconds("gen_ai.client.inference.duration", "Duration of the calls of models")
+
+/**
+ * How long models took to begin their answer.
+ *
+ * @category conventions
+ * @since 0.1.0
+ */
+export const firstChunk = conventionSeconds(
+  "gen_ai.client.inference.time_to_first_chunk",
+  "Time until models began to answer"
+)
+
+/**
+ * Input tokens, those of the cache included.
+ *
+ * @category conventions
+ * @since 0.1.0
+ */
+export const inputTokens = tokens("input_tokens", "Input tokens, those of the cache included")
+
+/**
+ * Output tokens, those of reasoning included.
+ *
+ * @category conventions
+ * @since 0.1.0
+ */
+export const outputTokens = tokens("output_tokens", "Output tokens, those of reasoning included")
+
+/**
+ * Input tokens that the provider's cache served.
+ *
+ * @category conventions
+ * @since 0.1.0
+ */
+export const cacheReadTokens = tokens("cache_read.input_tokens", "Input tokens that the provider's cache served")
+
+/**
+ * Input tokens that were written to the provider's cache.
+ *
+ * @category conventions
+ * @since 0.1.0
+ */
+export const cacheWriteTokens = tokens("cache_write.input_tokens", "Input tokens written to the provider's cache")
+
+/**
+ * Output tokens of reasoning.
+ *
+ * @category conventions
+ * @since 0.1.0
+ */
+export const reasoningTokens = tokens("reasoning.output_tokens", "Output tokens of reasoning")
+
+/**
+ * Input tokens of each call of a model.
+ *
+ * @category conventions
+ * @since 0.1.0
+ */
+export const inputTokensOfCall = tokensOfCall(
+  "gen_ai.client.inference.operation.input_tokens",
+  "Input tokens of a call"
+)
+
+/**
+ * Output tokens of each call of a model.
+ *
+ * @category conventions
+ * @since 0.1.0
+ */
+export const outputTokensOfCall = tokensOfCall(
+  "gen_ai.client.inference.operation.output_tokens",
+  "Output tokens of a call"
+)
+
+/**
+ * {@link inference} by its name in semantic-conventions 1.41.
+ *
+ * @category old conventions
+ * @since 0.1.0
+ */
+export const oldInference = conventionSeconds("gen_ai.client.operation.duration", "Duration of the calls of models")
+
+/**
+ * {@link firstChunk} by its name in semantic-conventions 1.41.
+ *
+ * @category old conventions
+ * @since 0.1.0
+ */
+export const oldFirstChunk = conventionSeconds(
+  "gen_ai.client.operation.time_to_first_chunk",
+  "Time until models began to answer"
+)
+
+/**
+ * {@link inputTokensOfCall} and {@link outputTokensOfCall}, by `gen_ai.token.type`, as semantic-conventions 1.41 had them.
+ *
+ * @category old conventions
+ * @since 0.1.0
+ */
+export const oldTokens = tokensOfCall("gen_ai.client.token.usage", "Input and output tokens of a call")
+
+/**
+ * Whether the metrics of models are also recorded by the names of semantic-conventions 1.41, which many dashboards still read: yes. They
+ * repeat the new ones, and `gen_ai_latest_experimental` in `OTEL_SEMCONV_STABILITY_OPT_IN` leaves them out (`Telemetry.layer`).
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const OldNames: Context.Reference<boolean> = Context.Reference<boolean>("@opencode-turn/core/Metrics/OldNames", {
+  defaultValue: () => true
+})
+
+/**
+ * Bounds the values of an attribute that come from outside: each new one makes series that a process and a collector keep for good.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Limited = (attribute: string, value: string | undefined) => string | undefined
+
+/**
+ * Lets the first {@link maxValues} values of each attribute through, and gives `_OTHER` for the others.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const limited: Effect.Effect<Limited> = Effect.map(Metric.MetricRegistry, (registry) => {
+  const known = knownValues.get(registry) ?? new Map<string, Set<string>>()
+  knownValues.set(registry, known)
+  return (attribute, value) => {
+    if (value === undefined) return undefined
+    const values = known.get(attribute) ?? new Set<string>()
+    known.set(attribute, values)
+    if (values.has(value)) return value
+    if (values.size >= maxValues || value.length > maxLength) return "_OTHER"
+    values.add(value)
+    return value
+  }
+})
+
+/**
+ * How many values an attribute may have in a process.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const maxValues = 100
+
+/**
  * Registers every metric, so that an exporter shows those that did not change yet as zero. An alert cannot see the first increase of a
  * counter that was absent before.
  *
@@ -207,11 +435,34 @@ function gauge(name: string, unit: string, description: string): Metric.Gauge<nu
   return Metric.gauge(name, { description, attributes: { unit } })
 }
 
+/** The boundaries of the conventions, which end long before a long turn does. */
+function conventionSeconds(name: string, description: string): Metric.Histogram<number> {
+  return Metric.histogram(name, { description, attributes: { unit: "s" }, boundaries: doubling })
+}
+
+function calls(name: string, unit: string, description: string): Metric.Histogram<number> {
+  const boundaries = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024]
+  return Metric.histogram(name, { description, attributes: { unit }, boundaries })
+}
+
+function tokens(name: string, description: string): Metric.Counter<number> {
+  return counter(`gen_ai.client.inference.usage.${name}`, "{token}", description)
+}
+
+function tokensOfCall(name: string, description: string): Metric.Histogram<number> {
+  return Metric.histogram(name, { description, attributes: { unit: "{token}" }, boundaries: quadrupling })
+}
+
 /** Turns take from a second to hours. */
 function seconds(name: string, description: string): Metric.Histogram<number> {
   const boundaries = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200]
   return Metric.histogram(name, { description, attributes: { unit: "s" }, boundaries })
 }
+
+/** The values that attributes have in each registry. */
+const knownValues = new WeakMap<object, Map<string, Set<string>>>()
+
+const maxLength = 200
 
 const kinds = [{ kind: "permission" }, { kind: "question" }]
 const statuses = [{ status: "completed" }, { status: "cancelled" }, { status: "error" }, { status: "failed" }]
@@ -227,6 +478,7 @@ const initial: ReadonlyArray<Effect.Effect<unknown>> = [
     Metric.value(Metric.withAttributes(askDuration, kind))
   ]),
   ...[running, waiting, queued, orphaned].map(Metric.value),
-  ...[takeovers, gaps, journalFailures, lateLeases].map(Metric.value),
+  ...purposes.map((purpose) => Metric.value(Metric.withAttributes(time, { purpose }))),
+  ...[takeovers, gaps, journalFailures, lateLeases, modelRetries].map(Metric.value),
   ...[queueDuration, journalLag].map(Metric.value)
 ]

@@ -46,6 +46,7 @@ import { finalize } from "../store/Finalize.ts"
 import type { Outcome, PromptRecord, StoredMessage } from "../store/SessionStore.ts"
 import { SessionStore, type StoreError } from "../store/SessionStore.ts"
 import type { EnsuredSession } from "./EnsureSession.ts"
+import * as GenAiMetrics from "./GenAiMetrics.ts"
 import * as JournalWriter from "./JournalWriter.ts"
 import { keepingLease } from "./Lease.ts"
 import type * as Output from "./Output.ts"
@@ -207,10 +208,14 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
   }
   if (shown?._tag === "TurnTakenOver" || isLeft) return result
   if (onTurnFinished !== undefined) yield* callback("onTurnFinished", context, () => onTurnFinished(result))
-  yield* Metric.update(Metric.withAttributes(Metrics.turnDuration, { status }), durationMillis / 1000)
   yield* Metrics.count(
     Metric.withAttributes(Metrics.turns, { status, ...(shown !== undefined && { "error.type": shown._tag }) })
   )
+  // A turn that was never claimed has asked no agent.
+  if (turn.message !== undefined) {
+    yield* Metrics.record(Metric.withAttributes(Metrics.turnDuration, { status }), durationMillis)
+    yield* GenAiMetrics.record(timeline, timing, shown?._tag)
+  }
   yield* tracer.emit("turn.finished", trace)
   return result
 })
