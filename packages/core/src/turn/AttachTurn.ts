@@ -95,6 +95,15 @@ export const attachTurn = (
     return Stream.concat(following, Stream.unwrap(Effect.as(left, followStored(id, reader))))
   }))
 
+/**
+ * Whether a text can be an offset of {@link attachTurn}. Behind another text the whole state is given, as behind an offset that is not known
+ * any more.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isOffset = (text: string): boolean => parse(text) !== undefined
+
 // internal
 
 /**

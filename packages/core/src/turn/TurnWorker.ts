@@ -15,6 +15,7 @@ import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Contained from "../domain/Contained.ts"
 import { type AssistantMessageId, makeId } from "../domain/Ids.ts"
@@ -35,6 +36,7 @@ import type { TurnResult } from "./TurnResult.ts"
  * **Details**
  *
  * - `extras`: what cannot be stored of a turn, by its message: callbacks, observers, fields that are effects.
+ * - `onCarry`: runs for each turn that was taken over, before it is resumed. Its scope closes when this worker lets the turn go.
  * - `maxConcurrent`: how many turns are carried on at once, 64 by default. Each costs little but its share of the server.
  *
  * @category models
@@ -42,6 +44,7 @@ import type { TurnResult } from "./TurnResult.ts"
  */
 export interface Options<E = never, R = never> {
   readonly extras?: (message: StoredMessage) => Partial<TurnInput<E, R>>
+  readonly onCarry?: (message: StoredMessage) => Effect.Effect<void, never, Scope.Scope>
   readonly maxConcurrent?: number
 }
 
@@ -128,12 +131,14 @@ export const layer = <E = never, R = never>(
  */
 export const resumeOrphan = Effect.fn("TurnWorker.resumeOrphan")(function*<E = never, R = never>(
   orphan: Pick<MessageState, "id">,
-  extras?: (message: StoredMessage) => Partial<TurnInput<E, R>>
+  { extras, onCarry }: Pick<Options<E, R>, "extras" | "onCarry"> = {}
 ): Effect.fn.Return<Option.Option<TurnResult>, StoreError, SessionStore | Client | Tracer | R> {
   const store = yield* SessionStore
   const taken = yield* retrying(store.takeOver(orphan.id, yield* leaseOf(yield* makeId("run"))))
   if (Option.isNone(taken)) return Option.none()
-  return Option.some(yield* resumeTurn(taken.value, extras?.(taken.value)))
+  const resumed = resumeTurn(taken.value, extras?.(taken.value))
+  if (onCarry === undefined) return Option.some(yield* resumed)
+  return Option.some(yield* Effect.scoped(Effect.andThen(onCarry(taken.value), resumed)))
 })
 
 // internal
@@ -159,7 +164,7 @@ const worksHere = (orphan: MessageState): Effect.Effect<boolean, never, SessionS
 
 /** Gives nothing where the turn failed without a result, too. */
 const resume = <E, R>(orphan: MessageState, options: Options<E, R> | undefined) =>
-  resumeOrphan(orphan, options?.extras).pipe(
+  resumeOrphan(orphan, options).pipe(
     Effect.provideService(TurnPolicy.OnInterrupt, "release"),
     Contained.reported("resume", { message: orphan.id })
   )

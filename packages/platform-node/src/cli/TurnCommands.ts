@@ -1,6 +1,7 @@
 /**
  * Defines the commands for turns of other processes: `resume`, `cancel` and `watch`.
  */
+import { isOffset } from "@opencode-turn/core/AttachTurn"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -86,6 +87,7 @@ export const watchCommand = Command.make(
   {
     database,
     from: Flag.String("from").pipe(
+      Flag.filter(isOffset, (from) => `${JSON.stringify(from)} is no offset: take it from a line of watch --json`),
       Flag.withMetavar("OFFSET"),
       Flag.withDescription("Show only what followed this offset of an earlier --json line"),
       Flag.optional

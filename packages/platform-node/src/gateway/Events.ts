@@ -5,7 +5,7 @@
  *   : attached                    at once, so that a proxy and a page see an open stream
  *   id: run_1.7
  *   data: {"type":"text.delta",…} an update; its id is the offset behind which Last-Event-ID goes on
- *   : alive                       every 15 seconds, because proxies close what is silent
+ *   : alive                       every 15 seconds, because proxies close what is silent; then the access is checked again
  *   id: 42.end
  *   data: {"type":"turn.finished",…}
  * ```
@@ -19,15 +19,16 @@
  */
 import { type Attached, attachTurn } from "@opencode-turn/core/AttachTurn"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
-import type { SessionStore, StoreError, UnknownMessage } from "@opencode-turn/core/SessionStore"
+import { SessionStore, type StoreError, type UnknownMessage } from "@opencode-turn/core/SessionStore"
 import * as WireUpdate from "@opencode-turn/core/WireUpdate"
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ErrorReporter from "effect/ErrorReporter"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Queue from "effect/Queue"
-import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import type { MayFollow } from "./Following.ts"
 import * as TurnJson from "./TurnJson.ts"
 
 /**
@@ -55,21 +56,25 @@ export const parseOffset = (id: string): { readonly offset: string; readonly isE
  */
 export const ofTurn = (
   id: AssistantMessageId,
-  from: string | undefined
+  from: string | undefined,
+  mayFollow: MayFollow
 ): Stream.Stream<string, never, SessionStore> =>
   open(
+    mayFollow,
     // What came at once is written at once.
     Stream.mapArray(attachTurn(id, { from }), (chunk) => [chunk.map(toEvent).join("")]),
     (failure) => event({ type: "stream.failed", ...failure })
   )
 
 /**
- * Texts of a turn as a stream that says that it is alive, and that ends with the words for what it failed with.
+ * Texts of a turn as a stream that says that it is alive, and that ends with the words for what it failed with, also where its reader may
+ * follow it no more.
  *
  * @category streams
  * @since 0.1.0
  */
 export const open = <R>(
+  mayFollow: MayFollow,
   texts: Stream.Stream<string, StoreError | UnknownMessage, R>,
   toText: (failure: { readonly message: string; readonly advice: string }) => string
 ): Stream.Stream<string, never, R> => {
@@ -89,15 +94,36 @@ export const open = <R>(
     const queue = yield* Queue.bounded<string, Cause.Done>(16)
     yield* Queue.offer(queue, ": attached\n\n")
     yield* Effect.forkScoped(Stream.runIntoQueue(told, queue))
-    yield* Effect.forkScoped(Effect.repeat(
-      Effect.delay(Queue.offer(queue, ": alive\n\n"), keepAlive),
-      Schedule.forever
-    ))
+    const look = Effect.map(mayFollow, (may) => {
+      // A reader that is behind needs no sign of life, and must not hold up the check.
+      Queue.offerUnsafe(queue, may ? ": alive\n\n" : toText(refused))
+      if (!may) Queue.endUnsafe(queue)
+      return may
+    })
+    yield* Effect.forkScoped(Effect.repeat(Effect.delay(look, keepAlive), { while: (may) => may }))
     return Stream.fromQueue(queue)
   }))
 }
 
+/**
+ * The answer that streams events.
+ *
+ * @category streams
+ * @since 0.1.0
+ */
+export const toResponse = (
+  events: Stream.Stream<string, never, SessionStore>,
+  store: SessionStore["Service"],
+  headers: Readonly<Record<string, string>> = {}
+): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.stream(events.pipe(Stream.encodeText, Stream.provideService(SessionStore, store)), {
+    contentType: "text/event-stream",
+    headers: { "cache-control": "no-store, no-transform", "x-accel-buffering": "no", ...headers }
+  })
+
 // internal
+
+const refused = { message: "this client may not follow the turn any more", advice: "sign in again" }
 
 const endMark = ".end"
 

@@ -188,7 +188,11 @@ const build = Effect.fnUntraced(function*(options: Options) {
   ).pipe(Layer.provide([services, HttpServer.layerServices]))
 
   const app = yield* Effect.provideService(HttpRouter.toHttpEffect(routes), HttpRouter.RouterConfig, routerConfig)
-  if (options.worker !== false) yield* Layer.build(TurnWorker.layer())
+  if (options.worker !== false) {
+    yield* Layer.build(
+      TurnWorker.layer({ onCarry: ({ conversationId }) => runs.takeOver(conversationId) })
+    )
+  }
   const handle = app.pipe(
     Effect.provideService(Access.Access, access),
     Effect.provideService(SessionStore, yield* SessionStore),

@@ -139,6 +139,9 @@ const cursor = Schema.optionalKey(Schema.NonEmptyString.check(Schema.isMaxLength
 const page = <S extends Schema.Constraint>(name: string, item: S) =>
   Schema.Struct({ items: Schema.Array(item), next: Schema.NullOr(Schema.String) }).annotate({ identifier: name })
 
+/** The id of a conversation that has no turn yet. */
+const NewConversation = Schema.Struct({ conversationId: ConversationId }).annotate({ identifier: "NewConversation" })
+
 const ConversationPage = page("ConversationPage", Conversation)
 const TurnPage = page("TurnPage", TurnJson.Turn)
 const AskPage = page("AskPage", TurnJson.Ask)
@@ -222,6 +225,13 @@ export class Conversations extends HttpApiGroup.make("conversations")
       summary: "List conversations",
       description:
         "The conversation with the newest turn first. A page may be short or empty although another one follows."
+    })),
+    HttpApiEndpoint.post("begin", "/conversations", {
+      success: NewConversation.pipe(HttpApiSchema.status(201)),
+      error: Unprocessable
+    }).annotateMerge(OpenApi.annotations({
+      summary: "Make the id of a new conversation",
+      description: "An id that the user may begin a conversation with. Nothing is stored before its first turn."
     })),
     HttpApiEndpoint.get("turns", "/conversations/:conversationId/turns", {
       params: { conversationId },

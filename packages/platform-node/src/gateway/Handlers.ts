@@ -22,12 +22,12 @@ import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as SchemaIssue from "effect/SchemaIssue"
-import * as Stream from "effect/Stream"
 import { Access } from "./Access.ts"
 import * as Events from "./Events.ts"
+import * as Following from "./Following.ts"
 import { Authorized, type Connection, GatewayApi, Readable, type StartTurn, Written } from "./GatewayApi.ts"
 import { BodyTooLarge, InvalidRequest, TooLate, Unprocessable, UnsupportedMediaType } from "./GatewayError.ts"
-import { isOwn, ownAsk, ownConversation, ownTurn, stored, storeFailed, unknown } from "./Ownership.ts"
+import { isOwn, newConversation, ownAsk, ownConversation, ownTurn, stored, storeFailed, unknown } from "./Ownership.ts"
 import { Runs } from "./Runs.ts"
 import * as TurnJson from "./TurnJson.ts"
 import { CurrentUser, type User } from "./User.ts"
@@ -148,15 +148,8 @@ export const layerTurns = HttpApiBuilder.group(
         const from = headers["last-event-id"] ?? query.from
         const place = from === undefined ? undefined : Events.parseOffset(from)
         if (place?.isEnd === true && !isOpen(state.status)) return HttpServerResponse.empty({ status: 204 })
-        yield* runs.takeStream(yield* CurrentUser)
-        const events = Events.ofTurn(messageId, place?.offset).pipe(
-          Stream.encodeText,
-          Stream.provideService(SessionStore, store)
-        )
-        return HttpServerResponse.stream(events, {
-          contentType: "text/event-stream",
-          headers: { "cache-control": "no-store, no-transform", "x-accel-buffering": "no" }
-        })
+        const mayFollow = yield* Following.begin(runs, state.conversationId)
+        return Events.toResponse(Events.ofTurn(messageId, place?.offset, mayFollow), store)
       }),
 
       cancel: Effect.fnUntraced(function*({ params: { messageId } }) {
@@ -195,6 +188,8 @@ export const layerConversations = HttpApiBuilder.group(
           next: page.next === undefined ? null : String(page.next)
         }
       }),
+
+      begin: () => Effect.map(newConversation, (conversationId) => ({ conversationId })),
 
       turns: Effect.fnUntraced(function*({ params: { conversationId }, query: { before, limit = defaultLimit } }) {
         yield* ownConversation(conversationId)

@@ -8,17 +8,18 @@
  * @since 0.1.0
  */
 import * as Contained from "@opencode-turn/core/Contained"
-import type { AskId, AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
+import { type AskId, type AssistantMessageId, type ConversationId, idFlaw } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
 import type { MessageState, StoreError } from "@opencode-turn/core/SessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import type { StoredAsk } from "@opencode-turn/core/StoredAsk"
+import * as Brand from "effect/Brand"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as ErrorReporter from "effect/ErrorReporter"
 import * as Option from "effect/Option"
-import { NotFound, Unavailable } from "./GatewayError.ts"
-import { CurrentUser } from "./User.ts"
+import { NotFound, Unavailable, Unprocessable } from "./GatewayError.ts"
+import { CurrentUser, randomConversation } from "./User.ts"
 
 /**
  * Whether a conversation is the user's.
@@ -30,17 +31,27 @@ export const isOwn = Effect.fnUntraced(function*(
   conversationId: ConversationId
 ): Effect.fn.Return<boolean, Unavailable, CurrentUser> {
   const user = yield* CurrentUser
-  return yield* Effect.tryPromise(async () => await user.owns(conversationId)).pipe(
-    Effect.catch(({ cause }) =>
-      Effect.andThen(
-        Contained.report("owns", { conversation: conversationId }, Cause.fail(cause)),
-        Effect.fail(
-          new Unavailable({ message: "nobody could check whose conversation it is", advice: "try again in a while" })
-        )
-      )
-    )
-  )
+  return yield* product("owns", { conversation: conversationId }, () => user.owns(conversationId))
 })
+
+/**
+ * The id of a conversation that the user may begin.
+ *
+ * @category ownership
+ * @since 0.1.0
+ */
+export const newConversation: Effect.Effect<ConversationId, Unprocessable | Unavailable, CurrentUser> = Effect.gen(
+  function*() {
+    const { newConversation = randomConversation } = yield* CurrentUser
+    const id = yield* product("newConversation", {}, newConversation)
+    const conversationId = Brand.nominal<ConversationId>()(id)
+    if (idFlaw(id) === undefined && (yield* isOwn(conversationId))) return conversationId
+    return yield* new Unprocessable({
+      message: "this user cannot begin conversations under ids of the gateway",
+      advice: "choose an id that is yours; a product names such ids by `newConversation` of its users"
+    })
+  }
+)
 
 /**
  * Fails unless the conversation is the user's.
@@ -116,6 +127,23 @@ export const unknown = (what: string, id: string): NotFound =>
   })
 
 // internal
+
+/** Asks the product. What it throws is reported, and told to the client without its words. */
+const product = <A>(
+  name: string,
+  fields: Readonly<Record<string, string>>,
+  ask: () => A | Promise<A>
+): Effect.Effect<A, Unavailable> =>
+  Effect.tryPromise(async () => await ask()).pipe(
+    Effect.catch(({ cause }) =>
+      Effect.andThen(
+        Contained.report(name, fields, Cause.fail(cause)),
+        Effect.fail(
+          new Unavailable({ message: "nobody could check whose conversation it is", advice: "try again in a while" })
+        )
+      )
+    )
+  )
 
 const own = Effect.fnUntraced(function*<A extends { readonly conversationId: ConversationId }>(
   what: string,

@@ -10,7 +10,7 @@
  *
  * **Responsibilities**: a turn is started once for a key and goes on whatever becomes of its request; the limits of each client.
  *
- * **Not responsibilities**: turns whose process died (`TurnWorker`).
+ * **Not responsibilities**: carrying on turns whose process died (`TurnWorker`). They count for the client whose conversation it is.
  *
  * @since 0.1.0
  */
@@ -39,13 +39,13 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { createHash } from "node:crypto"
 import { Busy, TooMany, Unavailable, Unprocessable } from "./GatewayError.ts"
-import { stored } from "./Ownership.ts"
-import type { User } from "./User.ts"
+import { isOwn, stored } from "./Ownership.ts"
+import { CurrentUser, type User } from "./User.ts"
 
 /**
  * **Details**
  *
- * - `maxTurns`: how many turns of one client this process runs or keeps waiting at once, 32 by default.
+ * - `maxTurns`: how many turns of one client this process runs or keeps waiting at once, 32 by default. Turns that it took over count.
  * - `maxStreams`: how many turns one client may follow at once, 1,000 by default.
  *
  * @category models
@@ -96,6 +96,8 @@ export class Runs extends Context.Service<Runs, {
   readonly cancel: (
     state: MessageState
   ) => Effect.Effect<StoredMessage, AlreadyFinished | UnknownMessage | StoreError>
+  /** Counts a turn that this process took over until the scope closes. */
+  readonly takeOver: (conversationId: ConversationId) => Effect.Effect<void, never, Scope.Scope>
   /** Counts a stream of the user's until the scope closes. */
   readonly takeStream: (user: User) => Effect.Effect<void, TooMany, Scope.Scope>
 }>()("@opencode-turn/platform-node/gateway/Runs") {}
@@ -114,6 +116,17 @@ export const make = Effect.fnUntraced(function*(
   const stops = yield* FiberSet.make()
   const forkStop = yield* FiberSet.runtime(stops)<TurnServices>()
   const turns = makeCounter(maxTurns)
+  /** The conversations of turns that were taken over, one for each turn: the store does not know whose they are. */
+  const carried = new Set<{ readonly conversationId: ConversationId }>()
+  const carriedFor = (user: User): Effect.Effect<number, Unavailable> =>
+    Effect.map(
+      Effect.provideService(
+        Effect.filter(carried, ({ conversationId }) => isOwn(conversationId)),
+        CurrentUser,
+        user
+      ),
+      (own) => own.length
+    )
   const streams = makeCounter(maxStreams)
 
   /** Runs an effect with the client of the conversation's folder. */
@@ -125,10 +138,10 @@ export const make = Effect.fnUntraced(function*(
       )
 
   /** The turn's fiber; undefined where the user has too many. Does not yield, so that two requests of one key cannot both begin. */
-  const begin = (user: User, id: AssistantMessageId, start: Start) => {
+  const begin = (user: User, id: AssistantMessageId, start: Start, others: number) => {
     const running = FiberMap.getUnsafe(fibers, id)
     if (Option.isSome(running)) return { fiber: running.value, isNew: false }
-    if (!turns.take(user.id)) return undefined
+    if (!turns.take(user.id, others)) return undefined
     const { choices, conversationId, prompt } = start
     const turn = runTurn({ ...choices, conversationId, messageId: id, prompt }).pipe(
       inFolder(conversationId),
@@ -151,7 +164,8 @@ export const make = Effect.fnUntraced(function*(
       ? AssistantMessageId.make(yield* makeId("asm"))
       : idOf(start.conversationId, start.key)
     const before = start.key === undefined ? Option.none() : yield* stored(retrying(store.getState(id)))
-    const begun = Option.isSome(before) ? undefined : yield* Effect.sync(() => begin(user, id, start))
+    const others = Option.isSome(before) ? 0 : yield* carriedFor(user)
+    const begun = Option.isSome(before) ? undefined : yield* Effect.sync(() => begin(user, id, start, others))
     if (Option.isNone(before) && begun === undefined) return yield* tooManyTurns(maxTurns)
     const state = begun === undefined
       ? before
@@ -181,6 +195,15 @@ export const make = Effect.fnUntraced(function*(
     start,
     cancel: ({ conversationId, id }) =>
       Effect.suspend(() => Fiber.join(forkStop(inFolder(conversationId)(cancelTurn(id))))),
+    takeOver: (conversationId) =>
+      Effect.asVoid(Effect.acquireRelease(
+        Effect.sync(() => {
+          const turn = { conversationId }
+          carried.add(turn)
+          return turn
+        }),
+        (turn) => Effect.sync(() => carried.delete(turn))
+      )),
     takeStream: (user) =>
       Effect.asVoid(Effect.acquireRelease(
         Effect.suspend(() => streams.take(user.id) ? Effect.void : Effect.fail(tooManyStreams(maxStreams))),
@@ -195,9 +218,10 @@ export const make = Effect.fnUntraced(function*(
 const makeCounter = (limit: number) => {
   const held = new Map<string, number>()
   return {
-    take: (key: string): boolean => {
+    /** `others` count too, and are not held here. */
+    take: (key: string, others = 0): boolean => {
       const count = held.get(key) ?? 0
-      if (count >= limit) return false
+      if (count + others >= limit) return false
       held.set(key, count + 1)
       return true
     },

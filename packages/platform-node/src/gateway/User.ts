@@ -5,6 +5,7 @@
  */
 import type { ConversationId } from "@opencode-turn/core/Ids"
 import * as Context from "effect/Context"
+import { randomBytes } from "node:crypto"
 
 /**
  * **Details**
@@ -12,6 +13,8 @@ import * as Context from "effect/Context"
  * - `id`: a name for the limits on turns and streams; equal ids share them.
  * - `owns`: whether a conversation is the user's, also one that does not exist yet: whoever owns it may begin it. It may be asked for many
  *   ids in a row, for lists.
+ * - `newConversation`: makes the id of a conversation that the user may begin, for pages that begin some. By default `web-` and random
+ *   characters, which only a user who owns such ids can use.
  *
  * @category models
  * @since 0.1.0
@@ -19,6 +22,7 @@ import * as Context from "effect/Context"
 export interface User {
   readonly id: string
   readonly owns: (conversationId: ConversationId) => boolean | Promise<boolean>
+  readonly newConversation?: (() => string | Promise<string>) | undefined
 }
 
 /**
@@ -32,6 +36,14 @@ export class CurrentUser
 {}
 
 /**
+ * A new id for a conversation, which nobody guesses.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const randomConversation = (): string => `web-${randomBytes(16).toString("base64url")}`
+
+/**
  * Owns the conversations whose ids begin with a prefix, for example `alice/`. The empty prefix owns all.
  *
  * @category constructors
@@ -39,5 +51,6 @@ export class CurrentUser
  */
 export const ofPrefix = (id: string, prefix: string): User => ({
   id,
-  owns: (conversationId) => conversationId.startsWith(prefix)
+  owns: (conversationId) => conversationId.startsWith(prefix),
+  newConversation: () => `${prefix}${randomConversation()}`
 })

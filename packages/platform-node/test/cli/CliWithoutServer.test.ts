@@ -228,6 +228,7 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
     ["a resume that asks", ["resume", "--permission", "ask"], /--permission.*ask/],
     ["a status that there is not", ["list", "--status", "lost"], /--status.*lost/],
     ["a limit of nothing", ["list", "--limit", "0"], /--limit.*above zero/],
+    ["a place that is no offset", ["watch", "--from", "garbage", "m"], /--from.*"garbage" is no offset/],
     ["a missing age", ["prune"], /--older-than/],
     ["a malformed age", ["prune", "--older-than", "long"], /--older-than.*"long".*duration/],
     ["an age without a unit", ["prune", "--older-than", "5"], /--older-than.*"5".*with its unit, such as 5d/],

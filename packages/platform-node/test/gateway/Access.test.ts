@@ -6,7 +6,8 @@ import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
 import type { TurnServices } from "@opencode-turn/core/Turn"
 import * as Gateway from "@opencode-turn/platform-node/gateway"
 import { FakeOpencode, prompt } from "@opencode-turn/testing/FakeOpencode"
-import { Effect, Redacted, Schema, type Scope } from "effect"
+import { Effect, Fiber, Redacted, Schema, type Scope } from "effect"
+import { TestClock } from "effect/testing"
 import * as Gateways from "../support/Gateways.ts"
 
 const { start } = Gateways
@@ -147,7 +148,34 @@ const authorize: Gateway.Authorize = ({ headers }) => {
   return name === null ? undefined : Gateway.ofPrefix(name, `${name}/`)
 }
 
-const as = (user: string) => ({ token: null, headers: { "x-user": user } })
+const as = (user: string, headers: Readonly<Record<string, string>> = {}) => ({
+  token: null,
+  headers: { "x-user": user, ...headers }
+})
+
+/** Begins a conversation under an id of the gateway, and gives that id, or the status of a refusal. */
+const beginNew = (options: Partial<Gateway.Options>) =>
+  Effect.gen(function*() {
+    const gateway = yield* Gateways.open(options)
+    const begun = yield* gateway.call("/conversations", { method: "POST", ...as("alice") })
+    if (begun.status !== 201) return begun.status
+    const { conversationId } = begun.as(Schema.Struct({ conversationId: Schema.String }))
+    const path = `/conversations/${encodeURIComponent(conversationId)}/turns`
+    assert.strictEqual((yield* gateway.call(path, { body: { prompt: "Do it." }, ...as("alice") })).status, 202)
+    return conversationId
+  })
+
+/** A user whose product names the ids of new conversations. */
+const mine = (newConversation: () => string | Promise<string>, owns = true) => ({
+  authorize: () => ({ id: "alice", owns: () => owns, newConversation })
+})
+
+/** Begins a turn that stands in the middle of its answer, in a conversation of the user's. */
+const beginHalf = (gateway: Gateways.TestGateway, user: string, n: number) =>
+  gateway.call(`/conversations/${user}%2F${n}/turns`, {
+    body: start([{ text: "one two three", gate: "half", gateAfter: 2 }]),
+    ...as(user, { "idempotency-key": "k" })
+  })
 
 describe("the check of a product", () => {
   test("keeps the turns, conversations and asks of others from a user, as if they did not exist", () =>
@@ -186,6 +214,96 @@ describe("the check of a product", () => {
       yield* alices.page.rest
       const turn = yield* gateway.call(`/turns/${alices.turn}`, as("alice"))
       assert.deepInclude(turn.as(TurnJson.Turn), { status: "completed", content: "Done." })
+    }))
+
+  test("is made again while a stream is open: one whose user was let go is cut, whatever protocol it speaks", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const known = new Set(["alice", "bob"])
+      let isAway = false
+      const gateway = yield* Gateways.open({
+        authorize: (request) => {
+          if (isAway) throw new Error("SECRET")
+          const user = authorize(request)
+          return user instanceof Promise || user === undefined || !known.has(user.id) ? undefined : user
+        }
+      })
+      const begun = yield* gateway.call("/conversations/alice%2F1/turns", {
+        body: start([{ text: "one two three", gate: "half", gateAfter: 2 }]),
+        ...as("alice")
+      })
+      const { messageId } = begun.as(GatewayApi.StartedTurn)
+      const run = { threadId: "alice/1", runId: "r", messages: [] }
+      const streams = yield* Effect.promise(() =>
+        Promise.all([
+          gateway.request(`/turns/${messageId}/updates`, as("alice")),
+          gateway.request("/ai-sdk/alice%2F1/stream", as("alice")),
+          gateway.request("/ag-ui/connect", { body: run, ...as("alice") })
+        ])
+      )
+      const reading = yield* Effect.forkScoped(
+        Effect.promise(() => Promise.all(streams.map((response) => response.text())))
+      )
+      // A check that cannot be made once is no refusal.
+      isAway = true
+      yield* TestClock.adjust("15 seconds")
+      isAway = false
+      yield* TestClock.adjust("15 seconds")
+      isAway = true
+      yield* TestClock.adjust("15 seconds")
+      isAway = false
+      assert.isUndefined(reading.pollUnsafe())
+      known.delete("alice")
+      yield* TestClock.adjust("15 seconds")
+      for (const text of yield* Fiber.join(reading)) {
+        assert.include(text, "one two ")
+        assert.match(text, /this client may not follow the turn any more/)
+        assert.notInclude(text, "SECRET")
+      }
+      assert.strictEqual((yield* gateway.call(`/turns/${messageId}/updates`, as("alice"))).status, 401)
+      // The turn goes on.
+      known.add("alice")
+      yield* fake.release("half")
+      const rest = yield* (yield* gateway.follow(`/turns/${messageId}/updates`, as("alice"))).rest
+      assert.strictEqual(rest.at(-1)?.data.type, "turn.finished")
+    }))
+
+  test("that cannot be made twice in a row, or says that the conversation is not theirs any more, cuts a stream", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      let state: "theirs" | "others" | "away" = "theirs"
+      const gateway = yield* Gateways.open({
+        authorize: () => ({
+          id: "alice",
+          owns: () => state === "away" ? Promise.reject(new Error("away")) : state === "theirs"
+        })
+      })
+      const begun = yield* gateway.call("/conversations/c/turns", {
+        body: start([{ text: "one two three", gate: "half", gateAfter: 2 }])
+      })
+      const { messageId } = begun.as(GatewayApi.StartedTurn)
+      for (const [next, checks] of [["others", 1], ["away", 2]] as const) {
+        state = "theirs"
+        const stream = yield* gateway.follow(`/turns/${messageId}/updates`)
+        const reading = yield* Effect.forkScoped(stream.rest)
+        state = next
+        for (let check = 0; check < checks; check++) {
+          assert.isUndefined(reading.pollUnsafe(), next)
+          yield* TestClock.adjust("15 seconds")
+        }
+        assert.deepInclude((yield* Fiber.join(reading)).at(-1)?.data, { type: "stream.failed" })
+      }
+      yield* fake.release("half")
+    }))
+
+  test("names the ids under which a user begins conversations", () =>
+    Effect.gen(function*() {
+      assert.match(String(yield* beginNew({ authorize })), /^alice\/web-[\w-]{22}$/)
+      assert.strictEqual(yield* beginNew(mine(async () => "from the product")), "from the product")
+      assert.match(String(yield* beginNew({ authorize: () => ({ id: "alice", owns: () => true }) })), /^web-[\w-]{22}$/)
+      assert.strictEqual(yield* beginNew(mine(() => "x", false)), 422)
+      assert.strictEqual(yield* beginNew(mine(() => "")), 422)
+      assert.strictEqual(yield* beginNew(mine(() => Promise.reject(new Error("away")))), 503)
     }))
 
   test("leads a user through their own among many of others, in pages that name nothing of others", () =>
@@ -502,20 +620,14 @@ describe("a request", () => {
     Effect.gen(function*() {
       const fake = yield* FakeOpencode
       const gateway = yield* Gateways.open({ authorize, maxTurns: 2, maxStreams: 2 })
-      const begin = (user: string, n: number) =>
-        gateway.call(`/conversations/${user}%2F${n}/turns`, {
-          body: start([{ text: "one two three", gate: "half", gateAfter: 2 }]),
-          token: null,
-          headers: { "x-user": user, "idempotency-key": "k" }
-        })
-      const first = (yield* begin("alice", 1)).as(GatewayApi.StartedTurn)
-      yield* begin("alice", 2)
-      const third = yield* begin("alice", 3)
+      const first = (yield* beginHalf(gateway, "alice", 1)).as(GatewayApi.StartedTurn)
+      yield* beginHalf(gateway, "alice", 2)
+      const third = yield* beginHalf(gateway, "alice", 3)
       assert.deepStrictEqual([third.status, third.tag], [429, "TooMany"])
       assert.strictEqual(third.headers.get("retry-after"), "1")
       // Another client has limits of its own, and the same key is no other turn.
-      assert.strictEqual((yield* begin("bob", 1)).status, 202)
-      assert.strictEqual((yield* begin("alice", 1)).status, 202)
+      assert.strictEqual((yield* beginHalf(gateway, "bob", 1)).status, 202)
+      assert.strictEqual((yield* beginHalf(gateway, "alice", 1)).status, 202)
 
       const path = `/turns/${first.messageId}/updates`
       const open = [yield* gateway.follow(path, as("alice")), yield* gateway.follow(path, as("alice"))]
@@ -526,7 +638,29 @@ describe("a request", () => {
       assert.strictEqual(again.response.status, 200)
       yield* fake.release("half")
       yield* again.rest
-      assert.strictEqual((yield* begin("alice", 3)).status, 202)
+      assert.strictEqual((yield* beginHalf(gateway, "alice", 3)).status, 202)
+    }))
+
+  test("of a client whose turns this gateway took over is counted with them", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      yield* Effect.scoped(Effect.gen(function*() {
+        const first = yield* Gateways.open({ authorize })
+        for (const n of [1, 2]) assert.strictEqual((yield* beginHalf(first, "alice", n)).status, 202)
+        yield* fake.reached("half")
+      }))
+      const second = yield* Gateways.open({ authorize, maxTurns: 2 })
+      yield* TestClock.adjust("1 minute")
+      const third = yield* beginHalf(second, "alice", 3)
+      assert.deepStrictEqual([third.status, third.tag], [429, "TooMany"])
+      assert.strictEqual((yield* beginHalf(second, "bob", 1)).status, 202)
+      yield* fake.release("half")
+      const store = yield* SessionStore
+      const open = (yield* store.listByStatus({ limit: Infinity })).filter(({ conversationId }) =>
+        conversationId.startsWith("alice/")
+      )
+      for (const { id } of open) yield* store.untilState(id, (state) => state?.status === "completed")
+      assert.strictEqual((yield* beginHalf(second, "alice", 3)).status, 202)
     }))
 
   test("that meets a defect or a store that is away is told so without its words, and it is reported", () =>

@@ -9,6 +9,7 @@ const routes = [
   ["POST /conversations/{conversationId}/turns", "202 400 401 403 404 409 413 415 422 429 500 503", "StartedTurn"],
   ["GET /conversations/{conversationId}/turns", "200 400 401 403 404 429 500 503", "TurnPage"],
   ["GET /conversations", "200 400 401 403 429 500 503", "ConversationPage"],
+  ["POST /conversations", "201 400 401 403 422 429 500 503", "NewConversation"],
   ["GET /turns/{messageId}", "200 400 401 403 404 429 500 503", "Turn"],
   ["GET /turns/{messageId}/updates", "200 204 400 401 403 404 429 500 503", "TurnUpdate"],
   ["POST /turns/{messageId}/cancel", "200 400 401 403 404 409 429 500 503", "Turn"],

@@ -29,5 +29,20 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         assert.match(page.url(), new RegExp(`^${origin}/agent/#/c/web-`))
         assert.deepStrictEqual(problems, [])
       }).pipe(Effect.scoped))
+
+    it.effect("begins conversations under the ids that are the user's", () =>
+      Effect.gen(function*() {
+        const gateway = yield* Gateway.make({ authorize: () => Gateway.ofPrefix("alice", "alice/"), viewer: true })
+        const port = yield* Effect.orDie(Listen.listen(gateway, { host: "127.0.0.1", port: 0 }))
+        const { page, problems } = yield* Browser.newPage()
+        yield* act(() => page.goto(`http://127.0.0.1:${port}`))
+        yield* act(() =>
+          page.getByLabel("Prompt", { exact: true }).fill(FakeOpencode.prompt("Do it.", [{ text: "Done." }]))
+        )
+        yield* act(() => page.keyboard.press("Enter"))
+        yield* act(() => page.locator(".ending.completed").waitFor())
+        assert.match(page.url(), /#\/c\/alice%2Fweb-/)
+        assert.deepStrictEqual(problems, [])
+      }).pipe(Effect.scoped))
   })
 })

@@ -47,15 +47,14 @@ export const Composer = ({ conversationId }: { readonly conversationId: string |
     setFiles([])
     // Enter twice in one frame sends once.
     if (field.current !== null) field.current.value = ""
-    const id = conversationId ?? `web-${makeId()}`
     const read = await Promise.all(files.map(readFile)).catch(() => undefined)
     if (read === undefined) return giveBack("a file cannot be read: remove it, or add it again")
     const prompt = read.length === 0
       ? text
       : [...(text.trim() === "" ? [] : [{ type: "text" as const, text }]), ...read]
-    const outcome = await send({ conversationId: id, key: makeId(), prompt })
+    const outcome = await send({ conversationId, key: makeId(), prompt })
     if (!outcome.ok) return giveBack(`${outcome.message}: ${outcome.advice}`)
-    if (conversationId === undefined) goTo({ page: "conversation", id })
+    if (conversationId === undefined) goTo({ page: "conversation", id: outcome.value.conversationId })
   }
 
   const add = (list: FileList | null | undefined) => setFiles([...held.current, ...Array.from(list ?? [])])

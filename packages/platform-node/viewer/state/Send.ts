@@ -8,9 +8,9 @@ import { call, path } from "./Api.ts"
 import { changed } from "./Model.ts"
 import type { PromptPart, StartedTurn } from "./Types.ts"
 
-/** A prompt on its way. */
+/** A prompt on its way. It begins a conversation where it names none. */
 export interface Sending {
-  readonly conversationId: string
+  readonly conversationId: string | undefined
   readonly key: string
   readonly prompt: string | ReadonlyArray<PromptPart>
 }
@@ -26,23 +26,13 @@ export const makeId = (): string => {
 
 /** Sends a prompt; without a connection it waits for one. */
 export const send = async (prompt: Sending): Promise<Outcome<StartedTurn>> => {
-  sending.value = prompt
   keep(prompt)
-  for (let tries = 0;; tries++) {
-    const outcome = await call<StartedTurn>(
-      path`conversations/${prompt.conversationId}/turns`,
-      { prompt: prompt.prompt },
-      { "idempotency-key": prompt.key }
-    )
-    const isPassing = !outcome.ok && (outcome.status === undefined || outcome.status === 429 || outcome.status === 503)
-    if (!isPassing) {
-      sending.value = undefined
-      sessionStorage.removeItem(place)
-      if (outcome.ok) await changed()
-      return outcome
-    }
-    await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** tries, 5_000)))
-  }
+  const begun = await begin(prompt.conversationId)
+  const outcome = begun.ok ? await start({ ...prompt, ...begun.value }) : begun
+  sending.value = undefined
+  sessionStorage.removeItem(place)
+  if (outcome.ok) await changed()
+  return outcome
 }
 
 /** The prompt that an earlier load of the page left on its way. */
@@ -57,9 +47,37 @@ export const leftover = (): Sending | undefined => {
 
 // internal
 
+/** The gateway chooses the ids of new conversations, because it knows which ones the user may begin. */
+const begin = async (
+  conversationId: string | undefined
+): Promise<Outcome<{ readonly conversationId: string }>> =>
+  conversationId === undefined
+    ? answered(() => call("conversations", {}))
+    : { ok: true, value: { conversationId } }
+
+const start = (prompt: Sending & { readonly conversationId: string }): Promise<Outcome<StartedTurn>> => {
+  keep(prompt)
+  return answered(() =>
+    call(path`conversations/${prompt.conversationId}/turns`, { prompt: prompt.prompt }, {
+      "idempotency-key": prompt.key
+    })
+  )
+}
+
+/** Calls again until the gateway answers. */
+const answered = async <A>(ask: () => Promise<Outcome<A>>): Promise<Outcome<A>> => {
+  for (let tries = 0;; tries++) {
+    const outcome = await ask()
+    const isPassing = !outcome.ok && (outcome.status === undefined || outcome.status === 429 || outcome.status === 503)
+    if (!isPassing) return outcome
+    await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** tries, 5_000)))
+  }
+}
+
 const place = "opencode-turn sending"
 
 const keep = (prompt: Sending): void => {
+  sending.value = prompt
   try {
     sessionStorage.setItem(place, JSON.stringify(prompt))
   } catch {

@@ -23,6 +23,7 @@ import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Events from "../Events.ts"
+import * as Following from "../Following.ts"
 import { GatewayApi } from "../GatewayApi.ts"
 import { Unprocessable } from "../GatewayError.ts"
 import { ProductInput } from "../Handlers.ts"
@@ -48,12 +49,14 @@ export const layer = HttpApiBuilder.group(
     /** Goes on with the turn that asked. */
     const resume = Effect.fnUntraced(function*(
       payload: RunAgentInput,
+      mayFollow: Following.MayFollow,
       [first, ...others]: readonly [Resume, ...ReadonlyArray<Resume>]
     ) {
       const { messageId } = yield* answer(payload.threadId, first)
       for (const other of others) yield* answer(payload.threadId, other)
       return toResponse(
         store,
+        mayFollow,
         AgUiEvents.start({ ...runOf(payload), isNew: false, earlier: upToPrompt(payload.messages) }, messageId),
         messageId
       )
@@ -64,8 +67,8 @@ export const layer = HttpApiBuilder.group(
         const { messages, resume: [first, ...others] = [], runId, threadId } = payload
         yield* ownConversation(threadId)
         const user = yield* CurrentUser
-        yield* runs.takeStream(user)
-        if (first !== undefined) return yield* resume(payload, [first, ...others])
+        const mayFollow = yield* Following.begin(runs, threadId)
+        if (first !== undefined) return yield* resume(payload, mayFollow, [first, ...others])
         const prompt = yield* promptOf(payload)
         const choices = choicesOf(payload.forwardedProps)
         const { state } = yield* runs.start(user, {
@@ -76,6 +79,7 @@ export const layer = HttpApiBuilder.group(
         })
         return toResponse(
           store,
+          mayFollow,
           AgUiEvents.start({ ...runOf(payload), isNew: true, earlier: messages }, state.id),
           state.id
         )
@@ -84,11 +88,12 @@ export const layer = HttpApiBuilder.group(
       connect: Effect.fnUntraced(function*({ payload }) {
         const { threadId } = payload
         yield* ownConversation(threadId)
-        yield* runs.takeStream(yield* CurrentUser)
+        const mayFollow = yield* Following.begin(runs, threadId)
         const state = yield* Chats.running(threadId)
         const earlier = yield* historyOf(threadId, state)
         return toResponse(
           store,
+          mayFollow,
           AgUiEvents.start({ ...runOf(payload), isNew: false, earlier }, state?.id),
           state?.id
         )
@@ -208,12 +213,13 @@ type News = AttachedUpdate | { readonly _tag: "Waits"; readonly ids: ReadonlyArr
 
 const toResponse = (
   store: SessionStore["Service"],
+  mayFollow: Following.MayFollow,
   [begun, first]: ReturnType<typeof AgUiEvents.start>,
   id: AssistantMessageId | undefined
 ) => {
   const start = Stream.succeed(toText(first))
   if (id === undefined) {
-    return Chats.toResponse(Stream.concat(start, Stream.succeed(toText(AgUiEvents.end(begun)[1]))), store)
+    return Events.toResponse(Stream.concat(start, Stream.succeed(toText(AgUiEvents.end(begun)[1]))), store)
   }
   const events = newsOf(id, begun.isBegun).pipe(
     Stream.mapAccum(() => begun, (told, news) => {
@@ -226,7 +232,7 @@ const toResponse = (
     Stream.map(({ text }) => text),
     Stream.filter((text) => text !== "")
   )
-  return Chats.toResponse(Stream.concat(start, Events.open(events, failed)), store)
+  return Events.toResponse(Stream.concat(start, Events.open(mayFollow, events, failed)), store)
 }
 
 const toText = (events: ReadonlyArray<AgUiEvents.AgUiEvent>): string => events.map(Chats.toEvent).join("")

@@ -17,6 +17,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Predicate from "effect/Predicate"
 import * as Stream from "effect/Stream"
 import * as Events from "../Events.ts"
+import * as Following from "../Following.ts"
 import { GatewayApi } from "../GatewayApi.ts"
 import { Unprocessable } from "../GatewayError.ts"
 import { ProductInput, stopTurn } from "../Handlers.ts"
@@ -46,22 +47,21 @@ export const layer = HttpApiBuilder.group(
         const { agent, id: conversationId, model, title, variant } = payload
         const prompt = yield* promptOf(payload)
         const choices = Chats.choices({ agent, model, title, variant })
-        yield* runs.takeStream(user)
+        const mayFollow = yield* Following.begin(runs, conversationId)
         const { state } = yield* runs.start(user, {
           conversationId,
           key: keyOf(payload, prompt),
           prompt,
           choices: { ...choices, ...product({ ...choices, prompt }, user, conversationId) }
         })
-        return toResponse(state.id, store)
+        return toResponse(state.id, store, mayFollow)
       }),
 
       resume: Effect.fnUntraced(function*({ params: { conversationId } }) {
         yield* ownConversation(conversationId)
         const state = yield* Chats.running(conversationId)
         if (state === undefined) return HttpServerResponse.empty({ status: 204 })
-        yield* runs.takeStream(yield* CurrentUser)
-        return toResponse(state.id, store)
+        return toResponse(state.id, store, yield* Following.begin(runs, conversationId))
       }),
 
       stop: Effect.fnUntraced(function*({ params: { conversationId } }) {
@@ -92,7 +92,7 @@ export const layer = HttpApiBuilder.group(
 
 // internal
 
-const toResponse = (id: AssistantMessageId, store: SessionStore["Service"]) => {
+const toResponse = (id: AssistantMessageId, store: SessionStore["Service"], mayFollow: Following.MayFollow) => {
   const chunks = attachTurn(id).pipe(
     Stream.mapAccumArray(() => UiMessageChunks.empty, (written, attached) => {
       const texts: Array<string> = []
@@ -106,7 +106,7 @@ const toResponse = (id: AssistantMessageId, store: SessionStore["Service"]) => {
       return [last, texts.length === 0 ? [] : [texts.join("")]]
     })
   )
-  return Chats.toResponse(Events.open(chunks, failed), store, {
+  return Events.toResponse(Events.open(mayFollow, chunks, failed), store, {
     "x-vercel-ai-ui-message-stream": "v1"
   })
 }

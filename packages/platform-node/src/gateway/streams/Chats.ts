@@ -1,6 +1,5 @@
 /**
- * What the protocols of pages have in common: the prompt in their last message, the turn that runs in a conversation, the events of their
- * streams.
+ * What the protocols of pages have in common: the prompt in their last message, the turn that runs in a conversation.
  *
  * @since 0.1.0
  */
@@ -9,9 +8,7 @@ import { retrying } from "@opencode-turn/core/Retrying"
 import type { MessageState } from "@opencode-turn/core/SessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as Effect from "effect/Effect"
-import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
 import { PromptParts, type StartTurn } from "../GatewayApi.ts"
 import { type Unavailable, Unprocessable } from "../GatewayError.ts"
 import { stored } from "../Ownership.ts"
@@ -71,22 +68,6 @@ export const running = Effect.fnUntraced(function*(
  * @since 0.1.0
  */
 export const toEvent = (value: object): string => `data: ${JSON.stringify(value)}\n\n`
-
-/**
- * The answer that streams events.
- *
- * @category converting
- * @since 0.1.0
- */
-export const toResponse = (
-  events: Stream.Stream<string, never, SessionStore>,
-  store: SessionStore["Service"],
-  headers: Readonly<Record<string, string>> = {}
-): HttpServerResponse.HttpServerResponse =>
-  HttpServerResponse.stream(events.pipe(Stream.encodeText, Stream.provideService(SessionStore, store)), {
-    contentType: "text/event-stream",
-    headers: { "cache-control": "no-store, no-transform", "x-accel-buffering": "no", ...headers }
-  })
 
 // internal
 
