@@ -9,9 +9,9 @@ import type { Progress } from "@modelcontextprotocol/sdk/types.js"
 import { runTurn } from "@opencode-turn/core/Turn"
 import { LiveLayer } from "@opencode-turn/platform-node/LiveLayer"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
-import { opencodeConfig } from "@opencode-turn/testing/ScriptedProvider"
+import { environment, opencodeConfig } from "@opencode-turn/testing/ScriptedProvider"
 import { Deferred, Effect, FileSystem, Redacted, Schema } from "effect"
-import { bin, cli, layerShared, Playground, start } from "../support/CliProcess.ts"
+import { bin, cli, layerShared, newHome, Playground, start } from "../support/CliProcess.ts"
 import * as SharedOpencode from "../support/SharedOpencode.ts"
 
 /** A place for processes of the command that share a database. */
@@ -40,8 +40,10 @@ const place = Effect.gen(function*() {
         const client = Object.assign(new Client({ name: "test", version: "1.0.0" }), {
           onerror: (error: Error) => errors.push(error)
         })
+        const stderr: Array<string> = []
+        transport.stderr?.on("data", (chunk) => stderr.push(String(chunk)))
         await client.connect(transport)
-        return { client, transport, errors }
+        return { client, errors, stderr: () => stderr.join("") }
       }),
       ({ client }) => Effect.promise(() => client.close())
     )
@@ -256,6 +258,23 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn mcp", (it) =
       assert.include(yield* failure(client, "run_turn", { prompt: "Do it." }), "/nowhere/opencode")
     }).pipe(Effect.scoped))
 
+  it.effect("starts a server of its own, and stops it when the client goes away", () =>
+    Effect.gen(function*() {
+      const { connectWith } = yield* place
+      const fs = yield* FileSystem.FileSystem
+      const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-mcp-" })
+      const own = {
+        ...yield* newHome(folder),
+        ...environment(opencodeConfig(yield* ScriptedModel)),
+        OPENCODE_BASE_URL: "",
+        OPENCODE_SERVER_PASSWORD: "",
+        OPENCODE_DIRECTORY: folder
+      }
+      const done = yield* Effect.scoped(Effect.flatMap(connectWith(own), ({ client }) =>
+        turn(client, "run_turn", { prompt: prompt("Talk.", [{ text: "said" }]) })))
+      assert.deepInclude(done, { status: "completed", content: "said" })
+    }).pipe(Effect.scoped))
+
   it.effect("lets an OpenCode delegate to another one", () =>
     Effect.gen(function*() {
       const { env } = yield* place
@@ -319,6 +338,27 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn mcp", (it) =
       assert.deepEqual(stored.map(({ status }) => status), ["completed"])
     }).pipe(Effect.scoped))
 
+  it.effect("serves clients that say their version with each request", () =>
+    Effect.gen(function*() {
+      const { env } = yield* place
+      const running = yield* start(["mcp"], { env, input: { open: true } })
+      const _meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": { name: "test", version: "1" },
+        "io.modelcontextprotocol/clientCapabilities": {},
+        progressToken: "p"
+      }
+      const args = { prompt: prompt("Talk.", [{ text: "said" }]) }
+      yield* running.type(send(1, "tools/call", { name: "run_turn", arguments: args, _meta }))
+      yield* running.printed("\"id\":1")
+      yield* running.closeStdin
+      const { code, stdout } = yield* running.finished
+      assert.strictEqual(code, 0)
+      const lines = stdout.trimEnd().split("\n").map((text) => JSON.parse(text))
+      assert.deepInclude(lines.at(-1).result.structuredContent, { status: "completed", content: "said" })
+      assert.deepEqual(new Set(lines.slice(0, -1).map(({ method }) => method)), new Set(["notifications/progress"]))
+    }).pipe(Effect.scoped))
+
   it.effect("survives a line that is no message", () =>
     Effect.gen(function*() {
       const { env } = yield* place
@@ -345,6 +385,10 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn mcp", (it) =
       yield* turn(client, "run_turn", args)
       assert.include(yield* failure(client, "run_turn", { ...args, prompt: "another" }), "this key was sent before")
       assert.include(yield* failure(client, "run_turn", { prompt: "" }), "prompt")
+      assert.include(yield* failure(client, "attach", { message: "m", wait_seconds: -1 }), "wait_seconds")
+      assert.include(yield* failure(client, "attach", { message: "\0" }), "there is no turn")
+      assert.include(yield* failure(client, "run_turn", { prompt: "Hi", conversation: "\0" }), "conversationId")
+      assert.include(yield* failure(client, "run_turn", { prompt: "Hi", model: "nonsense" }), "provider/model")
       const failed = yield* turn(client, "run_turn", {
         prompt: prompt("Talk.", [{ fail: 401, message: "no such key" }])
       })

@@ -95,6 +95,7 @@ export const mcp = Effect.fnUntraced(
         version: yield* version,
         instructions,
         protocols: [
+          McpProtocol.v2026_07_28,
           McpProtocol.v2025_11_25,
           McpProtocol.v2025_06_18,
           McpProtocol.v2025_03_26,
