@@ -79,6 +79,17 @@ export interface ConfigOptions
 }
 
 /**
+ * What a model is made with. Only a request has a `messageId`: all requests of a model with one would be the same turn.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly model?: string | undefined
+  readonly config?: Omit<ConfigOptions, "model" | "messageId"> | undefined
+}
+
+/**
  * The choices of a request; they replace those that the model was made with.
  *
  * @category services
@@ -99,7 +110,7 @@ export class Config
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(
-  options: { readonly model?: string | undefined; readonly config?: Omit<ConfigOptions, "model"> | undefined } = {}
+  options: Options = {}
 ): Effect.fn.Return<LanguageModel.LanguageModel, never, TurnServices> {
   const base: ConfigOptions = { ...options.config, ...(options.model !== undefined && { model: options.model }) }
   const context = yield* Effect.context<TurnServices>()
@@ -122,7 +133,7 @@ export const make = Effect.fnUntraced(function*(
  * @since 0.1.0
  */
 export const layer = (
-  options: { readonly model?: string | undefined; readonly config?: Omit<ConfigOptions, "model"> | undefined } = {}
+  options: Options = {}
 ): Layer.Layer<LanguageModel.LanguageModel, never, TurnServices> =>
   Layer.effect(LanguageModel.LanguageModel, make(options))
 
@@ -134,7 +145,7 @@ export const layer = (
  */
 export const model = (
   name: string,
-  config?: Omit<ConfigOptions, "model">
+  config?: Options["config"]
 ): AiModel.Model<"opencode", LanguageModel.LanguageModel, TurnServices> =>
   AiModel.make("opencode", name, layer({ model: name, config }))
 
