@@ -33,6 +33,21 @@ export const database = Flag.String("database").pipe(
   Flag.optional
 )
 
+/** A port. */
+export const port = (name: string) =>
+  Flag.Int(name).pipe(
+    Flag.filter((port) => port >= 0 && port <= 65_535, () => "a port: 0 to 65535"),
+    Flag.withMetavar("PORT")
+  )
+
+/** The port of the page for Prometheus. */
+export const metricsPort = port("metrics-port").pipe(
+  Flag.withDescription(
+    "Show the metrics to Prometheus at /metrics on this port of 127.0.0.1, without a token; 0 for any that is free"
+  ),
+  Flag.optional
+)
+
 /** A duration, such as `90s`. */
 export const duration = (name: string) =>
   Flag.String(name).pipe(

@@ -5,7 +5,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { database, directory, json, url } from "./CommandFlags.ts"
+import { database, directory, json, metricsPort, port, url } from "./CommandFlags.ts"
 
 const host = Flag.String("host").pipe(
   Flag.withMetavar("ADDRESS"),
@@ -13,9 +13,7 @@ const host = Flag.String("host").pipe(
   Flag.withDefault("127.0.0.1")
 )
 
-const port = Flag.Int("port").pipe(
-  Flag.filter((port) => port >= 0 && port <= 65_535, () => "a port: 0 to 65535"),
-  Flag.withMetavar("PORT"),
+const servedPort = port("port").pipe(
   Flag.withDescription("The port to listen on, 0 for any that is free (default: 4097)"),
   Flag.withDefault(4097)
 )
@@ -44,7 +42,8 @@ export const serveCommand = Command.make(
     directory: directory(),
     database,
     host,
-    port,
+    port: servedPort,
+    metricsPort,
     allowHost,
     allowOrigin,
     permission: Flag.Literals("permission", ["store", "allow", "deny"]).pipe(
@@ -62,6 +61,7 @@ export const serveCommand = Command.make(
         database: Option.getOrUndefined(input.database),
         host: input.host,
         port: input.port,
+        metricsPort: Option.getOrUndefined(input.metricsPort),
         allowHosts: input.allowHost,
         allowOrigins: input.allowOrigin,
         permission: input.permission,

@@ -6,7 +6,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { database, directory, json, message, url } from "./CommandFlags.ts"
+import { database, directory, json, message, metricsPort, url } from "./CommandFlags.ts"
 
 /** The command that resumes orphaned turns. */
 export const resumeCommand = Command.make(
@@ -29,6 +29,7 @@ export const resumeCommand = Command.make(
       ),
       Flag.withDefault(false)
     ),
+    metricsPort,
     json: json("Print the turn.finished line of each turn instead")
   },
   (input) =>
@@ -39,6 +40,7 @@ export const resumeCommand = Command.make(
         database: Option.getOrUndefined(input.database),
         permission: input.permission,
         worker: input.worker,
+        metricsPort: Option.getOrUndefined(input.metricsPort),
         json: input.json
       }))
 ).pipe(

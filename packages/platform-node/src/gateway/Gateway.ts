@@ -40,6 +40,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { type InvalidConfig, LiveLayer } from "../live/LiveLayer.ts"
+import * as PrometheusPage from "../live/PrometheusPage.ts"
 import * as Access from "./Access.ts"
 import { GatewayApi, type StartTurn } from "./GatewayApi.ts"
 import { Unauthorized } from "./GatewayError.ts"
@@ -72,6 +73,8 @@ export { CurrentUser, ofPrefix, type User } from "./User.ts"
  * - `prefix`: the path under which the gateway is mounted, `/agent`.
  * - `worker`: whether the gateway also carries on the turns of processes that died, as `TurnWorker` does; it does by default.
  * - `viewer`: whether the page for people is served at `/`; it is not by default.
+ * - `metrics`: whether `GET /metrics` gives the metrics of the process to the holder of the token, for Prometheus; it does not by default.
+ *   They are those of all users, so a gateway whose product checks requests itself has no such page.
  * - `home`: the path of the page to which a one-time link leads, `/` by default.
  *
  * @category models
@@ -87,6 +90,7 @@ export type Options = Access.Credentials & Guard.Options & Runs.Limits & {
   readonly prefix?: `/${string}` | undefined
   readonly worker?: boolean | undefined
   readonly viewer?: boolean | undefined
+  readonly metrics?: boolean | undefined
   readonly home?: `/${string}` | undefined
 }
 
@@ -184,7 +188,8 @@ const build = Effect.fnUntraced(function*(options: Options) {
   const routes = Layer.mergeAll(
     HttpApiBuilder.layer(GatewayApi, { openapiPath: "/openapi.json" }).pipe(Layer.provide(groups)),
     layerLogin(options),
-    options.viewer === true ? Viewer.layer(baseOf(options)) : Layer.empty
+    options.viewer === true ? Viewer.layer(baseOf(options)) : Layer.empty,
+    options.metrics === true && options.token !== undefined ? layerMetrics : Layer.empty
   ).pipe(Layer.provide([services, HttpServer.layerServices]))
 
   const app = yield* Effect.provideService(HttpRouter.toHttpEffect(routes), HttpRouter.RouterConfig, routerConfig)
@@ -230,6 +235,17 @@ const mounted = (options: Options) => {
         : Effect.succeed(HttpServerResponse.empty({ status: 404 }))
     })
 }
+
+/** The page for Prometheus. */
+const layerMetrics = HttpRouter.add(
+  "GET",
+  "/metrics",
+  Effect.gen(function*() {
+    const { userOf } = yield* Access.Access
+    yield* userOf(yield* HttpServerRequest.HttpServerRequest)
+    return yield* PrometheusPage.response
+  }).pipe(Effect.catch((error) => Effect.succeed(Guard.toResponse(error))))
+)
 
 /** Signs a browser in: the answer to a one-time link sets the cookie and leads to the page. */
 const layerLogin = (options: Options) =>

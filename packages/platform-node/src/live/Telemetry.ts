@@ -17,6 +17,7 @@
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Contained from "@opencode-turn/core/Contained"
+import * as Metrics from "@opencode-turn/core/Metrics"
 import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
@@ -39,6 +40,8 @@ import * as References from "effect/References"
 import * as SchemaIssue from "effect/SchemaIssue"
 import { InvalidConfig, setting } from "./LiveLayer.ts"
 
+export { page as prometheusPage } from "./PrometheusPage.ts"
+
 /**
  * Exports traces, metrics and logs of the effects that it is provided to, each where an endpoint is set for it.
  *
@@ -56,7 +59,8 @@ import { InvalidConfig, setting } from "./LiveLayer.ts"
  */
 export const layer: Layer.Layer<OtlpExporter.Flusher, InvalidConfig> = Layer.unwrap(Effect.gen(function*() {
   const endpoints = yield* Effect.forEach(endpointSettings, checkedEndpoint)
-  if (endpoints.every(Predicate.isUndefined)) return OtlpExporter.layerFlusher
+  const names = Layer.succeed(Metrics.OldNames, !(yield* optsIn))
+  if (endpoints.every(Predicate.isUndefined)) return Layer.merge(OtlpExporter.layerFlusher, names)
   const provider = withDefaults(yield* ConfigProvider.ConfigProvider, yield* serviceName)
   return Layer.mergeAll(
     yield* layerOf("TRACES", OtlpTracer.layerFromConfig()),
@@ -69,7 +73,8 @@ export const layer: Layer.Layer<OtlpExporter.Flusher, InvalidConfig> = Layer.unw
       // The exporter's own line about a failed request tells its headers and its address, which may hold a secret.
       Layer.succeed(References.MinimumLogLevel, "None")
     ]),
-    Layer.catchCause((cause) => Layer.effect(OtlpExporter.Flusher, Effect.failCause(explained(cause))))
+    Layer.catchCause((cause) => Layer.effect(OtlpExporter.Flusher, Effect.failCause(explained(cause)))),
+    Layer.merge(names)
   )
 }))
 
@@ -139,6 +144,12 @@ const checkedEndpoint = Effect.fnUntraced(function*(name: string) {
   }
   return url
 })
+
+/** Whether the environment asks for the latest names of the conventions alone. */
+const optsIn = Effect.map(
+  setting("OTEL_SEMCONV_STABILITY_OPT_IN"),
+  (text = "") => text.split(",").some((name) => name.trim() === "gen_ai_latest_experimental")
+)
 
 /** The name of the service, unless the resource's attributes hold it. */
 const serviceName = Effect.gen(function*() {

@@ -1,5 +1,6 @@
 import * as Telemetry from "#live/Telemetry"
 import { assert, describe, it } from "@effect/vitest"
+import * as Metrics from "@opencode-turn/core/Metrics"
 import { ConfigProvider, Effect, Logger, Metric, References } from "effect"
 import * as ErrorReporter from "effect/ErrorReporter"
 import { OtlpExporter } from "effect/observability"
@@ -171,6 +172,23 @@ describe("Telemetry.layer", () => {
           assert.include(report, `"collector":"${to.url}"`)
         }
         assert.notInclude(told, secret)
+      }))
+  }
+
+  const optIns: ReadonlyArray<readonly [string, boolean]> = [
+    ["", true],
+    ["http,database/dup", true],
+    ["http, gen_ai_latest_experimental", false]
+  ]
+  for (const [optIn, expected] of optIns) {
+    it.effect(`${expected ? "keeps" : "drops"} the older names of metrics for OTEL_SEMCONV_STABILITY_OPT_IN=${optIn}`, () =>
+      Effect.gen(function*() {
+        const env = { OTEL_SEMCONV_STABILITY_OPT_IN: optIn }
+        const hasOldNames = yield* Metrics.OldNames.pipe(
+          Effect.provide(Telemetry.layer),
+          Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnvRecord(env))
+        )
+        assert.strictEqual(hasOldNames, expected)
       }))
   }
 

@@ -40,6 +40,8 @@ export interface Running {
   readonly printed: (text: string) => Effect.Effect<void>
   /** Standard output so far. */
   readonly stdout: Effect.Effect<string>
+  /** Standard error so far. */
+  readonly stderr: Effect.Effect<string>
 }
 
 export interface Options {
@@ -85,6 +87,7 @@ export const start = (
         type: (text) => Effect.sync(() => void child.stdin.write(text)),
         kill: (signal) => Effect.sync(() => void child.kill(signal)),
         stdout: Effect.sync(() => texts.stdout),
+        stderr: Effect.sync(() => texts.stderr),
         closeStdin: Effect.sync(() => void child.stdin.end()),
         closeStdout: Effect.sync(() => void child.stdout.destroy()),
         printed: (text) =>

@@ -27,7 +27,8 @@ import { describeDuration } from "../../terminal/Describe.ts"
 import { line } from "../../terminal/TerminalText.ts"
 import * as Connection from "../setup/Connection.ts"
 import * as Database from "../setup/Database.ts"
-import { describe, failed, type Failure, fromError } from "../setup/Failure.ts"
+import { describe, failed, type Failure, fromError, usage } from "../setup/Failure.ts"
+import * as MetricsPort from "../setup/MetricsPort.ts"
 import type { Mode } from "../setup/Permissions.ts"
 import * as StoreGate from "../setup/StoreGate.ts"
 import { Streams } from "../setup/Streams.ts"
@@ -41,12 +42,16 @@ export interface Options extends Connection.Flags {
   readonly database: string | undefined
   readonly permission: Exclude<Mode, "ask">
   readonly worker: boolean
+  readonly metricsPort: number | undefined
   readonly json: boolean
 }
 
 /** Resumes the orphaned turns; with `worker`, it never ends. */
 export const resume = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<void, Failure, Services | Scope.Scope> {
+    if (options.metricsPort !== undefined && !options.worker) {
+      return yield* usage("--metrics-port needs --worker: without it, resume ends before anybody reads the metrics")
+    }
     const flags = yield* Connection.settings(options)
     const database = yield* options.worker ? Database.open(options.database) : Database.openExisting(options.database)
     if (options.permission === "store") yield* Database.mustBeShared(database)
@@ -62,6 +67,9 @@ export const resume = Effect.fnUntraced(
         yield* Connection.makeClients(server),
         (result) => streams.answer(options.json ? JsonLines.fromEnding(result) : `${describeCarried(result)}\n`)
       )
+      if (options.metricsPort !== undefined) {
+        yield* view.note(`${yield* MetricsPort.listen(options.metricsPort)} shows the metrics`)
+      }
       if (options.worker) {
         yield* view.note(
           "waiting for turns to resume; Ctrl-C stops this, and leaves unfinished turns to the next resume"

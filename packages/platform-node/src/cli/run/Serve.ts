@@ -11,14 +11,15 @@ import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import * as Gateway from "../../gateway/Gateway.ts"
 import * as Listen from "../../gateway/Listen.ts"
 import * as Connection from "../setup/Connection.ts"
 import * as Database from "../setup/Database.ts"
-import { failed, type Failure, fromError } from "../setup/Failure.ts"
+import { type Failure, fromError } from "../setup/Failure.ts"
+import * as MetricsPort from "../setup/MetricsPort.ts"
 import * as Permissions from "../setup/Permissions.ts"
+import * as Port from "../setup/Port.ts"
 import * as Reports from "../setup/Reports.ts"
 import { Streams } from "../setup/Streams.ts"
 import * as Token from "../setup/Token.ts"
@@ -31,6 +32,7 @@ export interface Options extends Connection.Flags {
   readonly database: string | undefined
   readonly host: string
   readonly port: number
+  readonly metricsPort: number | undefined
   readonly allowHosts: ReadonlyArray<string>
   readonly allowOrigins: ReadonlyArray<string>
   readonly permission: Exclude<Permissions.Mode, "ask">
@@ -61,16 +63,16 @@ export const serve = Effect.fnUntraced(
         // The worker below has a client for each folder.
         worker: false,
         clientOf: (conversationId) => Connection.clientOf(conversationId, home, clients),
-        viewer: true
+        viewer: true,
+        metrics: true
       }).pipe(Effect.provideService(Client, home), Effect.mapError(fromError))
-      const port = yield* Effect.mapError(
-        Listen.listen(gateway, options),
-        (error) => failed(whyNot(options, error.cause))
-      )
+      const port = yield* Effect.mapError(Listen.listen(gateway, options), Port.explained(options, "--port"))
       const url = `http://${options.host.includes(":") ? `[${options.host}]` : options.host}:${port}`
       const link = `${url}${yield* gateway.makeLink}`
-      yield* answer(options.json ? `${JSON.stringify({ type: "serving", url, link })}\n` : `${url}\n`)
+      const metrics = options.metricsPort === undefined ? undefined : yield* MetricsPort.listen(options.metricsPort)
+      yield* answer(options.json ? `${JSON.stringify({ type: "serving", url, link, metrics })}\n` : `${url}\n`)
       if (!options.json) yield* answer(`${link} signs a browser in, once\n`)
+      if (metrics !== undefined) yield* view.note(`${metrics} shows the metrics without a token`)
       yield* view.note(`programs send the token in ${place} as Authorization: Bearer TOKEN`)
       if (!isLoopback(options.host)) {
         yield* view.note("others can read what is sent over plain HTTP: put a proxy with TLS in front of it")
@@ -96,18 +98,3 @@ const hostsOf = ({ allowHosts, host }: Options): ReadonlyArray<string> => [
   ...(host === "0.0.0.0" || host === "::" ? [] : [host.includes(":") ? `[${host}]` : host]),
   ...allowHosts
 ]
-
-const whyNot = ({ host, port }: Options, cause: unknown): string => {
-  const code = Predicate.hasProperty(cause, "code") ? cause.code : undefined
-  switch (code) {
-    case "EADDRINUSE":
-      return `port ${port} of ${host} is in use: choose another --port, or 0 for any that is free`
-    case "EADDRNOTAVAIL":
-    case "ENOTFOUND":
-      return `this machine has no address ${host}: choose another --host`
-    case "EACCES":
-      return `this user may not listen on port ${port}: choose another --port`
-    default:
-      return `cannot listen on port ${port} of ${host}${Predicate.isError(cause) ? `: ${cause.message}` : ""}`
-  }
-}
