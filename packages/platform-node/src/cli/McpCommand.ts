@@ -33,8 +33,7 @@ export const mcpCommand = Command.make(
 ).pipe(
   Command.withDescription(
     "Gives other agents the tools run_turn, attach, cancel, answer and list over MCP, on standard input and output. An agent starts this " +
-      "command itself, see docs/MCP.md. It also carries on turns that lost their process, as resume --worker does. When the agent goes " +
-      "away, its turns go on to their ends, or until they wait for an answer."
+      "command itself, see docs/MCP.md. When the agent goes away, its turns go on to their ends, or until they wait for an answer."
   ),
   Command.withShortDescription("Serve turns to other agents over MCP")
 )

@@ -15,12 +15,15 @@ import type { Answer } from "@opencode-turn/core/Ask"
 import { attachTurn } from "@opencode-turn/core/AttachTurn"
 import { AskId, AssistantMessageId, ConversationId, makeId } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
-import { SessionStore, type StoredMessage, type StoreError } from "@opencode-turn/core/SessionStore"
+import { type MessageState, SessionStore, type StoredMessage, type StoreError } from "@opencode-turn/core/SessionStore"
 import { AskClosed, type StoredAsk, UnknownAsk } from "@opencode-turn/core/StoredAsk"
 import { answerAsk, pendingAsks } from "@opencode-turn/core/StoredGate"
+import { isLeaseOver, isOpen } from "@opencode-turn/core/StoredMessage"
 import * as ToolCall from "@opencode-turn/core/ToolCall"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as McpSchema from "effect/ai/McpSchema"
 import * as McpServer from "effect/ai/McpServer"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
@@ -30,6 +33,7 @@ import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Ref from "effect/Ref"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { createHash } from "node:crypto"
 import type * as Runs from "../gateway/Runs.ts"
@@ -39,13 +43,21 @@ import { describeAsk, describePermission } from "../terminal/AskText.ts"
 import * as McpProgress from "./McpProgress.ts"
 import * as McpTools from "./McpTools.ts"
 
-/** What the tools stand on. The turns may take a while to get ready, because a server has to start; nothing else waits for it. */
+/** Runs turns on a server of OpenCode. */
+export interface Server {
+  readonly runs: Runs.Runs["Service"]
+  /** Carries a turn whose process is gone to its end, beside everything else. Does nothing where it is carried already. */
+  readonly carry: (orphan: MessageState) => Effect.Effect<void>
+}
+
+/** What the tools stand on. */
 export class McpTurns extends Context.Service<McpTurns, {
-  readonly runs: Effect.Effect<Runs.Runs["Service"], McpTools.Failed>
+  /** The server, once it is ready: it may have to start. Nothing else waits for it. */
+  readonly server: Effect.Effect<Server, McpTools.Failed>
   /** What each turn gets besides what the client says. */
   readonly choices: Runs.Start["choices"]
-  /** The turns that were started here. */
-  readonly started: Ref.Ref<ReadonlySet<AssistantMessageId>>
+  /** The turns that this process started or carries on. */
+  readonly own: Ref.Ref<ReadonlySet<AssistantMessageId>>
 }>()("@opencode-turn/platform-node/mcp/McpTurns") {}
 
 /** The handlers of all tools. */
@@ -53,11 +65,11 @@ export const layer = McpTools.toolkit.toLayer(Effect.gen(function*() {
   const server = yield* McpServer.McpServer
   const store = yield* SessionStore
   const turns = yield* McpTurns
-  const inStore = Effect.provideService(SessionStore, store)
+  const inStore = Effect.provideContext(Context.make(SessionStore, store).pipe(Context.add(McpTurns, turns)))
 
   return McpTools.toolkit.of({
     run_turn: Effect.fnUntraced(function*({ agent, conversation, key, model, prompt, wait_seconds }) {
-      const runs = yield* turns.runs
+      const { runs } = yield* turns.server
       const conversationId = ConversationId.make(conversation ?? (yield* newConversation(key)))
       const { state } = yield* Effect.mapError(
         runs.start(client, {
@@ -72,7 +84,7 @@ export const layer = McpTools.toolkit.toLayer(Effect.gen(function*() {
         }),
         toFailed
       )
-      yield* Ref.update(turns.started, (all) => new Set([...all, state.id]))
+      yield* own(state.id)
       return yield* followed(server, state.id, wait_seconds)
     }, inStore),
     attach: ({ message, wait_seconds }) =>
@@ -81,7 +93,7 @@ export const layer = McpTools.toolkit.toLayer(Effect.gen(function*() {
       const id = AssistantMessageId.make(message)
       const state = yield* Effect.mapError(retrying(store.getState(id)), storeFailed)
       if (Option.isNone(state)) return yield* Effect.fail(unknownTurn(id))
-      const runs = yield* turns.runs
+      const { runs } = yield* turns.server
       const cancelled = yield* runs.cancel(state.value).pipe(
         // A turn that ended just now is as good.
         Effect.catchTag("AlreadyFinished", () => messageOf(id)),
@@ -123,10 +135,10 @@ export const layer = McpTools.toolkit.toLayer(Effect.gen(function*() {
   })
 }))
 
-/** Waits until every turn that was started here has ended, or waits for an answer. */
+/** Waits until every turn of this process has ended, or waits for an answer. */
 export const untilIdle = Effect.gen(function*() {
-  const { started } = yield* McpTurns
-  yield* Effect.forEach(yield* Ref.get(started), (id) => Effect.ignore(follow(id, () => Effect.void)), {
+  const { own } = yield* McpTurns
+  yield* Effect.forEach(yield* Ref.get(own), (id) => Effect.ignore(follow(id, () => Effect.void)), {
     concurrency: "unbounded",
     discard: true
   })
@@ -148,9 +160,9 @@ const followed = Effect.fnUntraced(function*(
   server: McpServer.McpServer["Service"],
   id: AssistantMessageId,
   waitSeconds = McpTools.defaultWaitSeconds
-): Effect.fn.Return<McpTools.Turn, McpTools.Failed, SessionStore> {
+): Effect.fn.Return<McpTools.Turn, McpTools.Failed, SessionStore | McpTurns> {
   const report = yield* reporter(server)
-  const view = yield* follow(id, report).pipe(
+  const view = yield* Effect.raceFirst(follow(id, report), carried(id)).pipe(
     Effect.timeoutOption(`${waitSeconds} seconds`),
     Effect.catchTags({
       UnknownMessage: () => Effect.fail(unknownTurn(id)),
@@ -159,6 +171,35 @@ const followed = Effect.fnUntraced(function*(
   )
   const message = view._tag === "Some" && view.value.end !== undefined ? view.value.end : yield* messageOf(id)
   return toTurn(message, yield* asksOf({ messageId: id }), Option.getOrUndefined(view))
+})
+
+const own = (id: AssistantMessageId) =>
+  Effect.flatMap(McpTurns, ({ own }) => Ref.update(own, (all) => new Set([...all, id])))
+
+/**
+ * Carries the turn on whenever its process is gone. Never ends.
+ *
+ * **Details**
+ *
+ * Only a turn that a client asks for is carried on. A client starts this process unasked, and it must not run what somebody else left
+ * behind, perhaps for another server.
+ */
+const carried = Effect.fnUntraced(function*(id: AssistantMessageId) {
+  const store = yield* SessionStore
+  const turns = yield* McpTurns
+  const look = Effect.gen(function*() {
+    const state = Option.getOrUndefined(yield* store.getState(id))
+    if (state === undefined || !isOpen(state.status) || !isLeaseOver(state, yield* Clock.currentTimeMillis)) return
+    const { carry } = yield* turns.server
+    yield* own(id)
+    yield* carry(state)
+  })
+  return yield* look.pipe(
+    // The one who follows the turn tells what is wrong with the store, and the first call what is wrong with the server.
+    Effect.ignore,
+    Effect.repeat(Schedule.spaced(yield* TurnPolicy.SweepInterval)),
+    Effect.andThen(Effect.never)
+  )
 })
 
 /** Tells what a turn does until it has ended, or until the store has an ask of it that waits for an answer. */
@@ -254,21 +295,21 @@ const toTurn = (
   view: TurnView.TurnView | undefined
 ): McpTools.Turn => {
   const { conversationId, error, finish, id } = message
-  const isOpen = message.status === "pending" || message.status === "queued"
-  const status = !isOpen
+  const hasEnded = !isOpen(message.status)
+  const status = hasEnded
     ? message.status
     : asks.length > 0
     ? "waiting"
     : message.status === "queued"
     ? "queued"
     : "running"
-  const parts = view === undefined || !isOpen ? message.parts : TurnView.parts(view.root)
+  const parts = view === undefined || hasEnded ? message.parts : TurnView.parts(view.root)
   return {
     status,
     message: id,
     conversation: conversationId,
-    content: view === undefined || !isOpen ? message.content : McpProgress.textOf(view),
-    asks: isOpen ? asks : [],
+    content: view === undefined || hasEnded ? message.content : McpProgress.textOf(view),
+    asks: hasEnded ? [] : asks,
     tools: parts.flatMap((part) => {
       if (part.type !== "tool") return []
       const { past, present } = ToolCall.describe(part)

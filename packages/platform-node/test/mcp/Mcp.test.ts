@@ -43,7 +43,8 @@ const place = Effect.gen(function*() {
         const stderr: Array<string> = []
         transport.stderr?.on("data", (chunk) => stderr.push(String(chunk)))
         await client.connect(transport)
-        return { client, errors, stderr: () => stderr.join("") }
+        const kill = Effect.sync(() => void (transport.pid !== null && process.kill(transport.pid, "SIGKILL")))
+        return { client, errors, kill, stderr: () => stderr.join("") }
       }),
       ({ client }) => Effect.promise(() => client.close())
     )
@@ -95,6 +96,12 @@ const greeting = send(1, "initialize", {
 }) + send(undefined, "notifications/initialized", {})
 
 const release = (gate: string) => Effect.flatMap(ScriptedModel, (model) => model.release(gate))
+
+/** A turn that stops in the middle until its gate is open, and a call that leaves it there. */
+const gated = (name: string) => ({
+  prompt: prompt("Talk.", [{ text: "first words and the rest", gate: name, gateAfter: 2 }]),
+  wait_seconds: 1
+})
 
 it.layer(layerShared, { excludeTestServices: true })("opencode-turn mcp", (it) => {
   it.effect("gives a client its tools, and runs a turn with progress", () =>
@@ -218,6 +225,25 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn mcp", (it) =
       yield* release("gone")
       const done = yield* turn(client, "run_turn", args)
       assert.deepInclude(done, { status: "completed", content: "first words and the rest", message: first.message })
+    }).pipe(Effect.scoped))
+
+  it.effect("carries on the turn of a killed process that a client asks for, and no other", () =>
+    Effect.gen(function*() {
+      const { connect } = yield* place
+      const first = yield* connect
+      const wanted = yield* turn(first.client, "run_turn", gated("wanted"))
+      const left = yield* turn(first.client, "run_turn", gated("left"))
+      assert.deepEqual([wanted.status, left.status], ["running", "running"])
+      yield* first.kill
+      const { client } = yield* connect
+      yield* release("wanted")
+      yield* release("left")
+      const done = yield* turn(client, "attach", { message: wanted.message })
+      assert.deepInclude(done, { status: "completed", content: "first words and the rest" })
+      const other = yield* turn(client, "run_turn", { prompt: prompt("Talk.", [{ text: "yes" }]) })
+      assert.strictEqual(other.status, "completed")
+      const { turns } = yield* call(client, McpTools.List.successSchema, "list", {})
+      assert.deepEqual(turns.find(({ message }) => message === left.message)?.status, "pending")
     }).pipe(Effect.scoped))
 
   it.effect("lets a second client follow and answer the turn of a first one", () =>

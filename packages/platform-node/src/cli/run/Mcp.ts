@@ -1,5 +1,5 @@
 /**
- * `opencode-turn mcp`: the tools of `mcp/` on standard input and output, with a worker for turns whose process died.
+ * `opencode-turn mcp`: the tools of `mcp/` on standard input and output.
  *
  * **Responsibilities**: the server, the store and the gate that the tools stand on. Clients give a process that is slow to speak up, so
  * the server of OpenCode starts while the protocol is spoken already.
@@ -9,6 +9,7 @@
 import { Client } from "@opencode-turn/core/Client"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
+import type { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as McpProtocol from "effect/ai/McpProtocol"
@@ -17,6 +18,7 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as FiberMap from "effect/FiberMap"
 import * as Layer from "effect/Layer"
 import * as Ref from "effect/Ref"
 import type * as Scope from "effect/Scope"
@@ -55,8 +57,7 @@ export const mcp = Effect.fnUntraced(
     yield* Effect.gen(function*() {
       const gate = yield* Resume.gateOf(options.permission, view)
       const rules = Permissions.rules(options.permission)
-      const ready = yield* Deferred.make<Runs.Runs["Service"], Failure>()
-      const started = yield* Ref.make<ReadonlySet<AssistantMessageId>>(new Set())
+      const ready = yield* Deferred.make<McpTurns.Server, Failure>()
       const connecting = Effect.gen(function*() {
         const server = yield* Connection.connect(flags, view)
         const clients = yield* Connection.makeClients(server)
@@ -64,16 +65,29 @@ export const mcp = Effect.fnUntraced(
         const runs = yield* Runs.make({
           clientOf: (conversationId) => Connection.clientOf(conversationId, home, clients)
         }).pipe(Effect.provideService(Client, home))
-        yield* Deferred.succeed(ready, runs)
         const carry = yield* Resume.makeCarry(clients, (result) => view.note(Resume.describeCarried(result)))
-        return { server, carry }
+        const carrying = yield* FiberMap.make<AssistantMessageId>()
+        // A turn that is carried on belongs to the process, as one that is started does.
+        const fork = yield* FiberMap.runtime(carrying)<SessionStore | Tracer.Tracer>()
+        yield* Deferred.succeed(ready, {
+          runs,
+          carry: (orphan) =>
+            Effect.sync(() =>
+              void fork(
+                orphan.id,
+                Effect.catch(carry(orphan), (error) => view.note(error.message)),
+                { onlyIfMissing: true }
+              )
+            )
+        })
+        return server
       })
       const working = yield* connecting.pipe(
         Effect.tapCause((cause) => Deferred.failCause(ready, cause)),
         Effect.matchEffect({
           // The other agent is told with its first call, and can tell its user; a process that ends could not.
           onFailure: (error) => Effect.andThen(view.note(error.message), Effect.never),
-          onSuccess: ({ carry, server }) => Effect.raceFirst(Resume.work(carry), server.ended)
+          onSuccess: (server) => server.ended
         }),
         Effect.provideService(HumanGate.HumanGate, gate),
         Effect.forkScoped
@@ -81,9 +95,9 @@ export const mcp = Effect.fnUntraced(
       const turns = Layer.succeed(
         McpTurns.McpTurns,
         McpTurns.McpTurns.of({
-          runs: Effect.mapError(Deferred.await(ready), toFailed),
+          server: Effect.mapError(Deferred.await(ready), toFailed),
           choices: rules.length === 0 ? {} : { permission: rules },
-          started
+          own: yield* Ref.make<ReadonlySet<AssistantMessageId>>(new Set())
         })
       )
       const registrations = McpServer.toolkit(toolkit).pipe(
