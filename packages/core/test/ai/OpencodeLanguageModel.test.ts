@@ -80,6 +80,10 @@ const file = (data: string | URL, mediaType = "image/png"): Prompt.RawInput => [
 
 const gone = AiError.make({ module: "Other", method: "generateText", reason: new AiError.UnknownError({}) })
 
+/** The calls of tools. */
+const named = (parts: ReadonlyArray<Response.AnyPart>) =>
+  parts.flatMap((part) => part.type === "tool-call" ? [[part.name, part.params]] : [])
+
 describe("generateText", () => {
   test("gives the answer, its reasoning, usage and finish reason", () =>
     Effect.gen(function*() {
@@ -132,6 +136,33 @@ describe("generateText", () => {
       assert.isFalse(result?.isFailure)
       const finish = response.content.find((part) => part.type === "finish")
       assert.deepStrictEqual(finish?.metadata.opencode?.tools.map(({ tool }) => tool), ["read"])
+    }).pipe(on()))
+
+  test("gives the same calls where the resolution of calls is disabled, and those of a call that the model wrote wrongly", () =>
+    Effect.gen(function*() {
+      const steps = [
+        { tool: "bash", args: { command: "ls" } },
+        { tool: "nothing", args: { odd: true } },
+        { tool: "read", args: { filePath: 7 } },
+        { text: "Done." }
+      ]
+      yield* scripts(steps, steps, steps)
+      const options = { prompt: "Do it.", toolkit: OpencodeTool.toolkit }
+      const disabled = yield* LanguageModel.generateText({ ...options, disableToolCallResolution: true })
+      const deferred = yield* LanguageModel.generateText({
+        ...options,
+        disableToolCallResolution: true,
+        toolCallValidation: "deferred"
+      })
+      const streamed = yield* Stream.runCollect(
+        LanguageModel.streamText({ ...options, disableToolCallResolution: true, toolCallValidation: "deferred" })
+      )
+      assert.deepStrictEqual(named(disabled.content), [
+        ["OpencodeBash", { command: "ls" }],
+        ["OpencodeRead", { filePath: 7 }]
+      ])
+      assert.deepStrictEqual(named(deferred.content), named(disabled.content))
+      assert.deepStrictEqual(named(streamed), named(disabled.content))
     }).pipe(on()))
 
   test("gives a refused call as a result that was denied", () =>
