@@ -22,12 +22,16 @@ const verbs = [
   "attachTurn",
   "answerAsk",
   "cancelTurn",
+  "compactConversation",
+  "forkConversation",
   "pendingAsks",
   "pruneMessages",
   "resumeTurn",
   "resumeTurns",
+  "revertTurn",
   "runTurn",
-  "streamTurn"
+  "streamTurn",
+  "unrevertTurn"
 ]
 
 it("the core exports these verbs and namespaces", () => {
@@ -36,6 +40,8 @@ it("the core exports these verbs and namespaces", () => {
     "Ask",
     "Ids",
     "Metrics",
+    "OperationError",
+    "Operations",
     "Part",
     "Prompt",
     "ToolCall",
@@ -82,6 +88,8 @@ it("the core exports these modules", () => {
     "Metrics",
     "OpencodeLanguageModel",
     "OpencodeTool",
+    "OperationError",
+    "Operations",
     "Output",
     "Part",
     "PermissionRules",

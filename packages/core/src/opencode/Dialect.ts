@@ -93,7 +93,7 @@ export interface Agent {
 }
 
 /**
- * What stands for a conversation that was compacted, and what it took to write it.
+ * What stands for a conversation that was compacted, and what it took to write it. `isNew`: the model was asked for it just now.
  *
  * @category models
  * @since 0.1.0
@@ -102,6 +102,7 @@ export interface Summary {
   readonly messageId: MessageId
   readonly text: string
   readonly usage: Usage
+  readonly isNew: boolean
 }
 
 /**

@@ -279,6 +279,22 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
         (message) => ({ ...message, ...written(id, partial, since) })
       ),
 
+    markReverted: (by, { beforePosition, conversationId, fromPosition }) =>
+      Effect.sync(() => {
+        for (const message of read(histories.get(conversationId))) {
+          if (message.revertedBy !== null) continue
+          if (message.position < fromPosition || message.position >= beforePosition) continue
+          write({ ...message, revertedBy: by, revision: message.revision + 1 })
+        }
+      }),
+
+    unmarkReverted: (by) =>
+      Effect.sync(() => {
+        for (const message of messages.values()) {
+          if (message.revertedBy === by) write({ ...message, revertedBy: null, revision: message.revision + 1 })
+        }
+      }),
+
     getMessage: (id) => Effect.sync(() => Option.fromUndefinedOr(messages.get(id))),
 
     getState: (id) => Effect.sync(() => Option.map(Option.fromUndefinedOr(messages.get(id)), stateOf)),
@@ -439,6 +455,7 @@ const blank = {
   usage: Usage.zero,
   subagents: [],
   error: null,
+  revertedBy: null,
   finishedMillis: null
 } satisfies Partial<StoredMessage>
 

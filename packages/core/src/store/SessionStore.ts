@@ -55,6 +55,7 @@ export {
   type Lease,
   MessageState,
   MessageStatus,
+  Operation,
   type Outcome,
   PromptRecord,
   StartedTurn,
@@ -277,6 +278,22 @@ export class SessionStore extends Context.Service<SessionStore, {
     partial: Content,
     since?: Since
   ) => Effect.Effect<boolean, StoreError>
+
+  /**
+   * Marks the messages of the conversation from one position to before another as taken back by a revert. A message that is marked
+   * already keeps its mark.
+   */
+  readonly markReverted: (
+    by: AssistantMessageId,
+    range: {
+      readonly conversationId: ConversationId
+      readonly fromPosition: number
+      readonly beforePosition: number
+    }
+  ) => Effect.Effect<void, StoreError>
+
+  /** Takes the marks of a revert away. */
+  readonly unmarkReverted: (by: AssistantMessageId) => Effect.Effect<void, StoreError>
 
   readonly getMessage: (id: AssistantMessageId) => Effect.Effect<Option.Option<StoredMessage>, StoreError>
 

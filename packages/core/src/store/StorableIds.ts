@@ -50,6 +50,11 @@ export const storable = (store: SessionStore["Service"]): SessionStore["Service"
   snapshot: (id, ...write) => (isStorable(id) ? store.snapshot(id, ...write) : Effect.succeed(false)),
   finalize: (id, ...write) => (isStorable(id) ? store.finalize(id, ...write) : Effect.succeed(false)),
   keepPartial: (id, ...write) => (isStorable(id) ? store.keepPartial(id, ...write) : Effect.succeed(false)),
+  markReverted: (by, range) =>
+    isStorable(range.conversationId)
+      ? checked("markReverted", { message: by }, store.markReverted(by, range))
+      : Effect.void,
+  unmarkReverted: (by) => (isStorable(by) ? store.unmarkReverted(by) : Effect.void),
   withdrawAsk: (id) => (isStorable(id) ? store.withdrawAsk(id) : Effect.succeed(false)),
   cancel: (id, content) =>
     isStorable(id) ? store.cancel(id, content) : Effect.fail(new UnknownMessage({ messageId: id })),

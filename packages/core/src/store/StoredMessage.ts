@@ -16,7 +16,7 @@ import * as Schema from "effect/Schema"
 import { type Ask, PermissionRule } from "../domain/Ask.ts"
 import { AssistantMessageId, ConversationId, MessageId, type PartId, type PromptIds, SessionId } from "../domain/Ids.ts"
 import { Part } from "../domain/Part.ts"
-import { AgentChoices, Prompt, PromptPart } from "../domain/Prompt.ts"
+import { AgentChoices, ModelRef, Prompt, PromptPart } from "../domain/Prompt.ts"
 import { Subagent } from "../domain/Subagent.ts"
 import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
 import * as Usage from "../domain/Usage.ts"
@@ -83,12 +83,39 @@ export interface PromptRecord extends Schema.Schema.Type<typeof PromptRecord> {}
 export type IdentifiedPrompt = PromptRecord & { readonly prompt: { readonly ids: PromptIds } }
 
 /**
+ * What a stored message does with the conversation in place of a prompt.
+ *
+ * **Details**
+ *
+ * `compact` has the conversation summarised. `revert` takes back the turn `messageId` and those after it, `unrevert` undoes that. `fork`
+ * begins the conversation with what another one said up to the turn `messageId`, or up to its last turn.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Operation = Schema.Union([
+  Schema.Struct({ type: Schema.Literal("compact"), model: Schema.optionalKey(ModelRef) }),
+  Schema.Struct({ type: Schema.Literal("revert"), messageId: AssistantMessageId }),
+  Schema.Struct({ type: Schema.Literal("unrevert") }),
+  Schema.Struct({
+    type: Schema.Literal("fork"),
+    conversationId: ConversationId,
+    messageId: Schema.optionalKey(AssistantMessageId)
+  })
+])
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type Operation = typeof Operation.Type
+
+/**
  * The caller's choices for the turn besides the prompt, as plain values that let another process run it.
  *
  * **Details**
  *
  * `model` is `provider/model`. `outputSchema` is the JSON Schema of the requested value. `title`, `permission` and
- * `metadata` apply to a session that the turn creates. `policy` holds the turn's limits that differ from the defaults of `TurnPolicy`,
+ * `metadata` apply to a session that the turn creates. `operation` marks a message that is no turn. `policy` holds the turn's limits that differ from the defaults of `TurnPolicy`,
  * with times in milliseconds.
  *
  * @category models
@@ -96,6 +123,7 @@ export type IdentifiedPrompt = PromptRecord & { readonly prompt: { readonly ids:
  */
 export const Draft = Schema.Struct({
   ...AgentChoices.fields,
+  operation: Schema.optionalKey(Operation),
   model: Schema.optionalKey(Schema.String),
   metadata: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
   title: Schema.optionalKey(Schema.String),
@@ -164,6 +192,7 @@ export interface StartedTurn extends Schema.Schema.Type<typeof StartedTurn> {}
  *   null for a claim without a lease, whose message never becomes an orphan.
  * - `takeovers`: how often the pending message was taken from an owner whose lease ran out. A release does not count, nor does an owner
  *   that only waited in the queue.
+ * - `revertedBy`: the stored revert that took the message back. Its reply stays stored, and the agent does not know of it any more.
  * - `revision`: every change raises it, except for a change of the lease alone (a renewal or a release). Two reads with the same
  *   revision give the same message.
  * - `offset`: the place of the last update in the message's journal; 0 while there is none.
@@ -189,6 +218,7 @@ export const MessageState = Schema.Struct({
   finish: Schema.NullOr(Schema.String),
   usage: Usage.Usage,
   error: Schema.NullOr(StoredError),
+  revertedBy: Schema.NullOr(AssistantMessageId),
   createdMillis: Schema.Finite,
   finishedMillis: Schema.NullOr(Schema.Finite)
 })
@@ -364,6 +394,7 @@ export const stateOf = (message: StoredMessage): MessageState => ({
   finish: message.finish,
   usage: message.usage,
   error: message.error,
+  revertedBy: message.revertedBy,
   createdMillis: message.createdMillis,
   finishedMillis: message.finishedMillis
 })

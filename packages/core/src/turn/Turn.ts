@@ -68,6 +68,7 @@ import { ensureSession, recreateSession } from "./EnsureSession.ts"
 import * as JournalWriter from "./JournalWriter.ts"
 import { confirm, holdLease, untilLost } from "./Lease.ts"
 import * as LiveTurns from "./LiveTurns.ts"
+import { resumeOperation } from "./Operate.ts"
 import * as Output from "./Output.ts"
 import { findAnswer, recallEarlier, untilIdle } from "./Recall.ts"
 import { recordedFor, recordPrompt, recordRepair } from "./RecordPrompt.ts"
@@ -526,8 +527,11 @@ const own = Effect.fnUntraced(
 )
 
 /** Runs an orphaned turn that blocks the queue. Interrupting the waiting turn releases the orphan instead of cancelling it. */
-const carryOrphan = (orphan: StoredMessage): Effect.Effect<void, never, TurnServices> =>
-  Effect.suspend(() => resumeTurn(orphan)).pipe(
+export const carryOrphan = (orphan: StoredMessage): Effect.Effect<void, never, TurnServices> =>
+  Effect.suspend((): Effect.Effect<unknown, StoreError, TurnServices> => {
+    const operation = orphan.draft?.operation
+    return operation === undefined ? resumeTurn(orphan) : resumeOperation(orphan, operation)
+  }).pipe(
     Effect.provideService(TurnPolicy.OnInterrupt, "release"),
     Contained.reported("resume", { message: orphan.id }),
     Effect.asVoid

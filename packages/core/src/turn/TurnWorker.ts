@@ -28,6 +28,7 @@ import type { MessageState, StoredMessage, StoreError } from "../store/SessionSt
 import { SessionStore } from "../store/SessionStore.ts"
 import { leaseOf } from "./Claim.ts"
 import { checkDirectory } from "./EnsureSession.ts"
+import { resumeOperation } from "./Operate.ts"
 import { resumeTurn } from "./Turn.ts"
 import type { TurnInput } from "./TurnInput.ts"
 import type { TurnResult } from "./TurnResult.ts"
@@ -136,6 +137,11 @@ export const resumeOrphan = Effect.fn("TurnWorker.resumeOrphan")(function*<E = n
   const store = yield* SessionStore
   const taken = yield* retrying(store.takeOver(orphan.id, yield* leaseOf(yield* makeId("run"))))
   if (Option.isNone(taken)) return Option.none()
+  const operation = taken.value.draft?.operation
+  if (operation !== undefined) {
+    yield* resumeOperation(taken.value, operation)
+    return Option.none()
+  }
   const resumed = resumeTurn(taken.value, extras?.(taken.value))
   if (onCarry === undefined) return Option.some(yield* resumed)
   return Option.some(yield* Effect.scoped(Effect.andThen(onCarry(taken.value), resumed)))

@@ -65,6 +65,7 @@ const message = (parts: ReadonlyArray<Part>, fields: Partial<StoredMessage> = {}
   owner: null,
   leaseUntilMillis: null,
   takeovers: 0,
+  revertedBy: null,
   excerpt: "",
   started: null,
   isFallback: false,

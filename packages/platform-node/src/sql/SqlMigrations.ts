@@ -34,7 +34,7 @@ import * as SqlRows from "./SqlRows.ts"
  * @category constants
  * @since 0.1.0
  */
-export const version = 5
+export const version = 6
 
 /**
  * Brings the tables to {@link version}; tables of that version stay unchanged.
@@ -395,12 +395,21 @@ const converted = Effect.fnUntraced(function*(row: OldRow, prompt: string | unde
   return { ...columns, own_content: isTold ? null : row.content, entries }
 })
 
+/** Marks messages that a revert took back. The index finds them by the revert. */
+const addReverts = Effect.gen(function*() {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  yield* sql`ALTER TABLE opencode_turn_assistant_messages ADD COLUMN reverted_by TEXT`
+  yield* sql`
+    CREATE INDEX opencode_turn_reverted ON opencode_turn_assistant_messages (reverted_by) WHERE reverted_by IS NOT NULL`
+})
+
 const steps = {
   "0001_conversations_and_messages": createConversationsAndMessages,
   "0002_leases_and_queue": addLeasesAndQueue,
   "0003_subagents_and_asks": addSubagentsAndAsks,
   "0004_ends_and_takeovers": addEndsAndTakeovers,
-  "0005_journals": addJournals
+  "0005_journals": addJournals,
+  "0006_reverts": addReverts
 }
 
 const storedVersion = Effect.gen(function*() {

@@ -35,7 +35,7 @@ export const messageColumns = (skewMillis: number) => {
   const state =
     `id, conversation_id AS "conversationId", CAST(position AS DOUBLE PRECISION) AS position, status, epoch, revision, ` +
     `journal_offset AS "offset", owner, lease_until_millis - (${skewMillis}) AS "leaseUntilMillis", takeovers, excerpt, ` +
-    `started, is_fallback AS "isFallback", finish, usage, error, created_millis AS "createdMillis", ` +
+    `started, is_fallback AS "isFallback", finish, usage, error, reverted_by AS "revertedBy", created_millis AS "createdMillis", ` +
     `finished_millis AS "finishedMillis"`
   const own = `${state}, content`
   const all = `${own}, (SELECT prompt FROM ${promptsTable} WHERE message_id = id) AS prompt, ` +

@@ -235,6 +235,21 @@ export const make = Effect.fnUntraced(function*(
       return yield* writeReply("keepPartial", { id, epoch, status: "cancelled", changes, content: partial, since })
     }),
 
+    markReverted: (by, { beforePosition, conversationId, fromPosition }) =>
+      Effect.asVoid(query(
+        "markReverted",
+        sql`UPDATE ${messages} SET reverted_by = ${by}, revision = revision + 1
+          WHERE conversation_id = ${conversationId} AND position >= ${fromPosition} AND position < ${beforePosition}
+            AND reverted_by IS NULL RETURNING id${news}`
+      )),
+
+    unmarkReverted: (by) =>
+      Effect.asVoid(query(
+        "unmarkReverted",
+        sql`UPDATE ${messages} SET reverted_by = NULL, revision = revision + 1
+          WHERE reverted_by = ${by} RETURNING id${news}`
+      )),
+
     getMessage: (id) => findMessage("getMessage", id),
 
     getState: (id) => readState("getState", sql`SELECT ${stateColumns} FROM ${messages} WHERE id = ${id}`),
@@ -342,6 +357,8 @@ const telling = (
     finalize: (id, ...outcome) => after(id, "state")(store.finalize(id, ...outcome)),
     cancel: (id, content) => after(id, "state")(store.cancel(id, content)),
     keepPartial: (id, ...partial) => after(id)(store.keepPartial(id, ...partial)),
+    markReverted: (by, range) => Effect.tap(store.markReverted(by, range), () => wrote(undefined)),
+    unmarkReverted: (by) => Effect.tap(store.unmarkReverted(by), () => wrote(undefined)),
     prune: (finishedBeforeMillis) => Effect.tap(store.prune(finishedBeforeMillis), () => wrote(undefined)),
     openAsk: (asked) => after(asked.ask.id)(store.openAsk(asked)),
     answerAsk: (id, answer) => after(id)(store.answerAsk(id, answer)),

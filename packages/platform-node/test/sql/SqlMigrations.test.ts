@@ -300,6 +300,7 @@ it.layer(NodeFileSystem.layer)("SqlMigrations", (it) => {
           ...message,
           position: at === 0 ? 1 : at + 2,
           epoch: 1,
+          revertedBy: null,
           conversationId,
           prompt,
           usage,

@@ -716,7 +716,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         [2, "leases_and_queue"],
         [3, "subagents_and_asks"],
         [4, "ends_and_takeovers"],
-        [SqlMigrations.version, "journals"]
+        [5, "journals"],
+        [SqlMigrations.version, "reverts"]
       ])
     }))
 
@@ -763,7 +764,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         assert.strictEqual(
           error.message,
           `the store failed (migrate): the SQLite database "${filename}" was written by a newer version of ` +
-            "opencode-turn (its tables have version 7, this program knows 5): update this program; nothing was changed"
+            "opencode-turn (its tables have version 7, this program knows 6): update this program; nothing was changed"
         )
         assert.isFalse(error.isRetryable)
       }
@@ -779,7 +780,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.strictEqual(
         error.reason,
         `the SQLite database "${filename}" lacks the tables of this version of opencode-turn (it has version 0, this ` +
-          "program needs 5): run the migrations first"
+          "program needs 6): run the migrations first"
       )
       const sql = yield* openClient({ filename })
       assert.deepStrictEqual(yield* sql`SELECT name FROM sqlite_master`.values, [])

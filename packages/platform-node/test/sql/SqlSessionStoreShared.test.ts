@@ -91,12 +91,13 @@ const steps = [
   [2, "leases_and_queue"],
   [3, "subagents_and_asks"],
   [4, "ends_and_takeovers"],
-  [SqlMigrations.version, "journals"]
+  [5, "journals"],
+  [SqlMigrations.version, "reverts"]
 ]
 
-/** The columns that the fourth and the fifth step add to a row without a reply. */
+/** The columns that the fourth, the fifth and the sixth step add to a row without a reply. */
 const since3 = { finish: null, is_fallback: 0, takeovers: 0 }
-const since4 = { journal_offset: 0, excerpt: "\"Hi\"", started: null }
+const since4 = { journal_offset: 0, excerpt: "\"Hi\"", started: null, reverted_by: null }
 
 /** A row without the columns that the fifth step takes away. */
 const smallOf = (row: object) =>
@@ -423,6 +424,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           owner: null,
           leaseUntilMillis: null,
           takeovers: 0,
+          revertedBy: null,
           prompt: [{ type: "text", text: "Hi" }],
           draft: null,
           promptRecord: null,
@@ -528,6 +530,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           owner: null,
           leaseUntilMillis: null,
           takeovers: 0,
+          revertedBy: null,
           prompt: [{ type: "text", text: "Hi" }],
           draft: null,
           promptRecord: null,
@@ -661,7 +664,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
             [2],
             [3],
             [4],
-            [5]
+            [5],
+            [6]
           ]
         )
       })
@@ -684,7 +688,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         assert.strictEqual(
           error.message,
           `the store failed (migrate): ${name} was written by a newer version of opencode-turn (its tables have version 7, ` +
-            "this program knows 5): update this program; nothing was changed"
+            "this program knows 6): update this program; nothing was changed"
         )
         assert.isFalse(error.isRetryable)
         assert.deepStrictEqual(yield* dump, before)

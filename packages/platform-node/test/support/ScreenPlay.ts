@@ -103,6 +103,7 @@ const stored: StoredMessage = {
   owner: null,
   leaseUntilMillis: null,
   takeovers: 0,
+  revertedBy: null,
   prompt: [],
   draft: null,
   promptRecord: null,

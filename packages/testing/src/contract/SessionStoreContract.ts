@@ -35,6 +35,7 @@ import { leases } from "./Leases.ts"
 import { queue } from "./Queue.ts"
 import { races } from "./Races.ts"
 import { reading } from "./Reading.ts"
+import { reverts } from "./Reverts.ts"
 import { sequences } from "./Sequences.ts"
 import { sessions } from "./Sessions.ts"
 import { snapshots } from "./Snapshots.ts"
@@ -81,6 +82,7 @@ export const describeSessionStore = <E>(
     watching(it)
     asks(it)
     isolation(it)
+    reverts(it)
     ids(it)
     sequences(it)
   })

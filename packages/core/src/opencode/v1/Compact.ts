@@ -54,13 +54,13 @@ export const compact = Effect.fnUntraced(function*(
   sessionId: SessionId
 ): Effect.fn.Return<Summary, RequestError | SessionNotFound | CompactionFailed> {
   const before = stateOf(yield* requests.list)
-  if (before._tag === "Done") return before.summary
+  if (before._tag === "Done") return { ...before.summary, isNew: false }
   yield* removeAll(requests, before.left)
   const ordered = yield* Effect.result(requests.order).pipe(
     Effect.onInterrupt(() => Effect.ignore(Effect.andThen(requests.abort, takeBack(requests))))
   )
   const after = stateOf(yield* requests.list)
-  if (after._tag === "Done") return after.summary
+  if (after._tag === "Done") return { ...after.summary, isNew: true }
   // The server may still work on an order whose connection broke.
   if (ordered._tag === "Failure" && ordered.failure._tag !== "StatusError") return yield* ordered.failure
   yield* removeAll(requests, after.left)
@@ -71,7 +71,7 @@ export const compact = Effect.fnUntraced(function*(
 // internal
 
 type State =
-  | { readonly _tag: "Done"; readonly summary: Summary }
+  | { readonly _tag: "Done"; readonly summary: Omit<Summary, "isNew"> }
   | { readonly _tag: "Due"; readonly left: ReadonlyArray<MessageId>; readonly reason: string | undefined }
 
 /** `Done`: the newest message is a summary. `left`: an order that is due and its answers, the newest first. */

@@ -46,7 +46,7 @@ describe("a compaction", () => {
       const fake = yield* FakeOpencode.FakeOpencode
       const id = yield* spoken("one")
       const first = yield* client.compactSession(id, model)
-      assert.deepStrictEqual(yield* client.compactSession(id, model), first)
+      assert.deepStrictEqual(yield* client.compactSession(id, model), { ...first, isNew: false })
       assert.lengthOf((yield* fake.requests).filter(({ path }) => path.endsWith("/summarize")), 1)
     }).pipe(Effect.provide(FakeOpencode.layerTest({ summary }))))
 

@@ -212,6 +212,7 @@ export const ending = (
       owner: null,
       leaseUntilMillis: null,
       takeovers: 0,
+      revertedBy: null,
       excerpt: "Do it.",
       started: { sessionId, promptId: start.promptId, model: "scripted/m" },
       isFallback: status === "error",
