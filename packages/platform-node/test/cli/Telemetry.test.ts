@@ -2,12 +2,12 @@ import { assert, it } from "@effect/vitest"
 import { prompt } from "@opencode-turn/testing/ScriptedModel"
 import { Effect } from "effect"
 import { layerShared, Playground } from "../support/CliProcess.ts"
-import { collector } from "../support/Collector.ts"
+import { attributesOf, collector } from "../support/Collector.ts"
 
 const secret = "sw0rdfish"
 
 it.layer(layerShared, { excludeTestServices: true })("the telemetry of the command", (it) => {
-  it.effect("reaches a collector over HTTP: the traces of a turn of a real OpenCode", () =>
+  it.effect("reaches a collector over HTTP: the traces and metrics of a turn of a real OpenCode", () =>
     Effect.gen(function*() {
       const { start } = yield* Playground
       const to = yield* collector()
@@ -16,8 +16,16 @@ it.layer(layerShared, { excludeTestServices: true })("the telemetry of the comma
       })
       const { code, stderr, stdout } = yield* running.finished
       assert.deepStrictEqual([code, stdout], [0, "All is well.\n"], stderr)
-      const names = new Set(to.spans().map(({ name }) => name))
-      assert.isTrue(names.has("Turn.claim"), [...names].join())
+      const spans = to.spans()
+      assert.isNotEmpty(spans)
+      const metrics = new Map(to.metrics().map((metric) => [metric.name, metric]))
+      assert.strictEqual(metrics.get("gen_ai.client.inference.duration")?.unit, "s")
+      assert.strictEqual(metrics.get("opencode_turn.turns")?.unit, "{turn}")
+      const [agent] = metrics.get("gen_ai.invoke_agent.duration")?.histogram?.dataPoints ?? []
+      assert.deepInclude(attributesOf(agent?.attributes ?? []), {
+        "gen_ai.agent.name": "build",
+        "gen_ai.request.model": "m"
+      })
       for (const { headers } of to.received()) assert.strictEqual(headers["x-team"], secret)
     }).pipe(Effect.scoped))
 
