@@ -116,6 +116,7 @@ it("the core exports these modules", () => {
     "TurnWorker",
     "UpstreamFailure",
     "Usage",
+    "Wait",
     "WireUpdate",
     "steps"
   ])

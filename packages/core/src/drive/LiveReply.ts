@@ -20,6 +20,7 @@ import type { Subagent } from "../domain/Subagent.ts"
 import type { TurnEvent } from "../domain/TurnEvent.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import * as Usage from "../domain/Usage.ts"
+import type { Wait } from "../domain/Wait.ts"
 import * as Moments from "../reply/Moments.ts"
 import * as Reply from "../reply/Reply.ts"
 import * as ReplyUpdate from "../reply/ReplyUpdate.ts"
@@ -35,7 +36,7 @@ import type { Content } from "../store/StoredMessage.ts"
  * - `update`: changes the reply by a function. If a reader would see the difference, watchers get the whole reply at once.
  * - `start`: tells the watchers where the turn works; `started` gives that again. `beginning`: why the reply last began anew, or undefined.
  * - `untilOther`: waits until the reply is another one than given. One fiber may wait at a time.
- * - `moments`: the times that the stream told so far.
+ * - `moments`: the times that the stream told so far. `recall`: adds the waits that an earlier owner of the turn stored.
  * - `end`: a watcher's queue ends once it is read.
  *
  * @category models
@@ -56,6 +57,7 @@ export interface LiveReply {
   readonly flush: () => void
   readonly update: (f: (reply: Reply.Reply) => Reply.Reply) => void
   readonly moments: () => Moments.Moments
+  readonly recall: (waits: ReadonlyArray<Wait>) => void
   /** Tells `listener` each change of the reply, once it is made, until the scope closes. There is one listener at a time. */
   readonly listen: (listener: Listener) => Effect.Effect<void, never, Scope.Scope>
   readonly untilOther: (known: Reply.Reply | undefined) => Effect.Effect<void>
@@ -185,6 +187,9 @@ export const make: Effect.Effect<LiveReply> = Effect.gen(function*() {
       listener?.(before, after)
     },
     moments: () => moments,
+    recall: (waits) => {
+      if (waits.length > 0) moments = Moments.restore(moments, waits)
+    },
     listen: (told) =>
       Effect.flatMap(Effect.scope, (scope) => {
         listener = told
@@ -276,7 +281,11 @@ export const result = (self: LiveReply): Reply.ReplyResult => {
  * @category combinators
  * @since 0.1.0
  */
-export const restore = (self: LiveReply, stored: Required<Pick<Content, "parts" | "subagents">>): void => {
+export const restore = (
+  self: LiveReply,
+  stored: Required<Pick<Content, "parts" | "subagents" | "waits">>
+): void => {
+  self.recall(stored.waits)
   const earlier = self.earlier().flatMap((reply) => Reply.replies(reply))
   const parts = stored.parts.filter(({ id }) => earlier.every((reply) => Reply.part(reply, id) === undefined))
   const subagents = stored.subagents.filter(({ openedBy, sessionId }) =>
@@ -304,6 +313,7 @@ export const content = (self: LiveReply): Required<Content> => {
     parts: [...earlierTools(self), ...Reply.parts(reply)],
     usage: usage(self).total,
     subagents: subagents(self),
+    waits: Moments.waits(self.moments()),
     unstored: {
       partsOf: new Map(
         all.flatMap((reply) =>

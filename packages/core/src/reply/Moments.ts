@@ -17,6 +17,7 @@ import type { Ask, AskingTool } from "../domain/Ask.ts"
 import type { AskId, MessageId, SessionId } from "../domain/Ids.ts"
 import type { WirePart } from "../domain/Part.ts"
 import type { TurnEvent } from "../domain/TurnEvent.ts"
+import type { Wait } from "../domain/Wait.ts"
 import { millisFrom } from "./EventOrder.ts"
 import * as Reply from "./Reply.ts"
 
@@ -72,6 +73,52 @@ export interface RetryTimes {
  * @since 0.1.0
  */
 export const empty: Moments = { offsetMillis: undefined, firsts: HashMap.empty(), asks: HashMap.empty(), retries: [] }
+
+/**
+ * The waits so far, in the order of their beginnings.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const waits = ({ asks, retries }: Moments): ReadonlyArray<Wait> =>
+  [
+    ...Array.from(HashMap.values(asks), ({ askedMillis, resolvedMillis = null, tool, ...ask }): Wait => ({
+      type: "ask",
+      ...ask,
+      ...(tool !== undefined && { tool }),
+      fromMillis: askedMillis,
+      toMillis: resolvedMillis
+    })),
+    ...retries.map(({ announcedMillis, endedMillis = null, ...retry }): Wait => ({
+      type: "retry",
+      ...retry,
+      fromMillis: announcedMillis,
+      toMillis: endedMillis
+    }))
+  ].toSorted((one, other) => one.fromMillis - other.fromMillis)
+
+/**
+ * Adds the waits that an earlier owner of the turn stored. One that is still open there goes on from when it began.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const restore = (self: Moments, stored: ReadonlyArray<Wait>): Moments => {
+  let { asks } = self
+  const retries: Array<RetryTimes> = []
+  for (const wait of stored) {
+    if (wait.type === "ask") {
+      const { fromMillis, toMillis, type: _, ...ask } = wait
+      const known = Option.getOrUndefined(HashMap.get(asks, wait.id))
+      const resolvedMillis = known === undefined ? toMillis ?? undefined : known.resolvedMillis
+      asks = HashMap.set(asks, wait.id, { tool: undefined, ...ask, askedMillis: fromMillis, resolvedMillis })
+    } else {
+      const { fromMillis, toMillis, type: _, ...retry } = wait
+      retries.push({ ...retry, announcedMillis: fromMillis, endedMillis: toMillis ?? undefined })
+    }
+  }
+  return { ...self, asks, retries: [...retries, ...self.retries] }
+}
 
 /**
  * A change of the reply by an event.
@@ -183,7 +230,12 @@ const withAsks = (
     const known = Option.getOrUndefined(HashMap.get(asks, ask.id))
     if (known !== undefined) asks = HashMap.set(asks, ask.id, { ...known, resolvedMillis: atMillis })
   }
-  for (const ask of Reply.newAsks(after, before)) asks = HashMap.set(asks, ask.id, timesOf(ask, atMillis))
+  for (const ask of Reply.newAsks(after, before)) {
+    const known = Option.getOrUndefined(HashMap.get(asks, ask.id))
+    // An earlier owner of the turn may have seen it.
+    const isKnown = known !== undefined && known.resolvedMillis === undefined
+    if (!isKnown) asks = HashMap.set(asks, ask.id, timesOf(ask, atMillis))
+  }
   return asks === self.asks ? self : { ...self, asks }
 }
 

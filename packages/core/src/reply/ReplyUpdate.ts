@@ -110,6 +110,20 @@ export const shown = (reply: Reply.Reply): Shown => ({
 })
 
 /**
+ * What tells a reader who comes now that sessions wait for the next try of their model.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const announced = (reply: Reply.Reply): ReadonlyArray<ReplyUpdate> =>
+  Reply.replies(reply).flatMap(({ session: { retry }, sessionId }): ReadonlyArray<ReplyUpdate> => {
+    if (retry === undefined) return []
+    const update = { _tag: "Retrying", retry } as const
+    const openedBy = Reply.subagentOf(reply, sessionId)?.openedBy
+    return [sessionId === reply.sessionId ? update : { _tag: "SubagentUpdate", sessionId, openedBy, update }]
+  })
+
+/**
  * The open asks, each with the tool part that opened the subagent which asks.
  *
  * @category getters

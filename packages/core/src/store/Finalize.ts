@@ -75,7 +75,7 @@ export const finalize = Effect.fn("Turn.finalize")(function*(
 /** The message after the write: only its small fields are read, or all of it where they cannot be. */
 const readState = Effect.fnUntraced(function*(
   message: StoredMessage,
-  { content, parts, subagents = [] }: Outcome
+  { content, parts, subagents = [], waits = [] }: Outcome
 ): Effect.fn.Return<StoredMessage, StoreError, SessionStore> {
   const store = yield* SessionStore
   const state = yield* store.getState(message.id).pipe(
@@ -84,7 +84,7 @@ const readState = Effect.fnUntraced(function*(
     Effect.orElseSucceed(Option.none)
   )
   return Option.isSome(state)
-    ? { ...message, ...state.value, content, parts, subagents }
+    ? { ...message, ...state.value, content, parts, subagents, waits }
     : yield* readMessage(message.id)
 })
 

@@ -18,6 +18,7 @@ import type { PartId, SessionId } from "../domain/Ids.ts"
 import type { Part } from "../domain/Part.ts"
 import type { Subagent } from "../domain/Subagent.ts"
 import * as Usage from "../domain/Usage.ts"
+import * as Wait from "../domain/Wait.ts"
 import type { ReplyUpdate, SessionUpdate } from "../reply/ReplyUpdate.ts"
 import type { Content, Unstored } from "./StoredMessage.ts"
 
@@ -27,7 +28,18 @@ import type { Content, Unstored } from "./StoredMessage.ts"
  * @category models
  * @since 0.1.0
  */
-export type JournalUpdate = ReplyUpdate
+export type JournalUpdate = ReplyUpdate | Waited
+
+/**
+ * A wait began or ended.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Waited {
+  readonly _tag: "Waited"
+  readonly wait: Wait.Wait
+}
 
 /**
  * What a store writes for an update.
@@ -102,6 +114,7 @@ export const nothing: Content = { content: "", parts: [], usage: Usage.zero }
 export interface JournalState extends Unstored {
   readonly parts: ReadonlyArray<Part>
   readonly subagents: ReadonlyArray<Subagent>
+  readonly waits: ReadonlyArray<Wait.Wait>
 }
 
 /**
@@ -114,6 +127,7 @@ export const apply = (updates: Iterable<JournalUpdate>, before?: JournalState): 
   const parts = new Map((before?.parts ?? []).map((part) => [part.id, part]))
   const subagents = new Map((before?.subagents ?? []).map((subagent) => [subagent.sessionId, subagent]))
   const asks = new Map((before?.asks ?? []).map((asked) => [asked.ask.id, asked]))
+  const waits = new Map((before?.waits ?? []).map((wait) => [Wait.keyOf(wait), wait]))
   const partsOf = new Map<SessionId, Map<PartId, Part>>()
   for (const [sessionId, all] of before?.partsOf ?? []) {
     partsOf.set(sessionId, new Map(all.map((part) => [part.id, part])))
@@ -126,7 +140,7 @@ export const apply = (updates: Iterable<JournalUpdate>, before?: JournalState): 
       case "Started":
         break
       case "Reset":
-        for (const each of [parts, subagents, asks, partsOf]) each.clear()
+        for (const each of [parts, subagents, asks, waits, partsOf]) each.clear()
         for (const part of update.parts) parts.set(part.id, part)
         for (const { parts, ...subagent } of update.subagents) {
           subagents.set(subagent.sessionId, subagent)
@@ -151,6 +165,9 @@ export const apply = (updates: Iterable<JournalUpdate>, before?: JournalState): 
       case "AskResolved":
         asks.delete(update.askId)
         break
+      case "Waited":
+        waits.set(Wait.keyOf(update.wait), update.wait)
+        break
       case "Retrying":
         retry = update.retry
         break
@@ -165,6 +182,7 @@ export const apply = (updates: Iterable<JournalUpdate>, before?: JournalState): 
   return {
     parts: [...parts.values()],
     subagents: Array.from(subagents.values(), (subagent) => withParts(subagent, own.get(subagent.sessionId))),
+    waits: [...waits.values()],
     partsOf: own,
     asks: [...asks.values()],
     retry,
@@ -228,7 +246,8 @@ const compared = (
 const changed = (before: Content, after: Content): ReadonlyArray<JournalEntry> | undefined => {
   const parts = ofParts(before.parts, after.parts, identity)
   const inSubagents = ofSubagents(before, after)
-  return parts && inSubagents && [...parts, ...inSubagents, ...ofUnstored(before.unstored, after.unstored)]
+  return parts && inSubagents &&
+    [...parts, ...inSubagents, ...ofWaits(before.waits, after.waits), ...ofUnstored(before.unstored, after.unstored)]
 }
 
 const identity = (update: SessionUpdate): JournalUpdate => update
@@ -346,6 +365,19 @@ const withParts = (subagent: Subagent, parts: ReadonlyArray<Part> | undefined): 
     text: textOf(parts),
     usage: Usage.sum(parts.filter((part) => part.type === "step-finish"))
   }
+
+const ofWaits = (
+  before: ReadonlyArray<Wait.Wait> = [],
+  after: ReadonlyArray<Wait.Wait> = []
+): ReadonlyArray<JournalEntry> => {
+  const were = new Map(before.map((wait) => [Wait.keyOf(wait), wait]))
+  return after.flatMap((wait): ReadonlyArray<JournalEntry> => {
+    const key = Wait.keyOf(wait)
+    const known = were.get(key)
+    if (known?.toMillis === wait.toMillis) return []
+    return [{ key: `wait ${key}`, write: known === undefined ? "open" : "replace", update: { _tag: "Waited", wait } }]
+  })
+}
 
 const ofUnstored = (before: Unstored | undefined, after: Unstored | undefined): ReadonlyArray<JournalEntry> => {
   const were = new Set(before?.asks.map(({ ask }) => ask.id))

@@ -454,6 +454,7 @@ const blank = {
   parts: [],
   usage: Usage.zero,
   subagents: [],
+  waits: [],
   error: null,
   revertedBy: null,
   finishedMillis: null
@@ -461,14 +462,15 @@ const blank = {
 
 /** Picks the fields of `Content`. The caller may pass more, such as an `Outcome`, whose status must not leak in. */
 const contentOf = (
-  { content, finish = null, isFallback = false, parts, subagents = [], usage }: Content
+  { content, finish = null, isFallback = false, parts, subagents = [], usage, waits = [] }: Content
 ): Required<Omit<Content, "unstored">> => ({
   content,
   isFallback,
   finish,
   parts,
   usage,
-  subagents
+  subagents,
+  waits
 })
 
 const isOwned = (epoch: number) => (message: StoredMessage): boolean =>

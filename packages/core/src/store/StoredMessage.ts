@@ -20,6 +20,7 @@ import { AgentChoices, ModelRef, Prompt, PromptPart } from "../domain/Prompt.ts"
 import { Subagent } from "../domain/Subagent.ts"
 import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
 import * as Usage from "../domain/Usage.ts"
+import { Wait } from "../domain/Wait.ts"
 import type { Retry } from "../reply/Reply.ts"
 
 /**
@@ -240,6 +241,7 @@ export interface MessageState extends Schema.Schema.Type<typeof MessageState> {}
  *   snapshot.
  * - `parts`: the tool calls of the earlier answers, followed by the parts of the last answer (see `TurnResult.reply`).
  * - `subagents`: each subagent's share of the usage, and its answer.
+ * - `waits`: what its sessions waited for, people and retries of the model.
  *
  * @category models
  * @since 0.1.0
@@ -251,7 +253,8 @@ export const StoredMessage = Schema.Struct({
   promptRecord: Schema.NullOr(PromptRecord),
   content: Schema.String,
   parts: Schema.Array(Part),
-  subagents: Schema.Array(Subagent)
+  subagents: Schema.Array(Subagent),
+  waits: Schema.Array(Wait)
 })
 /**
  * @category models
@@ -260,7 +263,7 @@ export const StoredMessage = Schema.Struct({
 export interface StoredMessage extends Schema.Schema.Type<typeof StoredMessage> {}
 
 /**
- * What a turn stores of its reply. By default `subagents` is empty, `isFallback` is false (the content is the agent's), and `finish` is
+ * What a turn stores of its reply. By default `subagents` and `waits` are empty, `isFallback` is false (the content is the agent's), and `finish` is
  * null (no step has ended).
  *
  * **Details**
@@ -278,6 +281,7 @@ export interface Content {
   readonly parts: ReadonlyArray<Part>
   readonly usage: Usage.Usage
   readonly subagents?: ReadonlyArray<Subagent>
+  readonly waits?: ReadonlyArray<Wait>
   readonly unstored?: Unstored | undefined
 }
 

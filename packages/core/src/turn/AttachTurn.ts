@@ -14,8 +14,10 @@ import type * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import type { AssistantMessageId } from "../domain/Ids.ts"
+import type { AssistantMessageId, PartId, SessionId } from "../domain/Ids.ts"
+import type { Subagent } from "../domain/Subagent.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
+import type { RetryWait, Wait } from "../domain/Wait.ts"
 import type { ReplyUpdate, Started } from "../reply/ReplyUpdate.ts"
 import * as Journal from "../store/Journal.ts"
 import type { MessageState, StartedTurn, StoredMessage, StoreError } from "../store/SessionStore.ts"
@@ -203,8 +205,10 @@ const readNews = Effect.fnUntraced(function*(
   const reset = rows[lastReset]?.update
   const reason = !isVoid && reset?._tag === "Reset" ? reset.reason : "attached"
   const updates: Array<Attached> = isVoid || lastReset >= 0
-    ? [{ offset: String(last), update: whole(rows, reason) }]
-    : rows.map(({ offset, update }) => ({ offset: String(offset), update: shown(update) }))
+    ? whole(rows, reason, isOpen(status)).map((update) => ({ offset: String(last), update }))
+    : rows.flatMap(({ offset, update }) =>
+      shown(update, started?.sessionId).map((update) => ({ offset: String(offset), update }))
+    )
 
   const start: Started | undefined = started === null
     ? undefined
@@ -233,12 +237,13 @@ const promptedAgain: ReadonlySet<string> = new Set(["recreated", "repaired", "re
 const isSameStart = ({ hasStarted, started }: Reader, now: StartedTurn): boolean =>
   hasStarted && (started === undefined || (started.sessionId === now.sessionId && started.promptId === now.promptId))
 
-/** The state behind a reset as one update, so that no reader sees half of it. */
+/** The state behind a reset as one update, so that no reader sees half of it, and the tries of the model that are waited for. */
 const whole = (
   rows: ReadonlyArray<Journal.PlacedUpdate>,
-  reason: Extract<ReplyUpdate, { _tag: "Reset" }>["reason"]
-) => {
-  const { asks, parts, partsOf, subagents } = Journal.apply(rows.map(({ update }) => update))
+  reason: Extract<ReplyUpdate, { _tag: "Reset" }>["reason"],
+  isRunning: boolean
+): ReadonlyArray<ReplyUpdate> => {
+  const { asks, parts, partsOf, subagents, waits } = Journal.apply(rows.map(({ update }) => update))
   const update: ReplyUpdate = {
     _tag: "Reset",
     reason,
@@ -246,15 +251,44 @@ const whole = (
     subagents: subagents.map((subagent) => ({ ...subagent, parts: partsOf.get(subagent.sessionId) ?? [] })),
     asks
   }
-  return update
+  const announced = isRunning ? waits.flatMap((wait) => retryOf(wait, subagents)) : []
+  return [update, ...announced]
 }
 
-/** The journal holds to-dos as a part. */
-const shown = (update: Journal.JournalUpdate): ReplyUpdate => {
+/** What announces the next try of a model that is waited for. */
+const retryOf = (wait: Wait, subagents: ReadonlyArray<Subagent>): ReadonlyArray<ReplyUpdate> => {
+  if (wait.type !== "retry" || wait.toMillis !== null) return []
+  const { attempt, message, nextMillis, sessionId } = wait
+  const subagent = subagents.find((subagent) => subagent.sessionId === sessionId)
+  return [
+    subagent === undefined
+      ? { _tag: "Retrying", retry: { attempt, message, nextMillis } }
+      : retryIn(wait, subagent.openedBy)
+  ]
+}
+
+const retryIn = (
+  { attempt, message, nextMillis, sessionId }: RetryWait,
+  openedBy: PartId | undefined
+): ReplyUpdate => ({
+  _tag: "SubagentUpdate",
+  sessionId,
+  openedBy,
+  update: { _tag: "Retrying", retry: { attempt, message, nextMillis } }
+})
+
+/** The journal holds to-dos as a part. A wait is told by its ask or its announcement, which it holds only of the turn's own session. */
+const shown = (update: Journal.JournalUpdate, rootId: SessionId | undefined): ReadonlyArray<ReplyUpdate> => {
+  if (update._tag === "Waited") {
+    const { wait } = update
+    return wait.type === "retry" && wait.toMillis === null && wait.sessionId !== rootId
+      ? [retryIn(wait, undefined)]
+      : []
+  }
   if (update._tag === "PartChanged" && update.part.type === "todos") {
-    return { _tag: "TodosChanged", todos: update.part.todos }
+    return [{ _tag: "TodosChanged", todos: update.part.todos }]
   }
   return update._tag === "SubagentUpdate" && update.update._tag === "PartChanged" && update.update.part.type === "todos"
-    ? { ...update, update: { _tag: "TodosChanged", todos: update.update.part.todos } }
-    : update
+    ? [{ ...update, update: { _tag: "TodosChanged", todos: update.update.part.todos } }]
+    : [update]
 }

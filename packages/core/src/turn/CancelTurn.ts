@@ -74,7 +74,7 @@ export const mayGainText = (
 
 /** Acts for an owner that is gone: stops what still runs for the message, and keeps what the server has of it. */
 const abortFor = Effect.fnUntraced(function*(
-  { content, epoch, finish, id, isFallback, parts, subagents, usage }: StoredMessage,
+  { content, epoch, finish, id, isFallback, parts, subagents, usage, waits }: StoredMessage,
   record: PromptRecord
 ) {
   const { prompt: { ids }, sessionId } = record
@@ -87,6 +87,7 @@ const abortFor = Effect.fnUntraced(function*(
       const store = yield* SessionStore
       const live = yield* LiveReply.make
       live.begin({ sessionId, promptId: ids.promptId })
+      live.recall(waits)
       live.update((reply) => Reply.restore(reply, parts, subagents))
       const exchange = yield* abortAnswer(live.current())
       live.update((reply) => Exchange.merge(exchange, reply))
@@ -95,7 +96,7 @@ const abortFor = Effect.fnUntraced(function*(
       const read = LiveReply.content(live)
       const kept = { ...read, ...(!Reply.hasWords(live.current()) && { content, isFallback }), finish }
       const words = { ...kept, unstored: undefined }
-      const before = { content, isFallback, finish, parts, usage, subagents, unstored: undefined }
+      const before = { content, isFallback, finish, parts, usage, subagents, waits, unstored: undefined }
       if (!Equal.equals(words, before)) {
         yield* retrying(store.keepPartial(id, epoch, kept))
       }

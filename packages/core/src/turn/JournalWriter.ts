@@ -201,9 +201,9 @@ const readStored = Effect.fnUntraced(function*({ id, offset }: StoredMessage) {
   const store = yield* SessionStore
   const updates = yield* Journal.readAll((after) => retrying(store.listUpdates(id, after, pageLength)))
   const unstored = Journal.apply(updates.map(({ update }) => update))
-  const { parts, subagents } = unstored
+  const { parts, subagents, waits } = unstored
   // The text and the usage are written in any case.
-  const before: Content = { content: "", parts, subagents, usage: Usage.zero, unstored }
+  const before: Content = { content: "", parts, subagents, waits, usage: Usage.zero, unstored }
   return { before, offset: updates.at(-1)?.offset ?? offset, promptId: undefined, reply: undefined }
 })
 

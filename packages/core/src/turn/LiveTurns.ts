@@ -14,7 +14,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { AssistantMessageId } from "../domain/Ids.ts"
 import * as LiveReply from "../drive/LiveReply.ts"
-import type * as ReplyUpdate from "../reply/ReplyUpdate.ts"
+import * as ReplyUpdate from "../reply/ReplyUpdate.ts"
 import * as ChangeNotifier from "../store/ChangeNotifier.ts"
 import { SessionStore } from "../store/SessionStore.ts"
 
@@ -141,13 +141,14 @@ const make = (run: string, live: LiveReply.LiveReply): LiveTurn => {
   }
 }
 
-/** The state of a reply as one update, so that no reader can have seen half of it. */
+/** The state of a reply as one update, so that no reader can have seen half of it, and the tries of the model that are waited for. */
 const stateOf = (
   live: LiveReply.LiveReply,
   started: ReplyUpdate.Started | undefined
 ): ReadonlyArray<ReplyUpdate.ReplyUpdate> => [
   ...(started === undefined ? [] : [started]),
-  { _tag: "Reset", reason: "attached", ...LiveReply.shown(live) }
+  { _tag: "Reset", reason: "attached", ...LiveReply.shown(live) },
+  ...ReplyUpdate.announced(live.current())
 ]
 
 interface Log {

@@ -80,6 +80,7 @@ const message = (parts: ReadonlyArray<Part>, fields: Partial<StoredMessage> = {}
   content: parts.flatMap((part) => part.type === "text" && part.text !== "" ? [part.text] : []).join("\n\n"),
   parts,
   subagents: [],
+  waits: [],
   ...fields
 })
 

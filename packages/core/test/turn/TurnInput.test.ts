@@ -33,6 +33,7 @@ const stored = (draft: Draft | null): StoredMessage => ({
   parts: [],
   usage: Usage.zero,
   subagents: [],
+  waits: [],
   error: null,
   createdMillis: 0,
   finishedMillis: null

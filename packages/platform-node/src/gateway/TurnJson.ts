@@ -14,6 +14,7 @@ import { MessageStatus, StoredError } from "@opencode-turn/core/SessionStore"
 import { StoredAsk } from "@opencode-turn/core/StoredAsk"
 import { Subagent } from "@opencode-turn/core/Subagent"
 import { Usage } from "@opencode-turn/core/Usage"
+import { Wait } from "@opencode-turn/core/Wait"
 import * as WireUpdate from "@opencode-turn/core/WireUpdate"
 import * as Schema from "effect/Schema"
 
@@ -75,7 +76,7 @@ export type ShownPromptPart = typeof ShownPromptPart.Type
  *
  * **Details**
  *
- * `offset` is the place of the last stored update: attach from there to follow what comes after this state.
+ * `waits` are its waits for people and for tries of the model, by the server's clock. `offset` is the place of the last stored update: attach from there to follow what comes after this state.
  *
  * @category models
  * @since 0.1.0
@@ -86,7 +87,8 @@ export const Turn = Schema.Struct({
   prompt: Schema.Array(ShownPromptPart),
   content: Schema.String,
   parts: Schema.Array(Part),
-  subagents: Schema.Array(Subagent)
+  subagents: Schema.Array(Subagent),
+  waits: Schema.Array(Wait)
 }).annotate({ identifier: "Turn" })
 /**
  * @category models
@@ -157,7 +159,8 @@ export const toTurn = (message: StoredMessage): Turn => ({
   prompt: message.prompt.map(toShown),
   content: message.content,
   parts: message.parts,
-  subagents: message.subagents
+  subagents: message.subagents,
+  waits: message.waits
 })
 
 // internal

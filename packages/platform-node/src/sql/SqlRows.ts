@@ -11,6 +11,7 @@ import { type Content, MessageState, type Outcome, PromptRecord, StoredMessage }
 import { StoredAsk } from "@opencode-turn/core/StoredAsk"
 import { startedBy } from "@opencode-turn/core/StoredMessage"
 import * as Usage from "@opencode-turn/core/Usage"
+import { Wait } from "@opencode-turn/core/Wait"
 import { fromWire, toWire, WireUpdate } from "@opencode-turn/core/WireUpdate"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
@@ -136,7 +137,10 @@ const Row = Schema.Struct({
   request: Schema.NullOr(PromptRecordColumn)
 })
 
-const ChangeColumn = Schema.fromJsonString(WireUpdate)
+/** An update, or a wait, which only the journal tells. */
+const ChangeColumn = Schema.fromJsonString(
+  Schema.Union([...WireUpdate.members, Schema.Struct({ type: Schema.Literal("waited"), wait: Wait })])
+)
 
 const EntryRow = Schema.Struct({
   place: Schema.Int,
@@ -169,8 +173,8 @@ export const withReply = (
   { content, ...message }: Effect.Success<ReturnType<typeof decodeMessage>>,
   updates: Iterable<Journal.JournalUpdate>
 ): StoredMessage => {
-  const { parts, subagents } = Journal.apply(updates)
-  return { ...message, content: content ?? Journal.textOf(parts), parts, subagents }
+  const { parts, subagents, waits } = Journal.apply(updates)
+  return { ...message, content: content ?? Journal.textOf(parts), parts, subagents, waits }
 }
 
 /** An entry of a journal as it is stored: a `close` holds no text, and the key is JSON. */
@@ -185,7 +189,7 @@ export const decodeEntry = (row: unknown): Effect.Effect<Entry, Schema.SchemaErr
     offset: place,
     key: entry,
     write: kind,
-    update: fromWire(change)
+    update: change.type === "waited" ? { _tag: "Waited", wait: change.wait } : fromWire(change)
   }))
 export const decodeAsk = Schema.decodeUnknownEffect(AskRow)
 export const decodeMessageState = Schema.decodeUnknownEffect(StateRow)
@@ -244,7 +248,7 @@ const encodeChange = Schema.encodeEffect(ChangeColumn)
 /** The columns of an entry. The text of a part that is closed stands in the entries before it. The key holds an id of the server's. */
 export const encodeEntry = ({ key, update, write }: Journal.JournalEntry) =>
   Effect.map(
-    encodeChange(toWire(write === "close" ? mapText(update, () => "") : update)),
+    encodeChange(changeOf(write === "close" ? mapText(update, () => "") : update)),
     (change) => ({ entry: JSON.stringify(key), kind: write, change, isText: isText(update) })
   )
 
@@ -255,6 +259,9 @@ const isText = (update: Journal.JournalUpdate): boolean => {
   const said = saidIn(update)
   return said._tag === "PartChanged" && "text" in said.part
 }
+
+const changeOf = (update: Journal.JournalUpdate) =>
+  update._tag === "Waited" ? { type: "waited", wait: update.wait } as const : toWire(update)
 
 /** Changes the text of the part that an update tells. */
 export const mapText = (update: Journal.JournalUpdate, f: (text: string) => string): Journal.JournalUpdate => {

@@ -227,6 +227,7 @@ const heldBy = (version: OldTables.OldVersion): ReadonlyArray<Old> =>
     version === 1 && message.status === "queued" ? [] : [{
       ...message,
       ...(version < 2 && { draft: null, leaseUntilMillis: null, owner: null, revision: 1 }),
+      waits: [],
       ...(version < 3 && { subagents: [] }),
       ...(version < 4 && { finish: null, isFallback: false, takeovers: 0 })
     }]

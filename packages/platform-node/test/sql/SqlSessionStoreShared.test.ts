@@ -434,6 +434,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           parts: [],
           usage: Usage.zero,
           subagents: [],
+          waits: [],
           error: null,
           createdMillis: 1_754_000_000_000,
           finishedMillis: 1_754_000_001_000.5
@@ -540,6 +541,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
           parts: [],
           usage: Usage.zero,
           subagents: [],
+          waits: [],
           error: null,
           createdMillis: 1_754_000_000_000,
           finishedMillis: null

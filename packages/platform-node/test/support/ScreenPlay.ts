@@ -113,6 +113,7 @@ const stored: StoredMessage = {
   parts: [],
   usage: zero,
   subagents: [],
+  waits: [],
   error: null,
   createdMillis: 0,
   finishedMillis: null
@@ -140,6 +141,7 @@ export const result = <S extends TurnStatus>(status: S, ...parts: ReadonlyArray<
   finish: undefined,
   reply: Reply.result(reply(...parts)),
   subagents: [],
+  waits: [],
   usage: { total: zero, root: zero, subagents: zero, models: [] },
   artifacts: Artifact.none,
   isNewSession: true,

@@ -129,6 +129,7 @@ const hostile = (text: string, place: number): TurnJson.Turn => {
       { type: "todos", id: PartId.make(id("todos")), todos: [{ content: text, status: "pending", priority: text }] },
       { type: "step-finish", ...ids("step"), reason: text, cost: 0, tokens: usage.tokens }
     ],
+    waits: [],
     subagents: [{
       sessionId: SessionId.make(`${session}${place}`),
       parentId: SessionId.make("ses_1"),

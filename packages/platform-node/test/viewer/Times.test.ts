@@ -1,4 +1,4 @@
-import { noted } from "#viewer/state/Seen"
+import { noted, withStored } from "#viewer/state/Seen"
 import { idMillis, type Input, type Seen, timesOf } from "#viewer/turn/Times"
 import { assert, describe, it } from "@effect/vitest"
 import { AskId, AssistantMessageId, ConversationId, MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
@@ -53,7 +53,8 @@ const turn: Input["turn"] = {
   prompt: [],
   content: "",
   parts: [],
-  subagents: []
+  subagents: [],
+  waits: []
 }
 
 const input = (parts: ReadonlyArray<Part>, more: Partial<Input> = {}): Input => ({
@@ -161,6 +162,20 @@ describe("the timeline of a turn", () => {
     assert.strictEqual(timesOf(input(parts, { seen: [wait(start + 3_000)] })).people, 500)
   })
 
+  it("counts what a subagent waited for people as people's time, and not as that of the tool that opened it", () => {
+    const subagents = [subagent("a", "ses_root")]
+    const seen: ReadonlyArray<Seen> = [{
+      kind: "wait",
+      id: "per_1",
+      sessionId: "a",
+      name: "bash",
+      fromMillis: start + 3_000,
+      toMillis: start + 5_000
+    }]
+    const times = timesOf(input([tool(1_000, 2_000, 6_000), finish(1_000, 6_500, 0)], { subagents, seen }))
+    assert.deepStrictEqual([times.people, times.tools, times.model], [2_000, 2_000, 1_500])
+  })
+
   it("has a lane for each subagent below the one that opened it, and none twice where they open each other", () => {
     const subagents = [
       subagent("b", "a"),
@@ -194,7 +209,7 @@ describe("what the page saw", () => {
     assert.deepInclude(noted([], asked("per_1"), "ses_root", start)[0], { fromMillis: start })
   })
 
-  it("ends what is open with the turn, and keeps retries of subagents with them", () => {
+  it("gives way to what is stored, which is all that a page knows that is opened later", () => {
     const retrying = { type: "retrying" as const, attempt: 1, message: "busy", nextMillis: start + 3_000 }
     const seen = [
       ...noted([], asked("per_1"), "ses_root", start),
@@ -205,10 +220,56 @@ describe("what the page saw", () => {
         start + 1_000
       )
     ]
-    const ended = noted(seen, { type: "turn.finished", turn }, "ses_root", start + 20_000)
-    assert.deepStrictEqual(ended.map(({ kind, sessionId, toMillis }) => [kind, sessionId, toMillis]), [
-      ["wait", undefined, start + 10_000],
+    assert.deepStrictEqual(seen.map(({ kind, sessionId, toMillis }) => [kind, sessionId, toMillis]), [
+      ["wait", undefined, undefined],
       ["retry", "s", start + 3_000]
     ])
+    const waits: typeof turn["waits"] = [{
+      type: "ask",
+      id: AskId.make("per_1"),
+      sessionId: SessionId.make("ses_root"),
+      kind: "permission",
+      name: "bash",
+      tool: { messageId: message(0), callId: "call 1" },
+      fromMillis: start - 5,
+      toMillis: null
+    }, {
+      type: "retry",
+      sessionId: SessionId.make("s"),
+      attempt: 1,
+      message: "busy",
+      nextMillis: start + 3_000,
+      fromMillis: start + 900,
+      toMillis: start + 2_900
+    }]
+    const all = [{
+      kind: "wait",
+      id: "per_1",
+      name: "permission bash",
+      callId: "call 1",
+      sessionId: undefined,
+      fromMillis: start - 5,
+      toMillis: undefined
+    }, {
+      kind: "retry",
+      id: `retry s 1 ${start + 3_000}`,
+      name: "busy",
+      sessionId: "s",
+      fromMillis: start + 900,
+      toMillis: start + 2_900
+    }] satisfies ReadonlyArray<Seen>
+    assert.deepStrictEqual(
+      noted(seen, { type: "turn.finished", turn: { ...turn, waits } }, "ses_root", start + 20_000),
+      all
+    )
+    assert.deepStrictEqual(withStored([], { ...turn, waits }), all)
+    // While the turn runs, what was seen meanwhile stays.
+    const answered = noted(seen, { type: "answered", askId: AskId.make("per_1") }, "ses_root", start + 7_000)
+    assert.deepStrictEqual(
+      withStored(answered, { ...turn, status: "pending", waits: waits.slice(0, 1) }).map((
+        { id, toMillis }
+      ) => [id, toMillis]),
+      [["per_1", start + 7_000], [`retry s 1 ${start + 3_000}`, start + 3_000]]
+    )
   })
 })

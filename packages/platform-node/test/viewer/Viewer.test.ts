@@ -198,12 +198,19 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
             buffer: Buffer.from("one two")
           })
         )
-        const inside = prompt("Look.", [{ reasoning: "Hm.", text: "I found it." }])
+        const inside = prompt("Look.", [
+          { fail: 503, message: "busy inside" },
+          { tool: "bash", args: { command: "echo found", description: "Look around" } },
+          { reasoning: "Hm.", text: "I found it." }
+        ])
         yield* send(page, [
+          { fail: 503, message: "busy" },
           { tool: "task", args: { description: "Look around", prompt: inside, subagent_type: "general" } },
           { text: "All done.", usage: { input: 1_000, output: 500 } }
         ])
         yield* said(page, "Permission: task")
+        yield* act(() => page.getByRole("button", { name: "Allow once" }).click())
+        yield* said(page, "Permission: bash")
         yield* act(() => page.getByRole("button", { name: "Allow once" }).click())
         yield* ended(page)
         const other = yield* act(() => page.context().newPage())
@@ -213,18 +220,30 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         yield* act(() => other.locator("details.subagent > summary").click())
         yield* said(other, "I found it.")
         yield* act(() => other.locator("details.subagent details.reasoning > summary").waitFor())
-        yield* act(() => other.locator("details.timeline > summary").click())
-        yield* act(() => other.locator(".lane .span.tool", { hasText: "task" }).waitFor())
-        yield* act(() => other.locator("details.table > summary").click())
-        yield* act(() => other.locator(".timeline tbody tr").nth(3).waitFor())
-        const lines = yield* act(() => other.locator(".timeline tbody tr").allInnerTexts())
+        const timeline = (tab: Page) =>
+          act(async () => {
+            await tab.locator("details.timeline > summary").click()
+            await tab.locator(".lane .span.tool", { hasText: "task" }).waitFor()
+            await tab.locator("details.table > summary").click()
+            await tab.locator(".timeline tbody tr").nth(8).waitFor()
+            return {
+              shares: await tab.locator(".shares").innerText(),
+              lines: await tab.locator(".timeline tbody tr").allInnerTexts()
+            }
+          })
+        const { lines, shares } = yield* timeline(other)
+        assert.deepStrictEqual(yield* timeline(page), { lines, shares })
         const kinds = lines.map((line) => line.split("\t").slice(0, 2).join(" "))
         assert.includeMembers(kinds, [
           "agent Step 1",
           "agent task",
           "agent Step 2",
-          "general: Look around (@general subagent) Step 1"
+          "general: Look around (@general subagent) Step 1",
+          "agent wait: permission task",
+          "general: Look around (@general subagent) wait: permission bash"
         ])
+        assert.lengthOf(kinds.filter((kind) => kind.startsWith("agent retry: ")), 1, kinds.join("\n"))
+        assert.lengthOf(kinds.filter((kind) => / subagent\) retry: /.test(kind)), 1, kinds.join("\n"))
         assert.match(lines.join("\n"), /Step 2\t\S+ s\t\S+ s\tdone\t1\.5k\t\$0\.0020/)
         assert.deepStrictEqual(problems, [])
       }).pipe(Effect.scoped))

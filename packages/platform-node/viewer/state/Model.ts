@@ -12,7 +12,7 @@ import type { Outcome } from "./Api.ts"
 import { call, gateway, path } from "./Api.ts"
 import { makeReply, type Reply } from "./Fold.ts"
 import { follow, type FollowState } from "./Follow.ts"
-import { makeSeen, note } from "./Seen.ts"
+import { noted, withStored } from "./Seen.ts"
 import type { Answer, Connection, Conversation, Page, StoredAsk, Turn } from "./Types.ts"
 
 /** A turn with its reply. */
@@ -22,7 +22,7 @@ export interface TurnModel {
   readonly stored: Signal<Turn>
   readonly reply: Reply
   readonly follow: Signal<FollowState | undefined>
-  /** What the store does not keep: see `Seen`. */
+  /** What it waits for, see `Seen`. */
   readonly seen: Signal<ReadonlyArray<Seen>>
 }
 
@@ -252,7 +252,7 @@ const makeTurn = (turn: Turn): TurnModel => {
     stored: signal(turn),
     reply: makeReply(),
     follow: signal(undefined),
-    seen: makeSeen(turn.messageId)
+    seen: signal(withStored([], turn))
   }
   if (!isOpen(turn.status)) made.reply.show(turn)
   return made
@@ -261,6 +261,7 @@ const makeTurn = (turn: Turn): TurnModel => {
 /** Takes over what is stored of a turn. The reply of one that runs comes as updates. */
 const settle = (turn: TurnModel, stored: Turn): void => {
   turn.stored.value = stored
+  turn.seen.value = withStored(turn.seen.peek(), stored)
   if (isOpen(stored.status)) return
   turn.reply.show(stored)
   followed.get(turn.id)?.()
@@ -288,7 +289,7 @@ const followTurn = (turn: TurnModel): void => {
         turn.reply.apply(updates.flatMap((update) => {
           if (update.type === "turn.finished") end = update.turn
           if (update.type === "turn.started") root = update.sessionId
-          note(turn.id, turn.seen, update, root)
+          turn.seen.value = noted(turn.seen.peek(), update, root, Date.now())
           return update.type === "turn.finished" || update.type === "stream.failed" ? [] : [update]
         }))
         // The inbox holds an ask a moment after its turn tells of it.

@@ -1,27 +1,41 @@
 /**
- * What the page saw of a turn that the store does not keep: waits for people and retries. It survives a reload of the tab.
+ * What a turn waits for, people and tries of its model: as it is stored, and as the page sees it before that.
+ *
+ * **Details**
+ *
+ * What is stored has the last word: it is the same for every page, whenever it was opened. A wait that the page only saw is shown until the
+ * turn ends.
  */
-import { type Signal, signal } from "@preact/signals"
 import { idMillis, type Seen } from "../turn/Times.ts"
-import type { TurnUpdate } from "./Types.ts"
+import type { Turn, TurnUpdate } from "./Types.ts"
 
-export const makeSeen = (messageId: string): Signal<ReadonlyArray<Seen>> => signal(restore(messageId))
-
-/** Notes what an update tells. */
-export const note = (
-  messageId: string,
-  seen: Signal<ReadonlyArray<Seen>>,
-  update: TurnUpdate,
-  rootId: string | null
-): void => {
-  const next = noted(seen.peek(), update, rootId, Date.now())
-  if (next === seen.peek()) return
-  seen.value = next
-  try {
-    sessionStorage.setItem(`${place} ${messageId}`, JSON.stringify(next))
-  } catch {
-    // A full storage: then a reload forgets them.
-  }
+/** The list with the waits that are stored of a turn, in place of those that were seen of them. */
+export const withStored = (
+  seen: ReadonlyArray<Seen>,
+  { sessionId: rootId, status, waits }: Pick<Turn, "sessionId" | "status" | "waits">
+): ReadonlyArray<Seen> => {
+  const stored = waits.map((wait): Seen => {
+    const { fromMillis, toMillis } = wait
+    const sessionId = wait.sessionId === rootId ? undefined : wait.sessionId
+    const times = { sessionId, fromMillis, toMillis: toMillis ?? undefined }
+    return wait.type === "ask"
+      ? {
+        kind: "wait",
+        id: wait.id,
+        name: wait.kind === "permission" ? `permission ${wait.name}` : "question",
+        callId: wait.tool?.callId,
+        ...times
+      }
+      : { kind: "retry", id: retryId(sessionId, wait), name: wait.message, ...times }
+  })
+  if (status !== "pending" && status !== "queued") return stored
+  // The store is a moment behind: an end that was seen stays.
+  const before = new Map(seen.map((one) => [one.id, one]))
+  const known = new Set(stored.map(({ id }) => id))
+  return [
+    ...stored.map((one) => ({ ...one, toMillis: one.toMillis ?? before.get(one.id)?.toMillis })),
+    ...seen.filter(({ id }) => !known.has(id))
+  ]
 }
 
 /** The list with what an update tells at a time. */
@@ -52,21 +66,19 @@ export const noted = (
         ? seen.map((one) => one.id === update.askId ? { ...one, toMillis: atMillis } : one)
         : seen
     case "retrying":
-      return [...seen, retry(update, undefined, atMillis)]
+      return withRetry(seen, retry(update, undefined, atMillis))
     case "subagent.update":
-      return update.update.type === "retrying" ? [...seen, retry(update.update, update.sessionId, atMillis)] : seen
-    case "turn.finished":
-      return seen.some(({ toMillis }) => toMillis === undefined)
-        ? seen.map((one) => ({ ...one, toMillis: one.toMillis ?? update.turn.finishedMillis ?? atMillis }))
+      return update.update.type === "retrying"
+        ? withRetry(seen, retry(update.update, update.sessionId, atMillis))
         : seen
+    case "turn.finished":
+      return withStored(seen, update.turn)
     default:
       return seen
   }
 }
 
 // internal
-
-const place = "opencode-turn seen"
 
 const maxAge = 30 * 86_400_000
 
@@ -76,17 +88,18 @@ const retry = (
   atMillis: number
 ): Seen => ({
   kind: "retry",
-  id: `retry ${sessionId ?? ""} ${attempt} ${nextMillis}`,
+  id: retryId(sessionId, { attempt, nextMillis }),
   sessionId,
   name: message,
   fromMillis: atMillis,
   toMillis: Math.max(nextMillis, atMillis)
 })
 
-const restore = (messageId: string): ReadonlyArray<Seen> => {
-  try {
-    return JSON.parse(sessionStorage.getItem(`${place} ${messageId}`) ?? "[]")
-  } catch {
-    return []
-  }
-}
+/** A page that attaches again is told once more of a try that is waited for. */
+const withRetry = (seen: ReadonlyArray<Seen>, retry: Seen): ReadonlyArray<Seen> =>
+  seen.some(({ id }) => id === retry.id) ? seen : [...seen, retry]
+
+const retryId = (
+  sessionId: string | undefined,
+  { attempt, nextMillis }: { readonly attempt: number; readonly nextMillis: number }
+): string => `retry ${sessionId ?? ""} ${attempt} ${nextMillis}`

@@ -5,11 +5,11 @@
  *
  * Tools have times of their own. A step, which is one call of the model with the tools that it called, has none: it begins when its message
  * was made and ends when its last part was, and OpenCode writes the time into the ids of both (1.18). An id without a time, or with one
- * that cannot be, gives none. The store keeps no closed asks and no retries: those are known from the updates that the page saw.
+ * that cannot be, gives none. Waits are stored with the turn (`Seen`).
  */
 import type { Part, Subagent, Turn, Usage } from "../state/Types.ts"
 
-/** Something that the page saw begin and end. */
+/** Something that a session waited for. */
 export interface Seen {
   readonly kind: "wait" | "retry"
   readonly id: string
@@ -47,7 +47,7 @@ export interface Times {
   readonly fromMillis: number
   readonly toMillis: number
   readonly lanes: ReadonlyArray<Lane>
-  /** Milliseconds of the turn's own agent, without overlap: of people first, then of tools, then of the model. */
+  /** Milliseconds without overlap: of people that any agent waited for first, then of the tools and the model of the turn's own agent. */
   readonly people: number
   readonly tools: number
   readonly model: number
@@ -97,9 +97,10 @@ export const timesOf = ({ nowMillis, partsOf, seen, subagents, turn }: Input): T
   const parents = new Set(subagents.map(({ parentId }) => parentId).filter((id) => !ids.has(id)))
   const root = laneOf(turn.agent ?? "agent", 0, undefined)
   const lanes = [root, ...Array.from(parents).flatMap((parentId) => children(parentId, 1, new Set()))]
-  const people = merged(root.spans.filter(({ kind }) => kind === "wait"))
-  const busy = merged(root.spans.filter(({ kind }) => kind === "wait" || kind === "tool"))
-  const all = merged(root.spans.filter(({ kind }) => kind !== "retry"))
+  const waits = lanes.flatMap(({ spans }) => spans.filter(({ kind }) => kind === "wait"))
+  const people = merged(waits)
+  const busy = merged([...waits, ...root.spans.filter(({ kind }) => kind === "tool")])
+  const all = merged([...waits, ...root.spans.filter(({ kind }) => kind !== "retry")])
   return { fromMillis, toMillis, lanes, people, tools: busy - people, model: all - busy }
 }
 

@@ -53,6 +53,7 @@ export const claims = (it: StoreTests): void => {
         parts: [],
         usage: Usage.zero,
         subagents: [],
+        waits: [],
         error: null,
         createdMillis,
         finishedMillis: null

@@ -7,6 +7,7 @@ import * as Journal from "@opencode-turn/core/Journal"
 import type { Part } from "@opencode-turn/core/Part"
 import { type Content, SessionStore } from "@opencode-turn/core/SessionStore"
 import * as Usage from "@opencode-turn/core/Usage"
+import type { Wait } from "@opencode-turn/core/Wait"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
@@ -153,35 +154,58 @@ export const journals = (it: StoreTests): void => {
       } as const
       const retry = { attempt: 1, message: "busy", nextMillis: 5 }
       const nothing = { partsOf: new Map(), asks: [], retry: undefined, failure: undefined }
-      const running: Content = {
+      const asked: Wait = {
+        type: "ask",
+        id: ask.id,
+        sessionId,
+        kind: "permission",
+        name: "bash",
+        fromMillis: 1,
+        toMillis: null
+      }
+      const tried: Wait = { type: "retry", sessionId, ...retry, fromMillis: 2, toMillis: null }
+      const running = {
         ...contentOf(tool("task", "running")),
         subagents: [{ ...subagent, text: "I loo" }],
+        waits: [asked, tried],
         unstored: {
           ...nothing,
           partsOf: new Map([[sessionId, [text("c", "I loo")]]]),
           asks: [{ ask, openedBy: undefined }],
           retry
         }
-      }
-      const ended: Content = {
+      } satisfies Content
+      const ended = {
         ...contentOf(tool("task", "completed")),
+        waits: [{ ...asked, toMillis: 3 }, { ...tried, toMillis: 4.5 }],
         subagents: [{ ...subagent, status: "completed", text: "I looked.", usage: someUsage }],
         unstored: { ...nothing, partsOf: new Map([[sessionId, [text("c", "I looked.", true)]]]), retry }
-      }
+      } satisfies Content
       yield* store.snapshot(turn.id, 1, running, { before: Journal.nothing })
       const half = yield* updatesOf(turn.id)
       assert.deepStrictEqual(stateOf(half), {
         ...nothing,
         ...running.unstored,
         parts: running.parts,
-        subagents: running.subagents
+        subagents: running.subagents,
+        waits: running.waits
       })
       assert.deepStrictEqual((yield* stored(turn.id)).subagents, running.subagents)
+      assert.deepStrictEqual((yield* stored(turn.id)).waits, running.waits)
       yield* store.snapshot(turn.id, 1, ended, { before: running })
-      const whole = { ...nothing, ...ended.unstored, parts: ended.parts, subagents: ended.subagents }
+      const whole = {
+        ...nothing,
+        ...ended.unstored,
+        parts: ended.parts,
+        subagents: ended.subagents,
+        waits: ended.waits
+      }
       assert.deepStrictEqual(stateOf(yield* updatesOf(turn.id)), whole)
       assert.deepStrictEqual(stateOf(yield* updatesOf(turn.id, half.at(-1)?.offset), stateOf(half)), whole)
       assert.deepStrictEqual((yield* stored(turn.id)).subagents, ended.subagents)
+      assert.deepStrictEqual((yield* stored(turn.id)).waits, ended.waits)
+      yield* store.finalize(turn.id, 1, { ...ended, status: "completed", error: null }, { reason: "repaired" })
+      assert.deepStrictEqual((yield* stored(turn.id)).waits, ended.waits)
     }))
 
   it.effect("tells the same from every offset, whatever was written", () =>

@@ -226,7 +226,8 @@ export const ending = (
       promptRecord: null,
       content,
       parts,
-      subagents
+      subagents,
+      waits: []
     }
   }
 }
