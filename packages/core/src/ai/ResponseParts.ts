@@ -185,7 +185,7 @@ export interface Written {
   readonly files: HashMap.HashMap<string, true>
   /** The texts in the order in which they were begun. */
   readonly said: ReadonlyArray<string>
-  /** Texts that were replaced or taken away and can not be taken back. */
+  /** What was said is not the text: something was replaced, taken away, or came too late for its place, and cannot be taken back. */
   readonly isWrong: boolean
 }
 
@@ -304,8 +304,13 @@ const grow = (self: Written, id: string, type: Text["type"], delta: string): Ste
   const before = textOf(self, id, type)
   const shown = before.shown + delta
   if (!before.isEven || before.streamId === undefined || !before.isOpen) return write(self, id, before, shown, false)
-  return [setText(self, id, { ...before, shown, written: shown }), [deltaOf(before.type, before.streamId, delta)]]
+  const next = setText(inOrder(self, id, before.type), id, { ...before, shown, written: shown })
+  return [next, [deltaOf(before.type, before.streamId, delta)]]
 }
+
+/** More of a text behind which another one has begun: whoever puts the deltas together gets them in another order. */
+const inOrder = (self: Written, id: string, type: Text["type"]): Written =>
+  self.isWrong || type === "reasoning" || self.said.at(-1) === id ? self : { ...self, isWrong: true }
 
 const deltaOf = (type: Text["type"], id: string, delta: string): StreamPart =>
   type === "text" ? { type: "text-delta", id, delta } : { type: "reasoning-delta", id, delta }
@@ -324,7 +329,7 @@ const write = (self: Written, id: string, before: Text, shown: string, isComplet
   if (isMore) return extend(self, id, before, shown, isComplete)
   const replaced = before.replaced + 1
   const [next, parts] = extend(
-    { ...self, isWrong: true },
+    { ...self, isWrong: self.isWrong || type === "text" },
     id,
     { ...newText(type), replaced },
     shown,
@@ -340,7 +345,9 @@ const extend = (self: Written, id: string, before: Text, shown: string, isComple
   const isFirst = before.streamId === undefined && rest !== ""
   const streamId = isFirst ? `${id}${before.replaced === 0 ? "" : `.${before.replaced}`}` : before.streamId
   const text: Text = { ...before, streamId, shown, written: shown, isEven: true, isOpen: !isComplete }
-  const next = setText(isFirst && type === "text" ? { ...self, said: [...self.said, id] } : self, id, text)
+  const isBegun = isFirst && type === "text"
+  const told = isBegun ? { ...self, said: [...self.said, id] } : rest === "" ? self : inOrder(self, id, type)
+  const next = setText(told, id, text)
   if (streamId === undefined) return [next, []]
   const prefix = isFirst && type === "text" && self.said.length > 0 ? blankLine : ""
   return [next, [
@@ -363,7 +370,11 @@ const remove = (self: Written, id: string): Step => {
   const text = Option.getOrUndefined(HashMap.get(self.texts, id))
   if (text === undefined) return [self, []]
   const { isOpen, streamId, type } = text
-  const next = { ...self, texts: HashMap.remove(self.texts, id), isWrong: self.isWrong || streamId !== undefined }
+  const next = {
+    ...self,
+    texts: HashMap.remove(self.texts, id),
+    isWrong: self.isWrong || (type === "text" && streamId !== undefined)
+  }
   return [next, isOpen && streamId !== undefined ? [endOf(type, streamId)] : []]
 }
 

@@ -111,7 +111,7 @@ const read = (parts: ReturnType<typeof streamed>) => {
 const Id = Schema.Literals(["a", "b", "c"])
 const Said = Schema.Literals(["", "He", "Hello", "Good", "Good day"])
 const Told = Schema.Struct({
-  what: Schema.Literals(["delta", "open", "closed", "removed", "reset"]),
+  what: Schema.Literals(["delta", "open", "closed", "thought", "removed", "reset"]),
   id: Id,
   words: Said
 })
@@ -122,6 +122,8 @@ const toUpdate = ({ id, what, words }: typeof Told.Type): ReplyUpdate => {
     case "open":
     case "closed":
       return changed(text(id, words, what === "closed"))
+    case "thought":
+      return changed(text(id, words, false, "reasoning"))
     case "removed":
       return { _tag: "PartRemoved", partId: PartId.make(id) }
     case "reset":
@@ -205,6 +207,26 @@ describe("the parts of a running turn", () => {
     ])
   })
 
+  it("tell the content where a text goes on behind the next one", () => {
+    const parts = streamed([
+      started,
+      changed(text("a", "One")),
+      changed(text("b", "Two")),
+      delta("a", " more")
+    ], message([text("a", "One more", true), text("b", "Two", true)]))
+    assert.deepStrictEqual(words(parts).slice(1), [
+      "text-start a",
+      "text-delta One",
+      "text-start b",
+      "text-delta \n\nTwo",
+      "text-delta  more",
+      "text-end a",
+      "text-end b",
+      "finish"
+    ])
+    assert.strictEqual(read(parts), "One more\n\nTwo")
+  })
+
   it("take the first deltas of an older server, which come before their part", () => {
     const parts = streamed([started, delta("a", "Hm"), changed(text("a", "Hm, yes", true, "reasoning"))])
     assert.deepStrictEqual(words(parts).slice(1), [
@@ -277,15 +299,17 @@ describe("the parts of a running turn", () => {
     assert.strictEqual(read(parts), end.content)
     const open = new Set<string>()
     for (const part of parts) {
-      if (part.type === "text-start") {
+      if (part.type === "text-start" || part.type === "reasoning-start") {
         assert.isFalse(open.has(part.id), "begun twice")
         open.add(part.id)
       }
-      if (part.type === "text-delta") assert.isTrue(open.has(part.id), "a delta outside of its text")
-      if (part.type === "text-end") assert.isTrue(open.delete(part.id), "ended twice")
+      if (part.type === "text-delta" || part.type === "reasoning-delta") {
+        assert.isTrue(open.has(part.id), "a delta outside of its text")
+      }
+      if (part.type === "text-end" || part.type === "reasoning-end") assert.isTrue(open.delete(part.id), "ended twice")
     }
     assert.strictEqual(open.size, 0)
-  })
+  }, { arbitrary: { runs: 1000 } })
 })
 
 describe("the parts of a turn that has ended", () => {
