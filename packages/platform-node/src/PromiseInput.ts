@@ -61,6 +61,14 @@ export const checkAnswer = (answer: unknown): Effect.Effect<void, InvalidInput> 
 export const checkAttach = (options: unknown): Effect.Effect<void, InvalidInput> =>
   failing(flawOf(options ?? {}, { from: text }))
 
+/** Checks the options of `fork`. */
+export const checkFork = (options: unknown): Effect.Effect<void, InvalidInput> =>
+  failing(flawOf(options, { conversation: text, at: text, into: text }, ["conversation", "into"]))
+
+/** Checks the options of `compact`. */
+export const checkCompact = (options: unknown): Effect.Effect<void, InvalidInput> =>
+  failing(flawOf(options, { model: text, signal }))
+
 /** Checks the filter of `pendingAsks`. */
 export const checkFilter = (filter: unknown): Effect.Effect<void, InvalidInput> =>
   failing(flawOf(filter, { conversation: text, messageId: text, limit: number }))
@@ -117,6 +125,7 @@ const positive: Check = {
   isFit: (value) => typeof value === "number" && value > 0,
   expected: "a number above 0"
 }
+const signal: Check = { isFit: (value) => value instanceof AbortSignal, expected: "an AbortSignal" }
 const oneOf = (...words: ReadonlyArray<string>): Check => ({
   isFit: (value) => typeof value === "string" && words.includes(value),
   expected: `one of ${words.join(", ")}`
@@ -180,5 +189,5 @@ export const turnChecks = {
   onUpdate: callback,
   onFinalized: callback,
   onActivityTick: callback,
-  signal: { isFit: (value) => value instanceof AbortSignal, expected: "an AbortSignal" }
+  signal
 } satisfies Record<string, Check>

@@ -157,6 +157,29 @@ export interface TurnOptions<A = unknown> extends Policies {
 }
 
 /**
+ * What to fork: the turn `at` of a conversation and all before it, or all of it, as the new conversation `into`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ForkOptions {
+  readonly conversation: string
+  readonly at?: string | undefined
+  readonly into: string
+}
+
+/**
+ * `model` is `provider/model`; by default it is that of the last turn. A `signal` that aborts stops the model.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CompactOptions {
+  readonly model?: string | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
  * The turns of a process.
  *
  * **Details**
@@ -166,6 +189,10 @@ export interface TurnOptions<A = unknown> extends Policies {
  * - `attach`: the updates of a turn of any process, each with its `offset`, and its stored message at last (`Finished`). `from` takes it up
  *   again behind an offset. To leave the loop changes nothing.
  * - `cancel`: stops a turn of any process, and gives its stored message.
+ * - `fork`: begins the conversation `into` with what another one said, up to the turn `at` or to its newest one.
+ * - `revert`: takes back a turn and those after it, with what they changed in the files; `unrevert` undoes that, until the next turn.
+ * - `compact`: puts a summary in place of what was said. It waits for turns before it, as `whenBusy` says. `signal` stops it.
+ *   These four give the stored message of what they did; `Operations` of the core has their details and errors.
  * - `pendingAsks`, `answer`: what the gate `store` keeps, and the answer to one of them.
  * - `resume`: carries the turns without a living owner to their ends, once, and gives their results. A process that died owns its turns for
  *   4 seconds more (`TurnPolicy.Lease`); `worker` of `openTurns` waits for that.
@@ -185,6 +212,10 @@ export interface Turns extends AsyncDisposable {
   stream<A = undefined>(options: TurnOptions<A>): AsyncIterable<TurnUpdate<A | undefined>>
   readonly attach: (messageId: string, options?: AttachOptions) => AsyncIterable<Attached>
   readonly cancel: (messageId: string) => Promise<StoredMessage>
+  readonly fork: (options: ForkOptions) => Promise<StoredMessage>
+  readonly revert: (messageId: string) => Promise<StoredMessage>
+  readonly unrevert: (conversation: string) => Promise<StoredMessage>
+  readonly compact: (conversation: string, options?: CompactOptions) => Promise<StoredMessage>
   readonly pendingAsks: (filter?: {
     readonly conversation?: string | undefined
     readonly messageId?: string | undefined
@@ -305,6 +336,44 @@ export const openTurns = async (options: OpenOptions = {}): Promise<Turns> => {
         Effect.andThen(
           Input.checkId("messageId", messageId),
           Effect.suspend(() => core.cancelTurn(AssistantMessageId.make(messageId)))
+        )
+      ),
+    fork: (options) =>
+      promise(
+        Effect.andThen(
+          Input.checkFork(options),
+          Effect.suspend(() =>
+            core.forkConversation({ conversationId: options.conversation, at: options.at, into: options.into })
+          )
+        )
+      ),
+    revert: (messageId) =>
+      promise(
+        Effect.andThen(
+          Input.checkId("messageId", messageId),
+          Effect.suspend(() => core.revertTurn(AssistantMessageId.make(messageId)))
+        )
+      ),
+    unrevert: (conversation) =>
+      promise(
+        Effect.andThen(
+          Input.checkId("conversation", conversation),
+          Effect.suspend(() => core.unrevertTurn(conversation))
+        )
+      ),
+    compact: (conversation, options = {}) =>
+      promise(
+        Effect.andThen(
+          Effect.andThen(Input.checkId("conversation", conversation), Input.checkCompact(options)),
+          Effect.suspend(() =>
+            Effect.scoped(Effect.gen(function*() {
+              const messageId = yield* makeId("asm")
+              const { model, signal } = options
+              if (signal?.aborted === true) return yield* Effect.die(signal.reason)
+              if (signal !== undefined) yield* Effect.forkScoped(cancelOn(signal, AssistantMessageId.make(messageId)))
+              return yield* core.compactConversation(conversation, { model, messageId })
+            }))
+          )
         )
       ),
     pendingAsks: (filter = {}) =>

@@ -158,18 +158,21 @@ export const unrevertTurn = Effect.fn("Turn.unrevertTurn")(function*(
  *
  * It waits for turns before it, or does what `TurnPolicy.WhenBusy` says, and turns that begin meanwhile wait for it. `model` is
  * `provider/model`; by default it is that of the last turn. A pending revert becomes final. A conversation whose newest message is a summary
- * stays as it is. A summary that fails changes nothing (`CompactionFailed`). Interrupting it stops the model.
+ * stays as it is. `messageId` names the stored message, for one who watches or cancels it. A summary that fails changes nothing (`CompactionFailed`). Interrupting it stops the model.
  *
  * @category running
  * @since 0.1.0
  */
 export const compactConversation = Effect.fn("Turn.compactConversation")(function*(
   conversation: string,
-  options: { readonly model?: string | ModelRef | undefined } = {}
+  options: { readonly model?: string | ModelRef | undefined; readonly messageId?: string | undefined } = {}
 ): Effect.fn.Return<StoredMessage, OperationFailure, TurnServices> {
   const conversationId = yield* checked("conversationId", conversation)
   const model = typeof options.model === "string" ? yield* Prompts.parseModel(options.model) : options.model
-  return yield* operate(conversationId, { type: "compact", ...(model !== undefined && { model }) })
+  const messageId = options.messageId === undefined
+    ? undefined
+    : toMessageId(yield* checked("messageId", options.messageId))
+  return yield* operate(conversationId, { type: "compact", ...(model !== undefined && { model }) }, messageId)
 })
 
 // internal
@@ -182,9 +185,13 @@ const checked = (field: string, id: string): Effect.Effect<ConversationId, Inval
   return reason === undefined ? Effect.succeed(toConversationId(id)) : Effect.fail(new InvalidInput({ field, reason }))
 }
 
-const operate = Effect.fnUntraced(function*(conversationId: ConversationId, operation: Operation) {
+const operate = Effect.fnUntraced(function*(
+  conversationId: ConversationId,
+  operation: Operation,
+  messageId?: AssistantMessageId
+) {
   const message = yield* claim({
-    id: toMessageId(yield* makeId("asm")),
+    id: messageId ?? toMessageId(yield* makeId("asm")),
     conversationId,
     prompt: [{ type: "text", text: wordsOf(operation) }],
     draft: { operation },

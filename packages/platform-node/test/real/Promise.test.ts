@@ -78,6 +78,26 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.deepEqual(seen, [second.sessionId ?? "", "Gone on."])
     }))
 
+  it.effect("forks, reverts and compacts a conversation", () =>
+    using({}, async (turns) => {
+      const say = (conversation: string, text: string) =>
+        turns.run({ conversation, prompt: prompt("Say.", [{ text }]) })
+      const first = await say("history", "First.")
+      const second = await say("history", "Second.")
+      const fork = await turns.fork({ conversation: "history", at: first.messageId, into: "copy" })
+      assert.deepEqual([fork.status, fork.conversationId as string], ["completed", "copy"])
+      const revert = await turns.revert(second.messageId)
+      assert.equal(revert.status, "completed")
+      assert.equal((await turns.unrevert("history")).status, "completed")
+      const compaction = await turns.compact("history")
+      assert.equal(compaction.content, "Scripted summary")
+      const stopped = await turns.compact("copy", { signal: AbortSignal.abort(new Error("no")) }).catch(String)
+      assert.equal(stopped, "Error: no")
+      const again = await turns.unrevert("history").catch((error: unknown) => error)
+      assert.deepInclude(Object(again), { _tag: "NothingReverted" })
+      assert.equal((await say("copy", "Third.")).status, "completed")
+    }))
+
   it.effect("gives each change of a reply, and the result at last", () =>
     using({}, async (turns) => {
       let text = ""
