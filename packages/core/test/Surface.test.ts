@@ -107,6 +107,7 @@ it("the core exports these modules", () => {
     "Timing",
     "ToolCall",
     "Tracer",
+    "Tracing",
     "Turn",
     "TurnError",
     "TurnEvent",

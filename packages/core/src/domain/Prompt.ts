@@ -114,15 +114,28 @@ export const Prompt = Schema.Struct({
 export interface Prompt extends Schema.Schema.Type<typeof Prompt> {}
 
 /**
+ * The model of the form `provider/model`; undefined if the text has another form.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const modelOf = (text: string): ModelRef | undefined => {
+  const slash = text.indexOf("/")
+  return slash > 0 && slash < text.length - 1 && !/\s/.test(text)
+    ? { providerId: text.slice(0, slash), modelId: text.slice(slash + 1) }
+    : undefined
+}
+
+/**
  * Parses `provider/model`. The model's own name may contain slashes: `openrouter/anthropic/claude-sonnet-4-5`.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const parseModel = (text: string): Effect.Effect<ModelRef, InvalidInput> => {
-  const slash = text.indexOf("/")
-  return slash > 0 && slash < text.length - 1 && !/\s/.test(text)
-    ? Effect.succeed({ providerId: text.slice(0, slash), modelId: text.slice(slash + 1) })
+  const model = modelOf(text)
+  return model !== undefined
+    ? Effect.succeed(model)
     : Effect.fail(
       new InvalidInput({
         field: "model",

@@ -468,6 +468,45 @@ export const CancelledContent: Context.Reference<string> = Context.Reference(
 )
 
 /**
+ * Which spans are written: those of the `turn` by default, which are its agents, models, tools and waits. `pipeline` adds those of the
+ * steps that carry the turn, and of the requests to the server. `statements` adds those of the store's statements. Each has many more
+ * spans than the one before it.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const TraceDetail: Context.Reference<TraceDetail> = Context.Reference<TraceDetail>(
+  "@opencode-turn/core/TurnPolicy/TraceDetail",
+  { defaultValue: () => "turn" }
+)
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type TraceDetail = "turn" | "pipeline" | "statements"
+
+/**
+ * Whether spans carry what was said: prompts, answers, and the arguments and results of tools. They do not by default. A function decides
+ * for each attribute: it gets its name and its content, and gives the content that is written, or undefined.
+ *
+ * **Gotchas**
+ *
+ * Contents may hold secrets: what people wrote, and what tools read.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const TraceContent: Context.Reference<TraceContent> = Context.Reference<TraceContent>(
+  "@opencode-turn/core/TurnPolicy/TraceContent",
+  { defaultValue: () => false }
+)
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type TraceContent = boolean | ((attribute: string, content: string) => string | undefined)
+
+/**
  * A time limit of a budget in milliseconds; `NaN` if the input is not a duration.
  *
  * @category conversions

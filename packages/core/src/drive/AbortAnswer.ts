@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { retrying } from "../domain/Retrying.ts"
+import { step } from "../domain/Tracing.ts"
 import { Client } from "../opencode/Client.ts"
 import type { RequestError, SessionNotFound } from "../opencode/ClientError.ts"
 import type { SessionTree } from "../opencode/Dialect.ts"
@@ -28,7 +29,7 @@ import { readExchange } from "./ReadExchange.ts"
  * @category steps
  * @since 0.1.0
  */
-export const abortAnswer = Effect.fn("Turn.abortAnswer")(function*(
+export const abortAnswer = Effect.fnUntraced(function*(
   reply: Reply.Reply,
   isHurried = false
 ): Effect.fn.Return<Exchange.Exchange, RequestError | SessionNotFound, Client> {
@@ -43,4 +44,4 @@ export const abortAnswer = Effect.fn("Turn.abortAnswer")(function*(
   if (before !== undefined && (Exchange.isFinal(before) || !before.isCurrent)) return before
   yield* retrying(client.stopTree(tree))
   return yield* read
-})
+}, step("Turn.abortAnswer"))

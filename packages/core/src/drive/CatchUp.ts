@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import type { MessageId, SessionId } from "../domain/Ids.ts"
 import type { SessionStatus } from "../domain/Message.ts"
 import { rereading } from "../domain/Retrying.ts"
+import { step } from "../domain/Tracing.ts"
 import { Client } from "../opencode/Client.ts"
 import type { RequestError, SessionNotFound } from "../opencode/ClientError.ts"
 import type { Subscription } from "../opencode/EventHub.ts"
@@ -36,7 +37,7 @@ export interface View {
  * @category steps
  * @since 0.1.0
  */
-export const look = Effect.fn("Turn.look")(function*(
+export const look = Effect.fnUntraced(function*(
   ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
   live: LiveReply
 ): Effect.fn.Return<View, RequestError | SessionNotFound, Client> {
@@ -44,7 +45,7 @@ export const look = Effect.fn("Turn.look")(function*(
   const statuses = yield* rereading(client.statuses)
   const exchange = yield* readExchange(ids, live.current())
   return { exchange, statuses, isIdle: !statuses.has(ids.sessionId) }
-})
+}, step("Turn.look"))
 
 /**
  * Brings the reply up to date with the server after a gap: the exchange, the sessions of subagents, and the open asks. Watchers get the
@@ -53,7 +54,7 @@ export const look = Effect.fn("Turn.look")(function*(
  * @category steps
  * @since 0.1.0
  */
-export const catchUp = Effect.fn("Turn.catchUp")(function*(
+export const catchUp = Effect.fnUntraced(function*(
   live: LiveReply,
   subscription: Subscription,
   view: View
@@ -62,7 +63,7 @@ export const catchUp = Effect.fn("Turn.catchUp")(function*(
   yield* adoptSubagents(live, subscription, view.statuses)
   yield* readTodos(live)
   yield* syncPending(live, view.statuses)
-})
+}, step("Turn.catchUp"))
 
 // internal
 

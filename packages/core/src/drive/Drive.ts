@@ -26,6 +26,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
 import { Tracer } from "../domain/Tracer.ts"
+import { step } from "../domain/Tracing.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import { Client } from "../opencode/Client.ts"
 import type { Subscriber } from "../opencode/EventHub.ts"
@@ -68,7 +69,7 @@ export interface Driven {
  * @category steps
  * @since 0.1.0
  */
-export const drive = Effect.fn("Turn.drive")(
+export const drive = Effect.fnUntraced(
   function*<E extends { readonly _tag: string; readonly message: string }, R1 = never, R2 = never>(
     request: IdentifiedPrompt,
     live: LiveReply,
@@ -137,7 +138,8 @@ export const drive = Effect.fn("Turn.drive")(
     const driven: Driven = { exchange, refusals: (yield* Ref.get(driving.asking))?.refusals() ?? [] }
     return driven
   },
-  Effect.scoped
+  Effect.scoped,
+  step("Turn.drive")
 )
 
 // internal

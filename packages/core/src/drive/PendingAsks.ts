@@ -11,6 +11,7 @@ import type { Ask } from "../domain/Ask.ts"
 import type { SessionId } from "../domain/Ids.ts"
 import type { SessionStatus } from "../domain/Message.ts"
 import { rereading } from "../domain/Retrying.ts"
+import { step } from "../domain/Tracing.ts"
 import { Client } from "../opencode/Client.ts"
 import type { RequestError, SessionNotFound } from "../opencode/ClientError.ts"
 import type { Subscription } from "../opencode/EventHub.ts"
@@ -32,7 +33,7 @@ export type Statuses = ReadonlyMap<SessionId, SessionStatus>
  * @category steps
  * @since 0.1.0
  */
-export const takePending = Effect.fn("Turn.takePending")(function*(
+export const takePending = Effect.fnUntraced(function*(
   live: LiveReply,
   subscription: Subscription
 ): Effect.fn.Return<void, RequestError | SessionNotFound, Client> {
@@ -41,7 +42,7 @@ export const takePending = Effect.fn("Turn.takePending")(function*(
   if (!statuses.has(live.current().sessionId)) return
   yield* adoptSubagents(live, subscription, statuses)
   yield* syncPending(live, statuses)
-})
+}, step("Turn.takePending"))
 
 /**
  * Makes the server's list of asks the truth of the reply: an ask that is missing from it was answered elsewhere.
@@ -70,7 +71,7 @@ export const syncPending = Effect.fnUntraced(function*(
  * @category steps
  * @since 0.1.0
  */
-export const findPending = Effect.fn("Turn.findPending")(function*(
+export const findPending = Effect.fnUntraced(function*(
   reply: Reply.Reply,
   statuses: Statuses
 ): Effect.fn.Return<ReadonlyArray<Ask>, RequestError, Client> {
@@ -89,7 +90,7 @@ export const findPending = Effect.fn("Turn.findPending")(function*(
   const waiting = yield* Effect.filter(steps.values(), isWaitedFor, { concurrency: maxReads })
   const isWaiting = new Set(waiting.map(stepOf))
   return candidates.filter((ask) => isWaiting.has(stepOf(ask)))
-})
+}, step("Turn.findPending"))
 
 // internal
 

@@ -15,6 +15,7 @@ import * as Schedule from "effect/Schedule"
 import type { MessageId, SessionId } from "../domain/Ids.ts"
 import type { ToolPart } from "../domain/Part.ts"
 import { retrying } from "../domain/Retrying.ts"
+import { step } from "../domain/Tracing.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import { Client } from "../opencode/Client.ts"
 import type { RequestError } from "../opencode/ClientError.ts"
@@ -94,7 +95,7 @@ export const fromReplies = (
  * @category steps
  * @since 0.1.0
  */
-export const readArtifacts = Effect.fn("Turn.readArtifacts")(function*(
+export const readArtifacts = Effect.fnUntraced(function*(
   turn: EndedTurn
 ): Effect.fn.Return<Artifacts, never, Client> {
   if (!mayHaveWritten(turn)) return Artifact.none
@@ -128,7 +129,7 @@ export const readArtifacts = Effect.fn("Turn.readArtifacts")(function*(
       ? []
       : unread(`the turn did not end well: the server's account may lack its last step${alsoUntold}`)
   }
-})
+}, step("Turn.readArtifacts"))
 
 // internal
 

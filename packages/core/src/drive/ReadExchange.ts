@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import type { IdFloor, MessageId, SessionId } from "../domain/Ids.ts"
 import type { Message } from "../domain/Message.ts"
 import { rereading } from "../domain/Retrying.ts"
+import { step } from "../domain/Tracing.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import { Client } from "../opencode/Client.ts"
 import type { RequestError, SessionNotFound } from "../opencode/ClientError.ts"
@@ -24,7 +25,7 @@ import type { PromptRecord } from "../store/SessionStore.ts"
  * @category steps
  * @since 0.1.0
  */
-export const baseline = Effect.fn("Turn.baseline")(function*(
+export const baseline = Effect.fnUntraced(function*(
   sessionId: SessionId
 ): Effect.fn.Return<IdFloor, RequestError | SessionNotFound, Client> {
   const client = yield* Client
@@ -38,7 +39,7 @@ export const baseline = Effect.fn("Turn.baseline")(function*(
   // Where the id of the newest message cannot be read, the millisecond after it sorts behind it.
   const unreadMillis = page?.unread?.map(({ createdMillis = 0 }) => createdMillis + 1) ?? []
   return { newestMessageId: undefined, sessionUpdatedMillis: Math.max(session.updatedMillis, ...unreadMillis) }
-})
+}, step("Turn.baseline"))
 
 /**
  * Posts the prompt so that the server has it once, whatever is lost on the way. `isAgain`: it was posted before, and its session is idle
@@ -52,7 +53,7 @@ export const baseline = Effect.fn("Turn.baseline")(function*(
  * @category steps
  * @since 0.1.0
  */
-export const promptOnce = Effect.fn("Turn.promptOnce")(function*(
+export const promptOnce = Effect.fnUntraced(function*(
   { prompt, sessionId }: PromptRecord,
   isAgain = false
 ): Effect.fn.Return<void, RequestError | SessionNotFound, Client> {
@@ -76,7 +77,7 @@ export const promptOnce = Effect.fn("Turn.promptOnce")(function*(
     Effect.retry({ schedule, while: (failure) => failure._tag === "NotAccepted" }),
     Effect.catchTag("NotAccepted", ({ error }) => Effect.fail(error))
   )
-})
+}, step("Turn.promptOnce"))
 
 /**
  * Reads the exchange of the prompt: pages of the newest messages, back to the prompt and no further.
@@ -89,7 +90,7 @@ export const promptOnce = Effect.fn("Turn.promptOnce")(function*(
  * @category steps
  * @since 0.1.0
  */
-export const readExchange = Effect.fn("Turn.readExchange")(function*(
+export const readExchange = Effect.fnUntraced(function*(
   ids: { readonly sessionId: SessionId; readonly promptId: MessageId },
   reply: Reply.Reply = Reply.make(ids)
 ): Effect.fn.Return<Exchange.Exchange, RequestError | SessionNotFound, Client> {
@@ -99,7 +100,7 @@ export const readExchange = Effect.fn("Turn.readExchange")(function*(
   return exchange.isAccepted
     ? exchange
     : { ...exchange, isAccepted: yield* rereading(client.hasPrompt(ids.sessionId, ids.promptId)) }
-})
+}, step("Turn.readExchange"))
 
 /**
  * The failure of a turn whose answer has an unreadable field.

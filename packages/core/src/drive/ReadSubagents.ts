@@ -14,6 +14,7 @@ import * as Contained from "../domain/Contained.ts"
 import type { SessionId } from "../domain/Ids.ts"
 import type { Message, SessionStatus } from "../domain/Message.ts"
 import { rereading } from "../domain/Retrying.ts"
+import { step } from "../domain/Tracing.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import { Client } from "../opencode/Client.ts"
 import type { RequestError, SessionNotFound } from "../opencode/ClientError.ts"
@@ -33,7 +34,7 @@ import { readSince } from "./ReadExchange.ts"
  * @category steps
  * @since 0.1.0
  */
-export const readSubagents = Effect.fn("Turn.readSubagents")(function*(
+export const readSubagents = Effect.fnUntraced(function*(
   live: LiveReply,
   untilMillis = Infinity
 ): Effect.fn.Return<void, never, Client> {
@@ -54,7 +55,7 @@ export const readSubagents = Effect.fn("Turn.readSubagents")(function*(
   )
   live.update(Reply.closeSubagents)
   live.flush()
-})
+}, step("Turn.readSubagents"))
 
 /**
  * Brings the subagents of a running turn up to what the server has, and lets the subscription hear of each. Of the sessions that no

@@ -34,6 +34,7 @@ import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import type * as Tracer from "effect/Tracer"
+import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import type { RequestError } from "./ClientError.ts"
 import {
   AnswerTooLarge,
@@ -335,7 +336,8 @@ const httpContext = Context.make(FetchHttpClient.RequestInit, { redirect: "manua
 )
 
 /**
- * Runs a request in a span without its path, query, headers and errors, and propagates the span to the server as usual.
+ * Runs a request in a span without its path, query, headers and errors, and propagates the span to the server as usual. By default
+ * (`TurnPolicy.TraceDetail`) there is no such span, and the span around it is propagated.
  */
 const traced = <E extends { readonly _tag: string }>(
   operation: string,
@@ -346,10 +348,14 @@ const traced = <E extends { readonly _tag: string }>(
 ) =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
+      const isPropagated = yield* HttpClient.TracerPropagationEnabled
+      if ((yield* TurnPolicy.TraceDetail) === "turn") {
+        const parent = isPropagated ? Option.getOrUndefined(yield* Effect.option(Effect.currentSpan)) : undefined
+        return yield* restore(execute(parent === undefined ? request : withParent(request, parent)))
+      }
       const span = yield* Effect.makeSpan(`OpenCode ${operation}`, { kind: "client" })
       annotateRequest(span, request)
-      const isPropagated = yield* HttpClient.TracerPropagationEnabled
-      const sent = isPropagated ? HttpClientRequest.setHeaders(request, HttpTraceContext.toHeaders(span)) : request
+      const sent = isPropagated ? withParent(request, span) : request
       return yield* restore(execute(sent)).pipe(
         Effect.tap(({ status }) =>
           Effect.sync(() => {
@@ -366,6 +372,9 @@ const traced = <E extends { readonly _tag: string }>(
       )
     })
   )
+
+const withParent = (request: HttpClientRequest.HttpClientRequest, span: Tracer.Span) =>
+  HttpClientRequest.setHeaders(request, HttpTraceContext.toHeaders(span))
 
 const annotateRequest = (span: Tracer.Span, { method, url }: HttpClientRequest.HttpClientRequest) => {
   span.attribute("http.request.method", method)

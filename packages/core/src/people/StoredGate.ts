@@ -33,6 +33,7 @@ import * as Contained from "../domain/Contained.ts"
 import type { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
 import { AskId } from "../domain/Ids.ts"
 import { retrying } from "../domain/Retrying.ts"
+import { step } from "../domain/Tracing.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import { SessionStore, type StoreError } from "../store/SessionStore.ts"
 import type { StoredAsk } from "../store/StoredAsk.ts"
@@ -83,7 +84,7 @@ export const layer: Layer.Layer<never, never, SessionStore> = Layer.effect(Human
  * @category answering
  * @since 0.1.0
  */
-export const answerAsk = Effect.fn("StoredGate.answerAsk")(function*(
+export const answerAsk = Effect.fnUntraced(function*(
   askId: string,
   answer: Answer
 ): Effect.fn.Return<StoredAsk, InvalidAnswer | UnknownAsk | AskClosed | StoreError, SessionStore> {
@@ -96,7 +97,7 @@ export const answerAsk = Effect.fn("StoredGate.answerAsk")(function*(
     (answer._tag === "Skip" ? "a stored ask cannot be skipped" : undefined)
   if (reason !== undefined) return yield* new InvalidAnswer({ askId: id, reason })
   return yield* retrying(store.answerAsk(id, answer))
-})
+}, step("StoredGate.answerAsk"))
 
 /**
  * Lists the open asks, oldest first: of a conversation, of a message, or all. The default limit is 100.
@@ -104,19 +105,20 @@ export const answerAsk = Effect.fn("StoredGate.answerAsk")(function*(
  * @category answering
  * @since 0.1.0
  */
-export const pendingAsks = Effect.fn("StoredGate.pendingAsks")(function*(filter?: {
+export const pendingAsks = (filter?: {
   readonly conversationId?: string | undefined
   readonly messageId?: string | undefined
   readonly limit?: number | undefined
-}): Effect.fn.Return<ReadonlyArray<StoredAsk>, StoreError, SessionStore> {
-  const store = yield* SessionStore
+}): Effect.Effect<ReadonlyArray<StoredAsk>, StoreError, SessionStore> => {
   const { conversationId, limit = 100, messageId } = filter ?? {}
-  return yield* retrying(store.listAsks({
-    ...(conversationId !== undefined && { conversationId: toConversationId(conversationId) }),
-    ...(messageId !== undefined && { messageId: toMessageId(messageId) }),
-    limit
-  }))
-})
+  const listed = Effect.flatMap(SessionStore, (store) =>
+    retrying(store.listAsks({
+      ...(conversationId !== undefined && { conversationId: toConversationId(conversationId) }),
+      ...(messageId !== undefined && { messageId: toMessageId(messageId) }),
+      limit
+    })))
+  return step("StoredGate.pendingAsks")(listed)
+}
 
 // internal
 

@@ -189,8 +189,16 @@ export const make = (
  * @category getters
  * @since 0.1.0
  */
-export const runs = ({ root }: Timeline): ReadonlyArray<AgentRun> => {
-  const all: Array<AgentRun> = [root]
+export const runs = ({ root }: Timeline): ReadonlyArray<AgentRun> => runsOf(root)
+
+/**
+ * A run, and all runs of the subagents below it.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const runsOf = (run: AgentRun): ReadonlyArray<AgentRun> => {
+  const all: Array<AgentRun> = [run]
   // The list grows while it is read.
   for (const run of all) {
     for (const tool of run.tools) if (tool.run !== undefined) all.push(tool.run)

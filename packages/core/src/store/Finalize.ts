@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import type { AssistantMessageId } from "../domain/Ids.ts"
 import { isBlank } from "../domain/Part.ts"
 import { retrying } from "../domain/Retrying.ts"
+import { step } from "../domain/Tracing.ts"
 import { TurnTakenOver } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import type { Outcome, Since, StoredMessage } from "./SessionStore.ts"
@@ -48,7 +49,7 @@ export interface Known extends Since {
  * @category steps
  * @since 0.1.0
  */
-export const finalize = Effect.fn("Turn.finalize")(function*(
+export const finalize = Effect.fnUntraced(function*(
   id: AssistantMessageId,
   epoch: number,
   outcome: Outcome,
@@ -68,7 +69,7 @@ export const finalize = Effect.fn("Turn.finalize")(function*(
   const since = known?.offset === message.offset ? known : undefined
   yield* retrying(store.keepPartial(id, epoch, { ...outcome, ...words, finish: null }, since))
   return { message: yield* readMessage(id), isOurs: false }
-})
+}, step("Turn.finalize"))
 
 // internal
 

@@ -116,8 +116,8 @@ export type Operation = typeof Operation.Type
  * **Details**
  *
  * `model` is `provider/model`. `outputSchema` is the JSON Schema of the requested value. `title`, `permission` and
- * `metadata` apply to a session that the turn creates. `operation` marks a message that is no turn. `policy` holds the turn's limits that differ from the defaults of `TurnPolicy`,
- * with times in milliseconds.
+ * `metadata` apply to a session that the turn creates. `operation` marks a message that is no turn. `policy` holds the turn's limits that
+ * differ from the defaults of `TurnPolicy`, with times in milliseconds. `traceparent` is where the trace of the turn began (W3C).
  *
  * @category models
  * @since 0.1.0
@@ -130,6 +130,7 @@ export const Draft = Schema.Struct({
   title: Schema.optionalKey(Schema.String),
   permission: Schema.optionalKey(Schema.Array(PermissionRule)),
   outputSchema: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
+  traceparent: Schema.optionalKey(Schema.String),
   policy: Schema.optionalKey(Schema.Struct({
     firstEventMillis: Schema.optionalKey(Schema.Finite),
     finalExchangeMillis: Schema.optionalKey(Schema.Finite),

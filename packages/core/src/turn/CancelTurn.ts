@@ -11,6 +11,7 @@ import * as Stream from "effect/Stream"
 import * as Contained from "../domain/Contained.ts"
 import type { AssistantMessageId } from "../domain/Ids.ts"
 import { retrying } from "../domain/Retrying.ts"
+import { step } from "../domain/Tracing.ts"
 import type { AlreadyFinished } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import { abortAnswer } from "../drive/AbortAnswer.ts"
@@ -35,7 +36,7 @@ import { recallEarlier } from "./Recall.ts"
  * @category running
  * @since 0.1.0
  */
-export const cancelTurn = Effect.fn("Turn.cancelTurn")(function*(
+export const cancelTurn = Effect.fnUntraced(function*(
   id: AssistantMessageId
 ): Effect.fn.Return<StoredMessage, AlreadyFinished | UnknownMessage | StoreError, SessionStore | Client> {
   const store = yield* SessionStore
@@ -54,7 +55,7 @@ export const cancelTurn = Effect.fn("Turn.cancelTurn")(function*(
   }
   yield* abortFor(cancelled, promptRecord)
   return Option.getOrElse(yield* retrying(store.getMessage(id)), () => cancelled)
-})
+}, step("Turn.cancelTurn"))
 
 /**
  * Whether a message that was cancelled may still get what was streamed of its turn: its owner adds that soon, or never. Until then the

@@ -9,6 +9,7 @@
 import * as Effect from "effect/Effect"
 import type { Prompt } from "../domain/Prompt.ts"
 import { retrying } from "../domain/Retrying.ts"
+import { step } from "../domain/Tracing.ts"
 import { InvalidInput } from "../domain/TurnError.ts"
 import { Client } from "../opencode/Client.ts"
 import type { RequestError } from "../opencode/ClientError.ts"
@@ -19,7 +20,7 @@ import type { RequestError } from "../opencode/ClientError.ts"
  * @category steps
  * @since 0.1.0
  */
-export const checkAgents = Effect.fn("Turn.checkAgents")(function*(
+export const checkAgents = Effect.fnUntraced(function*(
   { parts }: Pick<Prompt, "parts">
 ): Effect.fn.Return<void, InvalidInput | RequestError, Client> {
   const named = parts.flatMap((part) =>
@@ -35,4 +36,4 @@ export const checkAgents = Effect.fn("Turn.checkAgents")(function*(
     field: "prompt",
     reason: `the server has no agent ${JSON.stringify(unknown)}, only ${offered === "" ? "none at all" : offered}`
   })
-})
+}, step("Turn.checkAgents"))

@@ -15,6 +15,7 @@ import { makeId } from "../domain/Ids.ts"
 import * as Metrics from "../domain/Metrics.ts"
 import type { PromptPart } from "../domain/Prompt.ts"
 import { retrying } from "../domain/Retrying.ts"
+import { step } from "../domain/Tracing.ts"
 import type { TurnInProgress } from "../domain/TurnError.ts"
 import { AlreadyFinished, TurnCancelled, TurnTakenOver } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
@@ -54,7 +55,7 @@ export interface ClaimRequest {
  * @category steps
  * @since 0.1.0
  */
-export const claim = Effect.fn("Turn.claim")(function*<R = never>(
+export const claim = Effect.fnUntraced(function*<R = never>(
   { queuedMillis, ...request }: ClaimRequest,
   onOrphan: (orphan: StoredMessage) => Effect.Effect<void, never, R>
 ): Effect.fn.Return<
@@ -92,7 +93,7 @@ export const claim = Effect.fn("Turn.claim")(function*<R = never>(
     default:
       return message
   }
-})
+}, step("Turn.claim"))
 
 /**
  * The lease of an owner, as long as `TurnPolicy.Lease`.

@@ -22,6 +22,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
+import type { Span } from "effect/Tracer"
 import * as Contained from "../domain/Contained.ts"
 import type { MessageId } from "../domain/Ids.ts"
 import { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
@@ -29,6 +30,7 @@ import * as Metrics from "../domain/Metrics.ts"
 import { retrying } from "../domain/Retrying.ts"
 import type { TurnFinished } from "../domain/Tracer.ts"
 import { callback, Tracer } from "../domain/Tracer.ts"
+import { step } from "../domain/Tracing.ts"
 import { detailsOf, NoProgress, TurnCancelled, type TurnTakenOver } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import { abortAnswer } from "../drive/AbortAnswer.ts"
@@ -50,16 +52,17 @@ import * as GenAiMetrics from "./GenAiMetrics.ts"
 import * as JournalWriter from "./JournalWriter.ts"
 import { keepingLease } from "./Lease.ts"
 import type * as Output from "./Output.ts"
-import { isUnusableTag, type TurnError, type UnusableError } from "./TurnError.ts"
+import { isUnusableTag, safeMessage, type TurnError, type UnusableError } from "./TurnError.ts"
 import type { TurnInput } from "./TurnInput.ts"
 import type { Cancelled, Completed, Failed, TurnResult, TurnStatus, Unusable } from "./TurnResult.ts"
+import * as TurnSpan from "./TurnSpan.ts"
 
 /**
  * A turn while it runs.
  *
  * **Details**
  *
- * - `owner` names this run in the store. `taken` is the message, where this run took it over from another one.
+ * - `span`: the turn's own. `owner` names this run in the store. `taken` is the message, where this run took it over from another one.
  * - `background` are the observers and the ticks. `isHurried`: the turn has ended, and an observer that is behind is shown only the last
  *   state of the reply.
  * - `queuedMillis`: how long the turn waited for the turns before it. `spentMillis`: how long it took so far, without the time in which a
@@ -70,6 +73,7 @@ import type { Cancelled, Completed, Failed, TurnResult, TurnStatus, Unusable } f
  * @since 0.1.0
  */
 export interface RunningTurn<E, R> {
+  readonly span: Span
   readonly input: TurnInput<E, R>
   readonly conversationId: ConversationId
   readonly messageId: AssistantMessageId
@@ -117,7 +121,7 @@ export const contextOf = <E, R>({ conversationId, messageId }: RunningTurn<E, R>
  * @category steps
  * @since 0.1.0
  */
-export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
+export const conclude = Effect.fnUntraced(function*<E, R>(
   running: RunningTurn<E, R>,
   exchange: Exchange.Exchange | undefined,
   cause: TurnError | undefined
@@ -171,7 +175,7 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
     retries_ms: timing.retriesMillis,
     other_ms: timing.otherMillis,
     error: shown?._tag ?? null,
-    error_message: shown?.message.slice(0, 200) ?? null
+    error_message: shown === undefined ? null : safeMessage(shown)
   }
   const result: TurnResult = {
     ...ending,
@@ -194,6 +198,7 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
     timing,
     trace
   }
+  yield* TurnSpan.conclude(turn.span, result)
   if (shown !== undefined && meanings[shown._tag].isReported) {
     yield* ErrorReporter.report(
       Cause.fail(
@@ -216,9 +221,16 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
     yield* Metrics.record(Metric.withAttributes(Metrics.turnDuration, { status }), durationMillis)
     yield* GenAiMetrics.record(timeline, timing, shown?._tag)
   }
+  yield* TurnSpan.write(turn.span, {
+    conversationId,
+    timeline,
+    replies: [...live.earlier(), live.current()],
+    prompt: turn.message?.prompt ?? [],
+    system: turn.message?.draft?.system
+  })
   yield* tracer.emit("turn.finished", trace)
   return result
-})
+}, step("Turn.conclude"))
 
 /**
  * Lets the turn go, for the next worker: what was streamed is stored, the lease ends now, the agent goes on. Run it
@@ -227,7 +239,7 @@ export const conclude = Effect.fn("Turn.conclude")(function*<E, R>(
  * @category steps
  * @since 0.1.0
  */
-export const letGo = Effect.fn("Turn.letGo")(function*<E, R>(
+export const letGo = Effect.fnUntraced(function*<E, R>(
   running: RunningTurn<E, R>
 ): Effect.fn.Return<void, never, SessionStore> {
   const turn = yield* reachedBy(running)
@@ -246,7 +258,7 @@ export const letGo = Effect.fn("Turn.letGo")(function*<E, R>(
       if (own !== undefined) yield* retrying(store.release(own.id, own.epoch))
     })
   )
-})
+}, step("Turn.letGo"))
 
 /**
  * Stops what the server does for the turn, and keeps what it stored of the answer, within `TurnPolicy.StopTimeout`. Does
@@ -255,7 +267,7 @@ export const letGo = Effect.fn("Turn.letGo")(function*<E, R>(
  * @category steps
  * @since 0.1.0
  */
-export const abortUpstream = Effect.fn("Turn.abortUpstream")(function*<E, R>(
+export const abortUpstream = Effect.fnUntraced(function*<E, R>(
   running: RunningTurn<E, R>,
   isHurried = false
 ): Effect.fn.Return<void, never, Client | SessionStore> {
@@ -273,7 +285,7 @@ export const abortUpstream = Effect.fn("Turn.abortUpstream")(function*<E, R>(
       yield* readSubagents(live)
     })
   )
-})
+}, step("Turn.abortUpstream"))
 
 /**
  * A turn that ended without a usable answer, as an error reporter receives it, at severity Error. `feature` is

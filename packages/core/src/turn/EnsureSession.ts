@@ -14,6 +14,7 @@ import type { ConversationId, SessionId } from "../domain/Ids.ts"
 import type { Session } from "../domain/Message.ts"
 import { retrying } from "../domain/Retrying.ts"
 import { Tracer } from "../domain/Tracer.ts"
+import { step } from "../domain/Tracing.ts"
 import { DirectoryMismatch } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import { Client } from "../opencode/Client.ts"
@@ -46,7 +47,7 @@ export type EnsureError = RequestError | StoreError | UnknownDirectory | Directo
  * @category steps
  * @since 0.1.0
  */
-export const ensureSession = Effect.fn("Turn.ensureSession")(function*(
+export const ensureSession = Effect.fnUntraced(function*(
   conversationId: ConversationId,
   options: SessionOptions
 ): Effect.fn.Return<EnsuredSession, EnsureError | SessionNotFound, Client | SessionStore | Tracer> {
@@ -62,7 +63,7 @@ export const ensureSession = Effect.fn("Turn.ensureSession")(function*(
     yield* tracer.emit("session.created", { session_id: ensured.sessionId, subject_id: conversationId })
   }
   return ensured
-})
+}, step("Turn.ensureSession"))
 
 /**
  * Makes a new session in place of one that was lost. The first caller to store one wins.
@@ -70,7 +71,7 @@ export const ensureSession = Effect.fn("Turn.ensureSession")(function*(
  * @category steps
  * @since 0.1.0
  */
-export const recreateSession = Effect.fn("Turn.recreateSession")(function*(
+export const recreateSession = Effect.fnUntraced(function*(
   conversationId: ConversationId,
   lost: SessionId,
   options: SessionOptions
@@ -82,7 +83,7 @@ export const recreateSession = Effect.fn("Turn.recreateSession")(function*(
     subject_id: conversationId
   })
   return ensured
-})
+}, step("Turn.recreateSession"))
 
 /**
  * Fails unless the session works in the client's folder. The server runs a session in the folder that it was made in, whatever a
@@ -91,7 +92,7 @@ export const recreateSession = Effect.fn("Turn.recreateSession")(function*(
  * @category steps
  * @since 0.1.0
  */
-export const checkDirectory = Effect.fn("Turn.checkDirectory")(function*(
+export const checkDirectory = Effect.fnUntraced(function*(
   sessionId: SessionId
 ): Effect.fn.Return<void, RequestError | UnknownDirectory | SessionNotFound | DirectoryMismatch, Client> {
   const client = yield* Client
@@ -101,7 +102,7 @@ export const checkDirectory = Effect.fn("Turn.checkDirectory")(function*(
   if (sessionDirectory !== "" && sessionDirectory !== directory) {
     return yield* new DirectoryMismatch({ sessionId, sessionDirectory, directory })
   }
-})
+}, step("Turn.checkDirectory"))
 
 // internal
 

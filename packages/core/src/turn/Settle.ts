@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import type { AssistantMessageId } from "../domain/Ids.ts"
 import { isTerminalTool } from "../domain/Part.ts"
 import { Tracer } from "../domain/Tracer.ts"
+import { step } from "../domain/Tracing.ts"
 import { EmptyStream, TurnCancelled, Upstream } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import * as UpstreamFailures from "../domain/UpstreamFailure.ts"
@@ -40,7 +41,7 @@ import * as Reply from "../reply/Reply.ts"
  * @category steps
  * @since 0.1.0
  */
-export const settle = Effect.fn("Turn.settle")(function*(
+export const settle = Effect.fnUntraced(function*(
   exchange: Exchange.Exchange,
   live: LiveReply,
   ids: {
@@ -89,7 +90,7 @@ export const settle = Effect.fn("Turn.settle")(function*(
   if (failure === undefined) return yield* emptyStream(settled, live.current())
   const { message, ...rest } = failure
   return yield* new Upstream({ ...rest, reason: message })
-})
+}, step("Turn.settle"))
 
 // internal
 

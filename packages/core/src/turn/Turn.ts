@@ -21,6 +21,7 @@
 import * as Brand from "effect/Brand"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -28,6 +29,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
+import * as EffectTracer from "effect/Tracer"
 import * as Contained from "../domain/Contained.ts"
 import type { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
 import { idFlaw, makeId } from "../domain/Ids.ts"
@@ -77,6 +79,7 @@ import { settle } from "./Settle.ts"
 import type { TurnInput } from "./TurnInput.ts"
 import { fromStored, identityOf, toDraft, withStoredPolicy } from "./TurnInput.ts"
 import type { TurnResult } from "./TurnResult.ts"
+import * as TurnSpan from "./TurnSpan.ts"
 
 /**
  * Runs a turn.
@@ -97,7 +100,7 @@ export function runTurn<E = never, R = never, A = undefined>(
   input: TurnInput<E, R, A>
 ): Effect.Effect<TurnResult<A | undefined>, StoreError, TurnServices | R>
 export function runTurn<E, R>(input: TurnInput<E, R>): Effect.Effect<TurnResult, StoreError, TurnServices | R> {
-  return Effect.withSpan(Effect.flatMap(LiveReply.make, (live) => run(input, live)), "Turn.runTurn")
+  return Effect.flatMap(LiveReply.make, (live) => run(input, live))
 }
 
 /**
@@ -116,7 +119,7 @@ export function streamTurn<E, R>(input: TurnInput<E, R>): Stream.Stream<TurnUpda
   return Stream.unwrap(Effect.gen(function*() {
     const live = yield* LiveReply.make
     const updates = yield* live.watch
-    const turn = yield* Effect.forkScoped(Effect.withSpan(run(input, live), "Turn.streamTurn"))
+    const turn = yield* Effect.forkScoped(run(input, live))
     const finished = Effect.map(Fiber.join(turn), (result): TurnUpdate => ({ _tag: "Finished", result }))
     return Stream.concat(Stream.fromQueue(updates), Stream.fromEffect(finished))
   }))
@@ -134,7 +137,7 @@ export function streamTurn<E, R>(input: TurnInput<E, R>): Stream.Stream<TurnUpda
  * @category running
  * @since 0.1.0
  */
-export const resumeTurn = Effect.fn("Turn.resumeTurn")(function*<E = never, R = never>(
+export const resumeTurn = Effect.fnUntraced(function*<E = never, R = never>(
   taken: StoredMessage,
   extras?: Partial<TurnInput<E, R>>
 ): Effect.fn.Return<TurnResult, StoreError, TurnServices | R> {
@@ -180,11 +183,28 @@ const run = <E, R>(
   input: TurnInput<E, R>,
   live: LiveReply.LiveReply,
   taken?: StoredMessage
+): Effect.Effect<TurnResult, StoreError, TurnServices | R> => {
+  const { agent, conversationId, messageId, model, output } = input
+  const beginning: TurnSpan.Beginning = {
+    conversationId,
+    messageId,
+    agent: typeof agent === "string" ? agent : undefined,
+    model: typeof model === "string" ? model : undefined,
+    hasOutput: output !== undefined
+  }
+  return TurnSpan.within(beginning, (span) => runWithin(span, input, live, taken))
+}
+
+const runWithin = <E, R>(
+  span: EffectTracer.Span,
+  input: TurnInput<E, R>,
+  live: LiveReply.LiveReply,
+  taken: StoredMessage | undefined
 ): Effect.Effect<TurnResult, StoreError, TurnServices | R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       if (taken !== undefined) yield* Metrics.count(Metrics.takeovers)
-      const turn = yield* begin(input, live, taken)
+      const turn = yield* begin(span, input, live, taken)
       const exit = yield* Effect.exit(restore(answer(turn)))
       if (Exit.isSuccess(exit)) return yield* conclude(turn, exit.value, undefined)
       const { cause } = exit
@@ -206,11 +226,13 @@ const run = <E, R>(
   )
 
 const begin = Effect.fnUntraced(function*<E, R>(
+  span: EffectTracer.Span,
   input: TurnInput<E, R>,
   live: LiveReply.LiveReply,
   taken: StoredMessage | undefined
 ) {
   const turn: RunningTurn<E, R> = {
+    span,
     input,
     conversationId: toConversationId(input.conversationId),
     messageId: toMessageId(input.messageId ?? (yield* makeId("asm"))),
@@ -307,6 +329,7 @@ const claimed = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
     yield* tracer.emit("response.started", { subject_id: conversationId, message_id: messageId })
   }
   yield* reach(turn, { message })
+  yield* TurnSpan.link(turn.span, message)
   yield* Metrics.held(Metrics.running)
   if (message.takeovers <= (yield* TurnPolicy.MaxTakeovers)) return message
   yield* recall(turn)
@@ -519,14 +542,18 @@ const traceUnusable = Effect.fnUntraced(function*<E, R>(
 
 /** Makes the message pending and this run its owner: one that is new, or one that was taken over while it waited. */
 const own = Effect.fnUntraced(
-  function*<E, R>({ conversationId, input, messageId, owner, queuedMillis, taken }: RunningTurn<E, R>) {
+  function*<E, R>({ conversationId, input, messageId, owner, queuedMillis, span, taken }: RunningTurn<E, R>) {
     const prompt = taken?.prompt ?? (yield* validate(input))
-    const draft = yield* toDraft(input)
+    const traceparent = yield* TurnSpan.traceparentOf(span)
+    const draft = { ...yield* toDraft(input), ...(traceparent !== undefined && { traceparent }) }
     return yield* claim({ id: messageId, conversationId, prompt, draft, owner, queuedMillis }, carryOrphan)
   }
 )
 
-/** Runs an orphaned turn that blocks the queue. Interrupting the waiting turn releases the orphan instead of cancelling it. */
+/**
+ * Runs an orphaned turn that blocks the queue, in a trace of its own. Interrupting the waiting turn releases the orphan instead of
+ * cancelling it.
+ */
 export const carryOrphan = (orphan: StoredMessage): Effect.Effect<void, never, TurnServices> =>
   Effect.suspend((): Effect.Effect<unknown, StoreError, TurnServices> => {
     const operation = orphan.draft?.operation
@@ -534,7 +561,8 @@ export const carryOrphan = (orphan: StoredMessage): Effect.Effect<void, never, T
   }).pipe(
     Effect.provideService(TurnPolicy.OnInterrupt, "release"),
     Contained.reported("resume", { message: orphan.id }),
-    Effect.asVoid
+    Effect.asVoid,
+    Effect.updateContext((context: Context.Context<TurnServices>) => Context.omit(EffectTracer.ParentSpan)(context))
   )
 
 /** Checks what can be checked before anything is stored. */

@@ -79,6 +79,23 @@ export type DrivingError =
  */
 export const isUnusableTag = (tag: string): tag is UnusableError["_tag"] => unusable.has(tag)
 
+/**
+ * The message of an error without what people, the model or its tools said, in at most 200 characters: for spans, trace events and logs.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const safeMessage = (error: TurnError): string => {
+  switch (error._tag) {
+    case "OutputInvalid":
+      return "the answer does not fit the schema"
+    case "Refused":
+      return "refusals stopped the agent"
+    default:
+      return error.message.slice(0, 200).toWellFormed()
+  }
+}
+
 // internal
 
 const tags: Record<UnusableError["_tag"], true> = {

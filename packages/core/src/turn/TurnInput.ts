@@ -13,6 +13,7 @@ import type { PermissionRule } from "../domain/Ask.ts"
 import type { ConversationId } from "../domain/Ids.ts"
 import type { Prompt, PromptPart } from "../domain/Prompt.ts"
 import * as Prompts from "../domain/Prompt.ts"
+import { step } from "../domain/Tracing.ts"
 import { InputFailed, type InvalidInput } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import type { Exchange } from "../reply/Exchange.ts"
@@ -92,7 +93,7 @@ export interface TurnInput<E = never, R = never, A = unknown> {
  * @category steps
  * @since 0.1.0
  */
-export const toPrompt = Effect.fn("TurnInput.toPrompt")(function*<E, R>(
+export const toPrompt = Effect.fnUntraced(function*<E, R>(
   input: TurnInput<E, R>,
   parts: ReadonlyArray<PromptPart>
 ): Effect.fn.Return<Prompt, InvalidInput | InputFailed, R> {
@@ -107,7 +108,7 @@ export const toPrompt = Effect.fn("TurnInput.toPrompt")(function*<E, R>(
     ...(variant !== undefined && { variant }),
     ...(system !== undefined && { system })
   }
-})
+}, step("TurnInput.toPrompt"))
 
 /**
  * What of the input another process needs to run the turn: the fields that are plain values, and the limits that differ from

@@ -22,6 +22,7 @@ import { type AssistantMessageId, makeId } from "../domain/Ids.ts"
 import * as Metrics from "../domain/Metrics.ts"
 import { retrying } from "../domain/Retrying.ts"
 import type { Tracer } from "../domain/Tracer.ts"
+import { step } from "../domain/Tracing.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import type { Client } from "../opencode/Client.ts"
 import type { MessageState, StoredMessage, StoreError } from "../store/SessionStore.ts"
@@ -60,7 +61,7 @@ export interface Options<E = never, R = never> {
  * @category running
  * @since 0.1.0
  */
-export const resumeTurns = Effect.fn("TurnWorker.resumeTurns")(function*<E = never, R = never>(
+export const resumeTurns = Effect.fnUntraced(function*<E = never, R = never>(
   options?: Options<E, R>
 ): Effect.fn.Return<ReadonlyArray<TurnResult>, StoreError, SessionStore | Client | Tracer | R> {
   const store = yield* SessionStore
@@ -76,7 +77,7 @@ export const resumeTurns = Effect.fn("TurnWorker.resumeTurns")(function*<E = nev
     Stream.runCollect
   )
   return results.flatMap(Option.toArray).flatMap(Option.toArray)
-})
+}, step("TurnWorker.resumeTurns"))
 
 /**
  * Keeps sweeping, every `TurnPolicy.SweepInterval`, until the layer's scope closes: then the turns that it carries are let go
@@ -130,7 +131,7 @@ export const layer = <E = never, R = never>(
  * @category running
  * @since 0.1.0
  */
-export const resumeOrphan = Effect.fn("TurnWorker.resumeOrphan")(function*<E = never, R = never>(
+export const resumeOrphan = Effect.fnUntraced(function*<E = never, R = never>(
   orphan: Pick<MessageState, "id">,
   { extras, onCarry }: Pick<Options<E, R>, "extras" | "onCarry"> = {}
 ): Effect.fn.Return<Option.Option<TurnResult>, StoreError, SessionStore | Client | Tracer | R> {
@@ -145,7 +146,7 @@ export const resumeOrphan = Effect.fn("TurnWorker.resumeOrphan")(function*<E = n
   const resumed = resumeTurn(taken.value, extras?.(taken.value))
   if (onCarry === undefined) return Option.some(yield* resumed)
   return Option.some(yield* Effect.scoped(Effect.andThen(onCarry(taken.value), resumed)))
-})
+}, step("TurnWorker.resumeOrphan"))
 
 // internal
 

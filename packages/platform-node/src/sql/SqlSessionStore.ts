@@ -14,6 +14,7 @@
  * @since 0.1.0
  */
 import { PollInterval, SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
+import * as Tracing from "@opencode-turn/core/Tracing"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -34,8 +35,8 @@ export type { PostgresOptions } from "./PostgresOptions.ts"
  * @category constructors
  * @since 0.1.0
  */
-export const make: Effect.Effect<SessionStore["Service"], StoreError, SqlClient.SqlClient | Scope.Scope> = SqlStore
-  .make()
+export const make: Effect.Effect<SessionStore["Service"], StoreError, SqlClient.SqlClient | Scope.Scope> = Tracing
+  .statement(SqlStore.make())
 
 /**
  * Creates or updates the tables, see `SqlMigrations.run`, for a separate deployment step.
@@ -65,7 +66,7 @@ export const layerWithoutMigrations: Layer.Layer<SessionStore, StoreError, SqlCl
  */
 export const layer: Layer.Layer<SessionStore, StoreError, SqlClient.SqlClient> = Layer.effect(
   SessionStore,
-  Effect.andThen(SqlMigrations.run, make)
+  Effect.andThen(Tracing.statement(SqlMigrations.run), make)
 )
 
 /**
@@ -129,6 +130,7 @@ export const layerPostgres = (options: PostgresOptions): Layer.Layer<SessionStor
         SqlMigrations.run,
         SqlStore.make({ listen: changes, reserved, connections: options.maxConnections ?? defaultConnections })
       ).pipe(
+        Tracing.statement,
         // The poll finds the change of a lost notification later.
         Effect.updateService(PollInterval, (interval) => Duration.times(interval, 4)),
         Effect.provideService(SqlClient.SqlClient, sql),

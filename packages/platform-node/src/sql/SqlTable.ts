@@ -8,6 +8,7 @@
 import * as Contained from "@opencode-turn/core/Contained"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import { type StoredMessage, StoreError } from "@opencode-turn/core/SessionStore"
+import * as Tracing from "@opencode-turn/core/Tracing"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -69,7 +70,7 @@ export const make = Effect.gen(function*() {
     orElse: () => sql.literal("")
   })
   const query = <A extends object>(operation: string, statement: Effect.Effect<ReadonlyArray<A>, SqlError>) =>
-    Effect.mapError(statement, database.failure(operation))
+    Effect.mapError(Tracing.statement(statement), database.failure(operation))
 
   /** Whether a guarded statement with `RETURNING` changed the row. */
   const isChanged = (operation: string, statement: Statement) =>

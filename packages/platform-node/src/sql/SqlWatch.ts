@@ -7,6 +7,7 @@
 import * as ChangeNotifier from "@opencode-turn/core/ChangeNotifier"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import { type MessageState, type MessageStatus, PollInterval, type StoreError } from "@opencode-turn/core/SessionStore"
+import * as Tracing from "@opencode-turn/core/Tracing"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
@@ -63,7 +64,7 @@ export const make = Effect.fnUntraced(function*(listen?: Listen): Effect.fn.Retu
       : sql`SELECT id, ${sql.literal(SqlRows.askStatus)} || ' ' || message_id AS state
         FROM ${sql(SqlRows.asksTable)} WHERE ${sql.in("id", ids)}`
     return Effect.map(
-      Effect.mapError(statement, database.failure(operation)),
+      Effect.mapError(Tracing.statement(statement), database.failure(operation)),
       (rows) => new Map(rows.flatMap((row) => Option.toArray(SqlRows.decodeState(row))).map((row) => [row.id, row]))
     )
   }
@@ -87,7 +88,7 @@ export const make = Effect.fnUntraced(function*(listen?: Listen): Effect.fn.Retu
   const hasForeignWrites = sql.onDialectOrElse({
     pg: () => Effect.succeed(true),
     orElse: () =>
-      Effect.map(sql<{ readonly data_version: number }>`PRAGMA data_version`, ([row]) => {
+      Effect.map(Tracing.statement(sql<{ readonly data_version: number }>`PRAGMA data_version`), ([row]) => {
         const isNew = row?.data_version !== seenVersion
         seenVersion = row?.data_version
         return isNew

@@ -3,6 +3,7 @@ import type { Dialect } from "#opencode/Dialect"
 import type * as Requests from "#opencode/Requests"
 import { assert, describe, it } from "@effect/vitest"
 import { AskId, MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -17,6 +18,7 @@ import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
 import type { Asked } from "../../support/http.ts"
 import { assertFields, Broken, connect, empty, html, json } from "../../support/http.ts"
+import * as Spans from "../../support/spans.ts"
 
 const origin = "http://127.0.0.1:4096"
 const sessionId = SessionId.make("ses_1")
@@ -640,7 +642,10 @@ describe("spans of requests", () => {
           workspace: canary
         })
         for (const operation of Object.values(operations(client))) {
-          yield* Effect.exit(Effect.withTracer(operation, tracer))
+          yield* Effect.exit(operation).pipe(
+            Effect.withTracer(tracer),
+            Effect.provideService(TurnPolicy.TraceDetail, "pipeline")
+          )
         }
         isTraced &&= server.asked.every(({ headers }) => headers["traceparent"] !== undefined)
       }
@@ -652,6 +657,19 @@ describe("spans of requests", () => {
         for (const secret of [canary, btoa(`opencode:${canary}`), "limit=", "?"]) assert.notInclude(shown, secret)
         assert.strictEqual(attributes.get("server.address"), "127.0.0.1")
       }
+    }))
+
+  it.effect("are not written by default, and the span around a request reaches the server", () =>
+    Effect.gen(function*() {
+      const server = connect(() => json([]))
+      const client = yield* dialect(server)
+      const { spans } = yield* Spans.recorded(Effect.withSpan(client.questions, "turn"))
+      assert.deepStrictEqual(Spans.tree(spans), ["turn"])
+      const [span] = spans
+      assert.deepStrictEqual(
+        server.asked.map(({ headers }) => headers["traceparent"]),
+        server.asked.map(() => `00-${span?.traceId}-${span?.spanId}-01`)
+      )
     }))
 })
 
