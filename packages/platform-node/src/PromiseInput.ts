@@ -163,7 +163,8 @@ export const openChecks = {
     isFit: (value) => Predicate.isFunction(value) || oneOf("deny", "allow", "store").isFit(value),
     expected: "one of deny, allow, store, or a function"
   },
-  worker: flag
+  worker: flag,
+  telemetry: flag
 } satisfies Record<string, Check>
 
 const isPromptPart = Schema.is(PromptPart)

@@ -28,6 +28,7 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Predicate from "effect/Predicate"
@@ -37,6 +38,7 @@ import * as Schema from "effect/Schema"
 import type { StandardJSONSchemaV1, StandardSchemaV1 } from "effect/StandardSchema"
 import * as Stream from "effect/Stream"
 import { type Live, LiveLayer } from "./live/LiveLayer.ts"
+import * as Telemetry from "./live/Telemetry.ts"
 import * as Input from "./PromiseInput.ts"
 
 /**
@@ -77,6 +79,7 @@ export interface Policies {
  *   `answer` is called, from any process. A function of yours answers itself; its `signal` aborts when nobody needs the answer any more.
  * - `worker`: for as long as the turns are open, those of processes that died are carried to their ends (`TurnWorker.layer`). Default:
  *   `false`.
+ * - `telemetry`: traces, metrics and logs are sent where the variables of OpenTelemetry say (`Telemetry.layer`). Default: `false`.
  * - The policies apply to all turns.
  *
  * @category models
@@ -91,6 +94,7 @@ export interface OpenOptions extends Policies {
   readonly requestTimeoutMillis?: number | undefined
   readonly gate?: "deny" | "allow" | "store" | AskHandler | undefined
   readonly worker?: boolean | undefined
+  readonly telemetry?: boolean | undefined
 }
 
 /**
@@ -239,7 +243,8 @@ export const openTurns = async (options: OpenOptions = {}): Promise<Turns> => {
   const runtime = ManagedRuntime.make(
     (options.worker === true ? TurnWorker.layer() : Layer.empty).pipe(
       Layer.provideMerge(Layer.merge(layerGate(options.gate), Layer.succeedContext(toContext(options)))),
-      Layer.provideMerge(layerLive(options))
+      Layer.provideMerge(layerLive(options)),
+      options.telemetry === true ? Layer.provideMerge(Telemetry.layer) : identity
     )
   )
   const context = await runtime.context()

@@ -82,7 +82,7 @@ export interface Options {
   readonly config?: Readonly<Record<string, unknown>> | undefined
   /**
    * Additional environment variables; `undefined` removes an inherited one. The server does not inherit the settings of this
-   * library (`OPENCODE_TURN_*`, `OPENCODE_BASE_URL` and others).
+   * library (`OPENCODE_TURN_*`, `OPENCODE_BASE_URL`, `OTEL_EXPORTER_OTLP_*` and others).
    */
   readonly environment?: Readonly<Record<string, string | Redacted.Redacted<string> | undefined>> | undefined
   /** The password. Default: 192 random bits. */
@@ -287,8 +287,12 @@ const notFound = (...searched: ReadonlyArray<string>) => new OpencodeNotFound({ 
 
 // internal: the child process
 
-/** Recognizes the settings of this library. The server and its tools do not need them, and some hold a password. */
-const isOurs = (name: string): boolean => /^OPENCODE_(?:TURN_.*|BASE_URL|DIRECTORY|TIMEOUT|BIN)$/i.test(name)
+/**
+ * Recognizes the settings of this library. The server and its tools do not need them, and some hold a password. With those of the exporter
+ * OpenCode (1.18.33) would send traces of its own as well, as the same service.
+ */
+const isOurs = (name: string): boolean =>
+  /^(?:OPENCODE_(?:TURN_.*|BASE_URL|DIRECTORY|TIMEOUT|BIN)|OTEL_EXPORTER_OTLP_.*)$/i.test(name)
 
 const prepareEnvironment = Effect.fnUntraced(function*(options: Options, password: Redacted.Redacted<string>) {
   const home: Record<string, string | undefined> = {}

@@ -65,7 +65,8 @@ export const layer: Layer.Layer<OtlpExporter.Flusher, InvalidConfig> = Layer.unw
   return Layer.mergeAll(
     yield* layerOf("TRACES", OtlpTracer.layerFromConfig()),
     yield* layerOf("METRICS", OtlpMetrics.layerFromConfig()),
-    yield* layerOf("LOGS", OtlpLogger.layerFromConfig())
+    yield* layerOf("LOGS", OtlpLogger.layerFromConfig()),
+    Layer.effectDiscard(Metrics.register)
   ).pipe(
     Layer.provide([
       ConfigProvider.layer(provider),

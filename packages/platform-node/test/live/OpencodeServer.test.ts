@@ -289,7 +289,10 @@ it.layer(platform, { excludeTestServices: true })("OpencodeServer", (it) => {
         OPENCODE_BASE_URL: "http://opencode:canary-3@host",
         OPENCODE_DIRECTORY: "/canary-4",
         OPENCODE_TIMEOUT: "canary-5",
-        OPENCODE_SERVER_PASSWORD: "canary-6"
+        OPENCODE_SERVER_PASSWORD: "canary-6",
+        OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9/canary-7",
+        OTEL_EXPORTER_OTLP_HEADERS: "authorization=canary-8",
+        OTEL_EXPORTER_OTLP_TRACES_HEADERS: "authorization=canary-9"
       }
       yield* Effect.acquireRelease(
         Effect.sync(() => Object.assign(process.env, settings)),

@@ -66,6 +66,7 @@ it("refuses settings that cannot be used, and repeats no secret", async () => {
     ["whenBusy", "foo"],
     ["maxQueued", -1],
     ["worker", "yes"],
+    ["telemetry", "http://127.0.0.1:4318"],
     ["password", 12345],
     ["baseUrl", "http://user:12345@127.0.0.1:9"]
   ]

@@ -1,6 +1,7 @@
 import * as Telemetry from "#live/Telemetry"
 import { assert, describe, it } from "@effect/vitest"
 import * as Metrics from "@opencode-turn/core/Metrics"
+import { openTurns } from "@opencode-turn/platform-node/promise"
 import { ConfigProvider, Effect, Logger, Metric, References } from "effect"
 import * as ErrorReporter from "effect/ErrorReporter"
 import { OtlpExporter } from "effect/observability"
@@ -36,7 +37,7 @@ const recorded = Effect.fnUntraced(function*(env: Readonly<Record<string, string
 
 const arrived = (to: Collector) => ({
   spans: to.spans().map(({ name }) => name),
-  metrics: to.metrics().map(({ name }) => name),
+  metrics: to.metrics().map(({ name }) => name).filter((name) => name.startsWith("test")),
   logs: to.logs().map(({ body }) => body?.stringValue)
 })
 
@@ -191,6 +192,26 @@ describe("Telemetry.layer", () => {
         assert.strictEqual(hasOldNames, expected)
       }))
   }
+
+  it.live("is what openTurns sends with, if it is told to", () =>
+    Effect.gen(function*() {
+      const to = yield* collector()
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          process.env["OTEL_EXPORTER_OTLP_ENDPOINT"] = to.url
+        }),
+        () =>
+          Effect.sync(() => {
+            delete process.env["OTEL_EXPORTER_OTLP_ENDPOINT"]
+          })
+      )
+      for (const telemetry of [false, true]) {
+        assert.deepStrictEqual(to.received(), [])
+        const turns = yield* Effect.promise(() => openTurns({ database: "memory", telemetry }))
+        yield* Effect.promise(() => turns.close())
+      }
+      assert.include(to.metrics().map(({ name }) => name), "opencode_turn.turns")
+    }))
 
   it.live("can be flushed before it ends", () =>
     Effect.gen(function*() {
