@@ -11,6 +11,7 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as GenAi from "../domain/GenAi.ts"
@@ -29,104 +30,146 @@ export const record = Effect.fnUntraced(function*(
   timing: Timing,
   errorType: string | undefined
 ): Effect.fn.Return<void> {
-  const hasOldNames = yield* Metrics.OldNames
-  const limited = yield* Metrics.limited
+  const recorder: Recorder = {
+    add: adding(yield* Effect.context<never>()),
+    limited: yield* Metrics.limited,
+    hasOldNames: yield* Metrics.OldNames
+  }
+  const models = new Map<string, ModelAttributes>()
   const { queuedMillis, root } = timeline
   for (const run of Timeline.runs(timeline)) {
-    if (run === root) yield* recordRun({ ...run, startedMillis: run.startedMillis + queuedMillis }, errorType, limited)
+    if (run === root) recordRun(recorder, { ...run, startedMillis: run.startedMillis + queuedMillis }, errorType)
     // A subagent is cancelled with its turn, or by its parent.
-    else yield* recordRun(run, run.status === "error" ? "_OTHER" : undefined, limited)
-    for (const step of run.steps) yield* recordStep(step, limited, hasOldNames)
-    for (const tool of run.tools) yield* recordTool(tool, run.agent, limited)
-    yield* Metric.update(Metrics.modelRetries, run.retries.length)
-  }
-  yield* Effect.forEach(
-    Metrics.purposes,
-    (purpose) => Metric.update(Metric.withAttributes(Metrics.time, { purpose }), timing[`${purpose}Millis`] / 1000),
-    {
-      discard: true
+    else recordRun(recorder, run, run.status === "error" ? "_OTHER" : undefined)
+    for (const step of run.steps) {
+      const name = step.model === undefined ? "" : Timeline.nameOf(step.model)
+      const attributes = models.get(name) ?? modelAttributes(recorder.limited, step.model)
+      models.set(name, attributes)
+      recordStep(recorder, step, attributes)
     }
-  )
+    for (const tool of run.tools) recordTool(recorder, tool, run.agent)
+    recorder.add(Metrics.modelRetries, run.retries.length)
+  }
+  for (const purpose of Metrics.purposes) {
+    recorder.add(Metrics.time, timing[`${purpose}Millis`] / 1000, { purpose })
+  }
 })
 
 // internal
 
-const recordRun = Effect.fnUntraced(function*(
-  { agent, endedMillis, startedMillis, steps, tools }: Timeline.AgentRun,
-  errorType: string | undefined,
-  limited: Metrics.Limited
-) {
-  const attributes = attributesOf({ "gen_ai.agent.name": limited("agent", agent) })
-  const model = steps.findLast(({ isSummary, model }) => model !== undefined && !isSummary)?.model
-  yield* Metrics.record(
-    Metric.withAttributes(Metrics.invokeAgent, {
-      ...attributes,
-      ...attributesOf({ "gen_ai.request.model": limited("model", model?.modelId), "error.type": errorType })
-    }),
-    endedMillis - startedMillis
-  )
-  yield* Metric.update(Metric.withAttributes(Metrics.inferenceCalls, attributes), steps.length)
-  yield* Metric.update(Metric.withAttributes(Metrics.toolCalls, attributes), tools.length)
-})
+/** Attributes; those that are undefined are left out. */
+type Attributes = Readonly<Record<string, string | undefined>>
 
-const recordStep = Effect.fnUntraced(function*(
-  { answeredMillis, error, finish, firstMillis, model, startedMillis, usage: { cost, tokens } }: Timeline.ModelStep,
-  limited: Metrics.Limited,
-  hasOldNames: boolean
-) {
-  const named = attributesOf({
+interface Recorder {
+  readonly add: <State>(metric: Metric.Metric<number, State>, value: number, attributes?: Attributes) => void
+  readonly limited: Metrics.Limited
+  readonly hasOldNames: boolean
+}
+
+/**
+ * Updates metrics under attributes. A metric works out its series anew for each new object of attributes, which takes longer than the update
+ * itself, so attributes that are used again should be the same object.
+ */
+const adding = (context: Context.Context<never>): Recorder["add"] => {
+  const own = Context.get(context, Metric.CurrentMetricAttributes)
+  const contexts = new Map<Attributes, Context.Context<never>>()
+  const contextOf = (attributes: Attributes): Context.Context<never> => {
+    const found = contexts.get(attributes)
+    if (found !== undefined) return found
+    const merged: Record<string, string> = { ...own }
+    for (const [name, value] of Object.entries(attributes)) if (value !== undefined) merged[name] = value
+    const made = Context.add(context, Metric.CurrentMetricAttributes, merged)
+    contexts.set(attributes, made)
+    return made
+  }
+  return (metric, value, attributes = none) => metric.updateUnsafe(value, contextOf(attributes))
+}
+
+const none: Attributes = {}
+
+/** A time in seconds. A clock that was set back makes none negative. */
+const secondsBetween = (fromMillis: number, toMillis: number): number => Math.max(0, toMillis - fromMillis) / 1000
+
+const recordRun = (
+  { add, limited }: Recorder,
+  { agent, endedMillis, startedMillis, steps, tools }: Timeline.AgentRun,
+  errorType: string | undefined
+): void => {
+  const attributes = { "gen_ai.agent.name": limited("agent", agent) }
+  const model = steps.findLast(({ isSummary, model }) => model !== undefined && !isSummary)?.model
+  add(Metrics.invokeAgent, secondsBetween(startedMillis, endedMillis), {
+    ...attributes,
+    "gen_ai.request.model": limited("model", model?.modelId),
+    "error.type": errorType
+  })
+  add(Metrics.inferenceCalls, steps.length, attributes)
+  add(Metrics.toolCalls, tools.length, attributes)
+}
+
+/** The attributes of the calls of one model. */
+interface ModelAttributes {
+  readonly named: Attributes
+  readonly chat: Attributes
+  readonly input: Attributes
+  readonly output: Attributes
+}
+
+const modelAttributes = (limited: Metrics.Limited, model: Timeline.ModelStep["model"]): ModelAttributes => {
+  const named = {
     "gen_ai.provider.name": limited("provider", model && GenAi.providerName(model)),
     "gen_ai.request.model": limited("model", model?.modelId)
-  })
-  const attributes = { "gen_ai.operation.name": "chat", ...named }
-  const as = <Input, State>(metric: Metric.Metric<Input, State>, more: Readonly<Record<string, string>> = {}) =>
-    Metric.withAttributes(metric, { ...attributes, ...more })
+  }
+  const chat = { "gen_ai.operation.name": "chat", ...named }
+  return {
+    named,
+    chat,
+    input: { ...chat, "gen_ai.token.type": "input" },
+    output: { ...chat, "gen_ai.token.type": "output" }
+  }
+}
+
+const recordStep = (
+  { add, hasOldNames, limited }: Recorder,
+  { answeredMillis, error, finish, firstMillis, startedMillis, usage: { cost, tokens } }: Timeline.ModelStep,
+  attributes: ModelAttributes
+): void => {
+  const { chat, named } = attributes
   // Of a step that another process read, only the usage may be known.
   if (finish !== undefined || error !== undefined) {
-    const failed = attributesOf({ "error.type": limited("error", error?.name) })
-    for (const metric of [Metrics.inference, ...(hasOldNames ? [Metrics.oldInference] : [])]) {
-      yield* Metrics.record(as(metric, failed), answeredMillis - startedMillis)
-    }
+    const ended = error === undefined ? chat : { ...chat, "error.type": limited("error", error.name) }
+    const seconds = secondsBetween(startedMillis, answeredMillis)
+    add(Metrics.inference, seconds, ended)
+    if (hasOldNames) add(Metrics.oldInference, seconds, ended)
   }
   if (firstMillis !== undefined) {
-    for (const metric of [Metrics.firstChunk, ...(hasOldNames ? [Metrics.oldFirstChunk] : [])]) {
-      yield* Metrics.record(as(metric), firstMillis - startedMillis)
-    }
+    const seconds = secondsBetween(startedMillis, firstMillis)
+    add(Metrics.firstChunk, seconds, chat)
+    if (hasOldNames) add(Metrics.oldFirstChunk, seconds, chat)
   }
   const [input, output] = [GenAi.inputTokens(tokens), GenAi.outputTokens(tokens)]
   if (input + output > 0) {
-    yield* Metric.update(as(Metrics.inputTokens), input)
-    yield* Metric.update(as(Metrics.outputTokens), output)
-    yield* Metric.update(as(Metrics.cacheReadTokens), tokens.cacheRead)
-    yield* Metric.update(as(Metrics.cacheWriteTokens), tokens.cacheWrite)
-    yield* Metric.update(as(Metrics.reasoningTokens), tokens.reasoning)
-    yield* Metric.update(as(Metrics.inputTokensOfCall), input)
-    yield* Metric.update(as(Metrics.outputTokensOfCall), output)
+    add(Metrics.inputTokens, input, chat)
+    add(Metrics.outputTokens, output, chat)
+    add(Metrics.cacheReadTokens, tokens.cacheRead, chat)
+    add(Metrics.cacheWriteTokens, tokens.cacheWrite, chat)
+    add(Metrics.reasoningTokens, tokens.reasoning, chat)
+    add(Metrics.inputTokensOfCall, input, chat)
+    add(Metrics.outputTokensOfCall, output, chat)
     if (hasOldNames) {
-      yield* Metric.update(as(Metrics.oldTokens, { "gen_ai.token.type": "input" }), input)
-      yield* Metric.update(as(Metrics.oldTokens, { "gen_ai.token.type": "output" }), output)
+      add(Metrics.oldTokens, input, attributes.input)
+      add(Metrics.oldTokens, output, attributes.output)
     }
   }
-  yield* Metric.update(Metric.withAttributes(Metrics.cost, named), cost)
-})
+  add(Metrics.cost, cost, named)
+}
 
 const recordTool = (
+  { add, limited }: Recorder,
   { endedMillis, part, startedMillis }: Timeline.ToolRun,
-  agent: string | undefined,
-  limited: Metrics.Limited
-) =>
-  Metrics.record(
-    Metric.withAttributes(
-      Metrics.executeTool,
-      attributesOf({
-        "gen_ai.tool.name": limited("tool", part.tool),
-        "gen_ai.agent.name": limited("agent", agent),
-        "error.type": GenAi.toolErrorType(part)
-      })
-    ),
-    endedMillis - startedMillis
-  )
-
-/** The attributes that are known. */
-const attributesOf = (attributes: Readonly<Record<string, string | undefined>>): Readonly<Record<string, string>> =>
-  Object.fromEntries(Object.entries(attributes).flatMap(([name, value]) => value === undefined ? [] : [[name, value]]))
+  agent: string | undefined
+): void =>
+  add(Metrics.executeTool, secondsBetween(startedMillis, endedMillis), {
+    "gen_ai.tool.name": limited("tool", part.tool),
+    "gen_ai.agent.name": limited("agent", agent),
+    "error.type": GenAi.toolErrorType(part)
+  })
