@@ -248,6 +248,7 @@ const reasons: Record<Tag, (read: Reading) => AiError.AiErrorReason> = {
   StatusError: status,
   Unauthorized: unauthorized,
   UnsupportedServer: unreadable,
+  UnsupportedOperation: invalidRequest,
   UnknownDirectory: invalidRequest,
   DecodeError: unreadable,
   AnswerTooLarge: unreadable,

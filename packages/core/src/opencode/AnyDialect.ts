@@ -6,11 +6,12 @@
 import * as Effect from "effect/Effect"
 import type * as HttpClient from "effect/http/HttpClient"
 import * as Stream from "effect/Stream"
-import { type RequestError, UnsupportedServer } from "./ClientError.ts"
+import type { RequestError } from "./ClientError.ts"
 import type { Dialect } from "./Dialect.ts"
 import * as Requests from "./Requests.ts"
 import type { Server } from "./ServerLine.ts"
 import * as V1 from "./v1/Http.ts"
+import * as V2 from "./v2/Http.ts"
 
 /**
  * @category constructors
@@ -21,18 +22,14 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Dialect, never, HttpClient.HttpClient> {
   const requests = yield* Requests.make(options)
   const v1 = yield* V1.make(options, requests)
-  const dialectOf = ({ line, version }: Server): Effect.Effect<Dialect, UnsupportedServer> =>
-    line === "1.x"
-      ? Effect.succeed(v1)
-      : Effect.fail(
-        new UnsupportedServer({ origin: requests.origin, seen: requests.redaction.text(`OpenCode ${version}`) })
-      )
+  const v2 = yield* V2.make(options, requests)
+  const dialectOf = ({ line }: Server): Dialect => (line === "1.x" ? v1 : v2)
 
   const found: Effect.Effect<Dialect, RequestError> = Effect.suspend(() => {
     const server = requests.server()
     return server === undefined
-      ? Effect.flatMap(requests.withTimeout("health", requests.whenReady), dialectOf)
-      : dialectOf(server)
+      ? Effect.map(requests.withTimeout("health", requests.whenReady), dialectOf)
+      : Effect.succeed(dialectOf(server))
   })
   const ask = <A, E>(question: (dialect: Dialect) => Effect.Effect<A, E>): Effect.Effect<A, E | RequestError> =>
     Effect.flatMap(found, question)

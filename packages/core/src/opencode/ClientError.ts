@@ -303,7 +303,8 @@ export const RequestError = Schema.Union([
   AnswerTooLarge,
   StatusError,
   Unauthorized,
-  UnsupportedServer
+  UnsupportedServer,
+  UnsupportedOperation
 ])
 /**
  * @category errors
@@ -320,8 +321,8 @@ export type RequestError = typeof RequestError.Type
 export type EventsError = RequestError | StreamLost
 
 /**
- * Any failure of the `Client` that a turn can meet. Forks, reverts and compactions can also fail with `SessionBusy`,
- * `CompactionFailed` and `UnsupportedOperation`.
+ * Any failure of the `Client` that a turn can meet. Reverts and compactions can also fail with `SessionBusy` and
+ * `CompactionFailed`.
  *
  * @category errors
  * @since 0.1.0

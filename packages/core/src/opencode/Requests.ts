@@ -419,8 +419,9 @@ const withoutSlashes = (path: string): string => {
 
 const decodeUri = Option.liftThrowable(decodeURIComponent)
 
+/** Whether the body is the words of another program: OpenCode answers with JSON, or with an event stream that ends. */
 const isText = (response: HttpClientResponse.HttpClientResponse): boolean =>
-  (response.headers["content-type"] ?? "").startsWith("text/")
+  /^text\/(?!event-stream)/.test(response.headers["content-type"] ?? "")
 
 type ForeignAnswer = UnsupportedServer | DecodeError | StatusError
 

@@ -363,6 +363,7 @@ const meanings: Record<TurnError["_tag"], Meaning> = {
   StatusError: broken,
   Unauthorized: broken,
   UnsupportedServer: broken,
+  UnsupportedOperation: broken,
   UnknownDirectory: broken,
   SessionNotFound: broken,
   MessageNotFound: broken,

@@ -47,7 +47,9 @@ const assertOnce = Effect.fnUntraced(function*(result: TurnResult, before: numbe
   const client = yield* Client.Client
   assert(result.sessionId !== undefined)
   const { messages } = yield* client.listMessages(result.sessionId, { limit: 100 })
-  assert.equal(messages.filter(({ info }) => info.role === "user").length, 1, "number of user messages")
+  // 2.x goes on with an interrupted answer by a message of its own.
+  const prompts = messages.filter(({ info }) => info.role === "user" && !info.isContinuation)
+  assert.equal(prompts.length, 1, "number of user messages")
   const model = yield* ScriptedModel.ScriptedModel
   assert.equal((yield* model.modelCalls) - before, calls, "number of model calls")
 })
@@ -66,7 +68,8 @@ export const scripts: ReadonlyArray<Script> = [
       ]))
       assertCompleted(result, "I look.\n\nBoth ran.")
       assert.equal(result.reply.reasoning, "I should look.")
-      assert.deepEqual(result.reply.tools.map(({ output, status }) => [status, output?.trim()]), [
+      // 2.x adds a line with the exit code.
+      assert.deepEqual(result.reply.tools.map(({ output, status }) => [status, output?.split("\n")[0]]), [
         ["completed", "one"],
         ["completed", "two"]
       ])
@@ -81,7 +84,7 @@ export const scripts: ReadonlyArray<Script> = [
       const result = yield* runTurn(turn([yield* shell("echo asked"), { text: "Ran." }])).pipe(person.provide)
       assertCompleted(result, "Ran.")
       assert.deepEqual((yield* person.asked).map((ask) => ask._tag), ["Permission"])
-      assert.equal(result.reply.tools[0]?.output?.trim(), "asked")
+      assert.equal(result.reply.tools[0]?.output?.split("\n")[0], "asked")
     })
   },
   {
@@ -168,7 +171,10 @@ export const scripts: ReadonlyArray<Script> = [
     name: "typed output",
     run: Effect.gen(function*() {
       const Answer = Schema.Struct({ n: Schema.Int })
-      const result = yield* runTurn({ ...base([{ tool: "StructuredOutput", args: { n: 42 } }]), output: Answer })
+      const { tools } = yield* Host
+      // 2.x has no tool for it, so that the model has to write the value.
+      const step = tools.task === "task" ? { tool: "StructuredOutput", args: { n: 42 } } : { text: `{"n":42}` }
+      const result = yield* runTurn({ ...base([step]), output: Answer })
       assert.equal(result.status, "completed", `the turn ended with ${result.error?._tag}: ${result.error?.message}`)
       assert.deepEqual(result.output, { n: 42 })
     })

@@ -14,13 +14,7 @@ import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { type PermissionAsk, PermissionRule, type QuestionAsk } from "../../domain/Ask.ts"
-import {
-  AskId as AnyAskId,
-  maxIdLength,
-  MessageId as AnyMessageId,
-  PartId as AnyPartId,
-  SessionId as AnySessionId
-} from "../../domain/Ids.ts"
+import { AskId as AnyAskId, PartId as AnyPartId } from "../../domain/Ids.ts"
 import type { Message, Session, SessionStatus, StoredInfo, UnreadPart } from "../../domain/Message.ts"
 import type { FileDiff, Todo, WirePart } from "../../domain/Part.ts"
 import type { ModelRef, Prompt } from "../../domain/Prompt.ts"
@@ -29,30 +23,11 @@ import * as Upstream from "../../domain/UpstreamFailure.ts"
 import * as Usage from "../../domain/Usage.ts"
 import type { Agent, MessagePage, UnreadMessage } from "../Dialect.ts"
 import { each, eachOr, isTooDeep, Json, maybe } from "../Lenient.ts"
+import { CallId, isId, MessageId, Name, SessionId, toUsage, WireTokens } from "../WireValues.ts"
 import { changedFiles } from "./ToolFiles.ts"
 
-/**
- * The store keeps the server's ids, and paths contain them. A text is therefore no id if it is longer than {@link
- * maxIdLength}, or holds blanks, control characters, lone surrogates or characters with a meaning in a path. The server
- * itself checks the first letters (1.18.33).
- */
-const isId = (first: string) =>
-  Schema.isPattern(new RegExp(`^(?:${first})[^\\p{C}\\s/\\\\?#%]{0,${maxIdLength - 3}}$`, "u"), {
-    expected: "an id"
-  })
+export { MessageId, SessionId } from "../WireValues.ts"
 
-/**
- * The id of a message.
- *
- * @category schemas
- * @since 0.1.0
- */
-export const MessageId = AnyMessageId.check(isId("msg"))
-/**
- * @category schemas
- * @since 0.1.0
- */
-export const SessionId = AnySessionId.check(isId("ses"))
 /**
  * @category schemas
  * @since 0.1.0
@@ -64,22 +39,7 @@ export const PartId = AnyPartId.check(isId("prt"))
  */
 export const AskId = AnyAskId.check(isId("per|que"))
 
-/** The model's provider chooses the call ids, so any text is valid. A longer one could not be kept for each part. */
-const CallId = Schema.String.check(Schema.isMaxLength(maxIdLength))
-
-/** The name of an agent, a provider or a model. Spans and metrics carry it. */
-const Name = Schema.String.check(Schema.isMaxLength(maxIdLength))
-
-type MessageId = AnyMessageId
-type SessionId = AnySessionId
 type PartId = AnyPartId
-
-const WireTokens = Schema.Struct({
-  input: maybe(Schema.Finite),
-  output: maybe(Schema.Finite),
-  reasoning: maybe(Schema.Finite),
-  cache: maybe(Schema.Struct({ read: maybe(Schema.Finite), write: maybe(Schema.Finite) }))
-})
 
 const WireFailure = Schema.Struct({
   name: maybe(Schema.String),
@@ -794,17 +754,6 @@ const todoStatuses = new Map<string, Todo["status"]>([
   ["cancelled", "cancelled"],
   ["canceled", "cancelled"]
 ])
-
-const toUsage = (cost = 0, tokens: typeof WireTokens.Type = {}): Usage.Usage => ({
-  cost: Usage.amount(cost),
-  tokens: {
-    input: Usage.amount(tokens.input ?? 0),
-    output: Usage.amount(tokens.output ?? 0),
-    reasoning: Usage.amount(tokens.reasoning ?? 0),
-    cacheRead: Usage.amount(tokens.cache?.read ?? 0),
-    cacheWrite: Usage.amount(tokens.cache?.write ?? 0)
-  }
-})
 
 const isClamped = ({ cost = 0, tokens: { cache, input, output, reasoning } = {} }: WireInfo): boolean =>
   [cost, input, output, reasoning, cache?.read, cache?.write].some((value = 0) => Usage.amount(value) !== value)

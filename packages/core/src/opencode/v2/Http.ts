@@ -1,0 +1,607 @@
+/**
+ * OpenCode 2.x over HTTP: its routes and their bodies, those of the release and those of its beta where they differ.
+ *
+ * **Gotchas** (0.0.0-next-16350)
+ *
+ * - The server takes any absolute path as a folder, also one that does not exist. It answers 500 when it lists the files of such a path.
+ * - Agent and model belong to the session, so they are set before a prompt that names others.
+ * - An ask is answered under its own session, and a form by the keys of its fields.
+ *
+ * @since 0.1.0
+ */
+import * as Cache from "effect/Cache"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Contained from "../../domain/Contained.ts"
+import type { AskId } from "../../domain/Ids.ts"
+import { MessageId, SessionId } from "../../domain/Ids.ts"
+import type { Message } from "../../domain/Message.ts"
+import type { Prompt } from "../../domain/Prompt.ts"
+import type { RequestError } from "../ClientError.ts"
+import {
+  AskNotFound,
+  DecodeError,
+  MessageNotFound,
+  SessionNotFound,
+  type StatusError,
+  UnknownDirectory,
+  UnsupportedOperation
+} from "../ClientError.ts"
+import type { Dialect, MessagePage, SessionTree } from "../Dialect.ts"
+import * as EventConnection from "../EventConnection.ts"
+import { each, maybe } from "../Lenient.ts"
+import type { Options, Requests } from "../Requests.ts"
+import { makeDecoder } from "./Events.ts"
+import * as Runs from "./Runs.ts"
+import * as Wire from "./Wire.ts"
+
+/**
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(
+  options: Pick<Options, "directory">,
+  requests: Requests
+): Effect.fn.Return<Dialect> {
+  const { decoded, health, origin, redaction, request, requestJson, requestText, whenReady, withTimeout } = requests
+  const runs = Runs.make()
+  const isBeta = () => requests.server()?.line === "2.x-beta"
+  const location = options.directory === undefined ? {} : { "location[directory]": options.directory }
+  const inFolder = { urlParams: location }
+
+  let place: Wire.Place = { directory: options.directory, worktree: undefined }
+  const findDirectory: Effect.Effect<string, RequestError | UnknownDirectory> = Effect.gen(function*() {
+    const { directory, project } = yield* requestJson(
+      "path",
+      Wire.WireLocation,
+      HttpClientRequest.get("/api/location", inFolder)
+    )
+    yield* request("list files", HttpClientRequest.get("/api/fs/list", inFolder))
+    place = { directory, worktree: project?.directory }
+    return directory
+  }).pipe(
+    // The server can list another folder, so that the folder is at fault.
+    Effect.catchIf(isServerError, (error) =>
+      options.directory === undefined ? Effect.fail(error) : Effect.matchEffect(
+        request("list files", HttpClientRequest.get("/api/fs/list", { urlParams: { "location[directory]": "/" } })),
+        {
+          onFailure: () => Effect.fail(error),
+          onSuccess: () => Effect.fail(new UnknownDirectory({ origin, directory: options.directory ?? "" }))
+        }
+      ))
+  )
+  const directories = yield* Cache.makeWith(() => findDirectory, {
+    capacity: 1,
+    timeToLive: (exit) => (Exit.isSuccess(exit) ? directoryMillis : 0)
+  })
+
+  const unsupported = (operation: string) => Effect.fail(new UnsupportedOperation({ operation, origin }))
+
+  /** The newest messages or those before a cursor, newest first. */
+  const page = (id: SessionId, limit: number, cursor: string | undefined) =>
+    Effect.gen(function*() {
+      const operation = "list messages"
+      const body = yield* request(
+        operation,
+        HttpClientRequest.get(session(id, "/message"), {
+          urlParams: { limit: String(limit), ...(cursor === undefined ? { order: "desc" } : { cursor }) }
+        })
+      )
+      const { cursor: cursors, data } = yield* decoded(operation, Wire.WirePage, body)
+      return { data, next: data.length < limit ? undefined : cursors?.next, size: body.length }
+    })
+
+  /** How the last run of the session ended, from the end of its log. A server without a log leaves it open. */
+  const runEnd = (id: SessionId): Effect.Effect<Wire.RunEnd, RequestError> => {
+    const read = (after: number) =>
+      request(
+        "read log",
+        HttpClientRequest.get(`/api/experimental${session(id, "/log").slice("/api".length)}`, {
+          urlParams: { after: String(after), follow: "false" }
+        })
+      ).pipe(Effect.map(logOf))
+    return Effect.gen(function*() {
+      const seq = (yield* read(Number.MAX_SAFE_INTEGER)).findLast(({ type }) => type === "log.synced")?.seq ?? 0
+      const last = (yield* read(Math.max(0, seq - tailLength))).findLast(({ type = "" }) =>
+        type.startsWith("session.execution.")
+      )
+      switch (last?.type) {
+        case "session.execution.interrupted":
+          return last.data?.reason === "shutdown" ? "shutdown" : "stopped"
+        case "session.execution.succeeded":
+        case "session.execution.failed":
+          return "ended"
+        default:
+          return "open"
+      }
+    }).pipe(
+      Effect.catchTag(
+        "StatusError",
+        (error) => (error.isRetryable ? Effect.fail(error) : Effect.succeed("open" as const))
+      )
+    )
+  }
+
+  /** Sessions whose unreadable fields were reported. They are not reported again with every page. */
+  const reported = new Set<SessionId>()
+  const reportUnread = (id: SessionId, { messages, unread }: Wire.Ordered): Effect.Effect<void> => {
+    const fields = [
+      ...unread.map(({ field }) => field),
+      ...messages.flatMap(({ info, unread = [] }) => unread.map(({ field }) => `${field} of ${info.id}`))
+    ]
+    const [first] = fields
+    if (first === undefined || reported.has(id)) return Effect.void
+    reported.add(id)
+    for (const oldest of reported) if (reported.size > maxReported) reported.delete(oldest)
+    return Contained.report(
+      "unreadable messages",
+      { session: id, count: String(fields.length) },
+      Cause.fail(
+        new DecodeError({ operation: "list messages", reason: `the field ${first} is missing or odd` })
+      )
+    )
+  }
+
+  /**
+   * A page of at least `limit` messages, read on until it begins with an input: a step does not name the prompt that it answers.
+   */
+  const listMessages = Effect.fnUntraced(function*(
+    id: SessionId,
+    { before, limit }: { readonly limit: number; readonly before?: string }
+  ): Effect.fn.Return<MessagePage, RequestError> {
+    const newestFirst: Array<unknown> = []
+    let cursor = before
+    let size = 0
+    for (let count = 0; count < maxPages; count++) {
+      const { data, next, size: read } = yield* page(id, Math.max(limit, count === 0 ? 1 : pageSize), cursor)
+      newestFirst.push(...data)
+      size += read
+      cursor = next
+      if (cursor === undefined || Wire.isInput(newestFirst.at(-1)) || size > maxSize) break
+    }
+    const wire = newestFirst.toReversed()
+    const isNewest = before === undefined
+    const end = isNewest && !Wire.isSettled(wire) ? yield* runEnd(id) : "open"
+    const ordered = Wire.toMessages(wire, id, place, end)
+    if (isNewest) runs.learn(id, ordered.input, ordered.messages.at(-1))
+    yield* reportUnread(id, ordered)
+    return {
+      messages: ordered.messages.map(redaction.message),
+      ...(ordered.unread.length > 0 && { unread: ordered.unread }),
+      before: Option.fromUndefinedOr(cursor),
+      size
+    }
+  })
+
+  const statuses: Dialect["statuses"] = requestJson(
+    "session status",
+    WireActive,
+    HttpClientRequest.get("/api/session/active")
+  ).pipe(
+    Effect.map(({ data }) => new Map(Object.keys(data).map((id) => [SessionId.make(id), { type: "busy" as const }])))
+  )
+
+  const forms = requestJson(
+    "list questions",
+    Wire.within(each(Wire.WireForm)),
+    HttpClientRequest.get("/api/form/request", inFolder)
+  ).pipe(
+    Effect.catchIf(
+      isNotFound,
+      () =>
+        requestJson("list questions", Wire.within(each(Wire.WireForm)), HttpClientRequest.get("/api/form", inFolder))
+    ),
+    Effect.map(({ data }) => data)
+  )
+  const permissions = requestJson(
+    "list permissions",
+    Wire.within(each(Wire.WirePermission)),
+    HttpClientRequest.get("/api/permission/request", inFolder)
+  ).pipe(Effect.map(({ data }) => data.map(Wire.toPermission)))
+
+  const getSession: Dialect["getSession"] = (id) =>
+    requestJson("get session", Wire.within(Wire.WireKnownSession), HttpClientRequest.get(session(id))).pipe(
+      Effect.map(({ data }) => Wire.toSession({ id, ...data })),
+      orSessionNotFound(id)
+    )
+
+  /** Sets what the prompt chooses, where the session has another choice. */
+  const choose = Effect.fnUntraced(function*(id: SessionId, { agent, model, variant }: Prompt) {
+    if (agent === undefined && model === undefined && variant === undefined) return
+    const { data } = yield* requestJson(
+      "get session",
+      Wire.within(Wire.WireKnownSession),
+      HttpClientRequest.get(session(id))
+    )
+    if (agent !== undefined && data.agent !== agent) {
+      yield* request("choose agent", post(session(id, "/agent"), { agent }))
+    }
+    const chosen = model === undefined ? data.model : { providerID: model.providerId, id: model.modelId }
+    if (chosen === undefined) return
+    const wanted = variant ?? (model === undefined ? data.model?.variant : undefined)
+    const isSame = chosen.id === data.model?.id && chosen.providerID === data.model.providerID &&
+      (wanted ?? "default") === (data.model.variant ?? "default")
+    if (isSame) return
+    yield* request(
+      "choose model",
+      post(session(id, "/model"), { model: { ...chosen, ...(wanted !== undefined && { variant: wanted }) } })
+    )
+  })
+
+  const checked = ({ parts, system, tools }: Prompt) =>
+    system !== undefined
+      ? unsupported("give a prompt a system text")
+      : tools !== undefined
+      ? unsupported("limit the tools of a prompt")
+      : parts.some(({ type }) => type === "subtask")
+      ? unsupported("begin a prompt with a subtask")
+      : Effect.void
+
+  const prompt: Dialect["prompt"] = (id, prompt) =>
+    Effect.andThen(
+      checked(prompt),
+      Effect.andThen(
+        choose(id, prompt),
+        request("prompt", post(session(id, "/prompt"), Wire.fromPrompt(prompt)))
+      ).pipe(Effect.asVoid, orSessionNotFound(id))
+    )
+
+  const pending = (id: SessionId) =>
+    requestJson(
+      "list inputs",
+      Wire.within(each(Schema.Struct({ id: Schema.String }))),
+      HttpClientRequest.get(session(id, isBeta() ? "/pending" : "/inbox"))
+    ).pipe(Effect.map(({ data }) => new Set(data.map(({ id }) => id))))
+
+  const hasMessage = (id: SessionId, messageId: MessageId) =>
+    request("get message", HttpClientRequest.get(session(id, `/message/${segment(messageId)}`))).pipe(
+      Effect.as(true),
+      Effect.catchIf(isNotFound, () => Effect.succeed(false))
+    )
+
+  /** Whether the session works, or has begun to within a while: a managed server goes on by itself after its restart. */
+  const goesOn = (id: SessionId) =>
+    Effect.map(statuses, (active) => active.has(id)).pipe(
+      Effect.repeat({ schedule: untilResumed, until: (isActive) => isActive })
+    )
+
+  const carryOn: Dialect["carryOn"] = Effect.fnUntraced(function*(id, input) {
+    if (!(yield* hasMessage(id, input.ids.promptId))) return yield* prompt(id, input)
+    if (yield* goesOn(id)) return
+    // Marks of the server may follow the last message.
+    const { data } = yield* page(id, pageSize, undefined)
+    const newest = Wire.toMessages(data.toReversed(), id, place, "open", input.ids.promptId).messages.at(-1)?.info.id
+    yield* request(
+      "carry on",
+      post(session(id, "/synthetic"), {
+        id: continuationAfter(newest ?? input.ids.promptId),
+        text: continueText,
+        description: "Continue after an interruption",
+        metadata: { source: "opencode-turn" },
+        delivery: "queue"
+      })
+    )
+  }, (effect, id) => orSessionNotFound(id)(effect))
+
+  const interrupt = (id: SessionId) => request("abort session", HttpClientRequest.post(session(id, "/interrupt")))
+
+  /**
+   * Stops subagents before the session that opened them: the end of one in the background is told to its opener, which then works again.
+   */
+  const stopTree = Effect.fnUntraced(function*({ root, subagents }: SessionTree) {
+    const tree = [...subagents.toReversed(), root]
+    const isStill = Effect.map(statuses, (active) => tree.every((id) => !active.has(id)))
+    const stop = Effect.forEach(tree, (id) => Effect.catchIf(interrupt(id), isNotFound, () => Effect.void), {
+      discard: true
+    })
+    if (!isBeta()) {
+      const waiting = yield* pending(root)
+      yield* Effect.forEach(
+        waiting,
+        (inputId) =>
+          Effect.ignore(request("remove input", HttpClientRequest.delete(session(root, `/inbox/${segment(inputId)}`)))),
+        {
+          discard: true
+        }
+      )
+    }
+    yield* Effect.repeat(Effect.andThen(stop, isStill), { schedule: untilStill, until: (isStill) => isStill })
+  })
+
+  const dialect: Dialect = {
+    origin,
+    health,
+    directory: Cache.get(directories, ""),
+
+    agents: requestJson("list agents", Wire.within(each(Wire.WireAgent)), HttpClientRequest.get("/api/agent", inFolder))
+      .pipe(Effect.map(({ data }) => data.map(Wire.toAgent))),
+
+    createSession: Effect.fnUntraced(function*({ metadata, parentId, permission, title }) {
+      const directory = yield* Cache.get(directories, "")
+      if (permission !== undefined && isBeta()) return yield* unsupported("give a session permission rules")
+      const { data } = yield* requestJson(
+        "create session",
+        Wire.within(Wire.WireSession),
+        post("/api/session", {
+          location: { directory },
+          ...(parentId !== undefined && { parentID: parentId }),
+          ...(!isBeta() && {
+            ...(title !== undefined && { title }),
+            ...(permission !== undefined && { permissions: Wire.fromRules(permission) }),
+            ...(metadata !== undefined && { metadata })
+          })
+        })
+      )
+      if (title !== undefined && isBeta()) {
+        yield* request("rename session", post(session(data.id, "/rename"), { title }))
+      }
+      return { ...Wire.toSession(data), ...(title !== undefined && { title }) }
+    }),
+
+    getSession,
+
+    updateSession: Effect.fnUntraced(function*(id, { permission, title }) {
+      if (permission !== undefined && isBeta()) return yield* unsupported("give a session permission rules")
+      const changes = { ...(title !== undefined && { title }) }
+      yield* (isBeta()
+        ? title === undefined ? Effect.void : request("update session", post(session(id, "/rename"), changes))
+        : request(
+          "update session",
+          HttpClientRequest.patch(session(id)).pipe(
+            HttpClientRequest.bodyJsonUnsafe({
+              ...changes,
+              ...(permission !== undefined && { permissions: Wire.fromRules(permission) })
+            })
+          )
+        )).pipe(orSessionNotFound(id))
+      return yield* getSession(id)
+    }),
+
+    deleteSession: (id) =>
+      request("delete session", HttpClientRequest.delete(session(id))).pipe(Effect.asVoid, orSessionNotFound(id)),
+
+    abortSession: (id) => Effect.asVoid(interrupt(id)),
+
+    stopTree: (tree) => stopTree(tree),
+
+    forkSession: (id, { before }) =>
+      requestJson(
+        "fork session",
+        Wire.within(Wire.WireSession),
+        post(session(id, "/fork"), { ...(before !== undefined && { messageID: before }) })
+      ).pipe(Effect.map(({ data }) => Wire.toSession(data)), orSessionNotFound(id)),
+
+    revertSession: () => unsupported("revert session"),
+
+    unrevertSession: () => unsupported("unrevert session"),
+
+    compactSession: () => unsupported("compact session"),
+
+    children: (id) =>
+      requestJson(
+        "list children",
+        Wire.within(each(Wire.WireSession)),
+        HttpClientRequest.get("/api/session", { urlParams: { parentID: id, limit: String(maxChildren) } })
+      ).pipe(Effect.map(({ data }) => data.map(Wire.toSession)), orSessionNotFound(id)),
+
+    statuses,
+
+    listMessages: (id, page) => orSessionNotFound(id)(listMessages(id, page)),
+
+    getMessage: (sessionId, messageId) =>
+      requestJson(
+        "get message",
+        Wire.within(Schema.Unknown),
+        HttpClientRequest.get(session(sessionId, `/message/${segment(messageId)}`))
+      ).pipe(
+        Effect.flatMap(({ data }) => {
+          const { input, step } = runs.of(sessionId)
+          const parentId = step?.id === messageId ? step.parentId : input
+          const message = Wire.toMessages([data], sessionId, place, "open", parentId).messages[0]
+          return message === undefined
+            ? Effect.fail(new DecodeError({ operation: "get message", reason: "id is missing" }))
+            : Effect.succeed(redaction.message(message))
+        }),
+        Effect.catchIf(isNotFound, () => Effect.fail(new MessageNotFound({ sessionId, messageId })))
+      ),
+
+    prompt,
+
+    hasPrompt: (id, promptId) =>
+      Effect.flatMap(
+        hasMessage(id, promptId),
+        (isMessage) =>
+          isMessage
+            ? Effect.succeed(true)
+            : Effect.map(pending(id), (waiting) => waiting.has(promptId)).pipe(
+              Effect.catchIf(isNotFound, () => Effect.succeed(false))
+            )
+      ),
+
+    carryOn,
+
+    promptAndWait: (id, input) =>
+      withTimeout("send message", whenReady).pipe(
+        Effect.andThen(prompt(id, input)),
+        Effect.andThen(requestText("send message", waiting(id, isBeta()))),
+        Effect.andThen(listMessages(id, { limit: 1 })),
+        Effect.flatMap(({ messages }) => {
+          const last: Message | undefined = messages.at(-1)
+          return last === undefined
+            ? Effect.fail(new DecodeError({ operation: "send message", reason: "there is no message" }))
+            : Effect.succeed(last)
+        }),
+        orSessionNotFound(id)
+      ),
+
+    questions: Effect.map(forms, (forms) => forms.map(Wire.toQuestion)),
+
+    answerQuestion: (askId, answers) =>
+      listed(forms, askId).pipe(
+        Effect.flatMap((form) =>
+          request(
+            "answer question",
+            post(session(form.sessionID, `/form/${segment(askId)}/reply`), { answer: Wire.fromAnswers(form, answers) })
+          )
+        ),
+        Effect.asVoid,
+        orAskNotFound(askId)
+      ),
+
+    rejectQuestion: (askId) =>
+      listed(forms, askId).pipe(
+        Effect.flatMap((form) => {
+          const path = session(form.sessionID, `/form/${segment(askId)}`)
+          return request(
+            "reject question",
+            isBeta() ? HttpClientRequest.post(`${path}/cancel`) : HttpClientRequest.delete(path)
+          )
+        }),
+        Effect.asVoid,
+        orAskNotFound(askId)
+      ),
+
+    permissions,
+
+    answerPermission: (askId, { reply, ...rest }) =>
+      listed(permissions, askId).pipe(
+        Effect.flatMap(({ sessionId }) =>
+          request(
+            "answer permission",
+            post(session(sessionId, `/permission/${segment(askId)}/reply`), {
+              ...rest,
+              ...(isBeta() ? { reply } : { decision: reply })
+            })
+          )
+        ),
+        Effect.asVoid,
+        orAskNotFound(askId)
+      ),
+
+    todos: () => Effect.succeed([]),
+
+    diff: (id, promptId) =>
+      isBeta()
+        ? unsupported("tell what a turn changed")
+        : requestJson(
+          "diff",
+          Wire.within(each(Wire.WireDiff)),
+          HttpClientRequest.get(session(id, "/diff"), { urlParams: { from: promptId } })
+        ).pipe(Effect.map(({ data }) => data.map(Wire.toDiff))),
+
+    events: EventConnection.open(
+      requests,
+      HttpClientRequest.get("/api/event", { accept: "text/event-stream" }),
+      () => makeDecoder(runs, () => place)
+    )
+  }
+  return dialect
+})
+
+// internal
+
+/** The number of sessions that are remembered as reported. */
+const maxReported = 1000
+
+/** How long a found folder counts as existing. Turns within this time send no request for it. */
+const directoryMillis = 30_000
+
+/** The messages that are read at once until an input is found, at most so many pages, and so many characters. */
+const pageSize = 50
+const maxPages = 1000
+const maxSize = 256 * 1024 * 1024
+
+/** A session may have many children, and the answer says of each but a few hundred bytes. */
+const maxChildren = 1000
+
+/** The events at the end of a log among which the end of the last run is: behind it come only names and costs. */
+const tailLength = 20
+
+/** How long a managed server has to go on by itself after its restart. */
+const untilResumed = Schedule.max([Schedule.spaced("250 millis"), Schedule.during("3 seconds")])
+
+/** A session that a subagent in the background wakes is stopped again, for at most this time. */
+const untilStill = Schedule.max([Schedule.spaced("100 millis"), Schedule.during("5 seconds")])
+
+const continueText =
+  "You were interrupted, because the server stopped. Go on where you were, and do not repeat work that is done."
+
+/**
+ * The id of the input that makes a session go on behind a message: always the same one for that message, so that whoever makes it go on does
+ * it once. It sorts right behind the message.
+ */
+const continuationAfter = (id: MessageId): MessageId => {
+  const [, hex = "", rest = ""] = /^msg_([0-9a-f]{12})(.*)$/.exec(id) ?? []
+  return hex === ""
+    ? MessageId.make(`${id}c`)
+    : MessageId.make(`msg_${(BigInt(`0x${hex}`) + 1n).toString(16).padStart(12, "0")}${rest}`)
+}
+
+const WireActive = Schema.Struct({ data: Schema.Record(SessionId, Schema.Unknown) })
+
+const WireLogEntry = Schema.Struct({
+  type: maybe(Schema.String),
+  seq: maybe(Schema.Finite),
+  data: maybe(Schema.Struct({ reason: maybe(Schema.String) }))
+})
+const decodeLogEntry = Schema.decodeUnknownOption(Schema.fromJsonString(WireLogEntry))
+
+/** The entries of a log, which comes as an event stream that ends. */
+const logOf = (body: string): ReadonlyArray<typeof WireLogEntry.Type> =>
+  body.split("\n").flatMap((line) =>
+    line.startsWith("data:") ? Option.toArray(decodeLogEntry(line.slice("data:".length).trim())) : []
+  )
+
+const isServerError = (error: RequestError | UnknownDirectory): error is StatusError =>
+  error._tag === "StatusError" && error.status === 500
+
+const post = (path: string, body: Record<string, unknown>) =>
+  HttpClientRequest.post(path).pipe(HttpClientRequest.bodyJsonUnsafe(body))
+
+/** A lone surrogate occurs in no id of the server and cannot be encoded; the server then reports an unknown id. */
+const segment = (id: string): string => encodeURIComponent(id.toWellFormed())
+
+const session = (id: SessionId, rest = "") => `/api/session/${segment(id)}${rest}`
+
+const waiting = (id: SessionId, isBeta: boolean) =>
+  HttpClientRequest.post(isBeta ? session(id, "/wait") : `/api/experimental/session/${segment(id)}/wait`)
+
+const hasStatus = (error: { readonly _tag: string }, status: number): error is StatusError =>
+  error._tag === "StatusError" && "status" in error && error.status === status
+
+const isNotFound = (error: { readonly _tag: string }): error is StatusError => hasStatus(error, 404)
+
+const orSessionNotFound = (sessionId: SessionId) =>
+<A, E extends { readonly _tag: string }>(
+  effect: Effect.Effect<A, E>
+): Effect.Effect<A, E | SessionNotFound> =>
+  Effect.catchIf(
+    effect,
+    (error): boolean => isNotFound(error),
+    (): Effect.Effect<A, E | SessionNotFound> => Effect.fail(new SessionNotFound({ sessionId }))
+  )
+
+/** The beta answers 404 to the second reply to a permission, and 409 to that to a form. */
+const orAskNotFound =
+  (askId: AskId) =>
+  <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | AskNotFound> =>
+    Effect.catchIf(
+      effect,
+      (error): boolean => isNotFound(error) || hasStatus(error, 409),
+      (): Effect.Effect<A, E | AskNotFound> => Effect.fail(new AskNotFound({ askId }))
+    )
+
+/** The ask as the server lists it, because its answer goes to its session. */
+const listed = <A extends { readonly id: AskId }>(
+  list: Effect.Effect<ReadonlyArray<A>, RequestError>,
+  askId: AskId
+): Effect.Effect<A, RequestError | AskNotFound> =>
+  Effect.flatMap(list, (asks) => {
+    const ask = asks.find(({ id }) => id === askId)
+    return ask === undefined ? Effect.fail(new AskNotFound({ askId })) : Effect.succeed(ask)
+  })

@@ -1,0 +1,150 @@
+/**
+ * What answers what in the sessions of a server, as far as its events have told since the connection was opened.
+ *
+ * A step of 2.x does not name its prompt: it answers the input that was delivered last. Who has not seen that input cannot tell, and asks
+ * for the messages, from which this memory learns as well.
+ *
+ * The server tells of every session that it has, so the memory is bounded: a session that is forgotten is learned again from its messages.
+ *
+ * @since 0.1.0
+ */
+import type { MessageId, SessionId } from "../../domain/Ids.ts"
+import type { Message } from "../../domain/Message.ts"
+import type { WireTokens } from "../WireValues.ts"
+
+/**
+ * **Details**
+ *
+ * - `input`: what was delivered last; `undefined` if that was not seen.
+ * - `hasEnded`: the answer to it has its last step, so that a word of a subagent in the background begins another run.
+ * - `step`: the step that has begun. `calls` are its tool calls, `isRefused` says whether one of them was refused.
+ * - `kinds`: inputs that wait, and whether the server itself made them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Run {
+  input: MessageId | undefined
+  hasEnded: boolean
+  step: Step | undefined
+  readonly kinds: Map<MessageId, Input>
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Input {
+  readonly type: string
+  readonly metadata: Readonly<Record<string, unknown>> | undefined
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Step {
+  readonly id: MessageId
+  readonly parentId: MessageId
+  readonly createdMillis: number
+  readonly agent: string | undefined
+  readonly model: { readonly id: string; readonly providerID: string } | undefined
+  readonly calls: Map<string, Call>
+  isRefused: boolean
+  /** What the failed step used, until the end of the run says why it failed. */
+  failed: Failed | undefined
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Failed {
+  readonly completedMillis: number
+  readonly cost?: number
+  readonly tokens?: typeof WireTokens.Type
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Call {
+  readonly name: string
+  readonly input: Readonly<Record<string, unknown>> | undefined
+  readonly metadata: Readonly<Record<string, unknown>> | undefined
+  readonly ran: number | undefined
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Runs {
+  readonly of: (id: SessionId) => Run
+  /** Takes the last input from a page of the newest messages, unless the events have told it. */
+  readonly learn: (id: SessionId, input: MessageId | undefined, last: Message | undefined) => void
+  readonly forget: (id: SessionId) => void
+  /** Events were missed: everything is to be learned again. */
+  readonly clear: () => void
+}
+
+/**
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (): Runs => {
+  const runs = new Map<SessionId, Run>()
+  const of = (id: SessionId): Run => {
+    const known = runs.get(id)
+    if (known !== undefined) return known
+    const run: Run = { input: undefined, hasEnded: false, step: undefined, kinds: new Map() }
+    runs.set(id, run)
+    for (const oldest of runs.keys()) {
+      if (runs.size <= maxRuns) break
+      runs.delete(oldest)
+    }
+    return run
+  }
+  return {
+    of,
+    learn: (id, input, last) => {
+      const run = of(id)
+      if (run.input !== undefined || input === undefined) return
+      run.input = input
+      const info = last?.info
+      run.hasEnded = info?.role === "assistant" && info.completedMillis !== undefined && info.finish !== undefined &&
+        info.finish !== "tool-calls"
+      if (info?.role === "assistant" && info.completedMillis === undefined) {
+        run.step ??= {
+          id: info.id,
+          parentId: info.parentId,
+          createdMillis: info.createdMillis,
+          agent: info.agent,
+          model: info.model && { id: info.model.modelId, providerID: info.model.providerId },
+          calls: new Map(
+            last?.parts.flatMap((part) =>
+              part.type === "tool"
+                ? [[part.callId, {
+                  name: part.tool,
+                  input: part.input,
+                  metadata: part.metadata,
+                  ran: part.startedMillis
+                }]]
+                : []
+            )
+          ),
+          isRefused: false,
+          failed: undefined
+        }
+      }
+    },
+    forget: (id) => void runs.delete(id),
+    clear: () => runs.clear()
+  }
+}
+
+// internal
+
+/** Sessions whose order is remembered. */
+const maxRuns = 4096

@@ -1,0 +1,258 @@
+import * as AnyDialect from "#opencode/AnyDialect"
+import { assert, describe, it } from "@effect/vitest"
+import { AskId, MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
+import type { Prompt } from "@opencode-turn/core/Prompt"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as HttpClient from "effect/http/HttpClient"
+import { TestClock } from "effect/testing"
+import { type Asked, assertFields, connect, empty, json } from "../../support/http.ts"
+
+type Line = "release" | "beta"
+
+const sessionId = SessionId.make("ses_1")
+const child = SessionId.make("ses_2")
+const promptId = MessageId.make("msg_223c00000001aaaaaaaaaaaaaa")
+const stepId = MessageId.make("msg_223c00000009bbbbbbbbbbbbbb")
+
+/** A client of a server of the line, in a folder. */
+const dialect = Effect.fnUntraced(function*(line: Line, answer: (asked: Asked) => Response) {
+  const server = connect(answer, ({ path }) =>
+    path === "/api/info" && line === "release"
+      ? json({ version: "2.0.21", pid: 1, urls: [], paths: {} })
+      : path === "/api/health" && line === "beta"
+      ? json({ healthy: true, version: "0.0.0-next-16350", pid: 1 })
+      : empty(404))
+  const client = yield* AnyDialect.make({ baseUrl: "http://127.0.0.1:4096", directory: "/workspace" }).pipe(
+    Effect.provideService(HttpClient.HttpClient, server.client)
+  )
+  const sent = () =>
+    server.requests().filter(({ method }) => method !== "GET").map(({ body, method, path }) => [method, path, body])
+  return { client, server, sent }
+})
+
+const session = { id: sessionId, title: "", location: { directory: "/workspace" }, agent: "build" }
+const form = {
+  id: "frm_1",
+  sessionID: child,
+  fields: [
+    { key: "q0", title: "Colour", description: "Which?", type: "string", options: [{ value: "Red", label: "Red" }] },
+    { key: "q1", type: "multiselect" }
+  ]
+}
+const permission = {
+  id: "per_1",
+  sessionID: child,
+  action: "shell",
+  resources: ["ls"],
+  source: { messageID: stepId, id: "c" }
+}
+
+const answers = ({ method, path }: Asked): Response =>
+  path === "/api/location"
+    ? json({ directory: "/workspace", project: { directory: "/" } })
+    : path === "/api/session" && method === "POST" || path === "/api/session/ses_1"
+    ? json({ data: session })
+    : path.startsWith("/api/form")
+    ? json({ data: [form] })
+    : path === "/api/permission/request"
+    ? json({ data: [permission] })
+    : path === "/api/session/active"
+    ? json({ data: {} })
+    : path.endsWith("/inbox") || path.endsWith("/pending")
+    ? json({ data: [{ id: "msg_parked" }] })
+    : method === "GET"
+    ? json({ data: [] })
+    : empty(204)
+
+const prompt: Prompt & { readonly ids: { readonly promptId: MessageId; readonly partIds: ReadonlyArray<PartId> } } = {
+  ids: { promptId, partIds: [PartId.make("prt_1")] },
+  parts: [{ type: "text", text: "Do it." }]
+}
+
+describe("the bodies of 2.x", () => {
+  const both = ["release", "beta"] as const
+  it.effect.each(both)("answer asks under the session that asks: %s", (line) =>
+    Effect.gen(function*() {
+      const { client, sent } = yield* dialect(line, answers)
+      yield* client.answerQuestion(AskId.make("frm_1"), [["Red"], ["a", "b"]])
+      yield* client.rejectQuestion(AskId.make("frm_1"))
+      yield* client.answerPermission(AskId.make("per_1"), { reply: "reject", message: "No." })
+      assert.deepStrictEqual(sent(), [
+        ["POST", "/api/session/ses_2/form/frm_1/reply", { answer: { q0: "Red", q1: ["a", "b"] } }],
+        line === "beta"
+          ? ["POST", "/api/session/ses_2/form/frm_1/cancel", undefined]
+          : ["DELETE", "/api/session/ses_2/form/frm_1", undefined],
+        [
+          "POST",
+          "/api/session/ses_2/permission/per_1/reply",
+          { message: "No.", ...(line === "beta" ? { reply: "reject" } : { decision: "reject" }) }
+        ]
+      ])
+      assertFields(yield* Effect.flip(client.answerPermission(AskId.make("per_9"), { reply: "once" })), {
+        _tag: "AskNotFound"
+      })
+    }))
+
+  it.effect.each(both)("create a session with what the line can keep: %s", (line) =>
+    Effect.gen(function*() {
+      const { client, sent } = yield* dialect(line, answers)
+      yield* client.createSession({ title: "t", metadata: { a: 1 } })
+      const location = { directory: "/workspace" }
+      assert.deepStrictEqual(
+        sent(),
+        line === "beta"
+          ? [["POST", "/api/session", { location }], ["POST", "/api/session/ses_1/rename", { title: "t" }]]
+          : [["POST", "/api/session", { location, title: "t", metadata: { a: 1 } }]]
+      )
+      const rules = { permission: [{ permission: "shell", pattern: "*", action: "deny" }] } as const
+      if (line === "beta") {
+        assertFields(yield* Effect.flip(client.createSession(rules)), { _tag: "UnsupportedOperation" })
+      } else {
+        yield* client.createSession(rules)
+        assert.deepStrictEqual(sent().at(-1)?.[2], {
+          location,
+          permissions: [{ action: "shell", resource: "*", effect: "deny" }]
+        })
+      }
+    }))
+
+  it.effect("set the agent and the model of the session before a prompt that names others", () =>
+    Effect.gen(function*() {
+      const { client, sent } = yield* dialect("release", answers)
+      yield* client.prompt(sessionId, {
+        ...prompt,
+        agent: "plan",
+        model: { providerId: "p", modelId: "m" },
+        variant: "high"
+      })
+      yield* client.prompt(sessionId, { ...prompt, agent: "build" })
+      const posted = ["POST", "/api/session/ses_1/prompt", { id: promptId, text: "Do it.", delivery: "queue" }]
+      assert.deepStrictEqual(sent(), [
+        ["POST", "/api/session/ses_1/agent", { agent: "plan" }],
+        ["POST", "/api/session/ses_1/model", { model: { providerID: "p", id: "m", variant: "high" } }],
+        posted,
+        posted
+      ])
+    }))
+
+  it.effect("ask for a value in words, and send files and mentions beside the text", () =>
+    Effect.gen(function*() {
+      const { client, sent } = yield* dialect("release", answers)
+      const url = "data:text/plain;base64,aGk="
+      yield* client.prompt(sessionId, {
+        parts: [
+          { type: "text", text: "Read." },
+          { type: "file", mediaType: "text/plain", url, filename: "a.txt" },
+          { type: "agent", name: "general" }
+        ],
+        format: { type: "json_schema", schema: { type: "object" } }
+      })
+      assertFields(sent()[0]?.[2], { files: [{ uri: url, name: "a.txt" }], agents: [{ name: "general" }] })
+      assert.match(JSON.stringify(sent()[0]?.[2]), /Read\..*JSON Schema/)
+    }))
+
+  const impossible: ReadonlyArray<readonly [string, Partial<Prompt>]> = [
+    ["a system text", { system: "Be brief." }],
+    ["limits of the tools", { tools: { shell: false } }],
+    ["a subtask", { parts: [{ type: "subtask", description: "d", prompt: "p", agent: "general" }] }]
+  ]
+  it.effect.each(impossible)("refuse %s before anything is sent", ([, fields]) =>
+    Effect.gen(function*() {
+      const { client, sent } = yield* dialect("release", answers)
+      const error = yield* Effect.flip(client.prompt(sessionId, { ...prompt, ...fields }))
+      assertFields(error, { _tag: "UnsupportedOperation" })
+      assert.deepStrictEqual(sent(), [])
+    }))
+})
+
+describe("an idle session of 2.x whose prompt has no whole answer", () => {
+  const stored = [
+    { id: stepId, type: "assistant", time: { created: 2 }, content: [{ type: "text", text: "" }] },
+    { id: promptId, type: "user", time: { created: 1 }, text: "Do it." }
+  ]
+  const storedOf = (message: boolean, active: () => boolean) => (asked: Asked): Response =>
+    asked.path === `/api/session/ses_1/message/${promptId}`
+      ? message ? json({ data: stored[1] }) : empty(404)
+      : asked.path === "/api/session/ses_1/message"
+      ? json({ data: stored })
+      : asked.path === "/api/session/active"
+      ? json({ data: active() ? { ses_1: { type: "running" } } : {} })
+      : answers(asked)
+
+  it.effect("is posted the same prompt while that waits", () =>
+    Effect.gen(function*() {
+      const { client, sent } = yield* dialect("beta", storedOf(false, () => false))
+      yield* client.carryOn(sessionId, prompt)
+      assert.deepStrictEqual(sent().map(([, path]) => path), ["/api/session/ses_1/prompt"])
+    }))
+
+  it.effect("is told to go on under an id that two callers choose alike, once the server had its time to go on by itself", () =>
+    Effect.gen(function*() {
+      const { client, sent } = yield* dialect("beta", storedOf(true, () => false))
+      for (const before of [0, 1]) {
+        const fiber = yield* Effect.forkChild(client.carryOn(sessionId, prompt), { startImmediately: true })
+        yield* TestClock.adjust("1 second")
+        assert.lengthOf(sent(), before)
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(fiber)
+      }
+      const [first, second] = sent()
+      assert.deepStrictEqual(first, second)
+      assert.strictEqual(first?.[1], "/api/session/ses_1/synthetic")
+      assertFields(first?.[2], { id: "msg_223c0000000abbbbbbbbbbbbbb", metadata: { source: "opencode-turn" } })
+    }))
+
+  it.effect("is left alone if the server goes on by itself", () =>
+    Effect.gen(function*() {
+      const { client, sent } = yield* dialect("beta", storedOf(true, () => true))
+      yield* client.carryOn(sessionId, prompt)
+      assert.deepStrictEqual(sent(), [])
+    }))
+})
+
+describe("a tree of sessions of 2.x", () => {
+  it.effect.each(["release", "beta"] as const)(
+    "is stopped from its leaves, without what waits in it: %s",
+    (line) =>
+      Effect.gen(function*() {
+        const { client, sent } = yield* dialect(line, answers)
+        yield* client.stopTree({ root: sessionId, subagents: [child] })
+        assert.deepStrictEqual(sent().map(([method, path]) => [method, path]), [
+          ...(line === "beta" ? [] : [["DELETE", "/api/session/ses_1/inbox/msg_parked"]]),
+          ["POST", "/api/session/ses_2/interrupt"],
+          ["POST", "/api/session/ses_1/interrupt"]
+        ])
+      })
+  )
+})
+
+const step = (n: number) => ({
+  id: `msg_${n}`,
+  type: "assistant",
+  time: { created: n, completed: n },
+  finish: n === 4 ? "stop" : "tool-calls",
+  content: []
+})
+
+describe("messages of 2.x", () => {
+  it.effect("are read on until the prompt of the first one is found", () =>
+    Effect.gen(function*() {
+      const { client, server } = yield* dialect("beta", ({ path, query }) =>
+        path !== "/api/session/ses_1/message"
+          ? json({ data: [] })
+          : query["cursor"] === "older"
+          ? json({ data: [step(2), { id: "msg_1", type: "user", time: { created: 1 }, text: "" }], cursor: {} })
+          : json({ data: [step(4), step(3)], cursor: { next: "older" } }))
+      const { before, messages } = yield* client.listMessages(sessionId, { limit: 2 })
+      assert.deepStrictEqual(
+        messages.map(({ info }) => (info.role === "assistant" ? [info.id, info.parentId] : [info.id])),
+        [["msg_1"], ["msg_2", "msg_1"], ["msg_3", "msg_1"], ["msg_4", "msg_1"]]
+      )
+      assert.strictEqual(before._tag, "None")
+      assert.deepStrictEqual(server.requests().map(({ query }) => query), [
+        { limit: "2", order: "desc" },
+        { limit: "50", cursor: "older" }
+      ])
+    }))
+})
