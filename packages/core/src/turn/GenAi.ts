@@ -1,13 +1,15 @@
 /**
- * The attributes of spans by the conventions of OpenTelemetry for generative AI (semantic-conventions-genai 0.1.0).
+ * The attributes of spans and metrics by the conventions of OpenTelemetry for generative AI (semantic-conventions-genai 0.1.0).
  *
  * @since 0.1.0
  */
 import * as Result from "effect/Result"
-import type { Part } from "../domain/Part.ts"
+import type { Part, ToolPart } from "../domain/Part.ts"
 import type { ModelRef, PromptPart } from "../domain/Prompt.ts"
+import type { SubagentStatus } from "../domain/Subagent.ts"
 import type { TraceContent } from "../domain/TurnPolicy.ts"
-import type { Usage } from "../domain/Usage.ts"
+import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
+import type { Tokens, Usage } from "../domain/Usage.ts"
 
 /** Attributes of a span. Those that are undefined are left out. */
 export type Attributes = Readonly<Record<string, unknown>>
@@ -20,21 +22,44 @@ export const ofServer = (origin: string): Attributes => {
   return { "server.address": hostname, "server.port": known }
 }
 
-/** The model that was called. OpenCode's names of providers are replaced by the conventions' names for the same. */
+/** The model that was called. */
 export const ofModel = (model: ModelRef | undefined): Attributes =>
   model === undefined ? {} : {
-    "gen_ai.provider.name": providers.get(model.providerId) ?? model.providerId,
+    "gen_ai.provider.name": providerName(model),
     "gen_ai.request.model": model.modelId
   }
 
-/** Token counts. In the conventions the input includes what the cache held, and the output includes the reasoning. */
-export const ofUsage = ({ tokens: { cacheRead, cacheWrite, input, output, reasoning } }: Usage): Attributes => ({
-  "gen_ai.usage.input_tokens": input + cacheRead + cacheWrite,
-  "gen_ai.usage.output_tokens": output + reasoning,
-  "gen_ai.usage.cache_read.input_tokens": cacheRead,
-  "gen_ai.usage.cache_write.input_tokens": cacheWrite,
-  "gen_ai.usage.reasoning.output_tokens": reasoning
+/** OpenCode's name of a provider, or the conventions' name for the same. */
+export const providerName = ({ providerId }: ModelRef): string => providers.get(providerId) ?? providerId
+
+/** Token counts. */
+export const ofUsage = ({ tokens }: Usage): Attributes => ({
+  "gen_ai.usage.input_tokens": inputTokens(tokens),
+  "gen_ai.usage.output_tokens": outputTokens(tokens),
+  "gen_ai.usage.cache_read.input_tokens": tokens.cacheRead,
+  "gen_ai.usage.cache_write.input_tokens": tokens.cacheWrite,
+  "gen_ai.usage.reasoning.output_tokens": tokens.reasoning
 })
+
+/** The input tokens of the conventions include what the cache held. */
+export const inputTokens = ({ cacheRead, cacheWrite, input }: Tokens): number => input + cacheRead + cacheWrite
+
+/** The output tokens of the conventions include the reasoning. */
+export const outputTokens = ({ output, reasoning }: Tokens): number => output + reasoning
+
+/** Why a model step failed: the error, and OpenCode's name of it. */
+export const ofStepError = (error: UpstreamFailure | undefined): Attributes =>
+  error === undefined ? {} : { "error.type": "Upstream", "opencode.upstream.error": error.name }
+
+/** Why a tool call failed. */
+export const toolError = ({ isRefused, refusal, status }: ToolPart): string | undefined => {
+  if (status !== "error") return undefined
+  return isRefused === true || refusal !== undefined ? "Refused" : "ToolFailed"
+}
+
+/** Why a subagent failed. */
+export const subagentError = (status: SubagentStatus | undefined): string | undefined =>
+  status === "error" ? "SubagentFailed" : undefined
 
 /** The content that may be written under an attribute's name, as JSON. A redactor that fails lets nothing through. */
 export const content = (policy: TraceContent, name: string, value: () => unknown): Attributes => {

@@ -14,10 +14,10 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
-import * as GenAi from "../domain/GenAi.ts"
 import * as Metrics from "../domain/Metrics.ts"
 import * as Timeline from "../reply/Timeline.ts"
 import type { Timing } from "../reply/Timing.ts"
+import * as GenAi from "./GenAi.ts"
 
 /**
  * Records a turn. `errorType` is the tag of its error.
@@ -36,11 +36,8 @@ export const record = Effect.fnUntraced(function*(
     hasOldNames: yield* Metrics.OldNames
   }
   const models = new Map<string, ModelAttributes>()
-  const { queuedMillis, root } = timeline
   for (const run of Timeline.runs(timeline)) {
-    if (run === root) recordRun(recorder, { ...run, startedMillis: run.startedMillis + queuedMillis }, errorType)
-    // A subagent is cancelled with its turn, or by its parent.
-    else recordRun(recorder, run, run.status === "error" ? "_OTHER" : undefined)
+    recordRun(recorder, run, run === timeline.root ? errorType : GenAi.subagentError(run.status))
     for (const step of run.steps) {
       const name = step.model === undefined ? "" : Timeline.nameOf(step.model)
       const attributes = models.get(name) ?? modelAttributes(recorder.limited, step.model)
@@ -136,7 +133,11 @@ const recordStep = (
   const { chat, named } = attributes
   // Of a step that another process read, only the usage may be known.
   if (finish !== undefined || error !== undefined) {
-    const ended = error === undefined ? chat : { ...chat, "error.type": limited("error", error.name) }
+    const ended = error === undefined ? chat : {
+      ...chat,
+      "error.type": "Upstream",
+      "opencode.upstream.error": limited("error", error.name)
+    }
     const seconds = secondsBetween(startedMillis, answeredMillis)
     add(Metrics.inference, seconds, ended)
     if (hasOldNames) add(Metrics.oldInference, seconds, ended)
@@ -171,5 +172,5 @@ const recordTool = (
   add(Metrics.executeTool, secondsBetween(startedMillis, endedMillis), {
     "gen_ai.tool.name": limited("tool", part.tool),
     "gen_ai.agent.name": limited("agent", agent),
-    "error.type": GenAi.toolErrorType(part)
+    "error.type": GenAi.toolError(part)
   })

@@ -294,8 +294,7 @@ const writeSteps = (writer: Writer, parent: Tracer.Span, run: Timeline.AgentRun)
           : Math.max(0, firstMillis - startedMillis) / 1000,
         ...GenAi.ofUsage(usage),
         "gen_ai.usage.cost": usage.cost,
-        "error.type": error === undefined ? undefined : "Upstream",
-        "opencode.upstream.error": error?.name,
+        ...GenAi.ofStepError(error),
         ...writer.server,
         ...GenAi.content(
           writer.policy,
@@ -332,18 +331,15 @@ const toolOptions = (
     "gen_ai.tool.name": part.tool,
     "gen_ai.tool.call.id": part.callId,
     "gen_ai.tool.type": "function",
-    "error.type": part.status === "error" ? toolError(part) : undefined,
+    "error.type": GenAi.toolError(part),
     ...GenAi.content(writer.policy, "gen_ai.tool.call.arguments", () => GenAi.cutAll(part.input)),
     ...GenAi.content(writer.policy, "gen_ai.tool.call.result", () => GenAi.cut(part.output ?? part.error ?? ""))
   }
 })
 
-const toolError = ({ isRefused, refusal }: Timeline.ToolRun["part"]): string =>
-  isRefused === true || refusal !== undefined ? "Refused" : "ToolFailed"
-
 const toolExit = ({ part }: Timeline.ToolRun): Exit.Exit<void, unknown> => {
-  if (part.status !== "error") return Exit.void
-  const name = toolError(part)
+  const name = GenAi.toolError(part)
+  if (name === undefined) return Exit.void
   return failed(name, name === "Refused" ? "the call was refused" : "the tool failed")
 }
 
@@ -361,7 +357,7 @@ const writeAgent = (writer: Writer, parent: Tracer.Span, run: Timeline.AgentRun)
       "gen_ai.response.finish_reasons": last?.finish === undefined ? undefined : [last.finish],
       ...GenAi.ofUsage(Usage.sum(Timeline.runsOf(run).map(Timeline.usageOf))),
       "opencode.session.id": run.sessionId,
-      "error.type": run.status === "error" ? "SubagentFailed" : undefined
+      "error.type": GenAi.subagentError(run.status)
     }
   })
   const exit = run.status === "error"

@@ -108,7 +108,7 @@ describe("the metrics of an ended turn", () => {
       for (
         const expected of [
           "gen_ai.invoke_agent.duration build m Upstream",
-          "gen_ai.client.inference.duration chat scripted m APIError",
+          "gen_ai.client.inference.duration chat scripted m Upstream APIError",
           "gen_ai.execute_tool.duration bash build Refused"
         ]
       ) assert.include(counted, expected)

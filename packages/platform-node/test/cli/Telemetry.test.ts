@@ -17,7 +17,11 @@ it.layer(layerShared, { excludeTestServices: true })("the telemetry of the comma
       const { code, stderr, stdout } = yield* running.finished
       assert.deepStrictEqual([code, stdout], [0, "All is well.\n"], stderr)
       const spans = to.spans()
-      assert.isNotEmpty(spans)
+      assert.includeMembers(spans.map(({ name }) => name), ["invoke_agent", "chat m"])
+      assert.isAtMost(spans.length, 12)
+      for (const { attributes, name } of spans) {
+        assert.property(attributesOf(attributes), "gen_ai.conversation.id", name)
+      }
       const metrics = new Map(to.metrics().map((metric) => [metric.name, metric]))
       assert.strictEqual(metrics.get("gen_ai.client.inference.duration")?.unit, "s")
       assert.strictEqual(metrics.get("opencode_turn.turns")?.unit, "{turn}")
