@@ -18,7 +18,7 @@
  */
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import type { ConversationId } from "@opencode-turn/core/Ids"
-import { SessionStore, type StoreError } from "@opencode-turn/core/SessionStore"
+import { SessionStore, type StoredMessage, type StoreError } from "@opencode-turn/core/SessionStore"
 import * as StoredGate from "@opencode-turn/core/StoredGate"
 import type { TurnServices } from "@opencode-turn/core/Turn"
 import type { TurnInput } from "@opencode-turn/core/TurnInput"
@@ -98,6 +98,7 @@ export type Options = Access.Credentials & Guard.Options & Runs.Limits & {
  * **Details**
  *
  * - `handle`: answers one request. It can be served by any `HttpServer`, or stand in a route of an `HttpRouter`.
+ * - `onCarry`: for a `TurnWorker` besides the gateway's own, so that the turns that it takes over count for their client.
  * - `makeLink`: the path of a new one-time link that signs a browser in; undefined where a product checks requests itself.
  *
  * @category models
@@ -106,10 +107,12 @@ export type Options = Access.Credentials & Guard.Options & Runs.Limits & {
 export interface Gateway {
   readonly handle: Listen.Handle
   readonly makeLink: Effect.Effect<string | undefined>
+  readonly onCarry: (message: StoredMessage) => Effect.Effect<void, never, Scope.Scope>
 }
 
 /**
- * A gateway over the services in the context. Its turns run until the scope closes. Fails for a token that can be guessed.
+ * A gateway over the services in the context. Its turns run until the scope closes. Fails for a token that can be guessed, and for a host or
+ * an origin that no request can have.
  *
  * @category constructors
  * @since 0.1.0
@@ -117,6 +120,7 @@ export interface Gateway {
 export const make = Effect.fnUntraced(function*(
   options: Options
 ): Effect.fn.Return<Gateway, InvalidConfig, TurnServices | Scope.Scope> {
+  yield* Guard.check(options)
   const gate = options.gate ?? (yield* StoredGate.gate)
   return yield* Effect.provideService(build(options), HumanGate.HumanGate, gate)
 })
@@ -171,6 +175,7 @@ class Made extends Context.Service<Made, Gateway>()("@opencode-turn/platform-nod
 const build = Effect.fnUntraced(function*(options: Options) {
   const access = yield* Access.make(options)
   const runs = yield* Runs.make(options)
+  const onCarry: Gateway["onCarry"] = ({ conversationId }) => runs.takeOver(conversationId)
   const limit = options.maxBodyBytes ?? Math.ceil((yield* TurnPolicy.MaxAttachmentBytes) * 4 / 3) + mebibyte
   const services = Layer.mergeAll(
     Layer.succeed(Access.Access, access),
@@ -195,7 +200,7 @@ const build = Effect.fnUntraced(function*(options: Options) {
   const app = yield* Effect.provideService(HttpRouter.toHttpEffect(routes), HttpRouter.RouterConfig, routerConfig)
   if (options.worker !== false) {
     yield* Layer.build(
-      TurnWorker.layer({ onCarry: ({ conversationId }) => runs.takeOver(conversationId) })
+      TurnWorker.layer({ onCarry })
     )
   }
   const handle = app.pipe(
@@ -207,6 +212,7 @@ const build = Effect.fnUntraced(function*(options: Options) {
   )
   return {
     handle,
+    onCarry,
     makeLink: Effect.map(access.makeLink, (path) => path === undefined ? path : `${baseOf(options)}${path}`)
   }
 })

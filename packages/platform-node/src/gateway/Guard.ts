@@ -16,6 +16,7 @@ import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import type * as Scope from "effect/Scope"
+import { InvalidConfig } from "../live/LiveLayer.ts"
 import * as GatewayError from "./GatewayError.ts"
 
 /**
@@ -42,6 +43,31 @@ export interface Options {
  */
 export const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
   "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+/**
+ * Fails for a host or an origin that no request can have.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const check = ({ hosts = [], origins = [] }: Options): Effect.Effect<void, InvalidConfig> => {
+  const host = hosts.find((host) => !isPlainHost(host))
+  const origin = origins.find((origin) => !URL.canParse(origin) || new URL(origin).origin !== origin)
+  if (host !== undefined) {
+    return Effect.fail(
+      new InvalidConfig({
+        setting: "hosts",
+        reason: `hold ${JSON.stringify(host)}: give names alone, as app.example.com, or with a port`
+      })
+    )
+  }
+  return origin === undefined ? Effect.void : Effect.fail(
+    new InvalidConfig({
+      setting: "origins",
+      reason: `hold ${JSON.stringify(origin)}: give a scheme, a name and its port, as https://app.example.com`
+    })
+  )
+}
 
 /**
  * Guards an application.
@@ -120,6 +146,10 @@ const refusedOrigin = (
     advice: "call it from its own page, or name the page's origin in its option `origins` (`--allow-origin`)"
   })
 }
+
+/** A name or an address, with a port or without. */
+const isPlainHost = (host: string): boolean =>
+  /^[^/?#@\\\s*]+$/.test(host) && URL.canParse(`http://${host}`) && new URL(`http://${host}`).pathname === "/"
 
 const loopback = ["localhost", "127.0.0.1", "[::1]"]
 

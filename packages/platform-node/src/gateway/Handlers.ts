@@ -27,7 +27,17 @@ import * as Events from "./Events.ts"
 import * as Following from "./Following.ts"
 import { Authorized, type Connection, GatewayApi, Readable, type StartTurn, Written } from "./GatewayApi.ts"
 import { BodyTooLarge, InvalidRequest, TooLate, Unprocessable, UnsupportedMediaType } from "./GatewayError.ts"
-import { isOwn, newConversation, ownAsk, ownConversation, ownTurn, stored, storeFailed, unknown } from "./Ownership.ts"
+import {
+  checkReach,
+  isOwn,
+  newConversation,
+  ownAsk,
+  ownConversation,
+  ownTurn,
+  stored,
+  storeFailed,
+  unknown
+} from "./Ownership.ts"
 import { Runs } from "./Runs.ts"
 import * as TurnJson from "./TurnJson.ts"
 import { CurrentUser, type User } from "./User.ts"
@@ -235,6 +245,7 @@ export const layerAsks = HttpApiBuilder.group(
 
       answer: Effect.fnUntraced(function*({ params: { askId }, payload }) {
         yield* ownAsk(askId)
+        yield* checkReach(payload)
         return yield* answerAsk(askId, payload).pipe(
           Effect.catchTags({
             StoreError: storeFailed,

@@ -7,6 +7,7 @@
  *
  * @since 0.1.0
  */
+import type { Answer } from "@opencode-turn/core/Ask"
 import * as Contained from "@opencode-turn/core/Contained"
 import { type AskId, type AssistantMessageId, type ConversationId, idFlaw } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
@@ -91,6 +92,23 @@ export const ownAsk = Effect.fnUntraced(function*(
 ): Effect.fn.Return<StoredAsk, NotFound | Unavailable, CurrentUser | SessionStore> {
   const store = yield* SessionStore
   return yield* own("ask", id, yield* stored(retrying(store.getAsk(id))))
+})
+
+/**
+ * Fails for an answer that would be one to the asks of other users, too.
+ *
+ * @category ownership
+ * @since 0.1.0
+ */
+export const checkReach = Effect.fnUntraced(function*(
+  answer: Answer
+): Effect.fn.Return<void, Unprocessable, CurrentUser> {
+  const { mayAllowAlways = false } = yield* CurrentUser
+  if (mayAllowAlways || answer._tag !== "Permission" || answer.reply.reply !== "always") return
+  return yield* new Unprocessable({
+    message: "this user may not allow it always, because that holds for all conversations of the server",
+    advice: "allow it once; a product lets its users do so by `mayAllowAlways`"
+  })
 })
 
 /**

@@ -15,6 +15,8 @@ import { randomBytes } from "node:crypto"
  *   ids in a row, for lists.
  * - `newConversation`: makes the id of a conversation that the user may begin, for pages that begin some. By default `web-` and random
  *   characters, which only a user who owns such ids can use.
+ * - `mayAllowAlways`: whether the user may answer a permission by `always`. OpenCode then asks no user of the server for its like any more, so
+ *   that it is false by default.
  *
  * @category models
  * @since 0.1.0
@@ -23,6 +25,7 @@ export interface User {
   readonly id: string
   readonly owns: (conversationId: ConversationId) => boolean | Promise<boolean>
   readonly newConversation?: (() => string | Promise<string>) | undefined
+  readonly mayAllowAlways?: boolean | undefined
 }
 
 /**

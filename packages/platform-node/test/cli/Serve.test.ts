@@ -40,6 +40,8 @@ const place = Effect.gen(function*() {
   return { serve, tokenFile, home, env }
 })
 
+const statusOf = (url: string) => Effect.promise(async () => (await fetch(url)).status)
+
 const release = (gate: string) => Effect.flatMap(ScriptedModel, (model) => model.release(gate))
 
 /** Says two words, and the rest once the gate is open. */
@@ -50,6 +52,18 @@ const gated = (gate: string) => ({
 const isHalf = (events: ReadonlyArray<Gateways.Event>) => textOf(events) === "first words "
 
 it.layer(layerShared, { excludeTestServices: true })("opencode-turn serve", (it) => {
+  it.effect("that listens on all addresses prints a link that works, and is reached under each of them", () =>
+    Effect.gen(function*() {
+      const { serve } = yield* place
+      const gateway = yield* serve(["--host", "0.0.0.0"])
+      assert.notInclude(gateway.link, "0.0.0.0")
+      assert.strictEqual(yield* statusOf(gateway.link), 200)
+      const { port } = new URL(gateway.url)
+      for (const host of ["127.0.0.1", "localhost"]) {
+        assert.strictEqual(yield* statusOf(`http://${host}:${port}/health`), 200, host)
+      }
+    }).pipe(Effect.scoped))
+
   it.effect("streams a turn of a real OpenCode; a page that reloads in the middle of it goes on where it was", () =>
     Effect.gen(function*() {
       const { serve, tokenFile } = yield* place

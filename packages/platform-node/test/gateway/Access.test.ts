@@ -94,6 +94,26 @@ describe("the token", () => {
       }
     }))
 
+  test("stands beside hosts and origins that a request can have: others are refused at once", () =>
+    Effect.gen(function*() {
+      const { token } = Gateways
+      for (const host of ["https://app.example.com", "app.example.com/", "*.example.com", "", "a b"]) {
+        assert.deepInclude(yield* Effect.flip(Gateway.make({ token, hosts: [host] })), { setting: "hosts" }, host)
+      }
+      for (const origin of ["app.example.com", "https://app.example.com/", "*", "https://app.example.com/x", "null"]) {
+        assert.deepInclude(
+          yield* Effect.flip(Gateway.make({ token, origins: [origin] })),
+          { setting: "origins" },
+          origin
+        )
+      }
+      yield* Gateway.make({
+        token,
+        hosts: ["app.example.com", "App.example.com:8080", "10.0.0.1", "[fd00::1]:80"],
+        origins: ["https://app.example.com", "http://localhost:5173"]
+      })
+    }))
+
   test("is refused if it can be guessed", () =>
     Effect.gen(function*() {
       for (const token of ["", "short", "x".repeat(15), `${"x".repeat(16)} `]) {
@@ -294,6 +314,27 @@ describe("the check of a product", () => {
         assert.deepInclude((yield* Fiber.join(reading)).at(-1)?.data, { type: "stream.failed" })
       }
       yield* fake.release("half")
+    }))
+
+  test("keeps a user from allowing for all other users of the server, unless the product lets them", () =>
+    Effect.gen(function*() {
+      const reply = { _tag: "Permission", reply: { reply: "always" } }
+      for (const [mayAllowAlways, status] of [[undefined, 422], [true, 200]] as const) {
+        const gateway = yield* Gateways.open({
+          authorize: () => ({ id: "alice", owns: () => true, ...(mayAllowAlways !== undefined && { mayAllowAlways }) }),
+          input
+        })
+        const { ask, page } = yield* beginAsking(gateway, `c/${status}`)
+        const run = {
+          threadId: `c/${status}`,
+          runId: "r",
+          messages: [],
+          resume: [{ interruptId: ask, status: "resolved", payload: { reply: "always" } }]
+        }
+        if (status === 422) assert.strictEqual((yield* gateway.call("/ag-ui", { body: run })).status, status)
+        assert.strictEqual((yield* gateway.call(`/asks/${ask}/answer`, { body: reply })).status, status)
+        yield* page.leave
+      }
     }))
 
   test("names the ids under which a user begins conversations", () =>

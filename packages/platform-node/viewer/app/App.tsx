@@ -2,6 +2,7 @@
 import { useEffect, useRef } from "preact/hooks"
 import { gateway } from "../state/Api.ts"
 import { announcement, asks, goTo, hrefOf, open, openCode, route } from "../state/Model.ts"
+import { refused } from "../state/Send.ts"
 import { Conversation } from "./Conversation.tsx"
 import { Inbox } from "./Inbox.tsx"
 import { NotifyButton } from "./Notify.tsx"
@@ -32,6 +33,20 @@ export const App = () => {
       </header>
       <Sidebar />
       <main id="main" tabIndex={-1}>
+        {refused.value !== undefined && (
+          <p class="banner bad" role="alert">
+            A prompt was not sent: {refused.value.problem}.{" "}
+            <a
+              href={hrefOf(
+                refused.value.conversationId === undefined
+                  ? { page: "new" }
+                  : { page: "conversation", id: refused.value.conversationId }
+              )}
+            >
+              Back to it
+            </a>
+          </p>
+        )}
         {now.page === "inbox"
           ? <Inbox />
           : <Conversation key={now.page === "new" ? "" : now.id} conversation={open.value} />}

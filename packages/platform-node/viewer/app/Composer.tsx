@@ -1,7 +1,8 @@
 /** Where a prompt is written and files are added. A draft survives a reload. */
+import { useSignalEffect } from "@preact/signals"
 import { useEffect, useRef, useState } from "preact/hooks"
 import { goTo } from "../state/Model.ts"
-import { makeId, send, sending } from "../state/Send.ts"
+import { makeId, refused, send, sending } from "../state/Send.ts"
 import type { PromptPart } from "../state/Types.ts"
 
 type FilePart = Extract<PromptPart, { readonly type: "file" }>
@@ -20,13 +21,20 @@ export const Composer = ({ conversationId }: { readonly conversationId: string |
   const isSending = sending.value !== undefined
 
   useEffect(() => {
-    if (text === "") sessionStorage.removeItem(place)
-    else sessionStorage.setItem(place, text)
+    keepDraft(place, text)
     const area = field.current
     if (area === null) return
     area.style.height = "auto"
     area.style.height = `${Math.min(area.scrollHeight, window.innerHeight / 3)}px`
   }, [text])
+  // A refused prompt comes back to where it was written, also when the person was elsewhere or loaded the page anew.
+  useSignalEffect(() => {
+    const back = refused.value
+    if (back === undefined || back.conversationId !== conversationId) return
+    refused.value = undefined
+    setText((text) => text.trim() === "" ? back.text : `${back.text}\n${text}`)
+    setProblem(back.problem)
+  })
   // A touch keyboard would cover the page.
   useEffect(() => {
     if (matchMedia("(hover: hover)").matches) field.current?.focus()
@@ -37,23 +45,22 @@ export const Composer = ({ conversationId }: { readonly conversationId: string |
     const text = field.current?.value ?? ""
     const files = held.current
     if (sending.peek() !== undefined || (text.trim() === "" && files.length === 0)) return
-    const giveBack = (problem: string) => {
-      setText(text)
-      setFiles(files)
-      setProblem(problem)
-    }
     setProblem(undefined)
     setText("")
     setFiles([])
     // Enter twice in one frame sends once.
     if (field.current !== null) field.current.value = ""
     const read = await Promise.all(files.map(readFile)).catch(() => undefined)
-    if (read === undefined) return giveBack("a file cannot be read: remove it, or add it again")
+    if (read === undefined) {
+      setText(text)
+      setFiles(files)
+      return setProblem("a file cannot be read: remove it, or add it again")
+    }
     const prompt = read.length === 0
       ? text
       : [...(text.trim() === "" ? [] : [{ type: "text" as const, text }]), ...read]
     const outcome = await send({ conversationId, key: makeId(), prompt })
-    if (!outcome.ok) return giveBack(`${outcome.message}: ${outcome.advice}`)
+    if (!outcome.ok) return setFiles(files)
     if (conversationId === undefined) goTo({ page: "conversation", id: outcome.value.conversationId })
   }
 
@@ -132,6 +139,15 @@ export const Composer = ({ conversationId }: { readonly conversationId: string |
 }
 
 // internal
+
+const keepDraft = (place: string, text: string): void => {
+  try {
+    if (text === "") sessionStorage.removeItem(place)
+    else sessionStorage.setItem(place, text)
+  } catch {
+    // A text that is larger than the storage: then a reload loses it.
+  }
+}
 
 const readFile = (file: File): Promise<FilePart> =>
   new Promise((resolve, reject) => {

@@ -18,6 +18,15 @@ export interface Sending {
 /** The prompt that is on its way. */
 export const sending = signal<Sending | undefined>(undefined)
 
+/** A prompt that the gateway refused, until the place where it was written has it back. */
+export interface Refused {
+  readonly conversationId: string | undefined
+  readonly text: string
+  readonly problem: string
+}
+
+export const refused = signal<Refused | undefined>(undefined)
+
 /** A new id, which nobody guesses. */
 export const makeId = (): string => {
   const bytes = crypto.getRandomValues(new Uint8Array(12))
@@ -32,6 +41,10 @@ export const send = async (prompt: Sending): Promise<Outcome<StartedTurn>> => {
   sending.value = undefined
   sessionStorage.removeItem(place)
   if (outcome.ok) await changed()
+  else {
+    const { conversationId } = prompt
+    refused.value = { conversationId, text: textOf(prompt), problem: `${outcome.message}: ${outcome.advice}` }
+  }
   return outcome
 }
 
@@ -63,6 +76,9 @@ const start = (prompt: Sending & { readonly conversationId: string }): Promise<O
     })
   )
 }
+
+const textOf = ({ prompt }: Sending): string =>
+  typeof prompt === "string" ? prompt : prompt.map((part) => part.type === "text" ? part.text : "").join("")
 
 /** Calls again until the gateway answers. */
 const answered = async <A>(ask: () => Promise<Outcome<A>>): Promise<Outcome<A>> => {

@@ -1,6 +1,7 @@
 /** What an agent asks, with its answers as buttons and keys. */
 import type { ComponentChildren } from "preact"
 import { useRef, useState } from "preact/hooks"
+import { expose, sanitize } from "../../src/terminal/VisibleText.ts"
 import { answer } from "../state/Model.ts"
 import type { Answer, Ask } from "../state/Types.ts"
 import { json } from "../text/Format.ts"
@@ -33,6 +34,13 @@ export const AskCard = ({ ask, from }: { readonly ask: Ask; readonly from: Compo
 }
 
 // internal
+
+/** What a person decides on is shown as it is: also what is invisible, changes the order of the text, or stands behind empty lines. */
+const exposed = (text: string): string =>
+  expose(sanitize(text)).replaceAll(
+    /\n(?:[\t ]*\n){3,}/g,
+    (blank) => `\n⏎ ${blank.split("\n").length - 2} empty lines\n`
+  )
 
 /** The card goes away with its answer: who answers by keys goes on with the next one, or at the page itself. */
 const focusNext = (card: HTMLElement | null): void => {
@@ -69,7 +77,8 @@ const Permission = ({ ask: { always, metadata, patterns, permission }, give, isB
     <div
       onKeyDown={(event) => {
         const isTyping = event.target instanceof HTMLInputElement
-        if (isTyping || isBusy || event.ctrlKey || event.metaKey || event.altKey) return
+        // A key that is held down answers one ask, and not the next ones that get the focus.
+        if (isTyping || isBusy || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return
         const act = keys[event.key]
         if (act === undefined) return
         event.preventDefault()
@@ -78,18 +87,20 @@ const Permission = ({ ask: { always, metadata, patterns, permission }, give, isB
     >
       <h3>Permission: {permission}</h3>
       {typeof command === "string"
-        ? <pre tabIndex={0}>{command}</pre>
+        ? <pre tabIndex={0} class="whole">{exposed(command)}</pre>
         : (
           <ul class="patterns">
             {patterns.map((pattern) => (
               <li key={pattern}>
-                <code>{pattern}</code>
+                <code>{exposed(pattern)}</code>
               </li>
             ))}
           </ul>
         )}
-      {typeof diff === "string" && <Diff text={diff} />}
-      {rest.length > 0 && diff === undefined && <pre class="small" tabIndex={0}>{json(Object.fromEntries(rest))}</pre>}
+      {typeof diff === "string" && <Diff text={exposed(diff)} />}
+      {rest.length > 0 && diff === undefined && (
+        <pre class="small" tabIndex={0}>{exposed(json(Object.fromEntries(rest)))}</pre>
+      )}
       <div class="buttons">
         <button type="button" class="primary" disabled={isBusy} onClick={() => reply("once")} aria-keyshortcuts="y">
           Allow once <kbd>y</kbd>
@@ -117,7 +128,7 @@ const Permission = ({ ask: { always, metadata, patterns, permission }, give, isB
       </div>
       {always.length > 0 && (
         <p class="note">
-          Always allows <code>{always.join(", ")}</code> for all conversations of this server.
+          Always allows <code>{exposed(always.join(", "))}</code> for all conversations of this server.
         </p>
       )}
     </div>

@@ -13,7 +13,7 @@ import { type MessageState, SessionStore } from "@opencode-turn/core/SessionStor
 import * as Tracer from "@opencode-turn/core/Tracer"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
-import { resumeOrphan } from "@opencode-turn/core/TurnWorker"
+import * as TurnWorker from "@opencode-turn/core/TurnWorker"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -181,7 +181,8 @@ const findOrphans = Effect.fnUntraced(function*(view: TurnView.View) {
 export const makeCarry = Effect.fnUntraced(
   function*(
     clientOf: Connection.Clients,
-    print: (result: TurnResult) => Effect.Effect<void>
+    print: (result: TurnResult) => Effect.Effect<void>,
+    onCarry?: TurnWorker.Options["onCarry"]
   ): Effect.fn.Return<Carry, never, Streams> {
     const streams = yield* Streams
     return Effect.fnUntraced(function*(orphan) {
@@ -194,7 +195,7 @@ export const makeCarry = Effect.fnUntraced(
         ? undefined
         : yield* Effect.mapError(Effect.provideContext(Connection.folderOf(sessionId), home), fromError)
       const client = yield* clientOf(folder)
-      const resumed = yield* resumeOrphan(orphan).pipe(
+      const resumed = yield* TurnWorker.resumeOrphan(orphan, onCarry === undefined ? {} : { onCarry }).pipe(
         Effect.provideContext(client),
         Effect.mapError(fromError),
         Effect.onInterrupt(() => streams.progress(`${orphan.id} is left to the next resume\n`))

@@ -12,6 +12,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { networkInterfaces } from "node:os"
 import * as Gateway from "../../gateway/Gateway.ts"
 import * as Listen from "../../gateway/Listen.ts"
 import * as Connection from "../setup/Connection.ts"
@@ -54,10 +55,11 @@ export const serve = Effect.fnUntraced(
       const clients = yield* Connection.makeClients(server)
       const home = Context.get(yield* clients(undefined), Client)
       const rules = Permissions.rules(options.permission)
+      const hosts = hostsOf(options)
       const gateway = yield* Gateway.make({
         token,
         gate,
-        hosts: hostsOf(options),
+        hosts,
         origins: options.allowOrigins,
         input: () => (rules.length === 0 ? {} : { permission: rules }),
         // The worker below has a client for each folder.
@@ -67,7 +69,7 @@ export const serve = Effect.fnUntraced(
         metrics: true
       }).pipe(Effect.provideService(Client, home), Effect.mapError(fromError))
       const port = yield* Effect.mapError(Listen.listen(gateway, options), Port.explained(options, "--port"))
-      const url = `http://${options.host.includes(":") ? `[${options.host}]` : options.host}:${port}`
+      const url = `http://${hosts[0]}:${port}`
       const link = `${url}${yield* gateway.makeLink}`
       const metrics = options.metricsPort === undefined ? undefined : yield* MetricsPort.listen(options.metricsPort)
       yield* answer(options.json ? `${JSON.stringify({ type: "serving", url, link, metrics })}\n` : `${url}\n`)
@@ -77,7 +79,11 @@ export const serve = Effect.fnUntraced(
       if (!isLoopback(options.host)) {
         yield* view.note("others can read what is sent over plain HTTP: put a proxy with TLS in front of it")
       }
-      const carry = yield* Resume.makeCarry(clients, (result) => view.note(Resume.describeCarried(result)))
+      const carry = yield* Resume.makeCarry(
+        clients,
+        (result) => view.note(Resume.describeCarried(result)),
+        gateway.onCarry
+      )
       return yield* Effect.raceFirst(Resume.work(carry), server.ended)
     }).pipe(
       Effect.provideContext(store),
@@ -92,9 +98,28 @@ export const serve = Effect.fnUntraced(
 
 const isLoopback = (host: string): boolean => /^(?:localhost|127(?:\.\d{1,3}){3}|::1)$/.test(host)
 
-/** The names under which the gateway is reached. Nobody reaches it under the address that stands for all addresses. */
-const hostsOf = ({ allowHosts, host }: Options): ReadonlyArray<string> => [
-  ...(isLoopback(host) ? ["localhost", "127.0.0.1", "[::1]"] : []),
-  ...(host === "0.0.0.0" || host === "::" ? [] : [host.includes(":") ? `[${host}]` : host]),
-  ...allowHosts
-]
+/** The addresses that stand for all addresses of the machine. Nobody reaches it under one of them. */
+const isEvery = (host: string): boolean => host === "0.0.0.0" || host === "::"
+
+/**
+ * The names under which the gateway is reached, the one for its link first. Nobody else can let an address lead here, as they can a name, so
+ * that all addresses of this machine are known where it listens on all.
+ */
+const hostsOf = ({ allowHosts, host }: Options): readonly [string, ...ReadonlyArray<string>] => {
+  const [first = "127.0.0.1", ...others] = isEvery(host) ? addresses(host) : [bracketed(host)]
+  return [first, ...others, ...(isEvery(host) || isLoopback(host) ? loopback : []), ...allowHosts]
+}
+
+const loopback = ["localhost", "127.0.0.1", "[::1]"]
+
+const bracketed = (host: string): string => host.includes(":") ? `[${host}]` : host
+
+/** The addresses of this machine that others reach it by. */
+const addresses = (host: string): ReadonlyArray<string> =>
+  Object.values(networkInterfaces())
+    .flatMap((all = []) => all)
+    .filter(({ address, family, internal }) =>
+      !internal && !address.startsWith("fe80:") && (host === "::" || family === "IPv4")
+    )
+    .toSorted((one, other) => one.family.localeCompare(other.family))
+    .map(({ address }) => bracketed(address))

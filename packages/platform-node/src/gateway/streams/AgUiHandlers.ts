@@ -5,7 +5,7 @@
  *
  * @since 0.1.0
  */
-import { Answer, PermissionReply, QuestionAnswers } from "@opencode-turn/core/Ask"
+import { Answer, checkAnswer, PermissionReply, QuestionAnswers } from "@opencode-turn/core/Ask"
 import { type AttachedUpdate, attachTurn } from "@opencode-turn/core/AttachTurn"
 import type { AskId, AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
@@ -27,7 +27,7 @@ import * as Following from "../Following.ts"
 import { GatewayApi } from "../GatewayApi.ts"
 import { Unprocessable } from "../GatewayError.ts"
 import { ProductInput } from "../Handlers.ts"
-import { ownAsk, ownConversation, stored, storeFailed, unknown } from "../Ownership.ts"
+import { checkReach, ownAsk, ownConversation, stored, storeFailed, unknown } from "../Ownership.ts"
 import { Runs } from "../Runs.ts"
 import { CurrentUser } from "../User.ts"
 import type { RunAgentInput } from "./AgUiApi.ts"
@@ -52,8 +52,10 @@ export const layer = HttpApiBuilder.group(
       mayFollow: Following.MayFollow,
       [first, ...others]: readonly [Resume, ...ReadonlyArray<Resume>]
     ) {
-      const { messageId } = yield* answer(payload.threadId, first)
-      for (const other of others) yield* answer(payload.threadId, other)
+      const { asked: { messageId }, give } = yield* prepare(payload.threadId, first)
+      const rest = yield* Effect.forEach(others, (other) => prepare(payload.threadId, other))
+      yield* give
+      for (const { give } of rest) yield* give
       return toResponse(
         store,
         mayFollow,
@@ -129,13 +131,17 @@ const historyOf = Effect.fnUntraced(function*(threadId: ConversationId, running:
 const upToPrompt = (messages: RunAgentInput["messages"]) =>
   messages.slice(0, messages.findLastIndex(({ role }) => role === "user") + 1)
 
-const answer = Effect.fnUntraced(function*(threadId: ConversationId, resume: Resume) {
+/** Checks an answer, so that none of a run is given where another one cannot be. */
+const prepare = Effect.fnUntraced(function*(threadId: ConversationId, resume: Resume) {
   const { interruptId } = resume
   const asked = yield* ownAsk(interruptId)
   if (asked.conversationId !== threadId) return yield* unknown("ask", interruptId)
   const answer = answerOf(asked, resume)
   if (answer === undefined) return yield* unfit(interruptId, "the payload has not the form of responseSchema")
-  yield* answerAsk(interruptId, answer).pipe(
+  yield* checkReach(answer)
+  const flaw = checkAnswer(asked.ask, answer)
+  if (flaw !== undefined) return yield* unfit(interruptId, flaw)
+  const give = answerAsk(interruptId, answer).pipe(
     Effect.catchTags({
       StoreError: storeFailed,
       UnknownAsk: () => Effect.fail(unknown("ask", interruptId)),
@@ -144,7 +150,7 @@ const answer = Effect.fnUntraced(function*(threadId: ConversationId, resume: Res
       InvalidAnswer: ({ message }) => Effect.fail(unfit(interruptId, message))
     })
   )
-  return asked
+  return { asked, give }
 })
 
 const unfit = (id: AskId, message: string) =>

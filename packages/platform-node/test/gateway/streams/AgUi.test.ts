@@ -163,6 +163,15 @@ describe("a client of AG-UI", () => {
       assert.include(asked.text, "\"interrupt\"")
       const [ask] = (yield* gateway.call("/asks", { token: "ann" })).text.match(/per_\w+/) ?? []
       const resume = (more: object) => ({ resume: [{ interruptId: ask, status: "resolved", ...more }] })
+      // None of several answers is given where one of them cannot be.
+      const mixed = {
+        resume: [
+          { interruptId: ask, status: "resolved", payload: { reply: "once" } },
+          { interruptId: "per_none", status: "resolved", payload: { reply: "once" } }
+        ]
+      }
+      assert.strictEqual((yield* post(body("ann-1", mixed))).status, 404)
+      assert.include((yield* gateway.call("/asks", { token: "ann" })).text, String(ask))
       const refused = [
         yield* post(body("ann-1"), "bob"),
         yield* post(body("ann-1"), "bob", "/ag-ui/connect"),

@@ -1,0 +1,142 @@
+import * as Listen from "#gateway/Listen"
+import { assert, it } from "@effect/vitest"
+import * as Gateway from "@opencode-turn/platform-node/gateway"
+import { prompt } from "@opencode-turn/testing/FakeOpencode"
+import type { Step } from "@opencode-turn/testing/ModelScript"
+import { Effect, Layer } from "effect"
+import type { Page } from "playwright-core"
+import { describe } from "vitest"
+import * as Browser from "../support/Browser.ts"
+import * as Gateways from "../support/Gateways.ts"
+
+const act = <A>(f: () => Promise<A>) => Effect.promise(f)
+
+/** Every command asks. */
+const input = () => ({ permission: [{ permission: "bash", pattern: "*", action: "ask" }] as const })
+
+/** A page that is signed in. */
+const opened = Effect.gen(function*() {
+  const gateway = yield* Gateway.make({ token: Gateways.token, viewer: true, input })
+  const port = yield* Effect.orDie(Listen.listen(gateway, { host: "127.0.0.1", port: 0 }))
+  const { page, problems } = yield* Browser.newPage()
+  const link = yield* gateway.makeLink
+  yield* act(() => page.goto(`http://127.0.0.1:${port}${link}`))
+  yield* act(() => page.getByLabel("Prompt", { exact: true }).waitFor())
+  return { page, problems }
+})
+
+const send = (page: Page, text: string) =>
+  act(async () => {
+    await page.getByLabel("Prompt", { exact: true }).fill(text)
+    await page.keyboard.press("Enter")
+  })
+
+const bash = (command: string): Step => ({ tool: "bash", args: { command, description: "Run it" } })
+
+const call = (command: string) => ({ tool: "bash", args: { command, description: "Run it" } })
+
+describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.whyNone ?? ""}`, () => {
+  it.layer(Layer.merge(Gateways.layer, Browser.layer), { excludeTestServices: true })(
+    "for the person before it",
+    (it) => {
+      it.effect("takes a key that is held down for one answer", () =>
+        Effect.gen(function*() {
+          const { page, problems } = yield* opened
+          yield* send(page, prompt("Do it.", [{ ...bash("echo one"), tools: [call("echo two")] }, { text: "Done." }]))
+          yield* act(async () => {
+            await page.locator(".ask").nth(1).waitFor()
+            await page.locator(".ask button.primary").first().focus()
+            await page.keyboard.down("y")
+            await page.locator(".ask").nth(1).waitFor({ state: "detached" })
+            await page.locator(".ask button.primary:focus").waitFor()
+            // The browser repeats a key until it is let go.
+            for (let times = 0; times < 5; times++) await page.keyboard.down("y")
+            await page.keyboard.up("y")
+            await page.keyboard.press("n")
+            await page.locator(".ending.error").waitFor()
+          })
+          assert.include(yield* act(() => page.locator(".banner.bad").innerText()), "Refused")
+          assert.deepStrictEqual(problems, [])
+        }).pipe(Effect.scoped))
+
+      it.effect("shows the whole command that it asks for, also what is behind empty lines or invisible", () =>
+        Effect.gen(function*() {
+          const { page, problems } = yield* opened
+          const command = `echo ok${"\n".repeat(60)}; echo hidden-tail\u202E # tset nur\u200B`
+          yield* send(page, prompt("Do it.", [bash(command), { text: "Done." }]))
+          yield* act(() => page.locator(".ask pre").waitFor())
+          assert.strictEqual(
+            yield* act(() => page.locator(".ask pre").innerText()),
+            "echo ok\n⏎ 59 empty lines\n; echo hidden-tail<U+202E> # tset nur<U+200B>"
+          )
+          const isWhole = yield* act(() =>
+            page.locator(".ask pre").evaluate((pre) => pre.scrollHeight <= pre.clientHeight + 1)
+          )
+          assert.isTrue(isWhole)
+          yield* act(() => page.getByRole("button", { name: "Allow once" }).click())
+          yield* act(() => page.locator(".ending.completed").waitFor())
+          assert.deepStrictEqual(problems, [])
+        }).pipe(Effect.scoped))
+
+      it.effect("gives a refused prompt back, also to a person who went elsewhere or loaded the page anew", () =>
+        Effect.gen(function*() {
+          const { page, problems } = yield* opened
+          let answered = Promise.withResolvers<void>()
+          yield* act(() =>
+            page.route("**/conversations/*/turns", async (route) => {
+              if (route.request().method() !== "POST") return route.continue()
+              await answered.promise
+              await route.fulfill({
+                status: 422,
+                json: { _tag: "Unprocessable", message: "no such model", advice: "choose another" }
+              })
+            })
+          )
+          const field = page.getByLabel("Prompt", { exact: true })
+          yield* send(page, "Words that took an hour.")
+          yield* act(async () => {
+            await page.getByText("Sending…").waitFor()
+            await page.getByRole("link", { name: "Inbox" }).click()
+            await page.locator("h2", { hasText: "Inbox" }).waitFor()
+            answered.resolve()
+            await page.getByText("A prompt was not sent: no such model").waitFor()
+            await page.getByRole("link", { name: "Back to it" }).click()
+            await page.locator(".composer .problem", { hasText: "no such model" }).waitFor()
+          })
+          assert.strictEqual(yield* act(() => field.inputValue()), "Words that took an hour.")
+          answered = Promise.withResolvers<void>()
+          yield* act(async () => {
+            await page.keyboard.press("Enter")
+            await page.getByText("Sending…").waitFor()
+            await page.reload()
+            await page.getByText("Sending…").waitFor()
+            answered.resolve()
+            // The gateway had named a conversation before, in which the prompt was to be the first.
+            await page.getByRole("link", { name: "Back to it" }).click()
+            await page.locator(".composer .problem", { hasText: "no such model" }).waitFor()
+          })
+          assert.strictEqual(yield* act(() => field.inputValue()), "Words that took an hour.")
+          assert.deepStrictEqual(problems, [])
+        }).pipe(Effect.scoped))
+
+      it.effect("tells a tab that is opened meanwhile that the model is called again later", () =>
+        Effect.gen(function*() {
+          const { page, problems } = yield* opened
+          yield* send(
+            page,
+            prompt("Do it.", [
+              { fail: 503, message: "busy now", headers: { "retry-after-ms": "60000" } },
+              { text: "Done." }
+            ])
+          )
+          yield* act(() => page.locator(".reply").getByText("busy now").waitFor())
+          const other = yield* act(() => page.context().newPage())
+          yield* act(() => other.goto(page.url()))
+          yield* act(() => other.locator(".reply").getByText("busy now").waitFor())
+          yield* act(() => other.getByRole("button", { name: "Stop" }).click())
+          yield* act(() => page.locator(".ending.cancelled").waitFor())
+          assert.deepStrictEqual(problems, [])
+        }).pipe(Effect.scoped))
+    }
+  )
+})
