@@ -1,11 +1,11 @@
 /**
- * An in-memory OpenCode 1.x server with the routes, events and order of events of opencode 1.18.33. A script replaces the model, and
- * faults occur on demand.
+ * An in-memory OpenCode server with the routes, events and order of events of opencode 1.18.33, or of OpenCode 2.x. A script replaces the
+ * model, and faults occur on demand.
  *
  * **Responsibilities**: the controls of a test, credentials, the record of requests, crashes, and a `Client` over the fake without a
  * network. `FakeServer` serves the same fake over HTTP.
  *
- * **Not responsibilities**: executing tools, titles of sessions, projects and files, OpenCode 2.x.
+ * **Not responsibilities**: executing tools, titles of sessions, projects and files.
  *
  * The fake needs no real time. Delays, heartbeats and retries follow the `Clock` of the layer's build; everything else happens as
  * soon as the fibers run.
@@ -29,6 +29,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
@@ -40,14 +41,20 @@ import * as Faults from "./Faults.ts"
 import { layerHttpClient } from "./HttpClient.ts"
 import * as Routes from "./Routes.ts"
 import * as Events from "./state/Events.ts"
+import type { Files } from "./state/Files.ts"
 import { make as makeFiles } from "./state/Files.ts"
 import type { FakeRequest, FakeResponse, RecordedRequest } from "./state/Http.ts"
 import * as State from "./state/State.ts"
-import type { Event, Message, PermissionRule } from "./state/Wire.ts"
+import type { Event, IdGenerator, Message, PermissionRule } from "./state/Wire.ts"
 import { makeIds } from "./state/Wire.ts"
-import type { AgentOptions } from "./tools/Agent.ts"
+import type { AgentOptions, Agents } from "./tools/Agent.ts"
 import { make as makeAgents } from "./tools/Agent.ts"
 import * as Turn from "./turn/Turn.ts"
+import * as Execution from "./v2/Execution.ts"
+import { make as makeNames } from "./v2/Names.ts"
+import * as Routes2x from "./v2/Routes.ts"
+import * as State2x from "./v2/State.ts"
+import type { Message as Message2x } from "./v2/Wire.ts"
 
 /**
  * Writes a prompt that carries its script: `ModelScript.prompt`.
@@ -64,6 +71,13 @@ export const prompt = promptText
  * @since 0.1.0
  */
 export interface Options {
+  /**
+   * The server: `1.x` (the default) is 1.18.33, `2.x` the beta 0.0.0-next-16350, and `2.x release` that beta under the names of 2.0.21, which
+   * could only be read.
+   */
+  readonly line?: "1.x" | "2.x" | "2.x release" | undefined
+  /** Whether the server of 2.x is the managed one, which carries on by itself what a restart stopped; `false` by default. */
+  readonly managed?: boolean | undefined
   /** If set, every request needs Basic authentication of the user `opencode`. */
   readonly password?: Redacted.Redacted<string> | undefined
   /** The server's working directory; `/project` by default. */
@@ -144,6 +158,11 @@ export class FakeOpencode extends Context.Service<FakeOpencode, {
 
   /** Kills the server: connections break, turns stay as they are, statuses and asks are lost. */
   readonly kill: Effect.Effect<void>
+  /**
+   * Ends the server of 2.x as `SIGTERM` does: what was streamed is stored, and the runs are interrupted. It is `kill` for 1.x, which stores
+   * nothing either (1.18.33).
+   */
+  readonly terminate: Effect.Effect<void>
   /** Starts the server again with its stored data. */
   readonly start: Effect.Effect<void>
   /** `kill` and `start`. */
@@ -160,8 +179,10 @@ export class FakeOpencode extends Context.Service<FakeOpencode, {
   readonly requests: Effect.Effect<ReadonlyArray<RecordedRequest>>
   /** The ids of the sessions, newest first. */
   readonly sessions: Effect.Effect<ReadonlyArray<string>>
-  /** The stored messages of a session, oldest first; empty for an unknown session. */
+  /** The stored messages of a session of 1.x, oldest first; empty for an unknown session. */
   readonly messages: (sessionId: string) => Effect.Effect<ReadonlyArray<Message>>
+  /** The stored messages of a session of 2.x, oldest first; empty for an unknown session. */
+  readonly messages2x: (sessionId: string) => Effect.Effect<ReadonlyArray<Message2x>>
   readonly userMessageCount: (sessionId: string) => Effect.Effect<number>
   readonly password: Redacted.Redacted<string> | undefined
 }>()("@opencode-turn/testing/FakeOpencode") {}
@@ -178,36 +199,35 @@ export const make = Effect.fnUntraced(function*(
   const fork = yield* FiberSet.runtime(fibers)()
   const now = () => clock.currentTimeMillisUnsafe()
   const ids = makeIds(now)
-  const events = Events.make(ids)
   const directory = options.directory ?? "/project"
   const files = makeFiles({ directory, isRepository: options.git ?? true, files: options.files ?? {} })
-  const state = State.make({ events, ids, now, files })
   const faults = Faults.makePlan()
   const gates = makeGates()
   const scripts = makeScripts()
   const requests: Array<RecordedRequest> = []
   const agents = makeAgents({ agents: options.agents ?? {}, permission: options.permission ?? [] })
-  const turn = Turn.make({
-    state,
-    script: options.script ?? fromPrompt,
-    scriptOf: scripts.of,
-    summary: options.summary ?? (() => scriptedSummary),
-    agents,
-    subagentDepth: options.subagentDepth ?? 1,
-    gate: gates.pass,
-    fork: (effect) => fork(effect),
-    raceDelay: Duration.fromInputUnsafe(options.raceDelay ?? Duration.zero),
-    summaryDelay: Duration.fromInputUnsafe(options.summaryDelay ?? Duration.zero)
-  })
   let missing: ReadonlyArray<string> = []
-  const isFolder = (directory: string) => !missing.includes(directory)
-  const services = { state, turn, events, agents, directory, isFolder, onPrompt: scripts.bind }
-  const authorization = options.password &&
-    `Basic ${btoa(`opencode:${Redacted.value(options.password)}`)}`
-
   let isUp = true
   /** Opens when the server dies, so that its unfinished responses break. */
   let death = Latch.makeUnsafe()
+  const site: Site = {
+    options,
+    ids,
+    now,
+    files,
+    directory,
+    agents,
+    isFolder: (directory) => !missing.includes(directory),
+    script: options.script ?? fromPrompt,
+    scripts,
+    gate: gates.pass,
+    fork: (effect) => fork(effect),
+    untilDeath: Effect.suspend(() => death.await)
+  }
+  const face = options.line === undefined || options.line === "1.x" ? makeFace1x(site) : makeFace2x(site)
+  const { events } = face
+  const authorization = options.password &&
+    `Basic ${btoa(`opencode:${Redacted.value(options.password)}`)}`
 
   const handle = (request: FakeRequest): Effect.Effect<FakeResponse> =>
     Effect.suspend(() => {
@@ -216,7 +236,7 @@ export const make = Effect.fnUntraced(function*(
       if (!isUp) return Effect.succeed(reset)
       const serve = Effect.suspend(() => {
         return isAuthorized
-          ? Routes.handle(services, request)
+          ? face.handle(request)
           : Faults.status(401)(Effect.never, gates.pass, request)
       })
       const fault = faults.take(request)
@@ -230,18 +250,30 @@ export const make = Effect.fnUntraced(function*(
     isUp = false
     death.openUnsafe()
     events.end("reset")
-    return Effect.andThen(turn.crash, Effect.sync(state.forget))
+    return face.crash
   })
+  const terminate = Effect.suspend(() =>
+    Effect.andThen(
+      face.shutDown,
+      Effect.sync(() => {
+        isUp = false
+        death.openUnsafe()
+        events.end("clean")
+      })
+    )
+  )
   const start = Effect.sync(() => {
-    if (!isUp) death = Latch.makeUnsafe()
+    if (isUp) return
+    death = Latch.makeUnsafe()
     isUp = true
+    face.resume()
   })
 
   return FakeOpencode.of({
     handle,
     script: (steps, sessionId) => Effect.sync(() => scripts.add(steps, sessionId)),
-    modelRequests: Effect.sync(turn.modelRequests),
-    modelCalls: Effect.sync(() => turn.modelRequests().length),
+    modelRequests: Effect.sync(face.modelRequests),
+    modelCalls: Effect.sync(() => face.modelRequests().length),
     fail: (matcher, fault, times = 1) => Effect.sync(() => faults.add(matcher, fault, times)),
     hang: (matcher) => Effect.sync(() => faults.add(matcher, Faults.hang, 1)),
     missing: (directories) =>
@@ -250,7 +282,7 @@ export const make = Effect.fnUntraced(function*(
       }),
     clearFaults: Effect.sync(faults.clear),
     emit: ({ id, properties, type }) =>
-      Effect.sync(() => events.send({ id: id ?? ids.ascending("evt"), type, properties })),
+      Effect.sync(() => events.send(face.toWire({ id: id ?? ids.ascending("evt"), type, properties }))),
     cutEvents: Effect.sync(() => events.end("clean")),
     muteEvents: Effect.sync(() => events.setMuted(true)),
     unmuteEvents: Effect.sync(() => events.setMuted(false)),
@@ -258,27 +290,17 @@ export const make = Effect.fnUntraced(function*(
     duplicateEvents: (predicate, times = Infinity) => Effect.sync(() => events.spoil("duplicate", predicate, times)),
     eventConnections: Effect.sync(events.connections),
     kill,
+    terminate,
     start,
     restart: Effect.andThen(kill, start),
-    deleteSession: (id) =>
-      Effect.sync(() => {
-        const session = state.session(id)
-        if (session !== undefined) state.deleteSession(session)
-      }),
+    deleteSession: (id) => Effect.sync(() => face.deleteSession(id)),
     reached: gates.reached,
     release: gates.release,
     requests: Effect.sync(() => requests.slice()),
-    sessions: Effect.sync(() => state.sessions().map(({ info }) => info.id)),
-    messages: (id) =>
-      Effect.sync(() => {
-        const session = state.session(id)
-        return session === undefined ? [] : state.messages(session)
-      }),
-    userMessageCount: (id) =>
-      Effect.sync(() => {
-        const session = state.session(id)
-        return session === undefined ? 0 : state.messages(session).filter(({ info }) => info.role === "user").length
-      }),
+    sessions: Effect.sync(face.sessions),
+    messages: (id) => Effect.sync(() => face.messages(id)),
+    messages2x: (id) => Effect.sync(() => face.messages2x(id)),
+    userMessageCount: (id) => Effect.sync(() => face.userMessageCount(id)),
     password: options.password
   })
 })
@@ -318,6 +340,122 @@ export const layerTest = (options: Options = {}): Layer.Layer<FakeOpencode | Cli
   Layer.provideMerge(layerClient, layer(options))
 
 // internal
+
+/** What both faces get. */
+interface Site {
+  readonly options: Options
+  readonly ids: IdGenerator
+  readonly now: () => number
+  readonly files: Files
+  readonly directory: string
+  readonly agents: Agents
+  readonly isFolder: (directory: string) => boolean
+  readonly script: Script
+  readonly scripts: ReturnType<typeof makeScripts>
+  readonly gate: (name: string) => Effect.Effect<void>
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  readonly untilDeath: Effect.Effect<void>
+}
+
+/** A line of OpenCode behind the controls. */
+interface Face {
+  readonly events: Events.Events
+  readonly handle: (request: FakeRequest) => Effect.Effect<FakeResponse>
+  readonly toWire: (event: Event) => object
+  readonly modelRequests: () => ReadonlyArray<ModelRequest>
+  readonly crash: Effect.Effect<void>
+  readonly shutDown: Effect.Effect<void>
+  readonly resume: () => void
+  readonly deleteSession: (id: string) => void
+  readonly sessions: () => ReadonlyArray<string>
+  readonly messages: (id: string) => ReadonlyArray<Message>
+  readonly messages2x: (id: string) => ReadonlyArray<Message2x>
+  readonly userMessageCount: (id: string) => number
+}
+
+const makeFace1x = (site: Site): Face => {
+  const { agents, directory, files, fork, gate, ids, isFolder, now, options, script, scripts } = site
+  const events = Events.make(ids)
+  const state = State.make({ events, ids, now, files })
+  const turn = Turn.make({
+    state,
+    script,
+    scriptOf: scripts.of,
+    summary: options.summary ?? (() => scriptedSummary),
+    agents,
+    subagentDepth: options.subagentDepth ?? 1,
+    gate,
+    fork,
+    raceDelay: Duration.fromInputUnsafe(options.raceDelay ?? Duration.zero),
+    summaryDelay: Duration.fromInputUnsafe(options.summaryDelay ?? Duration.zero)
+  })
+  const services = { state, turn, events, agents, directory, isFolder, onPrompt: scripts.bind }
+  const messages = (id: string) => {
+    const session = state.session(id)
+    return session === undefined ? [] : state.messages(session)
+  }
+  const crash = Effect.andThen(turn.crash, Effect.sync(state.forget))
+  return {
+    events,
+    handle: (request) => Routes.handle(services, request),
+    toWire: (event) => event,
+    modelRequests: turn.modelRequests,
+    crash,
+    shutDown: crash,
+    resume: () => {},
+    deleteSession: (id) => {
+      const session = state.session(id)
+      if (session !== undefined) state.deleteSession(session)
+    },
+    sessions: () => state.sessions().map(({ info }) => info.id),
+    messages,
+    messages2x: () => [],
+    userMessageCount: (id) => messages(id).filter(({ info }) => info.role === "user").length
+  }
+}
+
+const makeFace2x = (site: Site): Face => {
+  const { agents, directory, files, fork, gate, ids, isFolder, now, options, script, scripts, untilDeath } = site
+  const events = Events.make(ids, pulse2x)
+  const names = makeNames(options.line === "2.x release" ? "release" : "beta")
+  const state = State2x.make({ names, events, ids, now, files })
+  const execution = Execution.make({
+    state,
+    script,
+    scriptOf: scripts.of,
+    agents,
+    subagentDepth: options.subagentDepth ?? 1,
+    gate,
+    fork
+  })
+  const services = { state, execution, events, agents, directory, isFolder, onPrompt: scripts.bind, untilDeath }
+  const messages = (id: string) => state.session(id)?.messages ?? []
+  const forget = Effect.sync(state.forget)
+  return {
+    events,
+    handle: (request) => Routes2x.handle(services, request),
+    toWire: ({ id, properties, type }) => ({ id, created: now(), type, data: properties }),
+    modelRequests: execution.modelRequests,
+    crash: Effect.andThen(execution.crash, forget),
+    shutDown: Effect.andThen(execution.shutDown, forget),
+    resume: () => execution.resume(options.managed ?? false),
+    deleteSession: (id) => {
+      const session = state.session(id)
+      if (session !== undefined) state.deleteSession(session)
+    },
+    sessions: () => state.sessions().map(({ info }) => info.id),
+    messages: () => [],
+    messages2x: messages,
+    userMessageCount: (id) => messages(id).filter(({ type }) => type === "user").length
+  }
+}
+
+/** OpenCode 2.x beats with a comment, at once and then every 15 s (0.0.0-next-16350). */
+const pulse2x: Events.Pulse = {
+  greeting: (ids) => `${Events.frame({ id: ids.ascending("evt"), type: "server.connected", data: {} })}: heartbeat\n\n`,
+  heartbeat: () => ": heartbeat\n\n",
+  heartbeatMillis: 15_000
+}
 
 const reset: FakeResponse = { _tag: "Reset" }
 

@@ -39,10 +39,18 @@ export type EventPredicate = (event: Event) => boolean
  * @since 0.1.0
  */
 export interface Events {
-  /** Makes an event and sends it to the connections of its directory; `undefined` means to all. */
-  readonly publish: (type: string, properties: Properties, directory?: string) => void
+  /**
+   * Makes an event and sends it to the connections of its directory; `undefined` means to all. `toWire` gives the event another shape on
+   * the wire.
+   */
+  readonly publish: (
+    type: string,
+    properties: Properties,
+    directory?: string,
+    toWire?: (event: Event) => object
+  ) => void
   /** Sends an event as it is, past every rule. */
-  readonly send: (event: Event) => void
+  readonly send: (event: object) => void
   /** One connection: `server.connected`, then events and heartbeats, as frames of server-sent events. */
   readonly connect: (options: {
     readonly directory: string
@@ -59,6 +67,20 @@ export interface Events {
 }
 
 /**
+ * What a connection gets although nothing happens.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Pulse {
+  /** The first frames of a connection. */
+  readonly greeting: (ids: IdGenerator) => string
+  readonly heartbeat: (ids: IdGenerator) => string
+  /** The time between two heartbeats. */
+  readonly heartbeatMillis: number
+}
+
+/**
  * The time between two heartbeats of a connection (1.18.33).
  *
  * @category constants
@@ -66,18 +88,26 @@ export interface Events {
  */
 export const heartbeatMillis = 10_000
 
+const pulse1x: Pulse = {
+  greeting: (ids) => frame({ id: ids.ascending("evt"), type: "server.connected", properties: {} }),
+  heartbeat: (ids) => frame({ id: ids.ascending("evt"), type: "server.heartbeat", properties: {} }),
+  heartbeatMillis
+}
+
 /**
  * @category constructors
  * @since 0.1.0
  */
-export const make = (ids: IdGenerator): Events => {
+export const make = (ids: IdGenerator, pulse: Pulse = pulse1x): Events => {
   const connections = new Set<Connection>()
   const rules: Array<Rule> = []
   let isMuted = false
 
-  const deliver = (connection: Connection, event: Event) => {
-    if (!isMuted) Queue.offerUnsafe(connection.queue, frame(connection.isGlobal ? { payload: event } : event))
+  const say = ({ queue }: Connection, text: string) => {
+    if (!isMuted) Queue.offerUnsafe(queue, encoder.encode(text))
   }
+  const deliver = (connection: Connection, event: object) =>
+    say(connection, frame(connection.isGlobal ? { payload: event } : event))
 
   const copies = (event: Event): number => {
     const rule = rules.find(({ predicate, times }) => times > 0 && predicate(event))
@@ -87,18 +117,19 @@ export const make = (ids: IdGenerator): Events => {
   }
 
   const beat = (connection: Connection) =>
-    Effect.sync(() => deliver(connection, { id: ids.ascending("evt"), type: "server.heartbeat", properties: {} })).pipe(
-      Effect.delay(heartbeatMillis),
+    Effect.sync(() => say(connection, pulse.heartbeat(ids))).pipe(
+      Effect.delay(pulse.heartbeatMillis),
       Effect.forever
     )
 
   return {
-    publish: (type, properties, directory) => {
+    publish: (type, properties, directory, toWire) => {
       const event = { id: ids.ascending("evt"), type, properties }
+      const wire = toWire?.(event) ?? event
       const count = copies(event)
       for (const connection of connections) {
         if (directory !== undefined && connection.directory !== directory && !connection.isGlobal) continue
-        for (let copy = 0; copy < count; copy++) deliver(connection, event)
+        for (let copy = 0; copy < count; copy++) deliver(connection, wire)
       }
     },
     send: (event) => {
@@ -112,7 +143,7 @@ export const make = (ids: IdGenerator): Events => {
           Effect.sync(() => connections.add(connection)),
           () => Effect.sync(() => connections.delete(connection))
         )
-        deliver(connection, { id: ids.ascending("evt"), type: "server.connected", properties: {} })
+        say(connection, pulse.greeting(ids))
         yield* Effect.forkScoped(beat(connection))
         return Stream.fromQueue(queue)
       })),
@@ -133,6 +164,14 @@ export const make = (ids: IdGenerator): Events => {
   }
 }
 
+/**
+ * An event as a frame of server-sent events.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const frame = (event: unknown): string => `data: ${JSON.stringify(event)}\n\n`
+
 // internal
 
 interface Connection {
@@ -148,7 +187,5 @@ interface Rule {
 }
 
 const encoder = new TextEncoder()
-
-const frame = (event: unknown): Uint8Array => encoder.encode(`data: ${JSON.stringify(event)}\n\n`)
 
 const resetCause = Cause.fail(new ConnectionReset())

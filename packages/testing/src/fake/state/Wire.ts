@@ -301,7 +301,7 @@ export interface AskInfo {
  */
 export interface IdGenerator {
   /** An id that sorts after every id made before, whatever its prefix. */
-  readonly ascending: (prefix: "evt" | "msg" | "per" | "prt" | "que") => string
+  readonly ascending: (prefix: "evt" | "frm" | "msg" | "per" | "prt" | "que" | "sh") => string
   /** A session's id. Newer sessions sort before older ones. */
   readonly session: () => string
 }

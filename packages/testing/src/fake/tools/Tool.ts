@@ -163,7 +163,7 @@ export const plan = (
   call: ToolCall,
   context: Context & { readonly offered: ReadonlyArray<string> }
 ): Plan => {
-  const { [outcomeKey]: scripted, ...input } = call.args ?? {}
+  const { input, outcome } = takeOutcome(call.args)
   // OpenCode offers `apply_patch` to some models instead of `edit` and `write`; here all three can be called.
   const isOffered = context.offered.includes(call.tool === "apply_patch" ? "edit" : call.tool)
   if (!isOffered) {
@@ -174,7 +174,38 @@ export const plan = (
     return { ...nothingElse, tool: call.tool, input, action: { _tag: "Structured", value: input } }
   }
   const planned = builtins[call.tool]?.(input, context) ?? simple(call.tool, input)
-  return scripted === undefined ? planned : override(planned, decodeOutcome(scripted))
+  return outcome === undefined ? planned : override(planned, outcome)
+}
+
+/**
+ * Splits the arguments of a call into those that everybody sees and the outcome that a test gave the call.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const takeOutcome = (
+  args: Schema.JsonObject = {}
+): { readonly input: Properties; readonly outcome: Outcome | undefined } => {
+  const { [outcomeKey]: scripted, ...input } = args
+  return { input, outcome: scripted === undefined ? undefined : decodeOutcome(scripted) }
+}
+
+/**
+ * The outputs of a shell command as it runs, each after the one before it.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const runShell = (command: string): ReadonlyArray<Progress> => {
+  let output = ""
+  return command.split(/;|&&/).map((part) => {
+    const simple = part.trim()
+    const [name, ...words] = simple.split(" ")
+    const text = words.join(" ").replace(/^(["'])(.*)\1$/, "$2")
+    if (name === "echo") output += `${text}\n`
+    if (name === "printf") output += text
+    return { afterMillis: name === "sleep" && Predicate.isTruthy(Number(text)) ? Number(text) * 1000 : 0, output }
+  })
 }
 
 // internal
@@ -425,15 +456,3 @@ const prefixOf = (simple: string): string => {
 }
 
 const withSubcommand = new Set(["bun", "cargo", "docker", "git", "go", "npm", "pip", "pnpm", "yarn"])
-
-const runShell = (command: string): ReadonlyArray<Progress> => {
-  let output = ""
-  return command.split(/;|&&/).map((part) => {
-    const simple = part.trim()
-    const [name, ...words] = simple.split(" ")
-    const text = words.join(" ").replace(/^(["'])(.*)\1$/, "$2")
-    if (name === "echo") output += `${text}\n`
-    if (name === "printf") output += text
-    return { afterMillis: name === "sleep" && Predicate.isTruthy(Number(text)) ? Number(text) * 1000 : 0, output }
-  })
-}

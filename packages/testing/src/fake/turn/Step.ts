@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as ModelScript from "../../model/ModelScript.ts"
 import { toolCalls } from "../../model/ModelScript.ts"
 import { modelId, providerId } from "../../model/ScriptedProvider.ts"
+import * as Answer from "../Answer.ts"
 import type { StoredSession } from "../state/State.ts"
 import { textOf } from "../state/State.ts"
 import type { Assistant, Failure, Message, ModelRef, Properties, TextPart, Tokens, User } from "../state/Wire.ts"
@@ -113,20 +114,7 @@ export const make = (
       type: "step-start",
       ...(started !== undefined && { snapshot: started })
     })
-    const pieces = [
-      ...split(answer.reasoning ?? "", answer.chunks).map((text) => ({ type: "reasoning" as const, text })),
-      ...split(answer.text ?? "", answer.chunks).map((text) => ({ type: "text" as const, text }))
-    ]
-    const gateAfter = Math.min(answer.gateAfter ?? pieces.length, pieces.length)
-    for (let index = 0; index <= pieces.length; index++) {
-      if (answer.gate !== undefined && index === gateAfter) yield* services.gate(answer.gate)
-      const piece = pieces[index]
-      if (piece === undefined) break
-      if (answer.chunkDelayMillis !== undefined) yield* Effect.sleep(answer.chunkDelayMillis)
-      say(piece.type, piece.text)
-    }
-    if (answer.ending === "hang") return yield* Effect.never
-    if (answer.ending === "cut") return "cut"
+    if ((yield* Answer.play(answer, services.gate, ({ text, type }) => say(type, text))) === "cut") return "cut"
 
     const calls = toolCalls(answer)
     if (open?.part.type === "reasoning" && calls.length > 0) closePart()
@@ -144,8 +132,8 @@ export const make = (
     closePart()
     const ends = yield* Effect.all(finishes, { concurrency: "unbounded" })
 
-    const reason = finishReason(answer)
-    const used = { tokens: toTokens(answer.usage ?? defaultUsage), cost: toCost(answer.usage ?? defaultUsage) }
+    const reason = Answer.finishReason(answer)
+    const used = { tokens: withTotal(Answer.tokensOf(answer)), cost: Answer.costOf(answer) }
     state.putPart(session, {
       id: state.ids.ascending("prt"),
       ...ids,
@@ -281,43 +269,14 @@ interface OpenPart {
   text: string
 }
 
-const defaultUsage: ModelScript.Usage = { input: 10, output: 5 }
-
-const split = (text: string, chunks: number | undefined): ReadonlyArray<string> => {
-  if (text === "") return []
-  if (chunks === undefined) return text.match(/\S+\s*|\s+/g) ?? []
-  const size = Math.ceil(text.length / chunks)
-  return Array.from(
-    { length: Math.ceil(text.length / size) },
-    (_, index) => text.slice(index * size, (index + 1) * size)
-  )
-}
-
 const alphabetically = (left: string, right: string) => left.toLowerCase() < right.toLowerCase() ? -1 : 1
 
 /** The last value counts. */
 const structuredOf = (tools: ReadonlyArray<Call.ToolRun>): Properties | undefined =>
   tools.flatMap(({ plan: { action } }) => (action._tag === "Structured" ? [action.value] : [])).at(-1)
 
-/** A reason of an unknown kind becomes `unknown` (1.18.33). */
-const finishReason = (answer: ModelScript.Answer): string => {
-  const reason = answer.finish?.replaceAll("_", "-") ?? (toolCalls(answer).length > 0 ? "tool-calls" : "stop")
-  return knownReasons.includes(reason) ? reason : "unknown"
-}
-
-const knownReasons: ReadonlyArray<string> = ["stop", "tool-calls", "length", "content-filter"]
-
-/** OpenCode's input excludes cached tokens, and its output excludes reasoning. */
-const toTokens = ({ cacheRead = 0, input, output, reasoning = 0 }: ModelScript.Usage): Tokens => ({
-  total: input + output,
-  input: input - cacheRead,
-  output: output - reasoning,
-  reasoning,
-  cache: { read: cacheRead, write: 0 }
+/** The total counts cached tokens too. */
+const withTotal = (tokens: Answer.Tokens): Tokens => ({
+  total: tokens.input + tokens.cache.read + tokens.output + tokens.reasoning,
+  ...tokens
 })
-
-/** The prices of `ScriptedProvider`, in half dollars per million tokens; reasoning costs what output costs. */
-const toCost = (usage: ModelScript.Usage): number => {
-  const { cache, input, output, reasoning } = toTokens(usage)
-  return (input * 2 + (output + reasoning) * 4 + cache.read) / 2 / 1_000_000
-}

@@ -1,0 +1,670 @@
+/**
+ * The fake OpenCode 2.x against the real beta: the same scripts on both, and everything that both say is compared.
+ */
+import { NodeHttpClient, NodeServices } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
+import * as FakeServer from "@opencode-turn/testing/FakeServer"
+import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
+import { opencodeConfig } from "@opencode-turn/testing/ScriptedProvider"
+import { Context, Effect, FileSystem, Layer, Predicate, Queue, Schedule, Schema, Stream } from "effect"
+import type { Redacted } from "effect"
+import { HttpClient, HttpClientRequest, HttpClientResponse } from "effect/http"
+import { execFileSync } from "node:child_process"
+import * as SharedOpencode from "../support/SharedOpencode.ts"
+
+/** A server with the API of 2.x, and its model. */
+interface Target {
+  readonly url: string
+  readonly password: Redacted.Redacted<string>
+  readonly directory: string
+  readonly modelCalls: Effect.Effect<number>
+  readonly reached: (gate: string) => Effect.Effect<void>
+  readonly release: (gate: string) => Effect.Effect<void>
+}
+
+interface Pair {
+  readonly real: Target
+  readonly fake: Target
+}
+
+/** The servers in a plain folder, and in a repository. */
+class Targets extends Context.Service<Targets, { readonly plain: Pair; readonly repository: Pair }>()("test/Targets") {}
+
+const files = { "old.txt": "one\ntwo\n" }
+
+/** A folder that no server has. */
+const nowhere = "/nowhere/at/all"
+
+const rules = { webfetch: "ask", bash: { "*": "allow", "echo asked*": "ask", "echo denied*": "deny" } } as const
+
+const targets = Layer.effect(
+  Targets,
+  Effect.gen(function*() {
+    const fs = yield* FileSystem.FileSystem
+    const model = yield* ScriptedModel.ScriptedModel
+    const server = yield* SharedOpencode.serverOf("2.x")
+    const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-honesty-" })
+    const pairIn = Effect.fnUntraced(function*(name: string, isRepository: boolean) {
+      const directory = `${folder}/${name}`
+      yield* fs.makeDirectory(directory)
+      yield* fs.writeFileString(`${directory}/old.txt`, files["old.txt"])
+      yield* SharedOpencode.configure(directory, { ...opencodeConfig(model), permission: rules })
+      if (isRepository) makeRepository(directory)
+      const fake = yield* FakeOpencode.make({
+        line: "2.x",
+        directory,
+        password: server.password,
+        git: isRepository,
+        files,
+        permission: [
+          { permission: "webfetch", pattern: "*", action: "ask" },
+          ...Object.entries(rules.bash).map(([pattern, action]) => ({ permission: "bash", pattern, action }))
+        ]
+      })
+      yield* fake.missing([nowhere])
+      const served = yield* Layer.build(
+        FakeServer.layer().pipe(Layer.provide(Layer.succeed(FakeOpencode.FakeOpencode, fake)))
+      )
+      const { modelCalls, reached, release } = fake
+      return {
+        real: { ...model, ...server, directory },
+        fake: {
+          url: Context.get(served, FakeServer.FakeServer).url,
+          password: server.password,
+          directory,
+          modelCalls,
+          reached,
+          release
+        }
+      }
+    })
+    return { plain: yield* pairIn("plain", false), repository: yield* pairIn("repository", true) }
+  })
+).pipe(Layer.provide(ScriptedModel.layer()))
+
+const makeRepository = (directory: string) => {
+  const git = (...args: ReadonlyArray<string>) => execFileSync("git", args, { cwd: directory, stdio: "ignore" })
+  git("init", "--quiet")
+  git("add", ".")
+  git("-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "--message", "first")
+}
+
+const platform = Layer.provideMerge(targets, Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici))
+
+const Event = Schema.Struct({
+  type: Schema.String,
+  data: Schema.Record(Schema.String, Schema.Unknown),
+  durable: Schema.optionalKey(Schema.Struct({ seq: Schema.Int, version: Schema.Int, aggregateID: Schema.String })),
+  location: Schema.optionalKey(Schema.Unknown)
+})
+type Event = typeof Event.Type
+const decodeEvent = Schema.decodeUnknownEffect(Schema.fromJsonString(Event))
+
+/** A conversation with a target. */
+interface Talk {
+  readonly sessionId: string
+  readonly target: Target
+  readonly send: (method: "DELETE" | "GET" | "POST", path: string, body?: object) => Effect.Effect<unknown>
+  /** Waits for the next event that fits, and drops the events before it. */
+  readonly next: (fits: (event: Event) => boolean) => Effect.Effect<Event>
+}
+
+interface Scenario {
+  readonly name: string
+  /** The body of the session. */
+  readonly session?: object
+  readonly prompt: object
+  readonly during?: (talk: Talk) => Effect.Effect<unknown>
+  /** How many runs of the root session have ended at the end; 1 by default. */
+  readonly runs?: number
+  /** The order of events varies, so only what is stored is compared. */
+  readonly isRacy?: boolean
+  readonly isRepository?: boolean
+}
+
+const isEnd = ({ type }: Event) => /^session\.execution\.(?:succeeded|failed|interrupted)$/.test(type)
+
+const run = Effect.fnUntraced(function*(target: Target, scenario: Scenario) {
+  const client = yield* HttpClient.HttpClient
+  const authorized = HttpClientRequest.basicAuth("opencode", target.password)
+  const send: Talk["send"] = (method, path, body) =>
+    client.execute(
+      HttpClientRequest.make(method)(target.url + path).pipe(
+        authorized,
+        body === undefined ? (request) => request : HttpClientRequest.bodyJsonUnsafe(body)
+      )
+    ).pipe(
+      Effect.flatMap((response) =>
+        response.status === 204
+          ? Effect.succeed(204)
+          : Effect.map(response.json, (json) => response.status === 200 ? json : { status: response.status, json })
+      ),
+      Effect.orDie
+    )
+
+  const queue = yield* Queue.unbounded<Event>()
+  const events: Array<Event> = []
+  yield* HttpClientRequest.get(`${target.url}/api/event`).pipe(
+    authorized,
+    client.execute,
+    Effect.map((response) => response.stream),
+    Stream.unwrap,
+    Stream.decodeText,
+    Stream.splitLines,
+    Stream.filter((line) => line.startsWith("data: ")),
+    Stream.mapEffect((line) => decodeEvent(line.slice("data: ".length))),
+    Stream.runForEach((event) =>
+      Effect.suspend(() => {
+        events.push(event)
+        return Queue.offer(queue, event)
+      })
+    ),
+    Effect.forkScoped
+  )
+  const next: Talk["next"] = (fits) => Effect.repeat(Queue.take(queue), { until: fits })
+  yield* next(({ type }) => type === "server.connected")
+
+  const before = yield* target.modelCalls
+  const created = yield* send("POST", "/api/session", {
+    location: { directory: target.directory },
+    ...scenario.session
+  })
+  const sessionId = idOf(dataOf(created))
+  const session = `/api/session/${sessionId}`
+  const talk = { sessionId, target, send, next }
+  const accepted = yield* send("POST", `${session}/prompt`, scenario.prompt)
+  if (scenario.during !== undefined) yield* scenario.during(talk)
+  const hasEnded = () =>
+    events.filter((event) => isEnd(event) && event.data["sessionID"] === sessionId).length >= (scenario.runs ?? 1)
+  while (!hasEnded()) yield* next(isEnd)
+
+  const children = asArray(dataOf(yield* send("GET", `/api/session?parentID=${sessionId}&order=asc`)))
+  const sessions = [sessionId, ...children.map(idOf)]
+  const active = Effect.map(send("GET", "/api/session/active"), (answer) => JSON.stringify(dataOf(answer)))
+  yield* Effect.repeat(active, {
+    until: (ids) => !sessions.some((id) => ids.includes(id)),
+    schedule: Schedule.spaced("20 millis")
+  })
+
+  const normalise = makeNormaliser(target.directory)
+  return normalise({
+    calls: (yield* target.modelCalls) - before,
+    created,
+    accepted,
+    events: scenario.isRacy === true ? [] : sessions.map((id) => ofSession(events, id)),
+    logs: scenario.isRacy === true ? [] : yield* Effect.forEach(sessions, (id) => logOf(target, id)),
+    messages: yield* Effect.forEach(sessions, (id) => send("GET", `/api/session/${id}/message?order=asc&limit=100`)),
+    session: yield* send("GET", session),
+    pending: yield* send("GET", `${session}/pending`),
+    asks: yield* Effect.forEach(["permission", "form"], (kind) => send("GET", `${session}/${kind}`)),
+    children
+  })
+}, Effect.scoped)
+
+/** The log of a session, and what stands in it behind its fourth entry. */
+const logOf = Effect.fnUntraced(function*({ password, url }: Target, id: string) {
+  const client = yield* HttpClient.HttpClient
+  const response = yield* HttpClientRequest.get(`${url}/api/experimental/session/${id}/log`).pipe(
+    HttpClientRequest.basicAuth("opencode", password),
+    client.execute
+  )
+  const text = yield* Stream.mkString(Stream.decodeText(response.stream))
+  const lines = text.split("\n").filter((line) => line.startsWith("data: "))
+  const events = lines.map((line): { readonly type: string } => JSON.parse(line.slice("data: ".length)))
+  return events.filter(({ type }) => !isOfTitle(type) && type !== "log.synced").map(({ type }) => type)
+})
+
+/** The server makes a title of the first prompt, at any time. The fake makes none. */
+const isOfTitle = (type: string) => ["session.renamed", "session.usage.recorded"].includes(type)
+
+/**
+ * The events of one session without those that depend on chance:
+ * - those of titles, and the sums of usage, which count the title;
+ * - the instructions, of which the fake knows nothing.
+ *
+ * The numbers of the log count the events that are compared.
+ */
+const ofSession = (events: ReadonlyArray<Event>, id: string) => {
+  let seq = 0
+  return events.flatMap(({ data, durable, location, type }) => {
+    const form = data["form"]
+    const owner = Predicate.hasProperty(form, "sessionID") ? form.sessionID : data["sessionID"]
+    if (owner !== id || isOfTitle(type) || type === "session.usage.updated") return []
+    const numbered = durable === undefined ? {} : { durable: { version: durable.version, seq: seq++ } }
+    return [{
+      type,
+      data: type === "session.instructions.updated" ? {} : data,
+      ...numbered,
+      isLocated: location !== undefined
+    }]
+  })
+}
+
+const dataOf = (value: unknown): unknown => Predicate.hasProperty(value, "data") ? value.data : undefined
+
+const asArray = (value: unknown): ReadonlyArray<unknown> => Array.isArray(value) ? value : []
+
+const idOf = (value: unknown): string =>
+  Predicate.hasProperty(value, "id") && typeof value.id === "string" ? value.id : ""
+
+/** Replaces ids by their order of appearance, and everything that depends on time, place or chance. */
+const makeNormaliser = (directory: string) => {
+  const names = new Map<string, string>()
+  const name = (id: string) => {
+    const prefix = id.slice(0, 3)
+    const known = names.get(id) ??
+      `${prefix}-${[...names.values()].filter((value) => value.startsWith(prefix)).length + 1}`
+    names.set(id, known)
+    return known
+  }
+  const text = (value: string) =>
+    value
+      .replaceAll(directory, "/directory")
+      .replaceAll(/\b(?:ses|msg|per|frm|sh|call)_[0-9A-Za-z-]{8,}/g, name)
+      .replace(/\b[0-9a-f]{40}\b/, "hash")
+      .replace(/New session - .*/, "New session")
+  const visit = (key: string, value: unknown): unknown => {
+    if (key === "time" && typeof value === "object" && value !== null) return Object.keys(value).sort()
+    if (["at", "timeCreated", "slug", "title", "cursor", "subpath", "path"].includes(key)) return "…"
+    if (typeof value === "string") return text(value)
+    if (Array.isArray(value)) return value.map((item) => visit("", item))
+    if (typeof value === "object" && value !== null) {
+      // A session counts its title.
+      const isSession = Predicate.hasProperty(value, "location") || Predicate.hasProperty(value, "projectID")
+      return Object.fromEntries(
+        Object.entries(value)
+          .filter(([key]) => !(isSession && (key === "cost" || key === "tokens")))
+          .sort(([left], [right]) => (left < right ? -1 : 1))
+          .map(([key, item]) => [key, visit(key, item)])
+      )
+    }
+    return value
+  }
+  return (value: unknown) => visit("", value)
+}
+
+const prompt = (steps: ReadonlyArray<ScriptedModel.Step>, fields: object = {}) => ({
+  text: ScriptedModel.prompt("go", steps),
+  ...fields
+})
+
+const shell = (command: string): ScriptedModel.Step => ({ tool: "shell", args: { command, description: "d" } })
+
+const subagent = (steps: ReadonlyArray<ScriptedModel.Step>, args: Schema.JsonObject = {}): ScriptedModel.Step => ({
+  tool: "subagent",
+  args: { agent: "general", description: "look", prompt: ScriptedModel.prompt("look", steps), ...args }
+})
+
+const colour = {
+  question: "Which colour?",
+  header: "Colour",
+  options: [{ label: "Red", description: "warm" }, { label: "Blue", description: "cold" }]
+}
+
+const ask: ScriptedModel.Step = { tool: "question", args: { questions: [colour] } }
+
+/** Answers the next permission that is asked for, in the session that asks. */
+const permit = (body: object) => (talk: Talk) =>
+  Effect.gen(function*() {
+    const { data } = yield* talk.next(({ type }) => type === "permission.asked")
+    return yield* talk.send("POST", `/api/session/${String(data["sessionID"])}/permission/${idOf(data)}/reply`, body)
+  })
+
+/** Answers the next form. */
+const fill = (action: "cancel" | "reply", body?: object) => (talk: Talk) =>
+  Effect.gen(function*() {
+    const { data } = yield* talk.next(({ type }) => type === "form.created")
+    const path = `/api/session/${talk.sessionId}/form/${idOf(data["form"])}`
+    return yield* talk.send("POST", `${path}/${action}`, body)
+  })
+
+const interrupt = (talk: Talk) => talk.send("POST", `/api/session/${talk.sessionId}/interrupt`)
+
+const until = (type: string) => (talk: Talk) => talk.next((event) => event.type === type)
+
+const then = (...acts: ReadonlyArray<(talk: Talk) => Effect.Effect<unknown>>) => (talk: Talk) =>
+  Effect.forEach(acts, (act) => act(talk), { discard: true })
+
+const released = (gate: string) => ({ target }: Talk) => target.release(gate)
+
+const post = (body: object, path = "prompt") => (talk: Talk) =>
+  talk.send("POST", `/api/session/${talk.sessionId}/${path}`, body)
+
+const scenarios: ReadonlyArray<Scenario> = [
+  { name: "a text", prompt: prompt([{ text: "Hello from the model." }]) },
+  { name: "thoughts and a text", prompt: prompt([{ reasoning: "Let me think.", text: "I thought." }]) },
+  { name: "thoughts alone", prompt: prompt([{ reasoning: "I think." }]) },
+  { name: "nothing at all", prompt: prompt([{ text: "" }]) },
+  { name: "an end at the output limit", prompt: prompt([{ text: "Half of", finish: "length" }]) },
+  { name: "an answer that is filtered", prompt: prompt([{ text: "Half of", finish: "content_filter" }]) },
+  {
+    name: "usage with cached tokens and reasoning",
+    prompt: prompt([{ text: "Done.", usage: { input: 1000, output: 100, reasoning: 30, cacheRead: 400 } }])
+  },
+  {
+    name: "a loop of tools",
+    prompt: prompt([
+      { reasoning: "hm", text: "I look.", ...shell("echo one") },
+      shell("printf two"),
+      { text: "Both ran." }
+    ])
+  },
+  {
+    name: "two calls at once",
+    prompt: prompt([{ ...shell("sleep 0.5; echo one"), tools: [{ tool: "read", args: { path: "old.txt" } }] }, {
+      text: "Both ran."
+    }])
+  },
+  { name: "thoughts before a call", prompt: prompt([{ reasoning: "hm", ...shell("echo one") }, { text: "Ran." }]) },
+  { name: "an unknown tool", prompt: prompt([{ tool: "StructuredOutput", args: { n: 1 } }, { text: "Not." }]) },
+  {
+    name: "a call without its arguments",
+    prompt: prompt([{ tool: "write", args: { content: "x" } }, { text: "Not." }])
+  },
+  {
+    name: "files that are read, written and edited",
+    prompt: prompt([
+      { tool: "read", args: { path: "old.txt" } },
+      { tool: "write", args: { path: "new.txt", content: "a\nb\n" } },
+      { tool: "write", args: { path: "new.txt", content: "c\nd\n" } },
+      { tool: "edit", args: { path: "new.txt", oldString: "nowhere", newString: "x" } },
+      { tool: "edit", args: { path: "new.txt", oldString: "c", newString: "c" } },
+      { text: "Written." }
+    ])
+  },
+  {
+    name: "files in a repository",
+    isRepository: true,
+    prompt: prompt([
+      { tool: "write", args: { path: "made.txt", content: "a\n" } },
+      shell("echo seen"),
+      { text: "Written." }
+    ])
+  },
+  {
+    name: "a permission that is given once",
+    prompt: prompt([shell("echo asked"), { text: "Ran." }]),
+    during: permit({ reply: "once" })
+  },
+  {
+    name: "a permission that is given for good",
+    prompt: prompt([shell("echo asked always"), shell("echo asked always"), { text: "Ran." }]),
+    during: permit({ reply: "always" })
+  },
+  {
+    name: "a permission that is refused",
+    prompt: prompt([shell("echo asked"), { text: "Never said." }]),
+    during: permit({ reply: "reject" })
+  },
+  {
+    name: "a permission that is refused with a reason",
+    prompt: prompt([shell("echo asked"), { text: "Then not." }]),
+    during: permit({ reply: "reject", message: "no" })
+  },
+  { name: "a rule that denies", prompt: prompt([shell("echo denied"), { text: "Then not." }]) },
+  {
+    name: "a file outside the folder",
+    prompt: prompt([{ tool: "read", args: { path: "/etc/hostname" } }, { text: "Then not." }]),
+    during: permit({ reply: "reject", message: "no" })
+  },
+  {
+    name: "one of two calls that is refused",
+    prompt: prompt([{ ...shell("echo asked"), tools: [{ tool: "shell", args: { command: "sleep 1" } }] }, {
+      text: "Never said."
+    }]),
+    during: permit({ reply: "reject" }),
+    isRacy: true
+  },
+  {
+    name: "a question",
+    prompt: prompt([ask, { text: "Red it is." }]),
+    during: fill("reply", { answer: { q0: "Red" } })
+  },
+  {
+    name: "questions with several and without answers",
+    prompt: prompt([
+      { tool: "question", args: { questions: [{ ...colour, multiple: true }, colour] } },
+      { text: "Both." }
+    ]),
+    during: fill("reply", { answer: { q0: ["Red", "Blue"] } })
+  },
+  { name: "a question that is dismissed", prompt: prompt([ask, { text: "Never said." }]), during: fill("cancel") },
+  {
+    name: "a subagent",
+    prompt: prompt([subagent([shell("echo hi"), { text: "Child done." }]), { text: "Parent done." }])
+  },
+  {
+    name: "a subagent that asks",
+    prompt: prompt([subagent([shell("echo asked"), { text: "Child done." }]), { text: "Parent done." }]),
+    during: permit({ reply: "once" })
+  },
+  {
+    name: "a subagent that is refused",
+    prompt: prompt([subagent([shell("echo asked"), { text: "Never said." }]), { text: "Parent goes on." }]),
+    during: permit({ reply: "reject" })
+  },
+  {
+    name: "a subagent whose model fails",
+    prompt: prompt([subagent([{ fail: 400, message: "childbad" }]), { text: "Parent goes on." }])
+  },
+  {
+    name: "a subagent of a subagent",
+    prompt: prompt([subagent([subagent([{ text: "Never said." }]), { text: "Child done." }]), { text: "Parent done." }])
+  },
+  {
+    name: "an agent that does not exist as a subagent",
+    prompt: prompt([subagent([{ text: "Never said." }], { agent: "nope" }), { text: "Parent goes on." }])
+  },
+  {
+    name: "a subagent in the background",
+    prompt: prompt([subagent([{ text: "Child done.", delayMillis: 800 }], { background: true }), {
+      text: "Did not wait."
+    }, { text: "Woken." }]),
+    runs: 2,
+    isRacy: true
+  },
+  { name: "a failure of the provider", prompt: prompt([{ fail: 400, message: "no such parameter" }]) },
+  { name: "a key that the provider refuses", prompt: prompt([{ fail: 401, message: "no key" }]) },
+  {
+    name: "failures that are retried",
+    prompt: prompt([{ fail: 429 }, { text: "At last." }])
+  },
+  {
+    name: "a model that does not exist",
+    session: { model: { providerID: "scripted", id: "nope" } },
+    prompt: prompt([{ text: "Never said." }])
+  },
+  {
+    name: "an agent that does not exist",
+    session: { agent: "nope" },
+    prompt: prompt([{ text: "Never said." }])
+  },
+  {
+    name: "an interrupt in the middle of a text",
+    prompt: prompt([{ text: "one two three", gate: "interrupt-text", gateAfter: 2 }]),
+    during: then(
+      (talk) => talk.next(({ data }) => data["delta"] === "two "),
+      interrupt,
+      released("interrupt-text")
+    )
+  },
+  {
+    name: "an interrupt of a tool",
+    prompt: prompt([shell("sleep 60"), { text: "Never said." }]),
+    during: then(until("session.tool.progress"), interrupt)
+  },
+  {
+    name: "an interrupt of a permission",
+    prompt: prompt([shell("echo asked"), { text: "Never said." }]),
+    during: then(until("permission.asked"), interrupt)
+  },
+  {
+    name: "an interrupt of a question",
+    prompt: prompt([ask, { text: "Never said." }]),
+    during: then(until("form.created"), interrupt)
+  },
+  {
+    name: "an interrupt of a subagent",
+    prompt: prompt([subagent([{ text: "one two", ending: "hang" }]), { text: "Never said." }]),
+    during: then((talk) => talk.next(({ data }) => data["delta"] === "two"), interrupt)
+  },
+  {
+    name: "an interrupt of a retry",
+    prompt: prompt([{ fail: 500, headers: { "retry-after-ms": "60000" } }, { text: "Never said." }]),
+    during: then(until("session.retry.scheduled"), interrupt)
+  },
+  {
+    name: "a prompt that is posted again while it runs, and afterwards",
+    prompt: prompt([{ text: "Only once.", gate: "again", gateAfter: 1 }], { id: "msg_again0000001" }),
+    during: then(
+      until("session.step.started"),
+      post(prompt([{ text: "Only once.", gate: "again", gateAfter: 1 }], { id: "msg_again0000001" })),
+      released("again"),
+      (talk) => talk.next(isEnd),
+      post(prompt([{ text: "Only once.", gate: "again", gateAfter: 1 }], { id: "msg_again0000001" }))
+    ),
+    runs: 2
+  },
+  {
+    name: "an input that no person wrote",
+    prompt: prompt([{ text: "One." }, { text: "Two." }]),
+    during: then((talk) => talk.next(isEnd), post({ text: "Go on.", description: "on" }, "synthetic")),
+    runs: 2
+  },
+  {
+    name: "a prompt for later and one for now",
+    prompt: prompt([shell("sleep 1"), { text: "Never said." }]),
+    during: then(
+      until("session.tool.progress"),
+      post(prompt([{ text: "Later." }], { delivery: "queue" })),
+      post(prompt([{ text: "Now." }]))
+    )
+  },
+  {
+    name: "a file in the prompt",
+    prompt: prompt([{ text: "Read." }], { files: [{ uri: "data:text/plain;base64,aGVsbG8=", name: "a.txt" }] })
+  }
+]
+
+const requests: ReadonlyArray<readonly ["DELETE" | "GET" | "POST", string, unknown?]> = [
+  ["POST", "/api/session", { id: "own2" }],
+  ["POST", "/api/session", { location: "x" }],
+  ["POST", "/api/session", { model: "x" }],
+  ["GET", "/api/session/*"],
+  ["GET", "/api/session/ses_unknown0"],
+  ["GET", "/api/session/nope"],
+  ["GET", "/api/session/*/message/msg_unknown0"],
+  ["GET", "/api/session/*/message/nope"],
+  ["GET", "/api/session/ses_unknown0/message"],
+  ["GET", "/api/session/*/message?limit=abc"],
+  ["GET", "/api/session/*/message?limit=2&cursor=garbage"],
+  ["POST", "/api/session/*/prompt", {}],
+  ["POST", "/api/session/*/prompt", { text: 5 }],
+  ["POST", "/api/session/*/prompt", { id: "nope", text: "x" }],
+  ["POST", "/api/session/*/prompt", { text: "x", delivery: "zzz" }],
+  ["POST", "/api/session/ses_unknown0/prompt", { text: "x" }],
+  ["POST", "/api/session/*/synthetic", { id: "msg_synthetic", text: "x", resume: false, metadata: { a: 1 } }],
+  ["POST", "/api/session/*/synthetic", { id: "msg_synthetic", text: "x", resume: false, metadata: { a: 1 } }],
+  ["POST", "/api/session/*/synthetic", { id: "msg_synthetic", text: "other", resume: false }],
+  ["POST", "/api/session/*/prompt", { id: "msg_prompt00", text: "x", resume: false, delivery: "queue" }],
+  ["POST", "/api/session/*/prompt", { id: "msg_prompt00", text: "y", resume: false, delivery: "queue" }],
+  ["GET", "/api/session/*/pending"],
+  ["GET", "/api/session/ses_unknown0/pending"],
+  ["POST", "/api/session/*/interrupt"],
+  ["POST", "/api/session/ses_unknown0/interrupt"],
+  ["GET", "/api/session/*/permission"],
+  ["POST", "/api/session/*/permission/per_unknown0/reply", { reply: "once" }],
+  ["POST", "/api/session/*/permission/per_unknown0/reply", { decision: "once" }],
+  ["GET", "/api/session/*/form"],
+  ["POST", "/api/session/*/form/frm_unknown0/reply", { answer: {} }],
+  ["POST", "/api/session/*/form/frm_unknown0/cancel"],
+  ["POST", "/api/session/*/wait"],
+  ["POST", "/api/session/ses_unknown0/wait"],
+  ["POST", "/api/session/*/agent", { agent: "plan" }],
+  ["POST", "/api/session/*/model", { model: { providerID: "scripted", id: "m" } }],
+  ["POST", "/api/session/*/rename", { title: "t" }],
+  ["GET", "/api/session/*/message"],
+  ["GET", "/api/session/*/message?limit=1"],
+  ["GET", "/api/experimental/session/*/log?after=-1"],
+  ["GET", "/api/experimental/session/*/log?after=x"],
+  ["GET", "/api/experimental/session/ses_unknown0/log"],
+  ["GET", "/global/health"],
+  ["GET", "/api/info"],
+  ["GET", "/api/nope"],
+  ["GET", `/api/agent?location%5Bdirectory%5D=${nowhere}`],
+  ["DELETE", "/api/session/*"],
+  ["DELETE", "/api/session/*"]
+]
+
+const answers = Effect.fnUntraced(function*(target: Target) {
+  const client = yield* HttpClient.HttpClient
+  const execute = (method: "DELETE" | "GET" | "POST", path: string, body: unknown) =>
+    client.execute(
+      HttpClientRequest.make(method)(target.url + path).pipe(
+        HttpClientRequest.basicAuth("opencode", target.password),
+        body === undefined ? (request) => request : HttpClientRequest.bodyJsonUnsafe(body)
+      )
+    )
+  const created = yield* Effect.flatMap(
+    execute("POST", "/api/session", { location: { directory: target.directory } }),
+    (response) => response.json
+  )
+  const id = idOf(dataOf(created))
+  const normalise = makeNormaliser(target.directory)
+  const seen = yield* Effect.forEach(requests, ([method, path, body]) =>
+    Effect.gen(function*() {
+      const response = yield* execute(method, path.replace("*", id), body)
+      const text = yield* response.text
+      const type = response.headers["content-type"]?.split(";", 1)[0]
+      return [`${method} ${path}`, response.status, type, type === "application/json" ? JSON.parse(text) : text]
+    }))
+  const open = yield* client.execute(HttpClientRequest.get(`${target.url}/api/health`))
+  return [normalise(seen), [open.status, open.headers["www-authenticate"], yield* open.text]]
+})
+
+const Agents = Schema.Struct({
+  data: Schema.Array(Schema.Struct({
+    id: Schema.String,
+    name: Schema.String,
+    mode: Schema.String,
+    hidden: Schema.Boolean
+  }))
+})
+
+// Child processes use real time, so there is no test clock.
+describe.skipIf(SharedOpencode.isMissing("2.x"))("on OpenCode 2.x", () => {
+  it.layer(platform, { excludeTestServices: true, timeout: "5 minutes" })("the fake and the real one", (it) => {
+    for (const scenario of scenarios) {
+      it.effect(`agree about ${scenario.name}`, () =>
+        Effect.gen(function*() {
+          const { plain, repository } = yield* Targets
+          const { fake, real } = scenario.isRepository === true ? repository : plain
+          const fakeRun = yield* run(fake, scenario)
+          const realRun = yield* run(real, scenario)
+          assert.deepStrictEqual(fakeRun, realRun)
+        }))
+    }
+
+    it.effect("agree about the shapes of answers and errors", () =>
+      Effect.gen(function*() {
+        const { fake, real } = (yield* Targets).plain
+        assert.deepStrictEqual(yield* answers(fake), yield* answers(real))
+      }))
+
+    it.effect("agree about the agents", () =>
+      Effect.gen(function*() {
+        const { fake, real } = (yield* Targets).plain
+        const client = yield* HttpClient.HttpClient
+        const agentsOf = ({ directory, password, url }: Target) =>
+          HttpClientRequest.get(`${url}/api/agent`).pipe(
+            HttpClientRequest.setUrlParam("location[directory]", directory),
+            HttpClientRequest.basicAuth("opencode", password),
+            client.execute,
+            Effect.flatMap(HttpClientResponse.schemaBodyJson(Agents)),
+            Effect.map(({ data }) => data.toSorted((left, right) => (left.id < right.id ? -1 : 1)))
+          )
+        assert.deepStrictEqual(yield* agentsOf(fake), yield* agentsOf(real))
+      }))
+  })
+})
