@@ -81,6 +81,26 @@ export const StartTurn = Schema.Struct({
 export interface StartTurn extends Schema.Schema.Type<typeof StartTurn> {}
 
 /**
+ * Where a fork ends, and the conversation that it makes. Without `at` it ends with the newest turn that has ended. Without `into` the gateway
+ * chooses an id.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Fork = Schema.Struct({
+  at: Schema.optionalKey(AssistantMessageId),
+  into: Schema.optionalKey(conversationId)
+}).annotate({ identifier: "Fork" })
+
+/**
+ * The model that writes the summary, as `provider/model`; by default that of the last turn.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Compact = Schema.Struct({ model: Schema.optionalKey(Schema.String) }).annotate({ identifier: "Compact" })
+
+/**
  * A turn that is stored. `isNew` is false where the same `Idempotency-Key` started it before.
  *
  * @category models
@@ -204,6 +224,16 @@ export class Turns extends HttpApiGroup.make("turns")
     }).annotateMerge(OpenApi.annotations({
       summary: "Stop a turn",
       description: "Keeps what was streamed. Stopping a stopped turn changes nothing."
+    })),
+    HttpApiEndpoint.post("revert", "/turns/:messageId/revert", {
+      params: { messageId },
+      success: TurnJson.Turn,
+      error: [NotFound, Busy, TooLate, Unprocessable]
+    }).annotateMerge(OpenApi.annotations({
+      summary: "Take back a turn and those after it",
+      description:
+        "Restores the files of a git repository that they changed, and marks the turns with `revertedBy`. 409 while a turn of the " +
+        "conversation runs or waits. Answers with the stored message of the revert."
     }))
   )
   .middleware(Authorized)
@@ -241,6 +271,35 @@ export class Conversations extends HttpApiGroup.make("conversations")
     }).annotateMerge(OpenApi.annotations({
       summary: "List the turns of a conversation",
       description: "Oldest first; `next` leads to the older ones."
+    })),
+    HttpApiEndpoint.post("fork", "/conversations/:conversationId/fork", {
+      params: { conversationId },
+      payload: Fork,
+      success: TurnJson.Turn.pipe(HttpApiSchema.status(201)),
+      error: [NotFound, Busy, TooLate, Unprocessable]
+    }).middleware(Written).annotateMerge(OpenApi.annotations({
+      summary: "Begin a conversation with what this one said",
+      description:
+        "Up to the turn `at` or to the newest one that has ended, also while another one runs. Answers with the stored message of " +
+        "the fork, the first one of the new conversation. The same fork again is the same conversation."
+    })),
+    HttpApiEndpoint.post("unrevert", "/conversations/:conversationId/unrevert", {
+      params: { conversationId },
+      success: TurnJson.Turn,
+      error: [NotFound, Busy, TooLate, Unprocessable]
+    }).annotateMerge(OpenApi.annotations({
+      summary: "Undo the revert of a conversation",
+      description: "Until the next turn or compaction of the conversation, which makes the revert final: 409."
+    })),
+    HttpApiEndpoint.post("compact", "/conversations/:conversationId/compact", {
+      params: { conversationId },
+      payload: Compact,
+      success: StartedTurn.pipe(HttpApiSchema.status(202)),
+      error: [NotFound, Busy, TooLate, Unprocessable]
+    }).middleware(Written).annotateMerge(OpenApi.annotations({
+      summary: "Put a summary in place of what was said",
+      description:
+        "Answers when it is stored, and waits its turn as a turn does. Follow and cancel it as a turn; its content is the summary."
     }))
   )
   .middleware(Authorized)

@@ -7,6 +7,7 @@
  */
 import { Client } from "@opencode-turn/core/Client"
 import { AskId, type ConversationId } from "@opencode-turn/core/Ids"
+import { forkConversation, revertTurn, unrevertTurn } from "@opencode-turn/core/Operations"
 import { retrying } from "@opencode-turn/core/Retrying"
 import { type MessageState, SessionStore, type StoreError } from "@opencode-turn/core/SessionStore"
 import { answerAsk } from "@opencode-turn/core/StoredGate"
@@ -164,6 +165,11 @@ export const layerTurns = HttpApiBuilder.group(
 
       cancel: Effect.fnUntraced(function*({ params: { messageId } }) {
         return yield* stopTurn(runs, yield* ownTurn(messageId))
+      }),
+
+      revert: Effect.fnUntraced(function*({ params: { messageId } }) {
+        const { conversationId } = yield* ownTurn(messageId)
+        return TurnJson.toTurn(yield* runs.operate(conversationId, revertTurn(messageId)))
       })
     })
   })
@@ -179,8 +185,29 @@ export const layerConversations = HttpApiBuilder.group(
   GatewayApi,
   "conversations",
   Effect.fnUntraced(function*(handlers) {
+    const runs = yield* Runs
     const store = yield* SessionStore
     return handlers.handleAll({
+      fork: Effect.fnUntraced(function*({ params: { conversationId }, payload: { at, into } }) {
+        yield* ownConversation(conversationId)
+        if (into !== undefined) yield* ownConversation(into)
+        const target = into ?? (yield* newConversation)
+        return TurnJson.toTurn(
+          yield* runs.operate(conversationId, forkConversation({ conversationId, at, into: target }))
+        )
+      }),
+
+      unrevert: Effect.fnUntraced(function*({ params: { conversationId } }) {
+        yield* ownConversation(conversationId)
+        return TurnJson.toTurn(yield* runs.operate(conversationId, unrevertTurn(conversationId)))
+      }),
+
+      compact: Effect.fnUntraced(function*({ params: { conversationId }, payload: { model } }) {
+        yield* ownConversation(conversationId)
+        const { id, status } = yield* runs.compact(yield* CurrentUser, { conversationId, model })
+        return { messageId: id, conversationId, status, isNew: true }
+      }),
+
       list: Effect.fnUntraced(function*({ query: { before, limit = defaultLimit } }) {
         const beforePosition = yield* toPosition(before)
         const page = yield* ownPage({

@@ -18,10 +18,12 @@ import { cancelTurn } from "@opencode-turn/core/CancelTurn"
 import { Client } from "@opencode-turn/core/Client"
 import * as Contained from "@opencode-turn/core/Contained"
 import { AssistantMessageId, type ConversationId, makeId } from "@opencode-turn/core/Ids"
+import { compactConversation, type OperationFailure } from "@opencode-turn/core/Operations"
 import { PromptPart } from "@opencode-turn/core/Prompt"
 import { retrying } from "@opencode-turn/core/Retrying"
 import type { MessageState, StoredMessage, StoreError, UnknownMessage } from "@opencode-turn/core/SessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
+import { stateOf } from "@opencode-turn/core/StoredMessage"
 import { runTurn, type TurnServices } from "@opencode-turn/core/Turn"
 import type { AlreadyFinished } from "@opencode-turn/core/TurnError"
 import type { TurnInput } from "@opencode-turn/core/TurnInput"
@@ -40,6 +42,7 @@ import * as Stream from "effect/Stream"
 import { createHash } from "node:crypto"
 import { Busy, TooMany, Unavailable, Unprocessable } from "./GatewayError.ts"
 import { isOwn, stored } from "./Ownership.ts"
+import { refuse } from "./Refusals.ts"
 import { CurrentUser, type User } from "./User.ts"
 
 /**
@@ -80,6 +83,14 @@ export type ClientOf = (
 ) => Effect.Effect<Client["Service"], never, SessionStore | Scope.Scope>
 
 /**
+ * Why a conversation cannot be changed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Refusal = Effect.Error<ReturnType<typeof refuse>>
+
+/**
  * @category services
  * @since 0.1.0
  */
@@ -96,6 +107,16 @@ export class Runs extends Context.Service<Runs, {
   readonly cancel: (
     state: MessageState
   ) => Effect.Effect<StoredMessage, AlreadyFinished | UnknownMessage | StoreError>
+  /** Does what changes a conversation. Goes on where the caller leaves. */
+  readonly operate: <A>(
+    conversationId: ConversationId,
+    operation: Effect.Effect<A, OperationFailure, TurnServices>
+  ) => Effect.Effect<A, Refusal>
+  /** Begins a compaction; it is stored then, counts as a turn of the user's, and goes on where the caller leaves. */
+  readonly compact: (
+    user: User,
+    options: { readonly conversationId: ConversationId; readonly model: string | undefined }
+  ) => Effect.Effect<MessageState, Refusal | TooMany>
   /** Counts a turn that this process took over until the scope closes. */
   readonly takeOver: (conversationId: ConversationId) => Effect.Effect<void, never, Scope.Scope>
   /** Counts a stream of the user's until the scope closes. */
@@ -191,8 +212,33 @@ export const make = Effect.fnUntraced(function*(
     })
   })
 
+  const compact: Runs["Service"]["compact"] = Effect.fnUntraced(function*(user, { conversationId, model }) {
+    const messageId = AssistantMessageId.make(yield* makeId("asm"))
+    const others = yield* carriedFor(user)
+    if (!turns.take(user.id, others)) return yield* tooManyTurns(maxTurns)
+    const fiber = forkStop(
+      compactConversation(conversationId, { model, messageId }).pipe(
+        inFolder(conversationId),
+        Effect.provideService(TurnPolicy.OnInterrupt, "release"),
+        Effect.ensuring(Effect.sync(() => turns.give(user.id)))
+      )
+    )
+    const state = yield* Effect.raceFirst(
+      stored(firstState(messageId)),
+      Effect.andThen(Fiber.await(fiber), stored(retrying(store.getState(messageId))))
+    )
+    if (Option.isSome(state)) return state.value
+    return yield* Effect.matchEffect(Fiber.join(fiber), {
+      onFailure: refuse,
+      onSuccess: (message) => Effect.succeed(stateOf(message))
+    })
+  })
+
   return Runs.of({
     start,
+    operate: (conversationId, operation) =>
+      Effect.suspend(() => Effect.catch(Fiber.join(forkStop(inFolder(conversationId)(operation))), refuse)),
+    compact,
     cancel: ({ conversationId, id }) =>
       Effect.suspend(() => Fiber.join(forkStop(inFolder(conversationId)(cancelTurn(id))))),
     takeOver: (conversationId) =>

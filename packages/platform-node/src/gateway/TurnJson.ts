@@ -10,7 +10,7 @@ import { AssistantMessageId, ConversationId, SessionId } from "@opencode-turn/co
 import { Part } from "@opencode-turn/core/Part"
 import type { PromptPart } from "@opencode-turn/core/Prompt"
 import type { MessageState, StoredMessage } from "@opencode-turn/core/SessionStore"
-import { MessageStatus, StoredError } from "@opencode-turn/core/SessionStore"
+import { MessageStatus, Operation, StoredError } from "@opencode-turn/core/SessionStore"
 import { StoredAsk } from "@opencode-turn/core/StoredAsk"
 import { Subagent } from "@opencode-turn/core/Subagent"
 import { Usage } from "@opencode-turn/core/Usage"
@@ -26,6 +26,7 @@ import * as Schema from "effect/Schema"
  * - `excerpt`: the beginning of the user's words.
  * - `isFallback`: the content holds the policy's words instead of the agent's.
  * - `finish`: the server's reason for the end of the answer's last step.
+ * - `revertedBy`: the message of the revert that took this turn back; null where it stands.
  * - `sessionId`, `model`, `agent`: null until the prompt is recorded, or where the server chooses.
  * - Times are milliseconds since the epoch.
  *
@@ -41,6 +42,7 @@ export const TurnSummary = Schema.Struct({
   finish: Schema.NullOr(Schema.String),
   usage: Usage,
   error: Schema.NullOr(StoredError),
+  revertedBy: Schema.NullOr(AssistantMessageId),
   sessionId: Schema.NullOr(SessionId),
   model: Schema.NullOr(Schema.String),
   agent: Schema.NullOr(Schema.String),
@@ -77,6 +79,7 @@ export type ShownPromptPart = typeof ShownPromptPart.Type
  * **Details**
  *
  * `waits` are its waits for people and for tries of the model, by the server's clock. `offset` is the place of the last stored update: attach from there to follow what comes after this state.
+ * `operation` says what the message did with the conversation in place of a prompt: it forked, reverted or compacted it; null for a turn.
  *
  * @category models
  * @since 0.1.0
@@ -84,6 +87,7 @@ export type ShownPromptPart = typeof ShownPromptPart.Type
 export const Turn = Schema.Struct({
   ...TurnSummary.fields,
   offset: Schema.String,
+  operation: Schema.NullOr(Operation),
   prompt: Schema.Array(ShownPromptPart),
   content: Schema.String,
   parts: Schema.Array(Part),
@@ -140,6 +144,7 @@ export const toSummary = (state: MessageState): TurnSummary => ({
   finish: state.finish,
   usage: state.usage,
   error: state.error,
+  revertedBy: state.revertedBy,
   sessionId: state.started?.sessionId ?? null,
   model: state.started?.model ?? null,
   agent: state.started?.agent ?? null,
@@ -156,6 +161,7 @@ export const toSummary = (state: MessageState): TurnSummary => ({
 export const toTurn = (message: StoredMessage): Turn => ({
   ...toSummary(message),
   offset: String(message.offset),
+  operation: message.draft?.operation ?? null,
   prompt: message.prompt.map(toShown),
   content: message.content,
   parts: message.parts,

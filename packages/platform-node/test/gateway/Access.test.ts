@@ -29,7 +29,12 @@ const callsOf = (ids: { readonly conversation: string; readonly turn: string; re
     { path: `/turns/${turn}/updates?from=0` },
     { path: `/turns/${turn}/cancel`, method: "POST" },
     { path: `/asks?conversationId=${conversation}` },
-    { path: `/asks/${ask}/answer`, body: answer }
+    { path: `/asks/${ask}/answer`, body: answer },
+    { path: `/turns/${turn}/revert`, method: "POST" },
+    { path: `/conversations/${conversation}/fork`, body: {} },
+    { path: "/conversations/bob%2F1/fork", body: { into: ids.conversation } },
+    { path: `/conversations/${conversation}/unrevert`, method: "POST" },
+    { path: `/conversations/${conversation}/compact`, body: {} }
   ]
 }
 

@@ -105,6 +105,8 @@ const hostile = (text: string, place: number): TurnJson.Turn => {
     finish: text,
     usage,
     error: { tag: text, message: text },
+    revertedBy: null,
+    operation: null,
     sessionId: SessionId.make("ses_1"),
     model: text,
     agent: text,

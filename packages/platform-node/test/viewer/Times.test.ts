@@ -44,6 +44,8 @@ const turn: Input["turn"] = {
   finish: "stop",
   usage: Usage.zero,
   error: null,
+  revertedBy: null,
+  operation: null,
   sessionId: SessionId.make("ses_root"),
   model: null,
   agent: "build",
