@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { answerCommand, asksCommand } from "./AskCommands.ts"
 import { mcpCommand } from "./McpCommand.ts"
+import { compactCommand, forkCommand, revertCommand, unrevertCommand } from "./OperationCommands.ts"
 import type { Services } from "./run/Run.ts"
 import { runCommand } from "./RunCommand.ts"
 import { serveCommand } from "./ServeCommand.ts"
@@ -48,6 +49,10 @@ export const root = Command.make("opencode-turn").pipe(
     resumeCommand,
     cancelCommand,
     watchCommand,
+    forkCommand,
+    revertCommand,
+    unrevertCommand,
+    compactCommand,
     asksCommand,
     answerCommand,
     listCommand,

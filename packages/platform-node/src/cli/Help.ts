@@ -44,6 +44,10 @@ const telemetry = "OTEL_EXPORTER_OTLP_ENDPOINT"
 const settingsOf: Readonly<Record<string, ReadonlyArray<string>>> = {
   cancel: [...server, database],
   watch: [database, "NO_COLOR"],
+  fork: [...server, database, "OPENCODE_BIN"],
+  revert: [...server, database, "OPENCODE_BIN"],
+  unrevert: [...server, database, "OPENCODE_BIN"],
+  compact: [...server, database, "OPENCODE_BIN"],
   asks: [database],
   answer: [database, "NO_COLOR"],
   list: [database],

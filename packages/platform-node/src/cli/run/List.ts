@@ -57,7 +57,8 @@ const cells = (message: MessageState, nowMillis: number) => {
 }
 
 /** The status, with the reason of the end if it is unusual for a completed answer. */
-const describeStatus = ({ finish, status }: MessageState): string => {
+const describeStatus = ({ finish, revertedBy, status }: MessageState): string => {
+  if (revertedBy !== null) return `${status} (reverted)`
   // A structured answer ends with a call of a tool.
   const isUsual = finish === null || finish === "stop" || finish === "tool-calls"
   return status !== "completed" || isUsual ? status : `${status} (${line(finish)})`

@@ -76,6 +76,7 @@ const describe = (message: StoredMessage): string => {
   const tools = parts.filter((part) => part.type === "tool")
   const facts = [
     status,
+    ...(message.revertedBy === null ? [] : ["reverted"]),
     ...(finish === null ? [] : [`finish ${line(finish)}`]),
     new Date(createdMillis).toISOString(),
     ...(finishedMillis === null ? [] : [describeDuration(finishedMillis - createdMillis)]),

@@ -144,6 +144,8 @@ export const fromStored = (message: StoredMessage): string =>
     conversationId: message.conversationId,
     sessionId: message.promptRecord?.sessionId ?? null,
     status: message.status,
+    operation: message.draft?.operation ?? null,
+    revertedBy: message.revertedBy,
     finish: message.finish,
     prompt: message.prompt,
     text: Endings.fromStored(message).reply.text,
