@@ -1,0 +1,192 @@
+/**
+ * The whole pipeline against a beta of OpenCode 2.x with a scripted model: the scripts that run on every version of 1.x, and what only 2.x
+ * can do or does in another way.
+ */
+import { NodeHttpClient, NodeServices } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import * as Client from "@opencode-turn/core/Client"
+import { runTurn, streamTurn } from "@opencode-turn/core/Turn"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
+import type { TurnResult } from "@opencode-turn/core/TurnResult"
+import type { Step } from "@opencode-turn/testing/ScriptedModel"
+import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
+import { Deferred, Effect, Fiber, Layer, Ref, Stream } from "effect"
+import * as OpencodePackage from "../support/OpencodePackage.ts"
+import { gate, isIdle, turn, until } from "../support/RealTurns.ts"
+import * as SharedOpencode from "../support/SharedOpencode.ts"
+import * as Host from "../versions/Host.ts"
+import { scripts } from "../versions/Scripts.ts"
+
+/** The scripts that end otherwise on 2.x, and why. */
+const exceptions = new Map([
+  ["to-dos", "2.x has no to-do tool"],
+  ["rules and metadata of a session", "the beta takes no rules for a session, which is told before anything is sent"],
+  ["tools of a turn", "2.x cannot limit the tools of one prompt, which is told before anything is sent"]
+])
+
+const host = Layer.unwrap(
+  Effect.map(OpencodePackage.fetch2x, (command) => Host.layer(command, { shell: "shell", task: "subagent" }))
+).pipe(Layer.provide(Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)))
+
+const shell = (command: string): Step => ({ tool: "shell", args: { command } })
+
+const subagent = (steps: ReadonlyArray<Step>, fields: object = {}): Step => ({
+  tool: "subagent",
+  args: { agent: "general", description: "look", prompt: ScriptedModel.prompt("Look.", steps), ...fields }
+})
+
+const hang = (name: string): ReadonlyArray<Step> => [{ text: "one two", gate: name, gateAfter: 1 }]
+
+const modelCalls = Effect.flatMap(ScriptedModel.ScriptedModel, (model) => model.modelCalls)
+
+/** The prompts that the server has of the turn's session, and what it wrote itself to go on with an answer. */
+const inputsOf = Effect.fnUntraced(function*(result: TurnResult) {
+  const client = yield* Client.Client
+  assert.isDefined(result.sessionId)
+  const { messages } = yield* client.listMessages(result.sessionId, { limit: 100 })
+  return messages.flatMap(({ info }) => (info.role === "user" ? [info.isContinuation ? "continuation" : "prompt"] : []))
+})
+
+const assertCompleted = (result: TurnResult, content: string) => {
+  assert.strictEqual(result.status, "completed", String(result.error?.message))
+  assert.strictEqual(result.content, content)
+}
+
+describe.skipIf(SharedOpencode.isMissing("2.x"))("a turn on OpenCode 2.x", () => {
+  it.layer(host, { excludeTestServices: true, timeout: "5 minutes" })((it) => {
+    for (const { name, run } of scripts) {
+      const reason = exceptions.get(name)
+      if (reason === undefined) it.effect(`holds as on 1.x: ${name}`, () => Effect.scoped(run), 180_000)
+    }
+
+    for (
+      const [what, input] of [
+        ["a system text", { system: "Be brief." }],
+        ["limited tools", { tools: { shell: false } }],
+        ["permission rules", { permission: [{ permission: "shell", pattern: "*", action: "deny" }] }]
+      ] as const
+    ) {
+      it.effect(`is refused before anything is asked of the model if it has ${what}`, () =>
+        Effect.gen(function*() {
+          const before = yield* modelCalls
+          const result = yield* runTurn(turn([{ text: "Never." }], input))
+          assert.deepStrictEqual([result.status, result.error?._tag], ["failed", "UnsupportedOperation"])
+          assert.strictEqual(yield* modelCalls, before)
+        }))
+    }
+
+    it.effect("ends as refused if a person rejects a command without a message", () =>
+      Effect.gen(function*() {
+        const person = yield* gate({ _tag: "Reject" })
+        const result = yield* runTurn(
+          turn([{ text: "I try.", ...shell("echo asked") }, { text: "Never said." }])
+        ).pipe(person.provide)
+        assert(result.error?._tag === "Refused", String(result.error?.message))
+        assert.deepEqual(result.error.refusals, [{ tool: "shell", asked: "echo asked" }])
+        assert.deepInclude(result, { status: "error", content: "I try.", isFallback: false })
+      }))
+
+    it.effect("prompts once more with the reason if a question is dismissed with one", () =>
+      Effect.gen(function*() {
+        const person = yield* gate({ _tag: "Reject", message: "Choose yourself." })
+        const questions = [{
+          question: "Which colour?",
+          header: "Colour",
+          options: [{ label: "Red", description: "" }]
+        }]
+        const result = yield* runTurn(turn([{ tool: "question", args: { questions } }, { text: "Red it is." }])).pipe(
+          person.provide
+        )
+        assert.deepStrictEqual(yield* inputsOf(result), ["prompt", "prompt"])
+        assert.strictEqual(result.status, "completed", String(result.error?.message))
+      }))
+
+    it.effect("chooses the agent and the model of the session where the turn names them", () =>
+      Effect.gen(function*() {
+        const client = yield* Client.Client
+        const first = yield* runTurn(turn([{ text: "One." }], { agent: "plan", model: "scripted/m" }))
+        assertCompleted(first, "One.")
+        assert.isDefined(first.sessionId)
+        const session = yield* client.getSession(first.sessionId)
+        assert.deepStrictEqual([session.agent, session.model?.modelId], ["plan", "m"])
+      }))
+
+    it.effect("that is cancelled stops its subagent, and one in the background too", () =>
+      Effect.gen(function*() {
+        const model = yield* ScriptedModel.ScriptedModel
+        const finished = yield* Ref.make<TurnResult | undefined>(undefined)
+        const begun = yield* Deferred.make<void>()
+        const fiber = yield* Effect.forkChild(
+          streamTurn(turn([
+            subagent(hang("background"), { background: true }),
+            subagent(hang("foreground")),
+            { text: "Never." }
+          ], { onTurnFinished: (result) => Ref.set(finished, result) })).pipe(
+            Stream.runForEach(() => Deferred.succeed(begun, undefined))
+          )
+        )
+        yield* model.reached("background")
+        yield* model.reached("foreground")
+        yield* Deferred.await(begun)
+        yield* Fiber.interrupt(fiber)
+        assert.strictEqual((yield* Ref.get(finished))?.status, "cancelled")
+        yield* until(isIdle)
+        yield* model.release("background")
+        yield* model.release("foreground")
+      }))
+
+    it.effect("whose server dies in a tool is carried on once", () =>
+      Effect.gen(function*() {
+        const { crash, directory } = yield* Host.Host
+        const before = yield* modelCalls
+        const client = yield* Client.Client
+        const fiber = yield* Effect.forkChild(
+          runTurn(turn([shell(`echo ran >> ${directory}/ran.txt; sleep 30`), { text: "After the tool." }]))
+        )
+        yield* until(Effect.map(modelCalls, (calls) => calls > before))
+        yield* until(Effect.map(client.statuses, (statuses) => statuses.size > 0))
+        yield* crash
+        const result = yield* Fiber.join(fiber)
+        assertCompleted(result, "After the tool.")
+        assert.deepStrictEqual(yield* inputsOf(result), ["prompt", "continuation"])
+      }), 180_000)
+
+    it.effect("whose server dies twice is carried on twice", () =>
+      Effect.gen(function*() {
+        const model = yield* ScriptedModel.ScriptedModel
+        const { crash } = yield* Host.Host
+        const fiber = yield* Effect.forkChild(
+          runTurn(turn([
+            { text: "first try", gate: "one", gateAfter: 1, ending: "hang" },
+            { text: "second try", gate: "two", gateAfter: 1, ending: "hang" },
+            { text: "The third holds." }
+          ])).pipe(Effect.provideService(TurnPolicy.MaxReposts, 3))
+        )
+        yield* model.reached("one")
+        yield* crash
+        yield* model.reached("two")
+        yield* crash
+        const result = yield* Fiber.join(fiber)
+        assertCompleted(result, "The third holds.")
+        assert.deepStrictEqual(yield* inputsOf(result), ["prompt", "continuation", "continuation"])
+      }), 180_000)
+
+    it.effect("that is posted again after its end asks the model nothing", () =>
+      Effect.gen(function*() {
+        const client = yield* Client.Client
+        const input = turn([{ text: "Once." }])
+        const result = yield* runTurn(input)
+        assertCompleted(result, "Once.")
+        const before = yield* modelCalls
+        assert.isDefined(result.sessionId)
+        assert.isDefined(result.promptId)
+        yield* client.prompt(result.sessionId, {
+          ids: { promptId: result.promptId, partIds: [] },
+          parts: [{ type: "text", text: String(input.prompt) }]
+        })
+        yield* until(isIdle)
+        assert.strictEqual(yield* modelCalls, before)
+        assert.deepStrictEqual(yield* inputsOf(result), ["prompt"])
+      }))
+  })
+})
