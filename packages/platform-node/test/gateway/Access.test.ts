@@ -8,6 +8,7 @@ import * as Gateway from "@opencode-turn/platform-node/gateway"
 import { FakeOpencode, prompt } from "@opencode-turn/testing/FakeOpencode"
 import { Effect, Fiber, Redacted, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
+import { parse } from "../support/Exposition.ts"
 import * as Gateways from "../support/Gateways.ts"
 
 const { start } = Gateways
@@ -77,9 +78,11 @@ const beginAsking = Effect.fnUntraced(function*(
 describe("the token", () => {
   test("is needed for everything but the health and the description, and no answer repeats it", () =>
     Effect.gen(function*() {
-      const gateway = yield* Gateways.open()
+      const gateway = yield* Gateways.open({ metrics: true })
       const wrong = [null, "", "x", `${Gateways.token}x`, Gateways.token.slice(1), Gateways.token.toUpperCase()]
-      const calls = [...callsOf(unknown), { path: "/conversations" }, { path: "/asks" }, { path: "/connection" }]
+      const calls = [...callsOf(unknown), { path: "/conversations" }, { path: "/asks" }, { path: "/connection" }, {
+        path: "/metrics"
+      }]
       for (const { path, ...options } of calls) {
         for (const token of wrong) {
           const answer = yield* gateway.call(path, { ...options, token })
@@ -117,6 +120,22 @@ describe("the token", () => {
         hosts: ["app.example.com", "App.example.com:8080", "10.0.0.1", "[fd00::1]:80"],
         origins: ["https://app.example.com", "http://localhost:5173"]
       })
+    }))
+
+  test("opens the page of the metrics, below the prefix of the gateway, where the product asks for that page", () =>
+    Effect.gen(function*() {
+      const gateway = yield* Gateways.open({ metrics: true, prefix: "/agent" })
+      const page = yield* gateway.call("/agent/metrics")
+      assert.deepStrictEqual([page.status, page.headers.get("content-type")], [
+        200,
+        "text/plain; version=0.0.4; charset=utf-8"
+      ])
+      assert.isTrue(parse(page.text).has("opencode_turn_turns_total"))
+      mustBeHard(page.headers)
+      for (const options of [{}, { metrics: false }, { metrics: true, authorize }]) {
+        const other = yield* Gateways.open(options)
+        assert.strictEqual((yield* other.call("/metrics", { headers: { "x-user": "alice" } })).status, 404)
+      }
     }))
 
   test("is refused if it can be guessed", () =>
