@@ -7,15 +7,23 @@ export const turn: Bench = {
   title: "one turn of 60 deltas on a real OpenCode server (scripted model), the first not counted",
   run: async ({ rounds }) => {
     await using server = await startServer("opencode")
-    const [ours = [], sdk = []] = await alternate(rounds, [
+    const [ours = [], traced = [], sdk = []] = await alternate(rounds, [
       () => measure("turn", {}, server),
+      () => measure("turn", { traced: true }, server),
       () => measure("turn-sdk", {}, server)
     ])
-    const cpu = { ours: each(ours, "cpuMillis"), sdk: each(sdk, "cpuMillis") }
+    const cpu = { ours: each(ours, "cpuMillis"), traced: each(traced, "cpuMillis"), sdk: each(sdk, "cpuMillis") }
     const wall = { ours: each(ours, "wallMillis"), sdk: each(sdk, "wallMillis") }
     return [
       { name: "CPU:  SDK, by hand", measured: millis(cpu.sdk) },
       { name: "CPU:  runTurn", measured: millis(cpu.ours), ratio: ratio(cpu.ours, cpu.sdk), goal: 1, against: "SDK" },
+      {
+        name: "CPU:  runTurn, traced",
+        measured: millis(cpu.traced),
+        ratio: ratio(cpu.traced, cpu.ours),
+        goal: 1.1,
+        against: "untraced"
+      },
       { name: "wall: SDK, by hand", measured: millis(wall.sdk) },
       { name: "wall: runTurn", measured: millis(wall.ours), ratio: ratio(wall.ours, wall.sdk), against: "SDK" }
     ]

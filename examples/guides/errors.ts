@@ -4,7 +4,7 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { runTurn } from "@opencode-turn/core"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
-import { Console, Effect } from "effect"
+import { Console, Effect, Logger } from "effect"
 import * as ScriptedOpencode from "../support/ScriptedOpencode.ts"
 
 /** What the user reads. The messages of errors are for operators: they name hosts, folders and ids. */
@@ -33,4 +33,8 @@ const program = Effect.gen(function*() {
   yield* Console.log(tell(yield* runTurn({ conversationId: "errors", prompt: "Say something." })))
 })
 
-NodeRuntime.runMain(program.pipe(Effect.provide(ScriptedOpencode.layer([{ text: "" }, { text: "Something." }]))))
+NodeRuntime.runMain(program.pipe(
+  Effect.provide(ScriptedOpencode.layer([{ text: "" }, { text: "Something." }])),
+  // The log is for operators, so it must not be mixed into what the user reads.
+  Effect.provideService(Logger.LogToStderr, true)
+))

@@ -30,6 +30,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
@@ -244,7 +245,9 @@ export const openTurns = async (options: OpenOptions = {}): Promise<Turns> => {
     (options.worker === true ? TurnWorker.layer() : Layer.empty).pipe(
       Layer.provideMerge(Layer.merge(layerGate(options.gate), Layer.succeedContext(toContext(options)))),
       Layer.provideMerge(layerLive(options)),
-      options.telemetry === true ? Layer.provideMerge(Telemetry.layer) : identity
+      options.telemetry === true ? Layer.provideMerge(Telemetry.layer) : identity,
+      // A program without Effect has no way to direct the log, which must not be mixed into its standard output.
+      Layer.provideMerge(Layer.succeed(Logger.LogToStderr, true))
     )
   )
   const context = await runtime.context()

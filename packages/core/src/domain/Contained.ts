@@ -13,6 +13,7 @@ import * as ErrorReporter from "effect/ErrorReporter"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 
 /**
@@ -53,7 +54,8 @@ export const attempt = <A, E, R>(
       : Effect.as(report(feature, context, exit.cause), Option.none<A>()))
 
 /**
- * Reports a cause as contained.
+ * Reports a cause as contained, and logs one line about it at level Warn. The line has the context and the name of the error, but not its
+ * message, which may hold what people or tools said.
  *
  * @category combinators
  * @since 0.1.0
@@ -62,8 +64,26 @@ export const report = (
   feature: string,
   context: Readonly<Record<string, string>>,
   cause: Cause.Cause<unknown>
-): Effect.Effect<void> =>
-  ErrorReporter.report(Cause.fail(new ContainedFailure({ feature, context, cause: Cause.squash(cause) })))
+): Effect.Effect<void> => {
+  const failure = new ContainedFailure({ feature, context, cause: Cause.squash(cause) })
+  return Effect.logWarning(failure.message).pipe(
+    Effect.annotateLogs({ feature, ...context, "error.type": nameOf(cause) }),
+    Effect.andThen(ErrorReporter.report(Cause.fail(failure)))
+  )
+}
+
+/**
+ * The name of the error that a cause holds: its tag, or its class.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const nameOf = (cause: Cause.Cause<unknown>): string => {
+  if (Cause.hasInterruptsOnly(cause)) return "Interrupt"
+  const error = Cause.squash(cause)
+  if (Predicate.hasProperty(error, "_tag") && Predicate.isString(error._tag)) return error._tag
+  return error instanceof Error ? error.name : typeof error
+}
 
 /**
  * Runs an effect without a time limit; a failure is reported and gives `None`. An interruption is passed on.

@@ -11,14 +11,12 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Predicate from "effect/Predicate"
 import * as Ref from "effect/Ref"
 import * as Contained from "./Contained.ts"
 import * as TurnPolicy from "./TurnPolicy.ts"
@@ -240,16 +238,9 @@ export const callbackOften = (name: string, context: Readonly<Record<string, str
       if (hasFailed) return false
       hasFailed = true
       yield* Contained.report(name, context, exit.cause)
-      yield* tracer.emit("callback.error", { callback: name, error_class: classOf(exit.cause) })
+      yield* tracer.emit("callback.error", { callback: name, error_class: Contained.nameOf(exit.cause) })
       return false
     })
 }
 
 // internal
-
-const classOf = (cause: Cause.Cause<unknown>): string => {
-  if (Cause.hasInterruptsOnly(cause)) return "Interrupt"
-  const error = Cause.squash(cause)
-  if (Predicate.hasProperty(error, "_tag") && Predicate.isString(error._tag)) return error._tag
-  return error instanceof Error ? error.name : typeof error
-}

@@ -199,6 +199,7 @@ export const conclude = Effect.fnUntraced(function*<E, R>(
     trace
   }
   yield* TurnSpan.conclude(turn.span, result)
+  yield* logEnd(result)
   if (shown !== undefined && meanings[shown._tag].isReported) {
     yield* ErrorReporter.report(
       Cause.fail(
@@ -552,6 +553,24 @@ const whileKept =
       )
       return yield* boundedBy("finalize", longest)(Effect.raceFirst(effect, lost))
     })
+
+/** One line for each end, without anything that was said. Only ends that an operator may have to act on are above level Debug. */
+const logEnd = ({ durationMillis, error, sessionId, status, usage }: TurnResult): Effect.Effect<void> => {
+  const isExpected = error === undefined || error._tag === "TurnCancelled"
+  const level = isExpected
+    ? "Debug"
+    : error._tag === "TurnTakenOver" || !meanings[error._tag].isReported
+    ? "Warn"
+    : "Error"
+  return Effect.logWithLevel(level)(`turn ended: ${status}`).pipe(
+    Effect.annotateLogs({
+      ...(sessionId !== undefined && { session: sessionId }),
+      durationMillis,
+      cost: usage.total.cost,
+      ...(error !== undefined && { "error.type": error._tag, reason: safeMessage(error) })
+    })
+  )
+}
 
 /** What tells the results of turns apart. */
 type Ending =

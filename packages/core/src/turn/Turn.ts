@@ -184,26 +184,31 @@ const run = <E, R>(
   live: LiveReply.LiveReply,
   taken?: StoredMessage
 ): Effect.Effect<TurnResult, StoreError, TurnServices | R> => {
-  const { agent, conversationId, messageId, model, output } = input
-  const beginning: TurnSpan.Beginning = {
-    conversationId,
-    messageId,
-    agent: typeof agent === "string" ? agent : undefined,
-    model: typeof model === "string" ? model : undefined,
-    hasOutput: output !== undefined
-  }
-  return TurnSpan.within(beginning, (span) => runWithin(span, input, live, taken))
+  const { agent, conversationId, model, output } = input
+  return Effect.flatMap(
+    input.messageId === undefined ? makeId("asm") : Effect.succeed(input.messageId),
+    (messageId) =>
+      TurnSpan.within({
+        conversationId,
+        messageId,
+        agent: typeof agent === "string" ? agent : undefined,
+        model: typeof model === "string" ? model : undefined,
+        hasOutput: output !== undefined
+      }, (span) => runWithin(span, { ...input, messageId }, live, taken)).pipe(
+        Effect.annotateLogs({ conversation: conversationId, message: messageId })
+      )
+  )
 }
 
 const runWithin = <E, R>(
   span: EffectTracer.Span,
-  input: TurnInput<E, R>,
+  input: TurnInput<E, R> & { readonly messageId: string },
   live: LiveReply.LiveReply,
   taken: StoredMessage | undefined
 ): Effect.Effect<TurnResult, StoreError, TurnServices | R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
-      if (taken !== undefined) yield* Metrics.count(Metrics.takeovers)
+      if (taken !== undefined) yield* logTakeover(taken)
       const turn = yield* begin(span, input, live, taken)
       const exit = yield* Effect.exit(restore(answer(turn)))
       if (Exit.isSuccess(exit)) return yield* conclude(turn, exit.value, undefined)
@@ -225,9 +230,18 @@ const runWithin = <E, R>(
     }).pipe(Effect.ensuring(live.end), Effect.scoped)
   )
 
+/** A turn that its owner released is carried on as planned; one whose owner died is a sign of trouble. */
+const logTakeover = ({ takeovers }: StoredMessage): Effect.Effect<void> =>
+  Effect.andThen(
+    Metrics.count(Metrics.takeovers),
+    takeovers === 0
+      ? Effect.logDebug("turn taken over")
+      : Effect.annotateLogs(Effect.logWarning("turn taken over from a worker that died"), { takeovers })
+  )
+
 const begin = Effect.fnUntraced(function*<E, R>(
   span: EffectTracer.Span,
-  input: TurnInput<E, R>,
+  input: TurnInput<E, R> & { readonly messageId: string },
   live: LiveReply.LiveReply,
   taken: StoredMessage | undefined
 ) {
@@ -235,7 +249,7 @@ const begin = Effect.fnUntraced(function*<E, R>(
     span,
     input,
     conversationId: toConversationId(input.conversationId),
-    messageId: toMessageId(input.messageId ?? (yield* makeId("asm"))),
+    messageId: toMessageId(input.messageId),
     startedMillis: yield* Clock.currentTimeMillis,
     live,
     owner: taken?.owner ?? (yield* makeId("run")),
@@ -499,6 +513,11 @@ const mayResend = Effect.fnUntraced(function*<E, R>(
     subject_id: conversationId,
     decision: isResent ? "resend" : "fail",
     tool_count: new Set(ran.map(({ id }) => id)).size
+  })
+  yield* Effect.annotateLogs(Effect.logWarning("session lost"), {
+    session: error.sessionId,
+    decision: isResent ? "resend" : "fail",
+    tools: new Set(ran.map(({ id }) => id)).size
   })
   if (!isResent) {
     return yield* error._tag === "StaleSession"

@@ -87,6 +87,11 @@ const guided: ReadonlyMap<string, ReadonlyArray<string>> = new Map([
   ]]
 ])
 
+/** The lines that they log for an operator. */
+const inLog: ReadonlyMap<string, ReadonlyArray<string>> = new Map([
+  ["errors.ts", ["turn ended: error", "turn ended: failed"]]
+])
+
 it.layer(shared, { excludeTestServices: true })("examples", (it) => {
   for (const [name, lines] of printed) {
     it.effect(`gates/${name} prints what its gate does`, () =>
@@ -109,7 +114,8 @@ it.layer(shared, { excludeTestServices: true })("examples", (it) => {
           env,
           wrapper: ([node = "node"]) => [node, `${guides}${name}`]
         })
-        assert.deepEqual([code, stderr], [0, ""])
+        const logged = Array.from(stderr.matchAll(/ (?:WARN|ERROR) .*?: ([^{\n]*[^{\s])/g), ([, line]) => line)
+        assert.deepEqual([code, logged], [0, inLog.get(name) ?? []], stderr)
         assert.deepEqual(stdout, `${lines.join("\n")}\n`)
       }))
   }
