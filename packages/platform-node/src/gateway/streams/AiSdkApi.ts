@@ -87,7 +87,8 @@ export class AiSdk extends HttpApiGroup.make("aiSdk")
       error: NotFound
     }).annotateMerge(OpenApi.annotations({
       summary: "Follow the turn that runs",
-      description: "The UI message stream from its beginning. 204: nothing runs in this conversation."
+      description:
+        "The UI message stream from its beginning, also of a turn that ended in the last 30 seconds. 204: nothing runs in this conversation."
     })),
     HttpApiEndpoint.post("stop", "/ai-sdk/:conversationId/stop", {
       params: { conversationId },

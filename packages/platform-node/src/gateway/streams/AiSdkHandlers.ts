@@ -7,10 +7,12 @@
  * @since 0.1.0
  */
 import { attachTurn } from "@opencode-turn/core/AttachTurn"
-import type { AssistantMessageId } from "@opencode-turn/core/Ids"
+import type { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
 import { retrying } from "@opencode-turn/core/Retrying"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { isOpen } from "@opencode-turn/core/StoredMessage"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -59,7 +61,7 @@ export const layer = HttpApiBuilder.group(
 
       resume: Effect.fnUntraced(function*({ params: { conversationId } }) {
         yield* ownConversation(conversationId)
-        const state = yield* Chats.running(conversationId)
+        const state = (yield* Chats.running(conversationId)) ?? (yield* justEnded(conversationId))
         if (state === undefined) return HttpServerResponse.empty({ status: 204 })
         return toResponse(state.id, store, yield* Following.begin(runs, conversationId))
       }),
@@ -110,6 +112,20 @@ const toResponse = (id: AssistantMessageId, store: SessionStore["Service"], mayF
     "x-vercel-ai-ui-message-stream": "v1"
   })
 }
+
+/**
+ * The newest turn, if it ended a moment ago: a page that read the messages before that has no answer, and asks for the stream now. A page that
+ * has the answer replaces it, because both have one id.
+ */
+const justEnded = Effect.fnUntraced(function*(conversationId: ConversationId) {
+  const store = yield* SessionStore
+  const [newest] = yield* stored(retrying(store.listByStatus({ conversationId, limit: 1 })))
+  const sinceMillis = (yield* Clock.currentTimeMillis) - Duration.toMillis(moment)
+  return newest !== undefined && (newest.finishedMillis ?? 0) > sinceMillis ? newest : undefined
+})
+
+/** Longer than a page takes between its messages and its stream. */
+const moment = Duration.seconds(30)
 
 const done = "data: [DONE]\n\n"
 

@@ -5,6 +5,7 @@ import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import type { UIMessage } from "ai"
 import { Effect, Schema, type Scope } from "effect"
+import { TestClock } from "effect/testing"
 import * as Gateways from "../../support/Gateways.ts"
 import { asks, Chat, textOf, transport } from "../../support/Pages.ts"
 
@@ -83,7 +84,8 @@ describe("a page of the AI SDK", () => {
       assert.deepStrictEqual(json(second.lastMessage), json(first.lastMessage))
       assert.lengthOf(second.messages, 2)
       assert.strictEqual(yield* fake.modelCalls, 1)
-      // Nothing runs any more.
+      // Nothing runs any more, for longer than a page takes to ask.
+      yield* TestClock.adjust("31 seconds")
       assert.isNull(yield* Effect.promise(() => transport(gateway).reconnectToStream({ chatId: "c" })))
       const { headers, status } = yield* gateway.call("/ai-sdk/c/stream")
       assert.deepStrictEqual([status, headers.get("content-type")], [204, null])
@@ -103,6 +105,28 @@ describe("a page of the AI SDK", () => {
       yield* Effect.promise(() => resumed)
       assert.deepStrictEqual(chat.messages.map(textOf).slice(1), ["one two three"])
       assert.strictEqual(yield* fake.modelCalls, 1)
+    }))
+
+  test("that asks for the stream a moment after the end gets the answer, once, and nothing later", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const gateway = yield* Gateways.open()
+      const chat = new Chat(gateway)
+      const sent = chat.sendMessage({ text: prompt(halfway) })
+      yield* chat.until(isHalf)
+      // This page read the messages before the end, and asks for the stream behind it.
+      const before = new Chat(gateway, (yield* load(gateway)).items)
+      assert.deepStrictEqual(before.messages.map(({ role }) => role), ["user"])
+      yield* fake.release("half")
+      yield* Effect.promise(() => sent)
+      const after = new Chat(gateway, (yield* load(gateway)).items)
+      for (const page of [before, after]) {
+        yield* Effect.promise(() => page.resumeStream())
+        assert.deepStrictEqual([page.status, page.error], ["ready", undefined])
+        assert.deepStrictEqual(json(page.messages), (yield* load(gateway)).items)
+      }
+      yield* TestClock.adjust("31 seconds")
+      assert.strictEqual((yield* gateway.call("/ai-sdk/c/stream")).status, 204)
     }))
 
   test("shows a permission as an approval, and goes on with its answer", () =>
