@@ -5,8 +5,10 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import { answerCommand, asksCommand } from "./AskCommands.ts"
 import { mcpCommand } from "./McpCommand.ts"
 import { compactCommand, forkCommand, revertCommand, unrevertCommand } from "./OperationCommands.ts"
@@ -14,6 +16,7 @@ import type { Services } from "./run/Run.ts"
 import { runCommand } from "./RunCommand.ts"
 import { serveCommand } from "./ServeCommand.ts"
 import type { Failure } from "./setup/Failure.ts"
+import type { Streams } from "./setup/Streams.ts"
 import { listCommand, pruneCommand, showCommand } from "./StoreCommands.ts"
 import { cancelCommand, resumeCommand, watchCommand } from "./TurnCommands.ts"
 
@@ -36,6 +39,24 @@ const demoCommand = Command.make(
   ),
   Command.withShortDescription("Run a demonstration turn without a key")
 )
+
+/** The exporters of telemetry. They take a while to load, and most commands have no collector. */
+const telemetry: Layer.Layer<never, Failure, Streams> = Layer.unwrap(Effect.gen(function*() {
+  const asked = yield* Effect.forEach(
+    [
+      "OTEL_EXPORTER_OTLP_ENDPOINT",
+      "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+      "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+      "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+      "OTEL_SEMCONV_STABILITY_OPT_IN"
+    ],
+    // What cannot be read is told there.
+    (name) => Effect.match(Config.option(Config.String(name)), { onFailure: () => true, onSuccess: Option.isSome })
+  )
+  if (!asked.includes(true)) return Layer.empty
+  const { layer } = yield* Effect.promise(() => import("./setup/Telemetry.ts"))
+  return layer
+}))
 
 /** The command line with its subcommands. */
 export const root = Command.make("opencode-turn").pipe(
@@ -60,5 +81,5 @@ export const root = Command.make("opencode-turn").pipe(
     pruneCommand,
     demoCommand
   ]),
-  Command.provide(Layer.unwrap(Effect.map(Effect.promise(() => import("./setup/Telemetry.ts")), ({ layer }) => layer)))
+  Command.provide(telemetry)
 )
