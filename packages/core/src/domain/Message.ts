@@ -29,6 +29,8 @@ export interface UserMessage {
   readonly sessionId: SessionId
   readonly createdMillis: number
   readonly isContinuation: boolean
+  /** Whether a person's message orders a summary of the conversation, and is no prompt. */
+  readonly isOrder?: boolean
 }
 
 /**
@@ -75,6 +77,16 @@ export interface AssistantMessage {
 export const isLast = ({ completedMillis, finish, isSummary, structured }: AssistantMessage): boolean =>
   !isSummary && completedMillis !== undefined &&
   (structured !== undefined || (finish !== undefined && finish !== "tool-calls" && finish !== "unknown"))
+
+/**
+ * Whether the message belongs to a compaction that did not end with a summary, or has not yet.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isOpenCompaction = (info: StoredInfo): boolean =>
+  (info.role === "user" && info.isOrder === true) ||
+  (info.role === "assistant" && info.isSummary && (info.finish === undefined || info.error !== undefined))
 
 /**
  * @category models

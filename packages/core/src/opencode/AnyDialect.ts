@@ -49,6 +49,7 @@ export const make = Effect.fnUntraced(function*(
     revertSession: (id, from) => ask((dialect) => dialect.revertSession(id, from)),
     unrevertSession: (id) => ask((dialect) => dialect.unrevertSession(id)),
     compactSession: (id, model) => ask((dialect) => dialect.compactSession(id, model)),
+    dropCompaction: (id) => ask((dialect) => dialect.dropCompaction(id)),
     children: (id) => ask((dialect) => dialect.children(id)),
     statuses: ask((dialect) => dialect.statuses),
     listMessages: (id, page) => ask((dialect) => dialect.listMessages(id, page)),

@@ -211,6 +211,11 @@ export interface Dialect {
     id: SessionId,
     model: ModelRef
   ) => Effect.Effect<Summary, RequestError | SessionNotFound | CompactionFailed | UnsupportedOperation>
+  /**
+   * Takes back what an idle session kept of a compaction that failed or lost its server: it would take the place of the next answer
+   * (1.18.33). Does nothing if the session works, or if there is none.
+   */
+  readonly dropCompaction: (id: SessionId) => Effect.Effect<void, RequestError | SessionNotFound>
   /** The sessions that the session's own tools opened, without their descendants. */
   readonly children: (id: SessionId) => Effect.Effect<ReadonlyArray<Session>, RequestError | SessionNotFound>
   /** The sessions of the directory that are not idle. */

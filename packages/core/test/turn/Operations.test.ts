@@ -351,6 +351,34 @@ describe("a compaction", () => {
       assert.lengthOf(requests.filter(({ path }) => path.endsWith("/summarize")), 1)
     }), fake)
 
+  test(
+    "that another client left without a summary does not take the place of the next answer",
+    () =>
+      Effect.gen(function*() {
+        const client = yield* Client
+        const store = yield* SessionStore
+        const server = yield* FakeOpencode
+        yield* say("one", "conversation", [{ text: "no summary" }])
+        const session = Option.getOrThrow(yield* store.getSession(conversationId))
+        // As a client does that asks once and leaves what comes of it.
+        const summarize = (model: { readonly providerID: string; readonly modelID: string }) =>
+          server.handle({
+            method: "POST",
+            path: `/session/${session}/summarize`,
+            query: {},
+            headers: { "content-type": "application/json" },
+            body: JSON.stringify(model)
+          })
+        for (const modelID of ["m", "unknown"]) {
+          yield* summarize({ providerID: "scripted", modelID })
+          assert.isAbove((yield* client.listMessages(session, { limit: 50 })).messages.length, 2)
+          assertFields(yield* say(`after ${modelID}`), { content: `answer to after ${modelID}` })
+        }
+        assert.deepStrictEqual(yield* known, ["no summary", "answer to after m"])
+      }),
+    fake
+  )
+
   test("makes a revert final", () =>
     Effect.gen(function*() {
       yield* say("one")

@@ -68,6 +68,20 @@ export const compact = Effect.fnUntraced(function*(
   return yield* new CompactionFailed({ sessionId, reason })
 })
 
+/**
+ * Deletes what is left of a compaction without a summary.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const takeBack = (
+  requests: Pick<Requests, "list" | "remove">
+): Effect.Effect<void, RequestError | SessionNotFound> =>
+  Effect.flatMap(requests.list, (listed) => {
+    const state = stateOf(listed)
+    return state._tag === "Done" ? Effect.void : removeAll(requests, state.left)
+  })
+
 // internal
 
 type State =
@@ -97,11 +111,5 @@ const isFinished = ({ info }: Message): boolean =>
 const textOf = ({ parts }: Message): string =>
   parts.flatMap((part) => (part.type === "text" && part.text !== "" ? [part.text] : [])).join("\n\n")
 
-const removeAll = ({ remove }: Requests, ids: ReadonlyArray<MessageId>) =>
+const removeAll = ({ remove }: Pick<Requests, "remove">, ids: ReadonlyArray<MessageId>) =>
   Effect.forEach(ids, remove, { discard: true })
-
-const takeBack = (requests: Requests) =>
-  Effect.flatMap(requests.list, (listed) => {
-    const state = stateOf(listed)
-    return state._tag === "Done" ? Effect.void : removeAll(requests, state.left)
-  })

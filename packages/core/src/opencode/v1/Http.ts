@@ -17,7 +17,7 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Contained from "../../domain/Contained.ts"
-import { SessionId } from "../../domain/Ids.ts"
+import { type MessageId, SessionId } from "../../domain/Ids.ts"
 import type { Message } from "../../domain/Message.ts"
 import type { RequestError } from "../ClientError.ts"
 import {
@@ -33,7 +33,7 @@ import type { Dialect, MessagePage } from "../Dialect.ts"
 import * as EventConnection from "../EventConnection.ts"
 import { type Decodable, each } from "../Lenient.ts"
 import type { Options, Requests } from "../Requests.ts"
-import { compact, type Listed } from "./Compact.ts"
+import { compact, type Listed, takeBack } from "./Compact.ts"
 import { makeDecoder } from "./Events.ts"
 import { stopTree } from "./StopTree.ts"
 import * as Wire from "./Wire.ts"
@@ -143,6 +143,16 @@ export const make = Effect.fnUntraced(function*(
       orSessionNotFound(id)
     )
 
+  const compacting = (id: SessionId) => ({
+    list: listed(id),
+    remove: (messageId: MessageId) =>
+      request("delete message", HttpClientRequest.delete(session(id, `/message/${segment(messageId)}`))).pipe(
+        Effect.asVoid,
+        // The session works, perhaps on this very summary.
+        Effect.catchIf(isBusy, () => Effect.void)
+      )
+  })
+
   const dialect: Dialect = {
     origin,
     health,
@@ -209,7 +219,7 @@ export const make = Effect.fnUntraced(function*(
 
     compactSession: (id, { modelId, providerId }) =>
       compact({
-        list: listed(id),
+        ...compacting(id),
         order: withTimeout("compact session", whenReady).pipe(
           Effect.andThen(
             requestText(
@@ -220,12 +230,10 @@ export const make = Effect.fnUntraced(function*(
           Effect.asVoid,
           orSessionNotFound(id)
         ),
-        remove: (messageId) =>
-          Effect.asVoid(
-            request("delete message", HttpClientRequest.delete(session(id, `/message/${segment(messageId)}`)))
-          ),
         abort: dialect.abortSession(id)
       }, id),
+
+    dropCompaction: (id) => takeBack(compacting(id)),
 
     children: (id) =>
       requestJson("list children", each(Wire.WireSession), HttpClientRequest.get(session(id, "/children")))

@@ -338,7 +338,8 @@ export const toInfo = (
   wire: WireInfo,
   parts: ReadonlyArray<WirePart> = [],
   within: Within = {},
-  isContinued = false
+  isContinued = false,
+  isOrdered = false
 ): Option.Option<StoredInfo> => {
   const id = wire.id ?? within.messageId ?? parts[0]?.messageId
   const sessionId = wire.sessionID ?? within.sessionId
@@ -348,7 +349,9 @@ export const toInfo = (
   const createdMillis = wire.time?.created ?? known ?? 0
   const base = { id, sessionId, createdMillis }
   const { parentID: parentId, role } = wire
-  if (role === "user") return Option.some({ role, ...base, isContinuation: isContinued })
+  if (role === "user") {
+    return Option.some({ role, ...base, isContinuation: isContinued, ...(isOrdered && { isOrder: true }) })
+  }
   if (parentId === undefined) {
     return Option.some({ role: "opaque", ...base, field: role === "assistant" ? "info.parentID" : "info.role" })
   }
@@ -389,6 +392,7 @@ export const toMessage = (wire: unknown, within: Within = {}): Option.Option<Mes
     const parts: Array<WirePart> = []
     const unread: Array<UnreadPart> = []
     let isContinued = false
+    let isOrdered = false
     const isOutside = outsideOfStep(wireParts ?? [], wireInfo.finish !== undefined && !isPresent(wireInfo.error))
     for (const [index, part] of (wireParts ?? []).entries()) {
       const read = readPart(part, around)
@@ -398,6 +402,7 @@ export const toMessage = (wire: unknown, within: Within = {}): Option.Option<Mes
         unread.push({ at, field: `parts.${index}${read.field}`, id: read.id, isText, part: read.part })
       } else if (read._tag === "Part") {
         isContinued ||= isContinuation(read.part)
+        isOrdered ||= read.part.type === "compaction" && read.part.auto === false
         Option.map(fromAnyPart(read.part), (part) => parts.push(part))
       }
     }
@@ -407,7 +412,7 @@ export const toMessage = (wire: unknown, within: Within = {}): Option.Option<Mes
       ...(wireParts ?? []).flatMap((part, index) => (isCut(part) ? [`parts.${index}.state`] : []))
     ]
     return Option.map(
-      toInfo(wireInfo, parts, around, isContinued),
+      toInfo(wireInfo, parts, around, isContinued, isOrdered),
       (info) => ({
         info,
         parts: info.role === "user" ? [] : parts,

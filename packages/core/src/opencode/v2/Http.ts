@@ -382,6 +382,8 @@ export const make = Effect.fnUntraced(function*(
 
     compactSession: () => unsupported("compact session"),
 
+    dropCompaction: () => Effect.void,
+
     children: (id) =>
       requestJson(
         "list children",

@@ -37,6 +37,7 @@ const operations = (client: Dialect): ReadonlyArray<Effect.Effect<unknown, { rea
   client.revertSession(sessionId, messageId),
   client.unrevertSession(sessionId),
   client.compactSession(sessionId, { providerId: "p", modelId: "m" }),
+  client.dropCompaction(sessionId),
   Stream.runDrain(client.events)
 ]
 

@@ -61,6 +61,7 @@ const operations = (client: Dialect): Readonly<Record<string, Effect.Effect<unkn
   revertSession: client.revertSession(sessionId, messageId),
   unrevertSession: client.unrevertSession(sessionId),
   compactSession: client.compactSession(sessionId, { providerId: "p", modelId: "m" }),
+  dropCompaction: client.dropCompaction(sessionId),
   events: Stream.runDrain(client.events)
 })
 
@@ -503,6 +504,7 @@ describe("failures", () => {
         revertSession: "SessionNotFound",
         unrevertSession: "SessionNotFound",
         compactSession: "SessionNotFound",
+        dropCompaction: "SessionNotFound",
         abortSession: "StatusError",
         children: "SessionNotFound",
         statuses: "StatusError",
