@@ -21,6 +21,7 @@ import * as Metrics from "@opencode-turn/core/Metrics"
 import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -110,7 +111,10 @@ const layerOf = Effect.fnUntraced(function*(signal: Signal, exporter: Exporter) 
     return yield* new InvalidConfig({ setting: timeout.name, reason: "is not a number of milliseconds above zero" })
   }
   const limit = timeout === undefined ? Duration.seconds(10) : Duration.millis(Number(timeout.value))
-  return exporter.pipe(Layer.provide([serialization, Layer.effect(HttpClient.HttpClient, watched(signal, limit))]))
+  // Where troubles are told: the exporter itself logs nothing.
+  const context = yield* Effect.context<never>()
+  const client = Layer.effect(HttpClient.HttpClient, watched(signal, limit, context))
+  return exporter.pipe(Layer.provide([serialization, client]))
 })
 
 const serializations = new Map([
@@ -190,9 +194,12 @@ const explained = (cause: Cause.Cause<never>): Cause.Cause<InvalidConfig> => {
 const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1()
 
 /** The client of an exporter: it bounds each request, and reports once when the collector does not take them. */
-const watched = Effect.fnUntraced(function*(signal: Signal, limit: Duration.Duration) {
+const watched = Effect.fnUntraced(function*(
+  signal: Signal,
+  limit: Duration.Duration,
+  context: Context.Context<never>
+) {
   const client = yield* HttpClient.HttpClient
-  const context = yield* Effect.context<never>()
   const state = yield* Ref.make<Sending>(working)
   const learn = (news: (before: Sending) => readonly [Trouble | undefined, Sending]) =>
     Effect.flatMap(

@@ -7,7 +7,7 @@ import { attributesOf, collector } from "../support/Collector.ts"
 const secret = "sw0rdfish"
 
 it.layer(layerShared, { excludeTestServices: true })("the telemetry of the command", (it) => {
-  it.effect("reaches a collector over HTTP: the traces and metrics of a turn of a real OpenCode", () =>
+  it.effect("reaches a collector over HTTP: the traces, metrics and logs of turns of a real OpenCode", () =>
     Effect.gen(function*() {
       const { start } = yield* Playground
       const to = yield* collector()
@@ -30,6 +30,17 @@ it.layer(layerShared, { excludeTestServices: true })("the telemetry of the comma
         "gen_ai.agent.name": "build",
         "gen_ai.request.model": "m"
       })
+
+      const failing = yield* start(["run", prompt("Talk.", [{ fail: 400, message: "no" }])], {
+        env: { OTEL_EXPORTER_OTLP_ENDPOINT: to.url, OTEL_EXPORTER_OTLP_HEADERS: `x-team=${secret}` }
+      })
+      assert.strictEqual((yield* failing.finished).code, 1)
+      const [log, ...others] = to.logs()
+      assert.lengthOf(others, 0)
+      assert.deepStrictEqual([log?.body?.stringValue, log?.severityText], ["turn ended: error", "Error"])
+      assert.includeMembers(Object.keys(attributesOf(log?.attributes ?? [])), ["conversation", "message", "error.type"])
+      assert.include(to.spans().map(({ traceId }) => traceId), log?.traceId)
+
       for (const { headers } of to.received()) assert.strictEqual(headers["x-team"], secret)
     }).pipe(Effect.scoped))
 

@@ -166,12 +166,13 @@ describe("Telemetry.layer", () => {
           OTEL_EXPORTER_OTLP_HEADERS: `authorization=Bearer%20${secret},x-team=${secret}`,
           OTEL_EXPORTER_OTLP_TIMEOUT: "300"
         })
-        const reports = told.split("\n").filter((line) => line.includes("\"feature\":\"telemetry\""))
+        const reports = told.split("\n").filter((line) => line.startsWith("{\"feature\":\"telemetry\""))
         assert.lengthOf(reports, 3, told)
         for (const report of reports) {
           assert.match(report, expected)
           assert.include(report, `"collector":"${to.url}"`)
         }
+        assert.lengthOf(told.match(/^\{"message":"telemetry failed.*"level":"WARN"/gm) ?? [], 3, told)
         assert.notInclude(told, secret)
       }))
   }

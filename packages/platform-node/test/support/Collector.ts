@@ -46,6 +46,7 @@ const Metrics = Schema.Struct({
 
 const LogRecord = Schema.Struct({
   severityText: Schema.String,
+  traceId: Schema.optionalKey(Schema.String),
   body: Schema.optionalKey(Value),
   attributes: Attributes
 })
