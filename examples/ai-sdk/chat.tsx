@@ -1,6 +1,9 @@
 /**
  * A page on the gateway, with `useChat` of the AI SDK 7. It survives a reload in the middle of a word, shows what the agent asks, and stops the turn
  * itself and not only its stream.
+ *
+ * It is a component without a server: render `<Chat conversation="…" initial={await load("…")} />` in an app of yours that has `react`,
+ * `ai` and `@ai-sdk/react`, and serve that app from the host of the gateway, for example by mounting the gateway in it.
  */
 import { type UIMessage, useChat } from "@ai-sdk/react"
 import { DefaultChatTransport, type DynamicToolUIPart } from "ai"

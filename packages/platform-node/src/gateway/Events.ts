@@ -28,6 +28,7 @@ import * as ErrorReporter from "effect/ErrorReporter"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
+import type { Told } from "./Asking.ts"
 import type { MayFollow } from "./Following.ts"
 import * as TurnJson from "./TurnJson.ts"
 
@@ -57,12 +58,13 @@ export const parseOffset = (id: string): { readonly offset: string; readonly isE
 export const ofTurn = (
   id: AssistantMessageId,
   from: string | undefined,
-  mayFollow: MayFollow
+  mayFollow: MayFollow,
+  told: Told
 ): Stream.Stream<string, never, SessionStore> =>
   open(
     mayFollow,
     // What came at once is written at once.
-    Stream.mapArray(attachTurn(id, { from }), (chunk) => [chunk.map(toEvent).join("")]),
+    Stream.mapArray(attachTurn(id, { from }), (chunk) => [chunk.map((attached) => toEvent(told(attached))).join("")]),
     (failure) => event({ type: "stream.failed", ...failure })
   )
 

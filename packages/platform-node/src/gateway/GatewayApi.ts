@@ -19,7 +19,17 @@ import * as OpenApi from "effect/http-api/OpenApi"
 import * as Record from "effect/Record"
 import * as Schema from "effect/Schema"
 import * as GatewayError from "./GatewayError.ts"
-import { askId, Authorized, conversationId, messageId, Readable, Written } from "./Middleware.ts"
+import {
+  askId,
+  Authorized,
+  choices,
+  conversationId,
+  messageEvent,
+  messageId,
+  name,
+  Readable,
+  Written
+} from "./Middleware.ts"
 import { AgUi } from "./streams/AgUiApi.ts"
 import { AiSdk } from "./streams/AiSdkApi.ts"
 import * as TurnJson from "./TurnJson.ts"
@@ -46,11 +56,11 @@ export const PromptParts = Schema.NonEmptyArray(Schema.Union([
   Schema.Struct({ type: Schema.Literal("text"), text: Schema.String }),
   Schema.Struct({
     type: Schema.Literal("file"),
-    mediaType: Schema.String,
+    mediaType: name,
     url: DataUrl,
-    filename: Schema.optionalKey(Schema.String)
+    filename: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(1_024)))
   }),
-  Schema.Struct({ type: Schema.Literal("agent"), name: Schema.String })
+  Schema.Struct({ type: Schema.Literal("agent"), name })
 ])).check(Schema.isMaxLength(1_000))
 
 /**
@@ -69,10 +79,7 @@ export const StartTurn = Schema.Struct({
     Schema.NonEmptyString,
     PromptParts
   ]),
-  agent: Schema.optionalKey(Schema.String),
-  model: Schema.optionalKey(Schema.String),
-  variant: Schema.optionalKey(Schema.String),
-  title: Schema.optionalKey(Schema.String)
+  ...choices
 }).annotate({ identifier: "StartTurn" })
 /**
  * @category models
@@ -171,7 +178,7 @@ const { Busy, NotFound, TooLate, Unprocessable } = GatewayError
 /** An event of an attached turn. */
 const UpdateEvent = Schema.Struct({
   id: Schema.optionalKey(Schema.String),
-  event: Schema.Literal("message"),
+  event: messageEvent,
   data: Schema.fromJsonString(Schema.toCodecJson(TurnJson.TurnUpdate))
 })
 

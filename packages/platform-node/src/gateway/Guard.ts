@@ -52,19 +52,19 @@ export const contentSecurityPolicy = "default-src 'none'; script-src 'self'; sty
  */
 export const check = ({ hosts = [], origins = [] }: Options): Effect.Effect<void, InvalidConfig> => {
   const host = hosts.find((host) => !isPlainHost(host))
-  const origin = origins.find((origin) => !URL.canParse(origin) || new URL(origin).origin !== origin)
+  const origin = origins.find((origin) => !isOrigin(origin))
   if (host !== undefined) {
     return Effect.fail(
       new InvalidConfig({
         setting: "hosts",
-        reason: `hold ${JSON.stringify(host)}: give names alone, as app.example.com, or with a port`
+        reason: `cannot be ${JSON.stringify(host)}: give names alone, as app.example.com, or with a port`
       })
     )
   }
   return origin === undefined ? Effect.void : Effect.fail(
     new InvalidConfig({
       setting: "origins",
-      reason: `hold ${JSON.stringify(origin)}: give a scheme, a name and its port, as https://app.example.com`
+      reason: `cannot be ${JSON.stringify(origin)}: give a scheme, a name and its port, as https://app.example.com`
     })
   )
 }
@@ -139,7 +139,7 @@ const refusedOrigin = (
   const isOwn = origin === undefined
     // A link on another page may lead to a page of the gateway. The cookie is not sent with it.
     ? site === undefined || site === "same-origin" || site === "none" ||
-      request.headers["sec-fetch-mode"] === "navigate"
+      (request.headers["sec-fetch-mode"] === "navigate" && /^(?:GET|HEAD)$/.test(request.method))
     : isOriginOf(origin, host)
   return isOwn || (origin !== undefined && origins.includes(origin)) ? undefined : new GatewayError.RefusedOrigin({
     message: "a page of another site may not call this gateway",
@@ -150,6 +150,12 @@ const refusedOrigin = (
 /** A name or an address, with a port or without. */
 const isPlainHost = (host: string): boolean =>
   /^[^/?#@\\\s*]+$/.test(host) && URL.canParse(`http://${host}`) && new URL(`http://${host}`).pathname === "/"
+
+/** Pages of apps and extensions have schemes of their own, whose origins a URL does not know. */
+const isOrigin = (text: string): boolean =>
+  /^https?:/i.test(text)
+    ? !text.includes("*") && URL.canParse(text) && new URL(text).origin === text
+    : /^[a-z][a-z\d+.-]*:\/\/[\w.-]+(?::\d{1,5})?$/.test(text)
 
 const loopback = ["localhost", "127.0.0.1", "[::1]"]
 

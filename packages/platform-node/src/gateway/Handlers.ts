@@ -6,7 +6,7 @@
  * @since 0.1.0
  */
 import { Client } from "@opencode-turn/core/Client"
-import { AskId, type ConversationId } from "@opencode-turn/core/Ids"
+import { AskId, type ConversationId, idFlaw } from "@opencode-turn/core/Ids"
 import { forkConversation, revertTurn, unrevertTurn } from "@opencode-turn/core/Operations"
 import { retrying } from "@opencode-turn/core/Retrying"
 import { type MessageState, SessionStore, type StoreError } from "@opencode-turn/core/SessionStore"
@@ -24,6 +24,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as SchemaIssue from "effect/SchemaIssue"
 import { Access } from "./Access.ts"
+import * as Asking from "./Asking.ts"
 import * as Events from "./Events.ts"
 import * as Following from "./Following.ts"
 import { Authorized, type Connection, GatewayApi, Readable, type StartTurn, Written } from "./GatewayApi.ts"
@@ -160,7 +161,7 @@ export const layerTurns = HttpApiBuilder.group(
         const place = from === undefined ? undefined : Events.parseOffset(from)
         if (place?.isEnd === true && !isOpen(state.status)) return HttpServerResponse.empty({ status: 204 })
         const mayFollow = yield* Following.begin(runs, state.conversationId)
-        return Events.toResponse(Events.ofTurn(messageId, place?.offset, mayFollow), store)
+        return Events.toResponse(Events.ofTurn(messageId, place?.offset, mayFollow, yield* Asking.told), store)
       }),
 
       cancel: Effect.fnUntraced(function*({ params: { messageId } }) {
@@ -263,17 +264,18 @@ export const layerAsks = HttpApiBuilder.group(
           limit,
           // To the end, because the place where it stopped would be the id of somebody else's ask.
           most: Infinity,
-          first: after === undefined ? undefined : AskId.make(after),
+          first: yield* ownPlace(after),
           read: (after) => store.listAsks({ conversationId, limit: batch, after }),
           cursorOf: ({ id }) => id
         })
-        return { items: page.items, next: page.next ?? null }
+        return { items: page.items.map(yield* Asking.toldAsk), next: page.next ?? null }
       }),
 
       answer: Effect.fnUntraced(function*({ params: { askId }, payload }) {
         yield* ownAsk(askId)
         yield* checkReach(payload)
         return yield* answerAsk(askId, payload).pipe(
+          Effect.map(yield* Asking.toldAsk),
           Effect.catchTags({
             StoreError: storeFailed,
             UnknownAsk: () => Effect.fail(unknown("ask", askId)),
@@ -359,6 +361,13 @@ const toPosition = (cursor: string | undefined): Effect.Effect<number | undefine
         advice: "pass the `next` of the page before"
       })
     )
+
+/** The ask behind which a page begins. That of somebody else is unknown, and a page behind an unknown one begins at the start. */
+const ownPlace = Effect.fnUntraced(function*(after: string | undefined) {
+  if (after === undefined || idFlaw(after) !== undefined) return undefined
+  const id = AskId.make(after)
+  return yield* ownAsk(id).pipe(Effect.as(id), Effect.catchTags({ NotFound: () => Effect.undefined }))
+})
 
 /**
  * The user's rows of a long list, read page by page. At most `most` rows are read for one page, which may then be short, and `next`

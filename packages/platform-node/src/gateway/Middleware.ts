@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import { AskId, AssistantMessageId, ConversationId, idFlaw } from "@opencode-turn/core/Ids"
+import * as Effect from "effect/Effect"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import * as Schema from "effect/Schema"
 import * as GatewayError from "./GatewayError.ts"
@@ -50,6 +51,37 @@ export class Written extends HttpApiMiddleware.Service<Written>()("@opencode-tur
 
 const id = <S extends Schema.Codec<string, string>>(schema: S) =>
   Schema.String.check(Schema.makeFilter((text) => idFlaw(text))).pipe(Schema.decodeTo(schema))
+
+/**
+ * A name in a request: of an agent, a model, a type. OpenCode's own are shorter by far.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const name = Schema.String.check(Schema.isMaxLength(255))
+
+/**
+ * What a client may choose besides the prompt.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const choices = {
+  agent: Schema.optionalKey(name),
+  model: Schema.optionalKey(name),
+  variant: Schema.optionalKey(name),
+  title: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(1_024)))
+}
+
+/**
+ * The name of a server-sent event, which is never written: without one it is `message`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const messageEvent = Schema.Literal("message").pipe(
+  Schema.withDecodingDefaultKey(Effect.succeed("message" as const), { encodingStrategy: "omit" })
+)
 
 /**
  * The id of a turn in a request.

@@ -60,7 +60,8 @@ export interface Limits {
 }
 
 /**
- * A turn to start. `key` is the client's: the same key in the same conversation is the same turn.
+ * A turn to start. `key` is the client's: the same key in the same conversation is the same turn. `keyName` is what the client calls it,
+ * `Idempotency-Key` by default.
  *
  * @category models
  * @since 0.1.0
@@ -68,6 +69,7 @@ export interface Limits {
 export interface Start {
   readonly conversationId: ConversationId
   readonly key: string | undefined
+  readonly keyName?: string | undefined
   readonly prompt: ReadonlyArray<PromptPart>
   readonly choices: Omit<Partial<TurnInput>, "conversationId" | "messageId" | "prompt">
 }
@@ -195,7 +197,7 @@ export const make = Effect.fnUntraced(function*(
         Effect.andThen(Fiber.await(begun.fiber), retrying(store.getState(id)))
       ))
     if (Option.isNone(state)) {
-      return yield* whyUnstored(begun === undefined ? undefined : yield* Fiber.await(begun.fiber))
+      return yield* whyUnstored(start, begun === undefined ? undefined : yield* Fiber.await(begun.fiber))
     }
     const isNew = begun?.isNew === true
     if (!isNew) yield* mustBeSame(id, start)
@@ -203,12 +205,12 @@ export const make = Effect.fnUntraced(function*(
   })
 
   /** A key stands for one prompt. */
-  const mustBeSame = Effect.fnUntraced(function*(id: AssistantMessageId, { prompt }: Start) {
+  const mustBeSame = Effect.fnUntraced(function*(id: AssistantMessageId, { keyName = header, prompt }: Start) {
     const message = yield* stored(retrying(store.getMessage(id)))
     if (Option.isNone(message) || isSamePrompt(message.value.prompt, prompt)) return
     return yield* new Unprocessable({
-      message: "this Idempotency-Key was sent before, with another prompt",
-      advice: "choose a new key for each turn, and send the same key only to repeat a request"
+      message: `this ${keyName} was sent before, with another prompt`,
+      advice: `choose a new ${keyName} for each turn, and send the same one only to repeat a request`
     })
   })
 
@@ -285,6 +287,8 @@ const idOf = (conversationId: ConversationId, key: string): AssistantMessageId =
     `asm_${createHash("sha256").update(JSON.stringify([conversationId, key])).digest("base64url")}`
   )
 
+const header = "Idempotency-Key"
+
 const isSamePrompt = Schema.toEquivalence(Schema.Array(PromptPart))
 
 const tooManyTurns = (limit: number) =>
@@ -301,6 +305,7 @@ const tooManyStreams = (limit: number) =>
 
 /** Why a turn ended before it was stored. */
 const whyUnstored = (
+  { keyName = header }: Start,
   exit: Exit.Exit<Option.Option<TurnResult>, unknown> | undefined
 ): Busy | Unprocessable | Unavailable => {
   const error = exit !== undefined && Exit.isSuccess(exit) ? Option.getOrUndefined(exit.value)?.error : undefined
@@ -315,7 +320,7 @@ const whyUnstored = (
     default:
       return new Unavailable({
         message: "the turn could not be stored",
-        advice: "try again in a while with the same Idempotency-Key"
+        advice: `try again in a while with the same ${keyName}`
       })
   }
 }

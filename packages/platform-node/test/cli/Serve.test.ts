@@ -179,6 +179,20 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn serve", (it)
       yield* (yield* gateway.follow(`/turns/${failing.messageId}/updates`)).rest
     }).pipe(Effect.scoped))
 
+  it.effect("lets nobody else read its token, and says that others could", () =>
+    Effect.gen(function*() {
+      const { serve, tokenFile } = yield* place
+      const fs = yield* FileSystem.FileSystem
+      const first = yield* serve()
+      yield* first.running.kill("SIGTERM")
+      yield* first.running.finished
+      yield* fs.chmod(tokenFile, 0o644)
+      const second = yield* serve()
+      yield* second.running.printed("now only you can")
+      assert.strictEqual(((yield* fs.stat(tokenFile)).mode & 0o777).toString(8), "600")
+      assert.strictEqual(second.token, first.token)
+    }).pipe(Effect.scoped))
+
   it.effect("says why it cannot listen, and what is wrong with its token", () =>
     Effect.gen(function*() {
       const { env, home, serve, tokenFile } = yield* place
@@ -203,5 +217,15 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn serve", (it)
       assert.include(spoiled.stderr, "gateway-token holds no token: delete it")
       assert.notInclude(spoiled.stderr, "secret")
       assert.strictEqual((yield* run(["serve", "--port", "70000"], env)).code, 2)
+      for (
+        const [flag, value] of [["--allow-host", "https://app.example.com"], [
+          "--allow-origin",
+          "app.example.com"
+        ]] as const
+      ) {
+        const useless = yield* run(["serve", "--port", "0", flag, value], env)
+        assert.deepStrictEqual([useless.code, useless.stdout], [2, ""])
+        assert.include(useless.stderr, `${flag} cannot be "${value}"`)
+      }
     }).pipe(Effect.scoped))
 })

@@ -105,10 +105,20 @@ describe("the token", () => {
   test("stands beside hosts and origins that a request can have: others are refused at once", () =>
     Effect.gen(function*() {
       const { token } = Gateways
-      for (const host of ["https://app.example.com", "app.example.com/", "*.example.com", "", "a b"]) {
+      for (const host of ["https://app.example.com", "app.example.com/", "*.example.com", "", "a b", "::1"]) {
         assert.deepInclude(yield* Effect.flip(Gateway.make({ token, hosts: [host] })), { setting: "hosts" }, host)
       }
-      for (const origin of ["app.example.com", "https://app.example.com/", "*", "https://app.example.com/x", "null"]) {
+      const origins = [
+        "app.example.com",
+        "https://app.example.com/",
+        "*",
+        "https://app.example.com/x",
+        "null",
+        "https://*.example.com",
+        "https://App.example.com",
+        "https://app.example.com:443"
+      ]
+      for (const origin of origins) {
         assert.deepInclude(
           yield* Effect.flip(Gateway.make({ token, origins: [origin] })),
           { setting: "origins" },
@@ -118,7 +128,7 @@ describe("the token", () => {
       yield* Gateway.make({
         token,
         hosts: ["app.example.com", "App.example.com:8080", "10.0.0.1", "[fd00::1]:80"],
-        origins: ["https://app.example.com", "http://localhost:5173"]
+        origins: ["https://app.example.com", "http://localhost:5173", "tauri://localhost", "chrome-extension://abcdef"]
       })
     }))
 
@@ -209,6 +219,25 @@ const beginNew = (options: Partial<Gateway.Options>) =>
     return conversationId
   })
 
+/** All that clients of every protocol are told of an open ask. */
+const toldOf = Effect.fnUntraced(function*(
+  gateway: Gateways.TestGateway,
+  { conversation, page, turn }: {
+    readonly conversation: string
+    readonly page: Gateways.Following
+    readonly turn: string
+  }
+) {
+  const path = encodeURIComponent(conversation)
+  const reset = yield* gateway.follow(`/turns/${turn}/updates?from=unknown`, as("alice"))
+  yield* reset.until((events) => events.some(({ data }) => data.type === "reset"))
+  const chat = yield* gateway.follow(`/ai-sdk/${path}/stream`, as("alice"))
+  const chunks = yield* chat.untilText((text) => text.includes("approvalDescriptor"))
+  const run = { threadId: conversation, runId: "r", messages: [], tools: [], context: [] }
+  const agUi = yield* gateway.call("/ag-ui/connect", { body: run, ...as("alice") })
+  return [(yield* gateway.call("/asks", as("alice"))).text, page.text(), reset.text(), chunks, agUi.text]
+})
+
 /** A user whose product names the ids of new conversations. */
 const mine = (newConversation: () => string | Promise<string>, owns = true) => ({
   authorize: () => ({ id: "alice", owns: () => owns, newConversation })
@@ -222,6 +251,34 @@ const beginHalf = (gateway: Gateways.TestGateway, user: string, n: number) =>
   })
 
 describe("the check of a product", () => {
+  test("offers no user `always` who may not allow for all other users", () =>
+    Effect.gen(function*() {
+      const gateway = yield* Gateways.open({ authorize, input })
+      const asked = yield* beginAsking(gateway, "alice/1", as("alice"))
+      for (const text of yield* toldOf(gateway, asked)) {
+        assert.include(text, `"always":[]`)
+        assert.notInclude(text, `"always"]`)
+        assert.notInclude(text, `"always",`)
+      }
+      const path = `/asks/${asked.ask}/answer`
+      const once = { _tag: "Permission", reply: { reply: "once" } }
+      const answered = yield* gateway.call(path, { body: once, ...as("alice") })
+      assert.deepStrictEqual([answered.status, answered.as(TurnJson.Ask).answer], [200, once])
+      yield* asked.page.rest
+    }))
+
+  test("tells nobody by the place in a list that an ask of another user exists", () =>
+    Effect.gen(function*() {
+      const gateway = yield* Gateways.open({ authorize, input })
+      const alices = yield* beginAsking(gateway, "alice/1", as("alice"))
+      const bobs = yield* beginAsking(gateway, "bob/1", as("bob"))
+      const behind = (id: string, user: string) => gateway.call(`/asks?after=${id}`, as(user))
+      assert.strictEqual((yield* behind(bobs.ask, "alice")).text, (yield* behind("unknown", "alice")).text)
+      assert.strictEqual((yield* behind(alices.ask, "bob")).text, (yield* behind("unknown", "bob")).text)
+      assert.include((yield* behind("unknown", "bob")).text, bobs.ask)
+      assert.strictEqual((yield* behind(bobs.ask, "bob")).text, `{"items":[],"next":null}`)
+    }))
+
   test("keeps the turns, conversations and asks of others from a user, as if they did not exist", () =>
     Effect.gen(function*() {
       const gateway = yield* Gateways.open({ authorize, input })
@@ -357,6 +414,7 @@ describe("the check of a product", () => {
         }
         if (status === 422) assert.strictEqual((yield* gateway.call("/ag-ui", { body: run })).status, status)
         assert.strictEqual((yield* gateway.call(`/asks/${ask}/answer`, { body: reply })).status, status)
+        assert.include(page.text(), status === 200 ? `"always":["git push *"]` : `"always":[]`)
         yield* page.leave
       }
     }))
@@ -531,6 +589,11 @@ describe("a request", () => {
           site
         )
       }
+      // A link may lead here from anywhere, and a form of another page may not.
+      const led = { "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate" }
+      assert.deepStrictEqual(yield* statusOf(led), [200, 403])
+      const stop = { method: "POST", token: null, headers: { cookie: pair, ...led } }
+      assert.strictEqual((yield* gateway.call("/ai-sdk/c/stop", stop)).status, 403)
       // A proxy in front of the gateway speaks TLS, and a browser leaves out the port of its scheme.
       const behind = yield* Gateways.open({ hosts: ["app.example.com"] })
       for (const host of ["app.example.com", "app.example.com:443"]) {
@@ -591,6 +654,15 @@ describe("a request", () => {
         [422, "Unprocessable", { prompt: " " }],
         [422, "Unprocessable", { prompt: "x", model: "no-slash" }],
         [422, "Unprocessable", { prompt: [{ type: "file", mediaType: "text/html", url: "data:text/html,x" }] }],
+        [400, "InvalidRequest", { prompt: "x", agent: "a".repeat(256) }],
+        [400, "InvalidRequest", { prompt: "x", model: `a/${"b".repeat(254)}` }],
+        [400, "InvalidRequest", { prompt: "x", variant: "v".repeat(256) }],
+        [400, "InvalidRequest", { prompt: "x", title: "t".repeat(1_025) }],
+        [400, "InvalidRequest", { prompt: [{ type: "agent", name: "a".repeat(256) }] }],
+        [400, "InvalidRequest", { prompt: [{ type: "file", mediaType: "t".repeat(256), url: "data:,x" }] }],
+        [400, "InvalidRequest", {
+          prompt: [{ type: "file", mediaType: "text/plain", filename: "f".repeat(1_025), url: "data:,x" }]
+        }],
         [400, "InvalidRequest", { prompt: "x" }, { "idempotency-key": "k".repeat(256) }],
         [400, "InvalidRequest", { prompt: "x" }, { "idempotency-key": "" }]
       ]

@@ -58,6 +58,8 @@ export interface Following {
   readonly response: Response
   /** The events so far and, where they do not suffice, the next ones until they do. */
   readonly until: (isEnough: (events: ReadonlyArray<Event>) => boolean) => Effect.Effect<ReadonlyArray<Event>>
+  /** The whole text so far and, where it does not suffice, what comes until it does, or ends. */
+  readonly untilText: (isEnough: (text: string) => boolean) => Effect.Effect<string>
   /** All events to the end of the stream. */
   readonly rest: Effect.Effect<ReadonlyArray<Event>>
   /** The whole text so far, comments included. */
@@ -162,18 +164,20 @@ const toEvents = (text: string): ReadonlyArray<Event> =>
 const reading = (response: Response): Following => {
   const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader()
   let text = ""
-  const until: Following["until"] = (isEnough) =>
+  const untilText: Following["untilText"] = (isEnough) =>
     Effect.promise(async () => {
-      while (!isEnough(toEvents(text))) {
+      while (!isEnough(text)) {
         const { done, value } = (await reader?.read()) ?? { done: true, value: undefined }
-        if (done) return toEvents(text)
+        if (done) return text
         text += value
       }
-      return toEvents(text)
+      return text
     })
+  const until: Following["until"] = (isEnough) => Effect.map(untilText((text) => isEnough(toEvents(text))), toEvents)
   return {
     response,
     until,
+    untilText,
     rest: until(() => false),
     text: () => text,
     leave: Effect.promise(async () => await reader?.cancel())

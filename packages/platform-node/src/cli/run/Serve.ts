@@ -14,10 +14,11 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { networkInterfaces } from "node:os"
 import * as Gateway from "../../gateway/Gateway.ts"
+import * as Guard from "../../gateway/Guard.ts"
 import * as Listen from "../../gateway/Listen.ts"
 import * as Connection from "../setup/Connection.ts"
 import * as Database from "../setup/Database.ts"
-import { type Failure, fromError } from "../setup/Failure.ts"
+import { type Failure, fromError, usage } from "../setup/Failure.ts"
 import * as MetricsPort from "../setup/MetricsPort.ts"
 import * as Permissions from "../setup/Permissions.ts"
 import * as Port from "../setup/Port.ts"
@@ -44,7 +45,11 @@ export interface Options extends Connection.Flags {
 export const serve = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<never, Failure, Services | Scope.Scope> {
     const flags = yield* Connection.settings(options)
-    const { token, place } = yield* Token.find
+    yield* Effect.mapError(
+      Guard.check({ hosts: options.allowHosts, origins: options.allowOrigins }),
+      ({ reason, setting }) => usage(`--allow-${setting.slice(0, -1)} ${reason}`)
+    )
+    const { token, place, wasReadable } = yield* Token.find
     const { store } = yield* Database.open(options.database)
     const { answer } = yield* Streams
     const view = yield* TurnView.human()
@@ -76,6 +81,9 @@ export const serve = Effect.fnUntraced(
       if (!options.json) yield* answer(`${link} signs a browser in, once\n`)
       if (metrics !== undefined) yield* view.note(`${metrics} shows the metrics without a token`)
       yield* view.note(`programs send the token in ${place} as Authorization: Bearer TOKEN`)
+      if (wasReadable) {
+        yield* view.note(`others could read ${place}; now only you can. Delete it and start again for a new token`)
+      }
       if (!isLoopback(options.host)) {
         yield* view.note("others can read what is sent over plain HTTP: put a proxy with TLS in front of it")
       }

@@ -15,6 +15,8 @@ import { failed, type Failure, usage } from "./Failure.ts"
 export interface Found {
   readonly token: Redacted.Redacted
   readonly place: string
+  /** Whether others could read the file until now. */
+  readonly wasReadable: boolean
 }
 
 /** Reads the token, and makes one where there is none. */
@@ -24,7 +26,7 @@ export const find = Effect.gen(function*() {
     if (!isStrong(given)) {
       return yield* usage(`${name} is not a token: write at least 16 characters without blanks`)
     }
-    return { token: Redacted.make(given), place: name }
+    return { token: Redacted.make(given), place: name, wasReadable: false }
   }
   const folder = yield* orUsage(LiveLayer.dataFolder)
   const place = join(folder, "gateway-token")
@@ -40,7 +42,16 @@ export const find = Effect.gen(function*() {
     () => failed(`cannot read ${place}: set ${name} instead`)
   )
   if (!/^[\w-]{43}\n$/.test(text)) return yield* failed(`${place} holds no token: delete it, or set ${name}`)
-  return { token: Redacted.make(text.trim()), place }
+  // A copy or an archive loses the mode. Windows has no such modes.
+  const wasReadable = process.platform !== "win32" &&
+    (yield* Effect.orElseSucceed(Effect.map(fs.stat(place), ({ mode }) => (mode & 0o077) !== 0), () => false))
+  if (wasReadable) {
+    yield* Effect.mapError(
+      fs.chmod(place, 0o600),
+      () => failed(`others can read ${place}: let only its user read it, or set ${name}`)
+    )
+  }
+  return { token: Redacted.make(text.trim()), place, wasReadable }
 }) satisfies Effect.Effect<Found, Failure, FileSystem.FileSystem>
 
 // internal

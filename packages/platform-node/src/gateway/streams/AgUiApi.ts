@@ -10,7 +10,7 @@ import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { Busy, NotFound, Unprocessable } from "../GatewayError.ts"
-import { askId, Authorized, conversationId, Readable, Written } from "../Middleware.ts"
+import { askId, Authorized, conversationId, messageEvent, Readable, Written } from "../Middleware.ts"
 
 /**
  * A run of a client.
@@ -50,7 +50,7 @@ export const RunAgentInput = Schema.Struct({
  */
 export interface RunAgentInput extends Schema.Schema.Type<typeof RunAgentInput> {}
 
-const AgUiEvent = Schema.Struct({ event: Schema.Literal("message"), data: Schema.String })
+const AgUiEvent = Schema.Struct({ event: messageEvent, data: Schema.String })
 
 /**
  * @category groups

@@ -19,6 +19,7 @@
  *
  * @since 0.1.0
  */
+import type { PermissionAsk } from "@opencode-turn/core/Ask"
 import type { AttachedUpdate } from "@opencode-turn/core/AttachTurn"
 import { SessionId } from "@opencode-turn/core/Ids"
 import type { ToolPart } from "@opencode-turn/core/Part"
@@ -548,16 +549,19 @@ const interruptOf = (view: TurnView.TurnView, open: TurnView.OpenAsk) => {
       : ask.questions.map(({ question }) => question).join("\n"),
     ...(call?.type === "tool" && { toolCallId: call.id }),
     ...(!isOfTurn && { subagentRunId: ask.sessionId }),
-    responseSchema: ask._tag === "Permission" ? permissionSchema : questionSchema,
+    responseSchema: ask._tag === "Permission" ? permissionSchema(ask) : questionSchema,
     metadata: { ask }
   }
 }
 
-const permissionSchema = {
+const permissionSchema = ({ always }: PermissionAsk) => ({
   type: "object",
-  properties: { reply: { enum: ["once", "always", "reject"] }, message: { type: "string" } },
+  properties: {
+    reply: { enum: always.length === 0 ? ["once", "reject"] : ["once", "always", "reject"] },
+    message: { type: "string" }
+  },
   required: ["reply"]
-}
+})
 
 const questionSchema = {
   type: "object",

@@ -22,11 +22,13 @@ import * as Predicate from "effect/Predicate"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as Asking from "../Asking.ts"
 import * as Events from "../Events.ts"
 import * as Following from "../Following.ts"
 import { GatewayApi } from "../GatewayApi.ts"
 import { Unprocessable } from "../GatewayError.ts"
 import { ProductInput } from "../Handlers.ts"
+import { choices } from "../Middleware.ts"
 import { checkReach, ownAsk, ownConversation, stored, storeFailed, unknown } from "../Ownership.ts"
 import { Runs } from "../Runs.ts"
 import { CurrentUser } from "../User.ts"
@@ -59,6 +61,7 @@ export const layer = HttpApiBuilder.group(
       return toResponse(
         store,
         mayFollow,
+        yield* Asking.told,
         AgUiEvents.start({ ...runOf(payload), isNew: false, earlier: upToPrompt(payload.messages) }, messageId),
         messageId
       )
@@ -72,16 +75,18 @@ export const layer = HttpApiBuilder.group(
         const mayFollow = yield* Following.begin(runs, threadId)
         if (first !== undefined) return yield* resume(payload, mayFollow, [first, ...others])
         const prompt = yield* promptOf(payload)
-        const choices = choicesOf(payload.forwardedProps)
+        const choices = yield* choicesOf(payload.forwardedProps)
         const { state } = yield* runs.start(user, {
           conversationId: threadId,
           key: JSON.stringify(["ag-ui", runId]),
+          keyName: "runId",
           prompt,
           choices: { ...choices, ...product({ ...choices, prompt }, user, threadId) }
         })
         return toResponse(
           store,
           mayFollow,
+          yield* Asking.told,
           AgUiEvents.start({ ...runOf(payload), isNew: true, earlier: messages }, state.id),
           state.id
         )
@@ -96,6 +101,7 @@ export const layer = HttpApiBuilder.group(
         return toResponse(
           store,
           mayFollow,
+          yield* Asking.told,
           AgUiEvents.start({ ...runOf(payload), isNew: false, earlier }, state?.id),
           state?.id
         )
@@ -173,11 +179,23 @@ const isAnswer = Schema.is(Answer)
 const isReply = Schema.is(PermissionReply)
 const isAnswers = Schema.is(QuestionAnswers)
 
+/** What else a client forwards is its own. */
 const choicesOf = (props: unknown) => {
   const text = (name: string): string | undefined =>
     Predicate.hasProperty(props, name) && Predicate.isString(props[name]) ? props[name] : undefined
-  return Chats.choices({ agent: text("agent"), model: text("model"), title: text("title"), variant: text("variant") })
+  return Effect.mapError(
+    decodeChoices(
+      Chats.choices({ agent: text("agent"), model: text("model"), title: text("title"), variant: text("variant") })
+    ),
+    () =>
+      new Unprocessable({
+        message: "agent, model, variant or title in forwardedProps is too long",
+        advice: "GET /openapi.json says at POST /conversations/{conversationId}/turns how long they may be"
+      })
+  )
 }
+
+const decodeChoices = Schema.decodeEffect(Schema.Struct(choices))
 
 /** The last message of the thread as a prompt: its text, and its files where they are inside it. */
 const promptOf = ({ messages }: RunAgentInput) => {
@@ -220,6 +238,7 @@ type News = AttachedUpdate | { readonly _tag: "Waits"; readonly ids: ReadonlyArr
 const toResponse = (
   store: SessionStore["Service"],
   mayFollow: Following.MayFollow,
+  told: Asking.Told,
   [begun, first]: ReturnType<typeof AgUiEvents.start>,
   id: AssistantMessageId | undefined
 ) => {
@@ -227,7 +246,7 @@ const toResponse = (
   if (id === undefined) {
     return Events.toResponse(Stream.concat(start, Stream.succeed(toText(AgUiEvents.end(begun)[1]))), store)
   }
-  const events = newsOf(id, begun.isBegun).pipe(
+  const events = newsOf(id, begun.isBegun, told).pipe(
     Stream.mapAccum(() => begun, (told, news) => {
       const [next, events] = news._tag === "Waits"
         ? AgUiEvents.interrupt(told, news.ids)
@@ -251,7 +270,7 @@ const failed = ({ message }: { readonly message: string }): string =>
  * The updates of a turn, and when it waits. An ask that some other gate answers, rules for example, is not in the store, and interrupts
  * nothing. A run that goes on is told the whole state first: its place in the turn is unknown.
  */
-const newsOf = (id: AssistantMessageId, isNew: boolean) =>
+const newsOf = (id: AssistantMessageId, isNew: boolean, told: Asking.Told) =>
   Stream.unwrap(Effect.gen(function*() {
     const store = yield* SessionStore
     const scope = yield* Effect.scope
@@ -269,7 +288,7 @@ const newsOf = (id: AssistantMessageId, isNew: boolean) =>
         Effect.forkIn(scope)
       )
     const updates = attachTurn(id, isNew ? {} : { from: "unknown" }).pipe(
-      Stream.map(({ update }): News => update),
+      Stream.map((attached): News => told(attached).update),
       Stream.tap((news) => {
         switch (news._tag) {
           case "Asked":

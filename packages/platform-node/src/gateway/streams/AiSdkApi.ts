@@ -10,7 +10,7 @@ import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { Busy, NotFound, TooLate, Unprocessable } from "../GatewayError.ts"
-import { Authorized, conversationId, Readable, Written } from "../Middleware.ts"
+import { Authorized, choices, conversationId, messageEvent, Readable, Written } from "../Middleware.ts"
 import * as TurnJson from "../TurnJson.ts"
 
 /**
@@ -30,10 +30,7 @@ export const ChatRequest = Schema.Struct({
   ),
   trigger: Schema.optionalKey(Schema.Literals(["submit-message", "regenerate-message"])),
   messageId: Schema.optionalKey(Schema.NullOr(Schema.String)),
-  agent: Schema.optionalKey(Schema.String),
-  model: Schema.optionalKey(Schema.String),
-  variant: Schema.optionalKey(Schema.String),
-  title: Schema.optionalKey(Schema.String)
+  ...choices
 }).annotate({ identifier: "ChatRequest" })
 /**
  * @category models
@@ -63,7 +60,7 @@ const UiMessagePage = Schema.Struct({ items: Schema.Array(UiMessage), next: Sche
   identifier: "UiMessagePage"
 })
 
-const ChunkEvent = Schema.Struct({ event: Schema.Literal("message"), data: Schema.String })
+const ChunkEvent = Schema.Struct({ event: messageEvent, data: Schema.String })
 
 /**
  * @category groups

@@ -18,6 +18,7 @@ import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Predicate from "effect/Predicate"
 import * as Stream from "effect/Stream"
+import * as Asking from "../Asking.ts"
 import * as Events from "../Events.ts"
 import * as Following from "../Following.ts"
 import { GatewayApi } from "../GatewayApi.ts"
@@ -56,14 +57,14 @@ export const layer = HttpApiBuilder.group(
           prompt,
           choices: { ...choices, ...product({ ...choices, prompt }, user, conversationId) }
         })
-        return toResponse(state.id, store, mayFollow)
+        return toResponse(state.id, store, mayFollow, yield* Asking.told)
       }),
 
       resume: Effect.fnUntraced(function*({ params: { conversationId } }) {
         yield* ownConversation(conversationId)
         const state = (yield* Chats.running(conversationId)) ?? (yield* justEnded(conversationId))
         if (state === undefined) return HttpServerResponse.empty({ status: 204 })
-        return toResponse(state.id, store, yield* Following.begin(runs, conversationId))
+        return toResponse(state.id, store, yield* Following.begin(runs, conversationId), yield* Asking.told)
       }),
 
       stop: Effect.fnUntraced(function*({ params: { conversationId } }) {
@@ -94,12 +95,17 @@ export const layer = HttpApiBuilder.group(
 
 // internal
 
-const toResponse = (id: AssistantMessageId, store: SessionStore["Service"], mayFollow: Following.MayFollow) => {
+const toResponse = (
+  id: AssistantMessageId,
+  store: SessionStore["Service"],
+  mayFollow: Following.MayFollow,
+  told: Asking.Told
+) => {
   const chunks = attachTurn(id).pipe(
     Stream.mapAccumArray(() => UiMessageChunks.empty, (written, attached) => {
       const texts: Array<string> = []
       let last = written
-      for (const { update } of attached) {
+      for (const { update } of attached.map(told)) {
         const [next, chunks] = UiMessageChunks.apply(last, update)
         last = next
         texts.push(...chunks.map(Chats.toEvent))

@@ -91,6 +91,20 @@ describe("a client of AG-UI", () => {
       assert.strictEqual(lastOf(late), "Done.")
     }))
 
+  test("is told by the names of AG-UI that a runId stands for another prompt, or that a choice is too long", () =>
+    Effect.gen(function*() {
+      const gateway = yield* Gateways.open()
+      assert.strictEqual((yield* gateway.call("/ag-ui", { body: body("c") })).status, 200)
+      const messages = [{ id: "m", role: "user", content: "Something else." }]
+      const again = yield* gateway.call("/ag-ui", { body: body("c", { messages }) })
+      assert.strictEqual(again.status, 422)
+      assert.include(again.text, "this runId was sent before")
+      const long = { runId: "r2", forwardedProps: { title: "x".repeat(1_025) } }
+      assert.strictEqual((yield* gateway.call("/ag-ui", { body: body("c", long) })).status, 422)
+      const others = { runId: "r3", forwardedProps: { model: { name: "of another client" } } }
+      assert.strictEqual((yield* gateway.call("/ag-ui", { body: body("c", others) })).status, 200)
+    }))
+
   test("of a subagent that asks is interrupted too, and the subagent goes on", () =>
     Effect.gen(function*() {
       const gateway = yield* Gateways.open()
