@@ -21,7 +21,11 @@ import { measureTurns, question } from "../RealTurn.ts"
 const collector = HttpClient.make((request) =>
   Effect.succeed(HttpClientResponse.fromWeb(request, new Response(null, { status: 200 })))
 )
-const exporter = OtlpTracer.layer({ url: "http://127.0.0.1:4318/v1/traces", exportInterval: "1 second" }).pipe(
+const exporter = OtlpTracer.layer({
+  url: "http://127.0.0.1:4318/v1/traces",
+  exportInterval: "1 second",
+  resource: { serviceName: "bench" }
+}).pipe(
   Layer.provide(OtlpSerialization.layerProtobuf),
   Layer.provide(Layer.succeed(HttpClient.HttpClient, collector))
 )

@@ -147,7 +147,12 @@ const policyChecks = {
   maxIdleSteps: count,
   maxAttachmentBytes: count,
   fallbackContent: text,
-  cancelledContent: text
+  cancelledContent: text,
+  traceDetail: oneOf("turn", "pipeline", "statements"),
+  traceContent: {
+    isFit: (value) => Predicate.isBoolean(value) || Predicate.isFunction(value),
+    expected: "true, false or a function"
+  }
 } satisfies Record<string, Check>
 
 /** What `checkOpen` checks. */

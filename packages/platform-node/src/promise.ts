@@ -66,6 +66,8 @@ export interface Policies {
   readonly maxAttachmentBytes?: number | undefined
   readonly fallbackContent?: string | undefined
   readonly cancelledContent?: string | undefined
+  readonly traceDetail?: TurnPolicy.TraceDetail | undefined
+  readonly traceContent?: TurnPolicy.TraceContent | undefined
 }
 
 /**
@@ -475,7 +477,9 @@ const toContext = (policies: Policies): Context.Context<never> =>
     given(TurnPolicy.MaxIdleSteps, policies.maxIdleSteps),
     given(TurnPolicy.MaxAttachmentBytes, policies.maxAttachmentBytes),
     given(TurnPolicy.FallbackContent, policies.fallbackContent),
-    given(TurnPolicy.CancelledContent, policies.cancelledContent)
+    given(TurnPolicy.CancelledContent, policies.cancelledContent),
+    given(TurnPolicy.TraceDetail, policies.traceDetail),
+    given(TurnPolicy.TraceContent, policies.traceContent)
   )
 
 const given = <A>(reference: Context.Reference<A>, value: A | undefined): Context.Context<never> =>

@@ -39,6 +39,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type * as Tracer from "effect/Tracer"
 import { createHash } from "node:crypto"
 import { Busy, TooMany, Unavailable, Unprocessable } from "./GatewayError.ts"
 import { isOwn, stored } from "./Ownership.ts"
@@ -134,7 +135,7 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Runs["Service"], never, TurnServices | Scope.Scope> {
   const store = yield* SessionStore
   const fibers = yield* FiberMap.make<AssistantMessageId, Option.Option<TurnResult>, never>()
-  // The turn belongs to the process: it inherits nothing of the request, neither its span nor its end.
+  // The turn belongs to the process: it does not end with the request, and inherits nothing of it but the trace.
   const fork = yield* FiberMap.runtime(fibers)<TurnServices>()
   const stops = yield* FiberSet.make()
   const forkStop = yield* FiberSet.runtime(stops)<TurnServices>()
@@ -161,7 +162,13 @@ export const make = Effect.fnUntraced(function*(
       )
 
   /** The turn's fiber; undefined where the user has too many. Does not yield, so that two requests of one key cannot both begin. */
-  const begin = (user: User, id: AssistantMessageId, start: Start, others: number) => {
+  const begin = (
+    user: User,
+    id: AssistantMessageId,
+    start: Start,
+    others: number,
+    trace: Tracer.AnySpan | undefined
+  ) => {
     const running = FiberMap.getUnsafe(fibers, id)
     if (Option.isSome(running)) return { fiber: running.value, isNew: false }
     if (!turns.take(user.id, others)) return undefined
@@ -172,7 +179,7 @@ export const make = Effect.fnUntraced(function*(
       Contained.reported("turn", { message: id }),
       Effect.ensuring(Effect.sync(() => turns.give(user.id)))
     )
-    return { fiber: fork(id, turn), isNew: true }
+    return { fiber: fork(id, trace === undefined ? turn : Effect.withParentSpan(turn, trace)), isNew: true }
   }
 
   const firstState = (id: AssistantMessageId) =>
@@ -188,7 +195,8 @@ export const make = Effect.fnUntraced(function*(
       : idOf(start.conversationId, start.key)
     const before = start.key === undefined ? Option.none() : yield* stored(retrying(store.getState(id)))
     const others = Option.isSome(before) ? 0 : yield* carriedFor(user)
-    const begun = Option.isSome(before) ? undefined : yield* Effect.sync(() => begin(user, id, start, others))
+    const trace = Option.getOrUndefined(yield* Effect.option(Effect.currentParentSpan))
+    const begun = Option.isSome(before) ? undefined : yield* Effect.sync(() => begin(user, id, start, others, trace))
     if (Option.isNone(before) && begun === undefined) return yield* tooManyTurns(maxTurns)
     const state = begun === undefined
       ? before

@@ -10,6 +10,7 @@ import type { Step } from "@opencode-turn/testing/ModelScript"
 import { Effect, Option, Schema, type Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { setImmediate } from "node:timers/promises"
+import * as Spans from "../../../core/test/support/spans.ts"
 import * as Gateways from "../support/Gateways.ts"
 
 const { start, textOf } = Gateways
@@ -80,6 +81,23 @@ describe("a turn", () => {
       const [line] = turn.prompt
       assert(line?.type === "text")
       assert.isTrue(line.text.startsWith("Do it."))
+    }))
+
+  test("belongs to the trace of the request that started it, and does not end with it", () =>
+    Effect.gen(function*() {
+      const traceId = "1".repeat(32)
+      const { spans } = yield* Spans.recorded(Effect.gen(function*() {
+        const gateway = yield* Gateways.open()
+        const answer = yield* gateway.call("/conversations/c/turns", {
+          body: start([{ text: "Hello." }]),
+          headers: { traceparent: `00-${traceId}-${"2".repeat(16)}-01` }
+        })
+        const { turn } = yield* finish(gateway, answer.as(GatewayApi.StartedTurn).messageId)
+        assert.strictEqual(turn.status, "completed")
+      }))
+      const [agent] = Spans.named(spans, "invoke_agent")
+      assert.strictEqual(agent?.traceId, traceId)
+      assert.lengthOf(spans.filter(({ name, traceId: id }) => name === "chat m" && id === traceId), 1)
     }))
 
   test("is one for one key in one conversation, however often and however many at once ask for it", () =>

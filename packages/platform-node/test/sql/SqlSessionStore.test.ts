@@ -13,6 +13,7 @@ import {
 import type { Part } from "@opencode-turn/core/Part"
 import type { Content, Outcome, PromptRecord } from "@opencode-turn/core/SessionStore"
 import { SessionStore, StoreError } from "@opencode-turn/core/SessionStore"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as Usage from "@opencode-turn/core/Usage"
 import * as SqliteClient from "@opencode-turn/platform-node/SqliteClient"
 import * as SqlMigrations from "@opencode-turn/platform-node/SqlMigrations"
@@ -302,7 +303,10 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       })
       const planOf = Effect.fnUntraced(function*<A, E>(read: Effect.Effect<A, E>) {
         statements.length = 0
-        yield* Effect.withTracer(read, tracer)
+        yield* read.pipe(
+          Effect.withTracer(tracer),
+          Effect.provideService(TurnPolicy.TraceDetail, "statements")
+        )
         assert.lengthOf(statements, 1)
         const steps = yield* sql.unsafe<{ detail: string }>(`EXPLAIN QUERY PLAN ${statements.join()}`)
         return steps.map(({ detail }) => detail)

@@ -36,6 +36,7 @@ export const leases = (it: StoreTests): void => {
           pattern: "src/**",
           action: "deny"
         }],
+        traceparent: `00-${"a".repeat(32)}-${"b".repeat(16)}-01`,
         outputSchema: { type: "object", nested: [1, null, { deep: true }] },
         policy: { firstEventMillis: 1, budget: { wallClockMillis: 2.5, stallMillis: null }, finalExchangeMillis: 1e12 }
       } as const
