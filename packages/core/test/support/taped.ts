@@ -158,8 +158,10 @@ const recordedDirectory = ({ events }: Recording): string =>
 
 const directory = new URL("../fixtures/", import.meta.url)
 
-export const recordings: ReadonlyArray<Recording> = readdirSync(directory).map((file) => {
-  const { events, ...recording } = JSON.parse(readFileSync(new URL(file, directory), "utf8"))
-  // The fake server announces a live connection itself. A later `server.connected` would stand for a restart.
-  return { name: file.replace(".json", ""), ...recording, events: events.slice(1) }
-})
+export const recordings: ReadonlyArray<Recording> = readdirSync(directory).filter((name) => name.endsWith(".json")).map(
+  (file) => {
+    const { events, ...recording } = JSON.parse(readFileSync(new URL(file, directory), "utf8"))
+    // The fake server announces a live connection itself. A later `server.connected` would stand for a restart.
+    return { name: file.replace(".json", ""), ...recording, events: events.slice(1) }
+  }
+)

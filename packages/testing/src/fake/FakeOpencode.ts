@@ -217,7 +217,8 @@ export const make = Effect.fnUntraced(function*(
     files,
     directory,
     agents,
-    isFolder: (directory) => !missing.includes(directory),
+    // Core asks for a folder of this name, which no machine has, to learn what the server says of such a folder.
+    isFolder: (directory) => !missing.includes(directory) && directory !== "/.opencode-turn-missing",
     script: options.script ?? fromPrompt,
     scripts,
     gate: gates.pass,

@@ -15,6 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Contained from "../../domain/Contained.ts"
 import { type MessageId, SessionId } from "../../domain/Ids.ts"
@@ -65,7 +66,12 @@ export const make = Effect.fnUntraced(function*(
   ) => requests.requestJson(operation, schema, located(request, header))
 
   const listsFiles = (header: typeof ownHeader) =>
-    request("list files", HttpClientRequest.get("/file", { urlParams: { path: "" } }), header)
+    requestJson(
+      "list files",
+      Schema.Unknown,
+      HttpClientRequest.get("/file", { urlParams: { path: "" } }),
+      header
+    )
 
   const orUnknownDirectory = (directory: string | undefined) => <A>(request: Effect.Effect<A, RequestError>) =>
     directory === undefined ? request : Effect.catchIf(
@@ -87,8 +93,32 @@ export const make = Effect.fnUntraced(function*(
     const { directory } = yield* requestJson("path", Wire.WirePaths, HttpClientRequest.get("/path")).pipe(
       orUnknownDirectory(options.directory)
     )
-    yield* orUnknownDirectory(options.directory ?? directory)(listsFiles(ownHeader))
+    const files = yield* orUnknownDirectory(options.directory ?? directory)(listsFiles(ownHeader))
+    const isEmpty = Array.isArray(files) && files.length === 0
+    if (options.directory !== undefined && isEmpty && !(yield* mayExist(directory))) {
+      return yield* new UnknownDirectory({ origin, directory: options.directory })
+    }
     return directory
+  })
+
+  /**
+   * Whether a folder without files can exist. Some servers list no files of a folder that does not exist (1.1.65 to 1.15.13). Such a
+   * server does the same for a folder that nobody has, and then the parent has to list the folder.
+   */
+  const mayExist = Effect.fnUntraced(function*(directory: string) {
+    const at = directory.lastIndexOf("/")
+    const name = directory.slice(at + 1)
+    if (at < 0 || name === "") return true
+    const siblings = yield* listsFiles(directoryHeader(directory.slice(0, at) || "/")).pipe(
+      Effect.catchIf(isServerError, () => Effect.succeed([]))
+    )
+    if (
+      Array.isArray(siblings) && siblings.some((entry) => Predicate.hasProperty(entry, "name") && entry.name === name)
+    ) return true
+    return yield* listsFiles(directoryHeader(missingDirectory)).pipe(
+      Effect.as(false),
+      Effect.catchIf(isServerError, () => Effect.succeed(true))
+    )
   })
   const directories = yield* Cache.makeWith(() => findDirectory, {
     capacity: 1,
@@ -369,6 +399,9 @@ const unreadFields = ({ altered = [], info, unread = [] }: Message): ReadonlyArr
   ...altered.map((field) => `${field} of ${info.id}`),
   ...unread.map(({ field }) => `${field} of ${info.id}`)
 ]
+
+/** A folder that no machine has. */
+const missingDirectory = "/.opencode-turn-missing"
 
 /** How long a found folder counts as existing. Turns within this time send no request for it. */
 const directoryMillis = 30_000

@@ -319,7 +319,7 @@ describe("requests", () => {
           ? new Response("")
           : path.endsWith("prompt_async")
           ? empty(204)
-          : json(path.endsWith("/path") ? wirePaths : [])
+          : json(path.endsWith("/path") ? wirePaths : path.endsWith("/file") ? [{ name: "a.txt" }] : [])
       )
       const client = yield* dialect(server, {
         baseUrl: `${origin}/base//`,
@@ -562,7 +562,7 @@ const folders = (listed: (header: string | undefined) => Response, directory?: s
 describe("the folder", () => {
   it.effect("is checked once while it exists, and again after half a minute", () =>
     Effect.gen(function*() {
-      const { client, server } = yield* folders(() => json([]), "/link")
+      const { client, server } = yield* folders(() => json([{ name: "a.txt" }]), "/link")
       assert.strictEqual(yield* client.directory, "/real")
       yield* client.createSession({})
       assert.strictEqual(yield* client.directory, "/real")
@@ -575,7 +575,10 @@ describe("the folder", () => {
   it.effect("that is missing fails with its name before a session is created, and is checked again", () =>
     Effect.gen(function*() {
       let isThere = false
-      const { client, server } = yield* folders((header) => header === "%2F" || isThere ? json([]) : broken(), "/typo")
+      const { client, server } = yield* folders(
+        (header) => header === "%2F" || isThere ? json([{ name: "real" }]) : broken(),
+        "/typo"
+      )
       const error = yield* Effect.flip(client.createSession({}))
       assertFields(error, { _tag: "UnknownDirectory", directory: "/typo", isRetryable: false })
       assert.include(error.message, `"/typo"`)
@@ -598,12 +601,30 @@ describe("the folder", () => {
       assertFields(yield* Effect.flip(client.directory), { _tag: "StatusError", status: 500, isRetryable: true })
     }))
 
+  it.effect("without files is looked for in its parent, by a server that lists no files of missing folders", () =>
+    Effect.gen(function*() {
+      const { client } = yield* folders((header) => json(header === "%2F" ? [{ name: "real" }] : []), "/link")
+      assert.strictEqual(yield* client.directory, "/real")
+      const other = yield* folders(() => json([]), "/typo")
+      assertFields(yield* Effect.flip(other.client.createSession({})), { _tag: "UnknownDirectory", directory: "/typo" })
+      assert.isTrue(other.server.requests().every(({ method }) => method === "GET"))
+    }))
+
+  it.effect("without files exists, if the server fails for a missing folder, although its parent does not list it", () =>
+    Effect.gen(function*() {
+      const { client } = yield* folders(
+        (header) => header?.includes("opencode-turn-missing") === true ? broken() : json([]),
+        "/link"
+      )
+      assert.strictEqual(yield* client.directory, "/real")
+    }))
+
   it.effect("of a new session is encoded once more, because the server decodes it again", () =>
     Effect.gen(function*() {
       const server = connect(({ path }) =>
         path === "/path"
           ? json({ directory: "/x/a%20b" })
-          : json(path === "/file" ? [] : { ...wireSession, directory: "/x/a%2520b" })
+          : json(path === "/file" ? [{ name: "a.txt" }] : { ...wireSession, directory: "/x/a%2520b" })
       )
       const client = yield* dialect(server, { directory: "/x/a%20b" })
       const made = yield* client.createSession({})
