@@ -103,7 +103,7 @@ const questionsOf = ({ questions }: ToolPart["input"]): string =>
     ).join(" ")
     : ""
 
-/** The tools of OpenCode 1.18.33, and those that other servers of its line have. */
+/** The tools of OpenCode 1.18.33 and of 2.x, and those that other servers of their lines have. */
 const tools: ReadonlyMap<string, Known> = new Map([
   ["read", { kind: "read", words: ["Reading", "Read"], subjectOf: fileOf }],
   ["list", { kind: "read", words: ["Listing", "Listed"] }],
@@ -122,12 +122,14 @@ const tools: ReadonlyMap<string, Known> = new Map([
   ["codesearch", { kind: "search", words: ["Searching code for", "Searched code for"], subjectOf: named("query") }],
   ["lsp", { kind: "search", words: ["Looking up", "Looked up"] }],
   ["bash", { kind: "run", words: ["Running", "Ran"] }],
+  ["shell", { kind: "run", words: ["Running", "Ran"] }],
   ["webfetch", { kind: "fetch", words: ["Fetching", "Fetched"], subjectOf: named("url") }],
   ["skill", { kind: "read", words: ["Loading the skill", "Loaded the skill"], subjectOf: named("name") }],
   ["todowrite", { kind: "plan", words: ["Planning", "Planned"], subjectOf: todosIn }],
   ["todoread", { kind: "plan", words: ["Reading the plan", "Read the plan"], subjectOf: nothing }],
   ["plan_exit", { kind: "plan", words: ["Ending the plan", "Ended the plan"], subjectOf: nothing }],
   ["task", { kind: "delegate", words: ["Delegating", "Delegated"] }],
+  ["subagent", { kind: "delegate", words: ["Delegating", "Delegated"] }],
   ["question", { kind: "ask", words: ["Asking", "Asked"], subjectOf: questionsOf }],
   ["StructuredOutput", { kind: "answer", words: ["Answering", "Answered"], subjectOf: nothing }]
 ])

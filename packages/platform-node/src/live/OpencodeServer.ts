@@ -4,7 +4,7 @@
  * **Responsibilities**: finding the binary, choosing a loopback port and a password, waiting until the server answers, and stopping the
  * server with every process it started.
  *
- * **Not responsibilities**: requests beyond the health probe, restarting a server that ends by itself.
+ * **Not responsibilities**: which line of OpenCode the binary is of; requests beyond the health probe, restarting a server that ends by itself.
  *
  * **Gotchas**
  *
@@ -153,7 +153,7 @@ export type OpencodeServerError = OpencodeNotFound | OpencodeStartFailed | Confi
  *
  * 1. the `command` option, then `OPENCODE_BIN`; if one of them is set but names no binary, the search ends there;
  * 2. the npm package `opencode-ai`, resolved from this package;
- * 3. `opencode` on `PATH`.
+ * 3. `opencode` on `PATH`, which 1.x and 2.x are both called, or `opencode2`, the name of a beta of 2.x.
  *
  * It does not search the project's own `node_modules`: the author of the project could then choose the program that starts, before the
  * user allowed anything. Name that binary in `OPENCODE_BIN` to run it.
@@ -184,11 +184,10 @@ export const locate = Effect.fn("OpencodeServer.locate")(function*(
   // `npm run` puts these folders at the front of `PATH`.
   const isOfProject = (folder: string) =>
     path.normalize(folder).startsWith(project) && path.normalize(folder).split(path.sep).includes("node_modules")
-  const onPath = yield* Locate.findCommand(
-    "opencode",
-    (yield* Locate.searchPath).filter((folder) => !isOfProject(folder))
-  )
-  return yield* Effect.fromOption(onPath, () => notFound("the package opencode-ai", "opencode on PATH"))
+  const folders = (yield* Locate.searchPath).filter((folder) => !isOfProject(folder))
+  const onPath = yield* Locate.findCommand("opencode", folders)
+  const found = Option.isSome(onPath) ? onPath : yield* Locate.findCommand("opencode2", folders)
+  return yield* Effect.fromOption(found, () => notFound("the package opencode-ai", "opencode on PATH"))
 })
 
 /**

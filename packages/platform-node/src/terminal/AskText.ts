@@ -70,7 +70,7 @@ export const describeAlways = ({ always, ...ask }: PermissionAsk): string => {
 const subjectOf = ({ metadata, patterns, permission }: PermissionAsk): ReadonlyArray<string> => {
   const { command, description } = metadata
   if (permission === "bash" && Predicate.isString(command) && command.trim() !== "") return [command]
-  if (permission === "task" && Predicate.isString(description) && description !== "") {
+  if ((permission === "task" || permission === "subagent") && Predicate.isString(description) && description !== "") {
     return [`${description} (${patterns.join(", ")})`]
   }
   return patterns

@@ -96,7 +96,7 @@ export const make = Effect.fnUntraced(function*(
       return { data, next: data.length < limit ? undefined : cursors?.next, size: body.length }
     })
 
-  /** How the last run of the session ended, from the end of its log. A server without a log leaves it open. */
+  /** How the last step of the session ended, from the end of its log. A server without a log leaves it open. */
   const runEnd = (id: SessionId): Effect.Effect<Wire.RunEnd, RequestError> => {
     const read = (after: number) =>
       request(
@@ -107,18 +107,18 @@ export const make = Effect.fnUntraced(function*(
       ).pipe(Effect.map(logOf))
     return Effect.gen(function*() {
       const seq = (yield* read(Number.MAX_SAFE_INTEGER)).findLast(({ type }) => type === "log.synced")?.seq ?? 0
-      const last = (yield* read(Math.max(0, seq - tailLength))).findLast(({ type = "" }) =>
-        type.startsWith("session.execution.")
-      )
-      switch (last?.type) {
-        case "session.execution.interrupted":
-          return last.data?.reason === "shutdown" ? "shutdown" : "stopped"
-        case "session.execution.succeeded":
-        case "session.execution.failed":
-          return "ended"
-        default:
-          return "open"
-      }
+      const tail = yield* read(Math.max(0, seq - tailLength))
+      const step = tail.findLastIndex(({ type = "" }) => type.startsWith("session.step."))
+      const ends = tail.slice(step + 1).filter(({ type = "" }) => type.startsWith("session.execution."))
+      // A prompt that is posted again begins and ends a run without a step.
+      const end = ends.find(({ type }) => type !== started)
+      return end === undefined || ends.at(-1)?.type === started
+        ? "running"
+        : end.type !== "session.execution.interrupted"
+        ? "ended"
+        : end.data?.reason === "shutdown"
+        ? "shutdown"
+        : "stopped"
     }).pipe(
       Effect.catchTag(
         "StatusError",
@@ -520,6 +520,8 @@ const maxSize = 256 * 1024 * 1024
 
 /** A session may have many children, and the answer says of each but a few hundred bytes. */
 const maxChildren = 1000
+
+const started = "session.execution.started"
 
 /** The events at the end of a log among which the end of the last run is: behind it come only names and costs. */
 const tailLength = 20

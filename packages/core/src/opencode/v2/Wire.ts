@@ -384,12 +384,14 @@ export const assistant = (
 })
 
 /**
- * How the last run of a session ended, as its log tells: by itself, by a person, or with the server, which leaves the step unfinished.
+ * How the last step of a session ended, as its log tells: by itself, by a person (`stopped`), or with the server, which leaves it unfinished.
+ * `running`: it has not
+ * ended, or another run has begun since. `open`: there is no log.
  *
  * @category models
  * @since 0.1.0
  */
-export type RunEnd = "ended" | "stopped" | "shutdown" | "open"
+export type RunEnd = "ended" | "stopped" | "shutdown" | "running" | "open"
 
 /**
  * Messages in the order of the session, and the input that was delivered last.
@@ -514,7 +516,9 @@ export const ending = (
   const isStopped = isPresent(error) && isAborted(error)
   if (isStopped && isRefused) return { completedMillis, finish: "tool-calls", error: undefined }
   if (isStopped && hasGoneOn) return { completedMillis, finish: undefined, error: undefined }
-  if (isStopped && end === "shutdown") return { completedMillis: undefined, finish: undefined, error: undefined }
+  if (isStopped && (end === "shutdown" || end === "running")) {
+    return { completedMillis: undefined, finish: undefined, error: undefined }
+  }
   if (isPresent(error)) return { completedMillis, finish: undefined, error: toFailure(error) }
   // An interruption while the model's next try is waited for leaves the message open forever.
   if (completedMillis === undefined && end === "stopped" && !hasGoneOn) {

@@ -211,6 +211,45 @@ describe("an idle session of 2.x whose prompt has no whole answer", () => {
     }))
 })
 
+const logged = (type: string, reason?: string) =>
+  `data: ${JSON.stringify({ type: `session.${type}`, data: { sessionID: sessionId, reason } })}`
+
+describe("a step of 2.x that was interrupted", () => {
+  const step = [logged("execution.started"), logged("step.started"), logged("step.failed")]
+  const byPerson = logged("execution.interrupted", "user")
+  const byServer = logged("execution.interrupted", "shutdown")
+  const [started, succeeded] = [logged("execution.started"), logged("execution.succeeded")]
+  const logs: ReadonlyArray<readonly [string, ReadonlyArray<string>, string | undefined]> = [
+    ["a person did it", [...step, byPerson], "MessageAbortedError"],
+    ["the server went down", [...step, byServer], undefined],
+    ["the server went down, and the prompt was posted again", [...step, byServer, started, succeeded], undefined],
+    ["the server went down, and goes on by itself", [...step, byServer, started], undefined],
+    ["the server has gone on meanwhile", [...step, byServer, started, logged("step.started")], undefined]
+  ]
+  it.effect.each(logs)("is told apart by the session's log: %s", ([, log, name]) =>
+    Effect.gen(function*() {
+      const message = {
+        id: stepId,
+        type: "assistant",
+        time: { created: 2, completed: 3 },
+        content: [],
+        finish: "error",
+        error: { type: "aborted", message: "Step interrupted" }
+      }
+      const { client } = yield* dialect("beta", ({ path, query }) =>
+        path.endsWith("/log")
+          ? new Response(
+            `${query["after"] === "0" ? log.join("\n\n") : ""}\n\ndata: {"type":"log.synced","seq":9}\n\n`,
+            { headers: { "content-type": "text/event-stream" } }
+          )
+          : json({ data: [message, { id: promptId, type: "user", time: { created: 1 }, text: "" }] }))
+      const { messages } = yield* client.listMessages(sessionId, { limit: 10 })
+      const info = messages.at(-1)?.info
+      assert(info?.role === "assistant")
+      assert.deepStrictEqual([info.error?.name, info.completedMillis], [name, name === undefined ? undefined : 3])
+    }))
+})
+
 describe("a tree of sessions of 2.x", () => {
   it.effect.each(["release", "beta"] as const)(
     "is stopped from its leaves, without what waits in it: %s",

@@ -111,6 +111,8 @@ describe("a turn on a beta of 2.x", () => {
     const alone = { ...tape, messages: tape.messages.slice(0, 2) }
     assert.isFalse(Exchange.isFinalWhenIdle(exchangeOf(alone, "shutdown")))
     assert.isUndefined(exchangeOf(alone, "shutdown").steps[0]?.info.error)
+    // A managed server is back and has begun, without another message yet.
+    assert.isFalse(Exchange.isFinalWhenIdle(exchangeOf(alone, "running")))
     assert.isFalse(exchangeOf(tape).isCurrent)
   })
 
