@@ -11,6 +11,7 @@
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as HttpMiddleware from "effect/http/HttpMiddleware"
 import type * as HttpServerError from "effect/http/HttpServerError"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -64,11 +65,14 @@ export const listen = Effect.fnUntraced(function*(
     port: options.port,
     gracefulShutdownTimeout: shutdown
   })
-  yield* serve(handle)
+  yield* Effect.provideService(serve(handle), HttpMiddleware.TracerDisabledWhen, isProbe)
   return "port" in address ? address.port : options.port
 })
 
 // internal
+
+/** A trace of each scrape, and of each look whether the gateway runs, would tell nothing. */
+const isProbe = ({ url }: HttpServerRequest.HttpServerRequest): boolean => /\/(?:metrics|health)(?:\?|$)/.test(url)
 
 /** How long the answers that are on their way may take when the server stops. Open streams never end by themselves. */
 const shutdown: Duration.Input = "500 millis"

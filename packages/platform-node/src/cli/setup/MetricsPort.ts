@@ -4,7 +4,6 @@
  * Whoever works on this machine may read how much the turns cost. Pages in a browser may not: the guard refuses names of other hosts.
  */
 import * as Effect from "effect/Effect"
-import * as HttpMiddleware from "effect/http/HttpMiddleware"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import type * as Scope from "effect/Scope"
@@ -17,8 +16,6 @@ import * as Port from "./Port.ts"
 /** Listens until the scope closes, and gives the address of the page. */
 export const listen = (port: number): Effect.Effect<string, Failure, Scope.Scope> =>
   Listen.listen({ handle: Guard.guard({})(page) }, { host, port }).pipe(
-    // A trace of each scrape would tell nothing.
-    Effect.provideService(HttpMiddleware.TracerDisabledWhen, () => true),
     Effect.mapBoth({
       onSuccess: (port) => `http://${host}:${port}/metrics`,
       onFailure: Port.explained({ host, port }, "--metrics-port")
