@@ -60,16 +60,16 @@ export const ofTurn = (
   from: string | undefined,
   mayFollow: MayFollow,
   told: Told
-): Stream.Stream<string, never, SessionStore> =>
+): Stream.Stream<Uint8Array, never, SessionStore> =>
   open(
     mayFollow,
     // What came at once is written at once.
-    Stream.mapArray(attachTurn(id, { from }), (chunk) => [chunk.map((attached) => toEvent(told(attached))).join("")]),
+    Stream.mapArray(attachTurn(id, { from }), (chunk) => [toBytes(chunk.map(told))]),
     (failure) => event({ type: "stream.failed", ...failure })
   )
 
 /**
- * Texts of a turn as a stream that says that it is alive, and that ends with the words for what it failed with, also where its reader may
+ * Events of a turn as a stream that says that it is alive, and that ends with the words for what it failed with, also where its reader may
  * follow it no more.
  *
  * @category streams
@@ -77,28 +77,28 @@ export const ofTurn = (
  */
 export const open = <R>(
   mayFollow: MayFollow,
-  texts: Stream.Stream<string, StoreError | UnknownMessage, R>,
+  events: Stream.Stream<Uint8Array, StoreError | UnknownMessage, R>,
   toText: (failure: { readonly message: string; readonly advice: string }) => string
-): Stream.Stream<string, never, R> => {
-  const told = Stream.catch(texts, (error) =>
+): Stream.Stream<Uint8Array, never, R> => {
+  const told = Stream.catch(events, (error) =>
     Stream.fromEffect(
       Effect.as(
         error._tag === "StoreError" ? ErrorReporter.report(Cause.fail(error)) : Effect.void,
-        toText(
+        encode(toText(
           error._tag === "StoreError"
             ? { message: "the store cannot be reached", advice: "attach again in a while" }
             : { message: "the turn was deleted", advice: "nothing follows" }
-        )
+        ))
       )
     ))
   // Not Stream.merge: with it, 500 streams cost a quarter more in all. A slow reader holds up only its own queue.
   return Stream.unwrap(Effect.gen(function*() {
-    const queue = yield* Queue.bounded<string, Cause.Done>(16)
-    yield* Queue.offer(queue, ": attached\n\n")
+    const queue = yield* Queue.bounded<Uint8Array, Cause.Done>(16)
+    yield* Queue.offer(queue, attached)
     yield* Effect.forkScoped(Stream.runIntoQueue(told, queue))
     const look = Effect.map(mayFollow, (may) => {
       // A reader that is behind needs no sign of life, and must not hold up the check.
-      Queue.offerUnsafe(queue, may ? ": alive\n\n" : toText(refused))
+      Queue.offerUnsafe(queue, may ? alive : encode(toText(refused)))
       if (!may) Queue.endUnsafe(queue)
       return may
     })
@@ -114,18 +114,58 @@ export const open = <R>(
  * @since 0.1.0
  */
 export const toResponse = (
-  events: Stream.Stream<string, never, SessionStore>,
+  events: Stream.Stream<Uint8Array, never, SessionStore>,
   store: SessionStore["Service"],
   headers: Readonly<Record<string, string>> = {}
 ): HttpServerResponse.HttpServerResponse =>
-  HttpServerResponse.stream(events.pipe(Stream.encodeText, Stream.provideService(SessionStore, store)), {
+  HttpServerResponse.stream(Stream.provideService(events, SessionStore, store), {
     contentType: "text/event-stream",
     headers: { "cache-control": "no-store, no-transform", "x-accel-buffering": "no", ...headers }
   })
 
+/**
+ * The bytes of a text.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const encode = (text: string): Uint8Array => encoder.encode(text)
+
 // internal
 
+const encoder = new TextEncoder()
+
 const refused = { message: "this client may not follow the turn any more", advice: "sign in again" }
+
+const attached = encode(": attached\n\n")
+const alive = encode(": alive\n\n")
+
+/** What was written last, by its last update: where a turn runs in this process, all of its readers get the same objects. */
+const written = new WeakMap<object, { readonly events: ReadonlyArray<Attached>; readonly bytes: Uint8Array }>()
+
+/** Readers of a turn that are told the same at once share its bytes. A reset is made for each reader. */
+const toBytes = (events: ReadonlyArray<Attached>): Uint8Array => {
+  const last = events.at(-1)
+  if (last === undefined || events.some(({ update }) => update._tag === "Reset")) return toNewBytes(events)
+  const key = toldBy(last)
+  const known = written.get(key)
+  if (known !== undefined && isSame(known.events, events)) return known.bytes
+  const bytes = toNewBytes(events)
+  written.set(key, { events, bytes })
+  return bytes
+}
+
+const toNewBytes = (events: ReadonlyArray<Attached>): Uint8Array => encode(events.map(toEvent).join(""))
+
+/** The message at the end is the store's, which may give the same one to all. */
+const toldBy = ({ update }: Attached): object => update._tag === "Finished" ? update.message : update
+
+const isSame = (some: ReadonlyArray<Attached>, others: ReadonlyArray<Attached>): boolean =>
+  some.length === others.length &&
+  some.every((one, at) => {
+    const other = others[at]
+    return other !== undefined && one.offset === other.offset && toldBy(one) === toldBy(other)
+  })
 
 const endMark = ".end"
 

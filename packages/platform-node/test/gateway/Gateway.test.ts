@@ -1,3 +1,4 @@
+import * as Events from "#gateway/Events"
 import * as GatewayApi from "#gateway/GatewayApi"
 import * as TurnJson from "#gateway/TurnJson"
 import { assert, describe, it } from "@effect/vitest"
@@ -7,7 +8,7 @@ import type { TurnServices } from "@opencode-turn/core/Turn"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
-import { Effect, Option, Schema, type Scope, Stream } from "effect"
+import { Effect, Fiber, Option, Schema, type Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { setImmediate } from "node:timers/promises"
 import * as Spans from "../../../core/test/support/spans.ts"
@@ -236,6 +237,35 @@ describe("a turn", () => {
       yield* finish(gateway, done.messageId)
       const late = yield* gateway.call(`/turns/${done.messageId}/cancel`, { method: "POST" })
       assert.deepStrictEqual([late.status, late.tag], [409, "TooLate"])
+    }))
+
+  test("is encoded once for all who are told the same of it at once, wherever they began", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const gateway = yield* Gateways.open()
+      const { messageId } = yield* begin(gateway, [
+        { text: "one two three", gate: "half", gateAfter: 2 }
+      ])
+      const early = yield* gateway.follow(`/turns/${messageId}/updates`)
+      const seen = yield* early.until(isHalf)
+      yield* early.leave
+      const starts = [undefined, undefined, seen.at(-1)?.id]
+      const reading = yield* Effect.forEach(starts, (from) =>
+        Effect.forkScoped(
+          Stream.runCollect(Events.ofTurn(messageId, from, Effect.succeed(true), (attached) => attached)),
+          { startImmediately: true }
+        ))
+      // All have read what there is, and wait.
+      yield* Effect.promise(() => setImmediate())
+      yield* fake.release("half")
+      const [one = [], other = [], late = []] = yield* Effect.forEach(reading, Fiber.join)
+      const decoder = new TextDecoder()
+      const textsOf = (all: ReadonlyArray<Uint8Array>) => all.map((bytes) => decoder.decode(bytes)).join("")
+      assert.strictEqual(textsOf(one), textsOf(other))
+      assert.include(textsOf(one), " three")
+      assert.isTrue(textsOf(one).endsWith(textsOf(late).replace(": attached\n\n", "")))
+      const isShared = (bytes: Uint8Array) => other.includes(bytes) && late.includes(bytes)
+      assert.isNotEmpty(one.slice(1).filter(isShared))
     }))
 
   test("whose stream is silent says that it is alive every 15 seconds", () =>

@@ -242,9 +242,12 @@ const toResponse = (
   [begun, first]: ReturnType<typeof AgUiEvents.start>,
   id: AssistantMessageId | undefined
 ) => {
-  const start = Stream.succeed(toText(first))
+  const start = Stream.succeed(Events.encode(toText(first)))
   if (id === undefined) {
-    return Events.toResponse(Stream.concat(start, Stream.succeed(toText(AgUiEvents.end(begun)[1]))), store)
+    return Events.toResponse(
+      Stream.concat(start, Stream.succeed(Events.encode(toText(AgUiEvents.end(begun)[1])))),
+      store
+    )
   }
   const events = newsOf(id, begun.isBegun, told).pipe(
     Stream.mapAccum(() => begun, (told, news) => {
@@ -255,7 +258,8 @@ const toResponse = (
     }),
     Stream.takeUntil(({ isOver }) => isOver),
     Stream.map(({ text }) => text),
-    Stream.filter((text) => text !== "")
+    Stream.filter((text) => text !== ""),
+    Stream.map(Events.encode)
   )
   return Events.toResponse(Stream.concat(start, Events.open(mayFollow, events, failed)), store)
 }

@@ -114,7 +114,7 @@ const toResponse = (
       return [last, texts.length === 0 ? [] : [texts.join("")]]
     })
   )
-  return Events.toResponse(Events.open(mayFollow, chunks, failed), store, {
+  return Events.toResponse(Events.open(mayFollow, Stream.map(chunks, Events.encode), failed), store, {
     "x-vercel-ai-ui-message-stream": "v1"
   })
 }
