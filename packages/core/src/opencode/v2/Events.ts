@@ -28,7 +28,15 @@ import * as Wire from "./Wire.ts"
  */
 export const makeDecoder = (runs: Runs.Runs, place: () => Wire.Place): EventFrames.Decoder => {
   runs.clear()
-  return EventFrames.makeDecoder((data) => decodeEvent(data, runs, place()))
+  const decoder = EventFrames.makeDecoder((data) => decodeEvent(data, runs, place()))
+  return {
+    ...decoder,
+    // The heartbeat is a comment, and comes alone.
+    push: (bytes) => {
+      const events = decoder.push(bytes)
+      return events.length === 0 && bytes[0] === colon ? [{ _tag: "Heartbeat" }] : events
+    }
+  }
 }
 
 /**
@@ -56,6 +64,8 @@ export const decodeEvent = (
 }
 
 // internal
+
+const colon = 58
 
 interface Around {
   readonly eventId: string | undefined

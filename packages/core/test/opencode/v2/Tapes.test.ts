@@ -1,3 +1,5 @@
+import { makeDecoder } from "#opencode/v2/Events"
+import * as Runs from "#opencode/v2/Runs"
 import type * as Wire from "#opencode/v2/Wire"
 import * as Exchange from "#reply/Exchange"
 import { assert, describe, it } from "@effect/vitest"
@@ -167,6 +169,18 @@ describe("a turn on a beta of 2.x", () => {
     const [part] = parts.filter((part) => part.type === "tool")
     assert.match(part?.subagent ?? "", /^ses_/)
     assert.lengthOf(Reply.subagentStates(Tapes.streamed(Tapes.load("subagent"))), 1)
+  })
+})
+
+describe("a connection to 2.x", () => {
+  it("takes the comments of an idle server for its heartbeat", () => {
+    const decoder = makeDecoder(Runs.make(), () => Tapes.place)
+    const push = (text: string) => decoder.push(new TextEncoder().encode(text))
+    assert.deepStrictEqual(push(`data: {"id":"evt_1","type":"server.connected","data":{}}\n\n`), [{
+      _tag: "Connected"
+    }])
+    assert.deepStrictEqual(push(": heartbeat\n\n"), [{ _tag: "Heartbeat" }])
+    assert.deepStrictEqual(push(`data: {"type":"session.usage.updated","data":{}}\n\n`), [])
   })
 })
 
