@@ -14,7 +14,9 @@ const end = "<!-- end of the table -->"
 
 /** Writes a row for each script, a column for each version, and a note for each failure. */
 export const render = (outcomes: ReadonlyArray<Outcome>): string => {
-  const versions = [...new Set(outcomes.map(({ version }) => version))]
+  const versions = [...new Set(outcomes.map(({ version }) => version))].toSorted((left, right) =>
+    left.localeCompare(right, undefined, { numeric: true })
+  )
   const notes: Array<string> = []
   const noteOf = (failure: string): number => {
     if (!notes.includes(failure)) notes.push(failure)
@@ -33,9 +35,13 @@ export const render = (outcomes: ReadonlyArray<Outcome>): string => {
     `| --- |${" --- |".repeat(versions.length)}`,
     ...rows,
     ...(notes.length > 0 ? [""] : []),
-    ...notes.map((note, index) => `${index + 1}. ${note.replaceAll("\n", " ")}`)
+    ...notes.map((note, index) => `${index + 1}. ${firstLine(note)}`)
   ].join("\n")
 }
+
+/** What an assertion says, without its name and the values that it compared. */
+const firstLine = (failure: string): string =>
+  (failure.split("\n", 1)[0] ?? "").replace(/^AssertionError \[\w+\]: /, "")
 
 /** Puts the table between the marks of the page. */
 export const replaceIn = (page: string, table: string): string => {

@@ -73,12 +73,15 @@ export const make = Effect.fnUntraced(function*(
       header
     )
 
+  /** The root may hold a file that a server cannot list (1.17.0); then its own folder tells. */
+  const listsAnything = Effect.catchIf(listsFiles(directoryHeader("/")), isServerError, () => listsFiles({}))
+
   const orUnknownDirectory = (directory: string | undefined) => <A>(request: Effect.Effect<A, RequestError>) =>
     directory === undefined ? request : Effect.catchIf(
       request,
       isServerError,
       (error) =>
-        Effect.matchEffect(listsFiles(directoryHeader("/")), {
+        Effect.matchEffect(listsAnything, {
           onFailure: () => Effect.fail(error),
           onSuccess: () => Effect.fail(new UnknownDirectory({ origin, directory }))
         })

@@ -595,6 +595,12 @@ describe("the folder", () => {
       assertFields(error, { _tag: "UnknownDirectory", directory: "/a/file", isRetryable: false })
     }))
 
+  it.effect("that is missing is named too if the server can list its own folder and not the root", () =>
+    Effect.gen(function*() {
+      const { client } = yield* folders((header) => header === undefined ? json([]) : broken(), "/typo")
+      assertFields(yield* Effect.flip(client.directory), { _tag: "UnknownDirectory", directory: "/typo" })
+    }))
+
   it.effect("is not blamed if the server can list no folder at all", () =>
     Effect.gen(function*() {
       const { client } = yield* folders(broken, "/fine")
