@@ -259,12 +259,14 @@ const layerLogin = (options: Options) =>
     "GET",
     `${Access.linkPath}/:code`,
     Effect.gen(function*() {
-      const { redeem } = yield* Access.Access
+      const { redeem, userOf } = yield* Access.Access
       const { code = "" } = yield* HttpRouter.params
       const request = yield* HttpServerRequest.HttpServerRequest
       // A router answers HEAD as GET, and what only looks at a link must not use it up.
       const cookie = request.method === "GET" ? Option.getOrUndefined(yield* redeem(code)) : undefined
-      if (cookie === undefined) {
+      // Whoever is signed in already, and opens an old link again, wants the page.
+      const isSignedIn = cookie === undefined && Option.isSome(yield* Effect.option(userOf(request)))
+      if (cookie === undefined && !isSignedIn) {
         return Guard.toResponse(
           new Unauthorized({
             message: "this link is not valid, or was used before",
@@ -279,6 +281,7 @@ const layerLogin = (options: Options) =>
         }"><title>opencode-turn</title>`,
         { contentType: "text/html; charset=utf-8" }
       )
+      if (cookie === undefined) return page
       return yield* Effect.orDie(HttpServerResponse.setCookie(page, cookie.name, Redacted.value(cookie.value), {
         httpOnly: true,
         sameSite: "strict",

@@ -177,6 +177,11 @@ describe("the token", () => {
       for (const text of [cookie, page.text]) assert.notInclude(text, Gateways.token)
       assert.strictEqual((yield* gateway.call(link, { token: null })).tag, "Unauthorized")
 
+      // A browser that is signed in is led to the page, and gets no cookie.
+      const again = yield* gateway.call(link, { token: null, headers: { cookie: pair } })
+      assert.deepStrictEqual([again.status, again.headers.get("set-cookie")], [200, null])
+      assert.include(again.text, `content="0;url=/agent/page"`)
+
       const later = yield* Gateways.open()
       assert.strictEqual((yield* later.call("/asks", { token: null, headers: { cookie: pair } })).status, 200)
       const other = yield* Gateways.open({ token: "another-token-of-the-tests" })

@@ -1,7 +1,7 @@
 import * as Listen from "#gateway/Listen"
 import { assert, it } from "@effect/vitest"
 import * as Gateway from "@opencode-turn/platform-node/gateway"
-import { prompt } from "@opencode-turn/testing/FakeOpencode"
+import { FakeOpencode, prompt } from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import { Effect, Layer } from "effect"
 import type { Page } from "playwright-core"
@@ -48,7 +48,10 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
             await page.locator(".ask button.primary").first().focus()
             await page.keyboard.down("y")
             await page.locator(".ask").nth(1).waitFor({ state: "detached" })
-            await page.locator(".ask button.primary:focus").waitFor()
+            // The next ask gets the focus, and none of its buttons: Enter and the blank allow nothing.
+            await page.locator(".ask .decision:focus").waitFor()
+            await page.keyboard.press("Enter")
+            await page.keyboard.press("Space")
             // The browser repeats a key until it is let go.
             for (let times = 0; times < 5; times++) await page.keyboard.down("y")
             await page.keyboard.up("y")
@@ -75,6 +78,104 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
           assert.isTrue(isWhole)
           yield* act(() => page.getByRole("button", { name: "Allow once" }).click())
           yield* act(() => page.locator(".ending.completed").waitFor())
+          assert.deepStrictEqual(problems, [])
+        }).pipe(Effect.scoped))
+
+      it.effect("is led to what is asked by keys, and refuses with a reason by Enter", () =>
+        Effect.gen(function*() {
+          const { page, problems } = yield* opened
+          yield* send(page, prompt("Do it.", [bash("echo one"), { text: "Done." }]))
+          yield* act(async () => {
+            await page.locator(".ask").waitFor()
+            await page.getByLabel("Prompt", { exact: true }).focus()
+            await page.keyboard.press("Escape")
+            await page.keyboard.press("p")
+            await page.locator(".ask .decision:focus").waitFor()
+            await page.getByLabel("Reason for a refusal").fill("Not today.")
+            await page.keyboard.press("Enter")
+            await page.locator(".ending.completed").waitFor()
+          })
+          assert.deepStrictEqual(problems, [])
+        }).pipe(Effect.scoped))
+
+      it.effect("sends files with text of any kind as text, and pictures as they are", () =>
+        Effect.gen(function*() {
+          const { page, problems } = yield* opened
+          const names = [
+            "a.css",
+            "a.csv",
+            "a.html",
+            "a.js",
+            "a.json",
+            "a.md",
+            "a.svg",
+            "a.ts",
+            "a.xml",
+            "a.yaml",
+            "noname"
+          ]
+          const text = names.map((name) => ({
+            name,
+            mimeType: "text/x-of-the-browser",
+            buffer: Buffer.from("<a>ü</a>")
+          }))
+          const png = Buffer.from(
+            "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+            "base64"
+          )
+          yield* act(() =>
+            page.getByLabel("Add files").setInputFiles([...text, { name: "a.png", mimeType: "image/png", buffer: png }])
+          )
+          const sent = yield* act(async () => {
+            const request = page.waitForRequest((request) =>
+              request.method() === "POST" && request.url().endsWith("/turns")
+            )
+            await page.getByRole("button", { name: "Send" }).click()
+            return (await request).postDataJSON().prompt
+          })
+          assert.deepStrictEqual(
+            sent.map((part: { readonly mediaType: string }) => part.mediaType),
+            [...names.map(() => "text/plain"), "image/png"]
+          )
+          yield* act(() => page.locator(".turn").waitFor())
+          assert.deepStrictEqual(problems, [])
+        }).pipe(Effect.scoped))
+
+      it.effect("is told that there is no room for a prompt, and takes it back", () =>
+        Effect.gen(function*() {
+          const { page, problems } = yield* opened
+          yield* act(() =>
+            page.route("**/conversations/*/turns", (route) =>
+              route.request().method() === "POST"
+                ? route.fulfill({
+                  status: 429,
+                  json: { _tag: "TooMany", message: "this client has 32 turns", advice: "cancel one" }
+                })
+                : route.continue())
+          )
+          yield* send(page, "Words that took an hour.")
+          yield* act(async () => {
+            await page.getByText("Not sent yet, this client has 32 turns: cancel one.").waitFor()
+            await page.getByRole("button", { name: "Take it back" }).click()
+            await page.getByText("Not sent yet").waitFor({ state: "detached" })
+          })
+          const field = page.getByLabel("Prompt", { exact: true })
+          assert.strictEqual(yield* act(() => field.inputValue()), "Words that took an hour.")
+          assert.isTrue(problems.every((problem) => problem.includes("429")))
+        }).pipe(Effect.scoped))
+
+      it.effect("is told the end of each turn, also of one behind which another was begun", () =>
+        Effect.gen(function*() {
+          const { page, problems } = yield* opened
+          const fake = yield* FakeOpencode
+          yield* send(page, prompt("First.", [{ text: "one two", gate: "first", gateAfter: 1 }]))
+          yield* act(() => page.locator(".reply").getByText("one").waitFor())
+          yield* send(page, prompt("Second.", [{ text: "three four", gate: "second", gateAfter: 1 }]))
+          yield* act(() => page.getByText("queued behind another turn").waitFor())
+          yield* fake.release("first")
+          yield* act(() => page.getByRole("status").getByText("The turn is done: First.").waitFor())
+          yield* fake.release("second")
+          yield* act(() => page.getByRole("status").getByText("The turn is done: Second.").waitFor())
           assert.deepStrictEqual(problems, [])
         }).pipe(Effect.scoped))
 

@@ -174,7 +174,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
           await page.getByRole("button", { name: "Allow once" }).first().focus()
           await page.keyboard.press("y")
           await page.locator(".ask").nth(1).waitFor({ state: "detached" })
-          await page.locator(".ask button.primary:focus").waitFor()
+          await page.locator(".ask .decision:focus").waitFor()
           await page.keyboard.press("y")
           await page.locator(".ask legend").waitFor()
           await page.getByRole("radio", { name: "left" }).focus()

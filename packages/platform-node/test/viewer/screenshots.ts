@@ -53,6 +53,9 @@ try {
   page.setDefaultTimeout(60_000)
   await page.goto(link)
   await page.getByLabel("Prompt", { exact: true }).waitFor()
+  // The link of the demo opens its turn.
+  await page.getByRole("link", { name: "New conversation" }).click()
+  await page.locator(".welcome").waitFor()
   await shoot(page, "new")
   await page.locator(".side a", { hasText: "Write three lines" }).click()
   await page.getByRole("heading", { name: "Permission: bash" }).waitFor()

@@ -3,6 +3,7 @@ import { useEffect, useRef } from "preact/hooks"
 import { gateway } from "../state/Api.ts"
 import { announcement, asks, goTo, hrefOf, open, openCode, route } from "../state/Model.ts"
 import { refused } from "../state/Send.ts"
+import { focusFirst } from "../turn/AskCard.tsx"
 import { Conversation } from "./Conversation.tsx"
 import { Inbox } from "./Inbox.tsx"
 import { NotifyButton } from "./Notify.tsx"
@@ -22,6 +23,7 @@ export const App = () => {
         <h1 class="brand">
           <a href={hrefOf({ page: "new" })}>opencode-turn</a>
         </h1>
+        <a class="back" href={hrefOf({ page: "new" })}>‹ All</a>
         <ConnectionState />
         <NotifyButton />
         <a class="inbox-link" href={hrefOf({ page: "inbox" })} aria-current={now.page === "inbox" ? "page" : undefined}>
@@ -89,8 +91,14 @@ const useKeys = () =>
     const onKey = (event: KeyboardEvent) => {
       const isTyping = event.target instanceof HTMLElement &&
         event.target.closest("input, textarea, select, [contenteditable]") !== null
-      if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return
-      if (event.key === "i") goTo({ page: "inbox" })
+      if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return
+      if (isTyping) {
+        // The way out of a field, to where the other keys work.
+        if (event.key === "Escape") document.querySelector<HTMLElement>("#main")?.focus()
+        return
+      }
+      if (event.key === "p") focusFirst()
+      else if (event.key === "i") goTo({ page: "inbox" })
       else if (event.key === "c") goTo({ page: "new" })
       else if (event.key === "/") {
         const field = document.querySelector("textarea")

@@ -2,7 +2,7 @@
 import { useSignalEffect } from "@preact/signals"
 import { useEffect, useRef, useState } from "preact/hooks"
 import { goTo } from "../state/Model.ts"
-import { makeId, refused, send, sending } from "../state/Send.ts"
+import { full, makeId, refused, send, sending, takeBack } from "../state/Send.ts"
 import type { PromptPart } from "../state/Types.ts"
 
 type FilePart = Extract<PromptPart, { readonly type: "file" }>
@@ -80,7 +80,14 @@ export const Composer = ({ conversationId }: { readonly conversationId: string |
       }}
     >
       {problem !== undefined && <p class="problem" role="alert">{problem}</p>}
-      {isSending && <p class="note" role="status">Sending… It is sent once, whatever becomes of the connection.</p>}
+      {isSending && full.value === undefined && (
+        <p class="note" role="status">Sending… It is sent once, whatever becomes of the connection.</p>
+      )}
+      {isSending && full.value !== undefined && (
+        <p class="problem" role="alert">
+          Not sent yet, {full.value}. It is tried again. <button type="button" onClick={takeBack}>Take it back</button>
+        </p>
+      )}
       {files.length > 0 && (
         <ul class="chips">
           {files.map(({ name }, at) => (
@@ -149,10 +156,21 @@ const keepDraft = (place: string, text: string): void => {
   }
 }
 
-const readFile = (file: File): Promise<FilePart> =>
-  new Promise((resolve, reject) => {
+/** OpenCode takes text of any kind as text/plain alone, while a browser names its kind by the file's name. */
+const typeOf = async (file: File): Promise<string> => {
+  if (/^(?:image\/(?!svg)|application\/pdf$)/.test(file.type)) return file.type
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer())
+    return text.includes("\0") && file.type !== "" ? file.type : "text/plain"
+  } catch {
+    return file.type === "" ? "application/octet-stream" : file.type
+  }
+}
+
+const readFile = async (file: File): Promise<FilePart> => {
+  const mediaType = await typeOf(file)
+  return new Promise((resolve, reject) => {
     const reader = new FileReader()
-    const mediaType = file.type === "" ? "text/plain" : file.type
     reader.addEventListener("error", () => reject(reader.error))
     reader.addEventListener("load", () =>
       resolve({
@@ -164,3 +182,4 @@ const readFile = (file: File): Promise<FilePart> =>
       }))
     reader.readAsDataURL(file)
   })
+}

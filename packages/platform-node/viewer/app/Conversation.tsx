@@ -24,8 +24,9 @@ const Welcome = () => (
   <div class="welcome">
     <h2>What is to be done?</h2>
     <p class="note">
-      A turn goes on whatever becomes of this page: close it, reload it, come back. Keys: <kbd>/</kbd> writes,{" "}
-      <kbd>c</kbd> begins a conversation, <kbd>i</kbd> opens the inbox.
+      A turn goes on whatever becomes of this page: close it, reload it, come back. Keys: <kbd>Esc</kbd>{" "}
+      leaves the field; then <kbd>/</kbd> writes, <kbd>c</kbd> begins a conversation, <kbd>i</kbd> opens the inbox,{" "}
+      <kbd>p</kbd> leads to what is asked.
     </p>
   </div>
 )
@@ -34,6 +35,9 @@ const Turns = ({ conversation: { older, state, turns } }: { readonly conversatio
   <>
     {state.value === "loading" && <p class="note">Loading…</p>}
     {state.value === "unknown" && <p class="note">There is no such conversation.</p>}
+    {state.value === "ready" && turns.value.length === 0 && (
+      <p class="note">There is no turn in this conversation: it is unknown, or yours to begin.</p>
+    )}
     {older.value !== null && <button type="button" class="quiet" onClick={() => void readOlder()}>Older turns</button>}
     {turns.value.map((turn) => <TurnView key={turn.id} turn={turn} />)}
   </>

@@ -1,6 +1,7 @@
 /** Notifications of the system: a turn is done, or asks. */
 import { effect, signal } from "@preact/signals"
-import { announcement, asks, conversations, goTo, isOpen } from "../state/Model.ts"
+import { announcement, asks, conversations, goTo, isOpen, readTurn } from "../state/Model.ts"
+import type { TurnSummary } from "../state/Types.ts"
 
 export const NotifyButton = () =>
   permission.value !== "default" ? null : (
@@ -30,16 +31,18 @@ export const watch = (): void => {
       )
     }
   })
-  let running: ReadonlySet<string> = new Set()
+  const running = new Set<string>()
   effect(() => {
-    const now = new Set<string>()
-    for (const { conversationId, newestTurn: { excerpt, messageId, status } } of conversations.value) {
-      if (isOpen(status)) now.add(messageId)
-      else if (running.has(messageId)) {
-        tell(`The turn ${words[status] ?? "ended"}: ${excerpt.slice(0, 100)}`, conversationId)
-      }
+    const newest = new Map<string, TurnSummary>(
+      conversations.value.map(({ newestTurn }) => [newestTurn.messageId, newestTurn])
+    )
+    for (const turn of newest.values()) if (isOpen(turn.status)) running.add(turn.messageId)
+    for (const id of running) {
+      const turn = newest.get(id)
+      // The list does not tell of a turn behind which another one was begun.
+      if (turn === undefined) void readTurn(id).then((read) => end(running, id, read))
+      else end(running, id, turn)
     }
-    running = now
   })
   effect(() => {
     const waiting = asks.value.length
@@ -56,6 +59,12 @@ const words: Readonly<Record<string, string>> = {
   completed: "is done",
   cancelled: "was stopped",
   error: "ended with an error"
+}
+
+/** Tells the end of a turn, once. Nothing is told of one that is gone. */
+const end = (running: Set<string>, id: string, turn: TurnSummary | "gone" | undefined): void => {
+  if (turn === undefined || (turn !== "gone" && isOpen(turn.status)) || !running.delete(id) || turn === "gone") return
+  tell(`The turn ${words[turn.status] ?? "ended"}: ${turn.excerpt.slice(0, 100)}`, turn.conversationId)
 }
 
 const tell = (text: string, conversationId: string): void => {

@@ -92,6 +92,12 @@ export const stop = async (turn: TurnModel): Promise<Outcome<Turn>> => {
   return outcome
 }
 
+/** A turn as it is stored, "gone" where there is none, and undefined where nobody answered. */
+export const readTurn = async (messageId: string): Promise<Turn | "gone" | undefined> => {
+  const outcome = await call<Turn>(path`turns/${messageId}`)
+  return outcome.ok ? outcome.value : outcome.status === 404 ? "gone" : undefined
+}
+
 /** Reads the older turns of the open conversation. */
 export const readOlder = async (): Promise<void> => {
   const current = open.peek()

@@ -27,6 +27,15 @@ export interface Refused {
 
 export const refused = signal<Refused | undefined>(undefined)
 
+/** Why the gateway has no room for the prompt that is on its way. It stored nothing of it then. */
+export const full = signal<string | undefined>(undefined)
+
+/** Gives a prompt back for which there is no room, instead of trying again. */
+export const takeBack = (): void => {
+  isLeft = true
+  wake()
+}
+
 /** A new id, which nobody guesses. */
 export const makeId = (): string => {
   const bytes = crypto.getRandomValues(new Uint8Array(12))
@@ -82,13 +91,27 @@ const textOf = ({ prompt }: Sending): string =>
 
 /** Calls again until the gateway answers. */
 const answered = async <A>(ask: () => Promise<Outcome<A>>): Promise<Outcome<A>> => {
+  isLeft = false
   for (let tries = 0;; tries++) {
     const outcome = await ask()
     const isPassing = !outcome.ok && (outcome.status === undefined || outcome.status === 429 || outcome.status === 503)
-    if (!isPassing) return outcome
-    await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** tries, 5_000)))
+    const isFull = !outcome.ok && outcome.status === 429
+    full.value = isFull ? `${outcome.message}: ${outcome.advice}` : undefined
+    if (isPassing && !(isFull && isLeft)) {
+      await new Promise<void>((resolve) => {
+        wake = resolve
+        setTimeout(resolve, Math.min(500 * 2 ** tries, 5_000))
+      })
+    }
+    if (isPassing && !(isFull && isLeft)) continue
+    full.value = undefined
+    return outcome
   }
 }
+
+/** Whether the person wants the prompt back. */
+let isLeft = false
+let wake = (): void => undefined
 
 const place = "opencode-turn sending"
 

@@ -7,6 +7,13 @@ import type { Answer, Ask } from "../state/Types.ts"
 import { json } from "../text/Format.ts"
 import { Diff } from "./Diff.tsx"
 
+/** Leads to the first ask of the page, or gives false where nothing is asked. */
+export const focusFirst = (): boolean => {
+  const [first] = openCards()
+  first?.focus()
+  return first !== undefined
+}
+
 export const AskCard = ({ ask, from }: { readonly ask: Ask; readonly from: ComponentChildren }) => {
   const [state, setState] = useState<"open" | "sending" | "answered" | { readonly problem: string }>("open")
   const card = useRef<HTMLElement>(null)
@@ -46,10 +53,16 @@ const exposed = (text: string): string =>
 const focusNext = (card: HTMLElement | null): void => {
   const focused = document.activeElement
   if (card === null || (focused !== document.body && !card.contains(focused))) return
-  const buttons = Array.from(document.querySelectorAll<HTMLElement>(".ask button.primary:enabled"))
-  const next = buttons.find((button) => !card.contains(button)) ?? document.querySelector<HTMLElement>("#main")
+  const next = openCards().find((other) => !card.contains(other)) ?? document.querySelector<HTMLElement>("#main")
   next?.focus()
 }
+
+/**
+ * The cards that wait. Each gets the focus itself, and never a button of it: Enter and the blank do nothing there, so that nobody allows
+ * what they have not looked at yet.
+ */
+const openCards = (): ReadonlyArray<HTMLElement> =>
+  Array.from(document.querySelectorAll<HTMLElement>(".ask .decision[aria-busy='false']"))
 
 interface Props<A extends Ask> {
   readonly ask: A
@@ -75,6 +88,11 @@ const Permission = ({ ask: { always, metadata, patterns, permission }, give, isB
   )
   return (
     <div
+      class="decision"
+      role="group"
+      tabIndex={-1}
+      aria-label={`Permission: ${permission}`}
+      aria-busy={isBusy}
       onKeyDown={(event) => {
         const isTyping = event.target instanceof HTMLInputElement
         // A key that is held down answers one ask, and not the next ones that get the focus.
@@ -97,9 +115,9 @@ const Permission = ({ ask: { always, metadata, patterns, permission }, give, isB
             ))}
           </ul>
         )}
-      {typeof diff === "string" && <Diff text={exposed(diff)} />}
+      {typeof diff === "string" && <Diff text={exposed(diff)} isWhole />}
       {rest.length > 0 && diff === undefined && (
-        <pre class="small" tabIndex={0}>{exposed(json(Object.fromEntries(rest)))}</pre>
+        <pre class="small whole" tabIndex={0}>{exposed(json(Object.fromEntries(rest)))}</pre>
       )}
       <div class="buttons">
         <button type="button" class="primary" disabled={isBusy} onClick={() => reply("once")} aria-keyshortcuts="y">
@@ -123,7 +141,12 @@ const Permission = ({ ask: { always, metadata, patterns, permission }, give, isB
           ref={field}
           disabled={isBusy}
           aria-label="Reason for a refusal"
-          placeholder="Reason for a refusal: the model reads it"
+          placeholder="Reason for a refusal, Enter refuses: the model reads it"
+          onKeyDown={(event) => {
+            if (event.key !== "Enter" || event.repeat || event.isComposing || isBusy) return
+            event.preventDefault()
+            reject()
+          }}
         />
       </div>
       {always.length > 0 && (
@@ -151,6 +174,9 @@ const Questions = ({ ask: { questions }, give, isBusy }: Props<QuestionAsk>) => 
   }
   return (
     <form
+      class="decision"
+      tabIndex={-1}
+      aria-busy={isBusy}
       onSubmit={(event) => {
         event.preventDefault()
         if (!isBusy) submit(event.currentTarget)

@@ -1,10 +1,10 @@
 /** A unified diff, with its signs as text, so that nobody has to see colours. */
-export const Diff = ({ text }: { readonly text: string }) => {
+export const Diff = ({ isWhole = false, text }: { readonly text: string; readonly isWhole?: boolean }) => {
   const lines = text.replace(/\n$/, "").split("\n").filter((line) => !noise.test(line))
   return (
-    <pre class="diff" tabIndex={0} aria-label="Changes">
-      {lines.slice(0, maxLines).map((line, index) => <span key={index} class={kindOf(line)}>{`${line}\n`}</span>)}
-      {lines.length > maxLines && <span class="note">{`${lines.length - maxLines} more lines`}</span>}
+    <pre class={isWhole ? "diff whole" : "diff"} tabIndex={0} aria-label="Changes">
+      {(isWhole ? lines : lines.slice(0, maxLines)).map((line, index) => <span key={index} class={kindOf(line)}>{`${line}\n`}</span>)}
+      {!isWhole && lines.length > maxLines && <span class="note">{`${lines.length - maxLines} more lines`}</span>}
     </pre>
   )
 }

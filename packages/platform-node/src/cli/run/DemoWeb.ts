@@ -28,7 +28,10 @@ export const demoWeb: Effect.Effect<never, Failure, Services> = Effect.gen(funct
   const config = { permission: { bash: "ask", edit: "ask" } }
   const server = yield* Scripted.start({ script: () => script, config }, view)
   return yield* Effect.gen(function*() {
-    const gateway = yield* Effect.mapError(Gateway.make({ token: yield* Gateway.makeToken, viewer: true }), fromError)
+    const gateway = yield* Effect.mapError(
+      Gateway.make({ token: yield* Gateway.makeToken, viewer: true, home: "/#/c/demo" }),
+      fromError
+    )
     const port = yield* Effect.mapError(
       Listen.listen(gateway, { host: "127.0.0.1", port: 0 }),
       () => failed("cannot listen on 127.0.0.1")
