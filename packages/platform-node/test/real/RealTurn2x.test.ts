@@ -171,6 +171,20 @@ describe.skipIf(SharedOpencode.isMissing("2.x"))("a turn on OpenCode 2.x", () =>
         assert.deepStrictEqual(yield* inputsOf(result), ["prompt", "continuation", "continuation"])
       }), 180_000)
 
+    it.effect("leaves a session that can be forked and sent a message", () =>
+      Effect.gen(function*() {
+        const client = yield* Client.Client
+        const { sessionId } = yield* runTurn(turn([{ text: "One." }]))
+        assert.isDefined(sessionId)
+        const fork = yield* client.forkSession(sessionId, {})
+        assert.notStrictEqual(fork.id, sessionId)
+        const { messages } = yield* client.listMessages(fork.id, { limit: 10 })
+        assert.deepStrictEqual(messages.map(({ info }) => info.role), ["user", "assistant"])
+        const { info, parts } = yield* client.sendMessage(fork.id, ScriptedModel.prompt("Two.", [{ text: "Two." }]))
+        assert.strictEqual(info.role, "assistant")
+        assert.deepStrictEqual(parts.flatMap((part) => (part.type === "text" ? [part.text] : [])), ["Two."])
+      }))
+
     it.effect("that is posted again after its end asks the model nothing", () =>
       Effect.gen(function*() {
         const client = yield* Client.Client
