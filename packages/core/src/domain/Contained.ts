@@ -28,7 +28,7 @@ export class ContainedFailure extends Schema.TaggedError<ContainedFailure>()("Co
   cause: Schema.Defect()
 }) {
   override get message() {
-    return `${this.feature} failed; the turn went on`
+    return `${this.feature} failed; everything else went on`
   }
   override readonly [ErrorReporter.severity] = "Warn" as const
   override get [ErrorReporter.attributes]() {

@@ -14,7 +14,7 @@ import * as Equal from "effect/Equal"
 import * as Option from "effect/Option"
 import type { AssistantMessageId } from "../domain/Ids.ts"
 import { type ConversationId, idFlaw, makeId } from "../domain/Ids.ts"
-import { ConversationExists, NothingReverted, TurnNotInSession } from "../domain/OperationError.ts"
+import { ConversationExists, NoSession, NothingReverted, TurnNotInSession } from "../domain/OperationError.ts"
 import type { ModelRef } from "../domain/Prompt.ts"
 import * as Prompts from "../domain/Prompt.ts"
 import { retrying } from "../domain/Retrying.ts"
@@ -88,6 +88,9 @@ export const forkConversation = Effect.fn("Turn.forkConversation")(function*(
   const made = findFork(target, operation)
   const before = yield* made
   if (Option.isSome(before)) return before.value
+  // What cannot be done leaves no conversation behind.
+  if (!(yield* hasSession(source))) return yield* new NoSession({ conversationId: source })
+  if (messageId !== undefined) yield* messageOf(messageId)
   return yield* operate(target, operation).pipe(
     Effect.catchTag(
       "ConversationExists",
@@ -115,10 +118,7 @@ export const forkConversation = Effect.fn("Turn.forkConversation")(function*(
 export const revertTurn = Effect.fn("Turn.revertTurn")(function*(
   id: AssistantMessageId
 ): Effect.fn.Return<StoredMessage, OperationFailure, TurnServices> {
-  const store = yield* SessionStore
-  const message = Option.getOrUndefined(yield* retrying(store.getMessage(id)))
-  if (message === undefined) return yield* new UnknownMessage({ messageId: id })
-  const { conversationId, promptRecord, status } = message
+  const { conversationId, promptRecord, status } = yield* messageOf(id)
   if (isOpen(status)) return yield* new TurnInProgress({ conversationId, messageId: id })
   if (promptRecord === null) return yield* new TurnNotInSession({ conversationId, messageId: id })
   return yield* Effect.provideService(
@@ -143,10 +143,7 @@ export const unrevertTurn = Effect.fn("Turn.unrevertTurn")(function*(
   conversation: string
 ): Effect.fn.Return<StoredMessage, OperationFailure, TurnServices> {
   const conversationId = yield* checked("conversationId", conversation)
-  const store = yield* SessionStore
-  if (Option.isNone(yield* retrying(store.getSession(conversationId)))) {
-    return yield* new NothingReverted({ conversationId })
-  }
+  if (!(yield* hasSession(conversationId))) return yield* new NothingReverted({ conversationId })
   return yield* Effect.provideService(operate(conversationId, { type: "unrevert" }), TurnPolicy.WhenBusy, "reject")
 })
 
@@ -158,7 +155,8 @@ export const unrevertTurn = Effect.fn("Turn.unrevertTurn")(function*(
  *
  * It waits for turns before it, or does what `TurnPolicy.WhenBusy` says, and turns that begin meanwhile wait for it. `model` is
  * `provider/model`; by default it is that of the last turn. A pending revert becomes final. A conversation whose newest message is a summary
- * stays as it is. `messageId` names the stored message, for one who watches or cancels it. A summary that fails changes nothing (`CompactionFailed`). Interrupting it stops the model.
+ * stays as it is. `messageId` names the stored message, for one who watches or cancels it. A summary that fails changes nothing
+ * (`CompactionFailed`). Interrupting it stops the model.
  *
  * @category running
  * @since 0.1.0
@@ -172,6 +170,9 @@ export const compactConversation = Effect.fn("Turn.compactConversation")(functio
   const messageId = options.messageId === undefined
     ? undefined
     : toMessageId(yield* checked("messageId", options.messageId))
+  if (!(yield* hasSession(conversationId)) && !(yield* hasMessages(conversationId))) {
+    return yield* new NoSession({ conversationId })
+  }
   return yield* operate(conversationId, { type: "compact", ...(model !== undefined && { model }) }, messageId)
 })
 
@@ -184,6 +185,24 @@ const checked = (field: string, id: string): Effect.Effect<ConversationId, Inval
   const reason = idFlaw(id)
   return reason === undefined ? Effect.succeed(toConversationId(id)) : Effect.fail(new InvalidInput({ field, reason }))
 }
+
+const messageOf = Effect.fnUntraced(function*(id: AssistantMessageId) {
+  const store = yield* SessionStore
+  const message = yield* retrying(store.getMessage(id))
+  return yield* Effect.fromOption(message, () => new UnknownMessage({ messageId: id }))
+})
+
+const hasSession = Effect.fnUntraced(function*(conversationId: ConversationId) {
+  const store = yield* SessionStore
+  return Option.isSome(yield* retrying(store.getSession(conversationId)))
+})
+
+/** The first turn of a conversation may not have made its session yet. */
+const hasMessages = Effect.fnUntraced(function*(conversationId: ConversationId) {
+  const store = yield* SessionStore
+  const states = yield* retrying(store.listByStatus({ conversationId, limit: 1 }))
+  return states.length > 0
+})
 
 const operate = Effect.fnUntraced(function*(
   conversationId: ConversationId,

@@ -153,7 +153,7 @@ describe("callback", () => {
         const gate = yield* HumanGate.callback<string>(f)
         const { reports, value } = yield* reporting(gate(permission("ls"), asking))
         assert.include(messageOf(value), "The ask could not be answered.")
-        assert.deepStrictEqual(reports, ["human gate failed; the turn went on (per_1)"])
+        assert.deepStrictEqual(reports, ["human gate failed; everything else went on (per_1)"])
       })
   )
 

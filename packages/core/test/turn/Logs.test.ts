@@ -65,7 +65,7 @@ describe("the log of a turn", () => {
       assert.strictEqual(value.status, "completed")
       assert.deepStrictEqual(lines, [{
         level: "Warn",
-        text: "onTurnFinished failed; the turn went on",
+        text: "onTurnFinished failed; everything else went on",
         fields: { conversation: conversationId, message: messageId, feature: "onTurnFinished", "error.type": "Error" }
       }])
     }))

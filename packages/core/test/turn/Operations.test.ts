@@ -144,7 +144,7 @@ describe("a fork", () => {
       assert.strictEqual(yield* fork({ into: "other" }), "ConversationExists")
       assert.strictEqual(yield* fork({ into: conversationId }), "ConversationExists")
       assert.strictEqual(yield* fork({ at: "elsewhere", into: "copy" }), "TurnNotInSession")
-      assert.strictEqual(yield* fork({ at: "nowhere", into: "copy" }), "TurnNotInSession")
+      assert.strictEqual(yield* fork({ at: "nowhere", into: "copy" }), "UnknownMessage")
       assert.strictEqual(yield* fork({ into: "\uD800" }), "InvalidInput")
       assert.strictEqual((yield* forkConversation({ conversationId, into: "copy" })).status, "completed")
     }))
@@ -314,6 +314,8 @@ describe("a compaction", () => {
     Effect.gen(function*() {
       assert.strictEqual(yield* tagOf(compactConversation("nobody")), "NoSession")
       assert.strictEqual(yield* tagOf(compactConversation("nobody", { model: "none" })), "InvalidInput")
+      const store = yield* SessionStore
+      assert.deepStrictEqual(yield* store.listConversations({ limit: 10 }), [])
     }))
 
   test("that is cancelled or interrupted stops, and the next turn is answered", () =>

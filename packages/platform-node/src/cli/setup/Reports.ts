@@ -12,7 +12,9 @@ export const layer: Layer.Layer<never, never, Streams> = Layer.unwrap(
   Effect.map(Streams, ({ progress }) =>
     ErrorReporter.layer([
       ErrorReporter.make(({ attributes, error }) => {
-        const where = Object.entries(attributes).map(([name, value]) => `${name} ${String(value)}`).join(", ")
+        // The message names the feature.
+        const { feature: _, handled: __, ...context } = attributes
+        const where = Object.entries(context).map(([name, value]) => `${name} ${String(value)}`).join(", ")
         Effect.runFork(
           progress(`opencode-turn: ${line(error.message)}${where === "" ? "" : ` ${line(`(${where})`)}`}\n`)
         )
