@@ -2,7 +2,8 @@
  * Kills workers, the workers that carry on, and the server, in the middle of turns, for many rounds on each database, and
  * checks after every round that each turn came to its one end.
  *
- * `npx -y pnpm@12.21.0 soak [rounds] [SQLite|PostgreSQL]`: 50 rounds of 8 turns on both by default. Exit code 1 if an invariant broke.
+ * `npx -y pnpm@12.21.0 soak [rounds] [SQLite|PostgreSQL] [1.x|2.x]`: 50 rounds of 8 turns on both databases by default, against OpenCode 1.x
+ * unless told otherwise. Exit code 1 if an invariant broke.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect } from "effect"
@@ -12,10 +13,11 @@ import * as Plans from "../packages/platform-node/test/soak/Plans.ts"
 import * as Round from "../packages/platform-node/test/soak/Round.ts"
 import * as PostgresGlobalSetup from "../packages/platform-node/test/support/PostgresGlobalSetup.ts"
 
-const [rounds = "50", only] = process.argv.slice(2)
+const [rounds = "50", ...choices] = process.argv.slice(2)
+const line = choices.includes("2.x") ? "2.x" : "1.x"
 
 const soak = Effect.fnUntraced(function*(name: string, postgresUrl: string | undefined) {
-  const place = yield* Place.make(postgresUrl)
+  const place = yield* Place.make(postgresUrl, line)
   const results: Array<Round.Result> = []
   for (let index = 0; index < Number(rounds); index++) {
     const startedMillis = Date.now()
@@ -50,7 +52,7 @@ const postgres = Effect.acquireRelease(
 
 Effect.gen(function*() {
   let violations = 0
-  if (only !== "PostgreSQL") violations += yield* soak("SQLite", undefined)
-  if (only !== "SQLite") violations += yield* soak("PostgreSQL", (yield* postgres).url)
+  if (!choices.includes("PostgreSQL")) violations += yield* soak("SQLite", undefined)
+  if (!choices.includes("SQLite")) violations += yield* soak("PostgreSQL", (yield* postgres).url)
   if (violations > 0) process.exitCode = 1
 }).pipe(Effect.scoped, NodeRuntime.runMain)

@@ -1,6 +1,6 @@
 /** The invariants of a turn that has ended, whatever happened to its workers and its server. */
 import type { StoredMessage } from "@opencode-turn/core/StoredMessage"
-import type { RawMessage } from "./Place.ts"
+import type { RawMessage } from "./Records.ts"
 
 /** Everything that a turn has left behind. */
 export interface Found {

@@ -9,7 +9,9 @@ import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
 import * as SqlSessionStore from "@opencode-turn/platform-node/SqlSessionStore"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
-import { Context, Effect, Exit, FileSystem, Layer, Redacted, Schema, Scope } from "effect"
+import { Context, Effect, Exit, FileSystem, Layer, Redacted, Scope } from "effect"
+import { commandOf, type Line } from "../support/OpencodeGlobalSetup.ts"
+import * as Records from "./Records.ts"
 import type { Database, Task } from "./Task.ts"
 import * as WorkerProcess from "./WorkerProcess.ts"
 
@@ -18,6 +20,8 @@ export interface Place {
   readonly directory: string
   readonly store: SessionStore["Service"]
   readonly model: ScriptedModel.ScriptedModel["Service"]
+  /** The name of the tool that runs a command. */
+  readonly shell: "bash" | "shell"
   /** Starts a worker of this place. */
   readonly worker: (task: Omit<Task, "database" | "server">) => ReturnType<typeof WorkerProcess.start>
   /** Kills the server as a crash would, and returns the time. */
@@ -25,26 +29,15 @@ export interface Place {
   /** Starts the server again on the same port, with what it had stored. */
   readonly startServer: Effect.Effect<void>
   /** The messages of a session as the server returns them, oldest first. */
-  readonly record: (sessionId: string) => Effect.Effect<ReadonlyArray<RawMessage>>
+  readonly record: (sessionId: string) => Effect.Effect<ReadonlyArray<Records.RawMessage>>
   /** Kills one of the workers that take turns over, and starts another in its place. */
   readonly replaceCarrier: Effect.Effect<void>
   /** The workers that take turns over. */
   readonly carriers: () => ReadonlyArray<WorkerProcess.WorkerProcess>
 }
 
-/** The fields of a server message that the checks need. */
-export const RawMessage = Schema.Struct({
-  info: Schema.Struct({
-    id: Schema.String,
-    role: Schema.String,
-    parentID: Schema.optionalKey(Schema.String)
-  }),
-  parts: Schema.Array(Schema.Struct({ type: Schema.String, text: Schema.optionalKey(Schema.String) }))
-})
-export interface RawMessage extends Schema.Schema.Type<typeof RawMessage> {}
-
 /** Opens a place. It ends with all its processes when the scope closes. The default database is a SQLite file. */
-export const make = Effect.fnUntraced(function*(postgresUrl: string | undefined) {
+export const make = Effect.fnUntraced(function*(postgresUrl: string | undefined, line: Line = "1.x") {
   const fs = yield* FileSystem.FileSystem
   const scope = yield* Effect.scope
   const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-soak-" })
@@ -57,9 +50,13 @@ export const make = Effect.fnUntraced(function*(postgresUrl: string | undefined)
   const model = Context.get(yield* Layer.build(ScriptedModel.layer()), ScriptedModel.ScriptedModel)
 
   const options: OpencodeServer.Options = {
+    command: yield* commandOf[line],
     home: `${folder}/home`,
     directory,
-    environment: ScriptedProvider.environment(ScriptedProvider.opencodeConfig(model))
+    environment: ScriptedProvider.environment({
+      ...ScriptedProvider.opencodeConfig(model),
+      permission: { bash: "allow" }
+    })
   }
   const startIn = Effect.fnUntraced(function*(options: OpencodeServer.Options) {
     const lifetime = yield* Scope.fork(scope)
@@ -85,6 +82,7 @@ export const make = Effect.fnUntraced(function*(postgresUrl: string | undefined)
     directory,
     store,
     model,
+    shell: line === "2.x" ? "shell" : "bash",
     worker,
     killServer: Effect.gen(function*() {
       yield* current.server.kill
@@ -95,14 +93,7 @@ export const make = Effect.fnUntraced(function*(postgresUrl: string | undefined)
     startServer: Effect.gen(function*() {
       current = yield* startIn({ ...options, port, password })
     }).pipe(Effect.provide(platform), Effect.orDie),
-    record: (sessionId) =>
-      Effect.promise(async () => {
-        const response = await fetch(`${url}/session/${sessionId}/message`, {
-          headers: { authorization: `Basic ${btoa(`opencode:${plainPassword}`)}` }
-        })
-        if (!response.ok) throw new Error(`the server answered ${response.status}`)
-        return decodeMessages(await response.json())
-      }),
+    record: (sessionId) => Effect.promise(() => Records.read[line](url, plainPassword, sessionId)),
     replaceCarrier: Effect.gen(function*() {
       const [oldest, other] = carriers
       yield* Scope.close(oldest.lifetime, Exit.void)
@@ -121,5 +112,3 @@ const layerStore = ({ kind, location }: Database) =>
   kind === "SQLite"
     ? SqlSessionStore.layerSqlite({ filename: location })
     : SqlSessionStore.layerPostgres({ url: Redacted.make(location), maxConnections: 4 })
-
-const decodeMessages = Schema.decodeUnknownSync(Schema.Array(RawMessage))

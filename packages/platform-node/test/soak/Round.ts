@@ -107,11 +107,11 @@ export const run = Effect.fnUntraced(function*(place: Place, options: Options): 
 const steps = 2
 
 /** The script of a turn: a short step with a tool, and an answer that streams for a second. */
-const promptOf = (id: string): string =>
+const promptOf = ({ shell }: Place, id: string): string =>
   ScriptedModel.prompt(`turn ${id}`, [
     {
       text: Checks.firstText(id),
-      tool: "bash",
+      tool: shell,
       args: { command: `echo ran >> ${id}.txt`, description: "leave a trace" }
     },
     { text: `${Checks.lastText(id)} ${"word ".repeat(39)}end.`, chunkDelayMillis: 25 }
@@ -139,7 +139,7 @@ const runOne = Effect.fnUntraced(function*(
   const { end, id } = plan
   const violations: Array<string> = []
   const worker = yield* place.worker({
-    turn: { conversationId: plan.conversationId, messageId: id, prompt: promptOf(id) },
+    turn: { conversationId: plan.conversationId, messageId: id, prompt: promptOf(place, id) },
     ...("point" in end && { point: end.point }),
     ...(end.type === "killed" && end.point !== undefined && { action: "kill" }),
     ...(end.type === "frozen" && { action: "freeze" })
@@ -227,9 +227,9 @@ const bounceServer = Effect.fnUntraced(function*(place: Place, { name, plans, se
   return atMillis
 })
 
-/** The turn whose prompt a model call answers. */
+/** The turn whose prompt a model call answers. Behind the prompt may stand a word to go on after the server died (2.x). */
 const turnOf = ({ messages }: ScriptedModel.ModelRequest): string =>
-  messages.findLast(({ role }) => role === "user")?.text.split(" ")[1] ?? ""
+  messages.findLast(({ role, text }) => role === "user" && text.startsWith("turn "))?.text.split(" ")[1] ?? ""
 
 const conclude = Effect.fnUntraced(function*(
   place: Place,
@@ -237,7 +237,8 @@ const conclude = Effect.fnUntraced(function*(
   serverKills: number,
   serverKilledMillis: number | undefined
 ): Effect.fn.Return<Outcome> {
-  const requests = (yield* place.model.requests).filter((request) => turnOf(request) === id)
+  // 2.x makes a title from the first prompt of a session, also of one that has a title.
+  const requests = (yield* place.model.requests).filter((request) => !request.isTitle && turnOf(request) === id)
   const stored = yield* Effect.orDie(place.store.getSession(ConversationId.make(conversationId)))
   const sessionId = row?.promptRecord?.sessionId ?? Option.getOrUndefined(stored)
   const trace = `${place.directory}/${id}.txt`

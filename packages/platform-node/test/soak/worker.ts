@@ -54,11 +54,7 @@ const work = Effect.fnUntraced(function*({ turn }: Task.Task) {
     return yield* Effect.never
   }
   say("started")
-  const { error, status } = yield* runTurn({
-    ...turn,
-    title: "soak",
-    permission: [{ permission: "bash", pattern: "*", action: "allow" }]
-  })
+  const { error, status } = yield* runTurn({ ...turn, title: "soak" })
   say(`ended ${status} ${error?._tag ?? ""} ${error?.message ?? ""}`)
 }, Effect.scoped)
 
