@@ -25,7 +25,6 @@ const limit = "5 minutes"
 const outcomesOf = Effect.fnUntraced(function*(version: string) {
   const is2x = version === OpencodePackage.beta.version
   const command = yield* is2x ? OpencodePackage.fetch2x : OpencodePackage.fetch1x(version)
-  const tools = is2x ? { shell: "shell", task: "subagent" } as const : { shell: "bash", task: "task" } as const
   const outcomes: Array<Outcome> = []
   yield* Effect.gen(function*() {
     for (const { name, run } of scripts) {
@@ -42,7 +41,7 @@ const outcomesOf = Effect.fnUntraced(function*(version: string) {
         `${version}  ${((Date.now() - started) / 1000).toFixed(1).padStart(5)} s  ${name}: ${failure ?? "holds"}`
       )
     }
-  }).pipe(Effect.provide(Host.layer(command, tools)))
+  }).pipe(Effect.provide(Host.layer(command, Host.toolsOf[is2x ? "2.x" : "1.x"])))
   return outcomes
 })
 

@@ -1,8 +1,7 @@
 /**
- * The whole pipeline against a beta of OpenCode 2.x with a scripted model: the scripts that run on every version of 1.x, and what only 2.x
- * can do or does in another way.
+ * What only OpenCode 2.x can do or does in another way: the whole pipeline against a beta of it with a scripted model. `BothLines.test.ts` has
+ * what it does as 1.x does.
  */
-import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import * as Client from "@opencode-turn/core/Client"
 import { runTurn, streamTurn } from "@opencode-turn/core/Turn"
@@ -10,23 +9,10 @@ import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import type { Step } from "@opencode-turn/testing/ScriptedModel"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
-import { Deferred, Effect, Fiber, Layer, Ref, Stream } from "effect"
-import * as OpencodePackage from "../support/OpencodePackage.ts"
+import { Deferred, Effect, Fiber, Ref, Stream } from "effect"
 import { gate, isIdle, turn, until } from "../support/RealTurns.ts"
 import * as SharedOpencode from "../support/SharedOpencode.ts"
 import * as Host from "../versions/Host.ts"
-import { scripts } from "../versions/Scripts.ts"
-
-/** The scripts that end otherwise on 2.x, and why. */
-const exceptions = new Map([
-  ["to-dos", "2.x has no to-do tool"],
-  ["rules and metadata of a session", "the beta takes no rules for a session, which is told before anything is sent"],
-  ["tools of a turn", "2.x cannot limit the tools of one prompt, which is told before anything is sent"]
-])
-
-const host = Layer.unwrap(
-  Effect.map(OpencodePackage.fetch2x, (command) => Host.layer(command, { shell: "shell", task: "subagent" }))
-).pipe(Layer.provide(Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)))
 
 const shell = (command: string): Step => ({ tool: "shell", args: { command } })
 
@@ -53,12 +39,7 @@ const assertCompleted = (result: TurnResult, content: string) => {
 }
 
 describe.skipIf(SharedOpencode.isMissing("2.x"))("a turn on OpenCode 2.x", () => {
-  it.layer(host, { excludeTestServices: true, timeout: "5 minutes" })((it) => {
-    for (const { name, run } of scripts) {
-      const reason = exceptions.get(name)
-      if (reason === undefined) it.effect(`holds as on 1.x: ${name}`, () => Effect.scoped(run), 180_000)
-    }
-
+  it.layer(Host.layerOf("2.x"), { excludeTestServices: true, timeout: "5 minutes" })((it) => {
     for (
       const [what, input] of [
         ["a system text", { system: "Be brief." }],

@@ -12,6 +12,7 @@ import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
 import { Context, Effect, Exit, FileSystem, Layer, Redacted, Ref, Scope } from "effect"
 import { HttpClient } from "effect/http"
 import { execFileSync } from "node:child_process"
+import { commandOf, type Line } from "../support/OpencodeGlobalSetup.ts"
 
 /** The server that the scripts run on. */
 export class Host extends Context.Service<Host, {
@@ -33,7 +34,19 @@ export type Services = Layer.Success<ReturnType<typeof layer>>
 
 const platform = Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)
 
-export const layer = (command: string, tools: Host["Service"]["tools"]) =>
+/** A server of the tests' own version of a line. */
+export const layerOf = (line: Line) =>
+  Layer.unwrap(
+    Effect.map(commandOf[line], (command) => layer(command, toolsOf[line]))
+  ).pipe(Layer.provide(platform))
+
+/** How the tools of a line are named. */
+export const toolsOf = {
+  "1.x": { shell: "bash", task: "task" },
+  "2.x": { shell: "shell", task: "subagent" }
+} as const
+
+export const layer = (command: string | undefined, tools: Host["Service"]["tools"]) =>
   Layer.effectContext(
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
