@@ -12,7 +12,10 @@ import * as Random from "effect/Random"
 import * as Make from "../support/make.ts"
 import * as Tapes from "../support/tapes.ts"
 
-/** What a reader shows. To-dos are a part in the journal and an update live, so they are compared apart from the parts. */
+/**
+ * What a reader shows. To-dos are a part in the journal and an update live, so they are compared apart from the parts. Waits are no update:
+ * they are read with the message.
+ */
 interface Shown extends Journal.JournalState {
   readonly todos: ReadonlyMap<SessionId | "root", ReadonlyArray<Todo>>
 }
@@ -75,6 +78,7 @@ const todosIn = ({ parts, partsOf }: Journal.JournalState): Shown["todos"] =>
 
 const withoutTodoParts = (shown: Shown): Shown => ({
   ...shown,
+  waits: [],
   parts: shown.parts.filter(isNoTodo),
   partsOf: new Map(
     Array.from(shown.partsOf, ([id, parts]) => [id, parts.filter(isNoTodo)] as const)

@@ -470,14 +470,14 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
   const unusable: ReadonlyArray<readonly [string, RequestListener, RegExp]> = [
     ["an HTML page", (_, response) => {
       response.setHeader("content-type", "text/html").end("<html>")
-    }, /no OpenCode 1\.x server at .*an HTML page/],
-    ["a server of the 2.x line", (_, response) => {
-      response.setHeader("content-type", "application/json").end(`{"healthy":true,"version":"2.0.1"}`)
-    }, /no OpenCode 1\.x server at .*OpenCode 2\.0\.1/],
-    ["a server without the routes of 1.x", (_, response) => {
+    }, /no OpenCode 1\.x or 2\.x server at .*an HTML page/],
+    ["a server of a 3.x line", (_, response) => {
+      response.setHeader("content-type", "application/json").end(`{"healthy":true,"version":"3.0.1"}`)
+    }, /no OpenCode 1\.x or 2\.x server at .*OpenCode 3\.0\.1/],
+    ["a server without the routes of OpenCode", (_, response) => {
       response.statusCode = 404
       response.end("{}")
-    }, /no OpenCode 1\.x server at .*404/]
+    }, /no OpenCode 1\.x or 2\.x server at .*404/]
   ]
   for (const [name, listener, expected] of unusable) {
     it.effect(`ends with 1 and one line for ${name}`, () =>

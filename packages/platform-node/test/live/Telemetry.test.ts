@@ -1,11 +1,14 @@
 import * as Telemetry from "#live/Telemetry"
 import { assert, describe, it } from "@effect/vitest"
 import * as Metrics from "@opencode-turn/core/Metrics"
-import { openTurns } from "@opencode-turn/platform-node/promise"
 import { ConfigProvider, Effect, Logger, Metric, References } from "effect"
 import * as ErrorReporter from "effect/ErrorReporter"
 import { OtlpExporter } from "effect/observability"
+import { fileURLToPath } from "node:url"
+import { cli } from "../support/CliProcess.ts"
 import { type Collector, collector } from "../support/Collector.ts"
+
+const program = fileURLToPath(new URL("TelemetryProcess.ts", import.meta.url))
 
 const secret = "sw0rdfish"
 
@@ -197,19 +200,14 @@ describe("Telemetry.layer", () => {
   it.live("is what openTurns sends with, if it is told to", () =>
     Effect.gen(function*() {
       const to = yield* collector()
-      yield* Effect.acquireRelease(
-        Effect.sync(() => {
-          process.env["OTEL_EXPORTER_OTLP_ENDPOINT"] = to.url
-        }),
-        () =>
-          Effect.sync(() => {
-            delete process.env["OTEL_EXPORTER_OTLP_ENDPOINT"]
-          })
-      )
-      for (const telemetry of [false, true]) {
+      for (const telemetry of ["none", "telemetry"]) {
         assert.deepStrictEqual(to.received(), [])
-        const turns = yield* Effect.promise(() => openTurns({ database: "memory", telemetry }))
-        yield* Effect.promise(() => turns.close())
+        // In a process of its own, because a process reads its variables once.
+        const finished = yield* cli([], {
+          wrapper: () => [process.execPath, program, telemetry],
+          env: { OTEL_EXPORTER_OTLP_ENDPOINT: to.url }
+        })
+        assert.deepInclude(finished, { code: 0, stderr: "" })
       }
       assert.include(to.metrics().map(({ name }) => name), "opencode_turn.turns")
     }))

@@ -5,7 +5,7 @@ import * as McpTools from "#mcp/McpTools"
 import { assert, it } from "@effect/vitest"
 import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
-import type { Progress } from "@modelcontextprotocol/sdk/types.js"
+import { type Progress, ProgressNotificationSchema } from "@modelcontextprotocol/sdk/types.js"
 import { runTurn } from "@opencode-turn/core/Turn"
 import { LiveLayer } from "@opencode-turn/platform-node/LiveLayer"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
@@ -50,6 +50,18 @@ const place = Effect.gen(function*() {
     )
   return { env, connect: connectWith({}), connectWith }
 })
+
+/**
+ * Collects the progress that a client is told. The SDK forgets the callback of a call once its result has come, and so misses progress that
+ * comes in the same read.
+ */
+const collectProgress = (client: Client): ReadonlyArray<Progress> => {
+  const seen: Array<Progress> = []
+  client.setNotificationHandler(ProgressNotificationSchema, ({ params }) => {
+    seen.push(params)
+  })
+  return seen
+}
 
 interface Options {
   readonly onprogress?: (progress: Progress) => void
@@ -149,14 +161,14 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn mcp", (it) =
         header: "Colour",
         options: [{ label: "red", description: "a" }, { label: "blue", description: "b" }]
       }]
-      const seen: Array<Progress> = []
+      const seen = collectProgress(client)
       const waiting = yield* turn(client, "run_turn", {
         prompt: prompt("Do it.", [
           { tool: "bash", args: { command: "echo hello", description: "a command" } },
           { tool: "question", args: { questions } },
           { text: "Done." }
         ])
-      }, { onprogress: (progress) => seen.push(progress) })
+      }, { onprogress: () => {} })
       assert.strictEqual(waiting.status, "waiting")
       const [permission] = waiting.asks
       assert.deepInclude(permission, { kind: "permission", message: waiting.message })
@@ -257,10 +269,8 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn mcp", (it) =
           { text: "Done." }
         ])
       })
-      const seen: Array<Progress> = []
-      const there = yield* turn(second.client, "attach", { message: waiting.message }, {
-        onprogress: (progress) => seen.push(progress)
-      })
+      const seen = collectProgress(second.client)
+      const there = yield* turn(second.client, "attach", { message: waiting.message }, { onprogress: () => {} })
       assert.deepEqual(there.asks, waiting.asks)
       assert.include(seen.at(-1)?.message, "echo hello")
       const [ask] = there.asks
