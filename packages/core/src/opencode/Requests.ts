@@ -297,6 +297,14 @@ export const toTransportError = (
   return new TransportError({ operation, origin, reason: isKnown ? cause : schemeAdvice(origin, cause) ?? cause })
 }
 
+/**
+ * An id as a segment of a path. A lone surrogate occurs in no id of the server and cannot be encoded; the server then reports an unknown id.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const segment = (id: string): string => encodeURIComponent(id.toWellFormed())
+
 // internal
 
 /** The time after which an unanswered probe is joined by a second one. A cold start of 1.18.33 takes 2 to 4 s. */

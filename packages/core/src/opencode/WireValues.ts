@@ -1,10 +1,11 @@
 /**
- * Ids and amounts as every line of OpenCode writes them.
+ * Ids, amounts and diffs as every line of OpenCode writes them.
  *
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
 import { maxIdLength, MessageId as AnyMessageId, SessionId as AnySessionId } from "../domain/Ids.ts"
+import type { FileDiff } from "../domain/Part.ts"
 import * as Usage from "../domain/Usage.ts"
 import { maybe } from "./Lenient.ts"
 
@@ -86,4 +87,28 @@ export const toUsage = (cost = 0, tokens: typeof WireTokens.Type = {}): Usage.Us
     cacheRead: Usage.amount(tokens.cache?.read ?? 0),
     cacheWrite: Usage.amount(tokens.cache?.write ?? 0)
   }
+})
+
+/**
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireDiff = Schema.Struct({
+  file: Schema.String,
+  additions: maybe(Schema.Finite),
+  deletions: maybe(Schema.Finite),
+  status: maybe(Schema.String)
+})
+
+/**
+ * A file of a diff.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toDiff = ({ additions, deletions, file, status }: typeof WireDiff.Type): FileDiff => ({
+  path: file,
+  change: status === "added" || status === "deleted" || status === "modified" ? status : "unknown",
+  additions: additions ?? 0,
+  deletions: deletions ?? 0
 })

@@ -11,6 +11,7 @@ import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
 import { Context, Effect, Exit, FileSystem, Layer, Redacted, Scope } from "effect"
 import { commandOf, type Line } from "../support/OpencodeGlobalSetup.ts"
+import * as Host from "../versions/Host.ts"
 import * as Records from "./Records.ts"
 import type { Database, Task } from "./Task.ts"
 import * as WorkerProcess from "./WorkerProcess.ts"
@@ -82,7 +83,7 @@ export const make = Effect.fnUntraced(function*(postgresUrl: string | undefined,
     directory,
     store,
     model,
-    shell: line === "2.x" ? "shell" : "bash",
+    shell: Host.toolsOf[line].shell,
     worker,
     killServer: Effect.gen(function*() {
       yield* current.server.kill

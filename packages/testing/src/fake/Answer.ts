@@ -9,6 +9,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import { split } from "../model/Chunks.ts"
 import type * as ModelScript from "../model/ModelScript.ts"
 import { toolCalls } from "../model/ModelScript.ts"
 
@@ -119,13 +120,3 @@ export const costOf = (answer: ModelScript.Answer): number => {
 const defaultUsage: ModelScript.Usage = { input: 10, output: 5 }
 
 const knownReasons: ReadonlyArray<string> = ["stop", "tool-calls", "length", "content-filter"]
-
-const split = (text: string, chunks: number | undefined): ReadonlyArray<string> => {
-  if (text === "") return []
-  if (chunks === undefined) return text.match(/\S+\s*|\s+/g) ?? []
-  const size = Math.ceil(text.length / chunks)
-  return Array.from(
-    { length: Math.ceil(text.length / size) },
-    (_, index) => text.slice(index * size, (index + 1) * size)
-  )
-}

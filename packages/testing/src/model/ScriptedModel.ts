@@ -32,6 +32,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Http from "node:http"
+import { split } from "./Chunks.ts"
 import type { Answer, Failure, ModelRequest, Script, Step, Usage } from "./ModelScript.ts"
 import { fromPrompt, scriptedSummary, toolCalls } from "./ModelScript.ts"
 
@@ -263,16 +264,6 @@ const endings: Record<NonNullable<Answer["ending"]>, Stream.Stream<never>> = {
   hang: Stream.never,
   // The server destroys a response whose stream does not succeed. Sent data needs one turn of the event loop to leave first.
   cut: Stream.fromEffectDrain(Effect.andThen(Effect.yieldNow, Effect.interrupt))
-}
-
-const split = (text: string, chunks: number | undefined): ReadonlyArray<string> => {
-  if (text === "") return []
-  if (chunks === undefined) return text.match(/\S+\s*|\s+/g) ?? []
-  const size = Math.ceil(text.length / chunks)
-  return Array.from(
-    { length: Math.ceil(text.length / size) },
-    (_, index) => text.slice(index * size, (index + 1) * size)
-  )
 }
 
 const defaultUsage: Usage = { input: 10, output: 5 }

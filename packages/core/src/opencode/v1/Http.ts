@@ -33,7 +33,8 @@ import {
 import type { Dialect, MessagePage } from "../Dialect.ts"
 import * as EventConnection from "../EventConnection.ts"
 import { type Decodable, each } from "../Lenient.ts"
-import type { Options, Requests } from "../Requests.ts"
+import { type Options, type Requests, segment } from "../Requests.ts"
+import { toDiff, WireDiff } from "../WireValues.ts"
 import { compact, type Listed, takeBack } from "./Compact.ts"
 import { makeDecoder } from "./Events.ts"
 import { stopTree } from "./StopTree.ts"
@@ -378,9 +379,9 @@ export const make = Effect.fnUntraced(function*(
     diff: (id, promptId) =>
       requestJson(
         "diff",
-        each(Wire.WireDiff),
+        each(WireDiff),
         HttpClientRequest.get(session(id, "/diff"), { urlParams: { messageID: promptId } })
-      ).pipe(Effect.map((files) => files.map(Wire.toDiff))),
+      ).pipe(Effect.map((files) => files.map(toDiff))),
 
     events: EventConnection.open(
       requests,
@@ -435,9 +436,6 @@ const orSessionNotFound = (sessionId: SessionId) => <A>(effect: Effect.Effect<A,
 
 const orSessionBusy = (sessionId: SessionId) => <A>(effect: Effect.Effect<A, RequestError | SessionNotFound>) =>
   Effect.catchIf(effect, isBusy, () => Effect.fail(new SessionBusy({ sessionId })))
-
-/** A lone surrogate occurs in no id of the server and cannot be encoded; the server then reports an unknown id. */
-const segment = (id: string): string => encodeURIComponent(id.toWellFormed())
 
 const session = (id: SessionId, rest = "") => `/session/${segment(id)}${rest}`
 

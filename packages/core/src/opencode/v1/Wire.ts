@@ -16,7 +16,7 @@ import * as Schema from "effect/Schema"
 import { type PermissionAsk, PermissionRule, type QuestionAsk } from "../../domain/Ask.ts"
 import { AskId as AnyAskId, PartId as AnyPartId } from "../../domain/Ids.ts"
 import type { Message, Session, SessionStatus, StoredInfo, UnreadPart } from "../../domain/Message.ts"
-import type { FileDiff, Todo, WirePart } from "../../domain/Part.ts"
+import type { Todo, WirePart } from "../../domain/Part.ts"
 import type { ModelRef, Prompt } from "../../domain/Prompt.ts"
 import type { UpstreamFailure } from "../../domain/UpstreamFailure.ts"
 import * as Upstream from "../../domain/UpstreamFailure.ts"
@@ -212,17 +212,6 @@ export const WireTodo = Schema.Struct({
  * @since 0.1.0
  */
 export const WireAgent = Schema.Struct({ name: Schema.String, hidden: maybe(Schema.Boolean) })
-
-/**
- * @category schemas
- * @since 0.1.0
- */
-export const WireDiff = Schema.Struct({
-  file: Schema.String,
-  additions: maybe(Schema.Finite),
-  deletions: maybe(Schema.Finite),
-  status: maybe(Schema.String)
-})
 
 /**
  * @category schemas
@@ -667,19 +656,6 @@ export const toTodo = (wire: typeof WireTodo.Type): Todo => ({
 export const toAgent = (wire: typeof WireAgent.Type): Agent => ({
   name: wire.name,
   isHidden: wire.hidden ?? false
-})
-
-/**
- * A file of a diff.
- *
- * @category translations
- * @since 0.1.0
- */
-export const toDiff = ({ additions, deletions, file, status }: typeof WireDiff.Type): FileDiff => ({
-  path: file,
-  change: status === "added" || status === "deleted" || status === "modified" ? status : "unknown",
-  additions: additions ?? 0,
-  deletions: deletions ?? 0
 })
 
 /**

@@ -35,7 +35,8 @@ import {
 import type { Dialect, MessagePage, SessionTree } from "../Dialect.ts"
 import * as EventConnection from "../EventConnection.ts"
 import { each, maybe } from "../Lenient.ts"
-import type { Options, Requests } from "../Requests.ts"
+import { type Options, type Requests, segment } from "../Requests.ts"
+import { toDiff, WireDiff } from "../WireValues.ts"
 import { makeDecoder } from "./Events.ts"
 import * as Runs from "./Runs.ts"
 import * as Wire from "./Wire.ts"
@@ -492,9 +493,9 @@ export const make = Effect.fnUntraced(function*(
         ? unsupported("tell what a turn changed")
         : requestJson(
           "diff",
-          Wire.within(each(Wire.WireDiff)),
+          Wire.within(each(WireDiff)),
           HttpClientRequest.get(session(id, "/diff"), { urlParams: { from: promptId } })
-        ).pipe(Effect.map(({ data }) => data.map(Wire.toDiff))),
+        ).pipe(Effect.map(({ data }) => data.map(toDiff))),
 
     events: EventConnection.open(
       requests,
@@ -566,9 +567,6 @@ const isServerError = (error: RequestError | UnknownDirectory): error is StatusE
 
 const post = (path: string, body: Record<string, unknown>) =>
   HttpClientRequest.post(path).pipe(HttpClientRequest.bodyJsonUnsafe(body))
-
-/** A lone surrogate occurs in no id of the server and cannot be encoded; the server then reports an unknown id. */
-const segment = (id: string): string => encodeURIComponent(id.toWellFormed())
 
 const session = (id: SessionId, rest = "") => `/api/session/${segment(id)}${rest}`
 

@@ -13,7 +13,7 @@ import * as Schema from "effect/Schema"
 import type { PermissionAsk, PermissionRule, QuestionAnswers, QuestionAsk } from "../../domain/Ask.ts"
 import { AskId as AnyAskId, PartId } from "../../domain/Ids.ts"
 import type { AssistantMessage, Message, Session, UnreadPart } from "../../domain/Message.ts"
-import type { FileDiff, ToolPart, WirePart } from "../../domain/Part.ts"
+import type { ToolPart, WirePart } from "../../domain/Part.ts"
 import type { Prompt } from "../../domain/Prompt.ts"
 import type { UpstreamFailure } from "../../domain/UpstreamFailure.ts"
 import * as Upstream from "../../domain/UpstreamFailure.ts"
@@ -195,17 +195,6 @@ export const WireAgent = Schema.Struct({
   name: maybe(Schema.String),
   id: maybe(Schema.String),
   hidden: maybe(Schema.Boolean)
-})
-
-/**
- * @category schemas
- * @since 0.1.0
- */
-export const WireDiff = Schema.Struct({
-  file: Schema.String,
-  additions: maybe(Schema.Finite),
-  deletions: maybe(Schema.Finite),
-  status: maybe(Schema.String)
 })
 
 /**
@@ -589,17 +578,6 @@ export const toAgent = (wire: typeof WireAgent.Type): Agent => ({
   // A prompt names an agent by its id.
   name: wire.id ?? wire.name ?? "",
   isHidden: wire.hidden ?? false
-})
-
-/**
- * @category translations
- * @since 0.1.0
- */
-export const toDiff = ({ additions, deletions, file, status }: typeof WireDiff.Type): FileDiff => ({
-  path: file,
-  change: status === "added" || status === "deleted" || status === "modified" ? status : "unknown",
-  additions: additions ?? 0,
-  deletions: deletions ?? 0
 })
 
 /**
