@@ -4,7 +4,7 @@
 import { Effect } from "effect"
 import type { SqlClient } from "effect/sql"
 
-export type OldVersion = 1 | 2 | 3 | 4
+export type OldVersion = 1 | 2 | 3 | 4 | 5
 
 /** A row of any version: each writes the columns that it has. */
 export interface OldRow {
@@ -26,6 +26,16 @@ export interface OldRow {
   readonly finish?: string
   readonly is_fallback?: 1
   readonly takeovers?: number
+  readonly excerpt?: string
+  readonly started?: string
+  readonly journal?: ReadonlyArray<OldEntry>
+}
+
+/** An entry of a journal, in place of the `parts` and `subagents` of a row. */
+export interface OldEntry {
+  readonly entry: string
+  readonly kind: "open" | "append" | "close"
+  readonly change: string
 }
 
 export interface OldAsk {
@@ -50,6 +60,7 @@ export const write = Effect.fnUntraced(function*(
 ) {
   const isSince = (since: OldVersion) => version >= since
   const column = (since: OldVersion, definition: string) => sql.literal(isSince(since) ? `${definition},` : "")
+  const columnUntil = (until: OldVersion, definition: string) => sql.literal(isSince(until) ? "" : `${definition},`)
   const position = sql.literal(sql.onDialectOrElse({
     pg: () => "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
     orElse: () => "INTEGER PRIMARY KEY"
@@ -59,7 +70,13 @@ export const write = Effect.fnUntraced(function*(
     created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
     name VARCHAR(255) NOT NULL
   )`
-  const steps = ["conversations_and_messages", "leases_and_queue", "subagents_and_asks", "ends_and_takeovers"]
+  const steps = [
+    "conversations_and_messages",
+    "leases_and_queue",
+    "subagents_and_asks",
+    "ends_and_takeovers",
+    "journals"
+  ]
   for (const [at, name] of steps.slice(0, version).entries()) {
     yield* sql`INSERT INTO opencode_turn_migrations ${sql.insert({ migration_id: at + 1, name })}`
   }
@@ -74,19 +91,22 @@ export const write = Effect.fnUntraced(function*(
     ${column(2, "revision INTEGER NOT NULL DEFAULT 1 CHECK (revision >= 1)")}
     ${column(2, "owner TEXT")}
     ${column(2, "lease_until_millis DOUBLE PRECISION")}
-    ${sql.literal(isSince(3) ? "" : "prompt TEXT NOT NULL,")}
-    ${column(2, "draft TEXT")}
-    request TEXT,
-    content TEXT NOT NULL,
-    parts TEXT NOT NULL,
+    ${columnUntil(3, "prompt TEXT NOT NULL")}
+    ${isSince(5) ? sql.literal("") : column(2, "draft TEXT")}
+    ${columnUntil(5, "request TEXT")}
+    content TEXT ${sql.literal(isSince(5) ? "" : "NOT NULL")},
+    ${columnUntil(5, "parts TEXT NOT NULL")}
     usage TEXT NOT NULL,
     error TEXT,
     created_millis DOUBLE PRECISION NOT NULL,
     finished_millis DOUBLE PRECISION,
-    ${column(3, "subagents TEXT NOT NULL DEFAULT '[]'")}
+    ${isSince(5) ? sql.literal("") : column(3, "subagents TEXT NOT NULL DEFAULT '[]'")}
     ${column(4, "finish TEXT")}
     ${column(4, "is_fallback INTEGER NOT NULL DEFAULT 0 CHECK (is_fallback IN (0, 1))")}
     ${column(4, "takeovers INTEGER NOT NULL DEFAULT 0 CHECK (takeovers >= 0)")}
+    ${column(5, "journal_offset INTEGER NOT NULL DEFAULT 0 CHECK (journal_offset >= 0)")}
+    ${column(5, "excerpt TEXT NOT NULL DEFAULT '\"\"'")}
+    ${column(5, "started TEXT")}
     CHECK ((status IN (${sql.literal(open)})) = (finished_millis IS NULL))
   )`
   yield* sql`CREATE UNIQUE INDEX opencode_turn_assistant_messages_pending
@@ -131,28 +151,57 @@ export const write = Effect.fnUntraced(function*(
       ON opencode_turn_asks (conversation_id, position) WHERE status = 'open'`
     yield* sql`CREATE INDEX opencode_turn_asks_message ON opencode_turn_asks (message_id, position)`
   }
+  if (isSince(5)) {
+    yield* sql`CREATE TABLE opencode_turn_journal (
+      message_id TEXT NOT NULL,
+      place INTEGER NOT NULL,
+      entry TEXT NOT NULL,
+      kind TEXT NOT NULL CHECK (kind IN ('open', 'append', 'close', 'replace', 'remove', 'reset')),
+      change TEXT NOT NULL,
+      PRIMARY KEY (message_id, place)
+    ) ${sql.literal(sql.onDialectOrElse({ pg: () => "", orElse: () => "WITHOUT ROWID" }))}`
+    yield* sql`CREATE INDEX opencode_turn_journal_entries
+      ON opencode_turn_journal (message_id, entry) WHERE kind <> 'open' AND kind <> 'append'`
+    yield* sql`CREATE TABLE opencode_turn_prompt_records (
+      message_id TEXT NOT NULL PRIMARY KEY,
+      draft TEXT,
+      request TEXT
+    )`
+  }
 
   yield* sql`INSERT INTO opencode_turn_conversations (id, session_id) VALUES ('con_1', 'ses_1')`
   for (const row of rows) {
-    const { draft, finish, is_fallback, lease_until_millis, owner, prompt, revision, subagents, takeovers, ...first } =
-      row
-    const since2 = { revision: revision ?? 1, owner, lease_until_millis, draft }
-    const since3 = { subagents: subagents ?? "[]" }
+    const { journal = [], prompt, ...written } = row
+    const { content, draft, excerpt, finish, is_fallback, lease_until_millis, owner, parts, ...more } = written
+    const { request, revision, started, subagents, takeovers, ...first } = more
+    const since2 = { revision: revision ?? 1, owner, lease_until_millis }
     const since4 = { finish, is_fallback: is_fallback ?? 0, takeovers: takeovers ?? 0 }
+    const since5 = { content, excerpt: excerpt ?? "\"\"", started, journal_offset: journal.length }
     const values = {
       conversation_id: "con_1",
       epoch: 1,
-      content: "\"\"",
-      parts: "[]",
       created_millis: createdMillis,
       ...first,
       ...(isSince(2) && since2),
-      ...(isSince(3) ? since3 : { prompt }),
-      ...(isSince(4) && since4)
+      ...(!isSince(3) && { prompt }),
+      ...(isSince(4) && since4),
+      ...(isSince(5) ? since5 : {
+        content: content ?? "\"\"",
+        parts: parts ?? "[]",
+        request,
+        ...(isSince(2) && { draft }),
+        ...(isSince(3) && { subagents: subagents ?? "[]" })
+      })
     }
     const known = Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined))
     yield* sql`INSERT INTO opencode_turn_assistant_messages ${sql.insert(known)}`
     if (isSince(3)) yield* sql`INSERT INTO opencode_turn_prompts ${sql.insert({ message_id: row.id, prompt })}`
+    if (!isSince(5)) continue
+    const record = { message_id: row.id, draft: draft ?? null, request: request ?? null }
+    yield* sql`INSERT INTO opencode_turn_prompt_records ${sql.insert(record)}`
+    for (const [at, entry] of journal.entries()) {
+      yield* sql`INSERT INTO opencode_turn_journal ${sql.insert({ message_id: row.id, place: at + 1, ...entry })}`
+    }
   }
   if (!isSince(3)) return
   for (const ask of asks) {

@@ -43,7 +43,7 @@ const postgres = Effect.gen(function*() {
 
 const databases = [{ kind: "a SQLite file", make: sqlite }, { kind: "PostgreSQL", make: postgres }]
 
-const versions = [1, 2, 3, 4] as const
+const versions = [1, 2, 3, 4, 5] as const
 
 const cases = databases.flatMap((database) => versions.map((version) => ({ ...database, version })))
 
@@ -239,6 +239,31 @@ const isOpen = ({ status }: Old): boolean => status === "pending" || status === 
 const requestOf = ({ prompt: { parts, ...choices }, ...record }: PromptRecord) =>
   JSON.stringify({ ...record, prompt: parts === prompt ? choices : { ...choices, parts } })
 
+const partJson = (part: Part) => JSON.stringify({ type: "part", part })
+
+/** The reply as the fifth version wrote it: a text is opened empty, appended to, and closed. */
+const journalOf = ({ parts, subagents }: Pick<Old, "parts" | "subagents">): ReadonlyArray<OldTables.OldEntry> => [
+  ...parts.flatMap((part): ReadonlyArray<OldTables.OldEntry> => {
+    const entry = JSON.stringify(`part ${part.id}`)
+    if (part.type !== "text" && part.type !== "reasoning") return [{ entry, kind: "open", change: partJson(part) }]
+    const delta = { type: `${part.type}.delta`, partId: part.id, delta: part.text }
+    return [
+      { entry, kind: "open", change: partJson({ ...part, text: "", isComplete: false }) },
+      ...(part.text === "" ? [] : [{ entry, kind: "append", change: JSON.stringify(delta) } as const]),
+      ...(part.isComplete ? [{ entry, kind: "close", change: partJson({ ...part, text: "" }) } as const] : [])
+    ]
+  }),
+  ...subagents.map((subagent) => ({
+    entry: JSON.stringify(`subagent ${subagent.sessionId}`),
+    kind: "open" as const,
+    change: JSON.stringify({ type: "subagent", subagent })
+  }))
+]
+
+const excerpt = `Hi, ${odd.replaceAll(/\s+/g, " ").toWellFormed()}`
+
+const started = { sessionId: "ses_1", promptId: "msg_0", model: "anthropic/claude", agent: "plan" }
+
 const rowOf = (message: Old): OldTables.OldRow => ({
   id: message.id,
   status: message.status,
@@ -256,13 +281,22 @@ const rowOf = (message: Old): OldTables.OldRow => ({
   ...(message.error !== null && { error: JSON.stringify(message.error) }),
   ...(message.finish !== null && { finish: JSON.stringify(message.finish) }),
   ...(message.promptRecord !== null && { request: requestOf(message.promptRecord) }),
+  excerpt: JSON.stringify(excerpt),
+  ...(message.promptRecord === withIds && { started: JSON.stringify(started) }),
+  journal: journalOf(message),
   ...(!isOpen(message) && { finished_millis: finishedMillis })
 })
+
+const unreadableParts = "[{\"type\":\"canary\"}]"
+
+/** What the fifth version made of an older row that it could not read. */
+const unreadableChange = JSON.stringify({ parts: unreadableParts, subagents: "[]" })
 
 /** It stands in the middle, so that what comes after it is seen to be converted. */
 const unreadable: OldTables.OldRow = {
   ...rowOf({ ...empty, id: "unreadable", status: "completed", content: "canary" }),
-  parts: "[{\"type\":\"canary\"}]"
+  parts: unreadableParts,
+  journal: [{ entry: "unreadable", kind: "open", change: unreadableChange }]
 }
 
 const asks: ReadonlyArray<OldTables.OldAsk> = [
@@ -305,10 +339,8 @@ it.layer(NodeFileSystem.layer)("SqlMigrations", (it) => {
           conversationId,
           prompt,
           usage,
-          excerpt: `Hi, ${odd.replaceAll(/\s+/g, " ").toWellFormed()}`,
-          started: message.promptRecord === withIds
-            ? { sessionId: "ses_1", promptId: "msg_0", model: "anthropic/claude", agent: "plan" }
-            : null,
+          excerpt,
+          started: message.promptRecord === withIds ? started : null,
           createdMillis: OldTables.createdMillis,
           finishedMillis: isOpen(message) ? null : finishedMillis
         }))
@@ -380,10 +412,7 @@ it.layer(NodeFileSystem.layer)("SqlMigrations", (it) => {
           assert.isFalse(error.isRetryable)
         }
         const [kept] = yield* database.sql`SELECT change FROM opencode_turn_journal WHERE message_id = 'unreadable'`
-        assert.deepStrictEqual(
-          { ...kept },
-          { change: JSON.stringify({ parts: unreadable.parts, subagents: "[]" }) }
-        )
+        assert.deepStrictEqual({ ...kept }, { change: unreadableChange })
       })
   )
 
