@@ -21,7 +21,6 @@
  *
  * @since 0.1.0
  */
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Client from "@opencode-turn/core/Client"
 import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
 import * as SessionStore from "@opencode-turn/core/SessionStore"
@@ -39,6 +38,7 @@ import { homedir } from "node:os"
 import { dirname, isAbsolute, join } from "node:path"
 import * as SqlSessionStore from "../sql/SqlSessionStore.ts"
 import * as DurationText from "./DurationText.ts"
+import * as HttpLayer from "./HttpLayer.ts"
 import * as Shared from "./Shared.ts"
 
 /**
@@ -120,7 +120,7 @@ export const LiveLayer: Layer.Layer<Live, InvalidConfig | SessionStore.StoreErro
   Object.assign(Layer.suspend(() => layerShared), { make })
 
 /**
- * The client alone, over undici.
+ * The client alone, over undici; on Bun, over its `fetch`.
  *
  * @category layers
  * @since 0.1.0
@@ -217,7 +217,7 @@ export const checkUrl = (name: string, url: string): Effect.Effect<string, Inval
 // internal
 
 const layerOfClient = (options: Parameters<typeof Client.layer>[0]): Layer.Layer<Client.Client> =>
-  Client.layer(options).pipe(Layer.provide(NodeHttpClient.layerUndici))
+  Client.layer(options).pipe(Layer.provide(HttpLayer.layer))
 
 const layerOfStore = (place: string): Layer.Layer<SessionStore.SessionStore, SessionStore.StoreError> =>
   Layer.unwrap(Effect.gen(function*() {

@@ -15,7 +15,6 @@
  *
  * @since 0.1.0
  */
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Contained from "@opencode-turn/core/Contained"
 import * as Metrics from "@opencode-turn/core/Metrics"
 import * as Cause from "effect/Cause"
@@ -39,6 +38,7 @@ import * as Predicate from "effect/Predicate"
 import * as Ref from "effect/Ref"
 import * as References from "effect/References"
 import * as SchemaIssue from "effect/SchemaIssue"
+import * as HttpLayer from "./HttpLayer.ts"
 import { InvalidConfig, setting } from "./LiveLayer.ts"
 
 export { page as prometheusPage } from "./PrometheusPage.ts"
@@ -71,7 +71,7 @@ export const layer: Layer.Layer<OtlpExporter.Flusher, InvalidConfig> = Layer.unw
   ).pipe(
     Layer.provide([
       ConfigProvider.layer(provider),
-      NodeHttpClient.layerUndici,
+      HttpLayer.layer,
       // The exporter's own line about a failed request tells its headers and its address, which may hold a secret.
       Layer.succeed(References.MinimumLogLevel, "None")
     ]),

@@ -5,7 +5,6 @@
  *
  * **Not responsibilities**: starting a server process (`OpencodeServer`).
  */
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import { Client } from "@opencode-turn/core/Client"
 import type { RequestError } from "@opencode-turn/core/ClientError"
 import type { ConversationId, SessionId } from "@opencode-turn/core/Ids"
@@ -22,6 +21,7 @@ import * as RcMap from "effect/RcMap"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { resolve } from "node:path"
+import * as HttpLayer from "../../live/HttpLayer.ts"
 import * as LiveLayer from "../../live/LiveLayer.ts"
 import * as OpencodeServer from "../../live/OpencodeServer.ts"
 import { describeDuration } from "../../terminal/Describe.ts"
@@ -83,7 +83,7 @@ export const start = Effect.fnUntraced(function*(
   yield* view.note(`starting OpenCode in ${options.directory ?? "."} …`)
   const startedMillis = yield* Clock.currentTimeMillis
   const server = yield* OpencodeServer.make(options).pipe(
-    Effect.provide(NodeHttpClient.layerUndici),
+    Effect.provide(HttpLayer.layer),
     Effect.mapError((error) => failed(error.message, error._tag))
   )
   yield* view.note(
