@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
+import * as Result from "effect/Result"
 import { createRequire } from "node:module"
 
 /** Tells a stub of `opencode-ai` (half a kilobyte) from a binary (more than a hundred megabytes). */
@@ -41,6 +42,34 @@ export const findCommand = Effect.fnUntraced(function*(command: string, searched
       Effect.map((info) => info.type === "File"),
       Effect.orElseSucceed(() => false)
     ))
+})
+
+/** What OpenCode is called on `PATH`: 1.x and 2.x have the first name, a beta of 2.x has the second one. */
+const names = ["opencode", "opencode2"]
+
+/** Finds the binary as `OpencodeServer.locate` says, with the package resolved from the file `origin`. A failure is what was looked for. */
+export const search = Effect.fnUntraced(function*(
+  origin: string,
+  { command, directory = "." }: { readonly command?: string | undefined; readonly directory?: string | undefined }
+): Effect.fn.Return<Result.Result<string, Array<string>>, Config.ConfigError, FileSystem.FileSystem | Path.Path> {
+  const configured = command ?? (yield* Config.String("OPENCODE_BIN").pipe(Config.withDefault("")))
+  const folders = yield* searchPath
+  if (configured !== "") return Result.fromOption(yield* findCommand(configured, folders), () => [configured])
+
+  const installed = yield* findInstalled(origin)
+  if (Option.isSome(installed)) return Result.succeed(installed.value)
+
+  const path = yield* Path.Path
+  const project = path.resolve(directory) + path.sep
+  // `npm run` puts these folders at the front of `PATH`.
+  const isOfProject = (folder: string) =>
+    path.normalize(folder).startsWith(project) && path.normalize(folder).split(path.sep).includes("node_modules")
+  const allowed = folders.filter((folder) => !isOfProject(folder))
+  for (const name of names) {
+    const found = yield* findCommand(name, allowed)
+    if (Option.isSome(found)) return Result.succeed(found.value)
+  }
+  return Result.fail(["the package opencode-ai", ...names.map((name) => `${name} on PATH`)])
 })
 
 /** Finds the binary of the npm package `opencode-ai`, resolved from the file `origin`. */

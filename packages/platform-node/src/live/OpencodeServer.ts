@@ -15,7 +15,7 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -25,12 +25,12 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Predicate from "effect/Predicate"
 import * as ChildProcess from "effect/process/ChildProcess"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -153,7 +153,8 @@ export type OpencodeServerError = OpencodeNotFound | OpencodeStartFailed | Confi
  *
  * 1. the `command` option, then `OPENCODE_BIN`; if one of them is set but names no binary, the search ends there;
  * 2. the npm package `opencode-ai`, resolved from this package;
- * 3. `opencode` on `PATH`, which 1.x and 2.x are both called, or `opencode2`, the name of a beta of 2.x.
+ * 3. `opencode` on `PATH`, which 1.x and 2.x are both called;
+ * 4. `opencode2` on `PATH`, the name of a beta of 2.x. Set `OPENCODE_BIN=opencode2` to prefer it.
  *
  * It does not search the project's own `node_modules`: the author of the project could then choose the program that starts, before the
  * user allowed anything. Name that binary in `OPENCODE_BIN` to run it.
@@ -168,26 +169,8 @@ export type OpencodeServerError = OpencodeNotFound | OpencodeStartFailed | Confi
 export const locate = Effect.fn("OpencodeServer.locate")(function*(
   options: Pick<Options, "command" | "directory">
 ): Effect.fn.Return<string, OpencodeNotFound | Config.ConfigError, FileSystem.FileSystem | Path.Path> {
-  const configured = options.command ?? (yield* Config.String("OPENCODE_BIN").pipe(Config.withDefault("")))
-  if (configured !== "") {
-    return yield* Effect.fromOption(
-      yield* Locate.findCommand(configured, yield* Locate.searchPath),
-      () => notFound(configured)
-    )
-  }
-
-  const installed = yield* Locate.findInstalled(import.meta.url)
-  if (Option.isSome(installed)) return installed.value
-
-  const path = yield* Path.Path
-  const project = path.resolve(options.directory ?? ".") + path.sep
-  // `npm run` puts these folders at the front of `PATH`.
-  const isOfProject = (folder: string) =>
-    path.normalize(folder).startsWith(project) && path.normalize(folder).split(path.sep).includes("node_modules")
-  const folders = (yield* Locate.searchPath).filter((folder) => !isOfProject(folder))
-  const onPath = yield* Locate.findCommand("opencode", folders)
-  const found = Option.isSome(onPath) ? onPath : yield* Locate.findCommand("opencode2", folders)
-  return yield* Effect.fromOption(found, () => notFound("the package opencode-ai", "opencode on PATH"))
+  const found = yield* Locate.search(import.meta.url, options)
+  return Result.isSuccess(found) ? found.success : yield* new OpencodeNotFound({ searched: found.failure })
 })
 
 /**
@@ -281,8 +264,6 @@ const describeFailure = (error: OpencodeStartFailed): string => {
 }
 
 // internal: finding the binary
-
-const notFound = (...searched: ReadonlyArray<string>) => new OpencodeNotFound({ searched })
 
 // internal: the child process
 

@@ -2,9 +2,24 @@ import * as Locate from "#live/Locate"
 import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
 import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
-import { ConfigProvider, Effect, Exit, FileSystem, Layer, Option, Redacted, Schedule, Scope, Stream } from "effect"
+import {
+  ConfigProvider,
+  Effect,
+  Exit,
+  FileSystem,
+  Layer,
+  Option,
+  Redacted,
+  Result,
+  Schedule,
+  Scope,
+  Stream
+} from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { describe } from "vitest"
+import * as OpencodePackage from "../support/OpencodePackage.ts"
+import * as SharedOpencode from "../support/SharedOpencode.ts"
 
 const platform = Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)
 
@@ -12,6 +27,20 @@ const configuration = (value: Record<string, string>) => ConfigProvider.layer(Co
 
 const locate = (options: OpencodeServer.Options, variables: Record<string, string>) =>
   Effect.provide(OpencodeServer.locate(options), configuration(variables))
+
+const search = (origin: string, options: OpencodeServer.Options, variables: Record<string, string>) =>
+  Effect.provide(Locate.search(origin, options), configuration(variables))
+
+/** A package without OpenCode, and a folder on PATH for each program. */
+const installed = Effect.fnUntraced(function*(has: ReadonlyArray<string>) {
+  const fs = yield* FileSystem.FileSystem
+  const place = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-path-" })
+  const folders = has.map((name) => `${place}/of-${name}`)
+  const programs = has.map((name, at) => `${folders[at]}/${name}`)
+  for (const folder of folders) yield* fs.makeDirectory(folder)
+  for (const program of programs) yield* fs.writeFileString(program, "#!/bin/sh\n", { mode: 0o755 })
+  return { origin: `${place}/package.json`, PATH: [`${place}/nothing`, ...folders].join(":"), programs }
+})
 
 /** An OpenCode that reaches nothing beyond this machine and knows one model, which nobody serves. */
 const isolated = Effect.gen(function*() {
@@ -223,6 +252,76 @@ it.layer(platform, { excludeTestServices: true })("OpencodeServer", (it) => {
       assert.strictEqual(yield* locate({ command: "opencode" }, { PATH: `/nowhere:${folder}` }), command)
       assert.match(yield* locate({}, { OPENCODE_BIN: "", PATH: folder }), /opencode-ai\/bin\/opencode\.exe$/)
     }))
+
+  it.effect.each([
+    { has: ["opencode"], takes: "opencode" },
+    { has: ["opencode2"], takes: "opencode2" },
+    { has: ["opencode2", "opencode"], takes: "opencode" }
+  ])("takes $takes where the package is not installed and PATH has $has", ({ has, takes }) =>
+    Effect.gen(function*() {
+      const { origin, PATH, programs } = yield* installed(has)
+      const found = yield* search(origin, {}, { PATH })
+      assert.deepStrictEqual<unknown>(found, Result.succeed(programs[has.indexOf(takes)]))
+    }))
+
+  it.effect("takes the name that it is told, and no other one", () =>
+    Effect.gen(function*() {
+      const { origin, PATH, programs: [beta, opencode] } = yield* installed(["opencode2", "opencode"])
+      assert.deepStrictEqual<unknown>(yield* search(origin, { command: "opencode2" }, { PATH }), Result.succeed(beta))
+      assert.deepStrictEqual<unknown>(
+        yield* search(origin, {}, { PATH, OPENCODE_BIN: "opencode2" }),
+        Result.succeed(beta)
+      )
+      assert.deepStrictEqual<unknown>(
+        yield* search(origin, {}, { PATH, OPENCODE_BIN: "opencode" }),
+        Result.succeed(opencode)
+      )
+      const alone = yield* installed(["opencode"])
+      assert.deepStrictEqual(
+        yield* search(origin, {}, { PATH: alone.PATH, OPENCODE_BIN: "opencode2" }),
+        Result.fail(["opencode2"])
+      )
+    }))
+
+  it.effect("says what it looked for where there is no OpenCode at all", () =>
+    Effect.gen(function*() {
+      const { origin, PATH } = yield* installed([])
+      const found = yield* search(origin, {}, { PATH })
+      assert(Result.isFailure(found))
+      assert.strictEqual(
+        new OpencodeServer.OpencodeNotFound({ searched: found.failure }).message,
+        "OpenCode was not found (looked for the package opencode-ai, opencode on PATH, opencode2 on PATH): install it with " +
+          "\"npm install opencode-ai\", or set OPENCODE_BIN to the path of its binary"
+      )
+    }))
+
+  it.effect("runs neither name from the project's own node_modules, although PATH has it", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-planted-" })
+      const folder = `${directory}/node_modules/.bin`
+      yield* fs.makeDirectory(folder, { recursive: true })
+      for (const name of ["opencode", "opencode2"]) yield* fs.writeFileString(`${folder}/${name}`, "", { mode: 0o755 })
+      assert.isTrue(Result.isFailure(yield* search(`${directory}/package.json`, { directory }, { PATH: folder })))
+    }))
+
+  describe.skipIf(SharedOpencode.isMissing("2.x"))("OpenCode 2.x", () => {
+    it.effect("starts the beta that it is told by its name", () =>
+      Effect.gen(function*() {
+        const fs = yield* FileSystem.FileSystem
+        const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-beta-" })
+        yield* fs.symlink(yield* OpencodePackage.fetch2x, `${folder}/opencode2`)
+        const server = yield* OpencodeServer.make({ ...yield* isolated, startTimeout: "2 minutes" }).pipe(
+          Effect.provide(configuration({ OPENCODE_BIN: "opencode2", PATH: folder }))
+        )
+        const client = yield* HttpClient.HttpClient
+        const health = yield* HttpClientRequest.get(`${server.url}/api/health`).pipe(
+          HttpClientRequest.basicAuth("opencode", server.password),
+          client.execute
+        )
+        assert.deepInclude(yield* health.json, { version: OpencodePackage.beta.version })
+      }))
+  })
 
   it.effect("takes the binary of the platform's package when the install script of opencode-ai did not run", () =>
     Effect.gen(function*() {
