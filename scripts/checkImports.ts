@@ -1,6 +1,7 @@
 /**
- * Proves that the sources import each other without a cycle, type imports included, and that each room of the core imports only
- * rooms that stand above it in the table of docs/ARCHITECTURE.md.
+ * Proves that the sources import each other without a cycle, type imports included, that each room of the core imports only
+ * rooms that stand above it in the table of docs/ARCHITECTURE.md, and that the rooms of the two lines of OpenCode (`v1/`, `v2/`) know nothing
+ * of each other.
  *
  * oxlint's `import/no-cycle` finds the same cycles in values; it leaves type imports out.
  */
@@ -59,6 +60,15 @@ for (const file of files.filter((file) => file.startsWith(core))) {
   if (roomOf(file) === -1) problems.push(`${file} is in no room of docs/ARCHITECTURE.md`)
   for (const target of graph.get(file) ?? []) {
     if (roomOf(target) > roomOf(file)) problems.push(`${file} imports ${target}, which is in a later room`)
+  }
+}
+const lineOf = (file: string) => file.split(sep).find((segment) => segment === "v1" || segment === "v2")
+for (const [file, targets] of graph) {
+  for (const target of targets) {
+    const lines = [lineOf(file), lineOf(target)]
+    if (lines.includes("v1") && lines.includes("v2")) {
+      problems.push(`${file} imports ${target}, which is of the other line`)
+    }
   }
 }
 for (const room of rooms) {

@@ -27,33 +27,25 @@ import type { Client } from "@opencode-turn/core/Client"
 import * as CoreClient from "@opencode-turn/core/Client"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import type { ModelRequest, Script, Step } from "../model/ModelScript.ts"
-import { fromPrompt, prompt as promptText, scriptedSummary } from "../model/ModelScript.ts"
+import type { ModelRequest, Step } from "../model/ModelScript.ts"
+import { fromPrompt, prompt as promptText } from "../model/ModelScript.ts"
+import { make as makeAgents } from "./Agent.ts"
+import type { Event, EventPredicate } from "./Events.ts"
+import type { Options, Site } from "./Face.ts"
 import * as Faults from "./Faults.ts"
+import { make as makeFiles } from "./Files.ts"
+import type { FakeRequest, FakeResponse, RecordedRequest } from "./Http.ts"
 import { layerHttpClient } from "./HttpClient.ts"
-import * as Routes from "./Routes.ts"
-import * as Events from "./state/Events.ts"
-import type { Files } from "./state/Files.ts"
-import { make as makeFiles } from "./state/Files.ts"
-import type { FakeRequest, FakeResponse, RecordedRequest } from "./state/Http.ts"
-import * as State from "./state/State.ts"
-import type { Event, IdGenerator, Message, PermissionRule } from "./state/Wire.ts"
-import { makeIds } from "./state/Wire.ts"
-import type { AgentOptions, Agents } from "./tools/Agent.ts"
-import { make as makeAgents } from "./tools/Agent.ts"
-import * as Turn from "./turn/Turn.ts"
-import * as Execution from "./v2/Execution.ts"
-import { make as makeNames } from "./v2/Names.ts"
-import * as Routes2x from "./v2/Routes.ts"
-import * as State2x from "./v2/State.ts"
+import { makeIds } from "./Ids.ts"
+import { make as makeFace1x } from "./v1/Face.ts"
+import type { Message } from "./v1/Wire.ts"
+import { make as makeFace2x } from "./v2/Face.ts"
 import type { Message as Message2x } from "./v2/Wire.ts"
 
 /**
@@ -70,49 +62,7 @@ export const prompt = promptText
  * @category models
  * @since 0.1.0
  */
-export interface Options {
-  /**
-   * The server: `1.x` (the default) is 1.18.33, `2.x` the beta 0.0.0-next-16350, and `2.x release` that beta under the names of 2.0.21, which
-   * could only be read.
-   */
-  readonly line?: "1.x" | "2.x" | "2.x release" | undefined
-  /** Whether the server of 2.x is the managed one, which carries on by itself what a restart stopped; `false` by default. */
-  readonly managed?: boolean | undefined
-  /** If set, every request needs Basic authentication of the user `opencode`. */
-  readonly password?: Redacted.Redacted<string> | undefined
-  /** The server's working directory; `/project` by default. */
-  readonly directory?: string | undefined
-  /** Picks the model's answers; `ModelScript.fromPrompt` by default. */
-  readonly script?: Script | undefined
-  /** Picks the answer to a call that asks for a summary of the conversation; "Scripted summary" by default. */
-  readonly summary?: ((request: ModelRequest) => Step) | undefined
-  /** Permission rules of the server's configuration. Unlike the rules of a session, they also apply to subagents. */
-  readonly permission?: ReadonlyArray<PermissionRule> | undefined
-  /** Agents of the configuration in addition to the built-in ones, by name. */
-  readonly agents?: Readonly<Record<string, AgentOptions>> | undefined
-  /**
-   * `subagent_depth` of the configuration. The default is 1: subagents cannot call subagents. An agent whose sessions may call some also
-   * needs a rule about `task`.
-   */
-  readonly subagentDepth?: number | undefined
-  /**
-   * Whether the directory is a repository; it is by default. Without a repository there are no diffs, no `patch` parts and no
-   * snapshots, and the worktree is `/`.
-   */
-  readonly git?: boolean | undefined
-  /** The initial files: contents by path, relative to the directory. */
-  readonly files?: Readonly<Record<string, string>> | undefined
-  /**
-   * The time between the idle status of a failed or aborted session and the error in its message. It is about 2 ms on the real server,
-   * and zero by default here, so that nothing waits for the clock.
-   */
-  readonly raceDelay?: Duration.Input | undefined
-  /**
-   * The time after a step, or after the end of a turn, until the user message has its summary and `GET /session/{id}/diff` its files.
-   * It is 20 to 400 ms on the real server, and zero by default here.
-   */
-  readonly summaryDelay?: Duration.Input | undefined
-}
+export type { Options } from "./Face.ts"
 
 /**
  * The fake and its controls.
@@ -150,9 +100,9 @@ export class FakeOpencode extends Context.Service<FakeOpencode, {
   readonly muteEvents: Effect.Effect<void>
   readonly unmuteEvents: Effect.Effect<void>
   /** Drops the next `times` matching events (all by default). */
-  readonly dropEvents: (predicate: Events.EventPredicate, times?: number) => Effect.Effect<void>
+  readonly dropEvents: (predicate: EventPredicate, times?: number) => Effect.Effect<void>
   /** Sends the next `times` matching events (all by default) twice. */
-  readonly duplicateEvents: (predicate: Events.EventPredicate, times?: number) => Effect.Effect<void>
+  readonly duplicateEvents: (predicate: EventPredicate, times?: number) => Effect.Effect<void>
   /** The number of open event connections. */
   readonly eventConnections: Effect.Effect<number>
 
@@ -341,122 +291,6 @@ export const layerTest = (options: Options = {}): Layer.Layer<FakeOpencode | Cli
   Layer.provideMerge(layerClient, layer(options))
 
 // internal
-
-/** What both faces get. */
-interface Site {
-  readonly options: Options
-  readonly ids: IdGenerator
-  readonly now: () => number
-  readonly files: Files
-  readonly directory: string
-  readonly agents: Agents
-  readonly isFolder: (directory: string) => boolean
-  readonly script: Script
-  readonly scripts: ReturnType<typeof makeScripts>
-  readonly gate: (name: string) => Effect.Effect<void>
-  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  readonly untilDeath: Effect.Effect<void>
-}
-
-/** A line of OpenCode behind the controls. */
-interface Face {
-  readonly events: Events.Events
-  readonly handle: (request: FakeRequest) => Effect.Effect<FakeResponse>
-  readonly toWire: (event: Event) => object
-  readonly modelRequests: () => ReadonlyArray<ModelRequest>
-  readonly crash: Effect.Effect<void>
-  readonly shutDown: Effect.Effect<void>
-  readonly resume: () => void
-  readonly deleteSession: (id: string) => void
-  readonly sessions: () => ReadonlyArray<string>
-  readonly messages: (id: string) => ReadonlyArray<Message>
-  readonly messages2x: (id: string) => ReadonlyArray<Message2x>
-  readonly userMessageCount: (id: string) => number
-}
-
-const makeFace1x = (site: Site): Face => {
-  const { agents, directory, files, fork, gate, ids, isFolder, now, options, script, scripts } = site
-  const events = Events.make(ids)
-  const state = State.make({ events, ids, now, files })
-  const turn = Turn.make({
-    state,
-    script,
-    scriptOf: scripts.of,
-    summary: options.summary ?? (() => scriptedSummary),
-    agents,
-    subagentDepth: options.subagentDepth ?? 1,
-    gate,
-    fork,
-    raceDelay: Duration.fromInputUnsafe(options.raceDelay ?? Duration.zero),
-    summaryDelay: Duration.fromInputUnsafe(options.summaryDelay ?? Duration.zero)
-  })
-  const services = { state, turn, events, agents, directory, isFolder, onPrompt: scripts.bind }
-  const messages = (id: string) => {
-    const session = state.session(id)
-    return session === undefined ? [] : state.messages(session)
-  }
-  const crash = Effect.andThen(turn.crash, Effect.sync(state.forget))
-  return {
-    events,
-    handle: (request) => Routes.handle(services, request),
-    toWire: (event) => event,
-    modelRequests: turn.modelRequests,
-    crash,
-    shutDown: crash,
-    resume: () => {},
-    deleteSession: (id) => {
-      const session = state.session(id)
-      if (session !== undefined) state.deleteSession(session)
-    },
-    sessions: () => state.sessions().map(({ info }) => info.id),
-    messages,
-    messages2x: () => [],
-    userMessageCount: (id) => messages(id).filter(({ info }) => info.role === "user").length
-  }
-}
-
-const makeFace2x = (site: Site): Face => {
-  const { agents, directory, files, fork, gate, ids, isFolder, now, options, script, scripts, untilDeath } = site
-  const events = Events.make(ids, pulse2x)
-  const names = makeNames(options.line === "2.x release" ? "release" : "beta")
-  const state = State2x.make({ names, events, ids, now, files })
-  const execution = Execution.make({
-    state,
-    script,
-    scriptOf: scripts.of,
-    agents,
-    subagentDepth: options.subagentDepth ?? 1,
-    gate,
-    fork
-  })
-  const services = { state, execution, events, agents, directory, isFolder, onPrompt: scripts.bind, untilDeath }
-  const messages = (id: string) => state.session(id)?.messages ?? []
-  const forget = Effect.sync(state.forget)
-  return {
-    events,
-    handle: (request) => Routes2x.handle(services, request),
-    toWire: ({ id, properties, type }) => ({ id, created: now(), type, data: properties }),
-    modelRequests: execution.modelRequests,
-    crash: Effect.andThen(execution.crash, forget),
-    shutDown: Effect.andThen(execution.shutDown, forget),
-    resume: () => execution.resume(options.managed ?? false),
-    deleteSession: (id) => {
-      const session = state.session(id)
-      if (session !== undefined) state.deleteSession(session)
-    },
-    sessions: () => state.sessions().map(({ info }) => info.id),
-    messages: () => [],
-    messages2x: messages,
-    userMessageCount: (id) => messages(id).filter(({ type }) => type === "user").length
-  }
-}
-
-/** OpenCode 2.x beats with a comment, at once and then every 15 s (0.0.0-next-16350). */
-const pulse2x: Events.Pulse = {
-  greeting: (ids) => `${Events.frame({ id: ids.ascending("evt"), type: "server.connected", data: {} })}: heartbeat\n\n`,
-  heartbeat: () => ": heartbeat\n\n",
-  heartbeatMillis: 15_000
-}
 
 const reset: FakeResponse = { _tag: "Reset" }
 

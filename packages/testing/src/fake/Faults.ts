@@ -8,8 +8,8 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { FakeRequest, FakeResponse } from "./state/Http.ts"
-import { html, json, unknownError } from "./state/Http.ts"
+import type { FakeRequest, FakeResponse } from "./Http.ts"
+import { html, json, unknownError } from "./Http.ts"
 
 /**
  * Which requests are meant: by method and path, or by a function. A path is compared as a whole; a pattern need only match.

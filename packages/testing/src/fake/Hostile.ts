@@ -25,11 +25,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { gzipSync } from "node:zlib"
+import { ConnectionReset } from "./Events.ts"
 import { FakeOpencode } from "./FakeOpencode.ts"
 import type { Fault, RequestMatcher } from "./Faults.ts"
 import * as Faults from "./Faults.ts"
-import { ConnectionReset } from "./state/Events.ts"
-import { type FakeResponse, json, text } from "./state/Http.ts"
+import { type FakeResponse, json, text } from "./Http.ts"
 
 /**
  * A behaviour: its description, the requests that it affects, and its fault.

@@ -21,7 +21,7 @@ import * as Option from "effect/Option"
 import { pipeArguments } from "effect/Pipeable"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import type { FakeRequest, FakeResponse } from "./state/Http.ts"
+import type { FakeRequest, FakeResponse } from "./Http.ts"
 
 /**
  * @category layers

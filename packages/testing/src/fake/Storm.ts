@@ -14,7 +14,7 @@
  *
  * @since 0.1.0
  */
-import type { Event } from "./state/Wire.ts"
+import type { Event } from "./Events.ts"
 
 /**
  * The place of a storm: the session, the message whose tools cause it, and the number of its elements.

@@ -1,4 +1,4 @@
-import * as Tool from "#fake/tools/Tool"
+import * as Tool from "#fake/Tool"
 import { assert, it } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
 import * as Client_ from "@opencode-turn/core/Client"

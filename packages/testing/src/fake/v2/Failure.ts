@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { Failure as ScriptedFailure } from "../../model/ModelScript.ts"
-import { messageOf } from "../turn/Failure.ts"
+import { messageOf } from "../Failure.ts"
 import type { Failure, ModelRef } from "./Wire.ts"
 
 /** A step that was stopped. */

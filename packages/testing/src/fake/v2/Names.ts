@@ -4,7 +4,7 @@
  *
  * @since 0.1.0
  */
-import type { Properties } from "../state/Wire.ts"
+import type { Properties } from "../Events.ts"
 import type { Input } from "./Wire.ts"
 
 /**

@@ -4,9 +4,9 @@
  *
  * @since 0.1.0
  */
-import type { PermissionRule as Rule1x } from "../state/Wire.ts"
-import type { Agents } from "../tools/Agent.ts"
-import { decide as decide1x } from "../tools/Permission.ts"
+import type { Agents } from "../Agent.ts"
+import type { PermissionRule as Rule1x } from "../Permission.ts"
+import { decide as decide1x } from "../Permission.ts"
 import type { PermissionRule } from "./Wire.ts"
 
 /**

@@ -12,11 +12,12 @@ import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { ToolCall } from "../../model/ModelScript.ts"
-import * as Edit from "../state/Edit.ts"
-import type * as Files from "../state/Files.ts"
-import { resolve } from "../state/Files.ts"
-import type { Properties } from "../state/Wire.ts"
-import * as Tool1x from "../tools/Tool.ts"
+import * as Edit from "../Edit.ts"
+import type { Properties } from "../Events.ts"
+import type * as Files from "../Files.ts"
+import { resolve } from "../Files.ts"
+import type { Outcome } from "../Tool.ts"
+import { runShell, takeOutcome } from "../Tool.ts"
 
 /**
  * A permission that a call needs. `isForced` asks for it whatever the rules say.
@@ -83,7 +84,7 @@ export const plan = (
   call: ToolCall,
   context: { readonly directory: string; readonly files: Files.Files; readonly offered: ReadonlyArray<string> }
 ): Plan => {
-  const { input, outcome } = Tool1x.takeOutcome(call.args)
+  const { input, outcome } = takeOutcome(call.args)
   const base = { ...nothingElse, input }
   if (!context.offered.includes(call.tool)) {
     return { ...base, action: { _tag: "Error", error: `Unknown tool: ${call.tool}` } }
@@ -171,7 +172,7 @@ const simple = (tool: string, input: Properties): Planned => {
   }
 }
 
-const override = (plan: Plan, outcome: Tool1x.Outcome): Plan => {
+const override = (plan: Plan, outcome: Outcome): Plan => {
   const { ask, delayMillis, error, files, gate, hang, metadata, output } = outcome
   const { action } = plan
   const isResult = output !== undefined || metadata !== undefined
@@ -240,7 +241,7 @@ const editing = <A extends { readonly path: string }>(
 
 const builtins: Readonly<Record<string, Builtin>> = {
   shell: builtin(Schema.Struct({ command: Schema.String }), ({ command }) => {
-    const steps = Tool1x.runShell(command)
+    const steps = runShell(command)
     const printed = steps.at(-1)?.output ?? ""
     return {
       permission: { action: "shell", resources: [command], save: [command], isForced: false },

@@ -9,7 +9,7 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import type { Properties } from "../state/Wire.ts"
+import type { Properties } from "../Events.ts"
 import * as Failures from "./Failure.ts"
 import * as Rules from "./Rules.ts"
 import type { AskResult, State, StoredSession } from "./State.ts"

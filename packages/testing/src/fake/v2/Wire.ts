@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { Tokens } from "../Answer.ts"
-import type { Properties } from "../state/Wire.ts"
+import type { Properties } from "../Events.ts"
 
 /**
  * @category models

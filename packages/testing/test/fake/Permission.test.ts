@@ -1,4 +1,5 @@
-import * as Permission from "#fake/tools/Permission"
+import * as Permission from "#fake/Permission"
+import { offered as offeredBy } from "#fake/v1/Rules"
 import { assert, it } from "@effect/vitest"
 import type { PermissionRule } from "@opencode-turn/core/Ask"
 import * as PermissionRules from "@opencode-turn/core/PermissionRules"
@@ -87,7 +88,7 @@ it.prop(
   { arbitrary: { runs: 1000 } }
 )
 
-const offered = (...rules: ReadonlyArray<PermissionRule>) => Permission.offered({ rules, approved: [] })
+const offered = (...rules: ReadonlyArray<PermissionRule>) => offeredBy({ rules, approved: [] })
 
 it("removes a tool only if the last rule about it denies everything", () => {
   const deny = { permission: "edit", pattern: "*", action: "deny" } as const

@@ -9,12 +9,13 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Edit from "../state/Edit.ts"
-import type { Ask, AskResult, StoredSession } from "../state/State.ts"
-import type { Properties } from "../state/Wire.ts"
+import * as Edit from "../Edit.ts"
+import type { Properties } from "../Events.ts"
+import { decide } from "../Permission.ts"
 import type { Services, ToolEnd, ToolRun } from "./Call.ts"
 import { begin, complete, completeNow, fail, put, refuse } from "./Call.ts"
-import { decide, denial } from "./Permission.ts"
+import { denial } from "./Rules.ts"
+import type { Ask, AskResult, StoredSession } from "./State.ts"
 import type { Plan, Task } from "./Tool.ts"
 
 /**

@@ -8,9 +8,9 @@
  *
  * @since 0.1.0
  */
+import type { Properties } from "./Events.ts"
 import * as Files from "./Files.ts"
 import * as Patch from "./Patch.ts"
-import type { Properties } from "./Wire.ts"
 
 /**
  * The arguments of a call.

@@ -12,7 +12,27 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import type { Event, IdGenerator, Properties } from "./Wire.ts"
+import type { IdGenerator } from "./Ids.ts"
+
+/**
+ * An event, in the shape of OpenCode 1.x.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Event {
+  readonly id: string
+  readonly type: string
+  readonly properties: Properties
+}
+
+/**
+ * The data of an event. Events about a session name it in `sessionID`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Properties = { readonly [key: string]: unknown }
 
 /**
  * The connection broke: a reset socket over HTTP, a transport error in memory.
@@ -81,24 +101,10 @@ export interface Pulse {
 }
 
 /**
- * The time between two heartbeats of a connection (1.18.33).
- *
- * @category constants
- * @since 0.1.0
- */
-export const heartbeatMillis = 10_000
-
-const pulse1x: Pulse = {
-  greeting: (ids) => frame({ id: ids.ascending("evt"), type: "server.connected", properties: {} }),
-  heartbeat: (ids) => frame({ id: ids.ascending("evt"), type: "server.heartbeat", properties: {} }),
-  heartbeatMillis
-}
-
-/**
  * @category constructors
  * @since 0.1.0
  */
-export const make = (ids: IdGenerator, pulse: Pulse = pulse1x): Events => {
+export const make = (ids: IdGenerator, pulse: Pulse): Events => {
   const connections = new Set<Connection>()
   const rules: Array<Rule> = []
   let isMuted = false

@@ -1,5 +1,5 @@
 /**
- * The tools of the fake OpenCode. Nothing is executed: the outcome of each call follows from its arguments.
+ * The tools of the fake OpenCode 1.x. Nothing is executed: the outcome of each call follows from its arguments.
  *
  * **Responsibilities**: the outcomes.
  *
@@ -11,87 +11,22 @@
  * - `read` returns one line for any file, and asks for `external_directory` outside the session's directory.
  * - `write`, `edit` and `apply_patch` write to files in memory.
  * - `question`, `todowrite` and `task` behave as on the real server; a subagent's prompt may carry its own script.
- * - {@link withOutcome} gives any call another outcome.
+ * - `withOutcome` of `fake/Tool` gives any call another outcome.
  *
  * @since 0.1.0
  */
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as Struct from "effect/Struct"
 import type { ToolCall } from "../../model/ModelScript.ts"
-import * as Edit from "../state/Edit.ts"
-import * as Files from "../state/Files.ts"
-import type { ModelRef, Properties, Todo } from "../state/Wire.ts"
-import type { PermissionRequest } from "./Permission.ts"
-import { permissionOf } from "./Permission.ts"
-
-/**
- * The outcome of a call, which replaces the tool's own.
- *
- * @category models
- * @since 0.1.0
- */
-export const Outcome = Schema.Struct({
-  output: Schema.optionalKey(Schema.String),
-  title: Schema.optionalKey(Schema.String),
-  metadata: Schema.optionalKey(Schema.JsonObject),
-  /** The call fails with this text; the turn goes on. */
-  error: Schema.optionalKey(Schema.String),
-  /** A permission that is asked for first, whatever the rules say, unless it was allowed with `always`. */
-  ask: Schema.optionalKey(Schema.Struct({
-    permission: Schema.String,
-    patterns: Schema.Array(Schema.String),
-    always: Schema.optionalKey(Schema.Array(Schema.String)),
-    metadata: Schema.optionalKey(Schema.JsonObject)
-  })),
-  /** Partial outputs; a separate running state announces each of them. */
-  progress: Schema.optionalKey(Schema.Array(Schema.String)),
-  /** The running time of the call. */
-  delayMillis: Schema.optionalKey(Schema.Natural),
-  /** The name of a gate at which the running call waits. */
-  gate: Schema.optionalKey(Schema.String),
-  /** Files that the call changes when it begins to run, relative to the root of the repository. Only `file` is required. */
-  files: Schema.optionalKey(Schema.Array(Schema.Struct({
-    ...Files.Change.mapFields(Struct.map(Schema.optionalKey)).fields,
-    file: Schema.String
-  }))),
-  /** The call runs until it is aborted. */
-  hang: Schema.optionalKey(Schema.Boolean)
-})
-/**
- * @category models
- * @since 0.1.0
- */
-export interface Outcome extends Schema.Schema.Type<typeof Outcome> {}
-
-/**
- * The arguments of a call with this outcome on the fake. The fake removes the outcome from the arguments, so nobody sees it; a real
- * server would see it.
- *
- * @example
- * ```ts
- * { tool: "bash", args: FakeTool.withOutcome({ command: "make" }, { error: "make: no targets" }) }
- * ```
- *
- * @category constructors
- * @since 0.1.0
- */
-export const withOutcome = (args: Schema.JsonObject, outcome: Outcome): Schema.JsonObject => ({
-  ...args,
-  [outcomeKey]: encodeOutcome(outcome)
-})
-
-/**
- * One period of a running call: a wait, and then its partial output.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Progress {
-  readonly afterMillis: number
-  readonly output: string
-}
+import * as Edit from "../Edit.ts"
+import type { Properties } from "../Events.ts"
+import * as Files from "../Files.ts"
+import type { PermissionRequest } from "../Permission.ts"
+import type { Outcome, Progress } from "../Tool.ts"
+import { runShell, takeOutcome } from "../Tool.ts"
+import { permissionOf } from "./Rules.ts"
+import type { ModelRef, Todo } from "./Wire.ts"
 
 /**
  * A parsed call. `tool` is `invalid` if parsing failed.
@@ -177,42 +112,7 @@ export const plan = (
   return outcome === undefined ? planned : override(planned, outcome)
 }
 
-/**
- * Splits the arguments of a call into those that everybody sees and the outcome that a test gave the call.
- *
- * @category getters
- * @since 0.1.0
- */
-export const takeOutcome = (
-  args: Schema.JsonObject = {}
-): { readonly input: Properties; readonly outcome: Outcome | undefined } => {
-  const { [outcomeKey]: scripted, ...input } = args
-  return { input, outcome: scripted === undefined ? undefined : decodeOutcome(scripted) }
-}
-
-/**
- * The outputs of a shell command as it runs, each after the one before it.
- *
- * @category getters
- * @since 0.1.0
- */
-export const runShell = (command: string): ReadonlyArray<Progress> => {
-  let output = ""
-  return command.split(/;|&&/).map((part) => {
-    const simple = part.trim()
-    const [name, ...words] = simple.split(" ")
-    const text = words.join(" ").replace(/^(["'])(.*)\1$/, "$2")
-    if (name === "echo") output += `${text}\n`
-    if (name === "printf") output += text
-    return { afterMillis: name === "sleep" && Predicate.isTruthy(Number(text)) ? Number(text) * 1000 : 0, output }
-  })
-}
-
 // internal
-
-const outcomeKey = "fake:outcome"
-const encodeOutcome = Schema.encodeSync(Outcome)
-const decodeOutcome = Schema.decodeUnknownSync(Outcome, { onExcessProperty: "error" })
 
 const nothingElse = { permission: undefined, progress: [], gate: undefined, hangs: false, files: [] } as const
 

@@ -18,7 +18,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Latch from "effect/Latch"
-import type { State, StoredSession } from "../state/State.ts"
+import type { State, StoredSession } from "./State.ts"
 import type { Step } from "./Step.ts"
 
 /**

@@ -9,15 +9,15 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import type * as Payload from "../state/Payload.ts"
-import type { State, StoredSession } from "../state/State.ts"
-import { modelOf } from "../state/State.ts"
-import type { Message, ModelRef } from "../state/Wire.ts"
-import type { Agents } from "../tools/Agent.ts"
-import { childRules } from "../tools/Agent.ts"
-import type * as Call from "../tools/Call.ts"
+import type { Agents } from "../Agent.ts"
 import type { Run, Runs } from "./Abort.ts"
+import type * as Call from "./Call.ts"
+import type * as Payload from "./Payload.ts"
+import { childRules } from "./Rules.ts"
+import type { State, StoredSession } from "./State.ts"
+import { modelOf } from "./State.ts"
 import { failureOf } from "./Step.ts"
+import type { Message, ModelRef } from "./Wire.ts"
 
 /**
  * The services of the turns that run subagents.

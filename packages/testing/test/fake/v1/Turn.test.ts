@@ -1,4 +1,4 @@
-import * as Tool from "#fake/tools/Tool"
+import * as Tool from "#fake/Tool"
 import { assert, it } from "@effect/vitest"
 import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"

@@ -1,11 +1,23 @@
 /**
- * The permissions of the fake OpenCode's sessions: the rule that decides, and the tools that remain (1.18.33).
+ * The permission rules of the fake OpenCode: which of them decides.
  *
  * This module deliberately uses nothing of `core`, because core's own matching of rules is compared with it.
  *
  * @since 0.1.0
  */
-import type { PermissionRule, Properties } from "../state/Wire.ts"
+import type { Properties } from "./Events.ts"
+
+/**
+ * A rule in the words of OpenCode 1.x, which 2.x reads as well.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PermissionRule {
+  readonly permission: string
+  readonly pattern: string
+  readonly action: "allow" | "ask" | "deny"
+}
 
 /**
  * A permission that a tool asks for.
@@ -32,26 +44,6 @@ export interface Ruleset {
   readonly rules: ReadonlyArray<PermissionRule>
   readonly approved: ReadonlyArray<PermissionRule>
 }
-
-/**
- * The tools that a session is offered: all except those that the last matching rule denies completely.
- *
- * @category getters
- * @since 0.1.0
- */
-export const offered = ({ rules }: Ruleset): ReadonlyArray<string> =>
-  tools.filter((tool) => {
-    const last = rules.findLast(({ permission }) => matches(permission, permissionOf(tool)))
-    return last?.action !== "deny" || last.pattern !== "*"
-  })
-
-/**
- * The permission that a tool needs.
- *
- * @category getters
- * @since 0.1.0
- */
-export const permissionOf = (tool: string): string => (editing.has(tool) ? "edit" : tool)
 
 /**
  * Evaluates the rules for a request. The last matching rule decides for each pattern. One denied pattern denies the request; if all
@@ -81,18 +73,6 @@ export const evaluate = (
   rules.findLast((rule) => matches(rule.permission, permission) && matches(rule.pattern, text))?.action ?? "ask"
 
 /**
- * The error of a call that a rule denied.
- *
- * @category getters
- * @since 0.1.0
- */
-export const denial = ({ rules }: Ruleset, { permission }: PermissionRequest): string => {
-  const relevant = JSON.stringify(rules.filter((rule) => matches(rule.permission, permission)))
-  return "The user has specified a rule which prevents you from using this specific tool call. " +
-    `Here are some of the relevant rules ${relevant}`
-}
-
-/**
  * Whether a text matches one of OpenCode's patterns. Like the server, this builds a regular expression.
  *
  * @category predicates
@@ -111,19 +91,3 @@ export const matches = (pattern: string, text: string): boolean => {
 // internal
 
 const withSlashes = (text: string) => text.replaceAll("\\", "/")
-
-const editing = new Set(["apply_patch", "edit", "write"])
-
-const tools = [
-  "bash",
-  "edit",
-  "glob",
-  "grep",
-  "question",
-  "read",
-  "skill",
-  "task",
-  "todowrite",
-  "webfetch",
-  "write"
-]

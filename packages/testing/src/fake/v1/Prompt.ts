@@ -12,10 +12,11 @@
  *
  * @since 0.1.0
  */
-import type { Files } from "../state/Files.ts"
-import type * as Payload from "../state/Payload.ts"
-import type { Failure, FilePart, IdGenerator, Part, PartBase } from "../state/Wire.ts"
+import type { Files } from "../Files.ts"
+import type { IdGenerator } from "../Ids.ts"
 import * as Failures from "./Failure.ts"
+import type * as Payload from "./Payload.ts"
+import type { Failure, FilePart, Part, PartBase } from "./Wire.ts"
 
 /**
  * The parts to store, and failures that do not stop the prompt.

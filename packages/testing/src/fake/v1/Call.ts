@@ -8,10 +8,11 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { State, StoredSession } from "../state/State.ts"
-import type { Properties, ToolPart, ToolState } from "../state/Wire.ts"
-import type * as Permission from "./Permission.ts"
+import type { Properties } from "../Events.ts"
+import type * as Permission from "../Permission.ts"
+import type { State, StoredSession } from "./State.ts"
 import type { Plan, Task } from "./Tool.ts"
+import type { ToolPart, ToolState } from "./Wire.ts"
 
 /**
  * The services that a call needs from the rest of the server.

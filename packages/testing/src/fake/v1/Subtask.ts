@@ -8,11 +8,11 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { StoredSession } from "../state/State.ts"
-import type { Assistant, Message, SubtaskPart } from "../state/Wire.ts"
-import type * as Call from "../tools/Call.ts"
-import type { Task } from "../tools/Tool.ts"
-import { announceTask } from "../tools/ToolRun.ts"
+import type * as Call from "./Call.ts"
+import type { StoredSession } from "./State.ts"
+import type { Task } from "./Tool.ts"
+import { announceTask } from "./ToolRun.ts"
+import type { Assistant, Message, SubtaskPart } from "./Wire.ts"
 
 /**
  * The due subtask: the last one since the last finished answer. Others never run, and one that was interrupted stays due forever.

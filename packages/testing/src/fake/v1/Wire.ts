@@ -1,34 +1,12 @@
 /**
- * The JSON that the fake OpenCode stores and sends, and its ids, in the shapes of opencode 1.18.33.
- *
- * **Responsibilities**: the types, and the generator of ids.
- *
- * **Not responsibilities**: changing values (`State`).
+ * The shapes of OpenCode 1.x on the wire, as far as the fake uses them (1.18.33).
  *
  * @since 0.1.0
  */
 
-import type { Change } from "./Files.ts"
-
-/**
- * An event of `GET /event`.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Event {
-  readonly id: string
-  readonly type: string
-  readonly properties: Properties
-}
-
-/**
- * The data of an event. Events about a session name it in `sessionID`.
- *
- * @category models
- * @since 0.1.0
- */
-export type Properties = { readonly [key: string]: unknown }
+import type { Properties } from "../Events.ts"
+import type { Change } from "../Files.ts"
+import type { PermissionRule } from "../Permission.ts"
 
 /**
  * `total` is absent until the step is finished, and in the sums of a session.
@@ -49,16 +27,6 @@ export interface Tokens {
  * @since 0.1.0
  */
 export const zeroTokens: Tokens = { input: 0, output: 0, reasoning: 0, cache: { read: 0, write: 0 } }
-
-/**
- * @category models
- * @since 0.1.0
- */
-export interface PermissionRule {
-  readonly permission: string
-  readonly pattern: string
-  readonly action: "allow" | "ask" | "deny"
-}
 
 /**
  * @category models
@@ -292,57 +260,3 @@ export interface AskInfo {
   readonly tool: { readonly messageID: string; readonly callID: string }
   readonly [key: string]: unknown
 }
-
-/**
- * Makes ids in OpenCode's format: 12 hex digits of time and 14 base62 characters.
- *
- * @category models
- * @since 0.1.0
- */
-export interface IdGenerator {
-  /** An id that sorts after every id made before, whatever its prefix. */
-  readonly ascending: (prefix: "evt" | "frm" | "msg" | "per" | "prt" | "que" | "sh") => string
-  /** A session's id. Newer sessions sort before older ones. */
-  readonly session: () => string
-}
-
-/**
- * A generator that gives the same ids whenever the clock gives the same times.
- *
- * **Details**
- *
- * Time counts in ticks of 1/4096 ms. If a millisecond needs more ids than it has ticks, as with a clock that stands still, later ticks
- * are used.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const makeIds = (nowMillis: () => number): IdGenerator => {
-  let lastTick = 0n
-  let seed = 1n
-  const next = () => {
-    const now = BigInt(Math.trunc(nowMillis())) * 4096n
-    lastTick = now > lastTick ? now : lastTick + 1n
-    return lastTick & lowBits
-  }
-  const suffix = () => {
-    let text = ""
-    for (let index = 0; index < 14; index++) {
-      // A linear congruential generator (Knuth's MMIX): the suffix has only to differ.
-      seed = (seed * 6364136223846793005n + 1442695040888963407n) & ((1n << 64n) - 1n)
-      text += alphabet.charAt(Number(seed >> 33n) % alphabet.length)
-    }
-    return text
-  }
-  return {
-    ascending: (prefix) => `${prefix}_${hex(next())}${suffix()}`,
-    session: () => `ses_${hex(lowBits - next())}${suffix()}`
-  }
-}
-
-// internal
-
-const hex = (tick: bigint) => tick.toString(16).padStart(12, "0")
-
-const lowBits = (1n << 48n) - 1n
-const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -10,14 +10,16 @@ import type * as ModelScript from "../../model/ModelScript.ts"
 import { toolCalls } from "../../model/ModelScript.ts"
 import { modelId, providerId } from "../../model/ScriptedProvider.ts"
 import * as Answer from "../Answer.ts"
-import type { StoredSession } from "../state/State.ts"
-import { textOf } from "../state/State.ts"
-import type { Assistant, Failure, Message, ModelRef, Properties, TextPart, Tokens, User } from "../state/Wire.ts"
-import * as Call from "../tools/Call.ts"
-import * as Permission from "../tools/Permission.ts"
-import * as Tool from "../tools/Tool.ts"
-import * as ToolRun from "../tools/ToolRun.ts"
+import type { Properties } from "../Events.ts"
+import { isRetryable, messageOf, retryMillis } from "../Failure.ts"
+import * as Call from "./Call.ts"
 import * as Failures from "./Failure.ts"
+import * as Rules from "./Rules.ts"
+import type { StoredSession } from "./State.ts"
+import { textOf } from "./State.ts"
+import * as Tool from "./Tool.ts"
+import * as ToolRun from "./ToolRun.ts"
+import type { Assistant, Failure, Message, ModelRef, TextPart, Tokens, User } from "./Wire.ts"
 
 /**
  * The end of a step: a finished answer; an answer that stops the turn, because a person refused a tool or the provider filtered it; a
@@ -173,7 +175,7 @@ export const make = (
   const calls = () => tools.filter((run) => !Call.isEnded(run))
 
   const offered = (): ReadonlyArray<string> => {
-    const tools = Permission.offered(services.ruleset(session)).filter((tool) => user?.tools?.[tool] !== false)
+    const tools = Rules.offered(services.ruleset(session)).filter((tool) => user?.tools?.[tool] !== false)
     return isStructured ? [...tools, Tool.structuredOutput].sort(alphabetically) : tools
   }
 
@@ -189,17 +191,17 @@ export const make = (
         const step = ask(offered())
         if (step.delayMillis !== undefined) yield* Effect.sleep(step.delayMillis)
         if ("fail" in step) {
-          const message = Failures.messageOf(step)
+          const message = messageOf(step)
           if (Failures.isOverflow(step)) return { _tag: "Overflowed", message }
-          if (!Failures.isRetryable(step)) return { _tag: "Failed", error: Failures.api(step) }
-          yield* retry(attempt, message, Failures.retryMillis(step.headers, attempt))
+          if (!isRetryable(step)) return { _tag: "Failed", error: Failures.api(step) }
+          yield* retry(attempt, message, retryMillis(step.headers, attempt))
           continue
         }
         const end = yield* stream(step)
         if (end !== "cut") return end
         // The open part stays in the message, empty and never closed (1.18.33).
         open = undefined
-        yield* retry(attempt, "Connection reset by server", Failures.retryMillis(undefined, attempt))
+        yield* retry(attempt, "Connection reset by server", retryMillis(undefined, attempt))
       }
     }),
     close,

@@ -4,11 +4,10 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import type { FakeRequest, FakeResponse } from "./Http.ts"
-import { json, text, unknownError } from "./Http.ts"
+import type { FakeRequest, FakeResponse } from "../Http.ts"
+import { json, text, unknownError, withValue } from "../Http.ts"
 
 const PermissionRule = Schema.Struct({
   permission: Schema.String,
@@ -192,23 +191,6 @@ export const permissionReply = payload(PermissionReply)
  * @since 0.1.0
  */
 export const questionReply = payload(QuestionReply)
-
-/**
- * Appends the actual value to the expected one, as the server does: `Expected array, got "x"`.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const withValue = (message: string, payload: unknown): string => {
-  const [first = "", at = ""] = message.split("\n")
-  if (!first.startsWith("Expected")) return message
-  const path = [...at.matchAll(/\[("[^"]*"|\d+)\]/g)].map(([, key]) => String(JSON.parse(key ?? "")))
-  const found = path.reduce<unknown>(
-    (value, key) => (Predicate.hasProperty(value, key) ? value[key] : undefined),
-    payload
-  )
-  return [`${first}, got ${JSON.stringify(found)}`, at].join("\n").trimEnd()
-}
 
 // internal
 

@@ -1,4 +1,4 @@
-import * as Patch from "#fake/state/Patch"
+import * as Patch from "#fake/Patch"
 import { assert, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 

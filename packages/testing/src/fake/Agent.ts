@@ -11,7 +11,7 @@
  *
  * @since 0.1.0
  */
-import type { PermissionRule } from "../state/Wire.ts"
+import type { PermissionRule } from "./Permission.ts"
 
 /**
  * An agent of the configuration.
@@ -86,23 +86,6 @@ export const make = (options: {
     available: list.flatMap(({ hidden, name }) => (hidden === true ? [] : [name]))
   }
 }
-
-/**
- * The rules of a subagent's session: the parent session's denials and its rules about external folders, followed by denials of the to-do
- * list and of subagents, unless the agent has its own rules about them.
- *
- * @category getters
- * @since 0.1.0
- */
-export const childRules = (
-  parent: ReadonlyArray<PermissionRule>,
-  { permission }: Agent
-): ReadonlyArray<PermissionRule> => [
-  ...parent.filter((rule) => rule.action === "deny" || rule.permission === "external_directory"),
-  ...["todowrite", "task"].flatMap((name) =>
-    permission.some((rule) => rule.permission === name) ? [] : [rule(name, "deny")]
-  )
-]
 
 // internal
 

@@ -1,10 +1,11 @@
 /**
- * The failures of a turn of the fake OpenCode, with the texts of 1.18.33.
+ * The failures of a turn of the fake OpenCode 1.x, with the texts of 1.18.33.
  *
  * @since 0.1.0
  */
 import type { Failure as ScriptedFailure } from "../../model/ModelScript.ts"
-import type { Failure, Format, ModelRef } from "../state/Wire.ts"
+import { messageOf } from "../Failure.ts"
+import type { Failure, Format, ModelRef } from "./Wire.ts"
 
 /**
  * @category constants
@@ -102,14 +103,6 @@ export const api = (failure: ScriptedFailure): Failure => {
 }
 
 /**
- * The provider's message for a scripted failure.
- *
- * @category getters
- * @since 0.1.0
- */
-export const messageOf = ({ fail, message }: ScriptedFailure): string => message ?? `scripted failure ${fail}`
-
-/**
  * Whether the server compacts the session and continues.
  *
  * @category predicates
@@ -117,28 +110,6 @@ export const messageOf = ({ fail, message }: ScriptedFailure): string => message
  */
 export const isOverflow = (failure: ScriptedFailure): boolean =>
   failure.fail === 413 || /context_length_exceeded|prompt is too long/i.test(messageOf(failure))
-
-/**
- * Whether the server retries the call.
- *
- * @category predicates
- * @since 0.1.0
- */
-export const isRetryable = ({ fail }: ScriptedFailure): boolean =>
-  fail === 408 || fail === 409 || fail === 429 || fail >= 500
-
-/**
- * The wait before the retry: the provider's value, else 2 s, 4 s, 8 s, at most 30 s.
- *
- * @category getters
- * @since 0.1.0
- */
-export const retryMillis = (headers: Readonly<Record<string, string>> | undefined, attempt: number): number => {
-  const millis = Number(headers?.["retry-after-ms"])
-  if (Number.isFinite(millis)) return millis
-  const seconds = Number(headers?.["retry-after"])
-  return Number.isFinite(seconds) ? seconds * 1000 : Math.min(2000 * 2 ** (attempt - 1), 30_000)
-}
 
 // internal
 

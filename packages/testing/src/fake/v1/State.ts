@@ -12,20 +12,19 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import type { FileChange } from "./Edit.ts"
-import type { Events } from "./Events.ts"
-import * as Files from "./Files.ts"
+import type { FileChange } from "../Edit.ts"
+import type { Events, Properties } from "../Events.ts"
+import * as Files from "../Files.ts"
+import type { IdGenerator } from "../Ids.ts"
+import type { PermissionRule } from "../Permission.ts"
 import type {
   AskInfo,
   Assistant,
   Failure,
-  IdGenerator,
   Message,
   MessageInfo,
   ModelRef,
   Part,
-  PermissionRule,
-  Properties,
   Session,
   Status,
   Todo,
