@@ -2,7 +2,13 @@
  * A headless Chromium from the registry. Where the platform has none, the tests that need one are skipped and say why.
  */
 import { Context, Effect, Layer, type Scope } from "effect"
-import { type Browser as Driven, type BrowserContextOptions, chromium as driver, type Page } from "playwright-core"
+import {
+  type Browser as Driven,
+  type BrowserContextOptions,
+  chromium as driver,
+  type Locator,
+  type Page
+} from "playwright-core"
 import { inject } from "vitest"
 import type { Chromium } from "./ViewerGlobalSetup.ts"
 
@@ -54,3 +60,16 @@ export const newPage = Effect.fnUntraced(function*(
   })
   return { page, problems }
 })
+
+/** Waits until a field holds a text. */
+export const hasValue = (field: Locator, text: string): Effect.Effect<void> =>
+  Effect.promise(() =>
+    field.evaluate((element, text) =>
+      new Promise<void>((resolve) => {
+        const look = () => {
+          if ("value" in element && element.value === text) resolve()
+          else setTimeout(look, 16)
+        }
+        look()
+      }), text)
+  )

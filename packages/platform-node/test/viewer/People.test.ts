@@ -160,7 +160,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
             await page.getByText("Not sent yet").waitFor({ state: "detached" })
           })
           const field = page.getByLabel("Prompt", { exact: true })
-          assert.strictEqual(yield* act(() => field.inputValue()), "Words that took an hour.")
+          yield* Browser.hasValue(field, "Words that took an hour.")
           assert.isTrue(problems.every((problem) => problem.includes("429")))
         }).pipe(Effect.scoped))
 
@@ -204,10 +204,14 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
             await page.getByRole("link", { name: "Back to it" }).click()
             await page.locator(".composer .problem", { hasText: "no such model" }).waitFor()
           })
-          assert.strictEqual(yield* act(() => field.inputValue()), "Words that took an hour.")
+          yield* Browser.hasValue(field, "Words that took an hour.")
           answered = Promise.withResolvers<void>()
           yield* act(async () => {
+            const asked = page.waitForRequest((request) =>
+              request.method() === "POST" && request.url().endsWith("/turns")
+            )
             await page.keyboard.press("Enter")
+            await asked
             await page.getByText("Sending…").waitFor()
             await page.reload()
             await page.getByText("Sending…").waitFor()
@@ -216,7 +220,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
             await page.getByRole("link", { name: "Back to it" }).click()
             await page.locator(".composer .problem", { hasText: "no such model" }).waitFor()
           })
-          assert.strictEqual(yield* act(() => field.inputValue()), "Words that took an hour.")
+          yield* Browser.hasValue(field, "Words that took an hour.")
           assert.deepStrictEqual(problems, [])
         }).pipe(Effect.scoped))
 

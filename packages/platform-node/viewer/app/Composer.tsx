@@ -1,5 +1,5 @@
 /** Where a prompt is written and files are added. A draft survives a reload. */
-import { useSignalEffect } from "@preact/signals"
+import { effect } from "@preact/signals"
 import { useEffect, useRef, useState } from "preact/hooks"
 import { goTo } from "../state/Model.ts"
 import { full, makeId, refused, send, sending, takeBack } from "../state/Send.ts"
@@ -27,14 +27,16 @@ export const Composer = ({ conversationId }: { readonly conversationId: string |
     area.style.height = "auto"
     area.style.height = `${Math.min(area.scrollHeight, window.innerHeight / 3)}px`
   }, [text])
-  // A refused prompt comes back to where it was written, also when the person was elsewhere or loaded the page anew.
-  useSignalEffect(() => {
-    const back = refused.value
-    if (back === undefined || back.conversationId !== conversationId) return
-    refused.value = undefined
-    setText((text) => text.trim() === "" ? back.text : `${back.text}\n${text}`)
-    setProblem(back.problem)
-  })
+  // A refused prompt comes back to where it was written, also when the person was elsewhere or loaded the page anew. The effect runs at once,
+  // and not in the next frame as that of `useSignalEffect`.
+  useEffect(() =>
+    effect(() => {
+      const back = refused.value
+      if (back === undefined || back.conversationId !== conversationId) return
+      refused.value = undefined
+      setText((text) => text.trim() === "" ? back.text : `${back.text}\n${text}`)
+      setProblem(back.problem)
+    }), [conversationId])
   // A touch keyboard would cover the page.
   useEffect(() => {
     if (matchMedia("(hover: hover)").matches) field.current?.focus()

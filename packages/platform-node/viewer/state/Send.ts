@@ -2,7 +2,7 @@
  * Sends prompts, each exactly once: a prompt has a key before it is sent, and is sent again under the same key until the gateway answers.
  * A prompt that is on its way survives a reload of the page.
  */
-import { signal } from "@preact/signals"
+import { batch, signal } from "@preact/signals"
 import type { Outcome } from "./Api.ts"
 import { call, path } from "./Api.ts"
 import { changed } from "./Model.ts"
@@ -47,13 +47,16 @@ export const send = async (prompt: Sending): Promise<Outcome<StartedTurn>> => {
   keep(prompt)
   const begun = await begin(prompt.conversationId)
   const outcome = begun.ok ? await start({ ...prompt, ...begun.value }) : begun
-  sending.value = undefined
   sessionStorage.removeItem(place)
-  if (outcome.ok) await changed()
-  else {
+  // The words about a prompt on its way go in the same render in which its text comes back.
+  batch(() => {
+    sending.value = undefined
+    full.value = undefined
+    if (outcome.ok) return
     const { conversationId } = prompt
     refused.value = { conversationId, text: textOf(prompt), problem: `${outcome.message}: ${outcome.advice}` }
-  }
+  })
+  if (outcome.ok) await changed()
   return outcome
 }
 
@@ -104,7 +107,6 @@ const answered = async <A>(ask: () => Promise<Outcome<A>>): Promise<Outcome<A>> 
       })
     }
     if (isPassing && !(isFull && isLeft)) continue
-    full.value = undefined
     return outcome
   }
 }
