@@ -6,8 +6,9 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import { withValue } from "../Expected.ts"
 import type { FakeRequest, FakeResponse } from "../Http.ts"
-import { json, text, unknownError, withValue } from "../Http.ts"
+import { json, text, unknownError } from "../Http.ts"
 
 const PermissionRule = Schema.Struct({
   permission: Schema.String,
