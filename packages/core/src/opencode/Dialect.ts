@@ -25,8 +25,7 @@ import type {
   RequestError,
   SessionBusy,
   SessionNotFound,
-  UnknownDirectory,
-  UnsupportedOperation
+  UnknownDirectory
 } from "./ClientError.ts"
 
 /**
@@ -176,7 +175,7 @@ export interface Dialect {
   readonly forkSession: (
     id: SessionId,
     range: { readonly before?: MessageId }
-  ) => Effect.Effect<Session, RequestError | SessionNotFound | UnsupportedOperation>
+  ) => Effect.Effect<Session, RequestError | SessionNotFound>
   /**
    * Takes back what the steps since a user's message changed in the files, and hides the messages from there on. The next prompt deletes
    * those messages (`Session.revertedFrom`). Until then the messages are listed as before.
@@ -190,7 +189,7 @@ export interface Dialect {
   readonly revertSession: (
     id: SessionId,
     from: MessageId
-  ) => Effect.Effect<Session, RequestError | SessionNotFound | SessionBusy | UnsupportedOperation>
+  ) => Effect.Effect<Session, RequestError | SessionNotFound | SessionBusy>
   /**
    * Undoes the pending revert. Succeeds also if there is none.
    *
@@ -201,16 +200,20 @@ export interface Dialect {
    */
   readonly unrevertSession: (
     id: SessionId
-  ) => Effect.Effect<Session, RequestError | SessionNotFound | SessionBusy | UnsupportedOperation>
+  ) => Effect.Effect<Session, RequestError | SessionNotFound | SessionBusy>
   /**
    * Summarises the conversation so far: from then on the model sees the summary in place of the messages before it. Needs an idle session,
    * and waits for the summary without the time limit of a request. Nothing is done if the newest message is a summary. Interrupting it
-   * aborts the session. It deletes the messages that a revert hides, as a prompt does (1.18.33).
+   * aborts the session. It deletes the messages that a revert hides, as a prompt does (1.18.33). Without `model` it is the session's.
+   *
+   * **Details** (2.x, 0.0.0-next-16350)
+   *
+   * The words of the last exchange stay beside the summary, unless it is the only one.
    */
   readonly compactSession: (
     id: SessionId,
-    model: ModelRef
-  ) => Effect.Effect<Summary, RequestError | SessionNotFound | CompactionFailed | UnsupportedOperation>
+    model?: ModelRef | undefined
+  ) => Effect.Effect<Summary, RequestError | SessionNotFound | CompactionFailed>
   /**
    * Takes back what an idle session kept of a compaction that failed or lost its server: it would take the place of the next answer
    * (1.18.33). Does nothing if the session works, or if there is none.

@@ -22,13 +22,7 @@ import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import * as Usage from "../domain/Usage.ts"
 import { readBackTo, readExchange } from "../drive/ReadExchange.ts"
 import { Client } from "../opencode/Client.ts"
-import type {
-  CompactionFailed,
-  RequestError,
-  SessionNotFound,
-  UnknownDirectory,
-  UnsupportedOperation
-} from "../opencode/ClientError.ts"
+import type { CompactionFailed, RequestError, SessionNotFound, UnknownDirectory } from "../opencode/ClientError.ts"
 import { SessionBusy } from "../opencode/ClientError.ts"
 import { finalize } from "../store/Finalize.ts"
 import type { Operation, StoredMessage, StoreError } from "../store/SessionStore.ts"
@@ -51,7 +45,6 @@ export type OperationError =
   | DirectoryMismatch
   | SessionNotFound
   | SessionBusy
-  | UnsupportedOperation
   | CompactionFailed
   | NoSession
   | TurnNotInSession
@@ -174,11 +167,8 @@ const compact = Effect.fnUntraced(function*(
   { model }: Extract<Operation, { readonly type: "compact" }>
 ) {
   const client = yield* Client
-  const sessionId = yield* idleSessionOf(conversationId)
-  const wanted = model ?? (yield* retrying(client.getSession(sessionId))).model
-  if (wanted === undefined) return yield* new NoSession({ conversationId })
   // A request whose answer was lost goes on at the server, and its summary is found when it is done.
-  const once = Effect.andThen(idleSessionOf(conversationId), client.compactSession(sessionId, wanted))
+  const once = Effect.flatMap(idleSessionOf(conversationId), (sessionId) => client.compactSession(sessionId, model))
   const { isNew, text, usage } = yield* retrying(once)
   // An earlier owner of the message may have ordered the summary.
   return { content: text, isFallback: false, usage: isNew || epoch > 1 ? usage : Usage.zero }
@@ -331,7 +321,7 @@ const newestTurn = Effect.fnUntraced(function*(conversationId: ConversationId, s
 const forkAfter = Effect.fnUntraced(function*(
   sessionId: SessionId,
   end: MessageId
-): Effect.fn.Return<SessionId, RequestError | SessionNotFound | UnsupportedOperation, Client> {
+): Effect.fn.Return<SessionId, RequestError | SessionNotFound, Client> {
   const client = yield* Client
   const next = Effect.map(
     readBackTo(sessionId, end),

@@ -109,7 +109,7 @@ export const forkConversation = Effect.fn("Turn.forkConversation")(function*(
  * conversation, which makes the revert final. A second revert replaces the first one, so that it may go less far back, too.
  *
  * OpenCode restores files only inside of a git repository, and only those that the steps of the turns had changed; elsewhere the files stay
- * as they are (1.18.33). A conversation with a turn that runs or waits, in any process, is `TurnInProgress`: a person who reverts a turn
+ * as they are (1.18.33, 0.0.0-next-16350). A conversation with a turn that runs or waits, in any process, is `TurnInProgress`: a person who reverts a turn
  * would not expect the ones after it to go as well. A turn that begins meanwhile waits for the revert.
  *
  * @category running
@@ -133,8 +133,8 @@ export const revertTurn = Effect.fn("Turn.revertTurn")(function*(
  *
  * **Details**
  *
- * Files that somebody changed since the revert get the contents of before it, and a file that the revert had brought back stays (1.18.33).
- * A turn or a compaction since the revert has made it final: `NothingReverted`.
+ * Files that somebody changed since the revert get the contents of before it. A file that the revert had brought back stays on OpenCode 1.x
+ * (1.18.33), and is removed again on 2.x (0.0.0-next-16350). A turn or a compaction since the revert has made it final: `NothingReverted`.
  *
  * @category running
  * @since 0.1.0

@@ -1,5 +1,5 @@
 /**
- * Forks, reverts and compactions beside turns, on a real OpenCode.
+ * Forks, reverts and compactions beside turns, on a real OpenCode of each line.
  */
 import { assert, it } from "@effect/vitest"
 import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
@@ -9,7 +9,8 @@ import { runTurn } from "@opencode-turn/core/Turn"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import { Effect, Fiber, FileSystem } from "effect"
 import * as RealServer from "../support/RealServer.ts"
-import { bash, turn } from "../support/RealTurns.ts"
+import { turn } from "../support/RealTurns.ts"
+import { toolsOf } from "../versions/Host.ts"
 
 const say = Effect.fnUntraced(function*(
   conversationId: string,
@@ -25,13 +26,20 @@ const say = Effect.fnUntraced(function*(
   return result
 })
 
-/** What the model was last asked with: the answers before. */
+/** What the model was last asked with: the summary and the answers before. */
 const known = Effect.gen(function*() {
   const requests = yield* (yield* ScriptedModel.ScriptedModel).requests
   return (requests.findLast(({ isTitle }) => !isTitle)?.messages ?? []).flatMap(({ role, text }) =>
-    role === "assistant" && text !== "" ? [text] : []
+    role === "assistant" && text !== "" ? [text] : checkpoint(text)
   )
 })
+
+/** 2.x tells the model of the summary, and of the last exchange before it, in the words of a user. */
+const checkpoint = (text: string): ReadonlyArray<string> =>
+  text.startsWith("<conversation-checkpoint>")
+    ? Array.from(text.matchAll(/<summary>\n(.*)\n<\/summary>|\[Assistant\]: (.*)/g), ([, summary, answer]) =>
+      summary ?? answer ?? "")
+    : []
 
 const marks = Effect.fnUntraced(function*(conversationId: string) {
   const store = yield* SessionStore
@@ -39,20 +47,21 @@ const marks = Effect.fnUntraced(function*(conversationId: string) {
   return messages.map(({ revertedBy }) => revertedBy !== null)
 })
 
-const write = (filePath: string, content: string) => ({ tool: "write", args: { filePath, content } })
+/** Each line has its own name for the path. */
+const write = (path: string, content: string) => ({ tool: "write", args: { path, filePath: path, content } })
 
-for (const isRepository of [true, false]) {
-  const where = isRepository ? "a repository" : "a folder"
-  it.layer(RealServer.layerOf({ isRepository }), { excludeTestServices: true, timeout: "5 minutes" })(
-    `operations in ${where} of the real server`,
+const operations = (line: RealServer.Line, isRepository: boolean) => {
+  const shell = (command: string) => ({ tool: toolsOf[line].shell, args: { command, description: "a command" } })
+  it.layer(RealServer.layerOf({ line, isRepository }), { excludeTestServices: true, timeout: "5 minutes" })(
+    `operations in ${isRepository ? "a repository" : "a folder"} of the real server`,
     (it) => {
       it.effect("a turn before and after a compaction", () =>
         Effect.gen(function*() {
-          yield* say("compacted", "one", [bash("echo hi")])
+          yield* say("compacted", "one", [shell("echo hi")])
           const compaction = yield* compactConversation("compacted")
           assert.strictEqual(compaction.content, "Scripted summary")
           assert.closeTo(compaction.usage.cost, 0.00002, 1e-9)
-          yield* say("compacted", "two", [bash("echo ho")])
+          yield* say("compacted", "two", [shell("echo ho")])
           assert.deepStrictEqual(yield* known, ["Scripted summary"])
           assert.strictEqual(
             (yield* Effect.flip(compactConversation("compacted", { model: "a/b" })))._tag,
@@ -88,7 +97,7 @@ for (const isRepository of [true, false]) {
 
       it.effect("a fork, and turns in both conversations", () =>
         Effect.gen(function*() {
-          yield* say("forked", "one", [bash("echo hi")])
+          yield* say("forked", "one", [shell("echo hi")])
           yield* say("forked", "two")
           yield* forkConversation({ conversationId: "forked", at: "forked-one", into: "copy" })
           yield* say("copy", "three")
@@ -117,8 +126,13 @@ for (const isRepository of [true, false]) {
           yield* say("beside", "three")
           assert.deepStrictEqual(yield* known, ["answer to one"])
           yield* say("busy", "four")
-          assert.deepStrictEqual(yield* known, ["Scripted summary"])
+          assert.deepStrictEqual(yield* known, line === "1.x" ? ["Scripted summary"] : ["Scripted summary", "one two"])
         }))
     }
   )
 }
+
+RealServer.onEachLine((line) => {
+  operations(line, true)
+  operations(line, false)
+})

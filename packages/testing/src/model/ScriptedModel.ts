@@ -175,26 +175,28 @@ const Body = Schema.Struct({
   tools: Schema.optional(Schema.Array(Schema.Struct({ function: Schema.Struct({ name: Schema.String }) })))
 })
 
-/** The first words to the agent that summarises (1.18.33). */
-const isSummarizer = /^You are a context summarization agent/
+/** The first words to the model that summarises: those of 1.18.33, and those of 2.x (0.0.0-next-16350). */
+const isSummarizer =
+  /^(?:You are a context summarization agent|Create a new anchored summary|Update the anchored summary)/
 
 const decodeBody = Schema.decodeUnknownEffect(Body)
 
 const receive = Effect.fnUntraced(function*(incoming: HttpServerRequest.HttpServerRequest) {
   const body = yield* incoming.json
   const { messages, model, tools = [] } = yield* decodeBody(body)
+  const said = messages.map((message) => ({
+    role: message.role,
+    text: typeof message.content === "string"
+      ? message.content
+      : (message.content ?? []).flatMap((part) => part.text ?? []).join("\n"),
+    toolCalls: (message.tool_calls ?? []).map((call) => call.function.name)
+  }))
   const request: ModelRequest = {
     model,
-    messages: messages.map((message) => ({
-      role: message.role,
-      text: typeof message.content === "string"
-        ? message.content
-        : (message.content ?? []).flatMap((part) => part.text ?? []).join("\n"),
-      toolCalls: (message.tool_calls ?? []).map((call) => call.function.name)
-    })),
+    messages: said,
     tools: tools.map((tool) => tool.function.name),
     isTitle: tools.length === 0,
-    isSummary: tools.length === 0 && isSummarizer.test(String(messages[0]?.content)),
+    isSummary: tools.length === 0 && isSummarizer.test(said[0]?.text ?? ""),
     // OpenCode sends its session in this header to every provider (seen on 1.18.33).
     sessionId: incoming.headers["x-session-id"],
     body

@@ -23,6 +23,7 @@ import type { Message } from "../../domain/Message.ts"
 import type { RequestError } from "../ClientError.ts"
 import {
   AskNotFound,
+  CompactionFailed,
   DecodeError,
   MessageNotFound,
   SessionBusy,
@@ -251,21 +252,24 @@ export const make = Effect.fnUntraced(function*(
         orSessionBusy(id)
       ),
 
-    compactSession: (id, { modelId, providerId }) =>
-      compact({
+    compactSession: Effect.fnUntraced(function*(id, model) {
+      const by = model ?? (yield* dialect.getSession(id)).model
+      if (by === undefined) return yield* new CompactionFailed({ sessionId: id, reason: "the session has no prompt" })
+      return yield* compact({
         ...compacting(id),
         order: withTimeout("compact session", whenReady).pipe(
           Effect.andThen(
             requestText(
               "compact session",
-              post(session(id, "/summarize"), { providerID: providerId, modelID: modelId })
+              post(session(id, "/summarize"), { providerID: by.providerId, modelID: by.modelId })
             )
           ),
           Effect.asVoid,
           orSessionNotFound(id)
         ),
         abort: dialect.abortSession(id)
-      }, id),
+      }, id)
+    }),
 
     dropCompaction: (id) => takeBack(compacting(id)),
 

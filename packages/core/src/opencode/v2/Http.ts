@@ -22,11 +22,13 @@ import type { AskId } from "../../domain/Ids.ts"
 import { MessageId, SessionId } from "../../domain/Ids.ts"
 import type { Message } from "../../domain/Message.ts"
 import type { Prompt } from "../../domain/Prompt.ts"
+import * as Usage from "../../domain/Usage.ts"
 import type { RequestError } from "../ClientError.ts"
 import {
   AskNotFound,
   DecodeError,
   MessageNotFound,
+  SessionBusy,
   SessionNotFound,
   type StatusError,
   UnknownDirectory,
@@ -36,7 +38,8 @@ import type { Dialect, MessagePage, SessionTree } from "../Dialect.ts"
 import * as EventConnection from "../EventConnection.ts"
 import { each, maybe } from "../Lenient.ts"
 import { type Options, type Requests, segment } from "../Requests.ts"
-import { toDiff, WireDiff } from "../WireValues.ts"
+import { toDiff, toUsage, WireDiff, WireTokens } from "../WireValues.ts"
+import { compact } from "./Compact.ts"
 import { makeDecoder } from "./Events.ts"
 import * as Runs from "./Runs.ts"
 import * as Wire from "./Wire.ts"
@@ -97,21 +100,28 @@ export const make = Effect.fnUntraced(function*(
       return { data, next: data.length < limit ? undefined : cursors?.next, size: body.length }
     })
 
-  /** How the last step of the session ended, from the end of its log. A server without a log leaves it open. */
-  const runEnd = (id: SessionId): Effect.Effect<Wire.RunEnd, RequestError> => {
+  /** The end of the session's log; nothing if the server has none. */
+  const logTail = (id: SessionId) => {
     const read = (after: number) =>
       request(
         "read log",
-        HttpClientRequest.get(`/api/experimental${session(id, "/log").slice("/api".length)}`, {
-          urlParams: { after: String(after), follow: "false" }
-        })
+        HttpClientRequest.get(experimental(id, "/log"), { urlParams: { after: String(after), follow: "false" } })
       ).pipe(Effect.map(logOf))
     return Effect.gen(function*() {
       const seq = (yield* read(Number.MAX_SAFE_INTEGER)).findLast(({ type }) => type === "log.synced")?.seq ?? 0
-      const tail = yield* read(Math.max(0, seq - tailLength))
+      return yield* read(Math.max(0, seq - tailLength))
+    }).pipe(
+      Effect.catchTag("StatusError", (error) => (error.isRetryable ? Effect.fail(error) : Effect.undefined))
+    )
+  }
+
+  /** How the last step of the session ended, from the end of its log. A server without a log leaves it open. */
+  const runEnd = (id: SessionId): Effect.Effect<Wire.RunEnd, RequestError> =>
+    Effect.map(logTail(id), (tail) => {
+      if (tail === undefined) return "open"
       const step = tail.findLastIndex(({ type = "" }) => type.startsWith("session.step."))
       const ends = tail.slice(step + 1).filter(({ type = "" }) => type.startsWith("session.execution."))
-      // A prompt that is posted again begins and ends a run without a step.
+      // A prompt that is posted again begins and ends a run without a step, and so does a summary.
       const end = ends.find(({ type }) => type !== started)
       return end === undefined || ends.at(-1)?.type === started
         ? "running"
@@ -120,13 +130,7 @@ export const make = Effect.fnUntraced(function*(
         : end.data?.reason === "shutdown"
         ? "shutdown"
         : "stopped"
-    }).pipe(
-      Effect.catchTag(
-        "StatusError",
-        (error) => (error.isRetryable ? Effect.fail(error) : Effect.succeed("open" as const))
-      )
-    )
-  }
+    })
 
   /** Sessions whose unreadable fields were reported. They are not reported again with every page. */
   const reported = new Set<SessionId>()
@@ -205,20 +209,22 @@ export const make = Effect.fnUntraced(function*(
     HttpClientRequest.get("/api/permission/request", inFolder)
   ).pipe(Effect.map(({ data }) => data.map(Wire.toPermission)))
 
-  const getSession: Dialect["getSession"] = (id) =>
-    requestJson("get session", Wire.within(Wire.WireKnownSession), HttpClientRequest.get(session(id))).pipe(
-      Effect.map(({ data }) => Wire.toSession({ id, ...data })),
-      orSessionNotFound(id)
+  const known = (id: SessionId) =>
+    Effect.map(
+      requestJson("get session", Wire.within(Wire.WireKnownSession), HttpClientRequest.get(session(id))),
+      ({ data }) => data
     )
 
+  const getSession: Dialect["getSession"] = (id) =>
+    known(id).pipe(Effect.map((wire) => Wire.toSession({ id, ...wire })), orSessionNotFound(id))
+
   /** Sets what the prompt chooses, where the session has another choice. */
-  const choose = Effect.fnUntraced(function*(id: SessionId, { agent, model, variant }: Prompt) {
+  const choose = Effect.fnUntraced(function*(
+    id: SessionId,
+    { agent, model, variant }: Pick<Prompt, "agent" | "model" | "variant">
+  ) {
     if (agent === undefined && model === undefined && variant === undefined) return
-    const { data } = yield* requestJson(
-      "get session",
-      Wire.within(Wire.WireKnownSession),
-      HttpClientRequest.get(session(id))
-    )
+    const data = yield* known(id)
     if (agent !== undefined && data.agent !== agent) {
       yield* request("choose agent", post(session(id, "/agent"), { agent }))
     }
@@ -374,14 +380,71 @@ export const make = Effect.fnUntraced(function*(
       requestJson(
         "fork session",
         Wire.within(Wire.WireSession),
-        post(session(id, "/fork"), { ...(before !== undefined && { messageID: before }) })
+        // The beta takes `messageID`, and newer releases take `before`. Each passes over the other's name, and copies everything without its own.
+        post(session(id, "/fork"), { ...(before !== undefined && { messageID: before, before }) })
       ).pipe(Effect.map(({ data }) => Wire.toSession(data)), orSessionNotFound(id)),
 
-    revertSession: () => unsupported("revert session"),
+    revertSession: (id, from) =>
+      request("revert session", post(session(id, "/revert/stage"), { messageID: from })).pipe(
+        // The session, or the message.
+        Effect.catchIf(isNotFound, () => Effect.void),
+        Effect.andThen(getSession(id)),
+        orSessionBusy(id)
+      ),
 
-    unrevertSession: () => unsupported("unrevert session"),
+    unrevertSession: (id) =>
+      request(
+        "unrevert session",
+        isBeta()
+          ? HttpClientRequest.post(session(id, "/revert/clear"))
+          : HttpClientRequest.delete(session(id, "/revert"))
+      ).pipe(Effect.andThen(getSession(id)), orSessionNotFound(id), orSessionBusy(id)),
 
-    compactSession: () => unsupported("compact session"),
+    compactSession: Effect.fnUntraced(function*(id, model) {
+      const { model: before, revert } = yield* orSessionNotFound(id)(known(id))
+      // A summary of 2.x leaves the revert pending, and tells of what the revert hides.
+      if (revert !== undefined) {
+        yield* orSessionNotFound(id)(request("commit revert", HttpClientRequest.post(session(id, "/revert/commit"))))
+      }
+      const work = compact({
+        newest: Effect.map(page(id, pageSize, undefined), ({ data }) => Wire.summaryAtEnd(data)),
+        order: Effect.map(
+          requestJson(
+            "compact session",
+            Wire.within(Schema.Struct({ id: MessageId })),
+            post(session(id, "/compact"), {})
+          ),
+          ({ data }) => data.id
+        ).pipe(orSessionNotFound(id)),
+        wait: Effect.asVoid(requestText("compact session", waiting(id, isBeta()))).pipe(orSessionNotFound(id)),
+        find: (messageId) =>
+          requestJson(
+            "get message",
+            Wire.within(Schema.Unknown),
+            HttpClientRequest.get(session(id, `/message/${segment(messageId)}`))
+          ).pipe(
+            Effect.map(({ data }) => Wire.toCompaction(data)),
+            Effect.catchIf(isNotFound, () => Effect.undefined)
+          ),
+        usage: (messageId) => Effect.map(logTail(id), (tail = []) => usageOf(tail, messageId)),
+        stop: interrupt(id)
+      }, id)
+      if (model === undefined) return yield* work
+      // The summary alone is by this model.
+      const usual = before ?? (yield* requestJson(
+        "default model",
+        Wire.within(Wire.WireModel),
+        HttpClientRequest.get("/api/model/default", inFolder)
+      )).data
+      return yield* choose(id, { model }).pipe(
+        Effect.andThen(work),
+        Effect.ensuring(Effect.ignore(choose(id, {
+          model: { providerId: usual.providerID, modelId: usual.id },
+          ...(usual.variant !== undefined && { variant: usual.variant })
+        }))),
+        orSessionNotFound(id)
+      )
+    }),
 
     dropCompaction: () => Effect.void,
 
@@ -552,7 +615,13 @@ const WireActive = Schema.Struct({ data: Schema.Record(SessionId, Schema.Unknown
 const WireLogEntry = Schema.Struct({
   type: maybe(Schema.String),
   seq: maybe(Schema.Finite),
-  data: maybe(Schema.Struct({ reason: maybe(Schema.String) }))
+  data: maybe(Schema.Struct({
+    reason: maybe(Schema.String),
+    inputID: maybe(Schema.String),
+    source: maybe(Schema.String),
+    cost: maybe(Schema.Finite),
+    tokens: maybe(WireTokens)
+  }))
 })
 const decodeLogEntry = Schema.decodeUnknownOption(Schema.fromJsonString(WireLogEntry))
 
@@ -562,16 +631,29 @@ const logOf = (body: string): ReadonlyArray<typeof WireLogEntry.Type> =>
     line.startsWith("data:") ? Option.toArray(decodeLogEntry(line.slice("data:".length).trim())) : []
   )
 
+/** What the summary took that the order asked for. The session's messages do not tell it. */
+const usageOf = (log: ReadonlyArray<typeof WireLogEntry.Type>, orderId: MessageId): Usage.Usage => {
+  const begun = log.findLastIndex(({ data, type }) =>
+    type === "session.compaction.started" && data?.inputID === orderId
+  )
+  const used = log.slice(begun + 1).find(({ data, type }) =>
+    type === "session.usage.recorded" && data?.source === "compaction"
+  )
+  return begun < 0 ? Usage.zero : toUsage(used?.data?.cost, used?.data?.tokens)
+}
+
 const isServerError = (error: RequestError | UnknownDirectory): error is StatusError =>
   error._tag === "StatusError" && error.status === 500
 
 const post = (path: string, body: Record<string, unknown>) =>
   HttpClientRequest.post(path).pipe(HttpClientRequest.bodyJsonUnsafe(body))
 
+const experimental = (id: SessionId, rest: string) => `/api/experimental/session/${segment(id)}${rest}`
+
 const session = (id: SessionId, rest = "") => `/api/session/${segment(id)}${rest}`
 
 const waiting = (id: SessionId, isBeta: boolean) =>
-  HttpClientRequest.post(isBeta ? session(id, "/wait") : `/api/experimental/session/${segment(id)}/wait`)
+  HttpClientRequest.post(isBeta ? session(id, "/wait") : experimental(id, "/wait"))
 
 const hasStatus = (error: { readonly _tag: string }, status: number): error is StatusError =>
   error._tag === "StatusError" && "status" in error && error.status === status
@@ -587,6 +669,16 @@ const orSessionNotFound = (sessionId: SessionId) =>
     (error): boolean => isNotFound(error),
     (): Effect.Effect<A, E | SessionNotFound> => Effect.fail(new SessionNotFound({ sessionId }))
   )
+
+/** A session that works answers 409 to a revert. */
+const orSessionBusy =
+  (sessionId: SessionId) =>
+  <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | SessionBusy> =>
+    Effect.catchIf(
+      effect,
+      (error): boolean => hasStatus(error, 409),
+      (): Effect.Effect<A, E | SessionBusy> => Effect.fail(new SessionBusy({ sessionId }))
+    )
 
 /** The beta answers 404 to the second reply to a permission, and 409 to that to a form. */
 const orAskNotFound =

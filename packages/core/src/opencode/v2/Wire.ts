@@ -136,6 +136,14 @@ const WireMessage = Schema.Struct({
   snapshot: maybe(Schema.Struct({ files: maybe(each(Schema.String)) }))
 })
 
+const WireCompaction = Schema.Struct({
+  id: MessageId,
+  type: Schema.Literal("compaction"),
+  status: maybe(Schema.String),
+  summary: maybe(Schema.String),
+  error: Schema.optionalKey(Schema.Unknown)
+})
+
 const WireError = Schema.Struct({
   type: maybe(Schema.String),
   message: maybe(Schema.String),
@@ -395,6 +403,47 @@ export interface Ordered {
 }
 
 /**
+ * What has become of an order to summarise the session: `error` says why there is no summary.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Compaction {
+  readonly id: MessageId
+  readonly status: string | undefined
+  readonly summary: string
+  readonly error: string
+}
+
+/**
+ * The message as an order to summarise, if it is one.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toCompaction = (wire: unknown): Compaction | undefined => {
+  const message = Option.getOrUndefined(decodeCompaction(wire))
+  if (message === undefined) return undefined
+  const { error, id, status, summary = "" } = message
+  return { id, status, summary, error: isPresent(error) ? toFailure(error).message : "there is no summary" }
+}
+
+/**
+ * The summary that a session ends with: nothing that the model sees came after it. The messages are the newest ones, newest first.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const summaryAtEnd = (wire: ReadonlyArray<unknown>): Compaction | undefined => {
+  for (const entry of wire) {
+    const compaction = toCompaction(entry)
+    if (compaction?.status === "completed") return compaction
+    if (said.has(Option.getOrUndefined(decodeMessage(entry))?.type ?? "")) return undefined
+  }
+  return undefined
+}
+
+/**
  * Whether a message is an input: from there on the session answers it.
  *
  * @category predicates
@@ -615,7 +664,11 @@ export const fromPrompt = ({ format, ids, parts }: Prompt): Record<string, unkno
 
 const roles = new Set(["user", "synthetic", "assistant"])
 
+/** Messages that the model sees, so that there is something to summarise. */
+const said = new Set([...roles, "shell", "skill"])
+
 const decodeMessage = Schema.decodeUnknownOption(WireMessage)
+const decodeCompaction = Schema.decodeUnknownOption(WireCompaction)
 const decodeContent = Schema.decodeUnknownOption(WireContent)
 const decodeError = Schema.decodeUnknownOption(WireError)
 const isSessionId = Schema.is(SessionId)

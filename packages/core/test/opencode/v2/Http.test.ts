@@ -214,6 +214,211 @@ describe("an idle session of 2.x whose prompt has no whole answer", () => {
 const logged = (type: string, reason?: string) =>
   `data: ${JSON.stringify({ type: `session.${type}`, data: { sessionID: sessionId, reason } })}`
 
+describe("a revert of 2.x", () => {
+  it.effect.each(["release", "beta"] as const)("is staged, and cleared again: %s", (line) =>
+    Effect.gen(function*() {
+      const { client, sent } = yield* dialect(line, (asked) =>
+        asked.path === "/api/session/ses_1"
+          ? json({ data: { ...session, revert: { messageID: promptId, files: [] } } })
+          : answers(asked))
+      assertFields(yield* client.revertSession(sessionId, promptId), { revertedFrom: promptId })
+      yield* client.unrevertSession(sessionId)
+      assert.deepStrictEqual(sent(), [
+        ["POST", "/api/session/ses_1/revert/stage", { messageID: promptId }],
+        line === "beta"
+          ? ["POST", "/api/session/ses_1/revert/clear", undefined]
+          : ["DELETE", "/api/session/ses_1/revert", undefined]
+      ])
+    }))
+
+  it.effect("changes nothing if the session does not have the message, and fails if it works", () =>
+    Effect.gen(function*() {
+      const { client } = yield* dialect(
+        "beta",
+        (asked) =>
+          asked.path.endsWith("/revert/stage")
+            ? empty(404)
+            : asked.path.endsWith("/revert/clear")
+            ? empty(409)
+            : answers(asked)
+      )
+      assertFields(yield* client.revertSession(sessionId, promptId), { revertedFrom: undefined })
+      assertFields(yield* Effect.flip(client.unrevertSession(sessionId)), { _tag: "SessionBusy", sessionId })
+    }))
+
+  it.effect("names the message of a fork as each release does", () =>
+    Effect.gen(function*() {
+      const { client, sent } = yield* dialect("release", (asked) =>
+        asked.path.endsWith("/fork") ? json({ data: session }) : answers(asked))
+      yield* client.forkSession(sessionId, { before: promptId })
+      yield* client.forkSession(sessionId, {})
+      assert.deepStrictEqual(
+        sent().map(([, , body]) =>
+          body
+        ),
+        [{ messageID: promptId, before: promptId }, {}]
+      )
+    }))
+})
+
+const told = (entry: object) => `data: ${JSON.stringify(entry)}\n\n`
+
+const logOf = (entries: ReadonlyArray<object>) =>
+  new Response([...entries, { type: "log.synced", seq: 9 }].map(told).join(""), {
+    headers: { "content-type": "text/event-stream" }
+  })
+
+const isOrder = ({ method, path }: Asked) => method === "POST" && path === "/api/session/ses_1/compact"
+
+describe("a summary of 2.x", () => {
+  const orderId = "msg_order"
+  const used = {
+    type: "session.usage.recorded",
+    data: { source: "compaction", cost: 0.5, tokens: { input: 10, output: 5 } }
+  }
+  const compaction = (status: string, fields: object = {}) => ({
+    id: orderId,
+    type: "compaction",
+    time: { created: 3 },
+    status,
+    reason: "manual",
+    ...fields
+  })
+  const written = compaction("completed", { summary: "What was said.", recent: "" })
+  const prompted = { id: promptId, type: "user", time: { created: 1 }, text: "Do it." }
+
+  /** A server whose order becomes the messages, one with each look. */
+  const writing = (states: ReadonlyArray<object | undefined>, fields: object = {}) => {
+    let looks = 0
+    return (asked: Asked): Response => {
+      if (isOrder(asked)) return json({ data: { id: orderId, sessionID: sessionId, type: "compaction" } })
+      if (asked.path === `/api/session/ses_1/message/${orderId}`) {
+        const state = states[Math.min(looks++, states.length - 1)]
+        return state === undefined ? empty(404) : json({ data: state })
+      }
+      if (asked.path === "/api/session/ses_1/message") return json({ data: [prompted], cursor: {} })
+      if (asked.path.endsWith("/log")) {
+        return logOf([{ type: "session.compaction.started", data: { inputID: orderId } }, used])
+      }
+      if (asked.path === "/api/session/ses_1") return json({ data: { ...session, ...fields } })
+      if (asked.path === "/api/model/default") return json({ data: { id: "usual", providerID: "p" } })
+      return answers(asked)
+    }
+  }
+
+  it.effect.each(["release", "beta"] as const)(
+    "is ordered, waited for, and told with what it took: %s",
+    (line) =>
+      Effect.gen(function*() {
+        const { client, sent } = yield* dialect(line, writing([written]))
+        assertFields(yield* client.compactSession(sessionId), {
+          messageId: orderId,
+          text: "What was said.",
+          isNew: true
+        })
+        assertFields((yield* client.compactSession(sessionId)).usage, { cost: 0.5 })
+        assert.deepStrictEqual(sent().slice(0, 2), [
+          ["POST", "/api/session/ses_1/compact", {}],
+          ["POST", line === "beta" ? "/api/session/ses_1/wait" : "/api/experimental/session/ses_1/wait", undefined]
+        ])
+      })
+  )
+
+  it.effect("is waited for again while the session is idle before its order", () =>
+    Effect.gen(function*() {
+      const { client, sent } = yield* dialect("beta", writing([undefined, compaction("running"), written]))
+      const fiber = yield* Effect.forkChild(client.compactSession(sessionId), { startImmediately: true })
+      yield* TestClock.adjust("1 second")
+      assertFields(yield* Fiber.join(fiber), { text: "What was said." })
+      assert.lengthOf(sent().filter(([, path]) => path === "/api/session/ses_1/compact"), 1)
+    }))
+
+  it.effect("fails with the server's reason, or if nothing comes of the order", () =>
+    Effect.gen(function*() {
+      const reason = { type: "provider.no-route", message: "Model unavailable: a/b" }
+      const { client } = yield* dialect("beta", writing([compaction("failed", { error: reason })]))
+      assertFields(yield* Effect.flip(client.compactSession(sessionId)), {
+        _tag: "CompactionFailed",
+        reason: reason.message
+      })
+      const { client: never } = yield* dialect("beta", writing([undefined]))
+      const fiber = yield* Effect.forkChild(Effect.flip(never.compactSession(sessionId)), { startImmediately: true })
+      yield* TestClock.adjust("1 minute")
+      assertFields(yield* Fiber.join(fiber), { _tag: "CompactionFailed", reason: "there is no summary" })
+    }))
+
+  const ends: ReadonlyArray<readonly [string, ReadonlyArray<object>, boolean]> = [
+    ["a summary", [written], false],
+    ["a summary and marks of the server", [
+      { id: "msg_9", type: "model-switched", time: { created: 9 } },
+      compaction("failed", { id: "msg_8" }),
+      written
+    ], false],
+    ["a prompt behind a summary", [prompted, written], true],
+    ["a shell command behind a summary", [{ id: "msg_9", type: "shell", time: { created: 9 } }, written], true]
+  ]
+  it.effect.each(ends)("of a session that ends with %s", ([, messages, isNew]) =>
+    Effect.gen(function*() {
+      const serve = writing([written])
+      const { client } = yield* dialect("beta", (asked) =>
+        asked.path === "/api/session/ses_1/message" ? json({ data: messages, cursor: {} }) : serve(asked))
+      const summary = yield* client.compactSession(sessionId)
+      assertFields(summary, { text: "What was said.", isNew })
+      assert.strictEqual(summary.usage.cost, 0.5)
+    }))
+
+  it.effect("makes a pending revert final before it is ordered", () =>
+    Effect.gen(function*() {
+      const { client, sent } = yield* dialect("beta", writing([written], { revert: { messageID: promptId } }))
+      yield* client.compactSession(sessionId)
+      assert.deepStrictEqual(sent().slice(0, 2).map(([, path]) => path), [
+        "/api/session/ses_1/revert/commit",
+        "/api/session/ses_1/compact"
+      ])
+    }))
+
+  it.effect("is by the named model, and what comes after it by the session's own", () =>
+    Effect.gen(function*() {
+      for (
+        const [model, usual] of [
+          [{ id: "own", providerID: "p", variant: "high" }, { id: "own", providerID: "p", variant: "high" }],
+          [undefined, { id: "usual", providerID: "p" }]
+        ]
+      ) {
+        let chosen: object | undefined = model
+        const serve = writing([written])
+        const { client, sent } = yield* dialect("beta", (asked) => {
+          if (asked.path === "/api/session/ses_1/model") {
+            chosen = JSON.parse(JSON.stringify(asked.body)).model
+            return empty(204)
+          }
+          return asked.path === "/api/session/ses_1"
+            ? json({ data: { ...session, ...(chosen !== undefined && { model: chosen }) } })
+            : serve(asked)
+        })
+        yield* client.compactSession(sessionId, { providerId: "p", modelId: "small" })
+        assert.deepStrictEqual(
+          sent().filter(([, path]) => path !== "/api/session/ses_1/wait").map(([, , body]) => body),
+          [
+            { model: { id: "small", providerID: "p" } },
+            {},
+            { model: usual }
+          ]
+        )
+      }
+    }))
+
+  it.effect("that is interrupted stops the model", () =>
+    Effect.gen(function*() {
+      const serve = writing([compaction("running")])
+      const { client, sent } = yield* dialect("beta", serve)
+      const fiber = yield* Effect.forkChild(client.compactSession(sessionId), { startImmediately: true })
+      yield* TestClock.adjust("50 millis")
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(sent().at(-1)?.[1], "/api/session/ses_1/interrupt")
+    }))
+})
+
 describe("a step of 2.x that was interrupted", () => {
   const step = [logged("execution.started"), logged("step.started"), logged("step.failed")]
   const byPerson = logged("execution.interrupted", "user")
