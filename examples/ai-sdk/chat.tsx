@@ -9,13 +9,19 @@ import { type UIMessage, useChat } from "@ai-sdk/react"
 import { DefaultChatTransport, type DynamicToolUIPart } from "ai"
 import { type ReactNode, useState } from "react"
 
-/** Where the gateway is mounted. The cookie of its one-time link, or your product's own, says who the user is. */
+/** Where the gateway is mounted. */
 const gateway = ""
+
+/**
+ * The cookie and the key of its one-time link say who the user is; a page behind your product's own check needs no headers.
+ */
+const headers = () => ({ "x-opencode-turn-key": localStorage.getItem(`opencode-turn key ${gateway}/`) ?? "" })
 
 const post = (path: string, body?: object) =>
   fetch(`${gateway}${path}`, {
     method: "POST",
-    ...(body && { body: JSON.stringify(body), headers: { "content-type": "application/json" } })
+    headers: { ...headers(), ...(body && { "content-type": "application/json" }) },
+    ...(body && { body: JSON.stringify(body) })
   })
 
 /** The stream itself takes the buttons away, on every page that shows them. */
@@ -24,12 +30,13 @@ const answer = (id: string, reply: "once" | "always" | "reject") =>
 
 /** What the page begins with. */
 export const load = async (conversation: string): Promise<Array<UIMessage>> => {
-  const response = await fetch(`${gateway}/ai-sdk/${encodeURIComponent(conversation)}/messages`)
+  const response = await fetch(`${gateway}/ai-sdk/${encodeURIComponent(conversation)}/messages`, { headers: headers() })
   return (await response.json()).items
 }
 
 const transport = new DefaultChatTransport({
   api: `${gateway}/ai-sdk`,
+  headers,
   // The gateway needs the last message only, because OpenCode keeps the conversation.
   prepareSendMessagesRequest: ({ body, id, messageId, messages, trigger }) => ({
     body: { ...body, id, messageId, trigger, messages: messages.slice(-1) }

@@ -14,7 +14,7 @@ import { mcpCommand } from "./McpCommand.ts"
 import { compactCommand, forkCommand, revertCommand, unrevertCommand } from "./OperationCommands.ts"
 import type { Services } from "./run/Run.ts"
 import { runCommand } from "./RunCommand.ts"
-import { serveCommand } from "./ServeCommand.ts"
+import { linkCommand, serveCommand } from "./ServeCommand.ts"
 import type { Failure } from "./setup/Failure.ts"
 import type { Streams } from "./setup/Streams.ts"
 import { listCommand, pruneCommand, showCommand } from "./StoreCommands.ts"
@@ -66,6 +66,7 @@ export const root = Command.make("opencode-turn").pipe(
   Command.withSubcommands([
     runCommand,
     serveCommand,
+    linkCommand,
     mcpCommand,
     resumeCommand,
     cancelCommand,

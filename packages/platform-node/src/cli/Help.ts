@@ -28,7 +28,7 @@ const settings: Readonly<Record<string, string>> = {
   OPENCODE_TURN_DATABASE: "The SQLite file, memory, or a postgres:// URL, which may hold a password here\n" +
     "(default: opencode-turn/turns.db in XDG_DATA_HOME or ~/.local/share)",
   OPENCODE_TURN_TOKEN:
-    "The token of serve (default: a random one, kept in the file gateway-token beside the default database)",
+    "The token of serve and link (default: a random one, kept in the file gateway-token beside the default database)",
   OPENCODE_BIN:
     "The OpenCode program for servers that a command starts (default: the package opencode-ai, else opencode)",
   NO_COLOR: "Turns colour off",
@@ -42,6 +42,7 @@ const telemetry = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 /** The commands that use only some of the settings. */
 const settingsOf: Readonly<Record<string, ReadonlyArray<string>>> = {
+  link: ["OPENCODE_TURN_TOKEN"],
   cancel: [...server, database],
   watch: [database, "NO_COLOR"],
   fork: [...server, database, "OPENCODE_BIN"],

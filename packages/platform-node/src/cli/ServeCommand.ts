@@ -1,5 +1,5 @@
 /**
- * Defines the command `serve` and its flags.
+ * Defines the commands `serve` and `link`, and their flags.
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -70,8 +70,28 @@ export const serveCommand = Command.make(
 ).pipe(
   Command.withDescription(
     "Serves turns over HTTP, for browsers and other programs: start, follow, answer and stop them. It prints its address and a link that " +
-      "signs a browser in, once. It also carries on turns that lost their process, as resume --worker does. Ctrl-C stops it, and leaves " +
+      "signs a browser in, once, within 10 minutes; the command link prints a new one. It also carries on turns that lost their process, as resume --worker does. Ctrl-C stops it, and leaves " +
       "unfinished turns to the next worker."
   ),
   Command.withShortDescription("Serve turns over HTTP")
+)
+
+/** The command that prints a new link to the page of `serve`. */
+export const linkCommand = Command.make(
+  "link",
+  {
+    url: Flag.String("url").pipe(
+      Flag.withMetavar("URL"),
+      Flag.withDescription("The address under which the browser reaches the gateway (default: http://127.0.0.1:4097)"),
+      Flag.withDefault("http://127.0.0.1:4097")
+    ),
+    json: json("Print the link as a JSON object instead")
+  },
+  (input) => Effect.flatMap(Effect.promise(() => import("./run/Link.ts")), ({ link }) => link(input))
+).pipe(
+  Command.withDescription(
+    "Prints a new link that signs a browser in to the gateway of serve, once, within 10 minutes. It needs the token of the gateway, which " +
+      "the user who started serve has."
+  ),
+  Command.withShortDescription("Print a link that signs a browser in")
 )

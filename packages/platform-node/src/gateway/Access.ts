@@ -2,24 +2,33 @@
  * Who may use the gateway: the holder of its token, or whom a product's own check lets in.
  *
  * ```
- *   Authorization: Bearer TOKEN ─┐
- *   cookie of a one-time link ───┴▶ the user of the token, who owns all conversations
- *   authorize(request) ───────────▶ a user of the product, who owns some
+ *   Authorization: Bearer TOKEN ──────────┐
+ *   cookie and key of a one-time link ────┴▶ the user of the token, who owns all conversations
+ *   authorize(request) ────────────────────▶ a user of the product, who owns some
  * ```
  *
- * **Responsibilities**: the check of a request, the one-time links, the cookie that such a link sets.
+ * **Responsibilities**: the check of a request, the one-time links, the cookie and the key that such a link gives.
  *
- * **Not responsibilities**: which host names and origins may call at all (`Guard`), and what a user may see (`Ownership`).
+ * **Not responsibilities**: which host names and origins may call at all (`Guard`), what a user may see (`Ownership`), and the page that
+ * redeems a link (`Login`).
  *
  * **Details**
  *
- * Secrets are compared by their digests, so that the time of a comparison tells nothing of them. The cookie is made of the token by a
- * one-way function: it stays valid when the gateway starts again with the same token, and does not hold the token.
+ * Secrets are compared by their digests, so that the time of a comparison tells nothing of them. The cookie and the key are made of the
+ * token by a one-way function: they stay valid when the gateway starts again with the same token, and do not hold it.
+ *
+ * A cookie knows no ports: the browser sends it to every server on the same host name. It therefore opens nothing without the key, which a
+ * page keeps in the storage of its own origin. The key opens nothing without the cookie, which no script can read.
+ *
+ * A link is signed by the token and says when it was made. Whoever holds the token can make one (`opencode-turn link`), and need not
+ * send the token to anybody for that. A gateway takes a link once, for 10 minutes, and none that is older than the gateway itself, because
+ * it does not know which of those were used.
  *
  * @since 0.1.0
  */
 import * as Contained from "@opencode-turn/core/Contained"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -56,28 +65,46 @@ export type Credentials =
 export class Access extends Context.Service<Access, {
   /** The user of a request. */
   readonly userOf: (request: HttpServerRequest.HttpServerRequest) => Effect.Effect<User, Unauthorized | Unavailable>
-  /** The path of a new one-time link; undefined where a product checks requests itself. */
+  /** The path of a new one-time link below that of the gateway; undefined where a product checks requests itself. */
   readonly makeLink: Effect.Effect<string | undefined>
-  /** The cookie for the code of a link, once. */
-  readonly redeem: (code: string) => Effect.Effect<Option.Option<Cookie>>
+  /** What a browser gets for the code of a link, once. */
+  readonly redeem: (code: string) => Effect.Effect<Option.Option<SignedIn>>
 }>()("@opencode-turn/platform-node/gateway/Access") {}
 
 /**
+ * The cookie that a browser keeps, and the key that its page keeps. Only both together name the user.
+ *
  * @category models
  * @since 0.1.0
  */
-export interface Cookie {
-  readonly name: string
-  readonly value: Redacted.Redacted
+export interface SignedIn {
+  readonly cookie: { readonly name: string; readonly value: Redacted.Redacted }
+  readonly key: Redacted.Redacted
 }
 
 /**
- * The path of one-time links, before their code.
+ * The header in which a page sends its key.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const keyHeader = "x-opencode-turn-key"
+
+/**
+ * The path of one-time links. Their code is the fragment, which a browser sends to nobody.
  *
  * @category constants
  * @since 0.1.0
  */
 export const linkPath = "/login"
+
+/**
+ * How long a link can be used.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const linkMinutes = 10
 
 /**
  * Fails for a token that can be guessed.
@@ -89,10 +116,22 @@ export const make = (credentials: Credentials): Effect.Effect<Access["Service"],
   if (credentials.authorize !== undefined) return Effect.succeed(ofProduct(credentials.authorize))
   const { token } = credentials
   const text = Redacted.isRedacted(token) ? Redacted.value(token) : token
-  return isStrong(text) ? Effect.succeed(ofToken(text)) : Effect.fail(
+  return isStrong(text) ? Effect.map(Clock.currentTimeMillis, (millis) => ofToken(text, millis)) : Effect.fail(
     new InvalidConfig({ setting: "token", reason: "is too short or holds blanks: give at least 16 random characters" })
   )
 }
+
+/**
+ * The path of a new link for the gateways of a token.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeLink = (token: Redacted.Redacted): Effect.Effect<string> =>
+  Effect.map(Clock.currentTimeMillis, (millis) => {
+    const made = `${millis.toString(36)}.${random()}`
+    return `${linkPath}#${made}.${sign(Redacted.value(token), made)}`
+  })
 
 /**
  * Whether a text may be a token: at least 16 characters, none of them blank.
@@ -123,19 +162,27 @@ export const makeToken: Effect.Effect<Redacted.Redacted> = Effect.sync(() => Red
 
 // internal
 
-const ofToken = (token: string): Access["Service"] => {
-  const key = digest(token)
-  // Cookies know no ports: gateways with other tokens on the same host have cookies of other names.
-  const name = `opencode_turn_${derive(token, "name").slice(0, 8)}`
-  const value = derive(token, "cookie")
-  const cookieKey = digest(value)
-  const codes = new Set<string>()
+const ofToken = (token: string, startedMillis: number): Access["Service"] => {
+  const bearerDigest = digest(token)
+  // Gateways with other tokens on the same host have cookies of other names.
+  const cookie = {
+    name: `opencode_turn_${derive(token, "name").slice(0, 8)}`,
+    value: Redacted.make(derive(token, "cookie"))
+  }
+  const key = Redacted.make(derive(token, "key"))
+  const cookieDigest = digest(Redacted.value(cookie.value))
+  const keyDigest = digest(Redacted.value(key))
+  /** The links that were used, with the time that each was made. */
+  const used = new Map<string, number>()
   const user: User = { id: "token", owns: () => true, mayAllowAlways: true }
   return Access.of({
     userOf: (request) => {
-      const [, bearer] = /^bearer +(\S+)$/i.exec(request.headers["authorization"] ?? "") ?? []
-      const cookie = request.cookies[name]
-      return (bearer !== undefined && isSame(bearer, key)) || (cookie !== undefined && isSame(cookie, cookieKey))
+      const [, bearer = ""] = /^bearer +(\S+)$/i.exec(request.headers["authorization"] ?? "") ?? []
+      const isPage = [
+        isSame(request.cookies[cookie.name] ?? "", cookieDigest),
+        isSame(request.headers[keyHeader] ?? "", keyDigest)
+      ].every((is) => is)
+      return isSame(bearer, bearerDigest) || isPage
         ? Effect.succeed(user)
         : Effect.fail(
           new Unauthorized({
@@ -145,16 +192,18 @@ const ofToken = (token: string): Access["Service"] => {
           })
         )
     },
-    makeLink: Effect.sync(() => {
-      const code = random()
-      codes.add(hex(digest(code)))
-      return `${linkPath}/${code}`
-    }),
-    // The code is looked up by its digest, so that the time of the look-up tells nothing of it.
+    makeLink: makeLink(Redacted.make(token)),
     redeem: (code) =>
-      Effect.sync(() =>
-        codes.delete(hex(digest(code))) ? Option.some({ name, value: Redacted.make(value) }) : Option.none()
-      )
+      Effect.map(Clock.currentTimeMillis, (nowMillis) => {
+        const oldestMillis = nowMillis - linkMinutes * 60_000
+        for (const [made, millis] of used) if (millis < oldestMillis) used.delete(made)
+        const [, made = "", time = "", signature = ""] = /^(([0-9a-z]{1,10})\.[\w-]{43})\.([\w-]{43})$/.exec(code) ?? []
+        const millis = Number.parseInt(time, 36)
+        const isValid = isSame(signature, digest(sign(token, made))) && millis >= Math.max(startedMillis, oldestMillis)
+        if (!isValid || used.has(made)) return Option.none()
+        used.set(made, millis)
+        return Option.some({ cookie, key })
+      })
   })
 }
 
@@ -190,6 +239,7 @@ const digest = (text: string): Buffer => createHash("sha256").update(text).diges
 const derive = (token: string, purpose: string): string =>
   createHmac("sha256", token).update(`opencode-turn ${purpose}`).digest("hex")
 
-const hex = (bytes: Buffer): string => bytes.toString("hex")
+const sign = (token: string, made: string): string =>
+  createHmac("sha256", token).update(`opencode-turn link ${made}`).digest("base64url")
 
 const isSame = (text: string, key: Buffer): boolean => timingSafeEqual(digest(text), key)

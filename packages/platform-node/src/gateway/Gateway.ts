@@ -36,17 +36,15 @@ import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
-import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { type InvalidConfig, LiveLayer } from "../live/LiveLayer.ts"
 import * as PrometheusPage from "../live/PrometheusPage.ts"
 import * as Access from "./Access.ts"
 import { GatewayApi, type StartTurn } from "./GatewayApi.ts"
-import { Unauthorized } from "./GatewayError.ts"
 import * as Guard from "./Guard.ts"
 import * as Handlers from "./Handlers.ts"
 import * as Listen from "./Listen.ts"
+import * as Login from "./Login.ts"
 import * as Runs from "./Runs.ts"
 import * as AgUiHandlers from "./streams/AgUiHandlers.ts"
 import * as AiSdkHandlers from "./streams/AiSdkHandlers.ts"
@@ -99,7 +97,7 @@ export type Options = Access.Credentials & Guard.Options & Runs.Limits & {
  *
  * - `handle`: answers one request. It can be served by any `HttpServer`, or stand in a route of an `HttpRouter`.
  * - `onCarry`: for a `TurnWorker` besides the gateway's own, so that the turns that it takes over count for their client.
- * - `makeLink`: the path of a new one-time link that signs a browser in; undefined where a product checks requests itself.
+ * - `makeLink`: the path of a new one-time link that signs a browser in, within 10 minutes; undefined where a product checks requests itself.
  *
  * @category models
  * @since 0.1.0
@@ -173,7 +171,11 @@ export const open = async <E = never>(
 class Made extends Context.Service<Made, Gateway>()("@opencode-turn/platform-node/gateway/Made") {}
 
 const build = Effect.fnUntraced(function*(options: Options) {
-  const access = yield* Access.make(options)
+  const { makeLink, ...checks } = yield* Access.make(options)
+  const access = Access.Access.of({
+    ...checks,
+    makeLink: Effect.map(makeLink, (path) => path === undefined ? path : `${baseOf(options)}${path}`)
+  })
   const runs = yield* Runs.make(options)
   const onCarry: Gateway["onCarry"] = ({ conversationId }) => runs.takeOver(conversationId)
   const limit = options.maxBodyBytes ?? Math.ceil((yield* TurnPolicy.MaxAttachmentBytes) * 4 / 3) + mebibyte
@@ -192,7 +194,7 @@ const build = Effect.fnUntraced(function*(options: Options) {
   ).pipe(Layer.provide([Handlers.layerAuthorized, Handlers.layerReadable, Handlers.layerWritten]))
   const routes = Layer.mergeAll(
     HttpApiBuilder.layer(GatewayApi, { openapiPath: "/openapi.json" }).pipe(Layer.provide(groups)),
-    layerLogin(options),
+    Login.layer({ base: baseOf(options), home: options.home ?? "/" }),
     options.viewer === true ? Viewer.layer(baseOf(options)) : Layer.empty,
     options.metrics === true && options.token !== undefined ? layerMetrics : Layer.empty
   ).pipe(Layer.provide([services, HttpServer.layerServices]))
@@ -210,11 +212,7 @@ const build = Effect.fnUntraced(function*(options: Options) {
     mounted(options),
     Guard.guard(options)
   )
-  return {
-    handle,
-    onCarry,
-    makeLink: Effect.map(access.makeLink, (path) => path === undefined ? path : `${baseOf(options)}${path}`)
-  }
+  return { handle, onCarry, makeLink: access.makeLink }
 })
 
 const mebibyte = 1024 * 1024
@@ -252,42 +250,3 @@ const layerMetrics = HttpRouter.add(
     return yield* PrometheusPage.response
   }).pipe(Effect.catch((error) => Effect.succeed(Guard.toResponse(error))))
 )
-
-/** Signs a browser in: the answer to a one-time link sets the cookie and leads to the page. */
-const layerLogin = (options: Options) =>
-  HttpRouter.add(
-    "GET",
-    `${Access.linkPath}/:code`,
-    Effect.gen(function*() {
-      const { redeem, userOf } = yield* Access.Access
-      const { code = "" } = yield* HttpRouter.params
-      const request = yield* HttpServerRequest.HttpServerRequest
-      // A router answers HEAD as GET, and what only looks at a link must not use it up.
-      const cookie = request.method === "GET" ? Option.getOrUndefined(yield* redeem(code)) : undefined
-      // Whoever is signed in already, and opens an old link again, wants the page.
-      const isSignedIn = cookie === undefined && Option.isSome(yield* Effect.option(userOf(request)))
-      if (cookie === undefined && !isSignedIn) {
-        return Guard.toResponse(
-          new Unauthorized({
-            message: "this link is not valid, or was used before",
-            advice: "open the link that the gateway printed last; start the gateway again for a new one"
-          })
-        )
-      }
-      // A page and not a redirect: a strict cookie is not sent with a redirect to which a page of another site led.
-      const page = HttpServerResponse.text(
-        `<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=${baseOf(options)}${
-          options.home ?? "/"
-        }"><title>opencode-turn</title>`,
-        { contentType: "text/html; charset=utf-8" }
-      )
-      if (cookie === undefined) return page
-      return yield* Effect.orDie(HttpServerResponse.setCookie(page, cookie.name, Redacted.value(cookie.value), {
-        httpOnly: true,
-        sameSite: "strict",
-        path: baseOf(options) || "/",
-        // A proxy that speaks TLS says so. Nobody gains by saying it falsely: the own browser would not send the cookie.
-        secure: Access.urlOf(request).protocol === "https:" || request.headers["x-forwarded-proto"] === "https"
-      }))
-    })
-  )

@@ -364,6 +364,17 @@ export class Service extends HttpApiGroup.make("service")
       .annotateMerge(OpenApi.annotations({
         summary: "Whether the OpenCode server answers",
         description: "Checked at most every 5 seconds."
+      })),
+    HttpApiEndpoint.post("link", "/link", {
+      success: Schema.Struct({ path: Schema.String, expiresMillis: Schema.Finite }).pipe(HttpApiSchema.status(201)),
+      error: NotFound
+    })
+      .middleware(Authorized)
+      .middleware(Readable)
+      .annotateMerge(OpenApi.annotations({
+        summary: "Make a link that signs another browser in",
+        description:
+          "It works once, for 10 minutes. The path is that of the gateway's own host. 404 where a product checks requests itself."
       }))
   )
 {}
@@ -371,7 +382,7 @@ export class Service extends HttpApiGroup.make("service")
 /** A route that answers 401 needs a token. The name of the cookie depends on the token, and a browser sends it by itself. */
 const withSecurity: OpenApi.Transform["Service"] = (document) => ({
   ...document,
-  security: [{ bearer: [] }, { cookie: [] }],
+  security: [{ bearer: [] }, { cookie: [], key: [] }],
   components: {
     ...document["components"],
     securitySchemes: {
@@ -385,6 +396,12 @@ const withSecurity: OpenApi.Transform["Service"] = (document) => ({
         in: "cookie",
         name: "opencode_turn_…",
         description: "Set by a one-time link of the gateway."
+      },
+      key: {
+        type: "apiKey",
+        in: "header",
+        name: "x-opencode-turn-key",
+        description: "Given to the page by the same link; the cookie opens nothing without it."
       }
     }
   },

@@ -23,12 +23,12 @@ import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as SchemaIssue from "effect/SchemaIssue"
-import { Access } from "./Access.ts"
+import { Access, linkMinutes } from "./Access.ts"
 import * as Asking from "./Asking.ts"
 import * as Events from "./Events.ts"
 import * as Following from "./Following.ts"
 import { Authorized, type Connection, GatewayApi, Readable, type StartTurn, Written } from "./GatewayApi.ts"
-import { BodyTooLarge, InvalidRequest, TooLate, Unprocessable, UnsupportedMediaType } from "./GatewayError.ts"
+import { BodyTooLarge, InvalidRequest, NotFound, TooLate, Unprocessable, UnsupportedMediaType } from "./GatewayError.ts"
 import {
   checkReach,
   isOwn,
@@ -301,10 +301,18 @@ export const layerService = HttpApiBuilder.group(
   "service",
   Effect.fnUntraced(function*(handlers) {
     const client = yield* Client
+    const access = yield* Access
     const connection = yield* Effect.cachedWithTTL(checkConnection(client), "5 seconds")
     return handlers.handleAll({
       health: () => Effect.succeed({ status: "ok" as const }),
-      connection: () => connection
+      connection: () => connection,
+      link: Effect.fnUntraced(function*() {
+        const path = yield* access.makeLink
+        if (path === undefined) {
+          return yield* new NotFound({ message: "this gateway makes no links", advice: "its product signs people in" })
+        }
+        return { path, expiresMillis: (yield* Clock.currentTimeMillis) + linkMinutes * 60_000 }
+      })
     })
   })
 )

@@ -3,6 +3,7 @@ import * as TurnJson from "#gateway/TurnJson"
 import { assert, it } from "@effect/vitest"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
 import { Effect, FileSystem, Schema } from "effect"
+import { createServer, type IncomingHttpHeaders } from "node:http"
 import { layerShared, type Options, Playground, type Running } from "../support/CliProcess.ts"
 import * as Gateways from "../support/Gateways.ts"
 
@@ -40,6 +41,9 @@ const place = Effect.gen(function*() {
   return { serve, tokenFile, home, env }
 })
 
+const signIn = (link: string) =>
+  Effect.promise(async () => Gateways.signedIn(await Gateways.redeem(link, (request) => fetch(request))))
+
 const statusOf = (url: string) => Effect.promise(async () => (await fetch(url)).status)
 
 const release = (gate: string) => Effect.flatMap(ScriptedModel, (model) => model.release(gate))
@@ -57,11 +61,41 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn serve", (it)
       const { serve } = yield* place
       const gateway = yield* serve(["--host", "0.0.0.0"])
       assert.notInclude(gateway.link, "0.0.0.0")
-      assert.strictEqual(yield* statusOf(gateway.link), 200)
+      const page = yield* signIn(gateway.link)
+      assert.strictEqual((yield* gateway.call("/asks", page)).status, 200)
       const { port } = new URL(gateway.url)
       for (const host of ["127.0.0.1", "localhost"]) {
         assert.strictEqual(yield* statusOf(`http://${host}:${port}/health`), 200, host)
       }
+    }).pipe(Effect.scoped))
+
+  it.effect("is opened in another browser by a link that the command makes without sending its token to anybody", () =>
+    Effect.gen(function*() {
+      const { env, serve } = yield* place
+      const gateway = yield* serve()
+      const playground = yield* Playground
+      const link = (url: string, ...args: ReadonlyArray<string>) =>
+        Effect.flatMap(playground.start(["link", "--url", url, ...args], { env }), ({ finished }) => finished)
+      const told = yield* link(gateway.url)
+      assert.include(told.stderr, "within 10 minutes")
+      const page = yield* signIn(told.stdout.trim())
+      assert.strictEqual((yield* gateway.call("/asks", page)).status, 200)
+
+      const got: Array<IncomingHttpHeaders> = []
+      const other = createServer((request, response) => {
+        got.push(request.headers)
+        response.end()
+      })
+      yield* Effect.callback<void>((resume) => void other.listen(0, "127.0.0.1", () => resume(Effect.void)))
+      const { port }: { readonly port: number } = Object(other.address())
+      const { link: json } = JSON.parse((yield* link(`http://127.0.0.1:${port}`, "--json")).stdout)
+      assert.match(json, new RegExp(`^http://127.0.0.1:${port}/login#`))
+      assert.strictEqual(got.length, 1)
+      for (const secret of [gateway.token, "authorization"]) assert.notInclude(JSON.stringify(got), secret)
+      yield* Effect.callback<void>((resume) => void other.close(() => resume(Effect.void)))
+      const { code, stderr } = yield* link(`http://127.0.0.1:${port}`)
+      assert.strictEqual(code, 1)
+      assert.include(stderr, "no gateway answers at")
     }).pipe(Effect.scoped))
 
   it.effect("streams a turn of a real OpenCode; a page that reloads in the middle of it goes on where it was", () =>
@@ -74,15 +108,13 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn serve", (it)
       assert.notInclude(gateway.link, gateway.token)
       assert.strictEqual((yield* gateway.call("/asks", { token: "wrong" })).status, 401)
 
-      const signedIn = yield* Effect.promise(() => fetch(gateway.link))
-      const [cookie = ""] = (signedIn.headers.get("set-cookie") ?? "").split("; ")
-      const page = { token: null, headers: { cookie } }
+      const page = yield* signIn(gateway.link)
       const started = yield* gateway.call("/conversations/c/turns", { body: gated("reload"), ...page })
       const { messageId } = started.as(GatewayApi.StartedTurn)
       const first = yield* gateway.follow(`/turns/${messageId}/updates`, page)
       const known = yield* first.until(isHalf)
       yield* first.leave
-      const headers = { cookie, "last-event-id": known.at(-1)?.id ?? "" }
+      const headers = { ...page.headers, "last-event-id": known.at(-1)?.id ?? "" }
       const second = yield* gateway.follow(`/turns/${messageId}/updates`, { token: null, headers })
       yield* release("reload")
       const rest = yield* second.rest
@@ -100,15 +132,14 @@ it.layer(layerShared, { excludeTestServices: true })("opencode-turn serve", (it)
       )
       const page = yield* gateway.follow(`/turns/${messageId}/updates`)
       const known = yield* page.until(isHalf)
-      const signedIn = yield* Effect.promise(() => fetch(gateway.link))
-      const [cookie = ""] = (signedIn.headers.get("set-cookie") ?? "").split("; ")
+      const browser = yield* signIn(gateway.link)
       yield* gateway.running.kill("SIGTERM")
       const { code, stderr } = yield* gateway.running.finished
       assert.strictEqual(code, 143, stderr)
       assert.notInclude(stderr, "Error")
 
       const next = yield* serve()
-      const headers = { cookie, "last-event-id": known.at(-1)?.id ?? "" }
+      const headers = { ...browser.headers, "last-event-id": known.at(-1)?.id ?? "" }
       const again = yield* next.follow(`/turns/${messageId}/updates`, { token: null, headers })
       yield* again.until((events) => events.length > 0)
       yield* release("term")

@@ -1,3 +1,4 @@
+import * as Access from "#gateway/Access"
 import * as GatewayApi from "#gateway/GatewayApi"
 import * as TurnJson from "#gateway/TurnJson"
 import { assert, describe, it } from "@effect/vitest"
@@ -158,46 +159,149 @@ describe("the token", () => {
       }
     }))
 
-  test("becomes a cookie by a link that works once, and the cookie outlives the gateway", () =>
+  test("becomes a cookie and a key by a link that works once, and they outlive the gateway", () =>
     Effect.gen(function*() {
-      const gateway = yield* Gateways.open({ prefix: "/agent", home: "/page" })
-      const link = (yield* gateway.makeLink) ?? ""
-      assert.match(link, /^\/agent\/login\/[\w-]{43}$/)
-      for (const path of [`${link}x`, link.slice(0, -1), "/agent/login/x"]) {
-        assert.strictEqual((yield* gateway.call(path, { token: null })).status, 401)
+      const { handle, makeLink } = yield* Gateways.raw({ prefix: "/agent", home: "/page" })
+      const gateway = Gateways.of(handle, makeLink)
+      const link = (yield* makeLink) ?? ""
+      assert.match(link, /^\/agent\/login#[0-9a-z]+\.[\w-]{43}\.[\w-]{43}$/)
+      const redeem = (link: string, headers: Readonly<Record<string, string>> = {}) =>
+        Effect.promise(() => Gateways.redeem(`http://localhost:4097${link}`, handle, headers))
+      for (const wrong of [`${link}x`, link.slice(0, -1), "/agent/login#x", "/agent/login"]) {
+        assert.strictEqual((yield* redeem(wrong)).status, 401, wrong)
       }
-      assert.strictEqual((yield* gateway.call(link, { method: "HEAD", token: null })).status, 401)
-      const page = yield* gateway.call(link, { token: null })
-      assert.strictEqual(page.status, 200)
-      assert.include(page.text, `content="0;url=/agent/page"`)
-      mustBeHard(page.headers)
-      const cookie = page.headers.get("set-cookie") ?? ""
+      // Whoever only looks at a link does not use it up.
+      for (
+        const [path, contentType] of [["/agent/login", "text/html"], ["/agent/login.js", "text/javascript"]] as const
+      ) {
+        for (const method of ["HEAD", "GET"]) {
+          const looked = yield* gateway.call(path, { method, token: null })
+          assert.strictEqual(looked.status, 200)
+          assert.include(looked.headers.get("content-type"), contentType)
+          assert.isNull(looked.headers.get("set-cookie"))
+          mustBeHard(looked.headers)
+        }
+      }
+      const answer = yield* redeem(link)
+      assert.strictEqual(answer.status, 200)
+      mustBeHard(answer.headers)
+      const text = yield* Effect.promise(() => answer.clone().text())
+      assert.include(text, `"home":"/agent/page"`)
+      const cookie = answer.headers.get("set-cookie") ?? ""
       const [pair = "", ...attributes] = cookie.split("; ")
       assert.sameMembers(attributes, ["Path=/agent", "HttpOnly", "SameSite=Strict"])
-      for (const text of [cookie, page.text]) assert.notInclude(text, Gateways.token)
-      assert.strictEqual((yield* gateway.call(link, { token: null })).tag, "Unauthorized")
+      for (const told of [cookie, text]) assert.notInclude(told, Gateways.token)
+      const page = yield* Effect.promise(() => Gateways.signedIn(answer))
+      assert.strictEqual((yield* redeem(link)).status, 401)
 
-      // A browser that is signed in is led to the page, and gets no cookie.
-      const again = yield* gateway.call(link, { token: null, headers: { cookie: pair } })
+      // A browser that is signed in is led to the page, and gets nothing new.
+      const again = yield* redeem(link, page.headers)
       assert.deepStrictEqual([again.status, again.headers.get("set-cookie")], [200, null])
-      assert.include(again.text, `content="0;url=/agent/page"`)
+      assert.strictEqual(yield* Effect.promise(() => again.text()), `{"home":"/agent/page"}`)
 
       const later = yield* Gateways.open()
-      assert.strictEqual((yield* later.call("/asks", { token: null, headers: { cookie: pair } })).status, 200)
+      assert.strictEqual((yield* later.call("/asks", page)).status, 200)
       const other = yield* Gateways.open({ token: "another-token-of-the-tests" })
-      assert.strictEqual((yield* other.call("/asks", { token: null, headers: { cookie: pair } })).status, 401)
+      assert.strictEqual((yield* other.call("/asks", page)).status, 401)
       const [name = ""] = pair.split("=")
       for (const value of ["", "x", Gateways.token, `${pair}x`]) {
-        const headers = { cookie: `${name}=${value}` }
+        const headers = { ...page.headers, cookie: `${name}=${value}` }
         assert.strictEqual((yield* later.call("/asks", { token: null, headers })).status, 401)
       }
       // Over TLS the cookie is not sent without it.
-      const secure = yield* Gateways.open({}, "https://localhost")
-      const signed = yield* secure.call((yield* secure.makeLink) ?? "", { token: null })
-      assert.include(signed.headers.get("set-cookie"), "; Secure")
-      const proxied = { token: null, headers: { "x-forwarded-proto": "https" } }
-      const behind = yield* later.call((yield* later.makeLink) ?? "", proxied)
-      assert.include(behind.headers.get("set-cookie"), "; Secure")
+      for (
+        const [origin, headers] of [["https://localhost", {}], ["http://localhost", {
+          "x-forwarded-proto": "https"
+        }]] as const
+      ) {
+        const secure = yield* Gateways.raw()
+        const link = (yield* secure.makeLink) ?? ""
+        const signed = yield* Effect.promise(() => Gateways.redeem(`${origin}${link}`, secure.handle, headers))
+        assert.include(signed.headers.get("set-cookie"), "; Secure")
+      }
+    }))
+
+  test("is not stood for by the cookie alone, which servers on other ports of the host get too, nor by the key alone", () =>
+    Effect.gen(function*() {
+      const gateway = yield* Gateways.open({ viewer: true, metrics: true })
+      const page = yield* gateway.signIn
+      const { cookie, "x-opencode-turn-key": key } = page.headers
+      const begun = yield* gateway.call("/conversations/c/turns", { ...page, body: start([{ text: "Done." }]) })
+      const { messageId } = begun.as(GatewayApi.StartedTurn)
+      const paths = [
+        ...callsOf({ conversation: "c", turn: messageId, ask: "ask" }),
+        { path: "/asks" },
+        { path: "/conversations" },
+        { path: "/connection" },
+        { path: "/metrics" },
+        { path: "/link", method: "POST" },
+        { path: "/login", method: "POST" },
+        { path: "/ai-sdk/c/stream" },
+        { path: "/ai-sdk/c/messages" },
+        { path: "/ag-ui", body: {} }
+      ]
+      const wrong: ReadonlyArray<Readonly<Record<string, string>>> = [
+        { cookie },
+        { "x-opencode-turn-key": key },
+        { cookie, "x-opencode-turn-key": `${key}x` },
+        { cookie, "x-opencode-turn-key": "" },
+        // What the one holds is not what the other one needs.
+        { cookie, "x-opencode-turn-key": cookie.replace(/^.*=/, "") },
+        { cookie: cookie.replace(/=.*/, `=${key}`), "x-opencode-turn-key": key },
+        { authorization: `Bearer ${key}` },
+        { authorization: `Bearer ${cookie.replace(/^.*=/, "")}` }
+      ]
+      for (const { path, ...options } of paths) {
+        for (const headers of wrong) {
+          const answer = yield* gateway.call(path, { ...options, token: null, headers })
+          assert.strictEqual(answer.status, 401, `${path} ${JSON.stringify(Object.keys(headers))}`)
+        }
+      }
+      for (const path of ["/", "/login", "/login.js", "/openapi.json"]) {
+        assert.strictEqual((yield* gateway.call(path, { token: null, headers: { cookie } })).status, 200, path)
+      }
+      assert.strictEqual((yield* gateway.call("/asks", page)).status, 200)
+    }))
+
+  test("signs links that work for 10 minutes, not behind a restart, and not for another token", () =>
+    Effect.gen(function*() {
+      const { handle, makeLink } = yield* Gateways.raw()
+      const statusOf = (link: string | undefined, by = handle) =>
+        Effect.promise(async () => (await Gateways.redeem(`http://localhost:4097${link}`, by)).status)
+      const [first, second] = [yield* makeLink, yield* makeLink]
+      const other = yield* Gateways.raw({ token: "another-token-of-the-tests" })
+      assert.strictEqual(yield* statusOf(first, other.handle), 401)
+      yield* TestClock.adjust("10 minutes")
+      assert.strictEqual(yield* statusOf(first), 200)
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual(yield* statusOf(second), 401)
+      // The time is signed too.
+      assert.strictEqual(yield* statusOf(second?.replace("#0.", "#1.")), 401)
+      const [third, fourth] = [yield* makeLink, yield* makeLink]
+      assert.strictEqual(yield* statusOf(third), 200)
+      yield* TestClock.adjust("1 millis")
+      const later = yield* Gateways.raw()
+      for (const link of [third, fourth]) assert.strictEqual(yield* statusOf(link, later.handle), 401)
+      // The command makes one of the token alone.
+      const made = yield* Access.makeLink(Redacted.make(Gateways.token))
+      assert.deepStrictEqual([yield* statusOf(made, later.handle), yield* statusOf(made, later.handle)], [200, 401])
+    }))
+
+  test("makes a link for another browser of whoever is signed in; a product makes none", () =>
+    Effect.gen(function*() {
+      const gateway = yield* Gateways.open({ prefix: "/agent" })
+      const page = yield* gateway.signIn
+      assert.strictEqual((yield* gateway.call("/agent/link", { method: "POST", token: null })).status, 401)
+      const answer = yield* gateway.call("/agent/link", { method: "POST", ...page })
+      assert.strictEqual(answer.status, 201)
+      const { expiresMillis, path } = answer.as(Schema.Struct({ path: Schema.String, expiresMillis: Schema.Finite }))
+      assert.strictEqual(expiresMillis, 600_000)
+      const phone = yield* Effect.promise(async () =>
+        Gateways.signedIn(await Gateways.redeem(`http://localhost:4097${path}`, gateway.handle))
+      )
+      assert.strictEqual((yield* gateway.call("/agent/asks", phone)).status, 200)
+      const product = yield* Gateways.open({ authorize })
+      assert.strictEqual((yield* product.call("/link", { method: "POST", ...as("alice") })).tag, "NotFound")
     }))
 })
 
@@ -555,14 +659,12 @@ describe("a request", () => {
   test("of a page of another site is refused, with a cookie or without, for reading and for posting", () =>
     Effect.gen(function*() {
       const gateway = yield* Gateways.open({ origins: ["https://friend.example"] })
-      const [pair = ""] =
-        ((yield* gateway.call((yield* gateway.makeLink) ?? "", { token: null })).headers.get("set-cookie") ?? "")
-          .split("; ")
+      const page = yield* gateway.signIn
       const statusOf = Effect.fnUntraced(function*(headers: Readonly<Record<string, string>>) {
         const statuses = yield* Effect.forEach(
           [{ path: "/asks" }, { path: "/conversations/c/turns", body: { prompt: prompt("x", [{ text: "y" }]) } }],
           ({ path, ...options }) =>
-            gateway.call(path, { ...options, token: null, headers: { cookie: pair, ...headers } })
+            gateway.call(path, { ...options, token: null, headers: { ...page.headers, ...headers } })
         )
         return statuses.map(({ status }) => status)
       })
@@ -597,7 +699,7 @@ describe("a request", () => {
       // A link may lead here from anywhere, and a form of another page may not.
       const led = { "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate" }
       assert.deepStrictEqual(yield* statusOf(led), [200, 403])
-      const stop = { method: "POST", token: null, headers: { cookie: pair, ...led } }
+      const stop = { method: "POST", token: null, headers: { ...page.headers, ...led } }
       assert.strictEqual((yield* gateway.call("/ai-sdk/c/stop", stop)).status, 403)
       // A proxy in front of the gateway speaks TLS, and a browser leaves out the port of its scheme.
       const behind = yield* Gateways.open({ hosts: ["app.example.com"] })

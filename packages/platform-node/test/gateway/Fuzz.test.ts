@@ -137,7 +137,7 @@ it.effect("answers any request at all with what it is, and never with a failure 
         () => `/ai-sdk/${id()}/${pick(["stream", "stop", "messages"])}`,
         () => "/ag-ui",
         () => "/ag-ui/connect",
-        () => `/login/${id()}`,
+        () => pick(["/login", "/login.js", "/link"]),
         () => `/${id()}/${id()}//${id()}`
       ])()
       const query = Array.from(
@@ -164,6 +164,8 @@ it.effect("answers any request at all with what it is, and never with a failure 
         pick([
           "authorization",
           "cookie",
+          "x-opencode-turn-key",
+          "x-opencode-turn-code",
           "host",
           "origin",
           "sec-fetch-site",

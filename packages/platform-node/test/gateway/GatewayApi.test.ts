@@ -26,7 +26,8 @@ const routes = [
   ["POST /ag-ui", "200 400 401 403 404 409 413 415 422 429 500 503", "text/event-stream"],
   ["POST /ag-ui/connect", "200 400 401 403 404 413 415 422 429 500 503", "text/event-stream"],
   ["GET /health", "200 403", "status"],
-  ["GET /connection", "200 400 401 403 429 500 503", "Connection"]
+  ["GET /connection", "200 400 401 403 429 500 503", "Connection"],
+  ["POST /link", "201 400 401 403 404 429 500 503", "expiresMillis"]
 ]
 
 it.effect("serves an OpenAPI document of every route, its statuses, its schemas and who may call it", () =>
@@ -53,10 +54,10 @@ it.effect("serves an OpenAPI document of every route, its statuses, its schemas 
       assert.include(found.content, schema, name)
       assert.isNotEmpty(found.operation.summary ?? "", name)
       const security = found.operation.security ?? document.security
-      assert.deepStrictEqual(security, name === "GET /health" ? [] : [{ bearer: [] }, { cookie: [] }], name)
+      assert.deepStrictEqual(security, name === "GET /health" ? [] : [{ bearer: [] }, { cookie: [], key: [] }], name)
     }
     // Every reference leads somewhere.
     const references = [...text.matchAll(/"#\/components\/schemas\/([^"]+)"/g)].map(([, name = ""]) => name)
     for (const name of references) assert.property(document.components.schemas, name)
-    assert.sameMembers(Object.keys(document.components.securitySchemes), ["bearer", "cookie"])
+    assert.sameMembers(Object.keys(document.components.securitySchemes), ["bearer", "cookie", "key"])
   }).pipe(Effect.scoped, Effect.provide(Gateways.layer)))

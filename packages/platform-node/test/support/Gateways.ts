@@ -68,10 +68,41 @@ export interface Following {
 }
 
 export interface TestGateway {
+  readonly handle: (request: Request) => Promise<Response>
   readonly request: (path: string, options?: CallOptions) => Promise<Response>
   readonly call: (path: string, options?: CallOptions) => Effect.Effect<Answer>
   readonly follow: (path: string, options?: CallOptions) => Effect.Effect<Following>
   readonly makeLink: Effect.Effect<string | undefined>
+  /** Opens a new link as a browser does. */
+  readonly signIn: Effect.Effect<Page>
+}
+
+/** What a browser sends that is signed in: its cookie, and the key of its page. */
+export interface Page {
+  readonly token: null
+  readonly headers: { readonly cookie: string; readonly "x-opencode-turn-key": string }
+}
+
+/** Redeems a link, whose whole address this is. */
+export const redeem = (
+  link: string,
+  handle: (request: Request) => Promise<Response>,
+  headers: Readonly<Record<string, string>> = {}
+) =>
+  handle(
+    new Request(link.replace(/#.*/, ""), {
+      method: "POST",
+      headers: { ...headers, "x-opencode-turn-code": new URL(link).hash.slice(1) }
+    })
+  )
+
+/** What a browser that opened the link keeps of the answer. */
+export const signedIn = async (response: Response): Promise<Page> => {
+  const [cookie = ""] = (response.headers.get("set-cookie") ?? "").split("; ")
+  const { key } = Schema.decodeUnknownSync(Schema.Struct({ home: Schema.String, key: Schema.String }))(
+    await response.json()
+  )
+  return { token: null, headers: { cookie, "x-opencode-turn-key": key } }
 }
 
 /** Opens a gateway for as long as the scope lives. */
@@ -139,7 +170,11 @@ export const of = (
     })
   const follow = (path: string, options?: CallOptions) =>
     Effect.promise(async () => reading(await request(path, options)))
-  return { request, call, follow, makeLink }
+  const signIn = Effect.flatMap(
+    makeLink,
+    (link) => Effect.promise(async () => signedIn(await redeem(`${origin}${link}`, handle)))
+  )
+  return { handle, request, call, follow, makeLink, signIn }
 }
 
 /** An error of the gateway, which has no other fields. */

@@ -28,7 +28,7 @@ const opened = Effect.gen(function*() {
       build: { outDir, emptyOutDir: true, target: "esnext" }
     })
   )
-  const gateway = yield* Effect.orDie(Gateway.make({ token: Gateways.token }))
+  const gateway = yield* Effect.orDie(Gateway.make({ token: Gateways.token, home: "/#ticket-42" }))
   const port = yield* Effect.orDie(Listen.listen(gateway, { host: "127.0.0.1", port: 0 }))
   const { page, problems } = yield* Browser.newPage()
   const origin = `http://127.0.0.1:${port}`
@@ -41,7 +41,6 @@ const opened = Effect.gen(function*() {
   )
   const link = yield* gateway.makeLink
   yield* act(() => page.goto(`${origin}${link}`))
-  yield* act(() => page.goto(`${origin}/#ticket-42`))
   yield* act(() => page.getByLabel("Message").waitFor())
   return { page, problems }
 })

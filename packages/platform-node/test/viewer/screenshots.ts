@@ -23,7 +23,7 @@ const startDemo = () =>
     let text = ""
     demo.stdout.setEncoding("utf8").on("data", (chunk: string) => {
       text += chunk
-      const [link] = /http:\/\/\S+\/login\/\S+/.exec(text) ?? []
+      const [link] = /http:\/\/\S+\/login#\S+/.exec(text) ?? []
       if (link !== undefined) resolve({ demo, link })
     })
     demo.on("exit", (code) => reject(new Error(`the demo ended (${code}): ${text}`)))

@@ -64,8 +64,8 @@ const SignedOut = () => (
   <main class="alone">
     <h1>opencode-turn</h1>
     <p>
-      This browser is not signed in. Open the link that <code>opencode-turn serve</code>{" "}
-      printed. Each link signs one browser in, once.
+      This browser is not signed in. Open the link that <code>opencode-turn serve</code> printed, or a new one of{" "}
+      <code>opencode-turn link</code>. Each link signs one browser in, within 10 minutes.
     </p>
     <button type="button" onClick={() => location.reload()}>Try again</button>
   </main>

@@ -10,6 +10,7 @@ import {
   route
 } from "../state/Model.ts"
 import { when } from "../text/Format.ts"
+import { SignIns } from "./SignIns.tsx"
 
 export const Sidebar = () => {
   const now = route.value
@@ -47,6 +48,7 @@ export const Sidebar = () => {
           Older conversations
         </button>
       )}
+      <SignIns />
     </nav>
   )
 }

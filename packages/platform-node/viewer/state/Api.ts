@@ -17,6 +17,21 @@ export const gateway = signal<"connecting" | "connected" | "lost" | "signed-out"
 /** The address of a route, below the path of the page. */
 export const address = (path: string): URL => new URL(path.replace(/^\//, ""), new URL(".", document.baseURI))
 
+/** What says who asks, besides the cookie: the key that a one-time link gave to pages of this origin and path. */
+export const keyHeaders = (): Readonly<Record<string, string>> => {
+  const key = storedKey()
+  return key === "" ? {} : { "x-opencode-turn-key": key }
+}
+
+/** Whether this browser was signed in by a link, and not by a product. */
+export const hasKey = (): boolean => storedKey() !== ""
+
+/** Forgets the key, for all tabs. The cookie opens nothing without it. */
+export const signOut = (): void => {
+  localStorage.removeItem(keyName)
+  seen(401)
+}
+
 /** Notes what an answer says of the connection. */
 export const seen = (status: number | undefined): void => {
   gateway.value = status === undefined ? "lost" : status === 401 ? "signed-out" : "connected"
@@ -31,7 +46,7 @@ export const call = async <A>(
   try {
     const response = await fetch(address(path), {
       ...(body !== undefined && { method: "POST", body: JSON.stringify(body) }),
-      headers: { ...(body !== undefined && { "content-type": "application/json" }), ...headers },
+      headers: { ...keyHeaders(), ...(body !== undefined && { "content-type": "application/json" }), ...headers },
       signal: AbortSignal.timeout(limitMillis)
     })
     const json = await response.json()
@@ -50,6 +65,19 @@ export const path = (parts: TemplateStringsArray, ...ids: ReadonlyArray<string>)
   String.raw({ raw: parts }, ...ids.map(encodeURIComponent))
 
 // internal
+
+/** As the page of the link writes it, see the gateway's `Login`. */
+const keyName = `opencode-turn key ${address(".").pathname}`
+
+/** Read at each call, because another tab may sign in or out. */
+const storedKey = (): string => {
+  try {
+    return localStorage.getItem(keyName) ?? ""
+  } catch {
+    // A browser that keeps nothing.
+    return ""
+  }
+}
 
 /** Longer than the gateway itself takes for a slow store. */
 const limitMillis = 60_000

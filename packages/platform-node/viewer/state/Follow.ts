@@ -11,7 +11,7 @@
  * which are asked for in any case, tell it of the end and of asks.
  */
 import { createParser } from "eventsource-parser"
-import { address, path, seen } from "./Api.ts"
+import { address, keyHeaders, path, seen } from "./Api.ts"
 import type { TurnUpdate } from "./Types.ts"
 
 /** The connection of a followed turn. */
@@ -36,7 +36,11 @@ export const follow = ({ messageId, onState, onUpdates }: Options): () => void =
     const unwatch = whenHidden(() => attempt.abort())
     try {
       const response = await fetch(address(path`turns/${messageId}/updates`), {
-        headers: { accept: "text/event-stream", ...(offset !== undefined && { "last-event-id": offset }) },
+        headers: {
+          ...keyHeaders(),
+          accept: "text/event-stream",
+          ...(offset !== undefined && { "last-event-id": offset })
+        },
         signal: AbortSignal.any([left.signal, attempt.signal])
       })
       seen(response.status)

@@ -41,7 +41,9 @@ export const demoWeb: Effect.Effect<never, Failure, Services> = Effect.gen(funct
         Effect.provideServiceEffect(HumanGate.HumanGate, StoredGate.gate)
       )
     )
-    yield* streams.progress("\nOpen this link in a browser; it signs in once. Ctrl-C ends the demo.\n\n")
+    yield* streams.progress(
+      "\nOpen this link in a browser; it signs in once, within 10 minutes. Ctrl-C ends the demo.\n\n"
+    )
     yield* streams.answer(`http://127.0.0.1:${port}${yield* gateway.makeLink}\n`)
     return yield* server.ended
   }).pipe(

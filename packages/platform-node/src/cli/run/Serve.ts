@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { networkInterfaces } from "node:os"
+import { linkMinutes } from "../../gateway/Access.ts"
 import * as Gateway from "../../gateway/Gateway.ts"
 import * as Guard from "../../gateway/Guard.ts"
 import * as Listen from "../../gateway/Listen.ts"
@@ -78,7 +79,7 @@ export const serve = Effect.fnUntraced(
       const link = `${url}${yield* gateway.makeLink}`
       const metrics = options.metricsPort === undefined ? undefined : yield* MetricsPort.listen(options.metricsPort)
       yield* answer(options.json ? `${JSON.stringify({ type: "serving", url, link, metrics })}\n` : `${url}\n`)
-      if (!options.json) yield* answer(`${link} signs a browser in, once\n`)
+      if (!options.json) yield* answer(`${link} signs a browser in, once, within ${linkMinutes} minutes\n`)
       if (metrics !== undefined) yield* view.note(`${metrics} shows the metrics without a token`)
       yield* view.note(`programs send the token in ${place} as Authorization: Bearer TOKEN`)
       if (wasReadable) {
