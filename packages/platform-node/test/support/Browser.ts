@@ -1,14 +1,9 @@
 /**
  * A headless Chromium from the registry. Where the platform has none, the tests that need one are skipped and say why.
  */
-import { Context, Effect, Layer, type Scope } from "effect"
-import {
-  type Browser as Driven,
-  type BrowserContextOptions,
-  chromium as driver,
-  type Locator,
-  type Page
-} from "playwright-core"
+import { assert } from "@effect/vitest"
+import { Context, Duration, Effect, Equal, Layer, Schedule, type Scope } from "effect"
+import { type Browser as Driven, type BrowserContextOptions, chromium as driver, type Page } from "playwright-core"
 import { inject } from "vitest"
 import type { Chromium } from "./ViewerGlobalSetup.ts"
 
@@ -34,6 +29,27 @@ export const layer = Layer.effect(
   )
 )
 
+/** Does something with a page. */
+export const act = <A>(f: () => Promise<A>): Effect.Effect<A> => Effect.promise(f)
+
+/** How long a page has for what it is to show. */
+const limit = "2 minutes"
+
+/**
+ * Reads from a page until it gives the expected value, and fails with the difference where it never does.
+ *
+ * A page draws a change in a later frame than its cause, and the parts of a change in different frames. One part that is there says
+ * nothing about the others.
+ */
+export const shows = Effect.fnUntraced(function*<A>(read: () => Promise<A>, expected: A) {
+  let last: A | undefined
+  const isShown = Effect.map(act(read), (value) => Equal.equals(last = value, expected))
+  yield* Effect.repeat(isShown, { schedule: Schedule.spaced("20 millis"), until: (holds) => holds }).pipe(
+    Effect.timeoutOption(limit)
+  )
+  assert.deepStrictEqual(last, expected)
+})
+
 /** A page in a profile of its own, and what went wrong in it. */
 export const newPage = Effect.fnUntraced(function*(
   options: BrowserContextOptions = {}
@@ -44,7 +60,7 @@ export const newPage = Effect.fnUntraced(function*(
     (context) => Effect.promise(() => context.close())
   )
   // Nothing here is about how long something takes.
-  context.setDefaultTimeout(120_000)
+  context.setDefaultTimeout(Duration.toMillis(limit))
   const page = yield* Effect.promise(() => context.newPage())
   const problems: Array<string> = []
   page.on("pageerror", (error) => problems.push(error.message))
@@ -60,16 +76,3 @@ export const newPage = Effect.fnUntraced(function*(
   })
   return { page, problems }
 })
-
-/** Waits until a field holds a text. */
-export const hasValue = (field: Locator, text: string): Effect.Effect<void> =>
-  Effect.promise(() =>
-    field.evaluate((element, text) =>
-      new Promise<void>((resolve) => {
-        const look = () => {
-          if ("value" in element && element.value === text) resolve()
-          else setTimeout(look, 16)
-        }
-        look()
-      }), text)
-  )

@@ -9,10 +9,9 @@ import type { Page } from "playwright-core"
 import { build } from "vite"
 import { describe } from "vitest"
 import * as Browser from "../support/Browser.ts"
+import { act } from "../support/Browser.ts"
 import * as Gateways from "../support/Gateways.ts"
 import * as RealServer from "../support/RealServer.ts"
-
-const act = <A>(f: () => Promise<A>) => Effect.promise(f)
 
 const example = fileURLToPath(new URL("../../../../examples/ai-sdk", import.meta.url))
 
@@ -52,8 +51,8 @@ const send = (page: Page, steps: ReadonlyArray<Step>) =>
   })
 
 /** What the agent said last. */
-const answer = (page: Page) =>
-  act(() => page.getByRole("article", { name: "assistant" }).last().locator("> p").allInnerTexts())
+const answer = (page: Page) => () =>
+  page.getByRole("article", { name: "assistant" }).last().locator("> p").allInnerTexts()
 
 const said = (page: Page, text: string) =>
   act(() => page.getByRole("article", { name: "assistant" }).last().locator("> p", { hasText: text }).waitFor())
@@ -74,11 +73,11 @@ describe.skipIf(Browser.whyNone !== undefined)(`the example of the AI SDK in Chr
         yield* said(page, "first words")
         yield* act(() => page.reload())
         yield* said(page, "first words")
-        assert.deepStrictEqual(yield* answer(page), ["first words"])
+        yield* Browser.shows(answer(page), ["first words"])
         yield* model.release("example")
         yield* said(page, "and the rest")
         yield* idle(page)
-        assert.deepStrictEqual(yield* answer(page), ["first words and the rest"])
+        yield* Browser.shows(answer(page), ["first words and the rest"])
 
         yield* send(page, [
           { tool: "bash", args: { command: "echo found-it", description: "Look" } },
@@ -88,22 +87,20 @@ describe.skipIf(Browser.whyNone !== undefined)(`the example of the AI SDK in Chr
         yield* said(page, "I found it.")
         yield* idle(page)
         yield* act(() => page.locator("pre", { hasText: "found-it" }).waitFor())
-        assert.lengthOf(yield* act(() => page.getByRole("button", { name: "Allow once" }).all()), 0)
+        yield* Browser.shows(() => page.getByRole("button", { name: "Allow once" }).count(), 0)
 
         yield* send(page, [{ text: "some words and never the rest", gate: "never", gateAfter: 2 }])
         yield* said(page, "some words")
         yield* act(() => page.getByRole("button", { name: "Stop" }).click())
         yield* idle(page)
-        assert.deepStrictEqual(yield* answer(page), ["some words"])
+        yield* Browser.shows(answer(page), ["some words"])
         yield* model.release("never")
 
         // Loaded anew, the page shows the same chat.
         const articles = page.getByRole("article")
         const before = yield* act(() => articles.allInnerTexts())
         yield* act(() => page.reload())
-        yield* act(() => articles.nth(5).waitFor())
-        yield* idle(page)
-        assert.deepStrictEqual(yield* act(() => articles.allInnerTexts()), before)
+        yield* Browser.shows(() => articles.allInnerTexts(), before)
         assert.lengthOf(before, 6)
         assert.deepStrictEqual(problems, [])
       }).pipe(Effect.scoped))

@@ -7,9 +7,8 @@ import type { Step } from "@opencode-turn/testing/ModelScript"
 import { Effect, Fiber, Layer } from "effect"
 import { describe } from "vitest"
 import * as Browser from "../support/Browser.ts"
+import { act } from "../support/Browser.ts"
 import * as Gateways from "../support/Gateways.ts"
-
-const act = <A>(f: () => Promise<A>) => Effect.promise(f)
 
 /** A page with a turn that stands in the middle of its answer. */
 const halfway = Effect.fnUntraced(function*(gate: string, ...more: ReadonlyArray<Step>) {
@@ -36,7 +35,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         yield* fake.script([{ text: "Hello from the second one" }])
         yield* Effect.flatMap(fake.sessions, (all) => Effect.forEach(all, fake.deleteSession, { discard: true }))
         yield* act(() => page.locator(".ending.completed").waitFor())
-        assert.deepStrictEqual(yield* act(() => page.locator(".reply .markdown").allInnerTexts()), [
+        yield* Browser.shows(() => page.locator(".reply .markdown").allInnerTexts(), [
           "Hello from the second one"
         ])
         assert.deepStrictEqual(problems, [])
@@ -53,10 +52,10 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         yield* fake.reached("again")
         const shown = page.locator(".reply .markdown")
         yield* act(() => shown.filter({ hasText: "Hello from the" }).waitFor())
-        assert.deepStrictEqual(yield* act(() => shown.allInnerTexts()), ["Hello from the"])
+        yield* Browser.shows(() => shown.allInnerTexts(), ["Hello from the"])
         yield* fake.release("again")
         yield* act(() => page.locator(".ending.completed").waitFor())
-        assert.deepStrictEqual(yield* act(() => page.locator(".reply .markdown").allInnerTexts()), [
+        yield* Browser.shows(() => page.locator(".reply .markdown").allInnerTexts(), [
           "Hello from the second one"
         ])
         assert.deepStrictEqual(problems, [])
@@ -82,10 +81,10 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
           }
           yield* act(() => page.locator(".ending.completed").waitFor())
           yield* act(() => page.getByText("No connection to the gateway").waitFor({ state: "detached" }))
-          assert.deepStrictEqual(yield* act(() => page.locator(".reply .markdown").allInnerTexts()), [
+          yield* Browser.shows(() => page.locator(".reply .markdown").allInnerTexts(), [
             "Hello from the first one"
           ])
-          assert.lengthOf(yield* act(() => page.locator(".turn").all()), 1)
+          yield* Browser.shows(() => page.locator(".turn").count(), 1)
           assert.deepStrictEqual(problems, [])
         }
       }).pipe(Effect.scoped))
@@ -139,7 +138,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         yield* act(() => page.clock.runFor(10_000))
         yield* Fiber.join(asked)
         yield* act(() => page.locator(".ending.completed").waitFor())
-        assert.deepStrictEqual(yield* act(() => page.locator(".reply .markdown").allInnerTexts()), [
+        yield* Browser.shows(() => page.locator(".reply .markdown").allInnerTexts(), [
           "Hello from the first one"
         ])
         assert.deepStrictEqual(problems, [])

@@ -4,12 +4,12 @@ import { assert, it } from "@effect/vitest"
 import { AskId, AssistantMessageId, ConversationId, MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
 import * as Usage from "@opencode-turn/core/Usage"
 import * as Gateway from "@opencode-turn/platform-node/gateway"
+import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import { Effect, Layer } from "effect"
 import { describe } from "vitest"
 import * as Browser from "../support/Browser.ts"
+import { act } from "../support/Browser.ts"
 import * as Gateways from "../support/Gateways.ts"
-
-const act = <A>(f: () => Promise<A>) => Effect.promise(f)
 
 /** A page that is signed in at a gateway of this process. */
 const opened = Effect.gen(function*() {
@@ -193,7 +193,10 @@ const handlers = `Array.from(document.querySelectorAll("*"))
   .flatMap((element) => Array.from(element.attributes))
   .filter(({ name }) => name.startsWith("on") || name === "srcdoc").map(({ name, value }) => name + "=" + value)`
 
-const openAll = `document.querySelectorAll("details").forEach((details) => { details.open = true })`
+/** Opens all that can be opened, also what it finds inside. Holds as soon as nothing is closed and everything has its inside. */
+const isAllOpen = `Array.from(document.querySelectorAll("details"))
+  .map((details) => { details.open = true; return details.querySelector(":scope > .inside") !== null })
+  .every((isMade) => isMade)`
 
 describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.whyNone ?? ""}`, () => {
   it.layer(Layer.merge(Gateways.layer, Browser.layer), { excludeTestServices: true })("with hostile words", (it) => {
@@ -236,11 +239,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         yield* act(() => page.goto(`${url}/#/c/x`))
         yield* act(() => page.reload())
         yield* act(() => page.locator(".turn").nth(corpus.length - 1).waitFor())
-        // Twice, because what was closed may hold something that opens.
-        for (const _ of [1, 2]) {
-          yield* act(() => page.evaluate(openAll))
-          yield* act(() => page.locator(".tool .inside").nth(corpus.length).waitFor())
-        }
+        yield* Browser.shows(() => page.evaluate(isAllOpen), true)
         const check = act(async () => ({
           ran: await page.evaluate("window.ran"),
           elements: await page.locator(forbidden).evaluateAll((all) => all.map((element) => element.outerHTML)),
@@ -249,9 +248,8 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         const nothing = { ran: [], elements: [], handlers: [] }
         assert.deepStrictEqual(yield* check, nothing)
         // The words themselves are there to read.
-        const text = yield* act(() => page.locator("#main").evaluate((main) => main.textContent ?? ""))
         for (const words of ["<script>xss()</script>", "<iframe src=\"javascript:parent.xss()\"></iframe>"]) {
-          assert.include(text, words)
+          yield* act(() => page.locator("#main", { hasText: words }).waitFor())
         }
         yield* act(() => page.goto(`${url}/#/inbox`))
         yield* act(() => page.locator(".ask").nth(corpus.length * 3 - 1).waitFor())
@@ -265,15 +263,16 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         const words = Array.from({ length: 10_000 }, (_, index) => `w${index}`)
         const call = Gateways.of((request) => fetch(request), Effect.undefined, new URL(page.url()).origin)
         yield* act(() => page.goto(`${page.url()}#/c/long`))
-        yield* call.call("/conversations/long/turns", { body: Gateways.start([{ text: words.join(" ") }]) })
+        const steps = [{ text: words.join(" "), gate: "long", gateAfter: 1 }]
+        yield* call.call("/conversations/long/turns", { body: Gateways.start(steps) })
+        yield* act(() => page.locator(".reply .markdown", { hasText: "w0" }).waitFor())
+        yield* Effect.flatMap(FakeOpencode, (fake) => fake.release("long"))
         // The page is asked something again and again while it draws; a frozen one would not answer.
         let asked = 0
-        while (!(yield* act(() => page.locator(".ending.completed").isVisible()))) {
+        do {
           yield* act(() => page.getByLabel("Prompt", { exact: true }).fill(`typed ${asked++}`))
-        }
-        const text = yield* act(() => page.locator(".reply .markdown").innerText())
-        assert.deepStrictEqual(text.split(/\s+/), words)
-        assert.isAbove(asked, 0)
+        } while (!(yield* act(() => page.locator(".ending.completed").isVisible())))
+        yield* Browser.shows(async () => (await page.locator(".reply .markdown").innerText()).split(/\s+/), words)
         assert.deepStrictEqual(problems, [])
       }).pipe(Effect.scoped))
   })

@@ -5,9 +5,8 @@ import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
 import { Effect, Layer } from "effect"
 import { describe } from "vitest"
 import * as Browser from "../support/Browser.ts"
+import { act } from "../support/Browser.ts"
 import * as Gateways from "../support/Gateways.ts"
-
-const act = <A>(f: () => Promise<A>) => Effect.promise(f)
 
 describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.whyNone ?? ""}`, () => {
   it.layer(Layer.merge(Gateways.layer, Browser.layer), { excludeTestServices: true })("mounted in a product", (it) => {
@@ -25,7 +24,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         )
         yield* act(() => page.keyboard.press("Enter"))
         yield* act(() => page.locator(".ending.completed").waitFor())
-        assert.deepStrictEqual(yield* act(() => page.locator(".reply .markdown").allInnerTexts()), ["Done."])
+        yield* Browser.shows(() => page.locator(".reply .markdown").allInnerTexts(), ["Done."])
         assert.match(page.url(), new RegExp(`^${origin}/agent/#/c/web-`))
         assert.deepStrictEqual(problems, [])
       }).pipe(Effect.scoped))

@@ -7,9 +7,8 @@ import { Effect, Layer } from "effect"
 import type { Page } from "playwright-core"
 import { describe } from "vitest"
 import * as Browser from "../support/Browser.ts"
+import { act } from "../support/Browser.ts"
 import * as Gateways from "../support/Gateways.ts"
-
-const act = <A>(f: () => Promise<A>) => Effect.promise(f)
 
 /** Every command asks. */
 const input = () => ({ permission: [{ permission: "bash", pattern: "*", action: "ask" }] as const })
@@ -58,7 +57,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
             await page.keyboard.press("n")
             await page.locator(".ending.error").waitFor()
           })
-          assert.include(yield* act(() => page.locator(".banner.bad").innerText()), "Refused")
+          yield* act(() => page.locator(".banner.bad", { hasText: "Refused" }).waitFor())
           assert.deepStrictEqual(problems, [])
         }).pipe(Effect.scoped))
 
@@ -67,15 +66,14 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
           const { page, problems } = yield* opened
           const command = `echo ok${"\n".repeat(60)}; echo hidden-tail\u202E # tset nur\u200B`
           yield* send(page, prompt("Do it.", [bash(command), { text: "Done." }]))
-          yield* act(() => page.locator(".ask pre").waitFor())
-          assert.strictEqual(
-            yield* act(() => page.locator(".ask pre").innerText()),
+          yield* Browser.shows(
+            () => page.locator(".ask pre").innerText(),
             "echo ok\n⏎ 59 empty lines\n; echo hidden-tail<U+202E> # tset nur<U+200B>"
           )
-          const isWhole = yield* act(() =>
-            page.locator(".ask pre").evaluate((pre) => pre.scrollHeight <= pre.clientHeight + 1)
+          yield* Browser.shows(
+            () => page.locator(".ask pre").evaluate((pre) => pre.scrollHeight <= pre.clientHeight + 1),
+            true
           )
-          assert.isTrue(isWhole)
           yield* act(() => page.getByRole("button", { name: "Allow once" }).click())
           yield* act(() => page.locator(".ending.completed").waitFor())
           assert.deepStrictEqual(problems, [])
@@ -160,7 +158,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
             await page.getByText("Not sent yet").waitFor({ state: "detached" })
           })
           const field = page.getByLabel("Prompt", { exact: true })
-          yield* Browser.hasValue(field, "Words that took an hour.")
+          yield* Browser.shows(() => field.inputValue(), "Words that took an hour.")
           assert.isTrue(problems.every((problem) => problem.includes("429")))
         }).pipe(Effect.scoped))
 
@@ -204,7 +202,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
             await page.getByRole("link", { name: "Back to it" }).click()
             await page.locator(".composer .problem", { hasText: "no such model" }).waitFor()
           })
-          yield* Browser.hasValue(field, "Words that took an hour.")
+          yield* Browser.shows(() => field.inputValue(), "Words that took an hour.")
           answered = Promise.withResolvers<void>()
           yield* act(async () => {
             const asked = page.waitForRequest((request) =>
@@ -220,7 +218,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
             await page.getByRole("link", { name: "Back to it" }).click()
             await page.locator(".composer .problem", { hasText: "no such model" }).waitFor()
           })
-          yield* Browser.hasValue(field, "Words that took an hour.")
+          yield* Browser.shows(() => field.inputValue(), "Words that took an hour.")
           assert.deepStrictEqual(problems, [])
         }).pipe(Effect.scoped))
 

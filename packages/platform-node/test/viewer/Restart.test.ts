@@ -7,10 +7,9 @@ import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
 import { Effect, Layer, Redacted } from "effect"
 import { describe } from "vitest"
 import * as Browser from "../support/Browser.ts"
+import { act } from "../support/Browser.ts"
 import * as Gateways from "../support/Gateways.ts"
 import * as RealServer from "../support/RealServer.ts"
-
-const act = <A>(f: () => Promise<A>) => Effect.promise(f)
 
 const password = Redacted.make("the same after the restart")
 
@@ -41,15 +40,15 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         yield* act(() => shown.filter({ hasText: "half of" }).waitFor())
         yield* first.kill
         yield* act(() => page.getByText("OpenCode does not answer").waitFor())
-        assert.deepStrictEqual(yield* act(() => shown.allInnerTexts()), ["half of"])
+        yield* Browser.shows(() => shown.allInnerTexts(), ["half of"])
         yield* OpencodeServer.make({ ...options, port, password })
         yield* model.reached("again")
         yield* act(() => shown.filter({ hasText: "half of an" }).waitFor())
         // The server died before it stored a word of the first try.
-        assert.deepStrictEqual(yield* act(() => shown.allInnerTexts()), ["half of an"])
+        yield* Browser.shows(() => shown.allInnerTexts(), ["half of an"])
         yield* model.release("again")
         yield* act(() => page.locator(".ending.completed").waitFor())
-        assert.deepStrictEqual(yield* act(() => shown.allInnerTexts()), ["half of an answer is whole."])
+        yield* Browser.shows(() => shown.allInnerTexts(), ["half of an answer is whole."])
         yield* act(() => page.locator(".connection.good").waitFor())
         assert.strictEqual(yield* model.modelCalls, 2)
         assert.deepStrictEqual(problems, [])
