@@ -13,7 +13,19 @@ import { scripts } from "../packages/platform-node/test/versions/Scripts.ts"
 import type { Outcome } from "../packages/platform-node/test/versions/Table.ts"
 import * as Table from "../packages/platform-node/test/versions/Table.ts"
 
-const versions1x = ["1.1.65", "1.2.27", "1.3.2", "1.14.41", "1.15.13", "1.17.0", "1.18.3", "1.18.18", "1.18.33"]
+const versions = [
+  "1.1.65",
+  "1.2.27",
+  "1.3.2",
+  "1.14.41",
+  "1.15.13",
+  "1.17.0",
+  "1.18.3",
+  "1.18.18",
+  "1.18.33",
+  // Other platforms have no build of it.
+  ...(OpencodePackage.missing2x === undefined ? [OpencodePackage.beta.version] : [])
+]
 
 const args = process.argv.slice(2)
 const named = args.filter((arg) => !arg.startsWith("--"))
@@ -47,7 +59,7 @@ const outcomesOf = Effect.fnUntraced(function*(version: string) {
 
 Effect.gen(function*() {
   const all: Array<Outcome> = []
-  for (const version of named.length > 0 ? named : versions1x) {
+  for (const version of named.length > 0 ? named : versions) {
     all.push(...yield* outcomesOf(version))
   }
   const table = Table.render(all)

@@ -55,6 +55,11 @@ export interface TurnFinished {
 export interface TraceEvents {
   readonly "response.started": { readonly subject_id: string; readonly message_id: string }
   readonly "session.created": { readonly session_id: string; readonly subject_id: string }
+  readonly "session.field_dropped": {
+    readonly session_id: string
+    readonly subject_id: string
+    readonly field: "metadata"
+  }
   readonly "session.recreated_with_resend": { readonly session_id: string; readonly subject_id: string }
   readonly "session.lost": {
     readonly session_id: string

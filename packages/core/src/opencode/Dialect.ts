@@ -139,10 +139,21 @@ export interface Dialect {
   readonly directory: Effect.Effect<string, RequestError | UnknownDirectory>
   /** The agents of the directory. */
   readonly agents: Effect.Effect<ReadonlyArray<Agent>, RequestError>
+  /** Whether the server says so when a prompt names an agent that it does not have. Servers before 1.14 say nothing, ever (1.3.2). */
+  readonly tellsUnknownAgents: Effect.Effect<boolean, RequestError>
 
-  /** Creates a session in the client's folder. Checks that the folder exists, which the server itself does not. */
+  /**
+   * Creates a session in the client's folder. Checks that the folder exists, which the server itself does not.
+   *
+   * **Details**
+   *
+   * A server that keeps no metadata shows it: the session has none (before 1.15, and the beta of 2.x). Rules that the server does not take are an
+   * `UnsupportedOperation`, and so are rules that deny something to the agent but not to its subagents: servers before 1.17 do not keep
+   * subagents to them, unless the permission `task` is denied as well.
+   */
   readonly createSession: (options: SessionOptions) => Effect.Effect<Session, RequestError | UnknownDirectory>
   readonly getSession: (id: SessionId) => Effect.Effect<Session, RequestError | SessionNotFound>
+  /** Changes a session. A field that the server does not take is an `UnsupportedOperation`; it may have taken the others by then. */
   readonly updateSession: (
     id: SessionId,
     patch: SessionPatch

@@ -193,6 +193,7 @@ export const conclude = Effect.fnUntraced(function*<E, R>(
     artifacts: yield* artifactsOf(turn, stored, status, error),
     isNewSession: turn.session?.isNew ?? false,
     isRecreated: turn.isRecreated,
+    dropped: turn.session?.dropped ?? [],
     durationMillis,
     firstTokenMillis,
     timing,

@@ -20,6 +20,7 @@ import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import { Client } from "../opencode/Client.ts"
 import type { RequestError, SessionNotFound, UnknownDirectory } from "../opencode/ClientError.ts"
 import type { SessionOptions } from "../opencode/Dialect.ts"
+import { keepsMetadata } from "../opencode/SessionWishes.ts"
 import type { StoreError } from "../store/SessionStore.ts"
 import { SessionStore } from "../store/SessionStore.ts"
 
@@ -30,7 +31,17 @@ import { SessionStore } from "../store/SessionStore.ts"
 export interface EnsuredSession {
   readonly sessionId: SessionId
   readonly isNew: boolean
+  /** What the server dropped of the options of a new session. */
+  readonly dropped?: ReadonlyArray<Dropped>
 }
+
+/**
+ * A field that the server dropped without saying so: a session that has no `metadata` (before 1.15, and the beta of 2.x).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Dropped = "metadata"
 
 /**
  * Why there is no session to work in.
@@ -61,6 +72,7 @@ export const ensureSession = Effect.fnUntraced(function*(
   if (ensured.isNew) {
     const tracer = yield* Tracer
     yield* tracer.emit("session.created", { session_id: ensured.sessionId, subject_id: conversationId })
+    yield* tellDropped(conversationId, ensured)
   }
   return ensured
 }, step("Turn.ensureSession"))
@@ -82,6 +94,7 @@ export const recreateSession = Effect.fnUntraced(function*(
     session_id: ensured.sessionId,
     subject_id: conversationId
   })
+  yield* tellDropped(conversationId, ensured)
   return ensured
 }, step("Turn.recreateSession"))
 
@@ -125,7 +138,12 @@ const replaceSession = Effect.fnUntraced(function*(
         })
       ).pipe(Effect.onError(() => discard(conversationId, made.id)))
       // This also covers a retry that loses because the first attempt had succeeded and only its answer was lost.
-      if (Option.contains(winner, made.id)) return { sessionId: made.id, isNew: true }
+      if (Option.contains(winner, made.id)) {
+        // The turn adds the conversation, which nobody has to miss.
+        const { conversationId: _, ...wanted } = options.metadata ?? {}
+        const isKept = keepsMetadata(wanted, made)
+        return { sessionId: made.id, isNew: true, ...(!isKept && { dropped: ["metadata"] as const }) }
+      }
       yield* discard(conversationId, made.id)
       // The winner's session may have been replaced or lost meanwhile; then this caller tries again.
       if (Option.isNone(winner)) return yield* restore(replaceSession(conversationId, Option.none(), options))
@@ -134,6 +152,27 @@ const replaceSession = Effect.fnUntraced(function*(
     })
   )
 })
+
+/** Traces what the server dropped, and logs it once for each client. */
+const tellDropped = Effect.fnUntraced(function*(
+  conversationId: ConversationId,
+  { dropped = [], sessionId }: EnsuredSession
+): Effect.fn.Return<void, never, Client | Tracer> {
+  const [field] = dropped
+  if (field === undefined) return
+  const client = yield* Client
+  const tracer = yield* Tracer
+  yield* tracer.emit("session.field_dropped", { session_id: sessionId, subject_id: conversationId, field })
+  if (told.has(client)) return
+  told.add(client)
+  yield* Effect.annotateLogs(
+    Effect.logWarning("OpenCode keeps no metadata of its sessions: what a turn gives is dropped"),
+    { origin: client.origin, session: sessionId }
+  )
+})
+
+/** The clients of which it was logged what their servers drop. */
+const told = new WeakSet<Client["Service"]>()
 
 /** Waits a while for the session that is being made, so that it can be deleted: nobody wants it any more. */
 const abandon = (conversationId: ConversationId, making: Fiber.Fiber<Session, RequestError | UnknownDirectory>) =>

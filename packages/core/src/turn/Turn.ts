@@ -62,6 +62,7 @@ import * as Reply from "../reply/Reply.ts"
 import type { ReplyUpdate } from "../reply/ReplyUpdate.ts"
 import type { SessionStore, StoredMessage, StoreError } from "../store/SessionStore.ts"
 import { type IdentifiedPrompt, startedBy } from "../store/StoredMessage.ts"
+import { checkAgent } from "./CheckAgents.ts"
 import { claim } from "./Claim.ts"
 import type { Reached, RunningTurn } from "./Conclude.ts"
 import { abortUpstream, conclude, contextOf, letGo } from "./Conclude.ts"
@@ -441,6 +442,7 @@ const driveTo = Effect.fnUntraced(function*<E, R>(
     const recovered: Driven = { exchange: found.exchange, refusals: [] }
     return recovered
   }
+  if (!isRecorded) yield* Budget.within(spentMillis, checkAgent(request.prompt))
   return yield* drive(request, live, {
     conversationId,
     messageId,

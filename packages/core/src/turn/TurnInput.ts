@@ -40,7 +40,7 @@ export type Evaluated<A, E = never, R = never> = A | Effect.Effect<A | undefined
  *   session was lost and is made anew. To change them in between, call `Client.updateSession`: the server adds the rules to those that
  *   the session has, and the last one that matches counts (1.18.33).
  * - `metadata`: of the session, when it is made, beside `conversationId`, which the turn always writes there: the server keeps it, and
- *   shows it with the session.
+ *   shows it with the session. Where a server keeps none, `dropped` of the result says so.
  * - `tools`: offers tools to the agent in this turn, or takes them away (`{ bash: false }`), by a pattern of their names; the last one
  *   that matches counts (`{ "*": false, read: true }`). Subagents keep to what is taken away. See the gotchas.
  * - `prompt`: text, or parts.
@@ -62,6 +62,9 @@ export type Evaluated<A, E = never, R = never> = A | Effect.Effect<A | undefined
  *
  * The server puts `tools` in the place of the session's own permission rules, where it would stay for later prompts (1.18.33). The next
  * turn of the conversation takes it away again. `tools` is refused for a session that has permission rules, because they would be lost.
+ *
+ * A server before 1.17 keeps the agent to `permission` and `tools`, but not its subagents. There, a turn that denies something has to deny
+ * `task` as well; otherwise it ends with `UnsupportedOperation` before anything is sent.
  *
  * @category models
  * @since 0.1.0

@@ -11,6 +11,7 @@ import type { Artifacts } from "../reply/Artifact.ts"
 import type { ReplyResult } from "../reply/Reply.ts"
 import type { Timing } from "../reply/Timing.ts"
 import type { StoredMessage } from "../store/SessionStore.ts"
+import type { Dropped } from "./EnsureSession.ts"
 import type { DrivingError, TurnCancelled, UnusableError } from "./TurnError.ts"
 
 /**
@@ -108,6 +109,8 @@ export interface Failed extends TurnEnd {
  * - `trace`: the payload of `turn.finished`.
  * - `isNewSession`: the session was made for this turn. `isRecreated`: it was lost and made anew, so the agent does not know
  *   what was said before.
+ * - `dropped`: what the server dropped, without an error, of what the turn gave its new session: `metadata`, where the server keeps none
+ *   (before 1.15, and the beta of 2.x).
  *
  * @category models
  * @since 0.1.0
@@ -127,6 +130,7 @@ export interface TurnEnd {
   readonly artifacts: Artifacts
   readonly isNewSession: boolean
   readonly isRecreated: boolean
+  readonly dropped: ReadonlyArray<Dropped>
   readonly durationMillis: number
   readonly firstTokenMillis: number | undefined
   readonly timing: Timing

@@ -2,32 +2,11 @@ import { assert, describe } from "@effect/vitest"
 import { resumeTurn, runTurn } from "@opencode-turn/core/Turn"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Logger from "effect/Logger"
-import * as References from "effect/References"
 import * as Carrying from "../support/carrying.ts"
+import { logged } from "../support/logs.ts"
 import * as Turns from "../support/turns.ts"
 
 const { conversationId, messageId, test, turn } = Turns
-
-interface Line {
-  readonly level: string
-  readonly text: string
-  readonly fields: Readonly<Record<string, unknown>>
-}
-
-/** The lines from level Info on, as a logger without settings gets them. */
-const logged = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.suspend(() => {
-    const lines: Array<Line> = []
-    const logger = Logger.make(({ fiber, logLevel, message }) => {
-      lines.push({
-        level: logLevel,
-        text: String(message),
-        fields: fiber.getRef(References.CurrentLogAnnotations)
-      })
-    })
-    return Effect.map(Effect.provide(effect, Logger.layer([logger])), (value) => ({ value, lines }))
-  })
 
 const onTurnFinished = () => Effect.die(new Error("secret"))
 

@@ -50,6 +50,8 @@ const ask = {
 const exceptions = new Map([
   ["to-dos", "2.x has no to-do tool"],
   ["rules of a session", "the beta takes no rules for a session, which is told before anything is sent"],
+  ["more rules for a session", "the same"],
+  ["rules and tools of subagents", "the same, and the same for the tools of one prompt"],
   ["metadata of a session", "the beta ignores the metadata of a session"],
   ["tools of a turn", "2.x cannot limit the tools of one prompt, which is told before anything is sent"]
 ])

@@ -146,6 +146,7 @@ export const result = <S extends TurnStatus>(status: S, ...parts: ReadonlyArray<
   artifacts: Artifact.none,
   isNewSession: true,
   isRecreated: false,
+  dropped: [],
   durationMillis: 1234,
   firstTokenMillis: 200,
   timing: {

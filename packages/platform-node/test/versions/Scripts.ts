@@ -1,7 +1,7 @@
 /**
  * The scripts that `pnpm versions` runs on each server: what a turn must do on every version of OpenCode that people run.
  */
-import type { Answer } from "@opencode-turn/core/Ask"
+import type { Answer, PermissionRule } from "@opencode-turn/core/Ask"
 import * as Client from "@opencode-turn/core/Client"
 import { runTurn, streamTurn } from "@opencode-turn/core/Turn"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
@@ -12,6 +12,7 @@ import type { Step } from "@opencode-turn/testing/ScriptedModel"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import { Deferred, Effect, Fiber, Ref, Schema, Stream } from "effect"
 import assert from "node:assert/strict"
+import { existsSync } from "node:fs"
 import { base, gate, isIdle, turn, until } from "../support/RealTurns.ts"
 import type { Services } from "./Host.ts"
 import { Host } from "./Host.ts"
@@ -36,6 +37,8 @@ const task = (steps: ReadonlyArray<Step>): Effect.Effect<Step, never, Host> =>
   }))
 
 const once: Answer = { _tag: "Permission", reply: { reply: "once" } }
+
+const deny = (permission: string, pattern = "*"): PermissionRule => ({ permission, pattern, action: "deny" })
 
 const assertCompleted = (result: TurnResult, content: string) => {
   assert.equal(result.status, "completed", `the turn ended with ${result.error?._tag}: ${result.error?.message}`)
@@ -201,6 +204,7 @@ export const scripts: ReadonlyArray<Script> = [
       const todos = [{ id: "1", content: "look", status: "in_progress", priority: "high" }]
       const result = yield* runTurn(turn([{ tool: "todowrite", args: { todos } }, { text: "Listed." }]))
       assertCompleted(result, "Listed.")
+      assert.equal(result.reply.tools[0]?.status, "completed", "the server has no tool for to-dos")
       assert.deepEqual(result.reply.todos.map(({ content, status }) => [content, status]), [["look", "in_progress"]])
     })
   },
@@ -258,8 +262,22 @@ export const scripts: ReadonlyArray<Script> = [
     run: Effect.gen(function*() {
       const { tools } = yield* Host
       const result = yield* runTurn(turn([yield* shell("echo denied"), { text: "It was denied." }], {
-        permission: [{ permission: tools.shell, pattern: "echo denied", action: "deny" }]
+        permission: [deny(tools.shell, "echo denied"), deny(tools.task)]
       }))
+      assertCompleted(result, "It was denied.")
+      assert.equal(result.reply.tools[0]?.status, "error")
+    })
+  },
+  {
+    name: "more rules for a session",
+    run: Effect.gen(function*() {
+      const { tools } = yield* Host
+      const client = yield* Client.Client
+      const { conversationId, sessionId } = yield* runTurn(turn([{ text: "Without rules." }]))
+      assert(sessionId !== undefined)
+      yield* client.updateSession(sessionId, { permission: [deny(tools.shell, "echo denied"), deny(tools.task)] })
+      const steps = [yield* shell("echo denied"), { text: "It was denied." }]
+      const result = yield* runTurn(turn(steps, { conversationId }))
       assertCompleted(result, "It was denied.")
       assert.equal(result.reply.tools[0]?.status, "error")
     })
@@ -272,7 +290,9 @@ export const scripts: ReadonlyArray<Script> = [
       const client = yield* Client.Client
       assert(result.sessionId !== undefined)
       const { metadata } = yield* client.getSession(result.sessionId)
-      assert.equal(metadata?.["ticket"], "42", "the server keeps no metadata")
+      // What the result tells is what the server shows.
+      assert.deepEqual(result.dropped, metadata?.["ticket"] === "42" ? [] : ["metadata"])
+      assert.deepEqual(result.dropped, [], "the server keeps no metadata, which the result tells")
     })
   },
   {
@@ -280,17 +300,33 @@ export const scripts: ReadonlyArray<Script> = [
     run: Effect.gen(function*() {
       const { tools } = yield* Host
       const model = yield* ScriptedModel.ScriptedModel
-      const result = yield* runTurn(turn([{ text: "Without a shell." }], { tools: { [tools.shell]: false } }))
+      const result = yield* runTurn(turn([{ text: "Without a shell." }], {
+        tools: { [tools.shell]: false, [tools.task]: false }
+      }))
       assertCompleted(result, "Without a shell.")
       const offered = (yield* model.requests).findLast(({ isTitle }) => !isTitle)?.tools ?? []
       assert.deepEqual([offered.includes(tools.shell), offered.includes("read")], [false, true])
     })
   },
   {
+    name: "rules and tools of subagents",
+    run: Effect.gen(function*() {
+      const { directory, tools } = yield* Host
+      const file = `${directory}/touched-by-a-subagent`
+      const steps = [yield* task([yield* shell(`touch ${file}`), { text: "Looked." }]), { text: "Done." }]
+      for (const limit of [{ permission: [deny(tools.shell)] }, { tools: { [tools.shell]: false } }]) {
+        const result = yield* runTurn(turn(steps, limit))
+        assert(!existsSync(file), "a subagent did what was denied")
+        assertCompleted(result, "Done.")
+      }
+    })
+  },
+  {
     name: "unknown agent",
     run: Effect.gen(function*() {
       const result = yield* runTurn(turn([{ text: "Never." }], { agent: "nope" }))
-      assert.notEqual(result.error, undefined, `the turn ended as ${result.status}`)
+      assert.equal(result.error?._tag, "Upstream", `the turn ended as ${result.status}`)
+      assert.match(result.error.message, /nope/)
     })
   },
   {

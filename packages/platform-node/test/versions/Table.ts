@@ -14,13 +14,12 @@ const end = "<!-- end of the table -->"
 
 /** Writes a row for each script, a column for each version, and a note for each failure. */
 export const render = (outcomes: ReadonlyArray<Outcome>): string => {
-  const versions = [...new Set(outcomes.map(({ version }) => version))].toSorted((left, right) =>
-    left.localeCompare(right, undefined, { numeric: true })
-  )
+  const versions = [...new Set(outcomes.map(({ version }) => version))].toSorted(byAge)
   const notes: Array<string> = []
   const noteOf = (failure: string): number => {
-    if (!notes.includes(failure)) notes.push(failure)
-    return notes.indexOf(failure) + 1
+    const note = reasonIn(failure)
+    if (!notes.includes(note)) notes.push(note)
+    return notes.indexOf(note) + 1
   }
   const cell = (version: string, script: string): string => {
     const outcome = outcomes.find((outcome) => outcome.version === version && outcome.script === script)
@@ -35,13 +34,21 @@ export const render = (outcomes: ReadonlyArray<Outcome>): string => {
     `| --- |${" --- |".repeat(versions.length)}`,
     ...rows,
     ...(notes.length > 0 ? [""] : []),
-    ...notes.map((note, index) => `${index + 1}. ${firstLine(note)}`)
+    ...notes.map((note, index) => `${index + 1}. ${note}`)
   ].join("\n")
 }
 
-/** What an assertion says, without its name and the values that it compared. */
-const firstLine = (failure: string): string =>
-  (failure.split("\n", 1)[0] ?? "").replace(/^AssertionError \[\w+\]: /, "")
+/** The betas of 2.x have the version 0.0.0-…, and come last. */
+const byAge = (left: string, right: string): number =>
+  Number(left.startsWith("0.")) - Number(right.startsWith("0.")) ||
+  left.localeCompare(right, undefined, { numeric: true })
+
+/** What an assertion or an error says, without its name, the values that it compared, and the server's address. */
+const reasonIn = (failure: string): string =>
+  (failure.split("\n", 1)[0] ?? "")
+    .replace(/^AssertionError \[\w+\]: /, "")
+    .replace(/^the turn ended with (?=UnsupportedOperation)/, "")
+    .replace(/OpenCode at \S+ cannot do this \((.*)\)$/, "$1")
 
 /** Puts the table between the marks of the page. */
 export const replaceIn = (page: string, table: string): string => {

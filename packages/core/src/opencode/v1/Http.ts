@@ -17,9 +17,11 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import type { PermissionRule } from "../../domain/Ask.ts"
 import * as Contained from "../../domain/Contained.ts"
 import { type MessageId, SessionId } from "../../domain/Ids.ts"
 import type { Message } from "../../domain/Message.ts"
+import type { Prompt } from "../../domain/Prompt.ts"
 import type { RequestError } from "../ClientError.ts"
 import {
   AskNotFound,
@@ -29,15 +31,18 @@ import {
   SessionBusy,
   SessionNotFound,
   type StatusError,
-  UnknownDirectory
+  UnknownDirectory,
+  UnsupportedOperation
 } from "../ClientError.ts"
 import type { Dialect, MessagePage } from "../Dialect.ts"
 import * as EventConnection from "../EventConnection.ts"
 import { type Decodable, each } from "../Lenient.ts"
 import { type Options, type Requests, segment } from "../Requests.ts"
+import { keepsMetadata, keepsRules } from "../SessionWishes.ts"
 import { toDiff, WireDiff } from "../WireValues.ts"
 import { compact, type Listed, takeBack } from "./Compact.ts"
 import { makeDecoder } from "./Events.ts"
+import * as OldServers from "./OldServers.ts"
 import { stopTree } from "./StopTree.ts"
 import * as Wire from "./Wire.ts"
 
@@ -188,18 +193,52 @@ export const make = Effect.fnUntraced(function*(
       )
   })
 
+  const flaws = Effect.map(withTimeout("health", whenReady), ({ version }) => OldServers.flawsOf(version))
+  const unsupported = (operation: string) => Effect.fail(new UnsupportedOperation({ operation, origin }))
+
+  /** Fails before anything is sent, if subagents would have what the rules deny. */
+  const mayDeny = (rules: ReadonlyArray<PermissionRule>) =>
+    Effect.flatMap(flaws, ({ freesSubagents }) =>
+      freesSubagents && OldServers.denyBesideSubagents(rules)
+        ? unsupported(
+          "keep subagents to the permission rules of a session, before 1.17: deny the permission \"task\" as well"
+        )
+        : Effect.void)
+
+  /** Fails before anything is sent, if subagents of the prompt would have what is taken away from the session. */
+  const mayPrompt = Effect.fnUntraced(function*(
+    id: SessionId,
+    { parts, tools }: Prompt
+  ): Effect.fn.Return<void, RequestError | SessionNotFound> {
+    if (!(yield* flaws).freesSubagents) return
+    const opensSubagents = parts.some(({ type }) => type === "subtask" || type === "agent")
+    const rules = tools !== undefined && Object.keys(tools).length > 0
+      ? OldServers.rulesOf(tools)
+      : opensSubagents
+      ? (yield* dialect.getSession(id)).permission
+      : []
+    if (opensSubagents ? OldServers.hasDenial(rules) : tools !== undefined && OldServers.denyBesideSubagents(rules)) {
+      return yield* unsupported(
+        "keep subagents from the tools that are taken away, before 1.17: take away \"task\" as well, and begin no subagent"
+      )
+    }
+  })
+
   const dialect: Dialect = {
     origin,
     health,
     directory: workingDirectory,
+    tellsUnknownAgents: Effect.map(flaws, ({ hidesUnknownAgents }) => !hidesUnknownAgents),
 
     agents: requestJson("list agents", each(Wire.WireAgent), HttpClientRequest.get("/agent")).pipe(
       Effect.map((agents) => agents.map(Wire.toAgent))
     ),
 
-    createSession: ({ metadata, parentId, permission, title }) =>
-      Effect.flatMap(workingDirectory, (resolved) =>
-        requestJson(
+    createSession: Effect.fnUntraced(function*({ metadata, parentId, permission, title }) {
+      if (permission !== undefined) yield* mayDeny(permission)
+      const resolved = yield* workingDirectory
+      const made = Wire.toSession(
+        yield* requestJson(
           "create session",
           Wire.WireSession,
           post("/session", {
@@ -209,7 +248,12 @@ export const make = Effect.fnUntraced(function*(
             ...(metadata !== undefined && { metadata })
           }),
           directory === undefined ? ownHeader : sessionHeader(resolved)
-        )).pipe(Effect.map(Wire.toSession)),
+        )
+      )
+      if (permission === undefined || keepsRules(permission, made)) return made
+      yield* Effect.ignore(dialect.deleteSession(made.id))
+      return yield* unsupported("give a session permission rules")
+    }),
 
     getSession: (id) =>
       requestJson("get session", Wire.WireKnownSession, HttpClientRequest.get(session(id))).pipe(
@@ -217,12 +261,25 @@ export const make = Effect.fnUntraced(function*(
         orSessionNotFound(id)
       ),
 
-    updateSession: (id, patch) =>
-      requestJson(
+    updateSession: Effect.fnUntraced(function*(id, patch) {
+      const { metadata, permission } = patch
+      if (permission !== undefined && (yield* flaws).freesSubagents) {
+        yield* mayDeny([...(yield* dialect.getSession(id)).permission, ...permission])
+      }
+      const updated = yield* requestJson(
         "update session",
         Wire.WireKnownSession,
         HttpClientRequest.patch(session(id)).pipe(HttpClientRequest.bodyJsonUnsafe(patch))
-      ).pipe(Effect.map((wire) => Wire.toSession({ id, ...wire })), orSessionNotFound(id)),
+      ).pipe(Effect.map((wire) => Wire.toSession({ id, ...wire })), orSessionNotFound(id))
+      // 1.1.65 to 1.3.2 change the title alone, and servers before 1.15 keep no metadata.
+      if (permission !== undefined && !keepsRules(permission, updated)) {
+        return yield* unsupported("change the permission rules of a session")
+      }
+      if (metadata !== undefined && !keepsMetadata(metadata, updated)) {
+        return yield* unsupported("keep metadata with a session")
+      }
+      return updated
+    }),
 
     deleteSession: (id) =>
       request("delete session", HttpClientRequest.delete(session(id))).pipe(Effect.asVoid, orSessionNotFound(id)),
@@ -323,9 +380,12 @@ export const make = Effect.fnUntraced(function*(
       ),
 
     prompt: (id, prompt) =>
-      request("prompt", post(session(id, "/prompt_async"), Wire.fromPrompt(prompt))).pipe(
-        Effect.asVoid,
-        orSessionNotFound(id)
+      Effect.andThen(
+        mayPrompt(id, prompt),
+        request("prompt", post(session(id, "/prompt_async"), Wire.fromPrompt(prompt))).pipe(
+          Effect.asVoid,
+          orSessionNotFound(id)
+        )
       ),
 
     hasPrompt: (id, promptId) =>
@@ -340,10 +400,13 @@ export const make = Effect.fnUntraced(function*(
     carryOn: (id, prompt) => dialect.prompt(id, prompt),
 
     promptAndWait: (id, prompt) =>
-      withTimeout("send message", whenReady).pipe(
-        Effect.andThen(requestText("send message", post(session(id, "/message"), Wire.fromPrompt(prompt)))),
-        Effect.flatMap((body) => oneMessage("send message", body, { sessionId: id })),
-        orSessionNotFound(id)
+      Effect.andThen(
+        mayPrompt(id, prompt),
+        withTimeout("send message", whenReady).pipe(
+          Effect.andThen(requestText("send message", post(session(id, "/message"), Wire.fromPrompt(prompt)))),
+          Effect.flatMap((body) => oneMessage("send message", body, { sessionId: id })),
+          orSessionNotFound(id)
+        )
       ),
 
     questions: requestJson("list questions", each(Wire.WireQuestion), HttpClientRequest.get("/question")).pipe(

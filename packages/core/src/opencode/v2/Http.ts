@@ -38,6 +38,7 @@ import type { Dialect, MessagePage, SessionTree } from "../Dialect.ts"
 import * as EventConnection from "../EventConnection.ts"
 import { each, maybe } from "../Lenient.ts"
 import { type Options, type Requests, segment } from "../Requests.ts"
+import { keepsMetadata } from "../SessionWishes.ts"
 import { toDiff, toUsage, WireDiff, WireTokens } from "../WireValues.ts"
 import { compact } from "./Compact.ts"
 import { makeDecoder } from "./Events.ts"
@@ -328,6 +329,8 @@ export const make = Effect.fnUntraced(function*(
     agents: requestJson("list agents", Wire.within(each(Wire.WireAgent)), HttpClientRequest.get("/api/agent", inFolder))
       .pipe(Effect.map(({ data }) => data.map(Wire.toAgent))),
 
+    tellsUnknownAgents: Effect.succeed(true),
+
     createSession: Effect.fnUntraced(function*({ metadata, parentId, permission, title }) {
       const directory = yield* Cache.get(directories, "")
       if (permission !== undefined && isBeta()) return yield* unsupported("give a session permission rules")
@@ -352,8 +355,9 @@ export const make = Effect.fnUntraced(function*(
 
     getSession,
 
-    updateSession: Effect.fnUntraced(function*(id, { permission, title }) {
+    updateSession: Effect.fnUntraced(function*(id, { metadata, permission, title }) {
       if (permission !== undefined && isBeta()) return yield* unsupported("give a session permission rules")
+      if (metadata !== undefined && isBeta()) return yield* unsupported("keep metadata with a session")
       const changes = { ...(title !== undefined && { title }) }
       yield* (isBeta()
         ? title === undefined ? Effect.void : request("update session", post(session(id, "/rename"), changes))
@@ -362,11 +366,15 @@ export const make = Effect.fnUntraced(function*(
           HttpClientRequest.patch(session(id)).pipe(
             HttpClientRequest.bodyJsonUnsafe({
               ...changes,
+              ...(metadata !== undefined && { metadata }),
               ...(permission !== undefined && { permissions: Wire.fromRules(permission) })
             })
           )
         )).pipe(orSessionNotFound(id))
-      return yield* getSession(id)
+      const updated = yield* getSession(id)
+      return metadata === undefined || keepsMetadata(metadata, updated)
+        ? updated
+        : yield* unsupported("keep metadata with a session")
     }),
 
     deleteSession: (id) =>

@@ -96,7 +96,7 @@ describe("requests", () => {
         parentId: sessionId,
         permission: [{ permission: "bash", pattern: "*", action: "ask" }]
       }),
-    wireSession,
+    { ...wireSession, permission: [{ permission: "bash", pattern: "*", action: "ask" }] },
     {
       method: "POST",
       path: "/session",

@@ -70,6 +70,34 @@ const prompt: Prompt & { readonly ids: { readonly promptId: MessageId; readonly 
   parts: [{ type: "text", text: "Do it." }]
 }
 
+describe("the metadata of a session of 2.x", () => {
+  const metadata = { ticket: "42" }
+
+  it.effect("is sent to the release, which shows whether it keeps it", () =>
+    Effect.gen(function*() {
+      const keeping = yield* dialect("release", (asked) =>
+        asked.path === "/api/session/ses_1" && asked.method === "GET"
+          ? json({ data: { ...session, metadata: { ...metadata, other: 1 } } })
+          : answers(asked))
+      assert.deepStrictEqual((yield* keeping.client.updateSession(sessionId, { metadata })).metadata, {
+        ...metadata,
+        other: 1
+      })
+      assert.deepStrictEqual(keeping.sent(), [["PATCH", "/api/session/ses_1", { metadata }]])
+      const dropping = yield* dialect("release", answers)
+      const error = yield* Effect.flip(dropping.client.updateSession(sessionId, { metadata }))
+      assertFields(error, { _tag: "UnsupportedOperation", operation: "keep metadata with a session" })
+    }))
+
+  it.effect("is refused on the beta before anything is sent", () =>
+    Effect.gen(function*() {
+      const { client, sent } = yield* dialect("beta", answers)
+      const error = yield* Effect.flip(client.updateSession(sessionId, { title: "new", metadata }))
+      assertFields(error, { _tag: "UnsupportedOperation", operation: "keep metadata with a session" })
+      assert.deepStrictEqual(sent(), [])
+    }))
+})
+
 describe("the bodies of 2.x", () => {
   const both = ["release", "beta"] as const
   it.effect.each(both)("answer asks under the session that asks: %s", (line) =>

@@ -37,6 +37,7 @@ export interface Ending extends
   readonly artifacts: Artifacts | undefined
   readonly timing: TurnEnd["timing"] | undefined
   readonly firstTokenMillis: number | undefined
+  readonly dropped: TurnEnd["dropped"] | undefined
   readonly error?: Told | undefined
 }
 
@@ -67,6 +68,7 @@ export const fromStored = (message: StoredMessage): Ending => {
     artifacts: undefined,
     timing: undefined,
     firstTokenMillis: undefined,
+    dropped: undefined,
     durationMillis: (finishedMillis ?? createdMillis) - createdMillis,
     error: errorOf(message)
   }

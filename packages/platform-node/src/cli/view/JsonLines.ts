@@ -45,7 +45,7 @@ export const fromWait = (waiting: MessageState, running: AssistantMessageId | un
 
 /**
  * The last line of a turn. Every key is always present; a missing value is `null`. The store keeps neither the changed files nor
- * `timing`, `firstTokenMillis` and `usage.models`, so they are `null` for a stored turn. `text` holds only the agent's own text. `content` is the stored text for a reader: a structured answer
+ * `timing`, `firstTokenMillis`, `dropped` and `usage.models`, so they are `null` for a stored turn. `text` holds only the agent's own text. `content` is the stored text for a reader: a structured answer
  * as JSON, or with `isFallback` the policy's text. `finish` is the server's word for why the answer ended. `cost` and `tokens` are the
  * totals of `usage`, `subagents` have the form of the line `subagent`, and `output` is the value of `--schema`. `error` has a
  * `tag`, a `message` for people, and the error's own fields as `details`.
@@ -77,6 +77,7 @@ export const fromEnding = (ending: Endings.Ending): string => {
     durationMillis: ending.durationMillis,
     firstTokenMillis: ending.firstTokenMillis ?? null,
     timing: ending.timing ?? null,
+    dropped: ending.dropped ?? null,
     conversationId: ending.conversationId,
     sessionId: ending.sessionId ?? null,
     messageId: ending.messageId,
@@ -107,6 +108,7 @@ export const fromFailure = (failure: Failure, conversation: string | undefined):
     durationMillis: 0,
     firstTokenMillis: null,
     timing: null,
+    dropped: null,
     conversationId: conversation ?? null,
     sessionId: null,
     messageId: null,

@@ -18,6 +18,7 @@ export type Summarized = Pick<
   | "usage"
   | "subagents"
   | "artifacts"
+  | "dropped"
 >
 
 /** All lines; the line of {@link describeResult} comes last. */
@@ -25,6 +26,7 @@ export const summary = (ending: Summarized, width: number): ReadonlyArray<string
   ...describeFiles(ending),
   ...describeTodos(ending).map((text) => fit(text, width)),
   ...describeFinish(ending),
+  ...describeDropped(ending),
   describeResult(ending)
 ]
 
@@ -56,6 +58,9 @@ const finishes: ReadonlyMap<string, string> = new Map([
   ["tool-calls", "The agent stopped at a tool call"],
   ["error", "The provider ended the answer with an error"]
 ])
+
+const describeDropped = ({ dropped = [] }: Summarized): ReadonlyArray<string> =>
+  dropped.includes("metadata") ? ["OpenCode keeps no metadata of its sessions: --metadata was dropped."] : []
 
 const describeCosts = ({ subagents, usage: { root, subagents: theirs, total } }: Summarized): string => {
   const cost = describeCost(total.cost)
