@@ -69,6 +69,7 @@ it("the core exports these verbs and namespaces", () => {
 
 it("the core exports these modules", () => {
   assert.sameMembers(pathsOf("core"), [
+    "Account",
     "Artifact",
     "ArtifactFile",
     "Ask",

@@ -32,7 +32,7 @@ const quadrupling = Array.from({ length: 14 }, (_, exponent) => 4 ** exponent)
 export const turns = counter("opencode_turn.turns", "{turn}", "Turns that ended")
 
 /**
- * How long turns took in the process that ended them, by `status`.
+ * How long turns took from their start to their stored end, by `status`. It counts in the process that ends them.
  *
  * @category metrics
  * @since 0.1.0
@@ -176,7 +176,7 @@ export const time = counter("opencode_turn.time", "s", "What ended turns spent t
  * @category models
  * @since 0.1.0
  */
-export const purposes = ["queue", "people", "model", "tools", "retries", "other"] as const
+export const purposes = ["queue", "people", "model", "tools", "retries", "orphaned", "other"] as const
 
 /**
  * How long agents worked, subagents too, by `gen_ai.agent.name`, `gen_ai.request.model` and `error.type`.

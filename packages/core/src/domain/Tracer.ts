@@ -41,6 +41,7 @@ export interface TurnFinished {
   readonly model_ms: number
   readonly tools_ms: number
   readonly retries_ms: number
+  readonly orphaned_ms: number
   readonly other_ms: number
   readonly error: string | null
   readonly error_message: string | null

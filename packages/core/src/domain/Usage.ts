@@ -56,10 +56,12 @@ export interface TurnUsage {
  * @category models
  * @since 0.1.0
  */
-export interface ModelUsage extends Usage {
-  readonly model: string
-  readonly steps: number
-}
+export const ModelUsage = Schema.Struct({ model: Schema.String, steps: Schema.Finite, ...Usage.fields })
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface ModelUsage extends Schema.Schema.Type<typeof ModelUsage> {}
 
 /**
  * The usage of an ended turn, also divided by model. The shares of the models add up to the total.

@@ -245,7 +245,7 @@ export const usage = (self: LiveReply): Usage.TurnUsage => {
 }
 
 /**
- * What the turn did and when, once it has ended.
+ * What the turn did and when.
  *
  * @category getters
  * @since 0.1.0
@@ -298,12 +298,12 @@ export const restore = (
 }
 
 /**
- * The turn so far, as it is stored.
+ * The turn so far, as it is stored, without its account.
  *
  * @category getters
  * @since 0.1.0
  */
-export const content = (self: LiveReply): Required<Content> => {
+export const content = (self: LiveReply): Required<Omit<Content, "account">> => {
   const reply = self.current()
   const all = [...self.earlier(), reply]
   return {

@@ -9,11 +9,11 @@ export const isStale = (newest: string | undefined, eventId: string | undefined)
   newest !== undefined && eventId !== undefined && eventId <= newest
 
 /**
- * The milliseconds from the sending of the event to `atMillis`, both by the server's clock. `undefined` if the id does
- * not tell its time: an id begins with 12 hex digits, the low 48 bits of milliseconds × 4096 (1.18.33).
+ * The milliseconds from the making of an event, a permission or a question to `atMillis`, both by the server's clock. `undefined` if the id
+ * does not tell its time: an id has 12 hex digits behind its prefix, the low 48 bits of milliseconds × 4096 (1.18.33, 2.x).
  */
-export const millisFrom = (eventId: string | undefined, atMillis: number): number | undefined => {
-  const hex = eventId === undefined ? undefined : /^evt_([0-9a-f]{12})/.exec(eventId)?.[1]
+export const millisFrom = (id: string | undefined, atMillis: number): number | undefined => {
+  const hex = id === undefined ? undefined : /^(?:evt|per|que|frm)_([0-9a-f]{12})/.exec(id)?.[1]
   if (hex === undefined) return undefined
   const sentMillis = Math.floor(Number.parseInt(hex, 16) / ticksPerMilli)
   const millis = (Math.trunc(atMillis) - sentMillis) % cycleMillis

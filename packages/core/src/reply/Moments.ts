@@ -38,7 +38,8 @@ export interface Moments {
 }
 
 /**
- * How long something was asked. `name` is the kind of a permission, or `question`.
+ * How long something was asked. `name` is the kind of a permission, or `question`. `seenMillis` is when this process learned of it, by its
+ * own clock.
  *
  * @category models
  * @since 0.1.0
@@ -50,11 +51,12 @@ export interface AskTimes {
   readonly name: string
   readonly tool: AskingTool | undefined
   readonly askedMillis: number
+  readonly seenMillis: number | undefined
   readonly resolvedMillis: number | undefined
 }
 
 /**
- * How long a session waited before it called its model again. `nextMillis` is when it meant to.
+ * How long a session waited before it called its model again. `nextMillis` is when it meant to. `seenMillis` is as above.
  *
  * @category models
  * @since 0.1.0
@@ -64,6 +66,7 @@ export interface RetryTimes {
   readonly attempt: number
   readonly message: string
   readonly announcedMillis: number
+  readonly seenMillis: number | undefined
   readonly nextMillis: number
   readonly endedMillis: number | undefined
 }
@@ -81,21 +84,8 @@ export const empty: Moments = { offsetMillis: undefined, firsts: HashMap.empty()
  * @since 0.1.0
  */
 export const waits = ({ asks, retries }: Moments): ReadonlyArray<Wait> =>
-  [
-    ...Array.from(HashMap.values(asks), ({ askedMillis, resolvedMillis = null, tool, ...ask }): Wait => ({
-      type: "ask",
-      ...ask,
-      ...(tool !== undefined && { tool }),
-      fromMillis: askedMillis,
-      toMillis: resolvedMillis
-    })),
-    ...retries.map(({ announcedMillis, endedMillis = null, ...retry }): Wait => ({
-      type: "retry",
-      ...retry,
-      fromMillis: announcedMillis,
-      toMillis: endedMillis
-    }))
-  ].toSorted((one, other) => one.fromMillis - other.fromMillis)
+  [...Array.from(HashMap.values(asks), waitForPerson), ...retries.map(waitForModel)]
+    .toSorted((one, other) => one.fromMillis - other.fromMillis)
 
 /**
  * Adds the waits that an earlier owner of the turn stored. One that is still open there goes on from when it began.
@@ -111,10 +101,17 @@ export const restore = (self: Moments, stored: ReadonlyArray<Wait>): Moments => 
       const { fromMillis, toMillis, type: _, ...ask } = wait
       const known = Option.getOrUndefined(HashMap.get(asks, wait.id))
       const resolvedMillis = known === undefined ? toMillis ?? undefined : known.resolvedMillis
-      asks = HashMap.set(asks, wait.id, { tool: undefined, ...ask, askedMillis: fromMillis, resolvedMillis })
+      const seenMillis = known?.seenMillis
+      asks = HashMap.set(asks, wait.id, {
+        tool: undefined,
+        ...ask,
+        askedMillis: fromMillis,
+        seenMillis,
+        resolvedMillis
+      })
     } else {
       const { fromMillis, toMillis, type: _, ...retry } = wait
-      retries.push({ ...retry, announcedMillis: fromMillis, endedMillis: toMillis ?? undefined })
+      retries.push({ ...retry, announcedMillis: fromMillis, seenMillis: undefined, endedMillis: toMillis ?? undefined })
     }
   }
   return { ...self, asks, retries: [...retries, ...self.retries] }
@@ -153,7 +150,7 @@ export const apply = (self: Moments, change: Change, now: () => number): Moments
       const { sessionId } = told
       const [was, is] = [before, after].map((reply) => Reply.replyOf(reply, sessionId)?.session.retry)
       const asked = withAsks(self, before, after, event.eventId, now)
-      return was === is ? asked : withRetry(asked, sessionId, is, serverMillis(asked, event.eventId, now()))
+      return was === is ? asked : withRetry(asked, sessionId, is, event.eventId, now())
     }
     default:
       return withAsks(self, before, after, event.eventId, now)
@@ -173,12 +170,22 @@ export const sync = (self: Moments, before: Reply.Reply, after: Reply.Reply, now
       endedMillis === undefined && Reply.replyOf(after, sessionId)?.session.retry === undefined
     )
     .reduce(
-      (moments, { sessionId }) => withRetry(moments, sessionId, undefined, serverMillis(moments, undefined, now())),
+      (moments, { sessionId }) => withRetry(moments, sessionId, undefined, undefined, now()),
       asked
     )
 }
 
 // internal
+
+const waitForPerson = (times: AskTimes): Wait => {
+  const { askedMillis, resolvedMillis = null, seenMillis: _, tool, ...ask } = times
+  return { type: "ask", ...ask, ...(tool !== undefined && { tool }), fromMillis: askedMillis, toMillis: resolvedMillis }
+}
+
+const waitForModel = (times: RetryTimes): Wait => {
+  const { announcedMillis, endedMillis = null, seenMillis: _, ...retry } = times
+  return { type: "retry", ...retry, fromMillis: announcedMillis, toMillis: endedMillis }
+}
 
 /** A session that retries without an end must not fill the memory. No turn that ends well comes near. */
 const maxRetries = 1000
@@ -186,6 +193,22 @@ const maxRetries = 1000
 const serverMillis = ({ offsetMillis = 0 }: Moments, eventId: string | undefined, nowMillis: number): number => {
   const sinceMillis = millisFrom(eventId, nowMillis)
   return sinceMillis === undefined ? nowMillis - offsetMillis : Math.trunc(nowMillis) - sinceMillis
+}
+
+/**
+ * When something ended that began at `startMillis`. The known difference of both clocks holds the way of an event, which a busy process
+ * reads late; without an event the time since the process saw the beginning counts at least.
+ */
+const endMillis = (
+  self: Moments,
+  startMillis: number,
+  seenMillis: number | undefined,
+  eventId: string | undefined,
+  nowMillis: number
+): number => {
+  const millis = serverMillis(self, eventId, nowMillis)
+  const isTold = eventId !== undefined || seenMillis === undefined
+  return isTold ? millis : Math.max(millis, startMillis + nowMillis - seenMillis)
 }
 
 const withOffset = (self: Moments, eventId: string | undefined, nowMillis: number): Moments => {
@@ -224,28 +247,34 @@ const withAsks = (
   now: () => number
 ): Moments => {
   if (before.session.asks === after.session.asks) return self
-  const atMillis = serverMillis(self, eventId, now())
+  const nowMillis = now()
+  const atMillis = serverMillis(self, eventId, nowMillis)
   let { asks } = self
   for (const ask of Reply.newAsks(before, after)) {
     const known = Option.getOrUndefined(HashMap.get(asks, ask.id))
-    if (known !== undefined) asks = HashMap.set(asks, ask.id, { ...known, resolvedMillis: atMillis })
+    if (known === undefined) continue
+    const resolvedMillis = endMillis(self, known.askedMillis, known.seenMillis, eventId, nowMillis)
+    asks = HashMap.set(asks, ask.id, { ...known, resolvedMillis })
   }
   for (const ask of Reply.newAsks(after, before)) {
     const known = Option.getOrUndefined(HashMap.get(asks, ask.id))
-    // An earlier owner of the turn may have seen it.
-    const isKnown = known !== undefined && known.resolvedMillis === undefined
-    if (!isKnown) asks = HashMap.set(asks, ask.id, timesOf(ask, atMillis))
+    // An earlier owner of the turn may have seen it, and a list of the server may be older than the answer.
+    // What tells of an ask may come long after it was asked, even after its answer.
+    const askedMillis = Math.min(serverMillis(self, ask.id, nowMillis), atMillis)
+    const times = known === undefined ? timesOf(ask, askedMillis, nowMillis) : { ...known, resolvedMillis: undefined }
+    asks = HashMap.set(asks, ask.id, times)
   }
   return asks === self.asks ? self : { ...self, asks }
 }
 
-const timesOf = (ask: Ask, askedMillis: number): AskTimes => ({
+const timesOf = (ask: Ask, askedMillis: number, seenMillis: number): AskTimes => ({
   id: ask.id,
   sessionId: ask.sessionId,
   kind: ask._tag === "Permission" ? "permission" : "question",
   name: ask._tag === "Permission" ? ask.permission : "question",
   tool: ask.tool,
   askedMillis,
+  seenMillis,
   resolvedMillis: undefined
 })
 
@@ -253,15 +282,18 @@ const withRetry = (
   self: Moments,
   sessionId: SessionId,
   retry: Reply.Retry | undefined,
-  atMillis: number
+  eventId: string | undefined,
+  nowMillis: number
 ): Moments => {
-  const retries = self.retries.map((known) =>
-    known.sessionId === sessionId && known.endedMillis === undefined ? { ...known, endedMillis: atMillis } : known
-  )
+  const retries = self.retries.map((known) => {
+    if (known.sessionId !== sessionId || known.endedMillis !== undefined) return known
+    return { ...known, endedMillis: endMillis(self, known.announcedMillis, known.seenMillis, eventId, nowMillis) }
+  })
+  const announcedMillis = serverMillis(self, eventId, nowMillis)
   return {
     ...self,
     retries: retry === undefined || retries.length >= maxRetries
       ? retries
-      : [...retries, { sessionId, ...retry, announcedMillis: atMillis, endedMillis: undefined }]
+      : [...retries, { sessionId, ...retry, announcedMillis, seenMillis: nowMillis, endedMillis: undefined }]
   }
 }

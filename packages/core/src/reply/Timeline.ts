@@ -34,17 +34,28 @@ import { current } from "./ReplyState.ts"
 /**
  * **Details**
  *
- * `startedMillis` and `endedMillis` bound the turn in this process. What happened before, while another process ran the turn, is in the
- * timeline as well. The first `queuedMillis` were spent waiting for the turns before this one.
+ * `startedMillis` and `endedMillis` bound the time that is divided. What happened before, which an earlier owner of the turn divided, is in
+ * the timeline as well. This process took the turn over at `takenMillis`; for the owner that began it, that is `startedMillis`. While it was
+ * `queued` the turn waited for the turns before this one.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Timeline {
   readonly startedMillis: number
+  readonly takenMillis: number
   readonly endedMillis: number
-  readonly queuedMillis: number
+  readonly queued: Interval | undefined
   readonly root: AgentRun
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Interval {
+  readonly startedMillis: number
+  readonly endedMillis: number
 }
 
 /**
@@ -139,12 +150,12 @@ export interface RetryWait {
 }
 
 /**
- * The bounds of a turn in this process.
+ * The bounds of a timeline.
  *
  * @category models
  * @since 0.1.0
  */
-export type Bounds = Pick<Timeline, "startedMillis" | "endedMillis" | "queuedMillis">
+export type Bounds = Omit<Timeline, "root">
 
 /**
  * Makes the timeline of an ended turn. `earlier` are the replies to the prompts before the last one, in their order.
@@ -155,8 +166,9 @@ export type Bounds = Pick<Timeline, "startedMillis" | "endedMillis" | "queuedMil
 export const make = (
   turn: { readonly earlier: ReadonlyArray<Reply.Reply>; readonly current: Reply.Reply },
   moments: Moments,
-  { endedMillis, queuedMillis, startedMillis }: Bounds
+  bounds: Bounds
 ): Timeline => {
+  const { endedMillis, startedMillis } = bounds
   const replies = [...turn.earlier, turn.current]
   const waits = waitsOf(replies, moments)
   const all = replies.map((reply, index) => {
@@ -165,9 +177,7 @@ export const make = (
   })
   const steps = all.flatMap((contents) => contents.steps)
   return {
-    startedMillis,
-    endedMillis,
-    queuedMillis,
+    ...bounds,
     root: {
       sessionId: turn.current.sessionId,
       agent: steps.findLast(({ agent, isSummary }) => agent !== undefined && !isSummary)?.agent,
@@ -238,15 +248,15 @@ export const usageByModel = (self: Timeline): ReadonlyArray<Usage.ModelUsage> =>
 export const nameOf = ({ modelId, providerId }: ModelRef): string => `${providerId}/${modelId}`
 
 /**
- * How long after the start of the turn its model began to answer. It is undefined if that was not seen in this process.
+ * How long after `startedMillis` the model began to answer. It is undefined if that was not seen in this process.
  *
  * @category getters
  * @since 0.1.0
  */
-export const firstTokenMillis = ({ root: { steps }, startedMillis }: Timeline): number | undefined => {
+export const firstTokenMillis = ({ root: { steps }, startedMillis, takenMillis }: Timeline): number | undefined => {
   const first = steps.find(({ firstMillis }) => firstMillis !== undefined)
   // Another process may have seen the first answer.
-  const isLater = steps.some(({ answeredMillis, finish }) => finish !== undefined && answeredMillis < startedMillis)
+  const isLater = steps.some(({ answeredMillis, finish }) => finish !== undefined && answeredMillis < takenMillis)
   return first?.firstMillis === undefined || isLater ? undefined : Math.max(0, first.firstMillis - startedMillis)
 }
 
@@ -334,11 +344,6 @@ const contentsOf = (reply: Reply.Reply, read: Reader, endedMillis: number | unde
   return finished(reply.sessionId, own)
 }
 
-interface Interval {
-  readonly startedMillis: number
-  readonly endedMillis: number
-}
-
 /** The index of the call that a subagent worked for at a time: the last one that had begun. */
 const callAt = (calls: ReadonlyArray<Interval>, atMillis: number): number =>
   Math.max(0, calls.findLastIndex(({ startedMillis }) => startedMillis <= atMillis))
@@ -409,7 +414,8 @@ const readerOf = ({ firsts, offsetMillis = 0 }: Moments, waits: Waits): Reader =
     }
   }
 
-  const askOf = ({ askedMillis, resolvedMillis, ...ask }: AskTimes, overMillis: number | undefined): AskWait => {
+  const askOf = (times: AskTimes, overMillis: number | undefined): AskWait => {
+    const { askedMillis, resolvedMillis, seenMillis: _, ...ask } = times
     const startedMillis = local(askedMillis)
     const endedMillis = Math.max(startedMillis, localOf(resolvedMillis) ?? overMillis ?? startedMillis)
     return { ...ask, isResolved: resolvedMillis !== undefined, startedMillis, endedMillis }

@@ -453,6 +453,7 @@ const blank = {
   finish: null,
   parts: [],
   usage: Usage.zero,
+  account: null,
   subagents: [],
   waits: [],
   error: null,
@@ -462,13 +463,14 @@ const blank = {
 
 /** Picks the fields of `Content`. The caller may pass more, such as an `Outcome`, whose status must not leak in. */
 const contentOf = (
-  { content, finish = null, isFallback = false, parts, subagents = [], usage, waits = [] }: Content
+  { account = null, content, finish = null, isFallback = false, parts, subagents = [], usage, waits = [] }: Content
 ): Required<Omit<Content, "unstored">> => ({
   content,
   isFallback,
   finish,
   parts,
   usage,
+  account,
   subagents,
   waits
 })

@@ -21,6 +21,7 @@ import { Subagent } from "../domain/Subagent.ts"
 import type { UpstreamFailure } from "../domain/UpstreamFailure.ts"
 import * as Usage from "../domain/Usage.ts"
 import { Wait } from "../domain/Wait.ts"
+import { Account } from "../reply/Account.ts"
 import type { Retry } from "../reply/Reply.ts"
 
 /**
@@ -188,7 +189,8 @@ export interface StartedTurn extends Schema.Schema.Type<typeof StartedTurn> {}
  * - `finish`: the server's reason for the end of the answer's last step (`stop`, `length`, `content-filter`, …). It is null if no step
  *   ended or the turn was cancelled.
  * - `isFallback`: `content` holds the policy's words instead of the agent's.
- * - `usage`: the usage of the whole turn. While the turn runs it comes from the last snapshot.
+ * - `usage`: the usage of the whole turn. `account`: what it spent its time for, the share of each model, and the time to its first token;
+ *   null for an operation, and for a turn that ended before its prompt was recorded. While the turn runs both come from the last snapshot.
  * - `epoch`: 1 for the first claimant; every takeover raises it. A write with another epoch changes nothing.
  * - `owner`: the worker that drives the message, or last did; null after a release. `leaseUntilMillis`: the end of the owner's lease;
  *   null for a claim without a lease, whose message never becomes an orphan.
@@ -219,6 +221,7 @@ export const MessageState = Schema.Struct({
   isFallback: Schema.Boolean,
   finish: Schema.NullOr(Schema.String),
   usage: Usage.Usage,
+  account: Schema.NullOr(Account),
   error: Schema.NullOr(StoredError),
   revertedBy: Schema.NullOr(AssistantMessageId),
   createdMillis: Schema.Finite,
@@ -264,8 +267,8 @@ export const StoredMessage = Schema.Struct({
 export interface StoredMessage extends Schema.Schema.Type<typeof StoredMessage> {}
 
 /**
- * What a turn stores of its reply. By default `subagents` and `waits` are empty, `isFallback` is false (the content is the agent's), and `finish` is
- * null (no step has ended).
+ * What a turn stores of its reply. By default `subagents` and `waits` are empty, `isFallback` is false (the content is the agent's), `finish` is
+ * null (no step has ended), and `account` is null (nobody measured).
  *
  * **Details**
  *
@@ -281,6 +284,7 @@ export interface Content {
   readonly finish?: string | null
   readonly parts: ReadonlyArray<Part>
   readonly usage: Usage.Usage
+  readonly account?: Account | null
   readonly subagents?: ReadonlyArray<Subagent>
   readonly waits?: ReadonlyArray<Wait>
   readonly unstored?: Unstored | undefined
@@ -398,6 +402,7 @@ export const stateOf = (message: StoredMessage): MessageState => ({
   isFallback: message.isFallback,
   finish: message.finish,
   usage: message.usage,
+  account: message.account,
   error: message.error,
   revertedBy: message.revertedBy,
   createdMillis: message.createdMillis,

@@ -23,6 +23,7 @@ import * as Reply from "../reply/Reply.ts"
 import type { MessageState, PromptRecord, StoredMessage, StoreError, UnknownMessage } from "../store/SessionStore.ts"
 import { SessionStore } from "../store/SessionStore.ts"
 import { recallEarlier } from "./Recall.ts"
+import * as Share from "./Share.ts"
 
 /**
  * Cancels a turn, wherever it runs, and gives it back with what was streamed of it.
@@ -75,9 +76,10 @@ export const mayGainText = (
 
 /** Acts for an owner that is gone: stops what still runs for the message, and keeps what the server has of it. */
 const abortFor = Effect.fnUntraced(function*(
-  { content, epoch, finish, id, isFallback, parts, subagents, usage, waits }: StoredMessage,
+  message: StoredMessage,
   record: PromptRecord
 ) {
+  const { account, content, epoch, finish, finishedMillis, id, isFallback, parts, subagents, usage, waits } = message
   const { prompt: { ids }, sessionId } = record
   if (ids === undefined) return
   yield* Contained.attempt(
@@ -94,10 +96,14 @@ const abortFor = Effect.fnUntraced(function*(
       live.update((reply) => Exchange.merge(exchange, reply))
       yield* recallEarlier({ ...record, prompt: { ...record.prompt, ids } }, live)
       yield* readSubagents(live)
-      const read = LiveReply.content(live)
+      const endedMillis = finishedMillis ?? (yield* Clock.currentTimeMillis)
+      const read = {
+        ...LiveReply.content(live),
+        account: Share.until(Share.later(message, endedMillis), live, endedMillis).account
+      }
       const kept = { ...read, ...(!Reply.hasWords(live.current()) && { content, isFallback }), finish }
       const words = { ...kept, unstored: undefined }
-      const before = { content, isFallback, finish, parts, usage, subagents, waits, unstored: undefined }
+      const before = { content, isFallback, finish, parts, usage, account, subagents, waits, unstored: undefined }
       if (!Equal.equals(words, before)) {
         yield* retrying(store.keepPartial(id, epoch, kept))
       }

@@ -20,6 +20,7 @@ import type { TurnInProgress } from "../domain/TurnError.ts"
 import { AlreadyFinished, TurnCancelled, TurnTakenOver } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import type { Client } from "../opencode/Client.ts"
+import type { Interval } from "../reply/Timeline.ts"
 import type { Draft, StoredMessage, StoreError } from "../store/SessionStore.ts"
 import { SessionStore } from "../store/SessionStore.ts"
 import { isOpen } from "../store/StoredMessage.ts"
@@ -27,8 +28,8 @@ import { cancelTurn } from "./CancelTurn.ts"
 import { holdLease } from "./Lease.ts"
 
 /**
- * `owner` names the run in the store; every run has a name of its own. `queuedMillis` is told how long the turn waited for the turns
- * before it, also if the waiting fails.
+ * `owner` names the run in the store; every run has a name of its own. `queued` is told when the turn waited for the turns before it, also
+ * if the waiting fails.
  *
  * @category models
  * @since 0.1.0
@@ -39,7 +40,7 @@ export interface ClaimRequest {
   readonly prompt: ReadonlyArray<PromptPart>
   readonly draft: Draft
   readonly owner: string
-  readonly queuedMillis?: Ref.Ref<number>
+  readonly queued?: Ref.Ref<Interval | undefined>
 }
 
 /**
@@ -56,7 +57,7 @@ export interface ClaimRequest {
  * @since 0.1.0
  */
 export const claim = Effect.fnUntraced(function*<R = never>(
-  { queuedMillis, ...request }: ClaimRequest,
+  { queued, ...request }: ClaimRequest,
   onOrphan: (orphan: StoredMessage) => Effect.Effect<void, never, R>
 ): Effect.fn.Return<
   StoredMessage,
@@ -73,9 +74,11 @@ export const claim = Effect.fnUntraced(function*<R = never>(
   }))
   const first = yield* whenBusy === "replace" ? replacing(attempt, request) : attempt
   const queuedAt = yield* Clock.currentTimeMillis
-  const told = queuedMillis === undefined
+  // An earlier owner may have waited as well.
+  const startedMillis = Math.min(first.createdMillis, queuedAt)
+  const told = queued === undefined
     ? Effect.void
-    : Effect.flatMap(Clock.currentTimeMillis, (now) => Ref.set(queuedMillis, now - queuedAt))
+    : Effect.flatMap(Clock.currentTimeMillis, (endedMillis) => Ref.set(queued, { startedMillis, endedMillis }))
   const message = first.status === "queued"
     ? yield* waiting(attempt, first).pipe(
       Effect.raceFirst(holdLease(first)),

@@ -38,10 +38,11 @@ import * as LiveReply from "../drive/LiveReply.ts"
 import { fromReplies, readArtifacts } from "../drive/ReadArtifacts.ts"
 import { readSubagents } from "../drive/ReadSubagents.ts"
 import type { Client } from "../opencode/Client.ts"
+import type { Account } from "../reply/Account.ts"
 import * as Artifact from "../reply/Artifact.ts"
 import * as Exchange from "../reply/Exchange.ts"
 import * as Reply from "../reply/Reply.ts"
-import * as Timeline from "../reply/Timeline.ts"
+import type * as Timeline from "../reply/Timeline.ts"
 import * as Timing from "../reply/Timing.ts"
 import { bounded, boundedBy, timedOut } from "../store/Bounded.ts"
 import { finalize } from "../store/Finalize.ts"
@@ -52,6 +53,7 @@ import * as GenAiMetrics from "./GenAiMetrics.ts"
 import * as JournalWriter from "./JournalWriter.ts"
 import { keepingLease } from "./Lease.ts"
 import type * as Output from "./Output.ts"
+import * as Share from "./Share.ts"
 import { isUnusableTag, safeMessage, type TurnError, type UnusableError } from "./TurnError.ts"
 import type { TurnInput } from "./TurnInput.ts"
 import type { Cancelled, Completed, Failed, TurnResult, TurnStatus, Unusable } from "./TurnResult.ts"
@@ -65,8 +67,8 @@ import * as TurnSpan from "./TurnSpan.ts"
  * - `span`: the turn's own. `owner` names this run in the store. `taken` is the message, where this run took it over from another one.
  * - `background` are the observers and the ticks. `isHurried`: the turn has ended, and an observer that is behind is shown only the last
  *   state of the reply.
- * - `queuedMillis`: how long the turn waited for the turns before it. `spentMillis`: how long it took so far, without the time in which a
- *   person was asked.
+ * - `queued`: when the turn waited for the turns before it. `spentMillis`: how long it took so far, without the time in which a person was
+ *   asked.
  * - `reached`: how far the turn has come. Its end needs that wherever it was interrupted.
  *
  * @category models
@@ -83,7 +85,7 @@ export interface RunningTurn<E, R> {
   readonly taken: StoredMessage | undefined
   readonly background: FiberSet.FiberSet<unknown>
   readonly isHurried: Ref.Ref<boolean>
-  readonly queuedMillis: Ref.Ref<number>
+  readonly queued: Ref.Ref<Timeline.Interval | undefined>
   readonly spentMillis: Ref.Ref<number>
   readonly reached: Ref.Ref<Reached>
 }
@@ -103,6 +105,26 @@ export interface Reached {
   readonly isRecreated: boolean
   readonly output: Output.Answer<unknown> | undefined
 }
+
+/**
+ * The share of this run in the turn; `message` is what it claimed, if it has.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const shareOf = <E, R>(
+  { queued, startedMillis, taken }: RunningTurn<E, R>,
+  message: StoredMessage | undefined
+): Effect.Effect<Share.Share> =>
+  Effect.map(Ref.get(queued), (waited) => {
+    // The first claimant has the first epoch, also where it waited.
+    if (message === undefined || message.epoch === 1) return Share.first(startedMillis, waited)
+    // A turn that was taken over while it waited may not have to wait any more.
+    const wasQueued = taken?.status === "queued"
+      ? { startedMillis: message.createdMillis, endedMillis: startedMillis }
+      : undefined
+    return Share.later(message, startedMillis, waited ?? wasQueued)
+  })
 
 /**
  * Names the turn in reports.
@@ -138,26 +160,21 @@ export const conclude = Effect.fnUntraced(function*<E, R>(
     // However far the abort came: nothing works for a turn that has ended.
     live.update(Reply.closeSubagents)
     const error = withAllSteps(cause, live)
-    return { error, stored: yield* isLeft ? leave(turn) : store(turn, error, lastKept) }
+    const spent = Share.until(yield* shareOf(running, turn.message), live, yield* Clock.currentTimeMillis)
+    return { error, ...spent, stored: yield* isLeft ? leave(turn) : store(turn, error, spent.account, lastKept) }
   })
-  const { error, stored } = yield* turn.message === undefined
+  const { account, error, stored, timeline } = yield* turn.message === undefined
     ? end(Clock.currentTimeMillis)
     : keepingLease(turn.message, end)
-  const durationMillis = (yield* Clock.currentTimeMillis) - turn.startedMillis
   yield* live.end
   yield* untilObserved(turn)
 
   const ending = endingOf(turn, stored, error)
   const { error: shown, status } = ending
   const reply = LiveReply.result(live)
-  const timeline = LiveReply.timeline(live, {
-    startedMillis: turn.startedMillis,
-    endedMillis: turn.startedMillis + durationMillis,
-    queuedMillis: yield* Ref.get(turn.queuedMillis)
-  })
-  const usage = { ...LiveReply.usage(live), models: Timeline.usageByModel(timeline) }
-  const timing = Timing.make(timeline)
-  const firstTokenMillis = Timeline.firstTokenMillis(timeline)
+  const { models, timing } = account
+  const usage = { ...LiveReply.usage(live), models }
+  const durationMillis = Timing.total(timing)
   const finish = stored.message?.finish ?? undefined
   const trace: TurnFinished = {
     status,
@@ -167,12 +184,13 @@ export const conclude = Effect.fnUntraced(function*<E, R>(
     output_tokens: usage.total.tokens.output,
     tool_count: reply.tools.length,
     finish: finish ?? null,
-    first_token_ms: firstTokenMillis ?? null,
+    first_token_ms: account.firstTokenMillis,
     queue_ms: timing.queueMillis,
     people_ms: timing.peopleMillis,
     model_ms: timing.modelMillis,
     tools_ms: timing.toolsMillis,
     retries_ms: timing.retriesMillis,
+    orphaned_ms: timing.orphanedMillis,
     other_ms: timing.otherMillis,
     error: shown?._tag ?? null,
     error_message: shown === undefined ? null : safeMessage(shown)
@@ -195,7 +213,7 @@ export const conclude = Effect.fnUntraced(function*<E, R>(
     isRecreated: turn.isRecreated,
     dropped: turn.session?.dropped ?? [],
     durationMillis,
-    firstTokenMillis,
+    firstTokenMillis: account.firstTokenMillis ?? undefined,
     timing,
     trace
   }
@@ -249,7 +267,7 @@ export const letGo = Effect.fnUntraced(function*<E, R>(
   const limit = yield* TurnPolicy.StopTimeout
   const { journal, message, promptId } = turn
   if (journal !== undefined && promptId !== undefined) {
-    yield* Contained.attempt("snapshot", contextOf(turn), limit, JournalWriter.flush(journal))
+    yield* Contained.attempt("snapshot", contextOf(turn), limit, JournalWriter.close(journal))
   }
   yield* Contained.attempt(
     "release",
@@ -452,6 +470,7 @@ const isTakenOver = Effect.fnUntraced(function*<E, R>({ message }: ReachedTurn<E
 const store = Effect.fnUntraced(function*<E, R>(
   turn: ReachedTurn<E, R>,
   error: TurnError | undefined,
+  account: Account,
   lastKept: Effect.Effect<number>
 ): Effect.fn.Return<Stored, StoreError, SessionStore> {
   const { journal, message, messageId, promptRecord } = turn
@@ -462,6 +481,7 @@ const store = Effect.fnUntraced(function*<E, R>(
   const isFallback = status !== "completed" && turn.output === undefined && !Reply.hasWords(turn.live.current())
   const outcome: Outcome = {
     ...streamed,
+    account,
     status,
     content: isFallback ? words : turn.output?.json ?? streamed.content,
     isFallback,
@@ -490,10 +510,14 @@ const store = Effect.fnUntraced(function*<E, R>(
 })
 
 /** What is left of an outcome that the store does not take: its text, and why. Half a surrogate pair becomes a question mark. */
-const withoutParts = ({ content, error, isFallback, status, usage }: Outcome, reason: string): Outcome => ({
+const withoutParts = (
+  { account = null, content, error, isFallback, status, usage }: Outcome,
+  reason: string
+): Outcome => ({
   content: content.toWellFormed(),
   parts: [],
   usage,
+  account,
   isFallback: isFallback ?? false,
   finish: null,
   status: status === "cancelled" ? status : "error",

@@ -16,7 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Metrics from "../domain/Metrics.ts"
 import * as Timeline from "../reply/Timeline.ts"
-import type { Timing } from "../reply/Timing.ts"
+import * as Timing from "../reply/Timing.ts"
 import * as GenAi from "./GenAi.ts"
 
 /**
@@ -27,7 +27,7 @@ import * as GenAi from "./GenAi.ts"
  */
 export const record = Effect.fnUntraced(function*(
   timeline: Timeline.Timeline,
-  timing: Timing,
+  timing: Timing.Timing,
   errorType: string | undefined
 ): Effect.fn.Return<void> {
   const recorder: Recorder = {
@@ -37,7 +37,9 @@ export const record = Effect.fnUntraced(function*(
   }
   const models = new Map<string, ModelAttributes>()
   for (const run of Timeline.runs(timeline)) {
-    recordRun(recorder, run, run === timeline.root ? errorType : GenAi.subagentError(run.status))
+    const isRoot = run === timeline.root
+    const millis = isRoot ? Timing.total(timing) : run.endedMillis - run.startedMillis
+    recordRun(recorder, run, millis, isRoot ? errorType : GenAi.subagentError(run.status))
     for (const step of run.steps) {
       const name = step.model === undefined ? "" : Timeline.nameOf(step.model)
       const attributes = models.get(name) ?? modelAttributes(recorder.limited, step.model)
@@ -89,12 +91,13 @@ const secondsBetween = (fromMillis: number, toMillis: number): number => Math.ma
 
 const recordRun = (
   { add, limited }: Recorder,
-  { agent, endedMillis, startedMillis, steps, tools }: Timeline.AgentRun,
+  { agent, steps, tools }: Timeline.AgentRun,
+  millis: number,
   errorType: string | undefined
 ): void => {
   const attributes = { "gen_ai.agent.name": limited("agent", agent) }
   const model = steps.findLast(({ isSummary, model }) => model !== undefined && !isSummary)?.model
-  add(Metrics.invokeAgent, secondsBetween(startedMillis, endedMillis), {
+  add(Metrics.invokeAgent, secondsBetween(0, millis), {
     ...attributes,
     "gen_ai.request.model": limited("model", model?.modelId),
     "error.type": errorType

@@ -22,6 +22,7 @@ import { retrying } from "../domain/Retrying.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import * as Usage from "../domain/Usage.ts"
 import * as LiveReply from "../drive/LiveReply.ts"
+import type { Account } from "../reply/Account.ts"
 import type { Reply } from "../reply/Reply.ts"
 import type { Known } from "../store/Finalize.ts"
 import * as Journal from "../store/Journal.ts"
@@ -29,12 +30,15 @@ import type { Content, StoredMessage, StoreError } from "../store/SessionStore.t
 import { SessionStore } from "../store/SessionStore.ts"
 
 /**
+ * `accountAt`: what the turn took until a time.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface JournalWriter {
   readonly message: Pick<StoredMessage, "epoch" | "id">
   readonly live: LiveReply.LiveReply
+  readonly accountAt: (nowMillis: number) => Account
   readonly semaphore: Semaphore.Semaphore
   readonly state: Ref.Ref<State>
 }
@@ -71,11 +75,11 @@ export interface Stored {
  */
 export const make = Effect.fnUntraced(function*(
   message: StoredMessage,
-  live: LiveReply.LiveReply
+  { accountAt, live }: Pick<JournalWriter, "accountAt" | "live">
 ): Effect.fn.Return<JournalWriter, StoreError, SessionStore> {
   const { epoch, id } = message
   const state = yield* Ref.make<State>({ stored: yield* readStored(message), writing: undefined })
-  return { message: { epoch, id }, live, semaphore: yield* Semaphore.make(1), state }
+  return { message: { epoch, id }, live, accountAt, semaphore: yield* Semaphore.make(1), state }
 })
 
 /**
@@ -85,7 +89,29 @@ export const make = Effect.fnUntraced(function*(
  * @since 0.1.0
  */
 export const flush = (self: JournalWriter): Effect.Effect<boolean, StoreError, SessionStore> =>
-  self.semaphore.withPermit(write(self))
+  self.semaphore.withPermit(write(self, false))
+
+/**
+ * Stores the account of a turn that has not said anything. If that fails, the first snapshot makes up for it.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const open = Effect.fnUntraced(function*({ accountAt, message }: JournalWriter) {
+  const store = yield* SessionStore
+  const account = accountAt(yield* Clock.currentTimeMillis)
+  const content = { ...Journal.nothing, account }
+  yield* Effect.ignore(store.snapshot(message.id, message.epoch, content, { before: Journal.nothing }))
+})
+
+/**
+ * {@link flush} at the end of an owner's share: the account is stored also if the reply is.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const close = (self: JournalWriter): Effect.Effect<boolean, StoreError, SessionStore> =>
+  self.semaphore.withPermit(write(self, true))
 
 /**
  * Waits until there is something to store.
@@ -165,7 +191,7 @@ const confirmed = Effect.fnUntraced(function*({ message, state }: JournalWriter)
   return found
 })
 
-const write = Effect.fnUntraced(function*(self: JournalWriter) {
+const write = Effect.fnUntraced(function*(self: JournalWriter, isLast: boolean) {
   const { live, message, state } = self
   const reply = live.current()
   const { promptId, sessionId } = reply
@@ -173,12 +199,13 @@ const write = Effect.fnUntraced(function*(self: JournalWriter) {
   if (sessionId === "") return true
   const store = yield* SessionStore
   const stored = yield* confirmed(self)
-  if (stored.reply === reply) return true
-  const content = LiveReply.content(live)
+  if (stored.reply === reply && !isLast) return true
+  const account = self.accountAt(yield* Clock.currentTimeMillis)
+  const content: Content = { ...LiveReply.content(live), account }
   const since = sinceOf(stored, promptId, live)
   const entries = Journal.between(since.before, content, since.reason)
   const written: Stored = { before: content, offset: stored.offset + entries.length, promptId, reply }
-  if (entries.length === 0 && hasSameRest(stored.before, content)) {
+  if (entries.length === 0 && !isLast && hasSameRest(stored.before, content)) {
     yield* Ref.set(state, { stored: { ...stored, reply }, writing: undefined })
     return true
   }

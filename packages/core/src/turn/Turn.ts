@@ -60,12 +60,13 @@ import { withdrawAll, withdrawUnlisted } from "../people/WithdrawAsks.ts"
 import * as Exchange from "../reply/Exchange.ts"
 import * as Reply from "../reply/Reply.ts"
 import type { ReplyUpdate } from "../reply/ReplyUpdate.ts"
+import type * as Timeline from "../reply/Timeline.ts"
 import type { SessionStore, StoredMessage, StoreError } from "../store/SessionStore.ts"
 import { type IdentifiedPrompt, startedBy } from "../store/StoredMessage.ts"
 import { checkAgent } from "./CheckAgents.ts"
 import { claim } from "./Claim.ts"
 import type { Reached, RunningTurn } from "./Conclude.ts"
-import { abortUpstream, conclude, contextOf, letGo } from "./Conclude.ts"
+import { abortUpstream, conclude, contextOf, letGo, shareOf } from "./Conclude.ts"
 import type { EnsuredSession } from "./EnsureSession.ts"
 import { ensureSession, recreateSession } from "./EnsureSession.ts"
 import * as JournalWriter from "./JournalWriter.ts"
@@ -77,6 +78,7 @@ import { findAnswer, recallEarlier, untilIdle } from "./Recall.ts"
 import { recordedFor, recordPrompt, recordRepair } from "./RecordPrompt.ts"
 import * as Refusals from "./Refusals.ts"
 import { settle } from "./Settle.ts"
+import * as Share from "./Share.ts"
 import type { TurnInput } from "./TurnInput.ts"
 import { fromStored, identityOf, toDraft, withStoredPolicy } from "./TurnInput.ts"
 import type { TurnResult } from "./TurnResult.ts"
@@ -257,7 +259,7 @@ const begin = Effect.fnUntraced(function*<E, R>(
     taken,
     background: yield* FiberSet.make<unknown>(),
     isHurried: yield* Ref.make(false),
-    queuedMillis: yield* Ref.make(0),
+    queued: yield* Ref.make<Timeline.Interval | undefined>(undefined),
     spentMillis: yield* Ref.make(0),
     reached: yield* Ref.make<Reached>({
       message: taken?.status === "pending" ? taken : undefined,
@@ -353,8 +355,13 @@ const claimed = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>) {
 
 /** The writer of the message's journal, which the end of the turn needs as well. */
 const journalOf = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>, message: StoredMessage) {
-  const journal = yield* JournalWriter.make(message, turn.live)
+  const { live } = turn
+  const share = yield* shareOf(turn, message)
+  const accountAt = (nowMillis: number) => Share.until(share, live, nowMillis).account
+  const journal = yield* JournalWriter.make(message, { live, accountAt })
   yield* reach(turn, { journal })
+  // Another owner could not find out how long the turn waited.
+  if (share.queued !== undefined && message.offset === 0) yield* JournalWriter.open(journal)
   return journal
 })
 
@@ -563,11 +570,11 @@ const traceUnusable = Effect.fnUntraced(function*<E, R>(
 
 /** Makes the message pending and this run its owner: one that is new, or one that was taken over while it waited. */
 const own = Effect.fnUntraced(
-  function*<E, R>({ conversationId, input, messageId, owner, queuedMillis, span, taken }: RunningTurn<E, R>) {
+  function*<E, R>({ conversationId, input, messageId, owner, queued, span, taken }: RunningTurn<E, R>) {
     const prompt = taken?.prompt ?? (yield* validate(input))
     const traceparent = yield* TurnSpan.traceparentOf(span)
     const draft = { ...yield* toDraft(input), ...(traceparent !== undefined && { traceparent }) }
-    return yield* claim({ id: messageId, conversationId, prompt, draft, owner, queuedMillis }, carryOrphan)
+    return yield* claim({ id: messageId, conversationId, prompt, draft, owner, queued }, carryOrphan)
   }
 )
 

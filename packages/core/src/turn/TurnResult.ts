@@ -104,8 +104,9 @@ export interface Failed extends TurnEnd {
  * - `usage`: cost and tokens over all steps, repairs and subagents; the two shares apart, and the share of each model. A step that was stopped before its tools
  *   were done counts nothing, as in the server's own account (1.18.33).
  * - `artifacts`: the files that were changed. They are not stored: a turn that had ended before has none.
- * - `durationMillis`: how long the turn took in this process. `timing`: for what, which adds up to it. `firstTokenMillis`: how long after
- *   its start its model began to answer; undefined if it never did, or if another process saw that.
+ * - `durationMillis`: how long the turn took up to its terminal write, over all its owners. `timing`: for what, which adds up to it.
+ *   `firstTokenMillis`: how long after its start its model began to answer; undefined if it never did, or if the owner that saw it died before
+ *   it stored that.
  * - `trace`: the payload of `turn.finished`.
  * - `isNewSession`: the session was made for this turn. `isRecreated`: it was lost and made anew, so the agent does not know
  *   what was said before.

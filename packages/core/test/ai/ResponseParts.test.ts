@@ -63,6 +63,7 @@ const message = (parts: ReadonlyArray<Part>, fields: Partial<StoredMessage> = {}
   revision: 1,
   offset: 1,
   owner: null,
+  account: null,
   leaseUntilMillis: null,
   takeovers: 0,
   revertedBy: null,

@@ -26,6 +26,7 @@ const finished: Tracer.TurnFinished = {
   model_ms: 800,
   tools_ms: 300,
   retries_ms: 0,
+  orphaned_ms: 0,
   other_ms: 100,
   error: null,
   error_message: null

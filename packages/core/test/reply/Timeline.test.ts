@@ -3,6 +3,7 @@ import * as Moments from "#reply/Moments"
 import * as Timeline from "#reply/Timeline"
 import { assert, describe, it } from "@effect/vitest"
 import { AskId, MessageId } from "@opencode-turn/core/Ids"
+import * as Metrics from "@opencode-turn/core/Metrics"
 import * as Reply from "@opencode-turn/core/Reply"
 import * as Timing from "@opencode-turn/core/Timing"
 import type { TurnEvent } from "@opencode-turn/core/TurnEvent"
@@ -31,9 +32,16 @@ const play = (tape: Tape, ahead = 0, events: ReadonlyArray<TurnEvent> = tape.eve
     return { reply: after, moments: Moments.apply(moments, { event, told, before, after }, now) }
   }, { reply: empty(tape), moments: Moments.empty })
 
+const within = (startedMillis: number, endedMillis: number): Timeline.Bounds => ({
+  startedMillis,
+  takenMillis: startedMillis,
+  endedMillis,
+  queued: undefined
+})
+
 const boundsOf = (tape: Tape, ahead = 0): Timeline.Bounds => {
   const times = tape.events.filter(isTurnEvent).map((event) => sentMillis(tape, event) + ahead)
-  return { startedMillis: Math.min(...times), endedMillis: Math.max(...times) + 10, queuedMillis: 0 }
+  return within(Math.min(...times), Math.max(...times) + 10)
 }
 
 const timelineOf = (tape: Tape, ahead = 0): Timeline.Timeline => {
@@ -92,8 +100,41 @@ describe("a recorded turn", () => {
       modelMillis: 114,
       toolsMillis: 11,
       retriesMillis: 0,
+      orphanedMillis: 0,
       otherMillis: 54
     })
+  })
+
+  it("shows how long a person was asked, also if the stream told that late, or a list that is older than the answer", () => {
+    const late = { ...Make.asked("per_2248e378b001PLsG8khBzfz5R9"), eventId: undefined }
+    const before = Make.fold(Make.message(Make.assistant()))
+    const [asked, answered] = [Reply.apply(before, late), before]
+    const askedMillis = 1_795_916_829_834 - 7_200_000
+    const times = [[before, asked, 4000], [asked, answered, 5000], [answered, asked, 6000], [
+      asked,
+      answered,
+      6001
+    ]] as const
+    const moments = times.reduce(
+      (moments, [before, after, millis]) => Moments.sync(moments, before, after, () => askedMillis + millis),
+      Moments.empty
+    )
+    const [wait, ...others] = Moments.waits(moments)
+    assert.lengthOf(others, 0)
+    assert.closeTo(wait?.fromMillis ?? 0, askedMillis, 1000)
+    assert.strictEqual(wait?.toMillis, askedMillis + 6001)
+  })
+
+  it("shows how long a person was asked as the process saw it, if it reads all events late", () => {
+    const events = tape("permission").events.filter(isTurnEvent)
+    const end = events.findIndex(({ _tag }) => _tag === "AskResolved")
+    const { moments, reply } = play(tape("permission"), 0, events.slice(0, end))
+    const [wait] = Moments.waits(moments)
+    const answered = Reply.syncAsks(reply, [], reply)
+    const nowMillis = (wait?.fromMillis ?? 0) + 2 + 526
+    const late = { ...moments, offsetMillis: 1000 }
+    const [ended] = Moments.waits(Moments.sync(late, reply, answered, () => nowMillis))
+    assert.strictEqual((ended?.toMillis ?? 0) - (ended?.fromMillis ?? 0), 526)
   })
 
   it("has the run of a subagent in the call that opened it", () => {
@@ -178,7 +219,7 @@ describe("a recorded turn", () => {
     assert.isUndefined(Timeline.firstTokenMillis(timelineOf(tape("llm400"))))
     const { moments, reply } = play(tape("tool_bash"))
     const { endedMillis } = boundsOf(tape("tool_bash"))
-    const later = { startedMillis: endedMillis - 100, endedMillis, queuedMillis: 0 }
+    const later = within(endedMillis - 100, endedMillis)
     assert.isUndefined(Timeline.firstTokenMillis(Timeline.make({ earlier: [], current: reply }, moments, later)))
   })
 })
@@ -207,11 +248,7 @@ describe("a session that is called twice", () => {
       prompt("msg_33", 31),
       step("msg_34", "msg_33", 32, 38)
     )
-    const timeline = Timeline.make({ earlier: [], current: Reply.closeSubagents(reply) }, Moments.empty, {
-      startedMillis: 0,
-      endedMillis: 50,
-      queuedMillis: 0
-    })
+    const timeline = Timeline.make({ earlier: [], current: Reply.closeSubagents(reply) }, Moments.empty, within(0, 50))
     const runs = timeline.root.tools.map(({ run }) => run?.steps.map(({ messageId }) => messageId))
     assert.deepStrictEqual<unknown>(runs, [["msg_32"], ["msg_34"]])
     assert.lengthOf(Timeline.runs(timeline), 3)
@@ -277,13 +314,14 @@ const runOf = ({ asks, retries, steps, tools }: Shares, run?: Timeline.AgentRun)
 describe("the timing", () => {
   it.prop(
     "adds up to the duration, whatever overlaps, and gives each moment to the first purpose that holds",
-    { root: Schema.Struct(Shares), child: Schema.Struct(Shares), bounds: Between, queuedMillis: Millis },
-    ({ bounds, child, queuedMillis, root }) => {
+    { root: Schema.Struct(Shares), child: Schema.Struct(Shares), bounds: Between, taken: Millis, waited: Several },
+    ({ bounds, child, root, taken, waited: [queued] }) => {
       const { endedMillis, startedMillis } = interval(bounds)
       const timeline: Timeline.Timeline = {
         startedMillis,
         endedMillis,
-        queuedMillis: Math.min(queuedMillis, endedMillis - startedMillis),
+        takenMillis: Math.max(startedMillis, Math.min(taken, endedMillis)),
+        queued: queued && interval(queued),
         root: runOf(root, root.tools.length === 0 ? undefined : runOf(child))
       }
       const timing = Timing.make(timeline)
@@ -301,25 +339,34 @@ describe("the timing", () => {
     const bounds = boundsOf(tape(name))
     const timing = Timing.make(Timeline.make({ earlier: [], current: Reply.closeSubagents(reply) }, moments, bounds))
     assert.strictEqual(Timing.total(timing), bounds.endedMillis - bounds.startedMillis)
-    for (const millis of Object.values(timing)) assert.isAtLeast(millis, 0)
+    for (const purpose of Metrics.purposes) assert.isAtLeast(timing[`${purpose}Millis`], 0)
   })
 })
 
 /** The same by looking at each millisecond. */
 const momentByMoment = (timeline: Timeline.Timeline): Timing.Timing => {
-  const { endedMillis, queuedMillis, startedMillis } = timeline
+  const { endedMillis, queued, startedMillis, takenMillis } = timeline
   const runs = Timeline.runs(timeline)
-  const timing = { queueMillis: 0, peopleMillis: 0, modelMillis: 0, toolsMillis: 0, retriesMillis: 0, otherMillis: 0 }
+  const timing = {
+    queueMillis: 0,
+    peopleMillis: 0,
+    modelMillis: 0,
+    toolsMillis: 0,
+    retriesMillis: 0,
+    orphanedMillis: 0,
+    otherMillis: 0
+  }
   for (let at = startedMillis; at < endedMillis; at++) {
     const holds = ({ endedMillis, startedMillis }: Pick<Timeline.ToolRun, "startedMillis" | "endedMillis">) =>
       startedMillis <= at && at < endedMillis
     const isAtModel = ({ retries, steps }: Timeline.AgentRun) => steps.some(holds) && !retries.some(holds)
-    if (at < startedMillis + queuedMillis) timing.queueMillis++
+    if (queued !== undefined && holds(queued)) timing.queueMillis++
     else if (runs.some(({ asks }) => asks.some(holds))) timing.peopleMillis++
     else if (runs.some(isAtModel)) timing.modelMillis++
     else if (runs.some(({ tools }) => tools.some((tool) => tool.run === undefined && holds(tool)))) timing.toolsMillis++
     else if (runs.some(({ retries }) => retries.some(holds))) timing.retriesMillis++
     else if (runs.some(({ tools }) => tools.some(holds))) timing.toolsMillis++
+    else if (at < takenMillis) timing.orphanedMillis++
     else timing.otherMillis++
   }
   return timing

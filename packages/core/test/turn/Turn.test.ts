@@ -110,6 +110,7 @@ describe("a turn that completes", () => {
         model_ms: 0,
         tools_ms: 2000,
         retries_ms: 0,
+        orphaned_ms: 0,
         other_ms: 0,
         error: null,
         error_message: null

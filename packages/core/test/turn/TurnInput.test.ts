@@ -23,6 +23,7 @@ const stored = (draft: Draft | null): StoredMessage => ({
   owner: "run_1",
   leaseUntilMillis: 1000,
   takeovers: 0,
+  account: null,
   revertedBy: null,
   prompt: [{ type: "text", text: "hello" }],
   draft,

@@ -13,7 +13,8 @@ import type { MessageState, StoredMessage } from "@opencode-turn/core/SessionSto
 import { MessageStatus, Operation, StoredError } from "@opencode-turn/core/SessionStore"
 import { StoredAsk } from "@opencode-turn/core/StoredAsk"
 import { Subagent } from "@opencode-turn/core/Subagent"
-import { Usage } from "@opencode-turn/core/Usage"
+import { Timing } from "@opencode-turn/core/Timing"
+import { ModelUsage, Usage } from "@opencode-turn/core/Usage"
 import { Wait } from "@opencode-turn/core/Wait"
 import * as WireUpdate from "@opencode-turn/core/WireUpdate"
 import * as Schema from "effect/Schema"
@@ -26,6 +27,9 @@ import * as Schema from "effect/Schema"
  * - `excerpt`: the beginning of the user's words.
  * - `isFallback`: the content holds the policy's words instead of the agent's.
  * - `finish`: the server's reason for the end of the answer's last step.
+ * - `models`: the share of each model in the usage. `timing`: what the turn spent its time for, which adds up to its duration.
+ *   `firstTokenMillis`: how long its model took to begin. They tell of the whole turn, also after a takeover; while it runs they are as old as
+ *   its last snapshot. `timing` is null where nobody measured it.
  * - `revertedBy`: the message of the revert that took this turn back; null where it stands.
  * - `sessionId`, `model`, `agent`: null until the prompt is recorded, or where the server chooses.
  * - Times are milliseconds since the epoch.
@@ -41,6 +45,9 @@ export const TurnSummary = Schema.Struct({
   isFallback: Schema.Boolean,
   finish: Schema.NullOr(Schema.String),
   usage: Usage,
+  models: Schema.Array(ModelUsage),
+  timing: Schema.NullOr(Timing),
+  firstTokenMillis: Schema.NullOr(Schema.Finite),
   error: Schema.NullOr(StoredError),
   revertedBy: Schema.NullOr(AssistantMessageId),
   sessionId: Schema.NullOr(SessionId),
@@ -143,6 +150,9 @@ export const toSummary = (state: MessageState): TurnSummary => ({
   isFallback: state.isFallback,
   finish: state.finish,
   usage: state.usage,
+  models: state.account?.models ?? [],
+  timing: state.account?.timing ?? null,
+  firstTokenMillis: state.account?.firstTokenMillis ?? null,
   error: state.error,
   revertedBy: state.revertedBy,
   sessionId: state.started?.sessionId ?? null,

@@ -17,6 +17,7 @@ import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
+import * as Struct from "effect/Struct"
 
 export const messagesTable = "opencode_turn_assistant_messages"
 export const conversationsTable = "opencode_turn_conversations"
@@ -81,7 +82,7 @@ export const notifyChange = `pg_notify('${changeChannel}', left(id, ${changeKeyL
 /** The same for a change of a message's status or epoch. */
 export const notifyState = `pg_notify('${changeChannel}', '${statePrefix}' || left(id, ${changeKeyLength})) AS told`
 
-const { content, draft, error, excerpt, finish, prompt, started, usage } = StoredMessage.fields
+const { account, content, draft, error, excerpt, finish, prompt, started, usage } = StoredMessage.fields
 
 /** The columns of the shown text, by their own names. A text that the parts tell is not written again. */
 const TextColumns = Schema.Struct({
@@ -90,7 +91,10 @@ const TextColumns = Schema.Struct({
   finish: Schema.NullOr(Schema.fromJsonString(finish.members[0]))
 })
 
-const ContentColumns = Schema.Struct({ ...TextColumns.fields, usage: Schema.fromJsonString(usage) })
+/** The usage and the account change together. A row of an earlier program has no account. */
+const UsageColumn = Schema.fromJsonString(Schema.Struct({ ...usage.fields, account: Schema.optionalKey(account) }))
+
+const ContentColumns = Schema.Struct({ ...TextColumns.fields, usage: UsageColumn })
 
 const OutcomeColumns = Schema.Struct({
   ...ContentColumns.fields,
@@ -120,7 +124,7 @@ const ClaimColumns = Schema.Struct({
 })
 
 const StateRow = Schema.Struct({
-  ...MessageState.fields,
+  ...Struct.omit(MessageState.fields, ["account"]),
   started: StartedColumn,
   excerpt: ClaimColumns.fields.excerpt,
   isFallback: TextColumns.fields.is_fallback,
@@ -159,12 +163,17 @@ const AskRow = Schema.Struct({
   answer: Schema.NullOr(AnswerColumn.fields.answer)
 })
 
+const withAccount = <A extends { readonly usage: typeof UsageColumn.Type }>(row: A) => {
+  const { account = null, ...usage } = row.usage
+  return { ...row, usage, account }
+}
+
 const decodeRow = Schema.decodeUnknownEffect(Row)
 
 /** Reads a message without its reply, whose content is null if the reply tells it. */
 export const decodeMessage = (row: unknown) =>
   Effect.map(decodeRow(row), ({ request, ...message }) => ({
-    ...message,
+    ...withAccount(message),
     promptRecord: request === null ? null : { ...request, prompt: { parts: message.prompt, ...request.prompt } }
   }))
 
@@ -192,7 +201,9 @@ export const decodeEntry = (row: unknown): Effect.Effect<Entry, Schema.SchemaErr
     update: change.type === "waited" ? { _tag: "Waited", wait: change.wait } : fromWire(change)
   }))
 export const decodeAsk = Schema.decodeUnknownEffect(AskRow)
-export const decodeMessageState = Schema.decodeUnknownEffect(StateRow)
+const decodeStateRow = Schema.decodeUnknownEffect(StateRow)
+
+export const decodeMessageState = (row: unknown) => Effect.map(decodeStateRow(row), withAccount)
 export const decodeHold = Schema.decodeUnknownEffect(
   Schema.Struct({
     id: StoredMessage.fields.id,
@@ -222,11 +233,11 @@ export const encodePromptRecord = (record: PromptRecord) => {
   })
 }
 /** Takes only the fields of `Content`, with defaults, because the caller may pass more, for example an `Outcome`. */
-const columnsOf = ({ content, finish = null, isFallback = false, parts, usage }: Content) => ({
+const columnsOf = ({ account = null, content, finish = null, isFallback = false, parts, usage }: Content) => ({
   content: isToldBy(parts, content) ? null : content,
   is_fallback: isFallback,
   finish,
-  usage
+  usage: { ...usage, ...(account !== null && { account }) }
 })
 
 /** Compares the lengths first, because joining and comparing the texts takes time in proportion to them. */

@@ -4,6 +4,7 @@
 import type { Todo, ToolPart } from "@opencode-turn/core/Part"
 import type { PromptPart } from "@opencode-turn/core/Prompt"
 import type { Retry } from "@opencode-turn/core/Reply"
+import type { Timing } from "@opencode-turn/core/Timing"
 import * as ToolCall from "@opencode-turn/core/ToolCall"
 import type { Usage } from "@opencode-turn/core/Usage"
 import { fit, line } from "./TerminalText.ts"
@@ -30,6 +31,22 @@ export const describeDuration = (millis: number): string =>
   millis < 60_000
     ? `${(millis / 1000).toFixed(1)} s`
     : `${Math.floor(millis / 60_000)} min ${Math.round((millis % 60_000) / 1000)} s`
+
+/** What the time of a turn was spent for, the longest first. */
+export const describeTiming = (timing: Timing): string =>
+  ([
+    ["model", timing.modelMillis],
+    ["tools", timing.toolsMillis],
+    ["people", timing.peopleMillis],
+    ["queue", timing.queueMillis],
+    ["retries", timing.retriesMillis],
+    ["no owner", timing.orphanedMillis],
+    ["other", timing.otherMillis]
+  ] as const)
+    .filter(([, millis]) => millis >= 50)
+    .toSorted(([, one], [, other]) => other - one)
+    .map(([purpose, millis]) => `${purpose} ${describeDuration(millis)}`)
+    .join(", ")
 
 /** An age in its largest unit. */
 export const describeAge = (millis: number): string => {

@@ -366,8 +366,13 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("a tu
         assert.deepStrictEqual(rest.at(-1), lines.at(-1))
         assert.strictEqual(told(lines.slice(0, place + 1)) + told(rest), "first words and the rest", `from ${offset}`)
       }
-      const same = yield* run(["run", "--json", prompt("Same keys.", [{ text: "Yes." }])])
-      assert.deepStrictEqual(Object.keys(lines.at(-1) ?? {}), Object.keys(lastLine(same)))
+      const same = lastLine(yield* run(["run", "--json", prompt("Same keys.", [{ text: "Yes." }])]))
+      assert.deepStrictEqual(Object.keys(lines.at(-1) ?? {}), Object.keys(same))
+      const again = lastLine(yield* run(["watch", "--json", String(same["messageId"])]))
+      // The store does not keep the changed files, nor what the server dropped.
+      assert.deepStrictEqual({ ...again, files: [], filesUnread: [], dropped: [] }, same)
+      const [stored] = jsonLines(yield* run(["show", "--json", String(same["conversationId"])]))
+      assert.deepInclude(stored, { timing: same["timing"], firstTokenMillis: same["firstTokenMillis"] })
     }))
 
   it.effect.each(["SQLite", "PostgreSQL"])(

@@ -84,6 +84,22 @@ describe("a turn", () => {
       assert.isTrue(line.text.startsWith("Do it."))
     }))
 
+  test("tells its end, its list and its state the stored account", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const gateway = yield* Gateways.open()
+      const { messageId } = yield* begin(gateway, [...asking.slice(0, 1), { text: "Done." }])
+      const { turn } = yield* finish(gateway, messageId)
+      const stored = yield* store.getMessage(messageId)
+      const account = Option.getOrThrow(stored).account
+      assert(account !== null)
+      const { firstTokenMillis, models, timing } = account
+      assert.deepStrictEqual(models.map(({ steps }) => steps), [2])
+      assert.deepInclude(turn, { firstTokenMillis, models, timing, finish: "stop" })
+      const list = (yield* gateway.call("/conversations/c/turns")).as(Turns)
+      assert.deepInclude(list.items[0], { firstTokenMillis, models, timing })
+    }))
+
   test("belongs to the trace of the request that started it, and does not end with it", () =>
     Effect.gen(function*() {
       const traceId = "1".repeat(32)

@@ -22,6 +22,16 @@ const once: Answer = { _tag: "Permission", reply: { reply: "once" } }
 
 const slowly: HumanGate.Gate = () => Effect.as(Effect.sleep("100 millis"), once)
 
+/** The account adds up, and is stored as the result tells it. */
+const assertStored = ({ durationMillis, firstTokenMillis, message, timing, usage }: TurnResult) => {
+  assert.strictEqual(Timing.total(timing), durationMillis)
+  assert.deepInclude(message?.account, {
+    timing,
+    models: usage.models,
+    firstTokenMillis: firstTokenMillis ?? null
+  })
+}
+
 /** What holds for the spans of every turn: they have the result's totals, the conversation, and a place in time. */
 const assertAgrees = (spans: ReadonlyArray<Tracer.NativeSpan>, result: TurnResult) => {
   const { cost, tokens } = result.usage.total
@@ -43,7 +53,7 @@ const assertAgrees = (spans: ReadonlyArray<Tracer.NativeSpan>, result: TurnResul
   })
   assert.strictEqual(Spans.sum(spans, "opencode.turn.cost"), cost)
   assert.strictEqual(chats.length, result.usage.models.reduce((sum, { steps }) => sum + steps, 0))
-  assert.strictEqual(Timing.total(result.timing), result.durationMillis)
+  assertStored(result)
   assert.isAtMost(spans.length, 12)
   for (const span of spans) {
     const { status } = span
@@ -200,7 +210,13 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
           began?.spanId
         ]])
         assert.notStrictEqual(ended?.traceId, began?.traceId)
-        assert.strictEqual(Spans.sum(Spans.named(spans, "chat m"), "gen_ai.usage.cost"), value.usage.total.cost)
+        assertStored(value)
+        // The first owner saw the first token, and the person was asked before, between and after.
+        assert.isAbove(value.firstTokenMillis ?? 0, 0)
+        assert.isAbove(value.timing.peopleMillis, 0)
+        const stored = Option.getOrUndefined(yield* store.getMessage(id))
+        assert.deepStrictEqual(stored?.account, value.message?.account)
+        assert.closeTo(value.durationMillis, (stored?.finishedMillis ?? 0) - (stored?.createdMillis ?? 0), 1000)
       }))
   }
 )

@@ -335,6 +335,7 @@ it.layer(NodeFileSystem.layer)("SqlMigrations", (it) => {
           ...message,
           position: at === 0 ? 1 : at + 2,
           epoch: 1,
+          account: null,
           revertedBy: null,
           conversationId,
           prompt,

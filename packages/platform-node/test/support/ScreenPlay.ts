@@ -103,6 +103,7 @@ const stored: StoredMessage = {
   owner: null,
   leaseUntilMillis: null,
   takeovers: 0,
+  account: null,
   revertedBy: null,
   prompt: [],
   draft: null,
@@ -155,6 +156,7 @@ export const result = <S extends TurnStatus>(status: S, ...parts: ReadonlyArray<
     modelMillis: 1000,
     toolsMillis: 34,
     retriesMillis: 0,
+    orphanedMillis: 0,
     otherMillis: 200
   },
   trace: {
@@ -171,6 +173,7 @@ export const result = <S extends TurnStatus>(status: S, ...parts: ReadonlyArray<
     model_ms: 1000,
     tools_ms: 34,
     retries_ms: 0,
+    orphaned_ms: 0,
     other_ms: 200,
     error: null,
     error_message: null

@@ -1,5 +1,6 @@
 /** The timeline of a turn: lanes of agents on one axis of time, and the same as a table. */
 import { nowMillis, readInside, type TurnModel } from "../state/Model.ts"
+import type { Turn } from "../state/Types.ts"
 import { cost, count, duration, tokens } from "../text/Format.ts"
 import { Fold } from "./Fold.tsx"
 import { type Lane, type Span, type Times, timesOf } from "./Times.ts"
@@ -23,9 +24,7 @@ const Inside = ({ turn }: { readonly turn: TurnModel }) => {
   })
   return (
     <>
-      <p class="shares">
-        {share("model", times.model)} {share("tools", times.tools)} {share("people", times.people)}
-      </p>
+      <Shares timing={stored.finishedMillis === null ? null : stored.timing} times={times} />
       <div class="lanes" aria-hidden="true">
         {times.lanes.map((lane, index) => <LaneView key={index} lane={lane} times={times} />)}
         <Axis times={times} />
@@ -34,6 +33,20 @@ const Inside = ({ turn }: { readonly turn: TurnModel }) => {
     </>
   )
 }
+
+/** The account of an ended turn, which also knows what no lane shows; before that, what the lanes show. */
+const Shares = ({ timing, times }: { readonly timing: Turn["timing"]; readonly times: Times }) => (
+  <p class="shares">
+    {share("model", timing?.modelMillis ?? times.model)} {share("tools", timing?.toolsMillis ?? times.tools)}{" "}
+    {share("people", timing?.peopleMillis ?? times.people)}
+    {timing !== null && rest(timing).map(([name, millis]) => <>{share(name, millis)}</>)}
+  </p>
+)
+
+/** What took a tenth of a second or more, as times are shown. */
+const rest = ({ orphanedMillis, otherMillis, queueMillis, retriesMillis }: NonNullable<Turn["timing"]>) =>
+  ([["queue", queueMillis], ["retries", retriesMillis], ["no owner", orphanedMillis], ["other", otherMillis]] as const)
+    .filter(([, millis]) => millis >= 50)
 
 const share = (name: string, millis: number) => <span class={`share ${name}`}>{`${name} ${duration(millis)}`}</span>
 

@@ -67,7 +67,9 @@ const Ending = ({ turn }: { readonly turn: TurnModel }) => {
         <span class="mark" role="img" aria-hidden="true" /> {words[stored.status]}
         {stored.finishedMillis !== null && ` · ${duration(stored.finishedMillis - stored.createdMillis)}`}
         {` · ${cost(stored.usage.cost)} · ${count(tokens(stored.usage))} tokens`}
-        {stored.model !== null && ` · ${stored.model}`}
+        {stored.models.length > 1
+          ? stored.models.map((share) => ` · ${share.model} ${cost(share.cost)}`).join("")
+          : stored.model !== null && ` · ${stored.model}`}
       </p>
     </>
   )

@@ -44,6 +44,7 @@ export const claims = (it: StoreTests): void => {
         owner: null,
         leaseUntilMillis: null,
         takeovers: 0,
+        account: null,
         revertedBy: null,
         draft: null,
         promptRecord: null,

@@ -2,6 +2,7 @@
  * The sample data of the contract's tests: turns, replies, and texts that a store might corrupt.
  */
 import type { Vitest } from "@effect/vitest"
+import type { Account } from "@opencode-turn/core/Account"
 import type { Answer, PermissionAsk, QuestionAsk } from "@opencode-turn/core/Ask"
 import {
   AskId,
@@ -83,6 +84,21 @@ export const someUsage: Usage.Usage = {
   tokens: { input: 12_345, output: 678, reasoning: 9, cacheRead: 1_000_000, cacheWrite: 0 }
 }
 
+export const someAccount: Account = {
+  timing: {
+    queueMillis: 0,
+    peopleMillis: 60_000,
+    modelMillis: 1_234.5,
+    toolsMillis: 7,
+    retriesMillis: 0,
+    orphanedMillis: 4_000,
+    otherMillis: 1
+  },
+  models: [{ model: "anthropic/claude-sonnet-4-5", steps: 2, ...someUsage }, { model: "", steps: 1, ...Usage.zero }],
+  firstTokenMillis: 321,
+  untilMillis: 1_754_000_000_000
+}
+
 const partId = (name: string): PartId => PartId.make(`prt_${name}`)
 
 /** One part of every type and status, with `text` wherever a part holds text. */
@@ -154,6 +170,7 @@ export const completed: Outcome = {
   finish: "stop",
   parts: partsOf("It is a workspace."),
   usage: someUsage,
+  account: someAccount,
   subagents: subagentsOf("It is a workspace."),
   error: null
 }

@@ -13,6 +13,7 @@ import {
   describeCost,
   describeDuration,
   describePrompt,
+  describeTiming,
   describeTokens
 } from "../../terminal/Describe.ts"
 import { line, sanitize } from "../../terminal/TerminalText.ts"
@@ -71,19 +72,29 @@ const isRefused = (part: ToolPart): boolean => part.isRefused === true || part.r
 const describeRefusal = (part: ToolPart): string =>
   `refused ${describeCall(part)}${part.refusal === undefined ? "" : `: ${line(part.refusal)}`}`
 
+const spentOn = (account: StoredMessage["account"]): string => {
+  const spent = account === null ? "" : describeTiming(account.timing)
+  return spent === "" ? "" : ` (${spent})`
+}
+
 const describe = (message: StoredMessage): string => {
-  const { content, createdMillis, error, finish, finishedMillis, isFallback, parts, status, subagents, usage } = message
+  const { account, content, createdMillis, error, finish, finishedMillis, isFallback, parts, status } = message
+  const { subagents, usage } = message
   const tools = parts.filter((part) => part.type === "tool")
   const facts = [
     status,
     ...(message.revertedBy === null ? [] : ["reverted"]),
     ...(finish === null ? [] : [`finish ${line(finish)}`]),
     new Date(createdMillis).toISOString(),
-    ...(finishedMillis === null ? [] : [describeDuration(finishedMillis - createdMillis)]),
+    ...(finishedMillis === null ? [] : [describeDuration(finishedMillis - createdMillis) + spentOn(account)]),
     `${tools.length} ${tools.length === 1 ? "tool" : "tools"}`,
     ...(subagents.length === 0 ? [] : [`${subagents.length} ${subagents.length === 1 ? "subagent" : "subagents"}`]),
     describeTokens(usage),
-    describeCost(usage.cost)
+    describeCost(usage.cost),
+    // One model is that of the conversation.
+    ...(account === null || account.models.length < 2
+      ? []
+      : account.models.map(({ cost, model }) => `${line(model)} ${describeCost(cost)}`))
   ]
   return [
     sanitize(describePrompt(message.prompt)).replaceAll(/^/gm, "> "),

@@ -5,6 +5,7 @@ import type { Artifacts } from "@opencode-turn/core/Artifact"
 import { MessageId, SessionId } from "@opencode-turn/core/Ids"
 import * as Reply from "@opencode-turn/core/Reply"
 import type { MessageState, StoredMessage } from "@opencode-turn/core/SessionStore"
+import * as Timing from "@opencode-turn/core/Timing"
 import { isUnusableTag, TurnCancelled } from "@opencode-turn/core/TurnError"
 import type { TurnEnd, TurnStatus } from "@opencode-turn/core/TurnResult"
 import * as Usage from "@opencode-turn/core/Usage"
@@ -32,18 +33,19 @@ export interface Ending extends
 {
   readonly status: TurnStatus
   readonly output?: unknown
-  /** Without the share of each model for a stored turn, as the fields below: the store does not keep them. */
+  /** Without the share of each model, and without a timing, where nobody measured the stored turn. */
   readonly usage: Usage.TurnUsage & Partial<Usage.ResultUsage>
-  readonly artifacts: Artifacts | undefined
   readonly timing: TurnEnd["timing"] | undefined
   readonly firstTokenMillis: number | undefined
+  /** The fields below are not stored. */
+  readonly artifacts: Artifacts | undefined
   readonly dropped: TurnEnd["dropped"] | undefined
   readonly error?: Told | undefined
 }
 
 /** Reads the ending from a stored message. */
 export const fromStored = (message: StoredMessage): Ending => {
-  const { content, conversationId, createdMillis, finish, finishedMillis, id, isFallback } = message
+  const { account, content, conversationId, createdMillis, finish, finishedMillis, id, isFallback } = message
   const { parts, promptRecord, subagents } = message
   const usage = usageOf(message)
   const sessionId = promptRecord?.sessionId
@@ -64,12 +66,12 @@ export const fromStored = (message: StoredMessage): Ending => {
       : undefined,
     reply: { ...Reply.result(Reply.restore(ids, parts)), usage: usage.root },
     subagents,
-    usage,
+    usage: { ...usage, ...(account !== null && { models: account.models }) },
     artifacts: undefined,
-    timing: undefined,
-    firstTokenMillis: undefined,
+    timing: account?.timing,
+    firstTokenMillis: account?.firstTokenMillis ?? undefined,
     dropped: undefined,
-    durationMillis: (finishedMillis ?? createdMillis) - createdMillis,
+    durationMillis: account === null ? (finishedMillis ?? createdMillis) - createdMillis : Timing.total(account.timing),
     error: errorOf(message)
   }
 }

@@ -44,8 +44,8 @@ export const fromWait = (waiting: MessageState, running: AssistantMessageId | un
   })
 
 /**
- * The last line of a turn. Every key is always present; a missing value is `null`. The store keeps neither the changed files nor
- * `timing`, `firstTokenMillis`, `dropped` and `usage.models`, so they are `null` for a stored turn. `text` holds only the agent's own text. `content` is the stored text for a reader: a structured answer
+ * The last line of a turn. Every key is always present; a missing value is `null`. The store keeps neither the changed files nor `dropped`, so
+ * they are `null` for a stored turn. `text` holds only the agent's own text. `content` is the stored text for a reader: a structured answer
  * as JSON, or with `isFallback` the policy's text. `finish` is the server's word for why the answer ended. `cost` and `tokens` are the
  * totals of `usage`, `subagents` have the form of the line `subagent`, and `output` is the value of `--schema`. `error` has a
  * `tag`, a `message` for people, and the error's own fields as `details`.
@@ -70,7 +70,7 @@ export const fromEnding = (ending: Endings.Ending): string => {
       total: fromUsage(total),
       root: fromUsage(root),
       subagents: fromUsage(subagents),
-      models: models?.map(({ model, steps, ...usage }) => ({ model, steps, ...fromUsage(usage) })) ?? null
+      models: models?.map(fromModel) ?? null
     },
     subagents: ending.subagents,
     ...fromArtifacts(ending.artifacts),
@@ -133,6 +133,7 @@ export const fromState = (state: MessageState): string =>
     excerpt: state.excerpt,
     isFallback: state.isFallback,
     ...fromUsage(state.usage),
+    ...fromAccount(state.account),
     createdMillis: state.createdMillis,
     finishedMillis: state.finishedMillis,
     error: fromError(Endings.errorOf(state))
@@ -155,6 +156,7 @@ export const fromStored = (message: StoredMessage): string =>
     isFallback: message.isFallback,
     parts: message.parts,
     ...fromUsage(message.usage),
+    ...fromAccount(message.account),
     subagents: message.subagents,
     createdMillis: message.createdMillis,
     finishedMillis: message.finishedMillis,
@@ -204,6 +206,14 @@ const fromArtifact = ({ additions, change, deletions, mediaType, path, sessionId
 const fromUsage = ({ cost, tokens: { cacheRead, cacheWrite, input, output, reasoning } }: Usage.Usage) => ({
   cost,
   tokens: { input, output, reasoning, cacheRead, cacheWrite }
+})
+
+const fromModel = ({ model, steps, ...usage }: Usage.ModelUsage) => ({ model, steps, ...fromUsage(usage) })
+
+const fromAccount = (account: MessageState["account"]) => ({
+  models: account?.models.map(fromModel) ?? null,
+  firstTokenMillis: account?.firstTokenMillis ?? null,
+  timing: account?.timing ?? null
 })
 
 const encode = (value: object): string => `${escapeJson(JSON.stringify(value))}\n`

@@ -499,23 +499,36 @@ const finished = ({ runId, threadId }: Run) => ({ type: "RUN_FINISHED", threadId
 const finish = (message: StoredMessage) => (self: Written): Told =>
   chain(closeAll([])(self), (self) => [{ ...self, isOver: true }, [endOf(self.run, message)]])
 
-const endOf = (run: Run, message: StoredMessage): AgUiEvent => {
-  const { error, finish, started, status } = message
-  const { cost, tokens } = message.usage
+const usageOf = (name: string, { tokens }: StoredMessage["usage"]) => {
   const inputTokens = tokens.input + tokens.cacheRead + tokens.cacheWrite
   const outputTokens = tokens.output + tokens.reasoning
-  const [provider, ...model] = started?.model?.split("/") ?? []
+  const [provider, ...model] = name.split("/")
+  return {
+    ...(name !== "" && { provider, model: model.join("/") }),
+    inputTokens,
+    outputTokens,
+    totalTokens: inputTokens + outputTokens,
+    reasoningTokens: tokens.reasoning,
+    cachedInputTokens: tokens.cacheRead,
+    cacheWriteInputTokens: tokens.cacheWrite
+  }
+}
+
+const endOf = (run: Run, message: StoredMessage): AgUiEvent => {
+  const { account, error, finish, started, status, usage } = message
+  const models = account?.models ?? []
   const more = {
-    usage: [{
-      ...(provider !== undefined && { provider, model: model.join("/") }),
-      inputTokens,
-      outputTokens,
-      totalTokens: inputTokens + outputTokens,
-      reasoningTokens: tokens.reasoning,
-      cachedInputTokens: tokens.cacheRead,
-      cacheWriteInputTokens: tokens.cacheWrite
-    }],
-    metadata: { messageId: message.id, status, finish, cost }
+    usage: models.length > 0
+      ? models.map((share) => usageOf(share.model, share))
+      : [usageOf(started?.model ?? "", usage)],
+    metadata: {
+      messageId: message.id,
+      status,
+      finish,
+      cost: usage.cost,
+      timing: account?.timing ?? null,
+      firstTokenMillis: account?.firstTokenMillis ?? null
+    }
   }
   switch (status) {
     case "completed":

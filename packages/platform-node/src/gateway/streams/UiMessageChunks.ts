@@ -29,6 +29,7 @@
  *
  * @since 0.1.0
  */
+import type { Account } from "@opencode-turn/core/Account"
 import type { AttachedUpdate } from "@opencode-turn/core/AttachTurn"
 import type { ToolPart } from "@opencode-turn/core/Part"
 import type { Started } from "@opencode-turn/core/ReplyUpdate"
@@ -98,6 +99,9 @@ export interface Metadata {
   readonly finish?: string | null
   readonly cost?: number
   readonly usage?: StoredMessage["usage"]["tokens"]
+  readonly models?: Account["models"]
+  readonly timing?: Account["timing"] | null
+  readonly firstTokenMillis?: number | null
   readonly error?: { readonly tag: string; readonly message: string } | null
   readonly createdMillis?: number
   readonly finishedMillis?: number | null
@@ -262,6 +266,9 @@ export const endMetadataOf = (message: StoredMessage): Metadata => ({
   finish: message.finish,
   cost: message.usage.cost,
   usage: message.usage.tokens,
+  models: message.account?.models ?? [],
+  timing: message.account?.timing ?? null,
+  firstTokenMillis: message.account?.firstTokenMillis ?? null,
   error: message.error === null ? null : { tag: message.error.tag, message: message.error.message },
   createdMillis: message.createdMillis,
   finishedMillis: message.finishedMillis

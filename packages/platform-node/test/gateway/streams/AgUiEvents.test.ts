@@ -51,7 +51,13 @@ const messagesOf = ({ messages }: HttpAgent): unknown =>
 const holds = Effect.fnUntraced(function*(updates: ReadonlyArray<ReplyUpdate>, cut: number) {
   const last = Updates.ending(updates)
   const whole = yield* read(write([...updates, last])[1])
-  assert.deepInclude(write([...updates, last])[1].at(-1), { type: "RUN_FINISHED", outcome: { type: "success" } })
+  const finished = write([...updates, last])[1].at(-1)
+  assert.deepInclude(finished, { type: "RUN_FINISHED", outcome: { type: "success" } })
+  assert.deepNestedInclude(finished, {
+    "usage[0].model": "m",
+    "usage[1].model": "small",
+    "metadata.timing": last.message.account?.timing
+  })
   // One run tells the beginning, and another one goes on with the rest.
   const first = yield* read(end(write(updates.slice(0, cut))))
   const later = AgUiEvents.start({ ...run, isNew: false }, "asm_1")
@@ -134,9 +140,9 @@ describe("a run of AG-UI", () => {
         assert.deepInclude(event?.["usage"], {
           provider: "scripted",
           model: "m",
-          inputTokens: 3,
+          inputTokens: 1,
           outputTokens: 0,
-          totalTokens: 3,
+          totalTokens: 1,
           reasoningTokens: 0,
           cachedInputTokens: 0,
           cacheWriteInputTokens: 0

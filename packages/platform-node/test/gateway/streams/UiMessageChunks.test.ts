@@ -173,6 +173,12 @@ describe("a UI message", () => {
         model: "scripted/m",
         conversationId: "c"
       })
+      const { account } = Updates.ending([]).message
+      assert.deepInclude((yield* read(completed))?.metadata, {
+        models: account?.models,
+        timing: account?.timing,
+        firstTokenMillis: 7
+      })
       const failed = write([Updates.started, Updates.ending([], "error", "Sorry.")])
       assert.deepStrictEqual(failed.slice(-3).map(({ type }) => type), ["message-metadata", "error", "finish"])
       assert.deepInclude((yield* read(failed))?.parts[0], { type: "text", text: "Sorry." })

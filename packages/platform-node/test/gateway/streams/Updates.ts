@@ -212,6 +212,23 @@ export const ending = (
       owner: null,
       leaseUntilMillis: null,
       takeovers: 0,
+      account: {
+        timing: {
+          queueMillis: 0,
+          peopleMillis: 30,
+          modelMillis: 20,
+          toolsMillis: 0,
+          retriesMillis: 0,
+          orphanedMillis: 0,
+          otherMillis: 1
+        },
+        models: [
+          { model: "scripted/m", steps: 2, cost: 0.4, tokens: { ...Usage.zero.tokens, input: 1 } },
+          { model: "scripted/small", steps: 1, cost: 0.1, tokens: { ...Usage.zero.tokens, input: 2 } }
+        ],
+        firstTokenMillis: 7,
+        untilMillis: 51
+      },
       revertedBy: null,
       excerpt: "Do it.",
       started: { sessionId, promptId: start.promptId, model: "scripted/m" },
