@@ -8,6 +8,7 @@ import { Cause, Console, Effect, Layer } from "effect"
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as OpencodePackage from "../packages/platform-node/test/support/OpencodePackage.ts"
+import * as Tools from "../packages/platform-node/test/support/Tools.ts"
 import * as Host from "../packages/platform-node/test/versions/Host.ts"
 import { scripts } from "../packages/platform-node/test/versions/Scripts.ts"
 import type { Outcome } from "../packages/platform-node/test/versions/Table.ts"
@@ -53,7 +54,7 @@ const outcomesOf = Effect.fnUntraced(function*(version: string) {
         `${version}  ${((Date.now() - started) / 1000).toFixed(1).padStart(5)} s  ${name}: ${failure ?? "holds"}`
       )
     }
-  }).pipe(Effect.provide(Host.layer(command, Host.toolsOf[is2x ? "2.x" : "1.x"])))
+  }).pipe(Effect.provide(Host.layer(command, Tools.of[is2x ? "2.x" : "1.x"])))
   return outcomes
 })
 

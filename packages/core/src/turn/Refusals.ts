@@ -1,7 +1,8 @@
 /**
  * The refusals that stopped an agent: what was refused, whether the model may be told to go on, and in which words.
  *
- * The reasons come from the gate that refused, and from the server's record, which keeps that of the first permission only (1.18.33).
+ * The reasons come from the gate that refused, and from the server's record, which keeps that of the first permission only (1.18.33), or
+ * none (2.x).
  *
  * @since 0.1.0
  */
@@ -27,8 +28,8 @@ export type Given = AnswerAsks.GivenRefusal
  */
 export const of = (exchange: Exchange.Exchange, given: ReadonlyArray<Given>): ReadonlyArray<Refusal> => {
   const byCall = byCallOf(given)
-  return refusedParts(exchange).map((part) => {
-    const refusal = byCall.get(part.callId)
+  return refusedParts(exchange, byCall).map((part) => {
+    const refusal = byCall.get(callOf(part))
     const reason = refusal?.reason ?? part.refusal
     return {
       tool: part.tool,
@@ -46,10 +47,10 @@ export const of = (exchange: Exchange.Exchange, given: ReadonlyArray<Given>): Re
  * @since 0.1.0
  */
 export const areExplained = (exchange: Exchange.Exchange, given: ReadonlyArray<Given>): boolean => {
-  const parts = refusedParts(exchange)
-  const isExplained = ({ reason }: Given) => reason !== undefined && reason !== ""
   const byCall = byCallOf(given)
-  const own = parts.flatMap(({ callId }) => byCall.get(callId) ?? [])
+  const parts = refusedParts(exchange, byCall)
+  const isExplained = ({ reason }: Given) => reason !== undefined && reason !== ""
+  const own = parts.flatMap((part) => byCall.get(callOf(part)) ?? [])
   return own.every(isExplained) && (own.length > 0 || parts.some(({ refusal = "" }) => refusal !== ""))
 }
 
@@ -75,16 +76,22 @@ export const prompt = (refusals: ReadonlyArray<Refusal>): string =>
 /** Longer texts are cut, because they go to the model and into an error message. */
 const maxLength = 200
 
-const refusedParts = (exchange: Exchange.Exchange): ReadonlyArray<ToolPart> =>
+type ByCall = ReadonlyMap<string, Given>
+
+/** 2.x does not record that a call was refused with a message, so that the gate's own word counts as well (0.0.0-next-16350). */
+const refusedParts = (exchange: Exchange.Exchange, byCall: ByCall): ReadonlyArray<ToolPart> =>
   (Exchange.lastStep(exchange)?.parts ?? []).filter(isTool).filter((part) =>
-    part.isRefused === true || part.refusal !== undefined
+    part.isRefused === true || part.refusal !== undefined || (part.status === "error" && byCall.has(callOf(part)))
   )
 
 const isTool = (part: WirePart): part is ToolPart => part.type === "tool"
 
+/** The id of a call is unique in its message only (2.x). */
+const callOf = ({ callId, messageId }: Pick<ToolPart, "callId" | "messageId">): string => `${messageId} ${callId}`
+
 /** The last refusal of each call. */
-const byCallOf = (given: ReadonlyArray<Given>): ReadonlyMap<ToolPart["callId"] | undefined, Given> =>
-  new Map(given.map((refusal) => [refusal.ask.tool?.callId, refusal]))
+const byCallOf = (given: ReadonlyArray<Given>): ByCall =>
+  new Map(given.flatMap((refusal) => refusal.ask.tool === undefined ? [] : [[callOf(refusal.ask.tool), refusal]]))
 
 const askText = (ask: Ask): string =>
   ask._tag === "Question" ? ask.questions.map(({ question }) => question).join(" ") : ask.patterns.join(", ")

@@ -2,11 +2,12 @@
  * What both lines of OpenCode do alike: the scripts that `pnpm versions` runs on every version, with the same results; and the servers that
  * the tests of each line share.
  */
-import { assert, it } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import { Effect, Predicate } from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
+import { onBothLines } from "../support/BothLines.ts"
 import * as RealServer from "../support/RealServer.ts"
 import * as Host from "../versions/Host.ts"
 import { scripts } from "../versions/Scripts.ts"
@@ -46,43 +47,33 @@ const ask = {
   })
 }
 
-/** The scripts that end otherwise on 2.x, and why. */
-const exceptions = new Map([
-  ["to-dos", "2.x has no to-do tool"],
-  ["rules of a session", "the beta takes no rules for a session, which is told before anything is sent"],
-  ["more rules for a session", "the same"],
-  ["rules and tools of subagents", "the same, and the same for the tools of one prompt"],
-  ["metadata of a session", "the beta ignores the metadata of a session"],
-  ["tools of a turn", "2.x cannot limit the tools of one prompt, which is told before anything is sent"]
-])
-
-it("names only scripts that exist as exceptions of 2.x", () => {
-  const names = scripts.map(({ name }) => name)
-  assert.deepStrictEqual(Array.from(exceptions.keys()).filter((name) => !names.includes(name)), [])
+onBothLines("a turn", {
+  layerOf: Host.layerOf,
+  exceptions: {
+    "to-dos": "2.x has no to-do tool",
+    "rules of a session": "the beta takes no rules for a session, which is told before anything is sent",
+    "more rules for a session": "the same",
+    "rules and tools of subagents": "the same, and the same for the tools of one prompt",
+    "metadata of a session": "the beta ignores the metadata of a session",
+    "tools of a turn": "2.x cannot limit the tools of one prompt, which is told before anything is sent"
+  }
+}, (it) => {
+  for (const { name, run } of scripts) it.effect(name, () => Effect.scoped(run), 180_000)
 })
 
-RealServer.onEachLine((line) => {
-  it.layer(Host.layerOf(line), { excludeTestServices: true, timeout: "5 minutes" })((it) => {
-    for (const { name, run } of scripts) {
-      const reason = line === "2.x" ? exceptions.get(name) : undefined
-      if (reason === undefined) it.effect(`a turn: ${name}`, () => Effect.scoped(run), 180_000)
-    }
-  })
+onBothLines("a server that the tests share", { layerOf: RealServer.onLine() }, (it, { line }) => {
+  it.effect("is the line that it says", () =>
+    Effect.gen(function*() {
+      const health = yield* json(healthOf[line])
+      assert(Predicate.hasProperty(health, "version"))
+      assert.match(String(health.version), isOf[line])
+    }))
 
-  it.layer(RealServer.layerOf({ line }), { excludeTestServices: true, timeout: "5 minutes" })((it) => {
-    it.effect("is the line that it says", () =>
-      Effect.gen(function*() {
-        const health = yield* json(healthOf[line])
-        assert(Predicate.hasProperty(health, "version"))
-        assert.match(String(health.version), isOf[line])
-      }))
-
-    it.effect("works in the test's folder with the test's model", () =>
-      Effect.gen(function*() {
-        const { directory } = yield* RealServer.Workplace
-        const model = yield* ScriptedModel.ScriptedModel
-        yield* ask[line](directory, ScriptedModel.prompt("Say hello.", [{ text: "Hello." }]))
-        assert.strictEqual(yield* model.modelCalls, 1)
-      }))
-  })
+  it.effect("works in the test's folder with the test's model", () =>
+    Effect.gen(function*() {
+      const { directory } = yield* RealServer.Workplace
+      const model = yield* ScriptedModel.ScriptedModel
+      yield* ask[line](directory, ScriptedModel.prompt("Say hello.", [{ text: "Hello." }]))
+      assert.strictEqual(yield* model.modelCalls, 1)
+    }))
 })

@@ -1,16 +1,16 @@
 /**
  * Forks, reverts and compactions beside turns, on a real OpenCode of each line.
  */
-import { assert, it } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
 import { compactConversation, forkConversation, revertTurn, unrevertTurn } from "@opencode-turn/core/Operations"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { runTurn } from "@opencode-turn/core/Turn"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import { Effect, Fiber, FileSystem } from "effect"
+import { onBothLines } from "../support/BothLines.ts"
 import * as RealServer from "../support/RealServer.ts"
 import { turn } from "../support/RealTurns.ts"
-import { toolsOf } from "../versions/Host.ts"
 
 const say = Effect.fnUntraced(function*(
   conversationId: string,
@@ -47,14 +47,11 @@ const marks = Effect.fnUntraced(function*(conversationId: string) {
   return messages.map(({ revertedBy }) => revertedBy !== null)
 })
 
-/** Each line has its own name for the path. */
-const write = (path: string, content: string) => ({ tool: "write", args: { path, filePath: path, content } })
-
-const operations = (line: RealServer.Line, isRepository: boolean) => {
-  const shell = (command: string) => ({ tool: toolsOf[line].shell, args: { command, description: "a command" } })
-  it.layer(RealServer.layerOf({ line, isRepository }), { excludeTestServices: true, timeout: "5 minutes" })(
+for (const isRepository of [true, false]) {
+  onBothLines(
     `operations in ${isRepository ? "a repository" : "a folder"} of the real server`,
-    (it) => {
+    { layerOf: RealServer.onLine({ isRepository }) },
+    (it, { line, shell, write }) => {
       it.effect("a turn before and after a compaction", () =>
         Effect.gen(function*() {
           yield* say("compacted", "one", [shell("echo hi")])
@@ -131,8 +128,3 @@ const operations = (line: RealServer.Line, isRepository: boolean) => {
     }
   )
 }
-
-RealServer.onEachLine((line) => {
-  operations(line, true)
-  operations(line, false)
-})

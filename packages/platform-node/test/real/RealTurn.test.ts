@@ -1,19 +1,17 @@
 /**
  * The whole pipeline against a real OpenCode with a scripted model.
  */
-import { assert, it } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import * as Client from "@opencode-turn/core/Client"
 import type { SessionId } from "@opencode-turn/core/Ids"
-import * as Tracer from "@opencode-turn/core/Tracer"
 import { runTurn, streamTurn } from "@opencode-turn/core/Turn"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
-import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
-import * as FaultProxy from "@opencode-turn/testing/FaultProxy"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
-import { Effect, Fiber, Redacted, Ref, Schema, Stream } from "effect"
+import { Effect, Fiber, Ref, Schema, Stream } from "effect"
+import { onBothLines } from "../support/BothLines.ts"
 import * as RealServer from "../support/RealServer.ts"
-import { base, bash, gate, isIdle, turn, until } from "../support/RealTurns.ts"
+import { base, busy, gate, isIdle, turn, until } from "../support/RealTurns.ts"
 
 const messagesOf = (sessionId: SessionId | undefined) =>
   Effect.gen(function*() {
@@ -46,20 +44,17 @@ const assertCompleted = Effect.fnUntraced(function*(result: TurnResult, text: st
   assert.lengthOf(yield* userMessages(result), 1)
 })
 
-/** Calls a subagent that says the text. */
-const look = (text: string, fields: object = {}): ScriptedModel.Step => ({
-  tool: "task",
-  args: {
-    description: "look",
-    prompt: ScriptedModel.prompt("Look.", [{ text, usage: { input: 1000, output: 100 } }]),
-    subagent_type: "general",
-    ...fields
+onBothLines("a turn on the real server", {
+  layerOf: RealServer.onLine(),
+  exceptions: {
+    "counts the work of a subagent's session from its latest call":
+      "2.x opens a new session for each call of a subagent",
+    "counts what a compaction cost that the server made by itself": "the beta tells it in the session's log alone",
+    "adds up to what the server says that the session used": "2.x adds the cost of its title",
+    "keeps the to-do list, which only the stream has": "2.x has no to-do tool",
+    "names the url of the provider that failed": "2.x does not tell it"
   }
-})
-
-const askBash = [{ permission: "bash", pattern: "*", action: "ask" }] as const
-
-it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })("a turn on the real server", (it) => {
+}, (it, tools) => {
   it.effect("streams plain text and stores it", () =>
     Effect.gen(function*() {
       const updates = Array.from(yield* Stream.runCollect(streamTurn(turn([{ text: "Hello from the model." }]))))
@@ -72,23 +67,37 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.isFalse(updates.some((update) => update._tag === "Reset"))
     }))
 
+  const overflow = { fail: 400, message: "prompt is too long: context_length_exceeded" }
+
   it.effect("finds the answer if the context overflows after an earlier turn", () =>
     Effect.gen(function*() {
       const first = turn([{ text: "hello" }])
-      const { reply, sessionId } = yield* runTurn(first)
-      const overflow = { fail: 400, message: "prompt is too long: context_length_exceeded" }
+      const { sessionId } = yield* runTurn(first)
       const result = yield* runTurn({
         ...turn([overflow, { text: "The answer." }]),
         conversationId: first.conversationId
       })
       assert.strictEqual(result.status, "completed", String(result.error?.message))
       assert.strictEqual(result.content, "The answer.")
-      assert.lengthOf(yield* userMessages(result), 4)
+      assert.strictEqual(result.sessionId, sessionId)
+    }))
+
+  it.effect("counts what a compaction cost that the server made by itself", () =>
+    Effect.gen(function*() {
+      const first = turn([{ text: "hello" }])
+      const { reply, sessionId } = yield* runTurn(first)
+      const { usage } = yield* runTurn({
+        ...turn([overflow, { text: "The answer." }]),
+        conversationId: first.conversationId
+      })
       assert.isDefined(sessionId)
       const client = yield* Client.Client
       const { cost } = (yield* client.getSession(sessionId)).usage
-      assert.closeTo(result.usage.root.cost, cost - reply.usage.cost, 1e-12)
+      assert.closeTo(usage.root.cost, cost - reply.usage.cost, 1e-12)
     }))
+
+  const look = (text: string, session?: string) =>
+    tools.task("look", [{ text, usage: { input: 1000, output: 100 } }], session === undefined ? {} : { session })
 
   it.effect("counts the work of a subagent's session from its latest call", () =>
     Effect.gen(function*() {
@@ -97,7 +106,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       const { sessionId, subagents } = yield* runTurn({ ...first, output: Schema.Struct({ n: Schema.Int }) })
       const child = subagents[0]?.sessionId
       assert.isDefined(child)
-      const second = turn([look("two", { task_id: child }), { text: "Done." }])
+      const second = turn([look("two", child), { text: "Done." }])
       const result = yield* runTurn({ ...second, conversationId: first.conversationId })
       assert.strictEqual(result.sessionId, sessionId)
       assert.deepStrictEqual(
@@ -109,90 +118,41 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
   it.effect("runs a loop of reasoning and tools, and sums the usage of all steps", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(turn([
-        { reasoning: "I should look.", text: "I look.", ...bash("echo one") },
-        bash("echo two"),
+        { reasoning: "I should look.", text: "I look.", ...tools.shell("echo one") },
+        tools.shell("echo two"),
         { text: "Both ran." }
-      ], { permission: [{ permission: "bash", pattern: "*", action: "allow" }] }))
+      ]))
       yield* assertCompleted(result, "I look.\n\nBoth ran.")
       assert.strictEqual(result.reply.reasoning, "I should look.")
-      assert.deepEqual(result.reply.tools.map((tool) => [tool.tool, tool.status, tool.output]), [
-        ["bash", "completed", "one\n"],
-        ["bash", "completed", "two\n"]
+      assert.deepEqual(result.reply.tools.map((tool) => [tool.tool, tool.status, tools.printed(tool)]), [
+        [tools.names.shell, "completed", "one"],
+        [tools.names.shell, "completed", "two"]
       ])
+      assert.strictEqual(result.reply.usage.tokens.input, 30)
+      assert.closeTo(result.reply.usage.cost, 0.00006, 1e-12)
+    }))
+
+  it.effect("adds up to what the server says that the session used", () =>
+    Effect.gen(function*() {
+      const { reply, sessionId } = yield* runTurn(turn([tools.shell("echo one"), { text: "It ran." }]))
       const client = yield* Client.Client
-      assert.isDefined(result.sessionId)
-      const session = yield* client.getSession(result.sessionId)
-      assert.deepEqual(result.reply.usage.tokens, session.usage.tokens)
-      assert.closeTo(result.reply.usage.cost, session.usage.cost, 1e-12)
-      assert.isAbove(result.reply.usage.cost, 0)
-    }))
-
-  it.effect("keeps the session for the second turn of a conversation", () =>
-    Effect.gen(function*() {
-      const first = yield* runTurn(turn([{ text: "One." }]))
-      const { conversationId } = first
-      const second = yield* runTurn(turn([{ text: "Two." }], { conversationId }))
-      assert.strictEqual(second.sessionId, first.sessionId)
-      assert.isFalse(second.isNewSession)
-      assert.strictEqual(second.content, "Two.")
-      const messages = yield* messagesOf(first.sessionId)
-      assert.deepEqual(messages.map(({ info }) => info.role), ["user", "assistant", "user", "assistant"])
-      assert.deepEqual(messages.map(({ info }) => info.id), messages.map(({ info }) => info.id).toSorted())
-    }))
-
-  it.effect("lets a person allow a command", () =>
-    Effect.gen(function*() {
-      const person = yield* gate({ _tag: "Permission", reply: { reply: "once" } })
-      const result = yield* runTurn(turn([bash("echo allowed"), { text: "Ran." }], { permission: askBash }))
-        .pipe(person.provide)
-      yield* assertCompleted(result, "Ran.")
-      const [ask] = yield* person.asked
-      assert(ask?._tag === "Permission")
-      assert.deepEqual([ask.permission, ask.patterns], ["bash", ["echo allowed"]])
-      assert.strictEqual(result.reply.tools[0]?.output, "allowed\n")
-    }))
-
-  it.effect("tells the model why a command was refused, and goes on", () =>
-    Effect.gen(function*() {
-      const result = yield* runTurn(turn([bash("echo never"), { text: "Then not." }], { permission: askBash }))
-      yield* assertCompleted(result, "Then not.")
-      assert.strictEqual(result.reply.tools[0]?.status, "error")
-      assert.include(result.reply.tools[0]?.error, "Nobody is here to answer")
+      assert.isDefined(sessionId)
+      const session = yield* client.getSession(sessionId)
+      assert.deepEqual(reply.usage.tokens, session.usage.tokens)
+      assert.closeTo(reply.usage.cost, session.usage.cost, 1e-12)
     }))
 
   it.effect("ends as refused with a refusal without a message, because the server stops the agent", () =>
     Effect.gen(function*() {
       const person = yield* gate({ _tag: "Reject" })
-      const result = yield* runTurn(turn([{ text: "I try.", ...bash("echo no") }, { text: "Never said." }], {
-        permission: askBash
-      })).pipe(person.provide)
+      const result = yield* runTurn(turn([{ text: "I try.", ...tools.shell("echo asked") }, { text: "Never said." }]))
+        .pipe(
+          person.provide
+        )
       assert(result.error?._tag === "Refused")
-      assert.deepEqual(result.error.refusals, [{ tool: "bash", asked: "echo no" }])
+      assert.deepEqual(result.error.refusals, [{ tool: tools.names.shell, asked: "echo asked" }])
       assert.deepInclude(result, { status: "error", content: "I try.", isFallback: false })
       assert.isTrue(result.reply.tools[0]?.isRefused)
-    }))
-
-  it.effect("lets a person answer questions", () =>
-    Effect.gen(function*() {
-      const person = yield* gate({ _tag: "Answers", answers: [["Blue"]] })
-      const result = yield* runTurn(turn([
-        {
-          tool: "question",
-          args: {
-            questions: [{
-              question: "Which colour?",
-              header: "Colour",
-              options: [{ label: "Red", description: "warm" }, { label: "Blue", description: "cold" }]
-            }]
-          }
-        },
-        { text: "Blue it is." }
-      ])).pipe(person.provide)
-      yield* assertCompleted(result, "Blue it is.")
-      const [ask] = yield* person.asked
-      assert(ask?._tag === "Question")
-      assert.strictEqual(ask.questions[0]?.question, "Which colour?")
-      assert.include(result.reply.tools[0]?.output, "Blue")
     }))
 
   it.effect("keeps the to-do list, which only the stream has", () =>
@@ -210,12 +170,8 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
   it.effect("answers a subagent that asks for a permission", () =>
     Effect.gen(function*() {
       const person = yield* gate({ _tag: "Permission", reply: { reply: "once" } })
-      const prompt = ScriptedModel.prompt("Read it.", [
-        { tool: "read", args: { filePath: "/etc/hostname" } },
-        { text: "The child is done." }
-      ])
       const result = yield* runTurn(turn([
-        { tool: "task", args: { description: "child", prompt, subagent_type: "general" } },
+        tools.task("child", [tools.read("/etc/hostname"), { text: "The child is done." }]),
         { text: "The parent is done." }
       ])).pipe(person.provide)
       yield* assertCompleted(result, "The parent is done.")
@@ -252,9 +208,15 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
         [result.error.name, result.error.reason, result.error.statusCode, result.error.isRetryable],
         ["APIError", "no such parameter", 400, false]
       )
-      assert.match(result.error.url ?? "", /^http:\/\/127\.0\.0\.1:\d+\/v1\/chat\/completions$/)
       assert.strictEqual(result.message?.status, "error")
       assert.strictEqual(result.content, "Sorry, an error occurred while generating this response.")
+    }))
+
+  it.effect("names the url of the provider that failed", () =>
+    Effect.gen(function*() {
+      const { error } = yield* runTurn(turn([{ fail: 400, message: "no such parameter" }]))
+      assert(error?._tag === "Upstream")
+      assert.match(error.url ?? "", /^http:\/\/127\.0\.0\.1:\d+\/v1\/chat\/completions$/)
     }))
 
   for (const [what, input] of [["model", { model: "scripted/nope" }], ["agent", { agent: "nope" }]] as const) {
@@ -263,7 +225,10 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
         const result = yield* runTurn(turn([{ text: "Never." }], input))
         assert.strictEqual(result.status, "error")
         assert(result.error?._tag === "Upstream")
-        assert.match(result.error.message, /^(?:Model|Agent) not found/)
+        assert.match(
+          result.error.message,
+          /^(?:provider\.no-route: )?(?:Model|Agent) (?:not found|unavailable): .*nope/
+        )
       }))
   }
 
@@ -276,24 +241,25 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
   > = [
     ["nothing at all", [{ text: "" }], { finish: "stop", hasReasoning: false, tools: [] }],
     ["thoughts alone", [{ reasoning: "I think." }], { finish: "stop", hasReasoning: true, tools: [] }],
-    ["a tool call and then nothing", [bash("echo one"), {}], {
+    ["a tool call and then nothing", [tools.shell("echo one"), {}], {
       finish: "stop",
       hasReasoning: false,
-      tools: ["bash"]
+      tools: [tools.names.shell]
     }],
-    ["an end at the output limit before the first word", [bash("echo one"), { reasoning: "Hm.", finish: "length" }], {
+    ["an end at the output limit before the first word", [tools.shell("echo one"), {
+      reasoning: "Hm.",
+      finish: "length"
+    }], {
       finish: "length",
       hasReasoning: true,
-      tools: ["bash"]
+      tools: [tools.names.shell]
     }],
     ["blank text", [{ text: " \n\u200b" }], { finish: "stop", hasReasoning: false, tools: [] }]
   ]
   for (const [what, steps, fields] of silent) {
     it.effect(`takes ${what} for no answer, and says what there was`, () =>
       Effect.gen(function*() {
-        const result = yield* runTurn(turn(steps, {
-          permission: [{ permission: "bash", pattern: "*", action: "allow" }]
-        }))
+        const result = yield* runTurn(turn(steps))
         assert.deepStrictEqual([result.status, result.error?._tag], ["error", "EmptyStream"])
         assert.deepInclude(result.error, fields)
         assert.deepInclude(result, { isFallback: true, finish: fields.finish })
@@ -309,11 +275,10 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
 
   it.effect("takes words for an answer, whatever ended it and whatever followed", () =>
     Effect.gen(function*() {
-      const allow = { permission: [{ permission: "bash", pattern: "*", action: "allow" }] } as const
       const cut = yield* runTurn(turn([{ text: "Half of", finish: "length" }]))
       yield* assertCompleted(cut, "Half of")
       assert.deepInclude(cut.message, { finish: "length", isFallback: false })
-      const early = yield* runTurn(turn([{ text: "I look.", ...bash("echo one") }, {}], allow))
+      const early = yield* runTurn(turn([{ text: "I look.", ...tools.shell("echo one") }, {}]))
       yield* assertCompleted(early, "I look.")
       assert.deepInclude(early, { finish: "stop", isFallback: false })
       const filtered = yield* runTurn(turn([{ text: "Half of", finish: "content_filter" }]))
@@ -322,9 +287,9 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
 
   it.effect("completes a turn of silent work if AllowSilent is set", () =>
     Effect.gen(function*() {
-      const result = yield* runTurn(turn([bash("echo one"), {}], {
-        permission: [{ permission: "bash", pattern: "*", action: "allow" }]
-      })).pipe(Effect.provideService(TurnPolicy.AllowSilent, true))
+      const result = yield* runTurn(turn([tools.shell("echo one"), {}])).pipe(
+        Effect.provideService(TurnPolicy.AllowSilent, true)
+      )
       assert.deepInclude(result, { status: "completed", content: "", isFallback: false, finish: "stop" })
     }))
 
@@ -336,8 +301,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
         onTurnFinished: (result) => Ref.set(finished, result)
       })))
       yield* model.reached("abort")
-      const client = yield* Client.Client
-      yield* until(Effect.map(client.statuses, (statuses) => statuses.size > 0))
+      yield* until(Effect.map(busy, (ids) => ids.size > 0))
       yield* Fiber.interrupt(fiber)
       const result = yield* Ref.get(finished)
       assert.strictEqual(result?.status, "cancelled")
@@ -346,92 +310,4 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       assert.isTrue(yield* isIdle)
       yield* model.release("abort")
     }))
-
-  it.effect("reads single messages if the server can no longer list them", () =>
-    Effect.gen(function*() {
-      const client = yield* Client.Client
-      const first = yield* runTurn(turn([{ text: "Before." }]))
-      assert.isDefined(first.sessionId)
-      const structured = yield* client.sendMessage(first.sessionId, {
-        parts: [{
-          type: "text",
-          text: ScriptedModel.prompt("As JSON.", [{ tool: "StructuredOutput", args: { answer: 42 } }])
-        }],
-        format: {
-          type: "json_schema",
-          schema: { type: "object", properties: { answer: { type: "number" } }, required: ["answer"] }
-        }
-      })
-      assert(structured.info.role === "assistant")
-      assert.deepEqual(structured.info.structured, { answer: 42 })
-      const listed = yield* Effect.flip(client.listMessages(first.sessionId, { limit: 10 }))
-      assert(listed._tag === "StatusError")
-      assert.strictEqual(listed.status, 400)
-      const single = yield* client.getMessage(first.sessionId, structured.info.id)
-      assert.deepEqual(single.info, structured.info)
-
-      const second = yield* runTurn(turn([{ text: "After." }], { conversationId: first.conversationId }))
-      assert.strictEqual(second.status, "completed", String(second.error?.message))
-      assert.strictEqual(second.content, "After.")
-    }))
-
-  it.effect("loses nothing when the event connection is cut, and does not prompt again", () =>
-    Effect.gen(function*() {
-      const model = yield* ScriptedModel.ScriptedModel
-      const server = yield* OpencodeServer.OpencodeServer
-      const calls = yield* model.modelCalls
-      yield* Effect.gen(function*() {
-        const proxy = yield* FaultProxy.FaultProxy
-        const fiber = yield* Effect.forkChild(
-          Effect.gen(function*() {
-            const result = yield* runTurn(turn([
-              { text: "before the cut and after it", gate: "cut", gateAfter: 2 }
-            ]))
-            yield* assertCompleted(result, "before the cut and after it")
-          }).pipe(Effect.provide(RealServer.layerClient(server, proxy.url)))
-        )
-        yield* model.reached("cut")
-        assert.strictEqual(yield* proxy.cutEvents, 1)
-        yield* until(
-          Effect.map(proxy.requests, (lines) => lines.filter((line) => line.includes("/event")).length === 2)
-        )
-        yield* model.release("cut")
-        yield* Fiber.join(fiber)
-        const requests = yield* proxy.requests
-        assert.lengthOf(requests.filter((line) => line.includes("/prompt_async")), 1)
-      }).pipe(Effect.provide(FaultProxy.layer(server.url)))
-      assert.strictEqual(yield* model.modelCalls, calls + 1)
-    }))
 })
-
-it.layer(RealServer.layerWithoutServer, { excludeTestServices: true, timeout: "5 minutes" })(
-  "a server that is killed in the middle of a turn",
-  (it) => {
-    it.effect(
-      "finishes the turn when it is back, with one user message and no doubled text",
-      () =>
-        Effect.gen(function*() {
-          const model = yield* ScriptedModel.ScriptedModel
-          const { options } = yield* RealServer.Workplace
-          const first = yield* OpencodeServer.make({ ...options, password: Redacted.make("the same") })
-          const port = Number(new URL(first.url).port)
-          const traced = yield* Effect.gen(function*() {
-            const fiber = yield* Effect.forkChild(runTurn(turn([
-              { text: "half of an answer", gate: "kill", gateAfter: 2, ending: "hang" },
-              { text: "The whole answer." }
-            ])))
-            yield* model.reached("kill")
-            yield* first.kill
-            yield* OpencodeServer.make({ ...options, port, password: Redacted.make("the same") })
-            const result = yield* Fiber.join(fiber)
-            yield* assertCompleted(result, "The whole answer.")
-            assert.isFalse(result.isRecreated)
-            return yield* Effect.flatMap(Tracer.TraceLog, (log) => log.events)
-          }).pipe(Effect.provide(RealServer.layerClient(first)))
-          assert.include(traced.map((event) => event.name), "opencode.stream.interrupted")
-          assert.strictEqual(yield* model.modelCalls, 2)
-          yield* model.release("kill")
-        }).pipe(Effect.scoped)
-    )
-  }
-)

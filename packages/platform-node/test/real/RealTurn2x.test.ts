@@ -1,5 +1,5 @@
 /**
- * What only OpenCode 2.x can do or does in another way: the whole pipeline against a beta of it with a scripted model. `BothLines.test.ts` has
+ * What only OpenCode 2.x can do or does in another way: the whole pipeline against a beta of it with a scripted model. The other files have
  * what it does as 1.x does.
  */
 import { assert, describe, it } from "@effect/vitest"
@@ -10,16 +10,12 @@ import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import type { Step } from "@opencode-turn/testing/ScriptedModel"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import { Deferred, Effect, Fiber, Ref, Stream } from "effect"
-import { gate, isIdle, turn, until } from "../support/RealTurns.ts"
+import { isIdle, turn, until } from "../support/RealTurns.ts"
 import * as SharedOpencode from "../support/SharedOpencode.ts"
+import * as Tools from "../support/Tools.ts"
 import * as Host from "../versions/Host.ts"
 
-const shell = (command: string): Step => ({ tool: "shell", args: { command } })
-
-const subagent = (steps: ReadonlyArray<Step>, fields: object = {}): Step => ({
-  tool: "subagent",
-  args: { agent: "general", description: "look", prompt: ScriptedModel.prompt("Look.", steps), ...fields }
-})
+const { shell, task } = Tools.of["2.x"]
 
 const hang = (name: string): ReadonlyArray<Step> => [{ text: "one two", gate: name, gateAfter: 1 }]
 
@@ -56,30 +52,13 @@ describe.skipIf(SharedOpencode.isMissing("2.x"))("a turn on OpenCode 2.x", () =>
         }))
     }
 
-    it.effect("ends as refused if a person rejects a command without a message", () =>
+    it.effect("takes an answer whose finish reason is unknown for its end", () =>
       Effect.gen(function*() {
-        const person = yield* gate({ _tag: "Reject" })
-        const result = yield* runTurn(
-          turn([{ text: "I try.", ...shell("echo asked") }, { text: "Never said." }])
-        ).pipe(person.provide)
-        assert(result.error?._tag === "Refused", String(result.error?.message))
-        assert.deepEqual(result.error.refusals, [{ tool: "shell", asked: "echo asked" }])
-        assert.deepInclude(result, { status: "error", content: "I try.", isFallback: false })
-      }))
-
-    it.effect("prompts once more with the reason if a question is dismissed with one", () =>
-      Effect.gen(function*() {
-        const person = yield* gate({ _tag: "Reject", message: "Choose yourself." })
-        const questions = [{
-          question: "Which colour?",
-          header: "Colour",
-          options: [{ label: "Red", description: "" }]
-        }]
-        const result = yield* runTurn(turn([{ tool: "question", args: { questions } }, { text: "Red it is." }])).pipe(
-          person.provide
-        )
-        assert.deepStrictEqual(yield* inputsOf(result), ["prompt", "prompt"])
-        assert.strictEqual(result.status, "completed", String(result.error?.message))
+        const before = yield* modelCalls
+        const result = yield* runTurn(turn([{ text: "All of it.", finish: "weird" }, { text: "Never." }]))
+        assertCompleted(result, "All of it.")
+        assert.strictEqual(result.finish, "other")
+        assert.strictEqual((yield* modelCalls) - before, 1)
       }))
 
     it.effect("chooses the agent and the model of the session where the turn names them", () =>
@@ -99,8 +78,8 @@ describe.skipIf(SharedOpencode.isMissing("2.x"))("a turn on OpenCode 2.x", () =>
         const begun = yield* Deferred.make<void>()
         const fiber = yield* Effect.forkChild(
           streamTurn(turn([
-            subagent(hang("background"), { background: true }),
-            subagent(hang("foreground")),
+            task("background", hang("background"), { background: true }),
+            task("foreground", hang("foreground")),
             { text: "Never." }
           ], { onTurnFinished: (result) => Ref.set(finished, result) })).pipe(
             Stream.runForEach(() => Deferred.succeed(begun, undefined))

@@ -11,7 +11,7 @@ import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
 import { Context, Effect, Exit, FileSystem, Layer, Redacted, Scope } from "effect"
 import { commandOf, type Line } from "../support/OpencodeGlobalSetup.ts"
-import * as Host from "../versions/Host.ts"
+import * as Tools from "../support/Tools.ts"
 import * as Records from "./Records.ts"
 import type { Database, Task } from "./Task.ts"
 import * as WorkerProcess from "./WorkerProcess.ts"
@@ -83,7 +83,7 @@ export const make = Effect.fnUntraced(function*(postgresUrl: string | undefined,
     directory,
     store,
     model,
-    shell: Host.toolsOf[line].shell,
+    shell: Tools.of[line].names.shell,
     worker,
     killServer: Effect.gen(function*() {
       yield* current.server.kill

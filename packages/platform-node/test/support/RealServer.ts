@@ -11,10 +11,10 @@ import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
 import { Context, Effect, FileSystem, Layer } from "effect"
 import { execFileSync } from "node:child_process"
 import { writeFileSync } from "node:fs"
-import { describe } from "vitest"
 import type { Line } from "./OpencodeGlobalSetup.ts"
 import { commandOf } from "./OpencodeGlobalSetup.ts"
 import * as SharedOpencode from "./SharedOpencode.ts"
+import * as Tools from "./Tools.ts"
 
 export type { Line } from "./OpencodeGlobalSetup.ts"
 
@@ -25,18 +25,6 @@ export class Workplace extends Context.Service<Workplace, {
   readonly directory: string
   readonly options: OpencodeServer.Options
 }>()("test/Workplace") {}
-
-/**
- * Declares the same tests on each line of OpenCode. Those on 2.x are skipped where the platform has none.
- *
- * OpenCode 2.x reads the configuration of 1.x, under its own names: `bash` is its `shell`, `task` its `subagent`
- * (0.0.0-next-16350).
- */
-export const onEachLine = (declare: (line: Line) => void): void => {
-  for (const line of ["1.x", "2.x"] as const) {
-    describe.skipIf(SharedOpencode.isMissing(line))(`OpenCode ${line}`, () => declare(line))
-  }
-}
 
 /** What the folder is to have besides the scripted model. */
 export interface Options {
@@ -51,8 +39,10 @@ export interface Options {
 /** Subagents may open subagents: an agent that calls `task` itself, and the depth for it. Shell commands ask, everywhere. */
 export const nested: Options = {
   config: {
+    // The second is the name of 2.x.
     subagent_depth: 2,
-    permission: { bash: "ask" },
+    experimental: { subagent_depth: 2 },
+    permission: { bash: { "*": "ask", "echo denied*": "deny" } },
     agent: {
       nester: {
         mode: "subagent",
@@ -82,7 +72,7 @@ const workplace = (options: Options) =>
       const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-real-" })
       const directory = `${folder}/project`
       yield* fs.makeDirectory(directory)
-      const config = { ...ScriptedProvider.opencodeConfig(model), ...options.config }
+      const config = { ...ScriptedProvider.opencodeConfig(model), ...Tools.asking, ...options.config }
       yield* SharedOpencode.configure(directory, config)
       if (options.isRepository === true) yield* makeRepository(directory)
       const command = yield* commandOf[options.line ?? "1.x"]
@@ -128,6 +118,9 @@ export const layerOf = (options: Options) =>
   )
 
 export const layer = layerOf({})
+
+/** The same on any line. */
+export const onLine = (options: Omit<Options, "line"> = {}) => (line: Line) => layerOf({ ...options, line })
 
 /** The same with a server of its own, which a test may end. */
 export const layerAloneOf = (options: Options) =>

@@ -38,11 +38,24 @@ export const gate = Effect.fnUntraced(function*(...answers: ReadonlyArray<Answer
   }
 })
 
-/** Whether no session of the server works on anything. */
-export const isIdle = Effect.flatMap(
-  Client.Client,
-  (client) => Effect.map(client.statuses, (statuses) => statuses.size === 0)
-)
+/** The sessions of the client's folder that work on something. 2.x names those of the whole server, which other tests use as well. */
+export const busy = Effect.gen(function*() {
+  const client = yield* Client.Client
+  const directory = yield* client.directory
+  const ids = Array.from((yield* client.statuses).keys())
+  const here = yield* Effect.filter(
+    ids,
+    (id) =>
+      Effect.match(client.getSession(id), {
+        onFailure: () => false,
+        onSuccess: (session) => session.directory === directory
+      })
+  )
+  return new Set(here)
+})
+
+/** Whether no session of the folder works on anything. */
+export const isIdle = Effect.map(busy, (ids) => ids.size === 0)
 
 /** Asks again and again until it holds. */
 export const until = <E, R>(condition: Effect.Effect<boolean, E, R>) =>

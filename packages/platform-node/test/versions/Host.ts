@@ -13,13 +13,14 @@ import { Context, Effect, Exit, FileSystem, Layer, Redacted, Ref, Scope } from "
 import { HttpClient } from "effect/http"
 import { execFileSync } from "node:child_process"
 import { commandOf, type Line } from "../support/OpencodeGlobalSetup.ts"
+import * as Tools from "../support/Tools.ts"
 
 /** The server that the scripts run on. */
 export class Host extends Context.Service<Host, {
   /** The agent's folder, a git repository. */
   readonly directory: string
-  /** How the tools of this line are named. */
-  readonly tools: { readonly shell: "bash" | "shell"; readonly task: "task" | "subagent" }
+  /** How the model calls the tools of this line. */
+  readonly tools: Tools.Tools
   /** Kills the server as a crash would, and starts it again on the same port with what it had stored. */
   readonly crash: Effect.Effect<void>
   /** From now on, the server gets this number of prompts without our learning its answer. */
@@ -37,16 +38,10 @@ const platform = Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)
 /** A server of the tests' own version of a line. */
 export const layerOf = (line: Line) =>
   Layer.unwrap(
-    Effect.map(commandOf[line], (command) => layer(command, toolsOf[line]))
+    Effect.map(commandOf[line], (command) => layer(command, Tools.of[line]))
   ).pipe(Layer.provide(platform))
 
-/** How the tools of a line are named. */
-export const toolsOf = {
-  "1.x": { shell: "bash", task: "task" },
-  "2.x": { shell: "shell", task: "subagent" }
-} as const
-
-export const layer = (command: string | undefined, tools: Host["Service"]["tools"]) =>
+export const layer = (command: string | undefined, tools: Tools.Tools) =>
   Layer.effectContext(
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
@@ -58,7 +53,7 @@ export const layer = (command: string | undefined, tools: Host["Service"]["tools
       makeRepository(directory)
       const config = {
         ...ScriptedProvider.opencodeConfig(model),
-        permission: { bash: { "*": "allow", "echo asked*": "ask" } }
+        ...Tools.asking
       }
       const start = Effect.fnUntraced(function*(port?: number) {
         const life = yield* Scope.fork(scope)

@@ -23,18 +23,9 @@ export interface Script {
   readonly run: Effect.Effect<void, unknown, Services>
 }
 
-const shell = (command: string): Effect.Effect<Step, never, Host> =>
-  Effect.map(Host, ({ tools }) => ({ tool: tools.shell, args: { command, description: "a command" } }))
+const shell = (command: string) => Effect.map(Host, ({ tools }) => tools.shell(command))
 
-const task = (steps: ReadonlyArray<Step>): Effect.Effect<Step, never, Host> =>
-  Effect.map(Host, ({ tools }) => ({
-    tool: tools.task,
-    args: {
-      description: "look",
-      prompt: ScriptedModel.prompt("Look.", steps),
-      ...(tools.task === "task" ? { subagent_type: "general" } : { agent: "general" })
-    }
-  }))
+const task = (steps: ReadonlyArray<Step>) => Effect.map(Host, ({ tools }) => tools.task("Look.", steps))
 
 const once: Answer = { _tag: "Permission", reply: { reply: "once" } }
 
@@ -71,8 +62,8 @@ export const scripts: ReadonlyArray<Script> = [
       ]))
       assertCompleted(result, "I look.\n\nBoth ran.")
       assert.equal(result.reply.reasoning, "I should look.")
-      // 2.x adds a line with the exit code.
-      assert.deepEqual(result.reply.tools.map(({ output, status }) => [status, output?.split("\n")[0]]), [
+      const { tools } = yield* Host
+      assert.deepEqual(result.reply.tools.map((tool) => [tool.status, tools.printed(tool)]), [
         ["completed", "one"],
         ["completed", "two"]
       ])
@@ -87,7 +78,7 @@ export const scripts: ReadonlyArray<Script> = [
       const result = yield* runTurn(turn([yield* shell("echo asked"), { text: "Ran." }])).pipe(person.provide)
       assertCompleted(result, "Ran.")
       assert.deepEqual((yield* person.asked).map((ask) => ask._tag), ["Permission"])
-      assert.equal(result.reply.tools[0]?.output?.split("\n")[0], "asked")
+      assert.equal((yield* Host).tools.printed(result.reply.tools[0]), "asked")
     })
   },
   {
@@ -175,9 +166,7 @@ export const scripts: ReadonlyArray<Script> = [
     run: Effect.gen(function*() {
       const Answer = Schema.Struct({ n: Schema.Int })
       const { tools } = yield* Host
-      // 2.x has no tool for it, so that the model has to write the value.
-      const step = tools.task === "task" ? { tool: "StructuredOutput", args: { n: 42 } } : { text: `{"n":42}` }
-      const result = yield* runTurn({ ...base([step]), output: Answer })
+      const result = yield* runTurn({ ...base([tools.value({ n: 42 })]), output: Answer })
       assert.equal(result.status, "completed", `the turn ended with ${result.error?._tag}: ${result.error?.message}`)
       assert.deepEqual(result.output, { n: 42 })
     })
@@ -186,9 +175,8 @@ export const scripts: ReadonlyArray<Script> = [
     name: "files",
     run: Effect.gen(function*() {
       const { directory, tools } = yield* Host
-      const name = tools.shell === "bash" ? "filePath" : "path"
       const result = yield* runTurn(turn([
-        { tool: "write", args: { [name]: `${directory}/made.txt`, content: "one\ntwo\n" } },
+        tools.write(`${directory}/made.txt`, "one\ntwo\n"),
         { text: "Written." }
       ]))
       assertCompleted(result, "Written.")
@@ -262,7 +250,7 @@ export const scripts: ReadonlyArray<Script> = [
     run: Effect.gen(function*() {
       const { tools } = yield* Host
       const result = yield* runTurn(turn([yield* shell("echo denied"), { text: "It was denied." }], {
-        permission: [deny(tools.shell, "echo denied"), deny(tools.task)]
+        permission: [deny(tools.names.shell, "echo denied"), deny(tools.names.task)]
       }))
       assertCompleted(result, "It was denied.")
       assert.equal(result.reply.tools[0]?.status, "error")
@@ -275,7 +263,9 @@ export const scripts: ReadonlyArray<Script> = [
       const client = yield* Client.Client
       const { conversationId, sessionId } = yield* runTurn(turn([{ text: "Without rules." }]))
       assert(sessionId !== undefined)
-      yield* client.updateSession(sessionId, { permission: [deny(tools.shell, "echo denied"), deny(tools.task)] })
+      yield* client.updateSession(sessionId, {
+        permission: [deny(tools.names.shell, "echo denied"), deny(tools.names.task)]
+      })
       const steps = [yield* shell("echo denied"), { text: "It was denied." }]
       const result = yield* runTurn(turn(steps, { conversationId }))
       assertCompleted(result, "It was denied.")
@@ -301,11 +291,11 @@ export const scripts: ReadonlyArray<Script> = [
       const { tools } = yield* Host
       const model = yield* ScriptedModel.ScriptedModel
       const result = yield* runTurn(turn([{ text: "Without a shell." }], {
-        tools: { [tools.shell]: false, [tools.task]: false }
+        tools: { [tools.names.shell]: false, [tools.names.task]: false }
       }))
       assertCompleted(result, "Without a shell.")
       const offered = (yield* model.requests).findLast(({ isTitle }) => !isTitle)?.tools ?? []
-      assert.deepEqual([offered.includes(tools.shell), offered.includes("read")], [false, true])
+      assert.deepEqual([offered.includes(tools.names.shell), offered.includes("read")], [false, true])
     })
   },
   {
@@ -314,7 +304,7 @@ export const scripts: ReadonlyArray<Script> = [
       const { directory, tools } = yield* Host
       const file = `${directory}/touched-by-a-subagent`
       const steps = [yield* task([yield* shell(`touch ${file}`), { text: "Looked." }]), { text: "Done." }]
-      for (const limit of [{ permission: [deny(tools.shell)] }, { tools: { [tools.shell]: false } }]) {
+      for (const limit of [{ permission: [deny(tools.names.shell)] }, { tools: { [tools.names.shell]: false } }]) {
         const result = yield* runTurn(turn(steps, limit))
         assert(!existsSync(file), "a subagent did what was denied")
         assertCompleted(result, "Done.")

@@ -61,7 +61,7 @@ export const layer = (targetUrl: string): Layer.Layer<FaultProxy> =>
         client.on("data", (bytes) => {
           for (const [line] of bytes.toString("latin1").matchAll(/^[A-Z]+ \S+ HTTP\/1\.1/gm)) {
             requests.push(line)
-            if (/^GET \/event[? ]/.test(line)) events.add(client)
+            if (/^GET (?:\/api)?\/event[? ]/.test(line)) events.add(client)
           }
         })
         client.pipe(upstream)

@@ -13,6 +13,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { MessageId, SessionId } from "../../domain/Ids.ts"
 import { maxIdLength } from "../../domain/Ids.ts"
+import type { ToolPart } from "../../domain/Part.ts"
 import type { ServerEvent } from "../../domain/TurnEvent.ts"
 import * as EventFrames from "../EventFrames.ts"
 import { each, Json, maybe } from "../Lenient.ts"
@@ -265,6 +266,7 @@ const stepStarted = on(
       agent,
       model,
       calls: new Map(),
+      hasCalls: false,
       isRefused: false,
       failed: undefined
     }
@@ -285,13 +287,14 @@ const partsOf = (
 const stepEnded = on(
   Schema.Struct({ ...inMessage, ...stepUse, finish: maybe(Schema.String), files: maybe(each(Schema.String)) }),
   (data, around) => {
-    const { assistantMessageID: id, sessionID, ...end } = data
+    const { assistantMessageID: id, finish: told, sessionID, ...use } = data
     const run = around.runs.of(sessionID)
     const step = stepOf(around.runs, sessionID, id)
+    const end = { ...use, finish: Wire.toFinish(told, step?.hasCalls ?? true) }
     const parts = partsOf(around, sessionID, id, end)
     if (step === undefined) return [...parts, unread(data)]
     run.step = undefined
-    run.hasEnded = end.finish !== undefined && end.finish !== "tool-calls"
+    run.hasEnded = end.finish !== undefined && end.finish !== "tool-calls" && end.finish !== "unknown"
     return [...parts, updated(around, sessionID, step, { ...end, completedMillis: around.atMillis })]
   }
 )
@@ -313,6 +316,7 @@ const stepFailed = on(
       updated(around, sessionID, step, {
         ...use,
         completedMillis: around.atMillis,
+        finish: Wire.finishOf(error),
         error: Wire.toFailure(error ?? {})
       })
     ]
@@ -385,19 +389,25 @@ const call = (status: "streaming" | "running" | "completed" | "error") =>
       metadata: data.metadata ?? before?.metadata,
       ran: before?.ran ?? (status === "streaming" ? undefined : atMillis)
     }
+    step.hasCalls = true
     if (isOver) step.calls.delete(id)
     else step.calls.set(id, now)
     const state = {
       status,
       ...(now.input !== undefined && { input: now.input }),
-      ...(now.metadata !== undefined && { metadata: now.metadata }),
+      // The progress of a call is no part of what the server keeps of it.
+      ...(isOver && data.metadata !== undefined && { metadata: data.metadata }),
       ...(content !== undefined && { content }),
       ...(status === "error" && { error: error ?? {} })
     }
-    const part = Wire.toTool(messageId, id, name, state, {
-      ...(now.ran !== undefined && { ran: now.ran }),
-      ...(isOver && { completed: atMillis })
-    })
+    const subagent = Wire.subagentOf(name, now.metadata)
+    const part: ToolPart = {
+      ...Wire.toTool(messageId, id, name, state, {
+        ...(now.ran !== undefined && { ran: now.ran }),
+        ...(isOver && { completed: atMillis })
+      }),
+      ...(subagent !== undefined && { subagent })
+    }
     step.isRefused ||= part.isRefused === true
     return { _tag: "PartUpdated", eventId, sessionId: sessionID, part }
   })

@@ -17,7 +17,8 @@ import type { WireTokens } from "../WireValues.ts"
  *
  * - `input`: what was delivered last; `undefined` if that was not seen.
  * - `hasEnded`: the answer to it has its last step, so that a word of a subagent in the background begins another run.
- * - `step`: the step that has begun. `calls` are its tool calls, `isRefused` says whether one of them was refused.
+ * - `step`: the step that has begun. `calls` are its tool calls that have not ended, `hasCalls` says whether it has called any, `isRefused`
+ *   whether one of them was refused.
  * - `kinds`: inputs that wait, and whether the server itself made them.
  *
  * @category models
@@ -50,6 +51,7 @@ export interface Step {
   readonly agent: string | undefined
   readonly model: { readonly id: string; readonly providerID: string } | undefined
   readonly calls: Map<string, Call>
+  hasCalls: boolean
   isRefused: boolean
   /** What the failed step used, until the end of the run says why it failed. */
   failed: Failed | undefined
@@ -114,7 +116,7 @@ export const make = (): Runs => {
       run.input = input
       const info = last?.info
       run.hasEnded = info?.role === "assistant" && info.completedMillis !== undefined && info.finish !== undefined &&
-        info.finish !== "tool-calls"
+        info.finish !== "tool-calls" && info.finish !== "unknown"
       if (info?.role === "assistant" && info.completedMillis === undefined) {
         run.step ??= {
           id: info.id,
@@ -134,6 +136,7 @@ export const make = (): Runs => {
                 : []
             )
           ),
+          hasCalls: last?.parts.some(({ type }) => type === "tool") ?? false,
           isRefused: false,
           failed: undefined
         }

@@ -242,12 +242,31 @@ export const toFailure = (wire: unknown): UpstreamFailure => {
   const answered = providerFailed.exec(message)
   const statusCode = status ?? (answered === null ? undefined : Number(answered[1]))
   return {
-    name: type === "aborted" ? "MessageAbortedError" : answered !== null ? "APIError" : type,
+    name: names.get(type) ?? (answered !== null ? "APIError" : type),
     message: Upstream.reasonOf(answered?.[2] ?? message) || message || type,
     ...(statusCode !== undefined && { statusCode }),
     isRetryable: retried.has(type)
   }
 }
+
+/**
+ * The finish reason of a step. After a reason of an unknown kind, 2.x calls the model again for the results of its tools alone; 1.x always does,
+ * so that `unknown` means there that the answer goes on.
+ *
+ * @category translations
+ * @since 0.1.0
+ */
+export const toFinish = (finish: string | undefined, hasCalls: boolean): string | undefined =>
+  finish === "unknown" && !hasCalls ? "other" : finish
+
+/**
+ * The finish reason of a step that failed, where the failure is one: the beta reports a filtered answer as a failure alone.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const finishOf = (error: unknown): string | undefined =>
+  readError(error).type === contentFilter ? "content-filter" : undefined
 
 /**
  * The failure of a run that somebody stopped.
@@ -291,7 +310,7 @@ export const toTool = (
   const error = state.error === undefined || state.error === null ? undefined : readError(state.error)
   const message = error === undefined ? undefined : error.message ?? error.type ?? "unknown"
   const output = outputOf(state.content)
-  const subagent = tool === "subagent" ? subagentIn(state.metadata) : undefined
+  const subagent = subagentOf(tool, state.metadata)
   const files = changedFiles(tool, { ...state, status, output, error: message })
   return {
     id: partId(messageId, "tool", callId),
@@ -304,12 +323,32 @@ export const toTool = (
     ...(output !== undefined && { output }),
     ...(message !== undefined && { error: message }),
     ...(error?.type === "aborted" && refusal.test(message ?? "") && { isRefused: true }),
-    ...(state.metadata !== undefined && { metadata: state.metadata }),
+    // What a running call tells is its progress, which the server forgets.
+    ...(state.metadata !== undefined && (status === "completed" || status === "error") && { metadata: state.metadata }),
     ...(subagent !== undefined && { subagent }),
     ...(files !== undefined && { files }),
     ...(time.ran !== undefined && { startedMillis: time.ran }),
     ...(time.completed !== undefined && { endedMillis: time.completed })
   }
+}
+
+/**
+ * The session of the subagent that a call opened. While it runs, the beta nests the metadata of its call once more.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const subagentOf = (
+  tool: string,
+  metadata: Readonly<Record<string, unknown>> | undefined
+): SessionId | undefined => {
+  if (tool !== "subagent") return undefined
+  const nested = metadata?.["metadata"]
+  return [
+    metadata?.["sessionID"],
+    typeof nested === "object" && nested !== null && "sessionID" in nested ? nested.sessionID : undefined
+  ]
+    .find(isSessionId)
 }
 
 /**
@@ -519,8 +558,10 @@ export const toMessages = (
         (next.type === "assistant" || (next.type === "synthetic" && isContinuation(next.metadata, isLastStep(message))))
       const parts = toParts(id, message)
       const isRefused = parts.parts.some((part) => part.type === "tool" && part.isRefused === true)
-      const step = ending(message, { isRefused, hasGoneOn, end: next === undefined ? end : "stopped" })
-      hasEnded = isLastStep(message)
+      const finish = toFinish(message.finish, parts.parts.some((part) => part.type === "tool"))
+      const told = { ...message, ...(finish !== undefined && { finish }) }
+      const step = ending(told, { isRefused, hasGoneOn, end: next === undefined ? end : "stopped" })
+      hasEnded = isLastStep(told)
       messages.push(
         input === undefined
           ? { info: { role: "opaque", id, sessionId, createdMillis, field: "the prompt before it" }, ...parts }
@@ -557,7 +598,7 @@ export const ending = (
   if (isStopped && (end === "shutdown" || end === "running")) {
     return { completedMillis: undefined, finish: undefined, error: undefined }
   }
-  if (isPresent(error)) return { completedMillis, finish: undefined, error: toFailure(error) }
+  if (isPresent(error)) return { completedMillis, finish: finishOf(error), error: toFailure(error) }
   // An interruption while the model's next try is waited for leaves the message open forever.
   if (completedMillis === undefined && end === "stopped" && !hasGoneOn) {
     return { completedMillis: createdMillis, finish: undefined, error: aborted }
@@ -684,6 +725,16 @@ const isLastStep = ({ error, finish, time }: Pick<typeof WireMessage.Type, "erro
 
 const providerFailed = /^Provider request failed with HTTP (\d{3})(?:: ([\s\S]*))?$/
 
+const contentFilter = "provider.content-filter"
+
+/** The names that 1.x has for failures, as far as they are the same. */
+const names = new Map([
+  ["aborted", "MessageAbortedError"],
+  [contentFilter, "ContentFilterError"],
+  ["unknown", "UnknownError"],
+  ["provider.unknown", "UnknownError"]
+])
+
 /** Failures after which the beta calls the model again. */
 const retried = new Set(["provider.rate-limit", "provider.internal"])
 
@@ -700,16 +751,6 @@ const outputOf = (content: typeof WireToolState.Type["content"]): string | undef
         : `${before}${before.endsWith("\n") ? "" : "\n"}${text}`,
     undefined
   )
-
-/** While a subagent runs, the beta nests the metadata of its call once more. */
-const subagentIn = (metadata: Readonly<Record<string, unknown>> | undefined): SessionId | undefined => {
-  const nested = metadata?.["metadata"]
-  return [
-    metadata?.["sessionID"],
-    typeof nested === "object" && nested !== null && "sessionID" in nested ? nested.sessionID : undefined
-  ]
-    .find(isSessionId)
-}
 
 const toolOf = (source: typeof AskSource.Type | undefined) => {
   const callId = source?.callID ?? source?.id

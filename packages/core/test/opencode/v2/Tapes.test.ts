@@ -20,8 +20,8 @@ const recorded = (tape: Tape) => {
 const words = (reply: Reply.Reply) => ({
   parts: Reply.parts(reply).map((part) => {
     if (part.type !== "tool") return part
-    // The events have their own times, and the progress of a call is not stored.
-    const { endedMillis: _end, metadata: _metadata, startedMillis: _start, ...rest } = part
+    // The events have their own times.
+    const { endedMillis: _end, startedMillis: _start, ...rest } = part
     return rest
   }),
   usage: Reply.usage(reply)

@@ -1,0 +1,116 @@
+/** How a step of OpenCode 2.x ends, as its message tells it and as its events do (0.0.0-next-16350). */
+import { decodeEvent } from "#opencode/v2/Events"
+import * as Runs from "#opencode/v2/Runs"
+import * as Wire from "#opencode/v2/Wire"
+import * as Exchange from "#reply/Exchange"
+import * as Refusals from "#turn/Refusals"
+import { assert, describe, it } from "@effect/vitest"
+import { AskId, MessageId, SessionId } from "@opencode-turn/core/Ids"
+
+const sessionID = "ses_1"
+const inMessage = { sessionID, assistantMessageID: "msg_2" }
+const place = { directory: "/work", worktree: undefined }
+const tokens = { input: 10, output: 5, reasoning: 0, cache: { read: 0, write: 0 } }
+const call = { type: "tool", id: "call_1", name: "shell", state: { status: "completed", input: {}, content: [] } }
+
+const stored = (message: object) =>
+  Wire.toMessages(
+    [
+      { id: "msg_1", type: "user", time: { created: 1 } },
+      { id: "msg_2", type: "assistant", content: [], time: { created: 2, completed: 3 }, tokens, ...message }
+    ],
+    SessionId.make(sessionID),
+    place,
+    "ended"
+  ).messages[1]?.info
+
+/** The message that the last of these events tell, behind the begin of a step. */
+const streamed = (...events: ReadonlyArray<readonly [type: string, data: object]>) => {
+  const runs = Runs.make()
+  const input = { inputID: "msg_1", input: { type: "user", data: {} } }
+  const told = [
+    ["session.input.admitted", { sessionID, ...input }],
+    ["session.input.promoted", { sessionID, ...input }],
+    ["session.step.started", inMessage],
+    ...events.map(([type, data]) => [type, { ...inMessage, ...data }])
+  ].flatMap(([type, data], created) => decodeEvent(JSON.stringify({ type, created, data }), runs, place) ?? [])
+  return told.findLast((event) => event._tag === "MessageUpdated")?.info
+}
+
+const refused = (id: string, command: string, error: object) => ({
+  type: "tool",
+  id,
+  name: "shell",
+  state: { status: "error", input: { command }, error }
+})
+
+const finishOf = (
+  info: ReturnType<typeof stored> | ReturnType<typeof streamed>
+) => (info?.role === "assistant" ? info.finish : "no answer")
+
+describe("a step of 2.x", () => {
+  it("whose finish reason is unknown is the last one, unless it called a tool", () => {
+    const ended = ["session.step.ended", { finish: "unknown", tokens }] as const
+    assert.strictEqual(finishOf(stored({ finish: "unknown" })), "other")
+    assert.strictEqual(finishOf(streamed(ended)), "other")
+    assert.strictEqual(finishOf(stored({ finish: "unknown", content: [call] })), "unknown")
+    assert.strictEqual(
+      finishOf(streamed(["session.tool.input.started", { callID: "call_1", name: "shell" }], ended)),
+      "unknown"
+    )
+  })
+
+  it("that was filtered has the finish reason and the failure of 1.x", () => {
+    const error = { type: "provider.content-filter", message: "Provider blocked the response" }
+    for (const info of [stored({ finish: "error", error }), streamed(["session.step.failed", { error, tokens }])]) {
+      assert(info?.role === "assistant")
+      assert.deepStrictEqual([info.finish, info.error?.name], ["content-filter", "ContentFilterError"])
+    }
+  })
+
+  it("whose refusals stopped the agent names them with the reasons that the gate gave, because the server records none", () => {
+    const sessionId = SessionId.make(sessionID)
+    const promptId = MessageId.make("msg_1")
+    const { messages } = Wire.toMessages(
+      [{ id: promptId, type: "user" }, {
+        id: "msg_2",
+        type: "assistant",
+        time: { created: 2, completed: 3 },
+        finish: "error",
+        error: { type: "aborted", message: "Step interrupted" },
+        content: [
+          refused("call_1", "echo a", { type: "tool.execution", message: "Unable to execute command: echo a" }),
+          refused("call_2", "echo b", { type: "aborted", message: "The user declined this tool call" }),
+          refused("call_3", "false", { type: "tool.execution", message: "no such command" })
+        ]
+      }],
+      sessionId,
+      place,
+      "shutdown"
+    )
+    const exchange = Exchange.fromMessages({ sessionId, promptId }, messages)
+    const given = (callId: string, command: string, reason: string, messageId = "msg_2") => ({
+      ask: {
+        ...Wire.toPermission({ id: AskId.make(`per_${callId}`), sessionID: sessionId, resources: [command] }),
+        tool: { messageId: MessageId.make(messageId), callId }
+      },
+      reason
+    })
+    const reasons = [
+      given("call_1", "echo a", "not a"),
+      given("call_2", "echo b", "not b"),
+      // The ids of calls are those of their step.
+      given("call_3", "echo c", "not c", "msg_0")
+    ]
+    assert.isTrue(Exchange.isRefused(exchange))
+    assert.deepStrictEqual(Refusals.of(exchange, reasons), [
+      { tool: "shell", asked: "echo a", reason: "not a" },
+      { tool: "shell", asked: "echo b", reason: "not b" }
+    ])
+    assert.isTrue(Refusals.areExplained(exchange, reasons))
+  })
+
+  it("that failed for no known reason has no name before its words", () => {
+    assert.strictEqual(Wire.toFailure({ type: "unknown", message: `Agent not found: "x"` }).name, "UnknownError")
+  })
+})
