@@ -7,6 +7,7 @@
  */
 import * as Schema from "effect/Schema"
 import { PartId, SessionId } from "./Ids.ts"
+import { UpstreamFailure } from "./UpstreamFailure.ts"
 import { Usage } from "./Usage.ts"
 
 /**
@@ -31,7 +32,7 @@ export type SubagentStatus = typeof SubagentStatus.Type
  * `parentId` is the session whose tool opened the subagent: the turn's own, or another subagent's. `openedBy` is that
  * tool's part; 1.18.33 names the session in it right after it opened the session. `text` is the subagent's answer.
  * `usage` covers its own steps of this turn, without the subagents that it opened itself. If earlier turns used the
- * session too, only this turn counts.
+ * session too, only this turn counts. `failure` is the error that its model or OpenCode reported, where one is known.
  *
  * @category models
  * @since 0.1.0
@@ -44,7 +45,8 @@ export const Subagent = Schema.Struct({
   agent: Schema.optionalKey(Schema.String),
   status: SubagentStatus,
   text: Schema.String,
-  usage: Usage
+  usage: Usage,
+  failure: Schema.optionalKey(UpstreamFailure)
 })
 /**
  * @category models

@@ -466,7 +466,8 @@ export const toSubagent = (
   ...(agent !== undefined && { agent }),
   status,
   text: text(reply),
-  usage: usage(reply)
+  usage: usage(reply),
+  ...(reply.session.failure !== undefined && { failure: reply.session.failure })
 })
 
 /**

@@ -238,7 +238,7 @@ export const mayHaveOpened = ({ description }: UnnamedCall, title: string): bool
 
 /** Restores a subagent from its stored form. Its text and usage stand in until its messages are read. */
 export const restoreSubagent = (promptId: MessageId, stored: Subagent): SubagentState => {
-  const { agent, openedBy, parentId, sessionId, status, text, title, usage } = stored
+  const { agent, failure, openedBy, parentId, sessionId, status, text, title, usage } = stored
   const messageId = restoredId(sessionId)
   const base = { messageId, isOurs: true, eventId: undefined } as const
   const entries: ReadonlyArray<Entry> = [
@@ -259,7 +259,7 @@ export const restoreSubagent = (promptId: MessageId, stored: Subagent): Subagent
       part: { type: "step-finish", id: PartId.make(`${messageId}_usage`), messageId, reason: "restored", ...usage }
     }
   ]
-  const reply = withEntries(make({ sessionId, promptId }), entries)
+  const reply = withSession(withEntries(make({ sessionId, promptId }), entries), { failure })
   return { sessionId, parentId, openedBy, sinceMillis: undefined, calledBy: undefined, title, agent, status, reply }
 }
 

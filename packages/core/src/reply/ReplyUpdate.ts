@@ -44,7 +44,7 @@ export type SessionUpdate =
  *   other ids.
  * - A {@link SessionUpdate} belongs to the turn's own session. A `SubagentUpdate` belongs to a subagent, and names its session and the
  *   tool part that opened it.
- * - `SubagentChanged`: a subagent was opened, was linked to a tool part, or ended.
+ * - `SubagentChanged`: a subagent was opened, was linked to a tool part, failed, or ended.
  * - `Asked`: a session asks a person. `ask.sessionId` is the session; `openedBy` is the tool part that opened it, if it is a subagent's.
  * - `Reset`: drop everything shown, and show this instead. Its reasons:
  *   - `overflow`: updates were dropped for a slow observer.
@@ -265,10 +265,11 @@ const fromSubagents = (before: Reply.Reply, after: Reply.Reply): ReadonlyArray<R
       })
       .map((is): ReplyUpdate => ({ _tag: "SubagentChanged", subagent: Reply.toSubagent(is) }))
 
-/** Whether everything but the reply is the same. */
+/** Whether everything is the same but what the subagent said. */
 const isSameSubagent = (was: Reply.SubagentState, is: Reply.SubagentState): boolean =>
   was === is ||
-  (was.openedBy === is.openedBy && was.status === is.status && was.title === is.title && was.agent === is.agent)
+  (was.openedBy === is.openedBy && was.status === is.status && was.title === is.title && was.agent === is.agent &&
+    Equal.equals(was.reply.session.failure, is.reply.session.failure))
 
 const hasSameEntries = (before: Reply.Reply, after: Reply.Reply): boolean =>
   before.entries === after.entries && before.active === after.active

@@ -576,6 +576,14 @@ describe("a subagent that was stored", () => {
     assert.deepStrictEqual(only(Reply.reconcileSubagent(restored, child, [])), stored)
   })
 
+  it("still tells why it failed", () => {
+    const failed: Subagent = { ...stored, status: "error", failure: Make.failure("APIError") }
+    assert.deepStrictEqual(
+      only(Reply.restore({ sessionId: root, promptId }, [task("task", child)], [failed])),
+      failed
+    )
+  })
+
   it("continues with the events of the stream", () => {
     const reply = more(restored, answered(), ...said("c", "new words"), Make.idle(child))
     assert.deepInclude(only(reply), { text: "stored words\n\nnew words", status: "completed" })
@@ -766,6 +774,7 @@ describe("the updates of a subagent", () => {
       "Asked",
       "AskResolved",
       "SubagentUpdate Failed",
+      "SubagentChanged",
       "SubagentChanged"
     ])
     const openedBy = PartId.make("task")
@@ -774,10 +783,11 @@ describe("the updates of a subagent", () => {
       if (update._tag === "Asked") assert.strictEqual(update.openedBy, openedBy)
     }
     const changes = updates.flatMap((update) => (update._tag === "SubagentChanged" ? [update.subagent] : []))
-    assert.deepStrictEqual(changes.map(({ openedBy, status }) => [openedBy, status]), [
-      [undefined, "running"],
-      [openedBy, "running"],
-      [openedBy, "error"]
+    assert.deepStrictEqual(changes.map(({ failure, openedBy, status }) => [openedBy, status, failure?.name]), [
+      [undefined, "running", undefined],
+      [openedBy, "running", undefined],
+      [openedBy, "running", "APIError"],
+      [openedBy, "error", "APIError"]
     ])
   })
 
@@ -790,8 +800,10 @@ describe("the updates of a subagent", () => {
       Make.busy(child)
     )
     assert.deepStrictEqual(
-      updates.flatMap((update) => (update._tag === "SubagentChanged" ? [update.subagent.status] : [])),
-      ["completed", "cancelled", "running"]
+      updates.flatMap((update) =>
+        update._tag === "SubagentChanged" ? [[update.subagent.status, update.subagent.failure?.name]] : []
+      ),
+      [["completed", undefined], ["cancelled", "MessageAbortedError"], ["cancelled", undefined], ["running", undefined]]
     )
   })
 
@@ -1208,6 +1220,7 @@ describe("a turn with a subagent", () => {
       const { result, subagent, updates } = yield* run(withSubagent([{ fail: 400, message: "no" }]))
       assert.strictEqual(result.status, "completed")
       assert.strictEqual(subagent.status, "error")
+      assert.strictEqual(subagent.failure?.message, "no")
       const failures = updates.flatMap((update) =>
         update._tag === "SubagentUpdate" && update.update._tag === "Failed" ? [update.update.failure.message] : []
       )

@@ -34,6 +34,15 @@ const bash = (command: string): Step => ({ tool: "bash", args: { command, descri
 
 const call = (command: string) => ({ tool: "bash", args: { command, description: "Run it" } })
 
+/** Shows why its subagent failed. */
+const shows = (tab: Page) =>
+  act(async () => {
+    await tab.locator("details.subagent.error > summary").click()
+    await tab.getByText("It failed: no <b>quota</b>").waitFor()
+    await tab.locator("details.timeline > summary").click()
+    await tab.locator(".lane-name .failure", { hasText: "failed: no <b>quota</b>" }).waitFor()
+  })
+
 describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.whyNone ?? ""}`, () => {
   it.layer(Layer.merge(Gateways.layer, Browser.layer), { excludeTestServices: true })(
     "for the person before it",
@@ -219,6 +228,27 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
             await page.locator(".composer .problem", { hasText: "no such model" }).waitFor()
           })
           yield* Browser.shows(() => field.inputValue(), "Words that took an hour.")
+          assert.deepStrictEqual(problems, [])
+        }).pipe(Effect.scoped))
+
+      it.effect("shows why a subagent failed, in its place and in the timeline, also in a tab that is opened later", () =>
+        Effect.gen(function*() {
+          const { page, problems } = yield* opened
+          const inside = prompt("Look.", [{ fail: 400, message: "no <b>quota</b>" }])
+          const task = { tool: "task", args: { description: "Look around", prompt: inside, subagent_type: "general" } }
+          yield* send(page, prompt("Do it.", [task, { text: "one two", gate: "end", gateAfter: 1 }]))
+          yield* act(() => page.locator(".reply").getByText("one").waitFor())
+          const fake = yield* FakeOpencode
+          yield* shows(page)
+          const during = yield* act(() => page.context().newPage())
+          yield* act(() => during.goto(page.url()))
+          yield* shows(during)
+          yield* fake.release("end")
+          yield* act(() => page.locator(".ending.completed").waitFor())
+          yield* act(() => page.locator(".lane-name .failure").waitFor())
+          const later = yield* act(() => page.context().newPage())
+          yield* act(() => later.goto(page.url()))
+          yield* shows(later)
           assert.deepStrictEqual(problems, [])
         }).pipe(Effect.scoped))
 

@@ -13,7 +13,6 @@ type Update = Exclude<TurnUpdate, { readonly type: "turn.finished" | "stream.fai
 type SessionUpdate = Extract<Update, { readonly type: "subagent.update" }>["update"]
 type Todos = Extract<SessionUpdate, { readonly type: "todos" }>["todos"]
 type Retry = Omit<Extract<SessionUpdate, { readonly type: "retrying" }>, "type">
-type Failure = Extract<SessionUpdate, { readonly type: "failed" }>["failure"]
 
 /** An open ask, and the tool part that opened the subagent which asks. */
 export interface Asked {
@@ -27,7 +26,6 @@ export interface SessionReply {
   readonly part: (id: string) => ReadonlySignal<Part | undefined>
   readonly todos: ReadonlySignal<Todos>
   readonly retry: ReadonlySignal<Retry | undefined>
-  readonly failure: ReadonlySignal<Failure | undefined>
 }
 
 /** The reply of a turn: that of its own session, and those of its subagents. */
@@ -124,7 +122,6 @@ const makeSession = (): Session => {
   const order = signal<ReadonlyArray<string>>([])
   const todos = signal<Todos>([])
   const retry = signal<Retry | undefined>(undefined)
-  const failure = signal<Failure | undefined>(undefined)
 
   const slot = (id: string): Signal<Part | undefined> => {
     const known = parts.get(id)
@@ -152,7 +149,6 @@ const makeSession = (): Session => {
     part: slot,
     todos,
     retry,
-    failure,
     parts: () => order.value.flatMap((id) => slot(id).value ?? []),
     replace: (all) => {
       const ids = new Set<string>(all.map(({ id }) => id))
@@ -161,7 +157,6 @@ const makeSession = (): Session => {
       order.value = [...ids]
       todos.value = all.findLast((part) => part.type === "todos")?.todos ?? []
       retry.value = undefined
-      failure.value = undefined
     },
     apply: (update) => {
       switch (update.type) {
@@ -188,7 +183,7 @@ const makeSession = (): Session => {
           return
         }
         case "failed":
-          failure.value = update.failure
+          // The turn itself then ends with the error, and a subagent is told with its own.
       }
     }
   }

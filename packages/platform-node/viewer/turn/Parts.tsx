@@ -5,6 +5,7 @@ import type { Part, Subagent, ToolPart } from "../state/Types.ts"
 import { cost, count, tokens } from "../text/Format.ts"
 import { Markdown } from "../text/Markdown.tsx"
 import { Fold } from "./Fold.tsx"
+import { failureOf } from "./Times.ts"
 import { ToolView } from "./ToolView.tsx"
 
 export const Parts = ({ reply, turn }: { readonly reply: SessionReply; readonly turn: TurnModel }) => (
@@ -112,7 +113,14 @@ const Asking = ({ subagent, turn }: { readonly subagent: Subagent; readonly turn
     ? <span class="badge">asks</span>
     : null
 
-const Inside = ({ subagent, turn }: { readonly subagent: Subagent; readonly turn: TurnModel }) => {
+const Inside = ({ subagent, turn }: { readonly subagent: Subagent; readonly turn: TurnModel }) => (
+  <>
+    <Said subagent={subagent} turn={turn} />
+    {failureOf(subagent) !== undefined && <p class="banner bad">It failed: {failureOf(subagent)}</p>}
+  </>
+)
+
+const Said = ({ subagent, turn }: { readonly subagent: Subagent; readonly turn: TurnModel }) => {
   const reply = turn.reply.session(subagent.sessionId)
   if (reply.order.value.length > 0) return <Parts reply={reply} turn={turn} />
   return subagent.text === ""

@@ -60,6 +60,7 @@ const LaneView = ({ lane, times }: { readonly lane: Lane; readonly times: Times 
     <div class="lane-name" title={lane.name} style={{ paddingLeft: `${lane.depth * 0.8}rem` }}>
       <span>{lane.name}</span>
       <small>{cost(lane.usage.cost)} · {count(tokens(lane.usage))}</small>
+      {lane.failure !== undefined && <small class="failure" title={lane.failure}>failed: {lane.failure}</small>}
     </div>
     <div class="track" style={{ height: `${lane.rows * rowHeight}rem` }}>
       {lane.spans.slice(0, maxSpans).map((span, index) => <SpanView key={index} span={span} times={times} />)}
@@ -134,7 +135,7 @@ const Table = ({ times: { fromMillis, lanes } }: { readonly times: Times }) => (
           index
         ) => (
           <tr key={index}>
-            <td>{lane.name}</td>
+            <td>{lane.failure === undefined ? lane.name : `${lane.name} (failed: ${lane.failure})`}</td>
             <td>{span.kind === "step" || span.kind === "tool" ? span.name : `${span.kind}: ${span.name}`}</td>
             <td>{duration(span.fromMillis - fromMillis)}</td>
             <td>{duration(span.toMillis - span.fromMillis)}</td>

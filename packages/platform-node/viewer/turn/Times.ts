@@ -41,6 +41,8 @@ export interface Lane {
   readonly rows: number
   readonly spans: ReadonlyArray<Span>
   readonly usage: Usage
+  /** Why the agent failed. That of the turn's own agent is the error of the turn. */
+  readonly failure: string | undefined
 }
 
 export interface Times {
@@ -65,7 +67,8 @@ export const timesOf = ({ nowMillis, partsOf, seen, subagents, turn }: Input): T
   const fromMillis = turn.createdMillis
   const toMillis = Math.max(turn.finishedMillis ?? nowMillis, fromMillis + 1)
   const clock = { fromMillis, toMillis, isOpen: turn.finishedMillis === null }
-  const laneOf = (name: string, depth: number, usage: Usage | undefined, sessionId?: string): Lane => {
+  const laneOf = (name: string, depth: number, subagent: Subagent | undefined): Lane => {
+    const sessionId = subagent?.sessionId
     const parts = partsOf(sessionId)
     const own = seen.filter((one) => one.sessionId === sessionId)
     const spans = packed([
@@ -78,7 +81,8 @@ export const timesOf = ({ nowMillis, partsOf, seen, subagents, turn }: Input): T
       depth,
       rows: 1 + Math.max(0, ...spans.map(({ row }) => row)),
       spans,
-      usage: usage ?? sum(parts)
+      usage: subagent?.usage ?? sum(parts),
+      failure: subagent && failureOf(subagent)
     }
   }
   const children = (
@@ -89,7 +93,7 @@ export const timesOf = ({ nowMillis, partsOf, seen, subagents, turn }: Input): T
     subagents.filter((subagent) => subagent.parentId === parentId && !path.has(subagent.sessionId)).flatMap((
       subagent
     ) => [
-      laneOf(`${subagent.agent ?? "subagent"}: ${subagent.title}`, depth, subagent.usage, subagent.sessionId),
+      laneOf(`${subagent.agent ?? "subagent"}: ${subagent.title}`, depth, subagent),
       ...children(subagent.sessionId, depth + 1, new Set([...path, subagent.sessionId]))
     ])
   const ids = new Set<string>(subagents.map(({ sessionId }) => sessionId))
@@ -103,6 +107,10 @@ export const timesOf = ({ nowMillis, partsOf, seen, subagents, turn }: Input): T
   const all = merged([...waits, ...root.spans.filter(({ kind }) => kind !== "retry")])
   return { fromMillis, toMillis, lanes, people, tools: busy - people, model: all - busy }
 }
+
+/** Why a subagent failed, in words. An abort is no failure. */
+export const failureOf = ({ failure, status }: Subagent): string | undefined =>
+  failure === undefined || status !== "error" ? undefined : failure.message === "" ? failure.name : failure.message
 
 /**
  * The time in an id of OpenCode's (1.18): 12 hexadecimal digits, of which the last three count. The number of milliseconds is cut to 36
