@@ -34,7 +34,8 @@ export const baseline = Effect.fnUntraced(function*(
     Effect.catchIf((error) => isUnlistable(error) || isTooLarge(error), () => Effect.undefined)
   )
   const newest = page?.messages.at(-1)?.info
-  if (newest !== undefined && isOpenCompaction(newest)) yield* rereading(client.dropCompaction(sessionId))
+  const hasOrder = page?.hasOrder === true || (newest !== undefined && isOpenCompaction(newest))
+  if (hasOrder) yield* rereading(client.dropCompaction(sessionId))
   if (newest !== undefined) return { newestMessageId: newest.id, sessionUpdatedMillis: newest.createdMillis }
   const session = yield* rereading(client.getSession(sessionId))
   // Where the id of the newest message cannot be read, the millisecond after it sorts behind it.

@@ -58,6 +58,7 @@ export const make = Effect.fnUntraced(function*(
     prompt: (id, prompt) => ask((dialect) => dialect.prompt(id, prompt)),
     hasPrompt: (id, promptId) => ask((dialect) => dialect.hasPrompt(id, promptId)),
     carryOn: (id, prompt) => ask((dialect) => dialect.carryOn(id, prompt)),
+    endPrompt: (id, prompt) => ask((dialect) => dialect.endPrompt(id, prompt)),
     promptAndWait: (id, prompt) => ask((dialect) => dialect.promptAndWait(id, prompt)),
     questions: ask((dialect) => dialect.questions),
     answerQuestion: (id, answers) => ask((dialect) => dialect.answerQuestion(id, answers)),

@@ -68,7 +68,8 @@ export interface UnreadMessage {
 
 /**
  * A page of messages, oldest first. `before` is the cursor of the page with older messages; it is absent on the last
- * page. `unread` are the messages with an unreadable id. `size` is the number of characters of the response.
+ * page. `unread` are the messages with an unreadable id. `hasOrder`: behind the messages is an order to summarise that is not carried out. `size`
+ * is the number of characters of the response.
  *
  * @category models
  * @since 0.1.0
@@ -77,6 +78,7 @@ export interface MessagePage {
   readonly messages: ReadonlyArray<Message>
   readonly unread?: ReadonlyArray<UnreadMessage>
   readonly before: Option.Option<string>
+  readonly hasOrder?: boolean
   readonly size?: number
 }
 
@@ -227,7 +229,7 @@ export interface Dialect {
   ) => Effect.Effect<Summary, RequestError | SessionNotFound | CompactionFailed>
   /**
    * Takes back what an idle session kept of a compaction that failed or lost its server: it would take the place of the next answer
-   * (1.18.33). Does nothing if the session works, or if there is none.
+   * (1.18.33), or make its run fail (2.x, 0.0.0-next-16350). Does nothing if the session works, or if there is none.
    */
   readonly dropCompaction: (id: SessionId) => Effect.Effect<void, RequestError | SessionNotFound>
   /** The sessions that the session's own tools opened, without their descendants. */
@@ -260,6 +262,11 @@ export interface Dialect {
     id: SessionId,
     prompt: Prompt & { readonly ids: PromptIds }
   ) => Effect.Effect<void, RequestError | SessionNotFound>
+  /**
+   * Takes back what the prompt set for all of its session, because the server cannot set it for one prompt: call it once nothing works for
+   * the prompt any more. The next prompt takes it back as well (2.x).
+   */
+  readonly endPrompt: (id: SessionId, prompt: Prompt) => Effect.Effect<void, RequestError>
   /** Posts a prompt and waits for the last message of the answer, without the time limit of a request. */
   readonly promptAndWait: (id: SessionId, prompt: Prompt) => Effect.Effect<Message, RequestError | SessionNotFound>
 

@@ -37,7 +37,7 @@ import { abortAnswer } from "../drive/AbortAnswer.ts"
 import * as LiveReply from "../drive/LiveReply.ts"
 import { fromReplies, readArtifacts } from "../drive/ReadArtifacts.ts"
 import { readSubagents } from "../drive/ReadSubagents.ts"
-import type { Client } from "../opencode/Client.ts"
+import { Client } from "../opencode/Client.ts"
 import type { Account } from "../reply/Account.ts"
 import * as Artifact from "../reply/Artifact.ts"
 import * as Exchange from "../reply/Exchange.ts"
@@ -159,6 +159,7 @@ export const conclude = Effect.fnUntraced(function*<E, R>(
     }
     // However far the abort came: nothing works for a turn that has ended.
     live.update(Reply.closeSubagents)
+    if (!isLeft) yield* endPrompt(turn)
     const error = withAllSteps(cause, live)
     const spent = Share.until(yield* shareOf(running, turn.message), live, yield* Clock.currentTimeMillis)
     return { error, ...spent, stored: yield* isLeft ? leave(turn) : store(turn, error, spent.account, lastKept) }
@@ -306,6 +307,25 @@ export const abortUpstream = Effect.fnUntraced(function*<E, R>(
     })
   )
 }, step("Turn.abortUpstream"))
+
+/**
+ * Takes back what the turn's prompt set for its session, before another turn of the conversation can begin.
+ */
+const endPrompt = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R> & Reached) {
+  const { promptRecord } = turn
+  // Most prompts set nothing.
+  if (promptRecord?.prompt.system === undefined) return
+  const { prompt, sessionId } = promptRecord
+  const client = yield* Client
+  yield* Contained.attempt(
+    "take back instructions",
+    { ...contextOf(turn), session: sessionId },
+    yield* TurnPolicy.StopTimeout,
+    Effect.gen(function*() {
+      if (!(yield* isTakenOver(turn))) yield* retrying(client.endPrompt(sessionId, prompt))
+    })
+  )
+})
 
 /**
  * A turn that ended without a usable answer, as an error reporter receives it, at severity Error. `feature` is

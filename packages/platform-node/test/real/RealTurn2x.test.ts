@@ -38,7 +38,6 @@ describe.skipIf(SharedOpencode.isMissing("2.x"))("a turn on OpenCode 2.x", () =>
   it.layer(Host.layerOf("2.x"), { excludeTestServices: true, timeout: "5 minutes" })((it) => {
     for (
       const [what, input] of [
-        ["a system text", { system: "Be brief." }],
         ["limited tools", { tools: { shell: false } }],
         ["permission rules", { permission: [{ permission: "shell", pattern: "*", action: "deny" }] }]
       ] as const
@@ -51,6 +50,43 @@ describe.skipIf(SharedOpencode.isMissing("2.x"))("a turn on OpenCode 2.x", () =>
           assert.strictEqual(yield* modelCalls, before)
         }))
     }
+
+    it.effect("gives its system text to the model, and the turns after it do not", () =>
+      Effect.gen(function*() {
+        const { crash } = yield* Host.Host
+        const model = yield* ScriptedModel.ScriptedModel
+        const conversationId = "instructed"
+        const system = "Speak like a pirate."
+        /** What the model reads of it, in order. */
+        const told = Effect.map(model.requests, (requests) =>
+          (requests.findLast(({ isTitle }) =>
+            !isTitle
+          )?.messages ?? []).flatMap(({ text }) => text.match(/Speak like a [a-z]+|no longer applies/g) ?? []))
+        const pirate = "Speak like a pirate"
+        assertCompleted(yield* runTurn(turn([shell("echo hi"), { text: "Aye." }], { conversationId, system })), "Aye.")
+        assert.deepStrictEqual(yield* told, [pirate])
+        // Taken back and given again before the next step, it has not changed.
+        assertCompleted(yield* runTurn(turn([{ text: "Aye." }], { conversationId, system })), "Aye.")
+        assert.deepStrictEqual(yield* told, [pirate])
+        assertCompleted(yield* runTurn(turn([{ text: "Yes." }], { conversationId })), "Yes.")
+        assert.deepStrictEqual(yield* told, [pirate, "no longer applies"])
+        const robot = turn([{ text: "Beep." }], { conversationId, system: "Speak like a robot." })
+        assertCompleted(yield* runTurn(robot), "Beep.")
+        assert.deepStrictEqual(yield* told, [pirate, "no longer applies", "Speak like a robot"])
+        // A server that dies has the text still when it is back.
+        const fiber = yield* Effect.forkChild(
+          runTurn(turn([{ text: "first", gate: "instructed", gateAfter: 1, ending: "hang" }, { text: "Meow." }], {
+            conversationId,
+            system: "Speak like a cat."
+          }))
+        )
+        yield* model.reached("instructed")
+        yield* crash
+        assertCompleted(yield* Fiber.join(fiber), "Meow.")
+        assert.strictEqual((yield* told).at(-1), "Speak like a cat")
+        assertCompleted(yield* runTurn(turn([{ text: "Yes." }], { conversationId })), "Yes.")
+        assert.strictEqual((yield* told).at(-1), "no longer applies")
+      }), 180_000)
 
     it.effect("takes an answer whose finish reason is unknown for its end", () =>
       Effect.gen(function*() {

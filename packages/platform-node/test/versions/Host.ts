@@ -36,12 +36,12 @@ export type Services = Layer.Success<ReturnType<typeof layer>>
 const platform = Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)
 
 /** A server of the tests' own version of a line. */
-export const layerOf = (line: Line) =>
+export const layerOf = (line: Line, model?: ScriptedModel.Options) =>
   Layer.unwrap(
-    Effect.map(commandOf[line], (command) => layer(command, Tools.of[line]))
+    Effect.map(commandOf[line], (command) => layer(command, Tools.of[line], model))
   ).pipe(Layer.provide(platform))
 
-export const layer = (command: string | undefined, tools: Tools.Tools) =>
+export const layer = (command: string | undefined, tools: Tools.Tools, model?: ScriptedModel.Options) =>
   Layer.effectContext(
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
@@ -100,7 +100,7 @@ export const layer = (command: string | undefined, tools: Tools.Tools) =>
         host
       )
     })
-  ).pipe(Layer.provideMerge(ScriptedModel.layer()), Layer.provideMerge(platform))
+  ).pipe(Layer.provideMerge(ScriptedModel.layer(model)), Layer.provideMerge(platform))
 
 /** A client that resets the connection after the server has taken a prompt, as often as `count` says. */
 const losing = (count: Ref.Ref<number>) =>

@@ -399,6 +399,8 @@ export const make = Effect.fnUntraced(function*(
     // The same ids again make 1.18.33 call the model with what it has.
     carryOn: (id, prompt) => dialect.prompt(id, prompt),
 
+    endPrompt: () => Effect.void,
+
     promptAndWait: (id, prompt) =>
       Effect.andThen(
         mayPrompt(id, prompt),

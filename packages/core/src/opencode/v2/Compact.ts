@@ -5,7 +5,8 @@
  *
  * `POST /api/session/{id}/compact` puts an order into the inbox. A session has one order at most, and a second one gets the first. A session
  * that works carries it out between two steps, an idle one at once. The order becomes a message that is `running`, then `completed` or
- * `failed`, and is gone with either. An order that lost its server stays in the inbox: the next order or prompt has it carried out.
+ * `failed`, and is gone with either. An order that lost its server stays in the inbox, and its message stays `running`. The next prompt or
+ * order has it carried out, which fails at once, because there is such a message already; a prompt then fails with it.
  *
  * The last exchange is not summarised, unless it is the only one: the model sees its words beside the summary.
  *
@@ -23,14 +24,14 @@ import type * as Wire from "./Wire.ts"
 type Failure = RequestError | SessionNotFound
 
 /**
- * The requests that a compaction takes. `newest`: the summary that the session ends with. `order` gives the id of the order, `wait` waits for
+ * The requests that a compaction takes. `newest` tells how the session ends. `order` gives the id of the order, `wait` waits for
  * an idle session, `find` gives what has become of the order, and `usage` what its summary took. `stop` stops what the session does.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Requests {
-  readonly newest: Effect.Effect<Wire.Compaction | undefined, Failure>
+  readonly newest: Effect.Effect<Wire.Compactions, Failure>
   readonly order: Effect.Effect<MessageId, Failure>
   readonly wait: Effect.Effect<void, Failure>
   readonly find: (id: MessageId) => Effect.Effect<Wire.Compaction | undefined, Failure>
@@ -45,24 +46,34 @@ export interface Requests {
  * @since 0.1.0
  */
 export const compact = Effect.fnUntraced(function*(
-  { find, newest, order, stop, usage, wait }: Requests,
+  requests: Requests,
   sessionId: SessionId
 ): Effect.fn.Return<Summary, Failure | CompactionFailed> {
-  const before = yield* newest
-  if (before !== undefined) {
-    return { messageId: before.id, text: before.summary, usage: yield* usage(before.id), isNew: false }
+  const { isLeft, summary } = yield* requests.newest
+  if (summary !== undefined) {
+    const { id, text } = summary
+    return { messageId: id, text, usage: yield* requests.usage(id), isNew: false }
   }
-  const settled = (id: MessageId) =>
+  const left = isLeft ? yield* carryOut(requests) : undefined
+  const written = left?.status === "completed" ? left : yield* carryOut(requests)
+  if (written?.status !== "completed") {
+    return yield* new CompactionFailed({ sessionId, reason: written?.error ?? "there is no summary" })
+  }
+  return { messageId: written.id, text: written.text, usage: yield* requests.usage(written.id), isNew: true }
+})
+
+/**
+ * Gives what becomes of the order of an idle session: of the one that it has, or else of a new one.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const carryOut = ({ find, order, stop, wait }: Requests) =>
+  Effect.flatMap(order, (id) =>
     Effect.repeat(Effect.andThen(wait, find(id)), {
       schedule: untilBegun,
       until: (state) => state !== undefined && state.status !== "running"
-    })
-  const after = yield* Effect.flatMap(order, settled).pipe(Effect.onInterrupt(() => Effect.ignore(stop)))
-  if (after?.status !== "completed") {
-    return yield* new CompactionFailed({ sessionId, reason: after?.error ?? "there is no summary" })
-  }
-  return { messageId: after.id, text: after.summary, usage: yield* usage(after.id), isNew: true }
-})
+    })).pipe(Effect.onInterrupt(() => Effect.ignore(stop)))
 
 // internal
 

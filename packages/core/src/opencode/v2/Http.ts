@@ -5,6 +5,7 @@
  *
  * - The server takes any absolute path as a folder, also one that does not exist. It answers 500 when it lists the files of such a path.
  * - Agent and model belong to the session, so they are set before a prompt that names others.
+ * - A system text is an instruction of the session. The model is told when it changes and when it is gone, at the next step.
  * - An ask is answered under its own session, and a form by the keys of its fields.
  *
  * @since 0.1.0
@@ -40,7 +41,7 @@ import { each, maybe } from "../Lenient.ts"
 import { type Options, type Requests, segment } from "../Requests.ts"
 import { keepsMetadata } from "../SessionWishes.ts"
 import { toDiff, toUsage, WireDiff, WireTokens } from "../WireValues.ts"
-import { compact } from "./Compact.ts"
+import { carryOut, compact } from "./Compact.ts"
 import { makeDecoder } from "./Events.ts"
 import * as Runs from "./Runs.ts"
 import * as Wire from "./Wire.ts"
@@ -180,6 +181,7 @@ export const make = Effect.fnUntraced(function*(
       messages: ordered.messages.map(redaction.message),
       ...(ordered.unread.length > 0 && { unread: ordered.unread }),
       before: Option.fromUndefinedOr(cursor),
+      ...(isNewest && Wire.toCompactions(newestFirst).isLeft && { hasOrder: true }),
       size
     }
   })
@@ -241,10 +243,76 @@ export const make = Effect.fnUntraced(function*(
     )
   })
 
-  const checked = ({ parts, system, tools }: Prompt) =>
-    system !== undefined
-      ? unsupported("give a prompt a system text")
-      : tools !== undefined
+  const interrupt = (id: SessionId) => request("abort session", HttpClientRequest.post(session(id, "/interrupt")))
+
+  /** The requests that a compaction of the session takes. */
+  const compacting = (id: SessionId) => ({
+    newest: Effect.map(page(id, pageSize, undefined), ({ data }) => Wire.toCompactions(data)),
+    order: Effect.map(
+      requestJson(
+        "compact session",
+        Wire.within(Schema.Struct({ id: MessageId })),
+        post(session(id, "/compact"), {})
+      ),
+      ({ data }) => data.id
+    ).pipe(orSessionNotFound(id)),
+    wait: Effect.asVoid(requestText("compact session", waiting(id, isBeta()))).pipe(orSessionNotFound(id)),
+    find: (messageId: MessageId) =>
+      requestJson(
+        "get message",
+        Wire.within(Schema.Unknown),
+        HttpClientRequest.get(session(id, `/message/${segment(messageId)}`))
+      ).pipe(
+        Effect.map(({ data }) => Wire.toCompaction(data)),
+        Effect.catchIf(isNotFound, () => Effect.undefined)
+      ),
+    usage: (messageId: MessageId) => Effect.map(logTail(id), (tail = []) => usageOf(tail, messageId)),
+    stop: interrupt(id)
+  })
+
+  const defaultModel = Effect.map(
+    requestJson(
+      "default model",
+      Schema.Struct({ data: maybe(Wire.WireModel) }),
+      HttpClientRequest.get("/api/model/default", inFolder)
+    ),
+    ({ data }) => data
+  )
+
+  /** Whether the server knows the model, or has a default one. It learns its models when it first works in the folder. */
+  const hasModel = (model: typeof Wire.WireModel.Type | undefined) =>
+    model === undefined
+      ? Effect.map(defaultModel, (usual) => usual !== undefined)
+      : requestJson("list models", Wire.within(each(Wire.WireModel)), HttpClientRequest.get("/api/model", inFolder))
+        .pipe(
+          Effect.map(({ data }) =>
+            data.some(({ id, providerID }) => id === model.id && providerID === model.providerID)
+          )
+        )
+
+  const instruction = (id: SessionId) => {
+    const path = `/instructions/entries/${instructionKey}`
+    return isBeta() ? session(id, path) : experimental(id, path)
+  }
+
+  const takeBackInstruction = (id: SessionId) =>
+    request("take back instructions", HttpClientRequest.delete(instruction(id))).pipe(
+      Effect.catchIf(isNotFound, () => Effect.void),
+      Effect.asVoid
+    )
+
+  /** Makes the prompt's system text the session's, and no other one: that of an earlier prompt is taken back. */
+  const instruct = (id: SessionId, { system: value }: Prompt) =>
+    value === undefined ? takeBackInstruction(id) : request(
+      "give instructions",
+      HttpClientRequest.put(instruction(id)).pipe(HttpClientRequest.bodyJsonUnsafe({ value }))
+    ).pipe(
+      // The session is missing, or the route.
+      Effect.catchIf(isNotFound, () => Effect.andThen(known(id), unsupported("give a prompt a system text")))
+    )
+
+  const checked = ({ parts, tools }: Prompt) =>
+    tools !== undefined
       ? unsupported("limit the tools of a prompt")
       : parts.some(({ type }) => type === "subtask")
       ? unsupported("begin a prompt with a subtask")
@@ -254,17 +322,30 @@ export const make = Effect.fnUntraced(function*(
     Effect.andThen(
       checked(prompt),
       Effect.andThen(
-        choose(id, prompt),
+        Effect.andThen(instruct(id, prompt), choose(id, prompt)),
         request("prompt", post(session(id, "/prompt"), Wire.fromPrompt(prompt)))
       ).pipe(Effect.asVoid, orSessionNotFound(id))
     )
 
   const pending = (id: SessionId) =>
-    requestJson(
-      "list inputs",
-      Wire.within(each(Schema.Struct({ id: Schema.String }))),
-      HttpClientRequest.get(session(id, isBeta() ? "/pending" : "/inbox"))
-    ).pipe(Effect.map(({ data }) => new Set(data.map(({ id }) => id))))
+    Effect.map(
+      requestJson(
+        "list inputs",
+        Wire.within(each(WirePending)),
+        HttpClientRequest.get(session(id, isBeta() ? "/pending" : "/inbox"))
+      ),
+      ({ data }) => data
+    )
+
+  /** Removes inputs that wait. The beta cannot do it. */
+  const removeInputs = (id: SessionId, isGone: (input: typeof WirePending.Type) => boolean) =>
+    Effect.flatMap(pending(id), (waiting) =>
+      Effect.forEach(
+        waiting.filter(isGone),
+        (input) =>
+          Effect.ignore(request("remove input", HttpClientRequest.delete(session(id, `/inbox/${segment(input.id)}`)))),
+        { discard: true }
+      ))
 
   const hasMessage = (id: SessionId, messageId: MessageId) =>
     request("get message", HttpClientRequest.get(session(id, `/message/${segment(messageId)}`))).pipe(
@@ -281,6 +362,7 @@ export const make = Effect.fnUntraced(function*(
   const carryOn: Dialect["carryOn"] = Effect.fnUntraced(function*(id, input) {
     if (!(yield* hasMessage(id, input.ids.promptId))) return yield* prompt(id, input)
     if (yield* goesOn(id)) return
+    yield* instruct(id, input)
     // Marks of the server may follow the last message.
     const { data } = yield* page(id, pageSize, undefined)
     const newest = Wire.toMessages(data.toReversed(), id, place, "open", input.ids.promptId).messages.at(-1)?.info.id
@@ -296,8 +378,6 @@ export const make = Effect.fnUntraced(function*(
     )
   }, (effect, id) => orSessionNotFound(id)(effect))
 
-  const interrupt = (id: SessionId) => request("abort session", HttpClientRequest.post(session(id, "/interrupt")))
-
   /**
    * Stops subagents before the session that opened them: the end of one in the background is told to its opener, which then works again.
    */
@@ -307,17 +387,7 @@ export const make = Effect.fnUntraced(function*(
     const stop = Effect.forEach(tree, (id) => Effect.catchIf(interrupt(id), isNotFound, () => Effect.void), {
       discard: true
     })
-    if (!isBeta()) {
-      const waiting = yield* pending(root)
-      yield* Effect.forEach(
-        waiting,
-        (inputId) =>
-          Effect.ignore(request("remove input", HttpClientRequest.delete(session(root, `/inbox/${segment(inputId)}`)))),
-        {
-          discard: true
-        }
-      )
-    }
+    if (!isBeta()) yield* removeInputs(root, () => true)
     yield* Effect.repeat(Effect.andThen(stop, isStill), { schedule: untilStill, until: (isStill) => isStill })
   })
 
@@ -410,40 +480,18 @@ export const make = Effect.fnUntraced(function*(
 
     compactSession: Effect.fnUntraced(function*(id, model) {
       const { model: before, revert } = yield* orSessionNotFound(id)(known(id))
+      yield* hasModel(model === undefined ? before : { id: model.modelId, providerID: model.providerId }).pipe(
+        Effect.repeat({ schedule: untilListed, until: (isListed) => isListed })
+      )
       // A summary of 2.x leaves the revert pending, and tells of what the revert hides.
       if (revert !== undefined) {
         yield* orSessionNotFound(id)(request("commit revert", HttpClientRequest.post(session(id, "/revert/commit"))))
       }
-      const work = compact({
-        newest: Effect.map(page(id, pageSize, undefined), ({ data }) => Wire.summaryAtEnd(data)),
-        order: Effect.map(
-          requestJson(
-            "compact session",
-            Wire.within(Schema.Struct({ id: MessageId })),
-            post(session(id, "/compact"), {})
-          ),
-          ({ data }) => data.id
-        ).pipe(orSessionNotFound(id)),
-        wait: Effect.asVoid(requestText("compact session", waiting(id, isBeta()))).pipe(orSessionNotFound(id)),
-        find: (messageId) =>
-          requestJson(
-            "get message",
-            Wire.within(Schema.Unknown),
-            HttpClientRequest.get(session(id, `/message/${segment(messageId)}`))
-          ).pipe(
-            Effect.map(({ data }) => Wire.toCompaction(data)),
-            Effect.catchIf(isNotFound, () => Effect.undefined)
-          ),
-        usage: (messageId) => Effect.map(logTail(id), (tail = []) => usageOf(tail, messageId)),
-        stop: interrupt(id)
-      }, id)
+      const work = compact(compacting(id), id)
       if (model === undefined) return yield* work
       // The summary alone is by this model.
-      const usual = before ?? (yield* requestJson(
-        "default model",
-        Wire.within(Wire.WireModel),
-        HttpClientRequest.get("/api/model/default", inFolder)
-      )).data
+      const usual = before ?? (yield* defaultModel)
+      if (usual === undefined) return yield* choose(id, { model }).pipe(Effect.andThen(work), orSessionNotFound(id))
       return yield* choose(id, { model }).pipe(
         Effect.andThen(work),
         Effect.ensuring(Effect.ignore(choose(id, {
@@ -454,7 +502,11 @@ export const make = Effect.fnUntraced(function*(
       )
     }),
 
-    dropCompaction: () => Effect.void,
+    dropCompaction: Effect.fnUntraced(function*(id) {
+      if ((yield* statuses).has(id)) return
+      if (isBeta()) yield* carryOut(compacting(id))
+      else yield* removeInputs(id, ({ type }) => type === "compaction")
+    }, (effect, id) => orSessionNotFound(id)(effect)),
 
     children: (id) =>
       requestJson(
@@ -492,12 +544,14 @@ export const make = Effect.fnUntraced(function*(
         (isMessage) =>
           isMessage
             ? Effect.succeed(true)
-            : Effect.map(pending(id), (waiting) => waiting.has(promptId)).pipe(
+            : Effect.map(pending(id), (waiting) => waiting.some((input) => input.id === promptId)).pipe(
               Effect.catchIf(isNotFound, () => Effect.succeed(false))
             )
       ),
 
     carryOn,
+
+    endPrompt: (id, { system }) => (system === undefined ? Effect.void : takeBackInstruction(id)),
 
     promptAndWait: (id, input) =>
       withTimeout("send message", whenReady).pipe(
@@ -601,8 +655,14 @@ const tailLength = 20
 /** How long a managed server has to go on by itself after its restart. */
 const untilResumed = Schedule.max([Schedule.spaced("250 millis"), Schedule.during("3 seconds")])
 
+/** An order to summarise fails at a server that has not learned its models yet, as after a restart (0.0.0-next-16350). */
+const untilListed = Schedule.max([Schedule.spaced("100 millis"), Schedule.during("3 seconds")])
+
 /** A session that a subagent in the background wakes is stopped again, for at most this time. */
 const untilStill = Schedule.max([Schedule.spaced("100 millis"), Schedule.during("5 seconds")])
+
+/** The name of the system text among the instructions of a session. The model sees it. */
+const instructionKey = "opencode-turn"
 
 const continueText =
   "You were interrupted, because the server stopped. Go on where you were, and do not repeat work that is done."
@@ -617,6 +677,8 @@ const continuationAfter = (id: MessageId): MessageId => {
     ? MessageId.make(`${id}c`)
     : MessageId.make(`msg_${(BigInt(`0x${hex}`) + 1n).toString(16).padStart(12, "0")}${rest}`)
 }
+
+const WirePending = Schema.Struct({ id: Schema.String, type: maybe(Schema.String) })
 
 const WireActive = Schema.Struct({ data: Schema.Record(SessionId, Schema.Unknown) })
 

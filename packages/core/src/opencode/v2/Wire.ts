@@ -450,7 +450,7 @@ export interface Ordered {
 export interface Compaction {
   readonly id: MessageId
   readonly status: string | undefined
-  readonly summary: string
+  readonly text: string
   readonly error: string
 }
 
@@ -463,23 +463,36 @@ export interface Compaction {
 export const toCompaction = (wire: unknown): Compaction | undefined => {
   const message = Option.getOrUndefined(decodeCompaction(wire))
   if (message === undefined) return undefined
-  const { error, id, status, summary = "" } = message
-  return { id, status, summary, error: isPresent(error) ? toFailure(error).message : "there is no summary" }
+  const { error, id, status, summary: text = "" } = message
+  return { id, status, text, error: isPresent(error) ? toFailure(error).message : "there is no summary" }
 }
 
 /**
- * The summary that a session ends with: nothing that the model sees came after it. The messages are the newest ones, newest first.
+ * `summary`: the one that a session ends with, behind which is nothing that the model sees. `isLeft`: an order to summarise is not carried out.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Compactions {
+  readonly summary: Compaction | undefined
+  readonly isLeft: boolean
+}
+
+/**
+ * The compactions at the end of the messages, which are the newest ones, newest first.
  *
  * @category translations
  * @since 0.1.0
  */
-export const summaryAtEnd = (wire: ReadonlyArray<unknown>): Compaction | undefined => {
+export const toCompactions = (wire: ReadonlyArray<unknown>): Compactions => {
+  let isLeft = false
   for (const entry of wire) {
     const compaction = toCompaction(entry)
-    if (compaction?.status === "completed") return compaction
-    if (said.has(Option.getOrUndefined(decodeMessage(entry))?.type ?? "")) return undefined
+    if (compaction?.status === "completed") return { summary: compaction, isLeft }
+    isLeft ||= compaction?.status === "running"
+    if (said.has(Option.getOrUndefined(decodeMessage(entry))?.type ?? "")) break
   }
-  return undefined
+  return { summary: undefined, isLeft }
 }
 
 /**

@@ -156,7 +156,7 @@ describe("the bodies of 2.x", () => {
       })
       yield* client.prompt(sessionId, { ...prompt, agent: "build" })
       const posted = ["POST", "/api/session/ses_1/prompt", { id: promptId, text: "Do it.", delivery: "queue" }]
-      assert.deepStrictEqual(sent(), [
+      assert.deepStrictEqual(sent().filter(([method]) => method !== "DELETE"), [
         ["POST", "/api/session/ses_1/agent", { agent: "plan" }],
         ["POST", "/api/session/ses_1/model", { model: { providerID: "p", id: "m", variant: "high" } }],
         posted,
@@ -176,12 +176,55 @@ describe("the bodies of 2.x", () => {
         ],
         format: { type: "json_schema", schema: { type: "object" } }
       })
-      assertFields(sent()[0]?.[2], { files: [{ uri: url, name: "a.txt" }], agents: [{ name: "general" }] })
-      assert.match(JSON.stringify(sent()[0]?.[2]), /Read\..*JSON Schema/)
+      assertFields(sent().at(-1)?.[2], { files: [{ uri: url, name: "a.txt" }], agents: [{ name: "general" }] })
+      assert.match(JSON.stringify(sent().at(-1)?.[2]), /Read\..*JSON Schema/)
+    }))
+
+  it.effect.each(both)(
+    "give the system text of a prompt to its session, and take it back: %s",
+    (line) =>
+      Effect.gen(function*() {
+        const { client, sent } = yield* dialect(line, answers)
+        const path = `/api/${line === "beta" ? "" : "experimental/"}session/ses_1/instructions/entries/opencode-turn`
+        const system = "Be brief."
+        yield* client.prompt(sessionId, { ...prompt, system })
+        yield* client.endPrompt(sessionId, { ...prompt, system })
+        yield* client.endPrompt(sessionId, prompt)
+        yield* client.prompt(sessionId, prompt)
+        assert.deepStrictEqual(
+          sent().map(([method, path, body]) => [method, path, method === "PUT" ? body : undefined]),
+          [
+            ["PUT", path, { value: system }],
+            ["POST", "/api/session/ses_1/prompt", undefined],
+            ["DELETE", path, undefined],
+            ["DELETE", path, undefined],
+            ["POST", "/api/session/ses_1/prompt", undefined]
+          ]
+        )
+      })
+  )
+
+  it.effect("refuse a system text where the server takes none, and tell a session that is gone", () =>
+    Effect.gen(function*() {
+      let isGone = false
+      const { client, sent } = yield* dialect(
+        "release",
+        (asked) =>
+          asked.path.includes("/instructions/") || (isGone && asked.path === "/api/session/ses_1")
+            ? empty(404)
+            : answers(asked)
+      )
+      const ask = client.prompt(sessionId, { ...prompt, system: "Be brief." })
+      assertFields(yield* Effect.flip(ask), { _tag: "UnsupportedOperation" })
+      isGone = true
+      assertFields(yield* Effect.flip(ask), { _tag: "SessionNotFound" })
+      assert.deepStrictEqual(sent().filter(([method]) => method === "POST"), [])
+      isGone = false
+      yield* client.prompt(sessionId, prompt)
+      assert.lengthOf(sent().filter(([method]) => method === "POST"), 1)
     }))
 
   const impossible: ReadonlyArray<readonly [string, Partial<Prompt>]> = [
-    ["a system text", { system: "Be brief." }],
     ["limits of the tools", { tools: { shell: false } }],
     ["a subtask", { parts: [{ type: "subtask", description: "d", prompt: "p", agent: "general" }] }]
   ]
@@ -212,7 +255,10 @@ describe("an idle session of 2.x whose prompt has no whole answer", () => {
     Effect.gen(function*() {
       const { client, sent } = yield* dialect("beta", storedOf(false, () => false))
       yield* client.carryOn(sessionId, prompt)
-      assert.deepStrictEqual(sent().map(([, path]) => path), ["/api/session/ses_1/prompt"])
+      assert.deepStrictEqual(sent().map(([, path]) => path), [
+        "/api/session/ses_1/instructions/entries/opencode-turn",
+        "/api/session/ses_1/prompt"
+      ])
     }))
 
   it.effect("is told to go on under an id that two callers choose alike, once the server had its time to go on by itself", () =>
@@ -221,11 +267,11 @@ describe("an idle session of 2.x whose prompt has no whole answer", () => {
       for (const before of [0, 1]) {
         const fiber = yield* Effect.forkChild(client.carryOn(sessionId, prompt), { startImmediately: true })
         yield* TestClock.adjust("1 second")
-        assert.lengthOf(sent(), before)
+        assert.lengthOf(sent().filter(([method]) => method === "POST"), before)
         yield* TestClock.adjust("1 minute")
         yield* Fiber.join(fiber)
       }
-      const [first, second] = sent()
+      const [first, second] = sent().filter(([method]) => method === "POST")
       assert.deepStrictEqual(first, second)
       assert.strictEqual(first?.[1], "/api/session/ses_1/synthetic")
       assertFields(first?.[2], { id: "msg_223c0000000abbbbbbbbbbbbbb", metadata: { source: "opencode-turn" } })
@@ -395,6 +441,59 @@ describe("a summary of 2.x", () => {
       assert.strictEqual(summary.usage.cost, 0.5)
     }))
 
+  it.effect("is ordered once more if the session had an order that its server did not live to carry out", () =>
+    Effect.gen(function*() {
+      const serve = writing([compaction("failed"), written])
+      const { client, sent } = yield* dialect("beta", (asked) =>
+        asked.path === "/api/session/ses_1/message"
+          ? json({ data: [compaction("running"), prompted], cursor: {} })
+          : serve(asked))
+      assertFields(yield* client.compactSession(sessionId), { text: "What was said.", isNew: true })
+      assert.lengthOf(sent().filter(([, path]) => path === "/api/session/ses_1/compact"), 2)
+    }))
+
+  it.effect.each(["release", "beta"] as const)(
+    "that its server did not live to write is in no prompt's way: %s",
+    (line) =>
+      Effect.gen(function*() {
+        const serve = writing([compaction("failed")])
+        let isBusy = true
+        const { client, sent } = yield* dialect(line, (asked) =>
+          asked.path === "/api/session/ses_1/message"
+            ? json({ data: [compaction("running"), prompted], cursor: {} })
+            : asked.path === "/api/session/active"
+            ? json({ data: isBusy ? { ses_1: { type: "running" } } : {} })
+            : asked.path.endsWith("/inbox")
+            ? json({ data: [{ id: "msg_parked", type: "user" }, { id: orderId, type: "compaction" }] })
+            : serve(asked))
+        assertFields(yield* client.listMessages(sessionId, { limit: 1 }), { hasOrder: true })
+        yield* client.dropCompaction(sessionId)
+        assert.deepStrictEqual(sent(), [])
+        isBusy = false
+        yield* client.dropCompaction(sessionId)
+        assert.deepStrictEqual(
+          sent().map(([method, path]) => [method, path]),
+          line === "beta"
+            ? [["POST", "/api/session/ses_1/compact"], ["POST", "/api/session/ses_1/wait"]]
+            : [["DELETE", `/api/session/ses_1/inbox/${orderId}`]]
+        )
+      })
+  )
+
+  it.effect("is not ordered while the server does not know the model yet", () =>
+    Effect.gen(function*() {
+      let models: ReadonlyArray<object> = []
+      const serve = writing([written], { model: { id: "m", providerID: "p" } })
+      const { client, sent } = yield* dialect("beta", (asked) =>
+        asked.path === "/api/model" ? json({ data: models }) : serve(asked))
+      const fiber = yield* Effect.forkChild(client.compactSession(sessionId), { startImmediately: true })
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(sent(), [])
+      models = [{ id: "m", providerID: "p" }]
+      yield* TestClock.adjust("1 second")
+      assertFields(yield* Fiber.join(fiber), { isNew: true })
+    }))
+
   it.effect("makes a pending revert final before it is ordered", () =>
     Effect.gen(function*() {
       const { client, sent } = yield* dialect("beta", writing([written], { revert: { messageID: promptId } }))
@@ -424,7 +523,9 @@ describe("a summary of 2.x", () => {
             ? json({ data: { ...session, ...(chosen !== undefined && { model: chosen }) } })
             : serve(asked)
         })
-        yield* client.compactSession(sessionId, { providerId: "p", modelId: "small" })
+        const summary = yield* Effect.forkChild(client.compactSession(sessionId, { providerId: "p", modelId: "small" }))
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(summary)
         assert.deepStrictEqual(
           sent().filter(([, path]) => path !== "/api/session/ses_1/wait").map(([, , body]) => body),
           [

@@ -1,0 +1,150 @@
+/**
+ * What only OpenCode 2.x does with a summary: one in the middle of a turn, and one whose server dies. `RealOperations.test.ts` has what it does
+ * as 1.x does.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Client from "@opencode-turn/core/Client"
+import type { SessionId } from "@opencode-turn/core/Ids"
+import { compactConversation } from "@opencode-turn/core/Operations"
+import { runTurn } from "@opencode-turn/core/Turn"
+import type { TurnResult } from "@opencode-turn/core/TurnResult"
+import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
+import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
+import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
+import { Effect, Fiber } from "effect"
+import { HttpClient, HttpClientRequest } from "effect/http"
+import * as RealServer from "../support/RealServer.ts"
+import { turn, until } from "../support/RealTurns.ts"
+import * as SharedOpencode from "../support/SharedOpencode.ts"
+import * as Host from "../versions/Host.ts"
+
+const say = Effect.fnUntraced(function*(
+  conversationId: string,
+  name: string,
+  steps: ReadonlyArray<ScriptedModel.Step> = []
+) {
+  const result = yield* runTurn(
+    turn([...steps, { text: `answer to ${name}` }], { conversationId, messageId: `${conversationId}-${name}` })
+  )
+  assert.strictEqual(result.status, "completed", result.error?.message)
+  assert.strictEqual(result.content, `answer to ${name}`)
+  assert.closeTo(result.usage.total.cost, 0.00002 * (steps.length + 1), 1e-9)
+  return result
+})
+
+/** What the model was last asked with: the summary and the answers before. */
+const known = Effect.gen(function*() {
+  const requests = yield* (yield* ScriptedModel.ScriptedModel).requests
+  return (requests.findLast(({ isTitle }) => !isTitle)?.messages ?? []).flatMap(({ role, text }) =>
+    role === "assistant" && text !== "" ? [text] : checkpoint(text)
+  )
+})
+
+/** 2.x tells the model of the summary, and of the last exchange before it, in the words of a user. */
+const checkpoint = (text: string): ReadonlyArray<string> =>
+  text.startsWith("<conversation-checkpoint>")
+    ? Array.from(text.matchAll(/<summary>\n(.*)\n<\/summary>|\[Assistant\]: (.*)/g), ([, summary, answer]) =>
+      summary ?? answer ?? "")
+    : []
+
+/** The first two summaries hang in the middle, and the others are whole. */
+const dying = (): ScriptedModel.Options => {
+  let calls = 0
+  return {
+    summary: () => {
+      const call = calls++
+      return call < 2
+        ? { text: "half a summary", gate: `summary ${call}`, gateAfter: 2, ending: "hang" }
+        : { text: "whole" }
+    }
+  }
+}
+
+/** Whether the session of OpenCode 2.x has an order to summarise. */
+const hasOrder = Effect.fnUntraced(function*(sessionId: SessionId) {
+  const { password, url } = yield* OpencodeServer.OpencodeServer
+  const client = yield* HttpClient.HttpClient
+  const response = yield* HttpClientRequest.get(`${url}/api/session/${sessionId}/pending`).pipe(
+    HttpClientRequest.basicAuth("opencode", password),
+    client.execute
+  )
+  return (yield* response.text).includes("compaction")
+})
+
+/** What the model says of a conversation that it cannot hold any more. */
+const overflow = { fail: 400, message: "This model's maximum context length is 100 tokens. The prompt is too long." }
+
+describe.skipIf(SharedOpencode.isMissing("2.x"))("a summary on OpenCode 2.x", () => {
+  it.layer(Host.layerOf("2.x", dying()), { excludeTestServices: true, timeout: "5 minutes" })((it) => {
+    it.effect("whose server dies can be made again, and is in no turn's way", () =>
+      Effect.gen(function*() {
+        const model = yield* ScriptedModel.ScriptedModel
+        const { crash } = yield* Host.Host
+        const client = yield* Client.Client
+        const compact = Effect.fnUntraced(function*(conversation: string, call: number) {
+          const { sessionId } = yield* say(conversation, "one")
+          assert.isDefined(sessionId)
+          const named = { providerId: ScriptedProvider.providerId, modelId: ScriptedProvider.modelId }
+          const fiber = yield* Effect.forkChild(Effect.exit(client.compactSession(sessionId, named)))
+          yield* model.reached(`summary ${call}`)
+          return fiber
+        })
+        const compactions = [yield* compact("again", 0), yield* compact("on", 1)]
+        yield* crash
+        yield* Effect.forEach(compactions, Fiber.join)
+        const { content, status } = yield* compactConversation("again")
+        assert.deepStrictEqual([content, status], ["whole", "completed"])
+        yield* say("again", "two")
+        assert.deepStrictEqual(yield* known, ["whole"])
+        yield* say("on", "two")
+        assert.deepStrictEqual(yield* known, ["answer to one"])
+      }))
+  })
+
+  it.layer(RealServer.layerOf({ line: "2.x" }), { excludeTestServices: true, timeout: "5 minutes" })((it) => {
+    const shell = { tool: "shell", args: { command: "echo hi" } }
+
+    /** The turn, and what the server has of it afterwards. The model begins its script anew after the summary. */
+    const assertWhole = Effect.fnUntraced(function*({ promptId, sessionId, usage }: TurnResult) {
+      const client = yield* Client.Client
+      assert.isDefined(sessionId)
+      assert.closeTo(usage.total.cost, 0.00006, 1e-9)
+      const { messages } = yield* client.listMessages(sessionId, { limit: 100 })
+      const answered = messages.flatMap(({ info }) => (info.role === "assistant" ? [info.parentId] : [])).slice(1)
+      assert.deepStrictEqual(answered, [promptId, promptId, promptId])
+      const outputs = messages.flatMap(({ parts }) =>
+        parts.flatMap((part) => (part.type === "tool" ? [part.output] : []))
+      )
+      assert.deepStrictEqual(outputs.map((output) => output?.split("\n")[0]), ["hi", "hi"])
+    })
+
+    it.effect("that the server needs in the middle of a turn leaves it whole", () =>
+      Effect.gen(function*() {
+        yield* say("full", "one")
+        const result = yield* runTurn(turn([shell, overflow, { text: "the end" }], { conversationId: "full" }))
+        assert.deepStrictEqual([result.status, result.content], ["completed", "the end"], result.error?.message)
+        yield* assertWhole(result)
+      }))
+
+    it.effect("that another client orders in the middle of a turn leaves it whole", () =>
+      Effect.gen(function*() {
+        const model = yield* ScriptedModel.ScriptedModel
+        const client = yield* Client.Client
+        const { sessionId } = yield* say("ordered", "one")
+        assert.isDefined(sessionId)
+        const running = yield* Effect.forkChild(
+          runTurn(
+            turn([{ ...shell, text: "on it", gate: "ordered" }, { text: "the end" }], { conversationId: "ordered" })
+          )
+        )
+        yield* model.reached("ordered")
+        const summary = yield* Effect.forkChild(client.compactSession(sessionId), { startImmediately: true })
+        yield* until(hasOrder(sessionId))
+        yield* model.release("ordered")
+        const result = yield* Fiber.join(running)
+        assert.deepStrictEqual([result.status, result.content], ["completed", "on it\n\non it\n\nthe end"])
+        yield* assertWhole(result)
+        assert.strictEqual((yield* Fiber.join(summary)).text, "Scripted summary")
+      }))
+  })
+})
