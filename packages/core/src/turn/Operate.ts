@@ -255,10 +255,12 @@ const fork = Effect.fnUntraced(function*(
       conversationId,
       forkedFrom: { conversationId: source, messageId: last.id }
     }
-    yield* retrying(client.updateSession(made, {
-      metadata,
-      ...(original.permission.length > 0 && { permission: original.permission })
-    }))
+    const { permission } = original
+    if (permission.length > 0) yield* retrying(client.updateSession(made, { permission }))
+    // The metadata of a fork is for people: a server that keeps none makes the fork all the same.
+    yield* retrying(client.updateSession(made, { metadata })).pipe(
+      Effect.catchTag("UnsupportedOperation", () => Effect.void)
+    )
     if (yield* retrying(store.setSession(conversationId, Option.none(), made))) return
     const bound = yield* retrying(store.getSession(conversationId))
     if (!Option.contains(bound, made)) return yield* new ConversationExists({ conversationId })
