@@ -255,8 +255,8 @@ export interface Dialect {
   /** Whether the server has the prompt, read or unread, answered or not. */
   readonly hasPrompt: (id: SessionId, promptId: MessageId) => Effect.Effect<boolean, RequestError>
   /**
-   * Makes an idle session go on with a prompt whose answer is missing or unfinished, as after the death of the server. Doing it twice does
-   * it once, as long as the session has not gone on.
+   * Makes an idle session go on with a prompt whose answer is missing or unfinished, as after the death of the server, unless the server
+   * goes on by itself. Two callers make it go on once.
    */
   readonly carryOn: (
     id: SessionId,

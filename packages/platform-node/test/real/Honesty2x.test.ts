@@ -593,6 +593,9 @@ const requests: ReadonlyArray<readonly ["DELETE" | "GET" | "POST", string, unkno
   ["GET", "/api/info"],
   ["GET", "/api/nope"],
   ["GET", `/api/agent?location%5Bdirectory%5D=${nowhere}`],
+  ["GET", "/api/location?location%5Bdirectory%5D=FOLDER"],
+  ["GET", `/api/location?location%5Bdirectory%5D=${nowhere}`],
+  ["GET", `/api/fs/list?location%5Bdirectory%5D=${nowhere}`],
   ["DELETE", "/api/session/*"],
   ["DELETE", "/api/session/*"]
 ]
@@ -614,7 +617,7 @@ const answers = Effect.fnUntraced(function*(target: Target) {
   const normalise = makeNormaliser(target.directory)
   const seen = yield* Effect.forEach(requests, ([method, path, body]) =>
     Effect.gen(function*() {
-      const response = yield* execute(method, path.replace("*", id), body)
+      const response = yield* execute(method, path.replace("*", id).replace("FOLDER", target.directory), body)
       const text = yield* response.text
       const type = response.headers["content-type"]?.split(";", 1)[0]
       return [`${method} ${path}`, response.status, type, type === "application/json" ? JSON.parse(text) : text]

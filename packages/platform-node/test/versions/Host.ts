@@ -21,7 +21,11 @@ export class Host extends Context.Service<Host, {
   readonly directory: string
   /** How the model calls the tools of this line. */
   readonly tools: Tools.Tools
-  /** Kills the server as a crash would, and starts it again on the same port with what it had stored. */
+  /** Ends the server as a crash does (`SIGKILL`), or as the system asks for it (`SIGTERM`), and waits until it is gone. */
+  readonly end: (signal: "SIGKILL" | "SIGTERM") => Effect.Effect<void>
+  /** Starts the server that was ended again, on the same port with what it had stored. */
+  readonly restart: Effect.Effect<void>
+  /** Ends the server as a crash does, and starts it again. */
   readonly crash: Effect.Effect<void>
   /** From now on, the server gets this number of prompts without our learning its answer. */
   readonly loseAnswers: (count: number) => Effect.Effect<void>
@@ -36,12 +40,22 @@ export type Services = Layer.Success<ReturnType<typeof layer>>
 const platform = Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)
 
 /** A server of the tests' own version of a line. */
-export const layerOf = (line: Line, model?: ScriptedModel.Options) =>
+export const layerOf = (line: Line, model?: ScriptedModel.Options, options: Options = {}) =>
   Layer.unwrap(
-    Effect.map(commandOf[line], (command) => layer(command, Tools.of[line], model))
+    Effect.map(commandOf[line], (command) => layer(command, Tools.of[line], model, options))
   ).pipe(Layer.provide(platform))
 
-export const layer = (command: string | undefined, tools: Tools.Tools, model?: ScriptedModel.Options) =>
+export interface Options {
+  /** Whether it is the background service of OpenCode 2.x, which goes on by itself with what its end stopped. */
+  readonly isManaged?: boolean
+}
+
+export const layer = (
+  command: string | undefined,
+  tools: Tools.Tools,
+  model?: ScriptedModel.Options,
+  { isManaged = false }: Options = {}
+) =>
   Layer.effectContext(
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
@@ -55,14 +69,16 @@ export const layer = (command: string | undefined, tools: Tools.Tools, model?: S
         ...ScriptedProvider.opencodeConfig(model),
         ...Tools.asking
       }
+      const home = `${folder}/home`
+      const managed = isManaged && command !== undefined ? yield* asService(command, home) : undefined
       const start = Effect.fnUntraced(function*(port?: number) {
         const life = yield* Scope.fork(scope)
         const server = yield* Scope.provide(life)(OpencodeServer.make({
-          command,
+          command: managed ?? command,
           port,
           directory,
-          home: `${folder}/home`,
-          password: Redacted.make("the same for every start"),
+          home,
+          password: Redacted.make(samePassword),
           environment: ScriptedProvider.environment(config),
           startTimeout: "3 minutes"
         }))
@@ -79,15 +95,23 @@ export const layer = (command: string | undefined, tools: Tools.Tools, model?: S
           Layer.provide(Layer.effect(HttpClient.HttpClient, losing(lost))),
           Layer.provide(Layer.succeedContext(services))
         )
+      const end = Effect.fnUntraced(function*(signal: "SIGKILL" | "SIGTERM") {
+        const { life, server } = yield* Ref.get(running)
+        if (signal === "SIGKILL") yield* server.kill
+        else process.kill(server.pid, signal)
+        yield* server.exited
+        yield* Scope.close(life, Exit.void)
+      })
+      const restart = Effect.flatMap(start(Number(new URL(url).port)), (started) => Ref.set(running, started)).pipe(
+        Effect.orDie,
+        Effect.provide(services)
+      )
       const host = Host.of({
         directory,
         tools,
-        crash: Effect.gen(function*() {
-          const { life, server } = yield* Ref.get(running)
-          yield* server.kill
-          yield* Scope.close(life, Exit.void)
-          yield* Ref.set(running, yield* start(Number(new URL(url).port)))
-        }).pipe(Effect.orDie, Effect.provide(services)),
+        end,
+        restart,
+        crash: Effect.andThen(end("SIGKILL"), restart),
         loseAnswers: (count) => Ref.set(lost, count),
         elsewhere: (directory) => clientOf(url, directory),
         proxied: Layer.unwrap(Effect.map(FaultProxy.FaultProxy, (proxy) => clientOf(proxy.url, directory))).pipe(
@@ -101,6 +125,19 @@ export const layer = (command: string | undefined, tools: Tools.Tools, model?: S
       )
     })
   ).pipe(Layer.provideMerge(ScriptedModel.layer(model)), Layer.provideMerge(platform))
+
+const samePassword = "the same for every start"
+
+/** A command that starts OpenCode 2.x as its background service, which takes its password from a file of the home alone. */
+const asService = Effect.fnUntraced(function*(command: string, home: string) {
+  const fs = yield* FileSystem.FileSystem
+  const config = `${home}/.config/opencode`
+  yield* fs.makeDirectory(config, { recursive: true })
+  yield* fs.writeFileString(`${config}/service.json`, JSON.stringify({ password: samePassword }))
+  const script = `${home}/service`
+  yield* fs.writeFileString(script, `#!/bin/sh\nexec '${command}' "$@" --service\n`, { mode: 0o755 })
+  return script
+})
 
 /** A client that resets the connection after the server has taken a prompt, as often as `count` says. */
 const losing = (count: Ref.Ref<number>) =>

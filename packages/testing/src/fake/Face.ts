@@ -31,6 +31,8 @@ export interface Options {
   readonly line?: "1.x" | "2.x" | "2.x release" | undefined
   /** Whether the server of 2.x is the managed one, which carries on by itself what a restart stopped; `false` by default. */
   readonly managed?: boolean | undefined
+  /** The time from the start of a managed server until it carries on; zero by default. */
+  readonly resumeDelay?: Duration.Input | undefined
   /** If set, every request needs Basic authentication of the user `opencode`. */
   readonly password?: Redacted.Redacted<string> | undefined
   /** The server's working directory; `/project` by default. */

@@ -285,9 +285,14 @@ const positionOf = (request: ModelRequest): Position | undefined => {
 // An answer without a tool call ends its turn, so a user message follows it. An answer that anything else follows was interrupted (a
 // crash, a cut connection), and this call repeats it.
 const countFinished = (messages: ReadonlyArray<ModelMessage>): number =>
-  messages.filter((message, index) =>
-    message.role === "assistant" && (message.toolCalls.length > 0 || messages[index + 1]?.role === "user")
-  ).length
+  messages.filter((message, index) => {
+    if (message.role !== "assistant") return false
+    const next = messages[index + 1]
+    return message.toolCalls.length > 0 || (next?.role === "user" && !carriesOn.test(next.text))
+  }).length
+
+/** What tells the agent to go on with an interrupted answer: the words of `core`, and those of a release of OpenCode 2.x. */
+const carriesOn = /^(?:You were interrupted|The server restarted)/
 
 const stepAt = (steps: ReadonlyArray<Step>, finished: number, tries: number): Step => {
   for (const step of steps) {

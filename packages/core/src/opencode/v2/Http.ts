@@ -337,6 +337,8 @@ export const make = Effect.fnUntraced(function*(
       ({ data }) => data
     )
 
+  const waitingIn = (id: SessionId) => Effect.catchIf(pending(id), isNotFound, () => Effect.succeed([]))
+
   /** Removes inputs that wait. The beta cannot do it. */
   const removeInputs = (id: SessionId, isGone: (input: typeof WirePending.Type) => boolean) =>
     Effect.flatMap(pending(id), (waiting) =>
@@ -353,27 +355,46 @@ export const make = Effect.fnUntraced(function*(
       Effect.catchIf(isNotFound, () => Effect.succeed(false))
     )
 
-  /** Whether the session works, or has begun to within a while: a managed server goes on by itself after its restart. */
-  const goesOn = (id: SessionId) =>
-    Effect.map(statuses, (active) => active.has(id)).pipe(
-      Effect.repeat({ schedule: untilResumed, until: (isActive) => isActive })
+  /** The newest input or step of a session. Marks of the server, as of another model, may follow it. */
+  const newest = (id: SessionId) =>
+    Effect.map(
+      page(id, pageSize, undefined),
+      ({ data }) => Wire.toMessages(data.toReversed(), id, place, "open").messages.at(-1)?.info.id
     )
 
+  /**
+   * Whether a session goes on by itself. A managed server resumes what its end had stopped, at any time after its start. Posting the prompt
+   * again settles whether it does: the run that this begins has nothing to do and asks no model, but its start takes from the session the
+   * mark by which the server would resume it. If the server was faster, the session is at work, or has gone on already.
+   */
+  const goesOn = Effect.fnUntraced(function*(id: SessionId, input: Prompt) {
+    const before = yield* newest(id)
+    yield* prompt(id, input)
+    const state = Effect.gen(function*() {
+      const isActive = (yield* statuses).has(id)
+      return (yield* newest(id)) !== before ? "on" as const : isActive ? "unknown" as const : "still" as const
+    })
+    const settled = yield* Effect.repeat(state, { schedule: untilSettled, until: (state) => state !== "unknown" })
+    return settled === "on"
+  })
+
   const carryOn: Dialect["carryOn"] = Effect.fnUntraced(function*(id, input) {
-    if (!(yield* hasMessage(id, input.ids.promptId))) return yield* prompt(id, input)
-    if (yield* goesOn(id)) return
-    yield* instruct(id, input)
-    // Marks of the server may follow the last message.
-    const { data } = yield* page(id, pageSize, undefined)
-    const newest = Wire.toMessages(data.toReversed(), id, place, "open", input.ids.promptId).messages.at(-1)?.info.id
+    const { promptId } = input.ids
+    if (!(yield* hasMessage(id, promptId))) return yield* prompt(id, input)
+    // What waits would begin before the answer is whole.
+    if ((yield* waitingIn(id)).length > 0) yield* instruct(id, input)
+    else if (yield* goesOn(id, input)) return
+    let count = 1
+    while (yield* hasMessage(id, continuation(promptId, count))) count++
     yield* request(
       "carry on",
       post(session(id, "/synthetic"), {
-        id: continuationAfter(newest ?? input.ids.promptId),
+        id: continuation(promptId, count),
         text: continueText,
         description: "Continue after an interruption",
         metadata: { source: "opencode-turn" },
-        delivery: "queue"
+        // Before everything that waits.
+        delivery: "steer"
       })
     )
   }, (effect, id) => orSessionNotFound(id)(effect))
@@ -544,9 +565,7 @@ export const make = Effect.fnUntraced(function*(
         (isMessage) =>
           isMessage
             ? Effect.succeed(true)
-            : Effect.map(pending(id), (waiting) => waiting.some((input) => input.id === promptId)).pipe(
-              Effect.catchIf(isNotFound, () => Effect.succeed(false))
-            )
+            : Effect.map(waitingIn(id), (waiting) => waiting.some((input) => input.id === promptId))
       ),
 
     carryOn,
@@ -652,8 +671,8 @@ const started = "session.execution.started"
 /** The events at the end of a log among which the end of the last run is: behind it come only names and costs. */
 const tailLength = 20
 
-/** How long a managed server has to go on by itself after its restart. */
-const untilResumed = Schedule.max([Schedule.spaced("250 millis"), Schedule.during("3 seconds")])
+/** A run without work ends within milliseconds, or once the server has loaded the folder. */
+const untilSettled = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")])
 
 /** An order to summarise fails at a server that has not learned its models yet, as after a restart (0.0.0-next-16350). */
 const untilListed = Schedule.max([Schedule.spaced("100 millis"), Schedule.during("3 seconds")])
@@ -668,14 +687,17 @@ const continueText =
   "You were interrupted, because the server stopped. Go on where you were, and do not repeat work that is done."
 
 /**
- * The id of the input that makes a session go on behind a message: always the same one for that message, so that whoever makes it go on does
- * it once. It sorts right behind the message.
+ * The id of the n-th input by which a session goes on with a prompt. It sorts right behind the prompt.
+ *
+ * The ids are known before the prompt is sent, and stored with it. Whoever carries on, and whatever it has seen, posts the first of them that
+ * is not a message yet. So at most one of them waits at a time, and a worker that comes late posts one that the server has already. An id
+ * that depends on the newest message would not have that: between the looks of two workers a managed server may have gone on and died again.
  */
-const continuationAfter = (id: MessageId): MessageId => {
-  const [, hex = "", rest = ""] = /^msg_([0-9a-f]{12})(.*)$/.exec(id) ?? []
+const continuation = (promptId: MessageId, count: number): MessageId => {
+  const [, hex = "", rest = ""] = /^msg_([0-9a-f]{12})(.*)$/.exec(promptId) ?? []
   return hex === ""
-    ? MessageId.make(`${id}c`)
-    : MessageId.make(`msg_${(BigInt(`0x${hex}`) + 1n).toString(16).padStart(12, "0")}${rest}`)
+    ? MessageId.make(`${promptId}c${count}`)
+    : MessageId.make(`msg_${(BigInt(`0x${hex}`) + BigInt(count)).toString(16).padStart(12, "0")}${rest}`)
 }
 
 const WirePending = Schema.Struct({ id: Schema.String, type: maybe(Schema.String) })

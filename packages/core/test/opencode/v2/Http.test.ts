@@ -237,51 +237,136 @@ describe("the bodies of 2.x", () => {
     }))
 })
 
-describe("an idle session of 2.x whose prompt has no whole answer", () => {
-  const stored = [
-    { id: stepId, type: "assistant", time: { created: 2 }, content: [{ type: "text", text: "" }] },
-    { id: promptId, type: "user", time: { created: 1 }, text: "Do it." }
-  ]
-  const storedOf = (message: boolean, active: () => boolean) => (asked: Asked): Response =>
-    asked.path === `/api/session/ses_1/message/${promptId}`
-      ? message ? json({ data: stored[1] }) : empty(404)
-      : asked.path === "/api/session/ses_1/message"
-      ? json({ data: stored })
-      : asked.path === "/api/session/active"
-      ? json({ data: active() ? { ses_1: { type: "running" } } : {} })
+/** A server whose session has a prompt with a step that broke off. `onPost` is what comes of each post; the state is what is listed next. */
+const broken = (
+  onPost: (state: Broken, path: string, body: Readonly<Record<string, unknown>>) => void = () => {},
+  state: Broken = { messages: [input(promptId), halfStep(stepId)], pending: [], isActive: false }
+) => {
+  const answer = (asked: Asked): Response => {
+    const { body, method, path } = asked
+    if (method === "POST") {
+      onPost(state, path, typeof body === "object" && body !== null ? { ...body } : {})
+      return empty(204)
+    }
+    const id = /^\/api\/session\/ses_1\/message\/(.*)$/.exec(path)?.[1]
+    const found = state.messages.find((message) => message.id === id)
+    return id !== undefined
+      ? found === undefined ? empty(404) : json({ data: found })
+      : path === "/api/session/ses_1/message"
+      ? json({ data: state.messages.toReversed() })
+      : path.endsWith("/inbox") || path.endsWith("/pending")
+      ? json({ data: state.pending })
+      : path === "/api/session/active"
+      ? json({ data: state.isActive ? { ses_1: { type: "running" } } : {} })
       : answers(asked)
+  }
+  return { state, answer }
+}
 
-  it.effect("is posted the same prompt while that waits", () =>
+interface Broken {
+  messages: ReadonlyArray<{ readonly id: string }>
+  pending: ReadonlyArray<{ readonly id: string }>
+  isActive: boolean
+}
+
+const input = (id: string, type = "user") => ({ id, type, time: { created: 1 }, text: "Do it." })
+const halfStep = (id: string) => ({
+  id,
+  type: "assistant",
+  time: { created: 2 },
+  content: [{ type: "text", text: "" }]
+})
+
+const laterStep = halfStep("msg_223c00000010bbbbbbbbbbbbbb")
+const [first, second] = ["msg_223c00000002aaaaaaaaaaaaaa", "msg_223c00000003aaaaaaaaaaaaaa"] as const
+
+const posts = (sent: ReadonlyArray<ReadonlyArray<unknown>>) =>
+  sent.filter(([method]) => method === "POST").map(([, path, body]) => [
+    String(path).replace("/api/session/ses_1/", ""),
+    typeof body === "object" && body !== null && "id" in body ? body.id : undefined
+  ])
+
+/** The id under which a session of this state is told to go on. */
+const continuationOf = (state: Broken) =>
+  Effect.gen(function*() {
+    const { client, sent } = yield* dialect("beta", broken(undefined, state).answer)
+    yield* client.carryOn(sessionId, prompt)
+    return posts(sent()).at(-1)?.[1]
+  })
+
+describe("an idle session of 2.x whose prompt has no whole answer", () => {
+  it.effect("is posted the same prompt while that waits, and nothing else", () =>
     Effect.gen(function*() {
-      const { client, sent } = yield* dialect("beta", storedOf(false, () => false))
+      const { answer } = broken(undefined, { messages: [], pending: [{ id: promptId }], isActive: false })
+      const { client, sent } = yield* dialect("beta", answer)
       yield* client.carryOn(sessionId, prompt)
-      assert.deepStrictEqual(sent().map(([, path]) => path), [
-        "/api/session/ses_1/instructions/entries/opencode-turn",
-        "/api/session/ses_1/prompt"
-      ])
+      assert.deepStrictEqual(posts(sent()), [["prompt", promptId]])
     }))
 
-  it.effect("is told to go on under an id that two callers choose alike, once the server had its time to go on by itself", () =>
+  it.effect.each(["release", "beta"] as const)(
+    "is posted the same prompt, so that the server will not go on by itself, and is told to go on then: %s",
+    (line) =>
+      Effect.gen(function*() {
+        const { client, sent } = yield* dialect(line, broken().answer)
+        yield* client.carryOn(sessionId, prompt)
+        assert.deepStrictEqual(posts(sent()), [["prompt", promptId], ["synthetic", first]])
+        assertFields(sent().at(-1)?.[2], { delivery: "steer", metadata: { source: "opencode-turn" } })
+      })
+  )
+
+  it.effect("is not told to go on before the run that the post began has ended", () =>
     Effect.gen(function*() {
-      const { client, sent } = yield* dialect("beta", storedOf(true, () => false))
-      for (const before of [0, 1]) {
+      const { answer, state } = broken((state, path) => {
+        if (path.endsWith("/prompt")) state.isActive = true
+      })
+      const { client, sent } = yield* dialect("beta", answer)
+      const fiber = yield* Effect.forkChild(client.carryOn(sessionId, prompt), { startImmediately: true })
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(posts(sent()), [["prompt", promptId]])
+      state.isActive = false
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual(posts(sent()), [["prompt", promptId], ["synthetic", first]])
+    }))
+
+  it.effect("is left alone if the server goes on by itself, before its model has said a word and after it has ended", () =>
+    Effect.gen(function*() {
+      for (const isActive of [true, false]) {
+        const { answer, state } = broken((state) => {
+          state.isActive = true
+        })
+        const { client, sent } = yield* dialect("beta", answer)
         const fiber = yield* Effect.forkChild(client.carryOn(sessionId, prompt), { startImmediately: true })
+        yield* TestClock.adjust("10 seconds")
+        state.messages = [...state.messages, laterStep]
+        state.isActive = isActive
         yield* TestClock.adjust("1 second")
-        assert.lengthOf(sent().filter(([method]) => method === "POST"), before)
-        yield* TestClock.adjust("1 minute")
         yield* Fiber.join(fiber)
+        assert.deepStrictEqual(posts(sent()), [["prompt", promptId]])
       }
-      const [first, second] = sent().filter(([method]) => method === "POST")
-      assert.deepStrictEqual(first, second)
-      assert.strictEqual(first?.[1], "/api/session/ses_1/synthetic")
-      assertFields(first?.[2], { id: "msg_223c0000000abbbbbbbbbbbbbb", metadata: { source: "opencode-turn" } })
     }))
 
-  it.effect("is left alone if the server goes on by itself", () =>
+  it.effect("is told to go on under the same id by workers that saw different messages, until the session has that id", () =>
     Effect.gen(function*() {
-      const { client, sent } = yield* dialect("beta", storedOf(true, () => true))
+      const messages = [input(promptId), halfStep(stepId)]
+      const more = [...messages, laterStep]
+      assert.strictEqual(yield* continuationOf({ messages: more, pending: [], isActive: false }), first)
+      const gone = [...messages, input(first, "synthetic")]
+      assert.strictEqual(yield* continuationOf({ messages: gone, pending: [], isActive: false }), second)
+      const longGone = [input(first, "synthetic"), ...Array.from({ length: 99 }, (_, n) => halfStep(`msg_8${n}`))]
+      assert.strictEqual(
+        yield* continuationOf({ messages: [input(promptId), ...longGone], pending: [], isActive: false }),
+        second
+      )
+    }))
+
+  it.effect("is told to go on at once if something waits in it, which the same prompt would wake", () =>
+    Effect.gen(function*() {
+      const { answer, state } = broken()
+      state.pending = [{ id: "msg_parked" }]
+      const { client, sent } = yield* dialect("beta", answer)
       yield* client.carryOn(sessionId, prompt)
-      assert.deepStrictEqual(sent(), [])
+      assert.deepStrictEqual(posts(sent()), [["synthetic", first]])
     }))
 })
 

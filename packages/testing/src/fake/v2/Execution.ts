@@ -65,8 +65,10 @@ export interface Execution {
   readonly crash: Effect.Effect<void>
   /** Ends all runs as a shutdown does: what was streamed is stored. */
   readonly shutDown: Effect.Effect<void>
-  /** Lives again after a crash or a shutdown. A managed server carries on what was stopped. */
-  readonly resume: (isManaged: boolean) => void
+  /** Lives again after a crash or a shutdown. */
+  readonly revive: () => void
+  /** Carries on what was stopped and what nobody else has carried on since, as a managed server does after its start. */
+  readonly resume: () => void
   readonly modelRequests: () => ReadonlyArray<ModelRequest>
   /** Remembers what a person allowed for good. */
   readonly allowAlways: Services["allowAlways"]
@@ -82,6 +84,7 @@ export const make = (options: Options): Execution => {
   const modelRequests: Array<ModelRequest> = []
   const allowed = new Map<string, ReadonlyArray<PermissionRule>>()
   let isCrashed = false
+  let isShuttingDown = false
 
   const rules: Services["rules"] = (session) => [
     ...(agents.find(agentOf(session))?.permission ?? []).map(Rules.fromRule1x),
@@ -123,11 +126,11 @@ export const make = (options: Options): Execution => {
     },
     awaitSubagent: (child) =>
       Effect.map(ended(child), (run) => endOf(child, run)).pipe(
-        Effect.onInterrupt(() => isCrashed ? Effect.void : interrupt(child))
+        Effect.onInterrupt(() => isCrashed || isShuttingDown ? Effect.void : interrupt(child))
       ),
     followSubagent: (parent, child, { agent, description }) => {
       fork(Effect.map(ended(child), (run) => {
-        if (isCrashed) return
+        if (isCrashed || isShuttingDown) return
         const end = endOf(child, run)
         const stateOf = { Answered: "completed", Cancelled: "cancelled", Failed: "error" }[end._tag]
         const said = end._tag === "Answered"
@@ -308,19 +311,26 @@ export const make = (options: Options): Execution => {
       return Fiber.interruptAll([...runs.values()].flatMap(({ fiber }) => fiber ?? []))
     }),
     shutDown: Effect.suspend(() => {
-      const roots = [...runs].filter(([session]) => !isSubagent(session))
-      return Effect.forEach(roots, ([, run]) => stop(run, "shutdown"), { concurrency: "unbounded", discard: true })
+      isShuttingDown = true
+      return Effect.forEach([...runs.values()], (run) => stop(run, "shutdown"), {
+        concurrency: "unbounded",
+        discard: true
+      })
     }).pipe(Effect.andThen(Effect.sync(() => {
       isCrashed = true
     }))),
-    resume: (isManaged) => {
+    revive: () => {
       isCrashed = false
-      if (!isManaged) return
+      isShuttingDown = false
+    },
+    resume: () => {
+      const isRelease = state.names.edition === "release"
       for (const session of state.sessions()) {
-        const isWanted = session.claim === "shutdown" ||
-          (session.claim === "crashed" && state.names.edition === "release")
-        if (isSubagent(session) || !isWanted) continue
-        if (state.names.edition === "release") {
+        const isWanted = session.claim === "shutdown" || (session.claim === "crashed" && isRelease)
+        if (runs.has(session) || !isWanted) continue
+        if (isRelease) {
+          // The release has given up the claims of subagents.
+          if (isSubagent(session)) continue
           const text = "The server restarted while you were working. Continue from where you left off."
           const id = state.ids.ascending("msg")
           state.addMessage(session, { id, type: "synthetic", text, time: { created: state.now() } })

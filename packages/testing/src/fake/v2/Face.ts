@@ -39,7 +39,13 @@ export const make = (site: Site): Face => {
     modelRequests: execution.modelRequests,
     crash: Effect.andThen(execution.crash, forget),
     shutDown: Effect.andThen(execution.shutDown, forget),
-    resume: () => execution.resume(options.managed ?? false),
+    resume: () => {
+      execution.revive()
+      if (options.managed !== true) return
+      if (options.resumeDelay === undefined) return execution.resume()
+      const resume = Effect.delay(Effect.sync(execution.resume), options.resumeDelay)
+      fork(Effect.raceFirst(resume, untilDeath))
+    },
     deleteSession: (id) => {
       const session = state.session(id)
       if (session !== undefined) state.deleteSession(session)

@@ -134,13 +134,23 @@ const directoryOf = ({ directory }: Services, { query }: FakeRequest): string =>
   query["location[directory]"] ?? query["directory"] ?? directory
 
 /** An answer about a folder. The server fails for a folder that it cannot open. */
-const located = (services: Services, request: FakeRequest, data: (directory: string) => unknown): FakeResponse => {
+const located = (services: Services, request: FakeRequest, data: (directory: string) => unknown): FakeResponse =>
+  inLocation(services, request, (location) => ({ location, data: data(location.directory) }))
+
+const inLocation = (
+  services: Services,
+  request: FakeRequest,
+  body: (location: { readonly directory: string; readonly project: object }) => unknown
+): FakeResponse => {
+  const { files } = services.state
   const directory = directoryOf(services, request)
   if (!services.isFolder(directory)) return text(500, "", "")
-  const { isRepository } = services.state.files
-  const project = { id: isRepository ? "1".repeat(40) : "global", directory: services.state.files.worktree(directory) }
-  return json(200, { location: { directory, project }, data: data(directory) })
+  const project = { id: files.isRepository ? "1".repeat(40) : "global", directory: files.worktree(directory) }
+  return json(200, body({ directory, project }))
 }
+
+const entriesOf = ({ state: { files } }: Services, directory: string) =>
+  files.entries(directory).map((name) => ({ path: name, type: name.endsWith("/") ? "directory" : "file" }))
 
 // internal: pages
 
@@ -435,6 +445,12 @@ const routes: ReadonlyArray<Route> = [
     "/api/info",
     ({ state }) => json(200, { version: state.names.version, pid: 1, urls: ["http://fake"], paths: { tmp: "/tmp" } }),
     "release"
+  ),
+  route("GET", "/api/location", (services, request) => inLocation(services, request, (location) => location)),
+  route(
+    "GET",
+    "/api/fs/list",
+    (services, request) => located(services, request, (directory) => entriesOf(services, directory))
   ),
   route("GET", "/api/event", ({ directory, events }) => ({
     _tag: "Events",
