@@ -141,6 +141,7 @@ it("the core exports these steps, which may change", () => {
     "EnsureSession",
     "LimitTools",
     "Lease",
+    "OwnServer",
     "Recall",
     "RecordPrompt",
     "Refusals",

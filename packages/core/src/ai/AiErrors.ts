@@ -240,6 +240,7 @@ const reasons: Record<Tag, (read: Reading) => AiError.AiErrorReason> = {
   TurnInProgress: internal,
   AlreadyFinished: unknown,
   DirectoryMismatch: invalidRequest,
+  ServerMismatch: invalidRequest,
   UnknownMessage: unknown,
   // The server
   TransportError: network,

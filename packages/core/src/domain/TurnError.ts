@@ -59,6 +59,26 @@ export class DirectoryMismatch extends Schema.TaggedError<DirectoryMismatch>()("
 }
 
 /**
+ * The turn began on another server, and this one does not know its session. The turn is left to a worker of its own server. A server that
+ * knows the session is the turn's own, whatever its address is.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ServerMismatch extends Schema.TaggedError<ServerMismatch>()("ServerMismatch", {
+  sessionId: SessionId,
+  /** The address under which the turn began. */
+  sessionOrigin: Schema.String,
+  /** The client's address. */
+  origin: Schema.String
+}) {
+  override get message() {
+    return `the turn began on OpenCode at ${this.sessionOrigin}, and OpenCode at ${this.origin} does not know its session: ` +
+      "carry it on there, or cancel it"
+  }
+}
+
+/**
  * The server accepted the prompt and then did nothing: it sent no event and no answer, and it reports the session as
  * idle. `last` is the last failure or retry that the turn heard of; every error with this field means the same by it.
  *

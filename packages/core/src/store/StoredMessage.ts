@@ -117,7 +117,8 @@ export type Operation = typeof Operation.Type
  * **Details**
  *
  * `model` is `provider/model`. `outputSchema` is the JSON Schema of the requested value. `title`, `permission` and
- * `metadata` apply to a session that the turn creates. `operation` marks a message that is no turn. `policy` holds the turn's limits that
+ * `metadata` apply to a session that the turn creates. `operation` marks a message that is no turn. `origin` is the
+ * address of the server that the turn began on. `policy` holds the turn's limits that
  * differ from the defaults of `TurnPolicy`, with times in milliseconds. `traceparent` is where the trace of the turn began (W3C).
  *
  * @category models
@@ -126,6 +127,7 @@ export type Operation = typeof Operation.Type
 export const Draft = Schema.Struct({
   ...AgentChoices.fields,
   operation: Schema.optionalKey(Operation),
+  origin: Schema.optionalKey(Schema.String),
   model: Schema.optionalKey(Schema.String),
   metadata: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
   title: Schema.optionalKey(Schema.String),

@@ -26,6 +26,7 @@ import { SessionStore } from "../store/SessionStore.ts"
 import { isOpen } from "../store/StoredMessage.ts"
 import { cancelTurn } from "./CancelTurn.ts"
 import { holdLease } from "./Lease.ts"
+import { whyElsewhere } from "./OwnServer.ts"
 
 /**
  * `owner` names the run in the store; every run has a name of its own. `queued` is told when the turn waited for the turns before it, also
@@ -171,7 +172,7 @@ const untilMoved = Effect.fnUntraced(function*(
   ])
 })
 
-/** Takes over the turn that runs before this one as soon as its owner is gone. Never ends. */
+/** Takes over the turn that runs before this one as soon as its owner is gone, unless it is for another worker. Never ends. */
 const clearing = Effect.fnUntraced(function*<R>(
   { conversationId }: StoredMessage,
   onOrphan: (orphan: StoredMessage) => Effect.Effect<void, never, R>
@@ -180,6 +181,8 @@ const clearing = Effect.fnUntraced(function*<R>(
   const clear = Effect.gen(function*() {
     const orphan = yield* retrying(store.findOrphan(conversationId))
     if (Option.isNone(orphan)) return
+    const state = yield* retrying(store.getState(orphan.value))
+    if (Option.isNone(state) || Option.isSome(yield* whyElsewhere(state.value))) return
     const taken = yield* retrying(store.takeOver(orphan.value, yield* leaseOf(yield* makeId("run"))))
     if (Option.isSome(taken)) yield* onOrphan(taken.value)
   })

@@ -5,7 +5,7 @@
  * terminal write, observers, the files that were changed, `onFinalized`, `onTurnFinished`, `turn.finished`.
  *
  * A turn that was taken over has not ended: the owner that lost it stores, aborts and tells nothing. Nor has a turn ended that a worker of
- * another folder took over: that worker lets it go.
+ * another folder or server took over: that worker lets it go.
  *
  * **Not responsibilities**: the way to the end (`Turn`), who wins the terminal write (`Finalize`).
  *
@@ -388,6 +388,7 @@ const meanings: Record<TurnError["_tag"], Meaning> = {
   NoProgress: broken,
   InputFailed: broken,
   DirectoryMismatch: broken,
+  ServerMismatch: broken,
   StaleSession: broken,
   SessionLost: broken,
   TakenOverTooOften: broken,
@@ -418,9 +419,9 @@ interface Stored {
   readonly takenOver: TurnTakenOver | undefined
 }
 
-/** A turn that another owner began in another folder goes on with a worker of that folder. */
+/** A turn that another owner began in another folder or on another server goes on with a worker of that one. */
 const isForAnother = <E, R>({ message, taken }: ReachedTurn<E, R>, error: TurnError | undefined): boolean =>
-  error?._tag === "DirectoryMismatch" &&
+  (error?._tag === "DirectoryMismatch" || error?._tag === "ServerMismatch") &&
   (taken !== undefined || (message !== undefined && message.promptRecord !== null))
 
 /**

@@ -21,6 +21,7 @@ import { retrying } from "../domain/Retrying.ts"
 import type { AlreadyFinished, TurnCancelled, TurnTakenOver } from "../domain/TurnError.ts"
 import { InvalidInput, TurnInProgress } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
+import { Client } from "../opencode/Client.ts"
 import type { Operation, StoredMessage } from "../store/SessionStore.ts"
 import { SessionStore, UnknownMessage } from "../store/SessionStore.ts"
 import { isOpen } from "../store/StoredMessage.ts"
@@ -209,11 +210,12 @@ const operate = Effect.fnUntraced(function*(
   operation: Operation,
   messageId?: AssistantMessageId
 ) {
+  const { origin } = yield* Client
   const message = yield* claim({
     id: messageId ?? toMessageId(yield* makeId("asm")),
     conversationId,
     prompt: [{ type: "text", text: wordsOf(operation) }],
-    draft: { operation },
+    draft: { operation, origin },
     owner: yield* makeId("run")
   }, carryOrphan)
   return yield* carryOperation(message, operation)

@@ -26,6 +26,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
+import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
@@ -52,7 +53,7 @@ import * as Budget from "../drive/Budget.ts"
 import type { Driven } from "../drive/Drive.ts"
 import { drive } from "../drive/Drive.ts"
 import * as LiveReply from "../drive/LiveReply.ts"
-import type { Client } from "../opencode/Client.ts"
+import { Client } from "../opencode/Client.ts"
 import type { SessionNotFound } from "../opencode/ClientError.ts"
 import type { SessionOptions } from "../opencode/Dialect.ts"
 import { promptParts } from "../opencode/PromptCheck.ts"
@@ -74,6 +75,7 @@ import { confirm, holdLease, untilLost } from "./Lease.ts"
 import * as LiveTurns from "./LiveTurns.ts"
 import { resumeOperation } from "./Operate.ts"
 import * as Output from "./Output.ts"
+import { mismatchOf } from "./OwnServer.ts"
 import { findAnswer, recallEarlier, untilIdle } from "./Recall.ts"
 import { recordedFor, recordPrompt, recordRepair } from "./RecordPrompt.ts"
 import * as Refusals from "./Refusals.ts"
@@ -306,6 +308,10 @@ const attempt = Effect.fnUntraced(function*<E, R>(
   message: StoredMessage,
   lost?: SessionNotFound | StaleSession
 ) {
+  if (lost?._tag === "SessionNotFound") {
+    const mismatch = yield* mismatchOf(message, lost.sessionId)
+    if (Option.isSome(mismatch)) return yield* mismatch.value
+  }
   const session = yield* lost === undefined ? ensured(turn) : recreated(turn, lost)
   let posting = yield* recorded(turn, message, session)
   while (true) {
@@ -573,7 +579,12 @@ const own = Effect.fnUntraced(
   function*<E, R>({ conversationId, input, messageId, owner, queued, span, taken }: RunningTurn<E, R>) {
     const prompt = taken?.prompt ?? (yield* validate(input))
     const traceparent = yield* TurnSpan.traceparentOf(span)
-    const draft = { ...yield* toDraft(input), ...(traceparent !== undefined && { traceparent }) }
+    const { origin } = yield* Client
+    const draft = {
+      ...yield* toDraft(input),
+      ...(traceparent !== undefined && { traceparent }),
+      origin: taken?.draft?.origin ?? origin
+    }
     return yield* claim({ id: messageId, conversationId, prompt, draft, owner, queued }, carryOrphan)
   }
 )

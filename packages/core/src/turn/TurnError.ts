@@ -14,6 +14,7 @@ import type {
   NoProgress,
   OutputInvalid,
   Refused,
+  ServerMismatch,
   SessionLost,
   StaleSession,
   TakenOverTooOften,
@@ -62,6 +63,7 @@ export type DrivingError =
   | TurnInProgress
   | AlreadyFinished
   | DirectoryMismatch
+  | ServerMismatch
   | StaleSession
   | SessionLost
   | TakenOverTooOften

@@ -4,7 +4,7 @@
  * **Responsibilities**: finds pending and queued messages whose lease ran out, takes each over and brings it to its end.
  *
  * **Not responsibilities**: how a turn is resumed (`Turn.resumeTurn`); turns that were claimed without a lease; turns whose session works
- * in another folder than the client, which are left to a worker of that folder.
+ * in another folder than the client, or is on another server, which are left to a worker of that one.
  *
  * @since 0.1.0
  */
@@ -28,8 +28,8 @@ import type { Client } from "../opencode/Client.ts"
 import type { MessageState, StoredMessage, StoreError } from "../store/SessionStore.ts"
 import { SessionStore } from "../store/SessionStore.ts"
 import { leaseOf } from "./Claim.ts"
-import { checkDirectory } from "./EnsureSession.ts"
 import { resumeOperation } from "./Operate.ts"
+import { whyElsewhere } from "./OwnServer.ts"
 import { resumeTurn } from "./Turn.ts"
 import type { TurnInput } from "./TurnInput.ts"
 import type { TurnResult } from "./TurnResult.ts"
@@ -95,7 +95,7 @@ export const layer = <E = never, R = never>(
     const limit = options?.maxConcurrent ?? maxConcurrent
     // A turn whose end cannot be stored is taken over once for each try, so it may be tried as often as it may be taken over.
     const maxFailures = yield* TurnPolicy.MaxTakeovers
-    // Turns for workers of other folders, and those whose end could not be stored again and again, stay in the list. They must not
+    // Turns for workers of other folders and servers, and those whose end could not be stored again and again, stay in the list. They must not
     // hide those behind them.
     const leftAlone = new Set<AssistantMessageId>()
     const failures = new Map<AssistantMessageId, number>()
@@ -155,19 +155,22 @@ const maxConcurrent = 64
 /** How many orphans are listed at once. */
 const pageLength = 100
 
-/** Whether the turn's session works in the client's folder. A turn that is in no session yet works anywhere. */
+/** Whether this worker may carry the turn. One that began on another server is news for whoever reads the log. */
 const worksHere = (orphan: MessageState): Effect.Effect<boolean, never, SessionStore | Client> =>
-  Effect.gen(function*() {
-    const store = yield* SessionStore
-    const sessionId = orphan.started?.sessionId ??
-      Option.getOrUndefined(yield* store.getSession(orphan.conversationId))
-    if (sessionId !== undefined) yield* checkDirectory(sessionId)
-    return true
-  }).pipe(
-    Effect.catchTag(["DirectoryMismatch", "UnknownDirectory"], () => Effect.succeed(false)),
-    // A lost session, or a server or store that is away, is for the turn to deal with.
-    Effect.orElseSucceed(() => true)
-  )
+  Effect.flatMap(whyElsewhere(orphan), (why) =>
+    Option.isNone(why)
+      ? Effect.succeed(true)
+      : why.value._tag === "ServerMismatch"
+      ? Effect.logWarning("turn left to a worker of another server").pipe(
+        Effect.annotateLogs({
+          conversation: orphan.conversationId,
+          message: orphan.id,
+          session: why.value.sessionId,
+          origin: why.value.sessionOrigin
+        }),
+        Effect.as(false)
+      )
+      : Effect.succeed(false))
 
 /** Gives nothing where the turn failed without a result, too. */
 const resume = <E, R>(orphan: MessageState, options: Options<E, R> | undefined) =>

@@ -323,7 +323,7 @@ describe("the limits of a resumed turn", () => {
         Effect.provideService(TurnPolicy.Budget, { wallClock: Duration.seconds(20) })
       )
       yield* Fiber.interrupt(fiber)
-      assert.deepStrictEqual((yield* row)?.draft, { policy: { budget: { wallClockMillis: 20_000 } } })
+      assert.deepStrictEqual((yield* row)?.draft?.policy, { budget: { wallClockMillis: 20_000 } })
       yield* store.release(messageId, 1)
       const resumed = yield* resume().pipe(Effect.provideService(TurnPolicy.Budget, { wallClock: Duration.seconds(5) }))
       yield* pass(19_000, 1000)

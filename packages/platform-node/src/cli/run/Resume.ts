@@ -10,6 +10,7 @@ import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import * as Metrics from "@opencode-turn/core/Metrics"
 import { retrying } from "@opencode-turn/core/Retrying"
 import { type MessageState, SessionStore } from "@opencode-turn/core/SessionStore"
+import { OwnServer } from "@opencode-turn/core/steps"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
@@ -87,8 +88,8 @@ export const resume = Effect.fnUntraced(
 )
 
 /**
- * Looks for orphans every `TurnPolicy.SweepInterval` and carries them, a bounded number at once. Turns that could not be carried stay in
- * the list and are tried again, but only after all others.
+ * Looks for orphans every `TurnPolicy.SweepInterval` and carries them, a bounded number at once. Turns that could not be carried, or are
+ * another worker's (`undefined`), stay in the list and are tried again, but only after all others.
  */
 export const sweepOrphans = Effect.fnUntraced(function*<R>(
   carry: (orphan: MessageState) => Effect.Effect<unknown, Failure, R>,
@@ -100,7 +101,10 @@ export const sweepOrphans = Effect.fnUntraced(function*<R>(
   const tries = (id: AssistantMessageId) => failures.get(id) ?? 0
   const carryOnce = (orphan: MessageState) =>
     carry(orphan).pipe(
-      Effect.andThen(Effect.sync(() => void failures.delete(orphan.id))),
+      Effect.map((result) =>
+        result === undefined ? failures.set(orphan.id, tries(orphan.id) + 1) : failures.delete(orphan.id)
+      ),
+      Effect.asVoid,
       Effect.catch((error) => {
         failures.set(orphan.id, tries(orphan.id) + 1)
         return tell(error)
@@ -127,7 +131,7 @@ export const sweepOrphans = Effect.fnUntraced(function*<R>(
 
 // internal
 
-/** Takes a turn over, carries it to its end and prints the result; `undefined` if another worker has it. */
+/** Takes a turn over, carries it to its end and prints the result; `undefined` if another worker has it, or is to have it. */
 type Carry = (orphan: MessageState) => Effect.Effect<TurnResult | undefined, Failure, SessionStore | Tracer.Tracer>
 
 /** The gate of a mode. */
@@ -185,6 +189,8 @@ export const makeCarry = Effect.fnUntraced(
     onCarry?: TurnWorker.Options["onCarry"]
   ): Effect.fn.Return<Carry, never, Streams> {
     const streams = yield* Streams
+    /** The turns of other servers of which it was told. */
+    const told = new Set<AssistantMessageId>()
     return Effect.fnUntraced(function*(orphan) {
       const store = yield* SessionStore
       const sessionId = orphan.started?.sessionId ??
@@ -194,6 +200,16 @@ export const makeCarry = Effect.fnUntraced(
       const folder = sessionId === undefined
         ? undefined
         : yield* Effect.mapError(Effect.provideContext(Connection.folderOf(sessionId), home), fromError)
+      const mismatch = sessionId === undefined || folder !== undefined
+        ? Option.none()
+        : yield* Effect.mapError(Effect.provideContext(OwnServer.findMismatch(orphan.id, sessionId), home), fromError)
+      if (Option.isSome(mismatch)) {
+        if (!told.has(orphan.id)) {
+          yield* streams.progress(`opencode-turn: ${orphan.id} is left alone: ${line(mismatch.value.message)}\n`)
+        }
+        told.add(orphan.id)
+        return undefined
+      }
       const client = yield* clientOf(folder)
       const resumed = yield* TurnWorker.resumeOrphan(orphan, onCarry === undefined ? {} : { onCarry }).pipe(
         Effect.provideContext(client),

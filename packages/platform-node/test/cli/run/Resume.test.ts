@@ -1,12 +1,19 @@
-import { sweepOrphans } from "#cli/run/Resume"
+import { makeCarry, sweepOrphans, work } from "#cli/run/Resume"
 import { failed } from "#cli/setup/Failure"
+import { Streams } from "#cli/setup/Streams"
 import { assert, it } from "@effect/vitest"
+import { Client } from "@opencode-turn/core/Client"
 import { AssistantMessageId, ConversationId } from "@opencode-turn/core/Ids"
 import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
+import * as Tracer from "@opencode-turn/core/Tracer"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
+import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
 
 const idOf = (number: number) => AssistantMessageId.make(`asm_${String(number).padStart(2, "0")}`)
@@ -19,6 +26,7 @@ const storeOrphans = Effect.fnUntraced(function*(count: number) {
       id: idOf(number),
       conversationId: ConversationId.make(`conversation ${number}`),
       prompt: [{ type: "text", text: "go" }],
+      draft: { origin: "http://one:4096" },
       lease: { owner: "gone", millis: 1000 }
     })
     yield* store.release(id, epoch)
@@ -58,3 +66,38 @@ it.effect("turns that are being taken over do not hide those behind them", () =>
     const carried = yield* sweeps(5, (id) => id < idOf(15) ? Effect.never : Effect.fail(failed("unreachable")))
     assert.lengthOf(carried, 20)
   }).pipe(Effect.provide(MemorySessionStore.layer)))
+
+it.effect("leaves a turn of another server alone, says so once, and carries those behind it", () =>
+  Effect.gen(function*() {
+    const store = yield* SessionStore
+    const client = yield* Client
+    yield* storeOrphans(2)
+    const conversationId = ConversationId.make("conversation 0")
+    const elsewhere = yield* client.createSession({})
+    yield* store.setSession(conversationId, Option.none(), elsewhere.id)
+    yield* client.deleteSession(elsewhere.id)
+    const told: Array<string> = []
+    const streams = Streams.of({
+      answer: () => Effect.void,
+      progress: (text) => Effect.sync(() => void told.push(text)),
+      isShared: false,
+      isScreen: false,
+      hasColor: false,
+      columns: () => 100
+    })
+    const ended: Array<string> = []
+    const working = yield* makeCarry(
+      () => Effect.succeed(Context.make(Client, client)),
+      ({ messageId }) => Effect.sync(() => void ended.push(messageId))
+    ).pipe(Effect.flatMap(work), Effect.provideService(Streams, streams), Effect.forkChild)
+    for (let time = 0; time < 5; time++) yield* TestClock.adjust(yield* TurnPolicy.SweepInterval)
+    yield* Fiber.interrupt(working)
+    assert.deepStrictEqual(told, [
+      `opencode-turn: asm_00 is left alone: the turn began on OpenCode at http://one:4096, and OpenCode at ` +
+      `${client.origin} does not know its session: carry it on there, or cancel it\n`
+    ])
+    assert.deepInclude(Option.getOrThrow(yield* store.getMessage(idOf(0))), { status: "pending", epoch: 1 })
+    assert.deepStrictEqual(ended, [idOf(1)])
+  }).pipe(
+    Effect.provide(Layer.mergeAll(FakeOpencode.layerTest(), MemorySessionStore.layer, Tracer.layerNoop))
+  ))

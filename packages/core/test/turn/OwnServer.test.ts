@@ -1,0 +1,120 @@
+/** The server of an unfinished turn, where several servers share a store. */
+import { assert, describe } from "@effect/vitest"
+import * as Client from "@opencode-turn/core/Client"
+import { runTurn } from "@opencode-turn/core/Turn"
+import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
+import * as TurnWorker from "@opencode-turn/core/TurnWorker"
+import { layerHttpClient } from "@opencode-turn/testing/FakeHttpClient"
+import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Carrying from "../support/carrying.ts"
+import { logged } from "../support/logs.ts"
+import * as Turns from "../support/turns.ts"
+
+const { messageId, row, test, turn } = Turns
+
+type Fake = FakeOpencode.FakeOpencode["Service"]
+
+/** Gives an effect a client of the server under this address. */
+const at = (origin: string, fake: Fake) =>
+  Effect.provide(Client.layer({ baseUrl: origin }).pipe(Layer.provide(layerHttpClient(fake.handle))))
+
+const otherServer = Effect.map(
+  Layer.build(Layer.fresh(FakeOpencode.layer())),
+  (context) => Context.get(context, FakeOpencode.FakeOpencode)
+)
+
+/** What changed something at the server. */
+const sentTo = (fake: Fake) =>
+  Effect.map(fake.requests, (all) => all.flatMap(({ method, path }) => method === "GET" ? [] : [`${method} ${path}`]))
+
+/** A worker begins a turn and lets it go. */
+const leave = Effect.gen(function*() {
+  const fake = yield* FakeOpencode.FakeOpencode
+  const fiber = yield* Carrying.launch(messageId, Carrying.halfway).pipe(
+    Effect.provideService(TurnPolicy.OnInterrupt, "release")
+  )
+  yield* fake.reached("half")
+  yield* Fiber.interrupt(fiber)
+  yield* fake.release("half")
+  return fake
+})
+
+const carry = Effect.map(TurnWorker.resumeTurns(), ([result]) => [result?.content, result?.error?.message])
+const whole = ["one two three", undefined]
+
+describe("an unfinished turn", () => {
+  test("is left alone by a worker of another server, which says so, and is carried on by one of its own", () =>
+    Effect.gen(function*() {
+      yield* leave
+      const other = yield* otherServer
+      const before = yield* row
+      const { lines, value } = yield* logged(TurnWorker.resumeTurns().pipe(at("http://other:4096", other)))
+      assert.deepStrictEqual(value, [])
+      assert.deepStrictEqual(yield* row, before)
+      assert.deepStrictEqual(yield* sentTo(other), [])
+      assert.deepStrictEqual(lines.map(({ level, text }) => [level, text]), [
+        ["Warn", "turn left to a worker of another server"]
+      ])
+      assert.deepInclude(lines[0]?.fields, { message: messageId, origin: before?.draft?.origin })
+      assert.deepStrictEqual(yield* carry, whole)
+    }))
+
+  test("is carried on under another name of its server", () =>
+    Effect.gen(function*() {
+      const fake = yield* leave
+      assert.deepStrictEqual(yield* carry.pipe(at("http://another-name:1", fake)), whole)
+      assert.lengthOf(yield* Turns.prompts, 1)
+    }))
+
+  test("that was taken over on another server is noticed, and the turn is released", () =>
+    Effect.gen(function*() {
+      yield* leave
+      const other = yield* otherServer
+      const wrong = yield* runTurn(turn([], { messageId })).pipe(at("http://other:4096", other))
+      assert(wrong.error?._tag === "ServerMismatch")
+      assert.include(wrong.error.message, "OpenCode at http://other:4096 does not know its session")
+      assert.deepInclude(yield* row, { status: "pending", owner: null })
+      assert.deepStrictEqual(yield* sentTo(other), [])
+      assert.deepStrictEqual(yield* carry, whole)
+    }))
+
+  test("that was not prompted yet is left to its own server, where its conversation is", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode.FakeOpencode
+      yield* runTurn(turn([{ text: "Before." }], { messageId: "before" }))
+      const { origin } = yield* Client.Client
+      yield* Carrying.leave([{ text: "After." }], { stage: "claimed", draft: { origin } })
+      const other = yield* otherServer
+      assert.deepStrictEqual(yield* TurnWorker.resumeTurns().pipe(at("http://other:4096", other)), [])
+      assert.deepStrictEqual(yield* sentTo(other), [])
+      const [result] = yield* TurnWorker.resumeTurns()
+      assert.deepStrictEqual([result?.content, result?.sessionId], ["After.", (yield* fake.sessions)[0]])
+    }))
+
+  test("is not taken over by a turn that waits behind it on another server", () =>
+    Effect.gen(function*() {
+      yield* leave
+      const other = yield* otherServer
+      const before = yield* row
+      const waiting = yield* Carrying.launch("waiting", [{ text: "Next." }]).pipe(at("http://other:4096", other))
+      yield* Carrying.pass(30_000)
+      assert.deepStrictEqual(yield* row, before)
+      assert.deepStrictEqual(yield* sentTo(other), [])
+      yield* Fiber.interrupt(waiting)
+      assert.deepStrictEqual(yield* carry, whole)
+    }))
+
+  test("of which nobody knows where it began is prompted again where its session is lost", () =>
+    Effect.gen(function*() {
+      const client = yield* Client.Client
+      const fake = yield* FakeOpencode.FakeOpencode
+      const { sessionId } = yield* Carrying.leave([{ text: "Hi." }], { stage: "recorded", draft: {} })
+      assert(sessionId !== undefined)
+      yield* client.deleteSession(sessionId)
+      assert.deepStrictEqual(yield* carry.pipe(at("http://another-name:1", fake)), ["Hi.", undefined])
+    }))
+})
