@@ -12,14 +12,14 @@ import { makeDatabase } from "../support/PostgresDatabase.ts"
 
 const soak = Effect.fnUntraced(function*(plans: ReadonlyArray<Round.Options>, postgresUrl: string | undefined) {
   const place = yield* Place.make(postgresUrl)
-  const figures = Figures.of(yield* Effect.forEach(plans, (options) => Round.run(place, options)))
-  assert.deepEqual(figures.violations, [])
-  // The turns were left where it was planned, and others took them.
-  const planned = plans.flatMap(({ plans }) => plans).filter(({ end }) =>
-    end.type === "killed" && end.point !== undefined
-  )
-  assert.isAtLeast(figures.outcomes.filter(({ wasLeft }) => wasLeft).length, planned.length)
-  assert.isAtLeast(figures.outcomes.filter(({ epoch }) => epoch > 1).length, planned.length)
+  const rounds = yield* Effect.forEach(plans, (options) => Round.run(place, options))
+  assert.deepEqual(Figures.of(rounds).violations, [])
+  // Each turn was left at its point, and another worker took what was stored of it. Where the server dies too, a turn may end without
+  // passing its point.
+  const steady = rounds.flatMap(({ outcomes, serverKills }) => serverKills === 0 ? outcomes : [])
+  const ofPoint = steady.filter(({ end }) => /^killed (?!at random|after finalize)/.test(end))
+  assert.isAtLeast(ofPoint.length, 5)
+  assert.deepEqual(ofPoint.filter(({ wasLeft }) => !wasLeft), [])
 })
 
 describe.concurrent("every turn comes to its one end, whatever becomes of its workers and its server", () => {

@@ -63,10 +63,13 @@ export const layer = (
 
 // internal
 
-/** Signals at a random time between the first byte of a request and its answer: posting a prompt takes some ten milliseconds. */
+/**
+ * Signals at a random time between the first byte of a request and its answer: posting a prompt takes some ten milliseconds. It signals at the
+ * answer where that was faster.
+ */
 const duringSome = (signal: Effect.Effect<void>) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.raceFirst(
-    effect,
+    Effect.tap(effect, signal),
     Effect.andThen(Effect.sleep(Math.floor(Math.random() * 12)), Effect.andThen(signal, Effect.never))
   )
 

@@ -256,7 +256,8 @@ const conclude = Effect.fnUntraced(function*(
   const sinceMillis = leftMillis ?? serverKilledMillis
   return {
     end: describeEnd(end),
-    wasLeft: leftMillis !== undefined && (finishedMillis === undefined || finishedMillis > leftMillis),
+    // What another worker had to end, or nothing was stored of. The clock does not tell: this process may learn late of a worker's death.
+    wasLeft: leftMillis !== undefined && row?.epoch !== 1,
     isUnclaimed: row === undefined,
     toTakeOver: leftMillis === undefined || takenOverMillis === undefined ? undefined : takenOverMillis - leftMillis,
     toTerminal: sinceMillis === undefined || finishedMillis === undefined || finishedMillis < sinceMillis
