@@ -2,6 +2,7 @@ import * as Locate from "#live/Locate"
 import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
 import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
+import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
 import {
   ConfigProvider,
   Effect,
@@ -20,6 +21,9 @@ import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { describe } from "vitest"
 import * as OpencodePackage from "../support/OpencodePackage.ts"
 import * as SharedOpencode from "../support/SharedOpencode.ts"
+
+/** The configuration is each test's own. */
+const { OPENCODE_CONFIG_CONTENT: _, ...environment } = ScriptedProvider.environment({})
 
 const platform = Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerUndici)
 
@@ -66,12 +70,7 @@ const isolated = Effect.gen(function*() {
         }
       }
     },
-    environment: {
-      OPENCODE_DISABLE_MODELS_FETCH: "1",
-      OPENCODE_DISABLE_PROJECT_CONFIG: "1",
-      OPENCODE_DISABLE_LSP_DOWNLOAD: "1",
-      OPENCODE_PURE: "1"
-    }
+    environment
   } satisfies OpencodeServer.Options
 })
 
