@@ -23,7 +23,7 @@ export interface WorkerProcess {
 const program = fileURLToPath(new URL("worker.ts", import.meta.url))
 
 /** Halves the time that a worker needs to start, because a soak starts hundreds of them. */
-const cache = fileURLToPath(new URL("../../../../node_modules/.cache/soak", import.meta.url))
+const cache = fileURLToPath(new URL("../../../../node_modules/.cache/compile", import.meta.url))
 
 /** Starts a worker, which is killed when the scope closes. */
 export const start = (task: Task): Effect.Effect<WorkerProcess, never, Scope.Scope> =>
