@@ -136,7 +136,7 @@ describe.skipIf(SharedOpencode.isMissing("2.x"))("a turn on OpenCode 2.x", () =>
       Effect.gen(function*() {
         const { crash, directory } = yield* Host.Host
         const ran = `${directory}/ran.txt`
-        // The server that is carried on runs the command again.
+        // The command runs again when the turn is carried on.
         const command = `test -e ${ran} || { touch ${ran}; sleep 60; }`
         const fiber = yield* Effect.forkChild(runTurn(turn([shell(command), { text: "After the tool." }])))
         yield* until(Effect.sync(() => existsSync(ran)))
