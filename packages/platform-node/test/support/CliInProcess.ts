@@ -25,6 +25,8 @@ export const cli = (
         Streams.of({
           answer: write("stdout"),
           progress: write("stderr"),
+          aside: write("stderr"),
+          holdAsides: Effect.void,
           isShared: false,
           isScreen: false,
           hasColor: false,

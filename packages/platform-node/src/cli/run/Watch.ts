@@ -43,7 +43,8 @@ export const watch = Effect.fnUntraced(
 
 const attempt = Effect.fnUntraced(function*(options: Options, json: TurnView.View | undefined) {
   const { store } = yield* Database.openExisting(options.database)
-  const { answer, progress } = yield* Streams
+  const { answer, holdAsides, progress } = yield* Streams
+  yield* holdAsides
   const id = AssistantMessageId.make(options.message)
   const message = yield* Effect.flatMap(SessionStore, (store) => store.getMessage(id)).pipe(
     Effect.provideContext(store),

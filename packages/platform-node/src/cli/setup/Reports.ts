@@ -9,14 +9,14 @@ import { Streams } from "./Streams.ts"
 
 /** Prints what is reported to Effect's `ErrorReporter`. */
 export const layer: Layer.Layer<never, never, Streams> = Layer.unwrap(
-  Effect.map(Streams, ({ progress }) =>
+  Effect.map(Streams, ({ aside }) =>
     ErrorReporter.layer([
       ErrorReporter.make(({ attributes, error }) => {
         // The message names the feature.
         const { feature: _, handled: __, ...context } = attributes
         const where = Object.entries(context).map(([name, value]) => `${name} ${String(value)}`).join(", ")
         Effect.runFork(
-          progress(`opencode-turn: ${line(error.message)}${where === "" ? "" : ` ${line(`(${where})`)}`}\n`)
+          aside(`opencode-turn: ${line(error.message)}${where === "" ? "" : ` ${line(`(${where})`)}`}\n`)
         )
       })
     ]))

@@ -23,6 +23,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as TerminalGate from "../../terminal/TerminalGate.ts"
@@ -107,9 +108,10 @@ export const run = Effect.fnUntraced(function*(
 ): Effect.fn.Return<
   TurnResult,
   StoreError,
-  Client | SessionStore | Tracer | Streams | Prompt.Environment
+  Client | SessionStore | Tracer | Streams | Prompt.Environment | Scope.Scope
 > {
   const { view } = options
+  yield* (yield* Streams).holdAsides
   // Its holder owns the terminal: either the updates or one prompt.
   const terminal = yield* Semaphore.make(1)
   const asked = new Map<AskId, Deferred.Deferred<void>>()
@@ -163,7 +165,7 @@ export const run = Effect.fnUntraced(function*(
   )
   // The stream of a turn gives `Finished` at last, or fails.
   return ended ?? (yield* Effect.die(new Error("the stream of the turn ended without a result")))
-})
+}, Effect.scoped)
 
 /** Tells the person if the server stays silent for long. */
 export const tellSilence =

@@ -67,6 +67,8 @@ it.effect("gives and shows the end of a turn that another worker took over", () 
         Streams.of({
           answer: () => Effect.void,
           progress: () => Effect.void,
+          aside: () => Effect.void,
+          holdAsides: Effect.void,
           isShared: false,
           isScreen: false,
           hasColor: false,
