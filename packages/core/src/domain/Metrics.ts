@@ -234,6 +234,17 @@ export const firstChunk = conventionSeconds(
 )
 
 /**
+ * How long models took for each chunk of their output behind the first, as the mean of each call. The chunks are those that OpenCode sends.
+ *
+ * @category conventions
+ * @since 0.1.0
+ */
+export const outputChunk = conventionSeconds(
+  "gen_ai.client.inference.time_per_output_chunk",
+  "Time for each chunk of output"
+)
+
+/**
  * Input tokens, those of the cache included.
  *
  * @category conventions
@@ -312,6 +323,17 @@ export const oldInference = conventionSeconds("gen_ai.client.operation.duration"
 export const oldFirstChunk = conventionSeconds(
   "gen_ai.client.operation.time_to_first_chunk",
   "Time until models began to answer"
+)
+
+/**
+ * {@link outputChunk} by its name in semantic-conventions 1.41.
+ *
+ * @category old conventions
+ * @since 0.1.0
+ */
+export const oldOutputChunk = conventionSeconds(
+  "gen_ai.client.operation.time_per_output_chunk",
+  "Time for each chunk of output"
 )
 
 /**

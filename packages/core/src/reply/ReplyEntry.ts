@@ -65,11 +65,12 @@ export const open = (
 
 /**
  * Makes the entry of a stored part. The store lacks the streamed text of an open part (1.18.33), so such an entry is
- * held.
+ * held. It does not tell in how many chunks a text came.
  */
-export const read = (part: WirePart, isOurs: boolean, before?: PartEntry): TextEntry | PartEntry => {
-  const entry = open(part, isOurs, undefined, before)
-  return entry.kind === "text" ? ReplyText.hold(entry) : entry
+export const read = (part: WirePart, isOurs: boolean, before?: Entry): TextEntry | PartEntry => {
+  const entry = open(part, isOurs, undefined, before?.kind === "part" ? before : undefined)
+  if (entry.kind !== "text") return entry
+  return before?.kind === "text" && entry.isComplete ? { ...entry, chunks: before.chunks } : ReplyText.hold(entry)
 }
 
 /** Updates an entry with the server's part; returns the entry itself if nothing is new. */

@@ -79,7 +79,7 @@ export const reconcile = (self: Reply, messages: ReadonlyArray<Message>): Reply 
       const before = streamedById.get(part.id)
       const isLost = (part.type === "text" || part.type === "reasoning") && isBlank(part.text) &&
         before?.kind === "text" && before.type === part.type && (isSaid(before) || isCutOff(info, parts, part))
-      entries.push(isLost ? before : ReplyEntry.read(part, true, before?.kind === "part" ? before : undefined))
+      entries.push(isLost ? before : ReplyEntry.read(part, true, before))
     }
   }
   const isKept = (entry: Entry): boolean =>

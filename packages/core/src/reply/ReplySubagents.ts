@@ -250,7 +250,8 @@ export const restoreSubagent = (promptId: MessageId, stored: Subagent): Subagent
       head: text,
       tail: "",
       isComplete: true,
-      isHeld: false
+      isHeld: false,
+      chunks: undefined
     },
     {
       ...base,

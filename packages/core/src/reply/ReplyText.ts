@@ -15,7 +15,7 @@ import { isStale } from "./EventOrder.ts"
 /**
  * Text or reasoning. Its text is `head + tail`. Deltas are appended to `tail`, which is flattened and moved to `head`
  * once it has {@link pieceLength} characters. A text that `isHeld` ignores deltas and keeps its contents until it is
- * closed.
+ * closed. `chunks` counts its deltas; it is undefined if some may have been missed.
  *
  * @category models
  * @since 0.1.0
@@ -30,6 +30,7 @@ export interface TextEntry {
   readonly tail: string
   readonly isComplete: boolean
   readonly isHeld: boolean
+  readonly chunks: number | undefined
   readonly eventId: string | undefined
 }
 
@@ -53,6 +54,7 @@ export const open = (part: TextPart | ReasoningPart, isOurs: boolean, eventId: s
   tail: "",
   isComplete: part.isComplete,
   isHeld: false,
+  chunks: 0,
   eventId
 })
 
@@ -67,6 +69,7 @@ export const openByDelta = ({ delta, eventId, field, messageId, partId }: PartDe
   tail: delta,
   isComplete: false,
   isHeld: false,
+  chunks: 1,
   eventId
 })
 
@@ -84,6 +87,7 @@ export const append = (self: TextEntry, event: PartDelta): TextEntry => {
     tail: isFull ? "" : tail,
     isComplete: false,
     isHeld: false,
+    chunks: self.chunks === undefined ? undefined : self.chunks + 1,
     eventId: event.eventId ?? self.eventId
   }
 }
@@ -123,14 +127,17 @@ export const update = (
 }
 
 /** Freezes an open text until it is closed. */
-export const hold = (self: TextEntry): TextEntry => self.isComplete || self.isHeld ? self : { ...self, isHeld: true }
+export const hold = (self: TextEntry): TextEntry =>
+  self.isComplete || self.isHeld ? self : { ...self, isHeld: true, chunks: undefined }
 
 /**
  * Empties the text of a failed try of the model. The server also stores it open and empty for ever (1.18.33), so the
  * later reconciliation changes nothing.
  */
 export const takeBack = (self: TextEntry): TextEntry =>
-  self.isComplete || (self.isHeld && length(self) === 0) ? self : { ...self, head: "", tail: "", isHeld: true }
+  self.isComplete || (self.isHeld && length(self) === 0)
+    ? self
+    : { ...self, head: "", tail: "", isHeld: true, chunks: undefined }
 
 /** The number of characters. */
 export const length = (self: TextEntry): number => self.head.length + self.tail.length

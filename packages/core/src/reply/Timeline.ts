@@ -84,7 +84,8 @@ export interface AgentRun {
  *
  * `answeredMillis` is when the model had said all, and `endedMillis` is when the tools that it called had ended too. The server does not
  * tell the former for a step with tools; it is then the start of the last tool, which begins as soon as the model has written its call.
- * `firstMillis` is when the first output arrived; it is undefined if this process did not see it.
+ * `firstMillis` is when the first output arrived; it is undefined if this process did not see it. `chunks` are the pieces in which its text
+ * and reasoning came; it is undefined if this process may have missed some.
  *
  * @category models
  * @since 0.1.0
@@ -96,6 +97,7 @@ export interface ModelStep {
   readonly model: ModelRef | undefined
   readonly startedMillis: number
   readonly firstMillis: number | undefined
+  readonly chunks: number | undefined
   readonly answeredMillis: number
   readonly endedMillis: number
   readonly finish: string | undefined
@@ -390,6 +392,7 @@ const readerOf = ({ firsts, offsetMillis = 0 }: Moments, waits: Waits): Reader =
     { id, info }: Reply.FoldedMessage,
     calls: ReadonlyArray<Call>,
     usage: Usage.Usage,
+    chunks: number | undefined,
     overMillis: number | undefined
   ): ModelStep => {
     const startedMillis = local(info.createdMillis)
@@ -405,6 +408,7 @@ const readerOf = ({ firsts, offsetMillis = 0 }: Moments, waits: Waits): Reader =
       model: info.model,
       startedMillis,
       firstMillis,
+      chunks,
       answeredMillis: calls.length === 0 ? endedMillis : Math.min(lastCall, endedMillis),
       endedMillis,
       finish: info.finish,
@@ -431,7 +435,7 @@ const readerOf = ({ firsts, offsetMillis = 0 }: Moments, waits: Waits): Reader =
 
   return (reply, overMillis) => {
     const { sessionId } = reply
-    const { toolsOf, usagesOf } = partsOf(reply)
+    const { chunksOf, toolsOf, usagesOf } = partsOf(reply)
     const messages = Reply.messages(reply).filter(({ ownership }) => ownership !== "foreign")
     const usageFor = (id: MessageId): Usage.Usage => {
       const usage = Usage.sum(usagesOf.get(id) ?? [])
@@ -446,7 +450,7 @@ const readerOf = ({ firsts, offsetMillis = 0 }: Moments, waits: Waits): Reader =
         callOf(sessionId, part, localOf(info.completedMillis) ?? stepOverMillis ?? local(info.createdMillis))
       )
       for (const call of calls) tools.push(call)
-      return stepOf(message, calls, usageFor(id), stepOverMillis)
+      return stepOf(message, calls, usageFor(id), chunksOf.get(id), stepOverMillis)
     })
     // A subagent that was restored from the store has a usage, but no messages until they are read.
     const restored = Array.from(usagesOf, ([messageId, usages]): ModelStep => ({
@@ -471,19 +475,26 @@ const noStep = {
   agent: undefined,
   model: undefined,
   firstMillis: undefined,
+  chunks: undefined,
   finish: undefined,
   error: undefined,
   isSummary: false
 } as const
 
-/** The tools and the ends of the steps of a session, by message. */
+/** The tools, the ends of the steps, and the number of chunks of a session, by message. */
 const partsOf = (reply: Reply.Reply) => {
   const toolsOf = new Map<MessageId, Array<ToolPart>>()
   const usagesOf = new Map<MessageId, Array<Usage.Usage>>()
+  const chunksOf = new Map<MessageId, number | undefined>()
   for (const entry of current(reply)) {
+    if (entry.kind === "text" && entry.isOurs) {
+      const { chunks, messageId } = entry
+      const before = chunksOf.has(messageId) ? chunksOf.get(messageId) : 0
+      chunksOf.set(messageId, before === undefined || chunks === undefined ? undefined : before + chunks)
+    }
     if (entry.kind !== "part" || !entry.isOurs) continue
     if (entry.part.type === "tool") append(toolsOf, entry.messageId, entry.part)
     if (entry.part.type === "step-finish") append(usagesOf, entry.messageId, entry.part)
   }
-  return { toolsOf, usagesOf }
+  return { chunksOf, toolsOf, usagesOf }
 }

@@ -7,8 +7,6 @@
  *
  * **Not responsibilities**: what is counted while the turn runs (`domain/Metrics`).
  *
- * `gen_ai.client.inference.time_per_output_chunk` is missing: the server joins the chunks of a model.
- *
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
@@ -130,10 +128,11 @@ const modelAttributes = (limited: Metrics.Limited, model: Timeline.ModelStep["mo
 
 const recordStep = (
   { add, hasOldNames, limited }: Recorder,
-  { answeredMillis, error, finish, firstMillis, startedMillis, usage: { cost, tokens } }: Timeline.ModelStep,
+  { answeredMillis, chunks = 0, error, finish, firstMillis, startedMillis, usage }: Timeline.ModelStep,
   attributes: ModelAttributes
 ): void => {
   const { chat, named } = attributes
+  const { cost, tokens } = usage
   // Of a step that another process read, only the usage may be known.
   if (finish !== undefined || error !== undefined) {
     const ended = error === undefined ? chat : {
@@ -149,6 +148,11 @@ const recordStep = (
     const seconds = secondsBetween(startedMillis, firstMillis)
     add(Metrics.firstChunk, seconds, chat)
     if (hasOldNames) add(Metrics.oldFirstChunk, seconds, chat)
+    const mean = secondsBetween(firstMillis, answeredMillis) / (chunks - 1)
+    for (let chunk = 1; chunk < Math.min(chunks, maxChunks); chunk++) {
+      add(Metrics.outputChunk, mean, chat)
+      if (hasOldNames) add(Metrics.oldOutputChunk, mean, chat)
+    }
   }
   const [input, output] = [GenAi.inputTokens(tokens), GenAi.outputTokens(tokens)]
   if (input + output > 0) {
@@ -166,6 +170,9 @@ const recordStep = (
   }
   add(Metrics.cost, cost, named)
 }
+
+/** Bounds what a call of a model costs here. */
+const maxChunks = 1_000
 
 const recordTool = (
   { add, limited }: Recorder,

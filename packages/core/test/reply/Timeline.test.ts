@@ -280,6 +280,7 @@ const runOf = ({ asks, retries, steps, tools }: Shares, run?: Timeline.AgentRun)
     agent: "build",
     model: undefined,
     firstMillis: undefined,
+    chunks: undefined,
     answeredMillis: interval(between).endedMillis,
     finish: "stop",
     error: undefined,

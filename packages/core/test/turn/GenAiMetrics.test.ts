@@ -42,6 +42,8 @@ describe("the metrics of an ended turn", () => {
         "gen_ai.execute_tool.duration bash build": [1, toolsMillis / 1000],
         [`gen_ai.client.inference.duration ${model}`]: [2, modelMillis / 1000],
         [`gen_ai.client.inference.time_to_first_chunk ${model}`]: [2, 6.5],
+        // The other step came in one chunk.
+        [`gen_ai.client.inference.time_per_output_chunk ${model}`]: [1, 0.5],
         [`gen_ai.client.inference.usage.input_tokens ${model}`]: 300,
         [`gen_ai.client.inference.usage.output_tokens ${model}`]: 35,
         [`gen_ai.client.inference.usage.cache_read.input_tokens ${model}`]: 60,
@@ -51,6 +53,7 @@ describe("the metrics of an ended turn", () => {
         [`gen_ai.client.inference.operation.output_tokens ${model}`]: [2, 35],
         [`gen_ai.client.operation.duration ${model}`]: [2, modelMillis / 1000],
         [`gen_ai.client.operation.time_to_first_chunk ${model}`]: [2, 6.5],
+        [`gen_ai.client.operation.time_per_output_chunk ${model}`]: [1, 0.5],
         [`gen_ai.client.token.usage ${model} input`]: [2, 300],
         [`gen_ai.client.token.usage ${model} output`]: [2, 35]
       })

@@ -80,6 +80,8 @@ it.effect("leaves a turn of another server alone, says so once, and carries thos
     const streams = Streams.of({
       answer: () => Effect.void,
       progress: (text) => Effect.sync(() => void told.push(text)),
+      aside: () => Effect.void,
+      holdAsides: Effect.void,
       isShared: false,
       isScreen: false,
       hasColor: false,
