@@ -91,6 +91,8 @@ const useKeys = () =>
     const onKey = (event: KeyboardEvent) => {
       const isTyping = event.target instanceof HTMLElement &&
         event.target.closest("input, textarea, select, [contenteditable]") !== null
+      // A dialog has keys of its own.
+      if (document.querySelector("dialog[open]") !== null) return
       if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return
       if (isTyping) {
         // The way out of a field, to where the other keys work.

@@ -1,6 +1,6 @@
 /** What waits for a person, over all conversations, oldest first. */
 import { asks, conversations, hrefOf, nowMillis } from "../state/Model.ts"
-import { when } from "../text/Format.ts"
+import { excerptOf, when } from "../text/Format.ts"
 import { AskCard } from "../turn/AskCard.tsx"
 
 export const Inbox = () => (
@@ -25,4 +25,5 @@ export const Inbox = () => (
 // internal
 
 const nameOf = (id: string): string =>
-  conversations.value.find(({ conversationId }) => conversationId === id)?.newestTurn.excerpt.slice(0, 120) || id
+  conversations.value.flatMap(({ conversationId, newestTurn }) => conversationId === id ? excerptOf(newestTurn) : [])[0]
+    ?.slice(0, 120) || id

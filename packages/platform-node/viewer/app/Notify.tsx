@@ -2,6 +2,7 @@
 import { effect, signal } from "@preact/signals"
 import { announcement, asks, conversations, goTo, isOpen, readTurn } from "../state/Model.ts"
 import type { TurnSummary } from "../state/Types.ts"
+import { excerptOf } from "../text/Format.ts"
 
 export const NotifyButton = () =>
   permission.value !== "default" ? null : (
@@ -64,7 +65,7 @@ const words: Readonly<Record<string, string>> = {
 /** Tells the end of a turn, once. Nothing is told of one that is gone. */
 const end = (running: Set<string>, id: string, turn: TurnSummary | "gone" | undefined): void => {
   if (turn === undefined || (turn !== "gone" && isOpen(turn.status)) || !running.delete(id) || turn === "gone") return
-  tell(`The turn ${words[turn.status] ?? "ended"}: ${turn.excerpt.slice(0, 100)}`, turn.conversationId)
+  tell(`The turn ${words[turn.status] ?? "ended"}: ${excerptOf(turn).slice(0, 100)}`, turn.conversationId)
 }
 
 const tell = (text: string, conversationId: string): void => {

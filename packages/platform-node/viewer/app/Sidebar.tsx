@@ -9,7 +9,7 @@ import {
   readOlderConversations,
   route
 } from "../state/Model.ts"
-import { when } from "../text/Format.ts"
+import { excerptOf, when } from "../text/Format.ts"
 import { SignIns } from "./SignIns.tsx"
 
 export const Sidebar = () => {
@@ -21,19 +21,25 @@ export const Sidebar = () => {
         New conversation
       </a>
       <ul>
-        {conversations.value.map(({ conversationId, newestTurn: { createdMillis, excerpt, status } }) => (
+        {conversations.value.map(({ conversationId, newestTurn }) => (
           <li key={conversationId}>
             <a
               href={hrefOf({ page: "conversation", id: conversationId })}
               aria-current={now.page === "conversation" && now.id === conversationId ? "page" : undefined}
             >
               <span
-                class={`mark ${asking.has(conversationId) ? "asks" : status}`}
+                class={`mark ${asking.has(conversationId) ? "asks" : newestTurn.status}`}
                 role="img"
-                aria-label={asking.has(conversationId) ? "asks" : isOpen(status) ? "running" : status}
+                aria-label={asking.has(conversationId)
+                  ? "asks"
+                  : isOpen(newestTurn.status)
+                  ? "running"
+                  : newestTurn.status}
               />
-              <span class="excerpt">{excerpt === "" ? conversationId : excerpt}</span>
-              <time dateTime={new Date(createdMillis).toISOString()}>{when(createdMillis, nowMillis.peek())}</time>
+              <span class="excerpt">{excerptOf(newestTurn) || conversationId}</span>
+              <time dateTime={new Date(newestTurn.createdMillis).toISOString()}>
+                {when(newestTurn.createdMillis, nowMillis.peek())}
+              </time>
             </a>
           </li>
         ))}

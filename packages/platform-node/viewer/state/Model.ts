@@ -13,7 +13,7 @@ import { call, gateway, path } from "./Api.ts"
 import { makeReply, type Reply } from "./Fold.ts"
 import { follow, type FollowState } from "./Follow.ts"
 import { noted, withStored } from "./Seen.ts"
-import type { Answer, Connection, Conversation, Page, StoredAsk, Turn } from "./Types.ts"
+import type { Answer, Connection, Conversation, Page, StartedTurn, StoredAsk, Turn } from "./Types.ts"
 
 /** A turn with its reply. */
 export interface TurnModel {
@@ -92,6 +92,23 @@ export const stop = async (turn: TurnModel): Promise<Outcome<Turn>> => {
   return outcome
 }
 
+/** Begins a conversation under an id of the gateway's with what was said up to a turn. The same id again is the same conversation. */
+export const fork = (turn: TurnModel, into: string): Promise<Outcome<Turn>> => {
+  const { conversationId } = turn.stored.peek()
+  return operate(path`conversations/${conversationId}/fork`, { at: turn.id, into })
+}
+
+/** Takes back a turn and those after it. */
+export const revert = (turn: TurnModel): Promise<Outcome<Turn>> => operate(path`turns/${turn.id}/revert`)
+
+/** Undoes the revert of a conversation. */
+export const unrevert = (conversationId: string): Promise<Outcome<Turn>> =>
+  operate(path`conversations/${conversationId}/unrevert`)
+
+/** Has a conversation summarised, which runs as a turn does. */
+export const compact = (conversationId: string): Promise<Outcome<StartedTurn>> =>
+  operate(path`conversations/${conversationId}/compact`)
+
 /** A turn as it is stored, "gone" where there is none, and undefined where nobody answered. */
 export const readTurn = async (messageId: string): Promise<Turn | "gone" | undefined> => {
   const outcome = await call<Turn>(path`turns/${messageId}`)
@@ -159,6 +176,12 @@ export const start = (): void => {
 }
 
 // internal
+
+const operate = async <A>(path: string, body: object = {}): Promise<Outcome<A>> => {
+  const outcome = await call<A>(path, body)
+  await changed()
+  return outcome
+}
 
 const readRoute = () => {
   const [, kind, id = ""] = /^#\/(c|inbox|new)(?:\/(.*))?$/.exec(location.hash) ?? []
@@ -230,7 +253,9 @@ const show = (id: string | undefined): void => {
 }
 
 const readTurns = async (current: OpenConversation): Promise<void> => {
-  const outcome = await call<Page<Turn>>(path`conversations/${current.id}/turns`)
+  // All that are shown, because a revert changes older ones too.
+  const limit = Math.min(Math.max(current.turns.peek().length + 1, 20), 100)
+  const outcome = await call<Page<Turn>>(path`conversations/${current.id}/turns` + `?limit=${limit}`)
   if (open.peek() !== current) return
   if (!outcome.ok) {
     if (outcome.status === 404) current.state.value = "unknown"

@@ -27,6 +27,13 @@ export const count = (number: number): string =>
 export const tokens = ({ tokens: { cacheRead, cacheWrite, input, output, reasoning } }: Usage): number =>
   input + output + reasoning + cacheRead + cacheWrite
 
+/** The first words of a turn. What is done with a conversation besides turns stands in lists as a command, with ids. */
+export const excerptOf = ({ excerpt }: { readonly excerpt: string }): string => {
+  if (/^\/revert asm_\S+$/.test(excerpt)) return "Turns taken back"
+  if (/^\/fork \S+( asm_\S+)?$/.test(excerpt)) return "A fork"
+  return excerpt === "/unrevert" ? "Turns brought back" : excerpt === "/compact" ? "A summary" : excerpt
+}
+
 /** When something was, for a list. */
 export const when = (millis: number, nowMillis: number): string => {
   const date = new Date(millis)

@@ -3,6 +3,7 @@ import { useErrorBoundary, useState } from "preact/hooks"
 import { isOpen, nowMillis, stop, type TurnModel } from "../state/Model.ts"
 import type { Turn } from "../state/Types.ts"
 import { cost, count, duration, tokens, when } from "../text/Format.ts"
+import { Actions, OperationTitle } from "./Actions.tsx"
 import { AskCard } from "./AskCard.tsx"
 import { Elapsed } from "./Elapsed.tsx"
 import { LooseSubagents, Parts } from "./Parts.tsx"
@@ -14,16 +15,16 @@ export const TurnView = ({ turn }: { readonly turn: TurnModel }) => {
   const [error] = useErrorBoundary()
   if (error !== undefined) return <p class="banner bad" role="alert">This turn cannot be shown: {String(error)}</p>
   return (
-    <article class="turn" aria-labelledby={turn.id}>
+    <article class={stored.revertedBy === null ? "turn" : "turn reverted"} aria-labelledby={turn.id}>
       <h2 class="unseen" id={turn.id}>Turn of {when(stored.createdMillis, nowMillis.peek())}</h2>
-      <Prompt turn={stored} />
+      {stored.operation === null ? <Prompt turn={stored} /> : <OperationTitle turn={stored} />}
       <div class="reply" aria-busy={isOpen(stored.status)}>
         <Parts reply={turn.reply.root} turn={turn} />
         <LooseSubagents turn={turn} />
-        {stored.isFallback && <p>{stored.content}</p>}
+        {stored.isFallback && stored.operation === null && <p>{stored.content}</p>}
         {turn.reply.asks.value.map(({ ask }) => <AskCard key={ask.id} ask={ask} from={askedBy(turn, ask.sessionId)} />)}
         <Ending turn={turn} />
-        {stored.status !== "queued" && <Timeline turn={turn} />}
+        {stored.status !== "queued" && stored.operation === null && <Timeline turn={turn} />}
       </div>
     </article>
   )
@@ -66,11 +67,14 @@ const Ending = ({ turn }: { readonly turn: TurnModel }) => {
       <p class={`ending ${stored.status}`}>
         <span class="mark" role="img" aria-hidden="true" /> {words[stored.status]}
         {stored.finishedMillis !== null && ` · ${duration(stored.finishedMillis - stored.createdMillis)}`}
-        {` · ${cost(stored.usage.cost)} · ${count(tokens(stored.usage))} tokens`}
+        {(stored.operation === null || tokens(stored.usage) > 0) &&
+          ` · ${cost(stored.usage.cost)} · ${count(tokens(stored.usage))} tokens`}
         {stored.models.length > 1
           ? stored.models.map((share) => ` · ${share.model} ${cost(share.cost)}`).join("")
           : stored.model !== null && ` · ${stored.model}`}
+        {stored.revertedBy !== null && " · taken back"}
       </p>
+      <Actions turn={turn} />
     </>
   )
 }
