@@ -179,6 +179,8 @@ const codecTransformer: LanguageModel.CodecTransformer = (schema) => ({
 interface Request {
   readonly input: TurnInput & { readonly messageId?: string | undefined }
   readonly names: ResponseParts.ToolNames
+  /** One of these tools of OpenCode has to be called. */
+  readonly required: ReadonlyArray<string> | undefined
   readonly model: string | undefined
 }
 
@@ -229,19 +231,36 @@ const toEnd = <E, R>(message: Effect.Effect<StoredMessage, E, R>): Effect.Effect
 /** The message of a turn that completed; one that had ended before is taken as it is stored. */
 const ended = Effect.fnUntraced(function*(
   { error, message, status }: TurnResult,
-  { input }: Request,
+  { input, required }: Request,
   method: string
 ): Effect.fn.Return<StoredMessage, AiError.AiError | Held> {
   const isGiven = input.messageId !== undefined
   if (isGiven && error?._tag === "TurnInProgress" && error.messageId === input.messageId) return yield* new Held()
   if (message !== undefined && (status === "completed" || error?._tag === "AlreadyFinished")) {
-    return yield* ofStored(message, method)
+    return yield* checked(yield* ofStored(message, method), required, method)
   }
   const nowMillis = yield* Clock.currentTimeMillis
   return yield* error === undefined
     ? AiErrors.make(method, new AiError.UnknownError({ description: "the turn's message is not in the store" }))
     : AiErrors.fromError(error, { method, turn: message, nowMillis })
 })
+
+/** The agent was told to call a tool, and nothing made it. */
+const checked = (
+  message: StoredMessage,
+  required: Request["required"],
+  method: string
+): Effect.Effect<StoredMessage, AiError.AiError> =>
+  required === undefined || message.parts.some((part) => part.type === "tool" && required.includes(part.tool))
+    ? Effect.succeed(message)
+    : Effect.fail(
+      AiErrors.make(
+        method,
+        new AiError.InvalidOutputError({
+          description: `the agent called none of the tools that the request requires: ${required.join(", ")}`
+        })
+      )
+    )
 
 const ofStored = Effect.fnUntraced(function*(
   message: StoredMessage,
@@ -256,13 +275,15 @@ const ofStored = Effect.fnUntraced(function*(
 
 /** Follows the turn that somebody else runs. */
 const attach = (
-  { input }: Request,
+  { input, required }: Request,
   method: string
 ): Stream.Stream<ResponseParts.Update, AiError.AiError, SessionStore> =>
   attachTurn(AssistantMessageId.make(input.messageId ?? "")).pipe(
     Stream.catch((error) => Stream.fromEffect(failed(error, method))),
     Stream.mapEffect(({ update }): Effect.Effect<ResponseParts.Update, AiError.AiError> =>
-      update._tag === "Finished" ? toEnd(ofStored(update.message, method)) : Effect.succeed(update)
+      update._tag === "Finished"
+        ? toEnd(Effect.flatMap(ofStored(update.message, method), (message) => checked(message, required, method)))
+        : Effect.succeed(update)
     )
   )
 
@@ -290,13 +311,18 @@ const toRequest = Effect.fnUntraced(function*(
   const config: ConfigOptions = { ...base, ...Option.getOrUndefined(yield* Effect.serviceOption(Config)) }
   const { conversationId: _, messageId, system, tools, ...choices } = config
   const names = yield* namesOf(options, method)
-  const limits = yield* limitsOf(options, method)
+  const { limits, required } = yield* choiceOf(options, method)
   const conversation = yield* Effect.catch(Conversation.find(options, config), (error) => failed(error, method))
   const prompt = yield* Effect.catch(
     PromptInput.partsOf(options.prompt, conversation.isKnown),
     (error) => failed(error, method)
   )
-  const instructions = [system ?? "", PromptInput.systemOf(options.prompt)].filter((text) => text !== "").join("\n\n")
+  const order = required === undefined
+    ? ""
+    : `Call at least one of these tools before you answer: ${required.join(", ")}.`
+  const instructions = [system ?? "", PromptInput.systemOf(options.prompt), order]
+    .filter((text) => text !== "")
+    .join("\n\n")
   const format = options.responseFormat
   return {
     input: {
@@ -309,6 +335,7 @@ const toRequest = Effect.fnUntraced(function*(
       ...(format.type === "json" && { output: yield* outputOf(format.schema, method) })
     },
     names,
+    required,
     model: config.model
   }
 })
@@ -336,25 +363,35 @@ const namesOf = Effect.fnUntraced(function*({ tools }: LanguageModel.ProviderOpt
   )
 })
 
-/** What the choice of tools takes away from the agent. A request without tools of its own limits nothing. */
-const limitsOf = Effect.fnUntraced(function*(
+/**
+ * What the choice of tools takes away from the agent, and what it has to call. A request without tools of its own limits nothing. OpenCode
+ * cannot be made to call a tool, so the agent is told to, and its answer is checked.
+ */
+const choiceOf = Effect.fnUntraced(function*(
   { toolChoice, tools }: LanguageModel.ProviderOptions,
   method: string
-): Effect.fn.Return<TurnInput["tools"], AiError.AiError> {
-  if (tools.length === 0 || toolChoice === "auto") return undefined
-  if (toolChoice === "none") return { "*": false }
-  if (typeof toolChoice === "object" && "oneOf" in toolChoice && toolChoice.mode !== "required") {
-    const own = tools.flatMap((tool) => isOpencodeTool(tool) ? [[tool.providerName, true] as const] : [])
-    return { "*": false, ...Object.fromEntries(own) }
+): Effect.fn.Return<
+  { readonly limits?: TurnInput["tools"]; readonly required?: ReadonlyArray<string> },
+  AiError.AiError
+> {
+  if (tools.length === 0 || toolChoice === "auto") return {}
+  if (toolChoice === "none") return { limits: { "*": false } }
+  const chosen = typeof toolChoice === "object" && "tool" in toolChoice
+    ? tools.filter(({ name }) => name === toolChoice.tool)
+    : tools
+  const own = chosen.flatMap((tool) => isOpencodeTool(tool) ? [tool.providerName] : [])
+  if (toolChoice === "required") return { required: own }
+  if (own.length === 0) {
+    return yield* AiErrors.make(
+      method,
+      new AiError.InvalidRequestError({ parameter: "toolChoice", description: "the toolkit has no such tool" })
+    )
   }
-  return yield* AiErrors.make(
-    method,
-    new AiError.InvalidRequestError({
-      parameter: "toolChoice",
-      description:
-        "OpenCode's agent decides itself whether it calls a tool: choose auto, none, or oneOf without required"
-    })
-  )
+  const isRequired = "tool" in toolChoice || toolChoice.mode === "required"
+  return {
+    limits: { "*": false, ...Object.fromEntries(own.map((tool) => [tool, true] as const)) },
+    ...(isRequired && { required: own })
+  }
 })
 
 /** What the turn's own span does not tell: the model calls and their usage are told below it, and would else be counted twice. */

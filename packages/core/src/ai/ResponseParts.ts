@@ -180,6 +180,8 @@ export interface Written {
   readonly names: ToolNames
   readonly nowMillis: number
   readonly turn: Turn | undefined
+  /** The model that the response named at its beginning. */
+  readonly model: string | undefined
   readonly texts: HashMap.HashMap<string, Text>
   readonly calls: HashMap.HashMap<string, "started" | "called" | "ended">
   readonly files: HashMap.HashMap<string, true>
@@ -207,6 +209,7 @@ export const begin = (names: ToolNames, nowMillis: number): Written => ({
   names,
   nowMillis,
   turn: undefined,
+  model: undefined,
   texts: HashMap.empty(),
   calls: HashMap.empty(),
   files: HashMap.empty(),
@@ -274,10 +277,14 @@ const responseOf = (id: string, model: string | undefined, millis: number): Resp
   timestamp: DateTime.formatIso(DateTime.makeUnsafe(millis))
 })
 
-const startOf = ({ createdMillis, id, started }: StoredMessage) => responseOf(id, started?.model, createdMillis)
+const startOf = (message: StoredMessage) => responseOf(message.id, answeredBy(message), message.createdMillis)
+
+/** The model that answered: of several, the agent's first. Without an account only the model that was asked for is known. */
+const answeredBy = ({ account, started }: StoredMessage): string | undefined =>
+  account?.models.find(({ model }) => model !== "")?.model ?? started?.model
 
 const start = (self: Written, { conversationId, messageId, model }: Started): Step => [
-  { ...self, turn: { conversationId, id: messageId } },
+  { ...self, turn: { conversationId, id: messageId }, model },
   [responseOf(messageId, model, self.nowMillis)]
 ]
 
@@ -438,8 +445,13 @@ const replaceAll = (self: Written, all: ReadonlyArray<Part>, hasEnded: boolean):
 }
 
 const end = (self: Written, message: StoredMessage): Step => {
+  const model = answeredBy(message)
+  // At the beginning only the model that was asked for is known.
+  const named: ReadonlyArray<StreamPart> = self.turn === undefined || model === undefined || model === self.model
+    ? []
+    : [{ type: "response-metadata", modelId: model }]
   const started: Step = self.turn === undefined
-    ? [{ ...self, turn: message }, [startOf(message)]]
+    ? [{ ...self, turn: message, model }, [startOf(message)]]
     : [self, []]
   const [written, parts] = replaceAll(started[0], message.parts, true)
   const said = written.isWrong
@@ -447,7 +459,7 @@ const end = (self: Written, message: StoredMessage): Step => {
     : written.said
       .flatMap((id) => Option.toArray(Option.map(HashMap.get(written.texts, id), ({ shown }) => shown)))
       .join(blankLine)
-  return [written, [...started[1], ...parts, finishOf(message, self.names, said)]]
+  return [written, [...started[1], ...parts, ...named, finishOf(message, self.names, said)]]
 }
 
 const callOf = (turn: Turn, part: ToolPart, names: ToolNames): ReadonlyArray<Response.ToolCallPartEncoded> => {

@@ -221,7 +221,50 @@ describe("generateText", () => {
       assert.lengthOf(yield* prompts, 0)
     }).pipe(on()))
 
-  test("limits the agent's tools by the tool choice, and refuses a choice that it cannot keep", () =>
+  test("names the model that answered, also where the server chose it", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "One." }], [{ text: "Two." }])
+      const { content } = yield* LanguageModel.generateText({ prompt: "Do it." })
+      const whole = content.find((part) => part.type === "response-metadata")
+      assert.strictEqual(whole?.modelId, "scripted/m")
+      const streamed = yield* Stream.runCollect(LanguageModel.streamText({ prompt: "Do it." }))
+      assert.strictEqual(streamed.findLast((part) => part.type === "response-metadata")?.modelId, "scripted/m")
+    }).pipe(on()))
+
+  test("has the agent call a tool that the choice requires, and fails if it does not", () =>
+    Effect.gen(function*() {
+      yield* scripts(
+        [{ tool: "bash", args: { command: "ls" } }, { text: "Done." }],
+        [{ text: "No." }],
+        [{ text: "No." }],
+        [{ tool: "read", args: { filePath: "none.txt" } }, { text: "Done." }]
+      )
+      const toolkit = OpencodeTool.toolkit
+      const first = yield* LanguageModel.generateText({ prompt: "Do it.", toolkit, toolChoice: "required" })
+      assert.strictEqual(first.text, "Done.")
+      const error = yield* Effect.flip(
+        LanguageModel.generateText({ prompt: "Do it.", toolkit, toolChoice: { tool: "OpencodeBash" } })
+      )
+      assert.strictEqual(error.reason._tag, "InvalidOutputError")
+      assert.include(error.message, "bash")
+      const failed = yield* Effect.flip(
+        Stream.runDrain(LanguageModel.streamText({ prompt: "Do it.", toolkit, toolChoice: "required" }))
+      )
+      assert.isTrue(AiError.isAiError(failed) && failed.reason._tag === "InvalidOutputError")
+      yield* LanguageModel.generateText({
+        prompt: "Do it.",
+        toolkit,
+        toolChoice: { mode: "required", oneOf: ["OpencodeRead"] }
+      })
+      const [any, one, , several] = yield* posted
+      assert.isUndefined(any?.tools)
+      assert.include(any?.system, "Call at least one of these tools before you answer: ")
+      assert.deepInclude(one?.tools, { "*": false, bash: true })
+      assert.include(one?.system, "before you answer: bash.")
+      assert.deepInclude(several?.tools, { "*": false, read: true })
+    }).pipe(on()))
+
+  test("limits the agent's tools by the tool choice", () =>
     Effect.gen(function*() {
       yield* scripts([{ text: "One." }], [{ text: "Two." }])
       const toolkit = OpencodeTool.toolkit
@@ -230,11 +273,6 @@ describe("generateText", () => {
       const [first, second] = yield* posted
       assert.deepInclude(first?.tools, { "*": false, read: true })
       assert.deepInclude(second?.tools, { "*": false })
-      const error = yield* Effect.flip(
-        LanguageModel.generateText({ prompt: "Do it.", toolkit, toolChoice: "required" })
-      )
-      assert.strictEqual(error.reason._tag, "InvalidRequestError")
-      assert.lengthOf(yield* prompts, 2)
     }).pipe(on()))
 
   test("sends system messages as the system prompt, and files as files", () =>
@@ -504,6 +542,7 @@ describe("streamText", () => {
         "text-start",
         "text-delta",
         "text-end",
+        "response-metadata",
         "finish"
       ])
       const finish = seen.findLast((part) => part.type === "finish")
