@@ -205,12 +205,16 @@ export const make = Effect.fnUntraced(function*(
         )
         : Effect.void)
 
-  /** Fails before anything is sent, if subagents of the prompt would have what is taken away from the session. */
+  /** Fails before anything is sent, if nothing would follow, or if subagents of the prompt would have what is taken away from the session. */
   const mayPrompt = Effect.fnUntraced(function*(
     id: SessionId,
-    { parts, tools }: Prompt
+    { agent, parts, tools }: Prompt
   ): Effect.fn.Return<void, RequestError | SessionNotFound> {
-    if (!(yield* flaws).freesSubagents) return
+    const { freesSubagents, hidesUnknownAgents } = yield* flaws
+    if (hidesUnknownAgents && agent !== undefined && (yield* dialect.agents).every(({ name }) => name !== agent)) {
+      return yield* unsupported(`prompt the agent ${JSON.stringify(agent)}, which it does not have`)
+    }
+    if (!freesSubagents) return
     const opensSubagents = parts.some(({ type }) => type === "subtask" || type === "agent")
     const rules = tools !== undefined && Object.keys(tools).length > 0
       ? OldServers.rulesOf(tools)

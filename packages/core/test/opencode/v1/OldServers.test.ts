@@ -23,6 +23,8 @@ const serverOf = Effect.fnUntraced(function*(
       ? json({ directory: "/project" })
       : path === "/file"
       ? json([])
+      : path === "/agent"
+      ? json([{ name: "build" }])
       : path.endsWith("prompt_async") || path.endsWith("message")
       ? empty(204)
       : method === "GET"
@@ -170,6 +172,19 @@ it.effect("takes what JSON carries of the metadata as kept", () =>
     const metadata = { b: { d: [1, null], c: "x" }, a: undefined, at: new Date(0) }
     const { metadata: kept } = yield* client.updateSession(sessionId, { metadata })
     assert.deepStrictEqual<unknown>(kept, { b: { d: [1, null], c: "x" }, at: "1970-01-01T00:00:00.000Z" })
+  }))
+
+it.effect("sends no prompt of an agent that an old server does not have, because nothing would ever follow", () =>
+  Effect.gen(function*() {
+    for (const send of ["prompt", "promptAndWait"] as const) {
+      const { client, sent } = yield* serverOf("1.3.2")
+      const error = yield* Effect.flip(client[send](sessionId, { parts: [], agent: "nope" }))
+      assertFields(error, unsupported("prompt the agent \"nope\", which it does not have"))
+      assert.deepStrictEqual(sent(), [])
+    }
+    const { client, sent } = yield* serverOf("1.3.2")
+    yield* client.prompt(sessionId, { parts: [], agent: "build" })
+    assert.deepStrictEqual(sent(), ["POST /session/ses_1/prompt_async"])
   }))
 
 it.effect("knows which servers say nothing of an agent that they do not have", () =>
