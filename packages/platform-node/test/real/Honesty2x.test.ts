@@ -66,14 +66,15 @@ const targets = Layer.effect(
       const served = yield* Layer.build(
         FakeServer.layer().pipe(Layer.provide(Layer.succeed(FakeOpencode.FakeOpencode, fake)))
       )
-      const { modelCalls, reached, release } = fake
+      const { reached, release } = fake
       return {
         real: { ...model, ...server, directory },
         fake: {
           url: Context.get(served, FakeServer.FakeServer).url,
           password: server.password,
           directory,
-          modelCalls,
+          // Like those of the scripted model, without the calls that offer no tools.
+          modelCalls: Effect.map(fake.modelRequests, (requests) => requests.filter(({ isTitle }) => !isTitle).length),
           reached,
           release
         }
@@ -105,7 +106,7 @@ const decodeEvent = Schema.decodeUnknownEffect(Schema.fromJsonString(Event))
 interface Talk {
   readonly sessionId: string
   readonly target: Target
-  readonly send: (method: "DELETE" | "GET" | "POST", path: string, body?: object) => Effect.Effect<unknown>
+  readonly send: (method: "DELETE" | "GET" | "POST" | "PUT", path: string, body?: object) => Effect.Effect<unknown>
   /** Waits for the next event that fits, and drops the events before it. */
   readonly next: (fits: (event: Event) => boolean) => Effect.Effect<Event>
 }
@@ -116,6 +117,8 @@ interface Scenario {
   readonly session?: object
   readonly prompt: object
   readonly during?: (talk: Talk) => Effect.Effect<unknown>
+  /** What is done after the first run, in order. The answers are compared. */
+  readonly after?: ReadonlyArray<(talk: Talk) => Effect.Effect<unknown>>
   /** How many runs of the root session have ended at the end; 1 by default. */
   readonly runs?: number
   /** The order of events varies, so only what is stored is compared. */
@@ -175,6 +178,9 @@ const run = Effect.fnUntraced(function*(target: Target, scenario: Scenario) {
   const talk = { sessionId, target, send, next }
   const accepted = yield* send("POST", `${session}/prompt`, scenario.prompt)
   if (scenario.during !== undefined) yield* scenario.during(talk)
+  const after = scenario.after ?? []
+  if (after.length > 0) yield* next((event) => isEnd(event) && event.data["sessionID"] === sessionId)
+  const answers = yield* Effect.forEach(after, (act) => act(talk))
   const hasEnded = () =>
     events.filter((event) => isEnd(event) && event.data["sessionID"] === sessionId).length >= (scenario.runs ?? 1)
   while (!hasEnded()) yield* next(isEnd)
@@ -192,6 +198,7 @@ const run = Effect.fnUntraced(function*(target: Target, scenario: Scenario) {
     calls: (yield* target.modelCalls) - before,
     created,
     accepted,
+    answers,
     events: scenario.isRacy === true ? [] : sessions.map((id) => ofSession(events, id)),
     logs: scenario.isRacy === true ? [] : yield* Effect.forEach(sessions, (id) => logOf(target, id)),
     messages: yield* Effect.forEach(sessions, (id) => send("GET", `/api/session/${id}/message?order=asc&limit=100`)),
@@ -266,7 +273,9 @@ const makeNormaliser = (directory: string) => {
       .replace(/New session - .*/, "New session")
   const visit = (key: string, value: unknown): unknown => {
     if (key === "time" && typeof value === "object" && value !== null) return Object.keys(value).sort()
-    if (["at", "timeCreated", "slug", "title", "cursor", "subpath", "path"].includes(key)) return "…"
+    if (["at", "timeCreated", "slug", "title", "cursor", "subpath", "path", "patch", "admittedSeq"].includes(key)) {
+      return "…"
+    }
     if (typeof value === "string") return text(value)
     if (Array.isArray(value)) return value.map((item) => visit("", item))
     if (typeof value === "object" && value !== null) {
@@ -331,7 +340,118 @@ const released = (gate: string) => ({ target }: Talk) => target.release(gate)
 const post = (body: object, path = "prompt") => (talk: Talk) =>
   talk.send("POST", `/api/session/${talk.sessionId}/${path}`, body)
 
+const call = (method: "DELETE" | "GET" | "PUT", path: string, body?: object) => (talk: Talk) =>
+  talk.send(method, `/api/session/${talk.sessionId}${path}`, body)
+
+/** Posts again to the session, and waits until it is idle. */
+const again = (body: object, path = "prompt") => (talk: Talk) =>
+  Effect.tap(post(body, path)(talk), () => post({}, "wait")(talk))
+
+/** The first message of the session with the role. */
+const firstOf = (talk: Talk, type: string) =>
+  Effect.map(
+    talk.send("GET", `/api/session/${talk.sessionId}/message?order=asc&limit=100`),
+    (page) =>
+      idOf(asArray(dataOf(page)).find((message) => Predicate.hasProperty(message, "type") && message.type === type))
+  )
+
+/** Takes back what the session said from its first prompt on. */
+const stage = (talk: Talk) =>
+  Effect.flatMap(firstOf(talk, "user"), (messageID) => post({ messageID }, "revert/stage")(talk))
+
+/** Forks the session before its last answer, and gives what the fork holds. */
+const fork = (talk: Talk) =>
+  Effect.gen(function*() {
+    const copy = yield* Effect.flatMap(firstOf(talk, "assistant"), (messageID) => post({ messageID }, "fork")(talk))
+    return [copy, yield* talk.send("GET", `/api/session/${idOf(dataOf(copy))}/message?order=asc`)]
+  })
+
 const scenarios: ReadonlyArray<Scenario> = [
+  {
+    name: "a revert that is undone",
+    prompt: prompt([{ tool: "write", args: { path: "made.txt", content: "a\n" } }, { text: "Written." }]),
+    isRepository: true,
+    after: [
+      stage,
+      call("GET", ""),
+      stage,
+      post({ messageID: "msg_unknown" }, "revert/stage"),
+      post({}, "revert/clear"),
+      post({}, "wait"),
+      call("GET", "")
+    ],
+    runs: 2
+  },
+  {
+    name: "a revert that the next prompt makes final",
+    prompt: prompt([{ text: "Never said." }]),
+    after: [stage, again(prompt([{ text: "Said." }])), call("GET", "")],
+    runs: 2
+  },
+  {
+    name: "a revert that is made final",
+    prompt: prompt([{ text: "Never said." }]),
+    after: [stage, post({}, "revert/commit"), post({}, "revert/commit"), call("GET", "/message")]
+  },
+  {
+    name: "a revert while the session works",
+    prompt: prompt([{ text: "one two", gate: "works", gateAfter: 1 }]),
+    during: then(
+      until("session.text.delta"),
+      stage,
+      post({}, "revert/clear"),
+      post({}, "revert/commit"),
+      released("works")
+    )
+  },
+  { name: "a fork", prompt: prompt([shell("echo one"), { text: "Done." }]), after: [fork] },
+  {
+    name: "summaries",
+    prompt: prompt([shell("echo one"), { text: "Done." }]),
+    after: [
+      again({ id: "msg_summary_of_one" }, "compact"),
+      post({ id: "msg_summary_of_one" }, "compact"),
+      again({}, "compact"),
+      again(prompt([{ text: "Two." }])),
+      again(prompt([{ text: "Three." }])),
+      again({}, "compact")
+    ],
+    runs: 6
+  },
+  {
+    name: "a summary by an unknown model",
+    prompt: prompt([{ text: "Done." }]),
+    after: [post({ model: { providerID: "nobody", id: "x" } }, "model"), again({}, "compact")],
+    runs: 2
+  },
+  {
+    name: "a summary that is ordered twice in the middle of a run",
+    prompt: prompt([{ ...shell("echo one"), text: "I look.", gate: "order", gateAfter: 1 }, { text: "Never said." }]),
+    during: then(until("session.text.delta"), post({}, "compact"), post({}, "compact"), released("order"))
+  },
+  {
+    name: "a summary that the model needs",
+    prompt: prompt([{ text: "One." }]),
+    after: [again(prompt([{ ...shell("echo one"), usage: { input: 95_000, output: 5 } }, { text: "Done." }]))],
+    runs: 2
+  },
+  {
+    name: "instructions that change",
+    prompt: prompt([{ text: "One." }]),
+    after: [
+      call("PUT", "/instructions/entries/a", { value: "Be brief." }),
+      call("GET", "/instructions/entries"),
+      again(prompt([{ text: "Two." }])),
+      again(prompt([{ text: "Three." }])),
+      call("PUT", "/instructions/entries/a", { value: { of: "another shape" } }),
+      call("DELETE", "/instructions/entries/b"),
+      again(prompt([{ text: "Four." }])),
+      call("DELETE", "/instructions/entries/a"),
+      again(prompt([{ text: "Five." }])),
+      call("PUT", "/instructions/entries/a", { value: "x".repeat(8193) })
+    ],
+    runs: 5
+  },
   { name: "a text", prompt: prompt([{ text: "Hello from the model." }]) },
   { name: "thoughts and a text", prompt: prompt([{ reasoning: "Let me think.", text: "I thought." }]) },
   { name: "thoughts alone", prompt: prompt([{ reasoning: "I think." }]) },

@@ -21,10 +21,12 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import type { ModelMessage, ModelRequest, Script } from "../../model/ModelScript.ts"
+import type { ModelMessage, ModelRequest, Script, Step as ModelStep } from "../../model/ModelScript.ts"
 import { modelId, providerId } from "../../model/ScriptedProvider.ts"
 import type { Agents } from "../Agent.ts"
+import * as Compaction from "./Compaction.ts"
 import * as Failures from "./Failure.ts"
+import * as Instructions from "./Instructions.ts"
 import * as Rules from "./Rules.ts"
 import type { State, StoredSession } from "./State.ts"
 import * as Step from "./Step.ts"
@@ -40,6 +42,8 @@ import type { Failure, Input, Message, ModelRef, Outcome, PermissionRule } from 
 export interface Options {
   readonly state: State
   readonly script: Script
+  /** Picks the answer to a call that asks for a summary. */
+  readonly summary: (request: ModelRequest) => ModelStep
   /** The script data of a message that is not in its text. */
   readonly scriptOf: (messageId: string) => string | undefined
   readonly agents: Agents
@@ -154,6 +158,26 @@ export const make = (options: Options): Execution => {
     }
   }
 
+  const summarising: Compaction.Services = {
+    state,
+    gate: options.gate,
+    isCrashed: () => isCrashed,
+    hasModel: (session) => isKnown(modelOf(session)),
+    ask: (session, prompt) => {
+      const request: ModelRequest = {
+        model: modelOf(session).id,
+        messages: [{ role: "user", text: prompt, toolCalls: [] }],
+        tools: [],
+        isTitle: true,
+        isSummary: true,
+        sessionId: session.info.id,
+        body: undefined
+      }
+      modelRequests.push(request)
+      return options.summary(request)
+    }
+  }
+
   /** Makes the inputs messages whose turn it is: all that steer, else the first of the queue. */
   const promote = (session: StoredSession, mayTakeQueued: boolean): boolean => {
     const steering = nextOf(session, "steer")
@@ -166,7 +190,7 @@ export const make = (options: Options): Execution => {
     const earlier = modelRequests.slice()
     const request: ModelRequest = {
       model: modelOf(session).id,
-      messages: history(session.messages, options.scriptOf),
+      messages: history(session, options.scriptOf),
       tools: offered,
       isTitle: false,
       isSummary: false,
@@ -189,19 +213,20 @@ export const make = (options: Options): Execution => {
     state.record(session, "session.execution.started", {}, unlocated)
     session.claim = "running"
     ToolRun.failLost(services, session)
+    const broken = yield* Compaction.carryOut(summarising, session)
+    if (broken !== undefined) return finish(session, run, "failed", { error: broken })
     const agent = agentOf(session)
     if (session.pending.length > 0 && agents.find(agent) === undefined) {
       return finish(session, run, "failed", { error: Failures.unknownAgent(agent) })
     }
-    if (!session.isInstructed && session.pending.length > 0) {
-      session.isInstructed = true
-      state.record(session, "session.instructions.updated", { delta: {} }, { version: 2 })
-    }
+    if (session.pending.length > 0) Instructions.tell(state, session)
     let isDue = promote(session, true) || run.isResumed
     while (isDue) {
       const model = modelOf(session)
-      if (model.providerID !== providerId || model.id !== modelId) {
-        return finish(session, run, "failed", { error: Failures.unknownModel(model) })
+      if (!isKnown(model)) return finish(session, run, "failed", { error: Failures.unknownModel(model) })
+      if (Compaction.isFull(session)) {
+        const error = yield* Compaction.shorten(summarising, session)
+        if (error !== undefined) return finish(session, run, "failed", { error })
       }
       const offered = offeredTo(session)
       const step = Step.make(services, session, { agent, model, offered, ask: () => ask(session, offered) })
@@ -210,6 +235,9 @@ export const make = (options: Options): Execution => {
       run.step = undefined
       if (end._tag === "Failed") return finish(session, run, "failed", { error: end.error })
       if (end._tag === "Refused") return finish(session, run, "interrupted", { reason: "shutdown" })
+      const failure = yield* Compaction.carryOut(summarising, session)
+      if (failure !== undefined) return finish(session, run, "failed", { error: failure })
+      if (end._tag === "Calls" || session.pending.length > 0) Instructions.tell(state, session)
       isDue = promote(session, end._tag === "Finished") || end._tag === "Calls"
     }
     finish(session, run, "succeeded", {})
@@ -362,6 +390,8 @@ const agentOf = ({ info }: StoredSession) => info.agent ?? "build"
 
 const modelOf = ({ info }: StoredSession): ModelRef => info.model ?? { id: modelId, providerID: providerId }
 
+const isKnown = ({ id, providerID }: ModelRef): boolean => providerID === providerId && id === modelId
+
 const isSubagent = ({ info }: StoredSession) => info.parentID !== undefined
 
 const nextOf = (session: StoredSession, delivery: Input["delivery"]) =>
@@ -379,28 +409,42 @@ const unlocated = { isLocated: false }
 
 /** The messages of a session as the model receives them. */
 const history = (
-  messages: ReadonlyArray<Message>,
+  session: StoredSession,
   scriptOf: (messageId: string) => string | undefined
-): ReadonlyArray<ModelMessage> =>
-  messages.flatMap((message): ReadonlyArray<ModelMessage> => {
-    if (message.type === "user" || message.type === "synthetic") {
-      const script = scriptOf(message.id)
-      return [{ role: "user", text: script === undefined ? message.text : `${script} ${message.text}`, toolCalls: [] }]
-    }
-    if (message.type !== "assistant") return []
-    const text = message.content.flatMap((content) => (content.type === "text" ? [content.text] : [])).join("\n")
-    const tools = message.content.flatMap((content) => (content.type === "tool" ? [content] : []))
-    if (text === "" && tools.length === 0) return []
-    return [
-      { role: "assistant", text, toolCalls: tools.map(({ name }) => name) },
-      ...tools.map(({ state }) => ({
-        role: "tool",
-        text: state.status === "completed"
-          ? state.content.map((content) => String(content["text"])).join("\n")
-          : state.status === "error"
-          ? state.error.message
-          : "",
-        toolCalls: []
-      }))
-    ]
-  })
+): ReadonlyArray<ModelMessage> => {
+  const { checkpoint, from } = Compaction.visible(session.messages)
+  return [
+    ...Instructions.beginning(session),
+    ...(checkpoint === undefined ? [] : [{ role: "user", text: checkpoint, toolCalls: [] }]),
+    ...session.messages.slice(from).flatMap((message, index) => [
+      ...Instructions.before(session, from + index),
+      ...messagesOf(message, scriptOf)
+    ])
+  ]
+}
+
+const messagesOf = (
+  message: Message,
+  scriptOf: (messageId: string) => string | undefined
+): ReadonlyArray<ModelMessage> => {
+  if (message.type === "user" || message.type === "synthetic") {
+    const script = scriptOf(message.id)
+    return [{ role: "user", text: script === undefined ? message.text : `${script} ${message.text}`, toolCalls: [] }]
+  }
+  if (message.type !== "assistant") return []
+  const text = message.content.flatMap((content) => (content.type === "text" ? [content.text] : [])).join("\n")
+  const tools = message.content.flatMap((content) => (content.type === "tool" ? [content] : []))
+  if (text === "" && tools.length === 0) return []
+  return [
+    { role: "assistant", text, toolCalls: tools.map(({ name }) => name) },
+    ...tools.map(({ state }) => ({
+      role: "tool",
+      text: state.status === "completed"
+        ? state.content.map((content) => String(content["text"])).join("\n")
+        : state.status === "error"
+        ? state.error.message
+        : "",
+      toolCalls: []
+    }))
+  ]
+}

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import { scriptedSummary } from "../../model/ModelScript.ts"
 import * as Events from "../Events.ts"
 import type { Face, Site } from "../Face.ts"
 import * as Execution from "./Execution.ts"
@@ -24,6 +25,7 @@ export const make = (site: Site): Face => {
     state,
     script,
     scriptOf: scripts.of,
+    summary: options.summary ?? (() => scriptedSummary),
     agents,
     subagentDepth: options.subagentDepth ?? 1,
     gate,

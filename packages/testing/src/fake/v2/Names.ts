@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import type { Properties } from "../Events.ts"
-import type { Input } from "./Wire.ts"
+import type { Input, Order } from "./Wire.ts"
 
 /**
  * Which of the two servers of the 2.x line the fake imitates.
@@ -29,6 +29,10 @@ export interface Names {
   readonly promoted: string
   readonly admission: (input: Input) => Properties
   readonly promotion: (input: Input) => Properties
+  /** The event of an order to summarise, and its entry in the list of inputs. */
+  readonly ordered: string
+  readonly orderOf: (order: Order) => Properties
+  readonly orderAnswer: (order: Order) => Properties
   /** The answer to a posted input, and its entry in the list of those that wait. */
   readonly answer: (input: Input) => Properties
   /** The field of a tool's events that names the call. */
@@ -52,6 +56,15 @@ const beta: Names = {
   promoted: "session.input.promoted",
   admission: ({ data, delivery, id, type }) => ({ inputID: id, input: { type, data, delivery } }),
   promotion: ({ id }) => ({ inputID: id }),
+  ordered: "session.compaction.admitted",
+  orderOf: ({ id }) => ({ inputID: id }),
+  orderAnswer: ({ admittedSeq, createdMillis, id, sessionID }) => ({
+    admittedSeq,
+    id,
+    sessionID,
+    timeCreated: createdMillis,
+    type: "compaction"
+  }),
   answer: ({ admittedSeq, createdMillis, data, delivery, id, sessionID, type }) => ({
     admittedSeq,
     id,
@@ -72,6 +85,16 @@ const release: Names = {
   promoted: "session.inbox.delivered",
   admission: ({ data, delivery, id, type }) => ({ inboxID: id, item: { type, payload: data, delivery } }),
   promotion: ({ id }) => ({ inboxID: id }),
+  ordered: "session.inbox.enqueued",
+  orderOf: ({ id }) => ({ inboxID: id, item: { type: "compaction", payload: {}, delivery: "steer" } }),
+  orderAnswer: ({ createdMillis, id, sessionID }) => ({
+    id,
+    sessionID,
+    time: { created: createdMillis },
+    type: "compaction",
+    payload: {},
+    delivery: "steer"
+  }),
   answer: ({ createdMillis, data, delivery, id, sessionID, type }) => ({
     id,
     sessionID,

@@ -18,6 +18,7 @@ import { withValue } from "../Expected.ts"
 import type { FakeRequest, FakeResponse } from "../Http.ts"
 import { json, text } from "../Http.ts"
 import type { Execution } from "./Execution.ts"
+import * as History from "./History.ts"
 import * as Rules from "./Rules.ts"
 import type { Ask, State, StoredSession } from "./State.ts"
 import type { Event, Input } from "./Wire.ts"
@@ -422,7 +423,118 @@ const stopped: Run = withSession(({ execution, state }, session) =>
 
 const settled: Run = withSession(({ execution }, session) => Effect.as(execution.settled(session), nothing))
 
-const inbox: Run = withSession(({ state }, session) => answer(session.pending.map(state.names.answer)))
+const inbox: Run = withSession(({ state }, session) =>
+  answer([
+    ...session.pending.map(state.names.answer),
+    ...(session.order === undefined ? [] : [state.names.orderAnswer(session.order)])
+  ])
+)
+
+const messageNotFound = (session: StoredSession, id: string) =>
+  failure(404, "MessageNotFoundError", {
+    sessionID: session.info.id,
+    messageID: id,
+    message: `Message not found: ${id}`
+  })
+
+// internal: forks, reverts, summaries and instructions
+
+const readFork = decodeBody(Schema.Struct({
+  messageID: Schema.optionalKey(Schema.NullOr(MessageId)),
+  before: Schema.optionalKey(Schema.NullOr(MessageId))
+}))
+
+const forked: Run = withSession(({ state }, session, request) => {
+  const body = readFork(request)
+  if (Result.isFailure(body)) return body.failure
+  const before = body.success[state.names.edition === "beta" ? "messageID" : "before"] ?? undefined
+  return before !== undefined && History.placeOf(session, before) < 0
+    ? messageNotFound(session, before)
+    : answer(History.fork(state, session, before).info)
+})
+
+/** A session that works cannot be reverted. */
+const whileIdle = (run: (services: Services, session: StoredSession, request: FakeRequest) => FakeResponse): Run =>
+  withSession((services, session, request) =>
+    services.execution.isRunning(session)
+      ? failure(409, "SessionBusyError", {
+        sessionID: session.info.id,
+        message: `Session is busy: ${session.info.id}`
+      })
+      : run(services, session, request)
+  )
+
+const readStage = decodeBody(Schema.Struct({
+  messageID: MessageId,
+  files: Schema.optionalKey(Schema.NullOr(Schema.Boolean))
+}))
+
+const staged = whileIdle(({ state }, session, request) => {
+  const body = readStage(request)
+  if (Result.isFailure(body)) return body.failure
+  const { files, messageID } = body.success
+  return History.placeOf(session, messageID) < 0
+    ? messageNotFound(session, messageID)
+    : answer(History.stage(state, session, messageID, files ?? true))
+})
+
+const cleared = whileIdle(({ execution, state }, session) => {
+  History.clear(state, session)
+  execution.wake(session)
+  return nothing
+})
+
+const committed = whileIdle(({ state }, session) => {
+  History.commit(state, session)
+  return nothing
+})
+
+/** A session has one order at most. */
+const ordered = withBody(
+  Schema.Struct({ id: Schema.optionalKey(Schema.NullOr(MessageId)) }),
+  ({ id }, { execution, state }, session) => {
+    const known = session.order
+    const isTaken = id !== undefined && id !== null && id !== known?.id &&
+      (state.input(id) !== undefined || session.messages.some((message) => message.id === id))
+    if (isTaken) {
+      return failure(409, "ConflictError", {
+        resource: id,
+        message: `Compaction input ID conflicts with an existing durable record: ${id}`
+      })
+    }
+    const order = known ?? state.order(session, id ?? state.ids.ascending("msg"))
+    execution.wake(session)
+    return answer(state.names.orderAnswer(order))
+  }
+)
+
+const maxInstructionBytes = 8192
+
+const readInstruction = decodeBody(Schema.Struct({ value: Schema.Json }))
+
+const instructed: Run = withSession((_, session, request, key) => {
+  const body = readInstruction(request)
+  if (Result.isFailure(body)) return body.failure
+  const actualBytes = new TextEncoder().encode(JSON.stringify(body.success.value)).length
+  if (actualBytes > maxInstructionBytes) {
+    return failure(413, "InstructionEntryValueTooLargeError", {
+      actualBytes,
+      maxBytes: maxInstructionBytes,
+      message: `Instruction entry value is ${actualBytes} bytes; the limit is ${maxInstructionBytes} bytes`
+    })
+  }
+  session.instructions = new Map([...session.instructions, [key, body.success.value]])
+  return nothing
+})
+
+const uninstructed: Run = withSession((_, session, _request, key) => {
+  session.instructions = new Map([...session.instructions].filter(([other]) => other !== key))
+  return nothing
+})
+
+const instructions: Run = withSession((_, session) =>
+  answer([...session.instructions].map(([key, value]) => ({ key, value })))
+)
 
 const switched = (
   session: StoredSession,
@@ -544,6 +656,7 @@ const routes: ReadonlyArray<Route> = [
       const stored = files === undefined || files.length === 0
         ? undefined
         : files.map((file) => inline(services, session, file))
+      History.commit(services.state, session)
       return post(services, session, "user", { text, ...(stored !== undefined && { files: stored }) }, posted)
     })
   ),
@@ -566,6 +679,11 @@ const routes: ReadonlyArray<Route> = [
     "DELETE",
     "/api/session/*/inbox/*",
     withSession(({ state }, session, _, id) => {
+      if (session.order?.id === id) {
+        session.order = undefined
+        state.record(session, "session.inbox.cancelled", { inboxID: id })
+        return nothing
+      }
       const input = session.pending.find((input) => input.id === id)
       if (input === undefined) return failure(404, "InboxNotFoundError", { id, message: `Inbox item not found: ${id}` })
       state.withdraw(session, input)
@@ -574,6 +692,20 @@ const routes: ReadonlyArray<Route> = [
     "release"
   ),
   route("POST", "/api/session/*/interrupt", stopped),
+  route("POST", "/api/session/*/fork", forked),
+  route("POST", "/api/session/*/revert/stage", staged),
+  route("POST", "/api/session/*/revert/clear", cleared, "beta"),
+  route("DELETE", "/api/session/*/revert", cleared, "release"),
+  route("POST", "/api/session/*/revert/commit", committed),
+  route("POST", "/api/session/*/compact", ordered),
+  ...(["beta", "release"] as const).flatMap((edition) => {
+    const entries = `/api/${edition === "beta" ? "" : "experimental/"}session/*/instructions/entries`
+    return [
+      route("GET", entries, instructions, edition),
+      route("PUT", `${entries}/*`, instructed, edition),
+      route("DELETE", `${entries}/*`, uninstructed, edition)
+    ]
+  }),
   route("POST", "/api/session/*/wait", settled, "beta"),
   route("POST", "/api/experimental/session/*/wait", settled, "release"),
   route("GET", "/api/experimental/session/*/log", log),
@@ -589,13 +721,7 @@ const routes: ReadonlyArray<Route> = [
         )
       }
       const message = session.messages.find((message) => message.id === id)
-      return message === undefined
-        ? failure(404, "MessageNotFoundError", {
-          sessionID: session.info.id,
-          messageID: id,
-          message: `Message not found: ${id}`
-        })
-        : answer(message)
+      return message === undefined ? messageNotFound(session, id) : answer(message)
     })
   ),
 

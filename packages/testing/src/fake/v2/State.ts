@@ -18,7 +18,7 @@ import type { Events, Properties } from "../Events.ts"
 import * as Files from "../Files.ts"
 import type { IdGenerator } from "../Ids.ts"
 import type { Names } from "./Names.ts"
-import type { Assistant, Event, Input, Message, ModelRef, PermissionRule, Session } from "./Wire.ts"
+import type { Assistant, Event, Input, Message, ModelRef, Order, PermissionRule, Session } from "./Wire.ts"
 
 /**
  * @category models
@@ -35,10 +35,25 @@ export interface StoredSession {
   messages: ReadonlyArray<Message>
   seq: number
   isDeleted: boolean
-  /** Whether the instructions of the agent were announced. */
-  isInstructed: boolean
+  /** The order to summarise the session that is not carried out yet. */
+  order: Order | undefined
+  /** What clients tell the model for the whole session, and what of it the model was told. */
+  instructions: ReadonlyMap<string, unknown>
+  told: Told | undefined
   /** What a managed server does about the session when it starts: it carries on what a shutdown or a crash stopped. */
   claim: "crashed" | "none" | "running" | "shutdown"
+}
+
+/**
+ * What the model was told of a session's instructions: those of the beginning, the changes since, each before the message with its number, and the instructions that they amount to.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Told {
+  readonly initial: ReadonlyMap<string, unknown>
+  readonly changes: ReadonlyArray<{ readonly at: number; readonly text: string }>
+  readonly now: ReadonlyMap<string, unknown>
 }
 
 /**
@@ -75,6 +90,7 @@ export interface NewSession {
   readonly model?: ModelRef | undefined
   readonly metadata?: Properties | undefined
   readonly permissions?: ReadonlyArray<PermissionRule> | undefined
+  readonly fork?: Session["fork"] | undefined
 }
 
 /**
@@ -96,6 +112,8 @@ export interface State {
   /** The input with this id, of any session, also if it is a message by now. */
   readonly input: (id: string) => Input | undefined
   readonly admit: (session: StoredSession, input: Pick<Input, "data" | "delivery" | "id" | "type">) => Input
+  /** Accepts an order to summarise. */
+  readonly order: (session: StoredSession, id: string) => Order
   /** Makes an input a message. */
   readonly promote: (session: StoredSession, input: Input) => void
   readonly withdraw: (session: StoredSession, input: Input) => void
@@ -134,6 +152,8 @@ export interface EventOptions {
   readonly version?: number
   /** Whether the event says in which folder it happened. */
   readonly isLocated?: boolean
+  /** Whether the event is in the log alone. */
+  readonly isInternal?: boolean
 }
 
 /**
@@ -178,8 +198,25 @@ export const make = (options: {
     })
   }
 
-  const record: State["record"] = (session, type, data = {}, { isLocated = true, version = 1 } = {}) =>
-    send(session, type, { sessionID: session.info.id, ...data }, { seq: session.seq++, version }, isLocated)
+  const record: State["record"] = (
+    session,
+    type,
+    data = {},
+    { isInternal = false, isLocated = true, version = 1 } = {}
+  ) => {
+    const told = { sessionID: session.info.id, ...data }
+    const durable = { seq: session.seq++, version }
+    if (!isInternal) return send(session, type, told, durable, isLocated)
+    const event: Event = {
+      id: ids.ascending("evt"),
+      created: now(),
+      type,
+      durable: { aggregateID: session.info.id, ...durable },
+      data: told
+    }
+    session.log.push(event)
+    for (const follow of session.followers) follow(event)
+  }
 
   const tell: State["tell"] = (session, type, data, { isLocated = true } = {}) =>
     send(session, type, data, undefined, isLocated)
@@ -198,7 +235,7 @@ export const make = (options: {
     files,
     session: (id) => sessions.get(id),
     sessions: () => [...sessions.values()].toReversed(),
-    createSession: ({ agent, directory, id = ids.session(), metadata, model, parentID, permissions, title }) => {
+    createSession: ({ agent, directory, fork, id = ids.session(), metadata, model, parentID, permissions, title }) => {
       const existing = sessions.get(id)
       if (existing !== undefined) return existing
       const created = now()
@@ -207,6 +244,7 @@ export const make = (options: {
         info: {
           id,
           ...(parentID !== undefined && { parentID }),
+          ...(fork !== undefined && { fork }),
           projectID: files.isRepository ? repositoryId : "global",
           ...(agent !== undefined && { agent }),
           ...(model !== undefined && { model: { variant: "default", ...model } }),
@@ -226,7 +264,9 @@ export const make = (options: {
         messages: [],
         seq: 0,
         isDeleted: false,
-        isInstructed: false,
+        order: undefined,
+        instructions: new Map(),
+        told: undefined,
         claim: "none"
       }
       sessions.set(id, session)
@@ -250,6 +290,12 @@ export const make = (options: {
       session.pending = [...session.pending, input]
       record(session, names.admitted, names.admission(input))
       return input
+    },
+    order: (session, id) => {
+      const order = { id, sessionID: session.info.id, createdMillis: now(), admittedSeq: session.seq }
+      session.order = order
+      record(session, names.ordered, names.orderOf(order))
+      return order
     },
     promote: (session, input) => {
       session.pending = session.pending.filter(({ id }) => id !== input.id)

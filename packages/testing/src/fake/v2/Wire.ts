@@ -5,6 +5,7 @@
  */
 import type { Tokens } from "../Answer.ts"
 import type { Properties } from "../Events.ts"
+import type { Change } from "../Files.ts"
 
 /**
  * @category models
@@ -44,6 +45,10 @@ export interface Session {
   readonly title: string
   readonly location: { readonly directory: string }
   readonly subpath?: string
+  /** Where a copied session comes from. */
+  readonly fork?: { readonly sessionID: string; readonly messageID?: string }
+  /** What is taken back until the next prompt. */
+  readonly revert?: Revert
   /** The last three are the release's. */
   readonly metadata?: Properties
   readonly permissions?: ReadonlyArray<PermissionRule>
@@ -150,6 +155,48 @@ export interface Assistant {
 }
 
 /**
+ * An order to summarise a session.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Order {
+  readonly id: string
+  readonly sessionID: string
+  readonly createdMillis: number
+  readonly admittedSeq: number
+}
+
+/**
+ * A revert that is pending: its first message, and what it did to the files since the snapshot.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Revert {
+  readonly messageID: string
+  readonly snapshot?: string
+  readonly files: ReadonlyArray<Change>
+}
+
+/**
+ * A summary of the messages before it, or the order for one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Compaction {
+  readonly id: string
+  readonly type: "compaction"
+  readonly status: "completed" | "failed" | "running"
+  readonly reason: "auto" | "manual"
+  readonly summary?: string
+  readonly recent?: string
+  readonly error?: Failure
+  readonly time: { readonly created: number }
+}
+
+/**
  * A stored message. Those that are neither a prompt nor an answer have other types.
  *
  * @category models
@@ -157,6 +204,7 @@ export interface Assistant {
  */
 export type Message =
   | Assistant
+  | Compaction
   | {
     readonly id: string
     readonly type: "synthetic" | "user"
