@@ -24,9 +24,11 @@ import {
   Authorized,
   choices,
   conversationId,
+  limit,
   messageEvent,
   messageId,
   name,
+  page,
   Readable,
   Written
 } from "./Middleware.ts"
@@ -159,12 +161,7 @@ export const Connection = Schema.Struct({
  */
 export interface Connection extends Schema.Schema.Type<typeof Connection> {}
 
-const limit = Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 100 })))
-
 const cursor = Schema.optionalKey(Schema.NonEmptyString.check(Schema.isMaxLength(2_000)))
-
-const page = <S extends Schema.Constraint>(name: string, item: S) =>
-  Schema.Struct({ items: Schema.Array(item), next: Schema.NullOr(Schema.String) }).annotate({ identifier: name })
 
 /** The id of a conversation that has no turn yet. */
 const NewConversation = Schema.Struct({ conversationId: ConversationId }).annotate({ identifier: "NewConversation" })

@@ -1,5 +1,5 @@
 /**
- * What stands before the routes of the contract, and the ids in their paths.
+ * What the routes of the contract have in common: what stands before them, the ids in their paths, their lists and events.
  *
  * @since 0.1.0
  */
@@ -82,6 +82,31 @@ export const choices = {
 export const messageEvent = Schema.Literal("message").pipe(
   Schema.withDecodingDefaultKey(Effect.succeed("message" as const), { encodingStrategy: "omit" })
 )
+
+/**
+ * An event whose data is a text that another protocol defines.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const textEvent = Schema.Struct({ event: messageEvent, data: Schema.String })
+
+/**
+ * How many items of a list are asked for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const limit = Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 100 })))
+
+/**
+ * A page of a list. `next` leads to the one behind it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const page = <S extends Schema.Constraint>(name: string, item: S) =>
+  Schema.Struct({ items: Schema.Array(item), next: Schema.NullOr(Schema.String) }).annotate({ identifier: name })
 
 /**
  * The id of a turn in a request.

@@ -10,7 +10,7 @@ import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { Busy, NotFound, Unprocessable } from "../GatewayError.ts"
-import { askId, Authorized, conversationId, messageEvent, Readable, Written } from "../Middleware.ts"
+import { askId, Authorized, conversationId, Readable, textEvent, Written } from "../Middleware.ts"
 
 /**
  * A run of a client.
@@ -50,8 +50,6 @@ export const RunAgentInput = Schema.Struct({
  */
 export interface RunAgentInput extends Schema.Schema.Type<typeof RunAgentInput> {}
 
-const AgUiEvent = Schema.Struct({ event: messageEvent, data: Schema.String })
-
 /**
  * @category groups
  * @since 0.1.0
@@ -60,7 +58,7 @@ export class AgUi extends HttpApiGroup.make("agUi")
   .add(
     HttpApiEndpoint.post("run", "/ag-ui", {
       payload: RunAgentInput,
-      success: HttpApiSchema.StreamSse({ events: AgUiEvent }),
+      success: HttpApiSchema.StreamSse({ events: textEvent }),
       error: [Unprocessable, NotFound, Busy]
     }).middleware(Written).annotateMerge(OpenApi.annotations({
       summary: "Run a turn for a client of AG-UI",
@@ -70,7 +68,7 @@ export class AgUi extends HttpApiGroup.make("agUi")
     })),
     HttpApiEndpoint.post("connect", "/ag-ui/connect", {
       payload: RunAgentInput,
-      success: HttpApiSchema.StreamSse({ events: AgUiEvent }),
+      success: HttpApiSchema.StreamSse({ events: textEvent }),
       error: [Unprocessable, NotFound]
     }).middleware(Written).annotateMerge(OpenApi.annotations({
       summary: "Follow a thread",

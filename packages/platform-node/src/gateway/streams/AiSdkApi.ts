@@ -10,7 +10,7 @@ import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { Busy, NotFound, TooLate, Unprocessable } from "../GatewayError.ts"
-import { Authorized, choices, conversationId, messageEvent, Readable, Written } from "../Middleware.ts"
+import { Authorized, choices, conversationId, limit, page, Readable, textEvent, Written } from "../Middleware.ts"
 import * as TurnJson from "../TurnJson.ts"
 
 /**
@@ -56,11 +56,7 @@ export const UiMessage = Schema.Struct({
  */
 export interface UiMessage extends Schema.Schema.Type<typeof UiMessage> {}
 
-const UiMessagePage = Schema.Struct({ items: Schema.Array(UiMessage), next: Schema.NullOr(Schema.String) }).annotate({
-  identifier: "UiMessagePage"
-})
-
-const ChunkEvent = Schema.Struct({ event: messageEvent, data: Schema.String })
+const UiMessagePage = page("UiMessagePage", UiMessage)
 
 /**
  * @category groups
@@ -70,7 +66,7 @@ export class AiSdk extends HttpApiGroup.make("aiSdk")
   .add(
     HttpApiEndpoint.post("chat", "/ai-sdk", {
       payload: ChatRequest,
-      success: HttpApiSchema.StreamSse({ events: ChunkEvent }),
+      success: HttpApiSchema.StreamSse({ events: textEvent }),
       error: [Unprocessable, NotFound, Busy]
     }).middleware(Written).annotateMerge(OpenApi.annotations({
       summary: "Start a turn for a page of the AI SDK",
@@ -80,7 +76,7 @@ export class AiSdk extends HttpApiGroup.make("aiSdk")
     })),
     HttpApiEndpoint.get("resume", "/ai-sdk/:conversationId/stream", {
       params: { conversationId },
-      success: [HttpApiSchema.StreamSse({ events: ChunkEvent }), HttpApiSchema.NoContent],
+      success: [HttpApiSchema.StreamSse({ events: textEvent }), HttpApiSchema.NoContent],
       error: NotFound
     }).annotateMerge(OpenApi.annotations({
       summary: "Follow the turn that runs",
@@ -98,7 +94,7 @@ export class AiSdk extends HttpApiGroup.make("aiSdk")
     HttpApiEndpoint.get("messages", "/ai-sdk/:conversationId/messages", {
       params: { conversationId },
       query: {
-        limit: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 100 }))),
+        limit,
         before: Schema.optionalKey(Schema.String.check(Schema.isPattern(/^\d{1,15}$/)))
       },
       success: UiMessagePage,
