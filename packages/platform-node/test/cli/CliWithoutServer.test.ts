@@ -13,6 +13,7 @@ import { DatabaseSync } from "node:sqlite"
 import { fileURLToPath } from "node:url"
 import { cli } from "../support/CliInProcess.ts"
 import { cli as cliProcess, errorLine, jsonLines, start } from "../support/CliProcess.ts"
+import * as Gateways from "../support/Gateways.ts"
 
 const hasGit = spawnSync("git", ["--version"]).status === 0
 
@@ -587,11 +588,14 @@ it.layer(NodeServices.layer, { excludeTestServices: true })("opencode-turn", (it
       const fs = yield* FileSystem.FileSystem
       const temporary = yield* fs.makeTempDirectoryScoped()
       const demo = yield* start(["demo", "--web"], { env: { TMPDIR: temporary } })
-      yield* demo.printed("/login/")
-      const [link = ""] = /http:\/\/127\.0\.0\.1:\d+\/login\/\S+/.exec(yield* demo.stdout) ?? []
-      const signedIn = yield* Effect.promise(() => fetch(link))
-      const [cookie = ""] = (signedIn.headers.get("set-cookie") ?? "").split("; ")
-      const page = yield* Effect.promise(async () => (await fetch(new URL("/", link), { headers: { cookie } })).text())
+      yield* demo.printed(/\/login#\S+\s/)
+      const [link = ""] = /http:\/\/127\.0\.0\.1:\d+\/login#\S+/.exec(yield* demo.stdout) ?? []
+      const { headers } = yield* Effect.promise(async () =>
+        Gateways.signedIn(await Gateways.redeem(link, (request) => fetch(request)))
+      )
+      const get = (path: string) => Effect.promise(() => fetch(new URL(path, link), { headers }))
+      assert.strictEqual((yield* get("/conversations")).status, 200)
+      const page = yield* Effect.flatMap(get("/"), (response) => Effect.promise(() => response.text()))
       assert.match(page, /<script type="module"/)
       yield* demo.kill("SIGINT")
       const { code, stderr } = yield* demo.finished

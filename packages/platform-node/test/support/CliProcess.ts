@@ -36,8 +36,8 @@ export interface Running {
   readonly closeStdin: Effect.Effect<void>
   /** Closes our end of its standard output. */
   readonly closeStdout: Effect.Effect<void>
-  /** Waits until standard output, or standard error, holds the text. */
-  readonly printed: (text: string) => Effect.Effect<void>
+  /** Waits until standard output, or standard error, holds the text. A pipe may cut a line anywhere: what is read next has to be part of it. */
+  readonly printed: (text: string | RegExp) => Effect.Effect<void>
   /** Standard output so far. */
   readonly stdout: Effect.Effect<string>
   /** Standard error so far. */
@@ -68,11 +68,12 @@ export const start = (
         stdio: ["pipe", "pipe", "pipe"]
       })
       const texts = { stdout: "", stderr: "" }
-      const waiting: Array<{ readonly text: string; readonly seen: Deferred.Deferred<void> }> = []
+      const waiting: Array<{ readonly text: string | RegExp; readonly seen: Deferred.Deferred<void> }> = []
       const collect = (name: "stdout" | "stderr") => (chunk: string) => {
         texts[name] += chunk
         for (const { seen, text } of waiting) {
-          if (texts.stdout.includes(text) || texts.stderr.includes(text)) Deferred.doneUnsafe(seen, Effect.void)
+          const holds = (all: string) => typeof text === "string" ? all.includes(text) : text.test(all)
+          if (holds(texts.stdout) || holds(texts.stderr)) Deferred.doneUnsafe(seen, Effect.void)
         }
       }
       child.stdout.setEncoding("utf8").on("data", collect("stdout"))
@@ -99,7 +100,8 @@ export const start = (
               Deferred.await(seen),
               Effect.flatMap(
                 Deferred.await(done),
-                (finished) => Effect.die(new Error(`ended before it printed ${text}: ${JSON.stringify(finished)}`))
+                (finished) =>
+                  Effect.die(new Error(`ended before it printed ${String(text)}: ${JSON.stringify(finished)}`))
               )
             )
           })
