@@ -50,6 +50,16 @@ export const shows = Effect.fnUntraced(function*<A>(read: () => Promise<A>, expe
   assert.deepStrictEqual(last, expected)
 })
 
+/**
+ * Waits for something that the page does only every ten seconds, without the ten seconds: its clock, which the test has installed, is set
+ * forward meanwhile.
+ */
+export const hurried = <A, E, R>(page: Page, awaited: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.raceFirst(
+    awaited,
+    Effect.forever(Effect.andThen(act(() => page.clock.fastForward(10_000)), Effect.sleep("500 millis")))
+  )
+
 /** A page in a profile of its own, and what went wrong in it. */
 export const newPage = Effect.fnUntraced(function*(
   options: BrowserContextOptions = {}

@@ -28,6 +28,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         const gateway = yield* Effect.provide(Gateway.make({ token: Gateways.token, viewer: true }), live)
         const at = yield* Effect.orDie(Listen.listen(gateway, { host: "127.0.0.1", port: 0 }))
         const { page, problems } = yield* Browser.newPage()
+        yield* act(() => page.clock.install())
         yield* act(async () => page.goto(`http://127.0.0.1:${at}${await Effect.runPromise(gateway.makeLink)}`))
         yield* act(() =>
           page.getByLabel("Prompt", { exact: true }).fill(prompt("Do it.", [
@@ -39,7 +40,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         const shown = page.locator(".reply .markdown")
         yield* act(() => shown.filter({ hasText: "half of" }).waitFor())
         yield* first.kill
-        yield* act(() => page.getByText("OpenCode does not answer").waitFor())
+        yield* Browser.hurried(page, act(() => page.getByText("OpenCode does not answer").waitFor()))
         yield* Browser.shows(() => shown.allInnerTexts(), ["half of"])
         yield* OpencodeServer.make({ ...options, port, password })
         yield* model.reached("again")
@@ -49,7 +50,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
         yield* model.release("again")
         yield* act(() => page.locator(".ending.completed").waitFor())
         yield* Browser.shows(() => shown.allInnerTexts(), ["half of an answer is whole."])
-        yield* act(() => page.locator(".connection.good").waitFor())
+        yield* Browser.hurried(page, act(() => page.locator(".connection.good").waitFor()))
         assert.strictEqual(yield* model.modelCalls, 2)
         assert.deepStrictEqual(problems, [])
         yield* model.release("killed")

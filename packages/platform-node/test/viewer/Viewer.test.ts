@@ -2,7 +2,7 @@ import { assert, it } from "@effect/vitest"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import { prompt, ScriptedModel } from "@opencode-turn/testing/ScriptedModel"
 import axe from "axe-core"
-import { Deferred, Effect, Fiber, Layer } from "effect"
+import { Deferred, Effect, Layer } from "effect"
 import type { Page } from "playwright-core"
 import { describe } from "vitest"
 import * as Browser from "../support/Browser.ts"
@@ -278,12 +278,7 @@ describe.skipIf(Browser.whyNone !== undefined)(`the page in Chromium ${Browser.w
           await left
         })
         yield* release("hidden")
-        // A page that nobody sees looks every ten seconds.
-        const looks = yield* Effect.forkChild(
-          Effect.forever(Effect.andThen(act(() => page.clock.fastForward(10_000)), Effect.sleep("500 millis")))
-        )
-        assert.match(yield* Deferred.await(told), /^The turn is done: Watch\./)
-        yield* Fiber.interrupt(looks)
+        assert.match(yield* Browser.hurried(page, Deferred.await(told)), /^The turn is done: Watch\./)
         yield* act(() => page.evaluate("look(false)"))
         yield* ended(page)
         yield* Browser.shows(answer(page), ["first words and the rest"])
