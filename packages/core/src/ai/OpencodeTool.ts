@@ -62,12 +62,20 @@ export const make = <const Name extends string>(name: Name, providerName: string
   })<"return">(undefined)
 
 /**
- * Runs a shell command.
+ * Runs a shell command, on OpenCode 1.x.
  *
  * @category tools
  * @since 0.1.0
  */
 export const Bash = make("OpencodeBash", "bash")
+
+/**
+ * Runs a shell command, on OpenCode 2.x.
+ *
+ * @category tools
+ * @since 0.1.0
+ */
+export const Shell = make("OpencodeShell", "shell")
 
 /**
  * Reads a file.
@@ -142,12 +150,28 @@ export const WebFetch = make("OpencodeWebFetch", "webfetch")
 export const WebSearch = make("OpencodeWebSearch", "websearch")
 
 /**
- * Gives a task to a subagent.
+ * Gives a task to a subagent, on OpenCode 1.x.
  *
  * @category tools
  * @since 0.1.0
  */
 export const Task = make("OpencodeTask", "task")
+
+/**
+ * Gives a task to a subagent, on OpenCode 2.x.
+ *
+ * @category tools
+ * @since 0.1.0
+ */
+export const Subagent = make("OpencodeSubagent", "subagent")
+
+/**
+ * Runs a program that calls other tools, on OpenCode 2.x.
+ *
+ * @category tools
+ * @since 0.1.0
+ */
+export const Execute = make("OpencodeExecute", "execute")
 
 /**
  * Writes the agent's list of to-dos.
@@ -181,6 +205,7 @@ export const Skill = make("OpencodeSkill", "skill")
  */
 export const toolkit = Toolkit.make(
   Bash,
+  Shell,
   Read,
   Write,
   Edit,
@@ -191,6 +216,8 @@ export const toolkit = Toolkit.make(
   WebFetch,
   WebSearch,
   Task,
+  Subagent,
+  Execute,
   TodoWrite,
   Question,
   Skill

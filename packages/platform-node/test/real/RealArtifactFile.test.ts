@@ -1,21 +1,19 @@
 /**
  * What an agent made on a real OpenCode is read back from the disk, and nothing else.
  */
-import { assert, it } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import { runTurn } from "@opencode-turn/core"
 import * as ArtifactFile from "@opencode-turn/core/ArtifactFile"
 import { Effect, FileSystem } from "effect"
+import { onBothLines } from "../support/BothLines.ts"
 import * as RealServer from "../support/RealServer.ts"
 import { base } from "../support/RealTurns.ts"
 
-it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })("files of a turn", (it) => {
+onBothLines("files of a turn", { layerOf: RealServer.onLine() }, (it, tools) => {
   it.effect("are read back with their media types", () =>
     Effect.gen(function*() {
       const { directory } = yield* RealServer.Workplace
-      const write = (name: string, content: string) => ({
-        tool: "write",
-        args: { filePath: `${directory}/${name}`, content }
-      })
+      const write = (name: string, content: string) => tools.write(`${directory}/${name}`, content)
       const { artifacts, error } = yield* runTurn(base([
         write("page.html", "<p>Hi.</p>"),
         write("src/a.ts", "export {}"),
@@ -36,7 +34,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       yield* fs.writeFileString(`${directory}/../secret.txt`, "secret")
       const command = "ln -s ../secret.txt link; ln -s .. up; ln -s inner.txt own; echo inner > inner.txt; mkfifo pipe"
       const { error } = yield* runTurn(base([
-        { tool: "bash", args: { command, description: "Make links" } },
+        tools.shell(command),
         { text: "Done." }
       ]))
       assert.isUndefined(error, error?.message)

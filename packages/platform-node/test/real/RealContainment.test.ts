@@ -2,7 +2,7 @@
  * What one turn's trouble does to others on a real OpenCode, what is reported of it, and a server that is killed while a person is
  * asked.
  */
-import { assert, it } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import * as Client from "@opencode-turn/core/Client"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as StoredGate from "@opencode-turn/core/StoredGate"
@@ -11,8 +11,9 @@ import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import { Duration, Effect, ErrorReporter, Fiber, Stream } from "effect"
+import { onBothLines } from "../support/BothLines.ts"
 import * as RealServer from "../support/RealServer.ts"
-import { bash, turn, until } from "../support/RealTurns.ts"
+import { turn, until } from "../support/RealTurns.ts"
 
 interface Report {
   readonly message: string
@@ -34,7 +35,7 @@ const boom = () => {
   throw new Error("boom")
 }
 
-it.layer(RealServer.layerAlone, { excludeTestServices: true, timeout: "5 minutes" })("one turn among others", (it) => {
+onBothLines("one turn among others", { layerOf: (line) => RealServer.layerAloneOf({ line }) }, (it, tools) => {
   it.effect("that has an observer that throws ends as the others do, and the report names it", () =>
     Effect.gen(function*() {
       const steps = [{ text: "one " }]
@@ -111,9 +112,7 @@ it.layer(RealServer.layerAlone, { excludeTestServices: true, timeout: "5 minutes
   it.effect("ends with its streamed content when the server is killed during an ask, and refuses a later answer", () =>
     Effect.gen(function*() {
       const server = yield* OpencodeServer.OpencodeServer
-      const input = turn([{ text: "I try.", ...bash("echo hi") }, { text: "never" }], {
-        permission: [{ permission: "bash", pattern: "*", action: "ask" }]
-      })
+      const input = turn([{ text: "I try.", ...tools.shell("echo asked") }, { text: "never" }])
       const running = yield* runTurn(input).pipe(
         Effect.provide(StoredGate.layer),
         Effect.provideService(TurnPolicy.ServerAbsence, Duration.seconds(2)),

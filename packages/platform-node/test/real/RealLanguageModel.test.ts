@@ -1,7 +1,7 @@
 /**
  * OpenCode as a model of `effect/ai`, against a real OpenCode with a scripted model.
  */
-import { assert, it } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import * as Client from "@opencode-turn/core/Client"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import { SessionId } from "@opencode-turn/core/Ids"
@@ -10,8 +10,8 @@ import * as OpencodeTool from "@opencode-turn/core/OpencodeTool"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import { Effect, Schema, Stream } from "effect"
 import { Chat, LanguageModel, type Response } from "effect/ai"
+import { onBothLines } from "../support/BothLines.ts"
 import * as RealServer from "../support/RealServer.ts"
-import { bash } from "../support/RealTurns.ts"
 
 const model = OpencodeLanguageModel.layer({ config: { title: "a test" } })
 const toolkit = OpencodeTool.toolkit
@@ -19,16 +19,34 @@ const toolkit = OpencodeTool.toolkit
 const textOf = (parts: ReadonlyArray<Response.AnyPart>) =>
   parts.map((part) => part.type === "text-delta" ? part.delta : "").join("")
 
-it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, timeout: "5 minutes" })(
+onBothLines(
   "a model of effect/ai",
-  (it) => {
+  {
+    layerOf: RealServer.onLine(RealServer.nested),
+    exceptions: {
+      "tells a refused call as denied": "2.x records a call that was refused with a message as a failed one"
+    }
+  },
+  (it, tools) => {
+    const shell = tools.line === "1.x" ? "OpencodeBash" : "OpencodeShell"
+
+    it.effect("has the system text of a chat", () =>
+      Effect.gen(function*() {
+        const { requests } = yield* ScriptedModel.ScriptedModel
+        const chat = yield* Chat.fromPrompt([{ role: "system", content: "Be short." }])
+        const { text } = yield* chat.generateText({ prompt: ScriptedModel.prompt("Say.", [{ text: "Said." }]) })
+        assert.strictEqual(text, "Said.")
+        const last = (yield* requests).findLast(({ isTitle }) => !isTitle)
+        assert.include(last?.messages.map(({ text }) => text).join("\n"), "Be short.")
+      }).pipe(Effect.provide(model)))
+
     it.effect("answers a chat with text, tools and a value in one session", () =>
       Effect.gen(function*() {
-        const chat = yield* Chat.fromPrompt([{ role: "system", content: "Be short." }])
+        const chat = yield* Chat.empty
         const used = { input: 100, output: 20, reasoning: 5, cacheRead: 60 }
         const first = yield* chat.generateText({
           prompt: ScriptedModel.prompt("Look.", [
-            { reasoning: "I think.", text: "I look.", ...bash("echo hello"), usage: used },
+            { reasoning: "I think.", text: "I look.", ...tools.shell("echo hello"), usage: used },
             { text: "Done.", usage: used }
           ]),
           toolkit
@@ -36,15 +54,15 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.strictEqual(first.text, "I look.\n\nDone.")
         assert.strictEqual(first.reasoningText, "I think.")
         assert.strictEqual(first.finishReason, "stop")
-        assert.deepEqual(first.toolResults.map(({ name, result }) => [name, String(result).trim()]), [
-          ["OpencodeBash", "hello"]
+        assert.deepEqual(first.toolResults.map(({ name, result }) => [name, String(result).split("\n")[0]]), [
+          [shell, "hello"]
         ])
         assert.deepEqual(first.usage.inputTokens, { uncached: 80, cacheRead: 120, cacheWrite: 0, total: 200 })
         assert.deepEqual(first.usage.outputTokens, { text: 30, reasoning: 10, total: 40 })
 
         const second = yield* chat.generateObject({
           prompt: ScriptedModel.prompt("Who?", [
-            { tool: "StructuredOutput", args: { name: "Ada", born: "1815-12-10T00:00:00.000Z" } }
+            tools.value({ name: "Ada", born: "1815-12-10T00:00:00.000Z" })
           ]),
           schema: Schema.Struct({ name: Schema.String, born: Schema.Date })
         })
@@ -61,24 +79,29 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.lengthOf(new Set(ids), 1)
       }).pipe(Effect.provide(model), Effect.provideService(HumanGate.HumanGate, HumanGate.allow)))
 
-    it.effect("tells a refused call as denied, and a failed one with its error", () =>
+    it.effect("tells a refused call as denied", () =>
+      Effect.gen(function*() {
+        const { toolResults } = yield* LanguageModel.generateText({
+          prompt: ScriptedModel.prompt("Do it.", [tools.shell("rm -r build"), { text: "I could not." }]),
+          toolkit
+        }).pipe(Effect.provideService(HumanGate.HumanGate, HumanGate.deny))
+        assert.propertyVal(toolResults[0]?.result, "type", "execution-denied")
+      }).pipe(Effect.provide(model)))
+
+    it.effect("tells refused and failed calls as failures", () =>
       Effect.gen(function*() {
         const response = yield* LanguageModel.generateText({
           prompt: ScriptedModel.prompt("Do it.", [
-            bash("rm -r build"),
-            { tool: "read", args: { filePath: "/nowhere/none.txt" } },
+            tools.shell("rm -r build"),
+            tools.read("/nowhere/none.txt"),
             { text: "I could do nothing." }
           ]),
           toolkit
         }).pipe(
-          Effect.provideService(HumanGate.HumanGate, HumanGate.deny),
-          OpencodeLanguageModel.withConfigOverride({
-            permission: [{ permission: "bash", pattern: "*", action: "ask" }]
-          })
+          Effect.provideService(HumanGate.HumanGate, HumanGate.deny)
         )
         const results = response.toolResults.map(({ isFailure, name }) => [name, isFailure])
-        assert.deepEqual(results, [["OpencodeBash", true], ["OpencodeRead", true]])
-        assert.propertyVal(response.toolResults[0]?.result, "type", "execution-denied")
+        assert.deepEqual(results, [[shell, true], ["OpencodeRead", true]])
         assert.strictEqual(response.text, "I could do nothing.")
       }).pipe(Effect.provide(model)))
 

@@ -1,7 +1,7 @@
 /**
  * The spans of whole turns on a real OpenCode, compared with written ones.
  */
-import { assert, it } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import type { Answer } from "@opencode-turn/core/Ask"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import { AssistantMessageId } from "@opencode-turn/core/Ids"
@@ -11,12 +11,12 @@ import { resumeTurn, runTurn } from "@opencode-turn/core/Turn"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import type { Step } from "@opencode-turn/testing/ScriptedModel"
-import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import { Effect, Fiber, Option } from "effect"
 import type * as Tracer from "effect/Tracer"
 import * as Spans from "../../../core/test/support/spans.ts"
+import { onBothLines } from "../support/BothLines.ts"
 import * as RealServer from "../support/RealServer.ts"
-import { bash, gate, turn, until } from "../support/RealTurns.ts"
+import { gate, turn, until } from "../support/RealTurns.ts"
 
 const once: Answer = { _tag: "Permission", reply: { reply: "once" } }
 
@@ -74,9 +74,12 @@ const run = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
   return { spans, result: value }
 })
 
-it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, timeout: "60 seconds" })(
+onBothLines(
   "the spans of a turn on the real server",
-  (it) => {
+  { layerOf: RealServer.onLine(RealServer.nested) },
+  (it, tools) => {
+    const { shell, task } = tools.names
+
     it.effect("without tools are two", () =>
       Effect.gen(function*() {
         const { result, spans } = yield* run([{ reasoning: "hm", text: "Hi." }])
@@ -107,14 +110,14 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
       Effect.gen(function*() {
         const provided = yield* gate(once, once)
         const { result, spans } = yield* provided.provide(run([
-          bash("echo hi"),
-          { tool: "read", args: { filePath: "/nowhere/at/all" } },
+          tools.shell("echo hi"),
+          tools.read("/nowhere/at/all"),
           { text: "Done." }
         ]))
         assert.deepStrictEqual(Spans.tree(spans), [{
           invoke_agent: [
             "chat m",
-            { "execute_tool bash": ["wait_for_person permission"] },
+            { [`execute_tool ${shell}`]: ["wait_for_person permission"] },
             "chat m",
             { "execute_tool read ToolFailed (failed)": ["wait_for_person permission"] },
             "chat m"
@@ -125,14 +128,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
 
     it.effect("with a subagent that needs a permission have the subagent below its tool", () =>
       Effect.gen(function*() {
-        const child: Step = {
-          tool: "task",
-          args: {
-            description: "look",
-            prompt: ScriptedModel.prompt("look", [bash("echo child"), { text: "The child is done." }]),
-            subagent_type: "general"
-          }
-        }
+        const child = tools.task("look", [tools.shell("echo child"), { text: "The child is done." }])
         const { result, spans } = yield* Effect.provideService(
           run([child, { text: "Done." }]),
           HumanGate.HumanGate,
@@ -142,10 +138,10 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
           invoke_agent: [
             "chat m",
             {
-              "execute_tool task": [{
+              [`execute_tool ${task}`]: [{
                 "invoke_agent general": [
                   "chat m",
-                  { "execute_tool bash": ["wait_for_person permission"] },
+                  { [`execute_tool ${shell}`]: ["wait_for_person permission"] },
                   "chat m"
                 ]
               }]
@@ -159,7 +155,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         assert.deepInclude(Spans.attributesOf(Spans.named(spans, "wait_for_person permission")[0]), {
           "gen_ai.agent.name": "general",
           "opencode.ask.kind": "permission",
-          "opencode.ask.name": "bash",
+          "opencode.ask.name": shell,
           "opencode.ask.resolved": true
         })
         assert.isAbove(result.timing.peopleMillis, 0)
@@ -180,7 +176,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
     it.effect("that was taken over are written by the process that ends it, with a link to where it began", () =>
       Effect.gen(function*() {
         const store = yield* SessionStore
-        const input = turn([bash("echo hi"), { text: "Done." }], { messageId: "asm_spans" })
+        const input = turn([tools.shell("echo hi"), { text: "Done." }], { messageId: "asm_spans" })
         const asking = yield* gate()
         const first = Spans.make()
         const running = yield* Effect.forkChild(
@@ -201,7 +197,7 @@ it.layer(RealServer.layerOf(RealServer.nested), { excludeTestServices: true, tim
         const { spans, value } = yield* Spans.recorded(answering.provide(resumeTurn(taken.value)))
         assert.strictEqual(value.content, "Done.", value.error?.message)
         assert.deepStrictEqual(Spans.tree(spans), [{
-          invoke_agent: ["chat m", { "execute_tool bash": ["wait_for_person permission"] }, "chat m"]
+          invoke_agent: ["chat m", { [`execute_tool ${shell}`]: ["wait_for_person permission"] }, "chat m"]
         }])
         const [began] = first.spans()
         const [ended] = Spans.named(spans, "invoke_agent")

@@ -57,10 +57,11 @@ export const make = Effect.fnUntraced(function*(
   const { decoded, health, origin, redaction, request, requestJson, requestText, whenReady, withTimeout } = requests
   const runs = Runs.make()
   const isBeta = () => requests.server()?.line === "2.x-beta"
-  const location = options.directory === undefined ? {} : { "location[directory]": options.directory }
+  const folder = options.directory === undefined ? undefined : withoutLastSlashes(options.directory)
+  const location = folder === undefined ? {} : { "location[directory]": folder }
   const inFolder = { urlParams: location }
 
-  let place: Wire.Place = { directory: options.directory, worktree: undefined }
+  let place: Wire.Place = { directory: folder, worktree: undefined }
   const findDirectory: Effect.Effect<string, RequestError | UnknownDirectory> = Effect.gen(function*() {
     const { directory, project } = yield* requestJson(
       "path",
@@ -651,6 +652,13 @@ export const make = Effect.fnUntraced(function*(
 })
 
 // internal
+
+/** A slash at the end of a folder would make it another one. */
+const withoutLastSlashes = (directory: string): string => {
+  let end = directory.length
+  while (end > 1 && directory[end - 1] === "/") end--
+  return directory.slice(0, end)
+}
 
 /** The number of sessions that are remembered as reported. */
 const maxReported = 1000

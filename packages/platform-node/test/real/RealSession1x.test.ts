@@ -1,5 +1,6 @@
 /**
- * What a turn gives its session on a real OpenCode, and takes away for one turn.
+ * What a turn gives its session on a real OpenCode 1.x, and takes away for one turn. The beta of 2.x has nothing of it, which `RealTurn2x`
+ * tests.
  */
 import { assert, it } from "@effect/vitest"
 import { runTurn } from "@opencode-turn/core"
