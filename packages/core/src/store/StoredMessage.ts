@@ -192,7 +192,8 @@ export interface StartedTurn extends Schema.Schema.Type<typeof StartedTurn> {}
  *   ended or the turn was cancelled.
  * - `isFallback`: `content` holds the policy's words instead of the agent's.
  * - `usage`: the usage of the whole turn. `account`: what it spent its time for, the share of each model, and the time to its first token;
- *   null for an operation, and for a turn that ended before its prompt was recorded. While the turn runs both come from the last snapshot.
+ *   null for an operation, and for a turn that ended before its prompt was recorded. While the turn runs both come from snapshots: the
+ *   account is at most 5 seconds older than its usage.
  * - `epoch`: 1 for the first claimant; every takeover raises it. A write with another epoch changes nothing.
  * - `owner`: the worker that drives the message, or last did; null after a release. `leaseUntilMillis`: the end of the owner's lease;
  *   null for a claim without a lease, whose message never becomes an orphan.

@@ -200,7 +200,9 @@ const write = Effect.fnUntraced(function*(self: JournalWriter, isLast: boolean) 
   const store = yield* SessionStore
   const stored = yield* confirmed(self)
   if (stored.reply === reply && !isLast) return true
-  const account = self.accountAt(yield* Clock.currentTimeMillis)
+  const nowMillis = yield* Clock.currentTimeMillis
+  const known = isLast ? null : stored.before?.account ?? null
+  const account = known !== null && !isOld(known, nowMillis) ? known : self.accountAt(nowMillis)
   const content: Content = { ...LiveReply.content(live), account }
   const since = sinceOf(stored, promptId, live)
   const entries = Journal.between(since.before, content, since.reason)
@@ -214,6 +216,15 @@ const write = Effect.fnUntraced(function*(self: JournalWriter, isLast: boolean) 
   yield* Ref.set(state, { stored: isHeld ? written : stored, writing: undefined })
   return isHeld
 })
+
+/**
+ * Whether a running turn's account is made anew: of a turn of 20,000 tools that takes as long as the rest of the snapshot. The next owner goes
+ * on from where the account ends, however old it is.
+ */
+const isOld = ({ firstTokenMillis, untilMillis }: Account, nowMillis: number): boolean =>
+  firstTokenMillis === null || nowMillis - untilMillis >= accountMillis
+
+const accountMillis = 5_000
 
 /** A reply to another prompt begins anew. */
 const sinceOf = ({ before, promptId }: Stored, current: MessageId, live: LiveReply.LiveReply) =>

@@ -116,6 +116,23 @@ describe("the stored account of a turn", () => {
       assert.deepStrictEqual(seconds(value.timing), { model: 1 })
     }))
 
+  test("is made anew every five seconds while the turn runs", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode
+      const words = "word ".repeat(20).trim()
+      const fiber = yield* launch(messageId, [{ text: words, chunkDelayMillis: 1000, gate: "half", gateAfter: 15 }])
+      const seen = new Set<number | undefined>()
+      for (let second = 0; second < 12; second++) {
+        yield* pass(1000)
+        seen.add((yield* row)?.account?.untilMillis)
+      }
+      assert.isAtMost(seen.size, 5)
+      assert.isAtLeast(seen.size, 2)
+      yield* fake.release("half")
+      const { value } = yield* ended(fiber, 30_000)
+      yield* assertStored(value)
+    }))
+
   test("counts the wait for a person", () =>
     Effect.gen(function*() {
       const fiber = yield* launch(messageId, asking, askAlways).pipe(

@@ -28,8 +28,8 @@ import * as Schema from "effect/Schema"
  * - `isFallback`: the content holds the policy's words instead of the agent's.
  * - `finish`: the server's reason for the end of the answer's last step.
  * - `models`: the share of each model in the usage. `timing`: what the turn spent its time for, which adds up to its duration.
- *   `firstTokenMillis`: how long its model took to begin. They tell of the whole turn, also after a takeover; while it runs they are as old as
- *   its last snapshot. `timing` is null where nobody measured it.
+ *   `firstTokenMillis`: how long its model took to begin. They tell of the whole turn, also after a takeover; while it runs they may be
+ *   some seconds old. `timing` is null where nobody measured it.
  * - `revertedBy`: the message of the revert that took this turn back; null where it stands.
  * - `sessionId`, `model`, `agent`: null until the prompt is recorded, or where the server chooses.
  * - Times are milliseconds since the epoch.
