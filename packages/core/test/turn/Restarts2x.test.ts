@@ -307,3 +307,52 @@ describe("a managed server of OpenCode 2.x that is slow to go on by itself", () 
       }), { fake: { line, managed: true, resumeDelay: "15 seconds" } })
   }
 })
+
+/** A turn that waits with its subagent in the background. */
+const withBackground: ReadonlyArray<Step> = [
+  {
+    tool: "subagent",
+    args: {
+      agent: "general",
+      description: "look",
+      background: true,
+      prompt: FakeOpencode.prompt("Look.", [
+        { text: "child one", gate: "child", gateAfter: 1, ending: "hang" },
+        { text: "Never." }
+      ])
+    }
+  },
+  { text: "one two", gate: "half", gateAfter: 1, ending: "hang" },
+  { text: "Never." }
+]
+
+describe("a turn on OpenCode 2.x with a subagent in the background", () => {
+  for (const managed of [false, true]) {
+    for (const [how, end] of Object.entries(ends)) {
+      test(
+        `that is cancelled when its server is back stops both, ${managed ? "managed" : "plain"}, after ${how}`,
+        () =>
+          Effect.gen(function*() {
+            const fake = yield* FakeOpencode.FakeOpencode
+            const fiber = yield* Effect.forkChild(runTurn(Turns.turn(withBackground)))
+            yield* fake.reached("child")
+            yield* fake.reached("half")
+            yield* rest
+            yield* end(fake)
+            yield* rest
+            yield* fake.start
+            yield* Turns.cancel
+            const { value } = yield* ended(fiber, 60_000)
+            assert.strictEqual(value.status, "cancelled")
+            const client = yield* Client
+            const statuses = yield* client.statuses
+            assert.deepStrictEqual(Array.from(statuses.keys()), [])
+            const calls = yield* fake.modelCalls
+            yield* pass(10_000)
+            assert.strictEqual(yield* fake.modelCalls, calls, "model calls behind the end")
+          }),
+        { fake: { line: "2.x", managed } }
+      )
+    }
+  }
+})

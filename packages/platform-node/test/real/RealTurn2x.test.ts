@@ -4,13 +4,15 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Client from "@opencode-turn/core/Client"
+import { AssistantMessageId, type MessageId, type SessionId } from "@opencode-turn/core/Ids"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { runTurn, streamTurn } from "@opencode-turn/core/Turn"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
+import * as TurnWorker from "@opencode-turn/core/TurnWorker"
 import type { Step } from "@opencode-turn/testing/ScriptedModel"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
-import { Deferred, Effect, Fiber, Ref, Stream } from "effect"
-import { existsSync } from "node:fs"
+import { Deferred, Effect, Fiber, Option, Ref, Stream } from "effect"
 import { isIdle, turn, until } from "../support/RealTurns.ts"
 import * as SharedOpencode from "../support/SharedOpencode.ts"
 import * as Tools from "../support/Tools.ts"
@@ -132,18 +134,34 @@ describe.skipIf(SharedOpencode.isMissing("2.x"))("a turn on OpenCode 2.x", () =>
         yield* model.release("foreground")
       }))
 
-    it.effect("whose server dies in a tool is carried on once", () =>
+    it.effect("is carried on once by two workers at the same time", () =>
       Effect.gen(function*() {
-        const { crash, directory } = yield* Host.Host
-        const ran = `${directory}/ran.txt`
-        // The command runs again when the turn is carried on.
-        const command = `test -e ${ran} || { touch ${ran}; sleep 60; }`
-        const fiber = yield* Effect.forkChild(runTurn(turn([shell(command), { text: "After the tool." }])))
-        yield* until(Effect.sync(() => existsSync(ran)))
+        const model = yield* ScriptedModel.ScriptedModel
+        const client = yield* Client.Client
+        const store = yield* SessionStore
+        const { crash } = yield* Host.Host
+        const before = yield* modelCalls
+        const fiber = yield* Effect.forkChild(
+          runTurn(turn([
+            { text: "one two", gate: "workers", gateAfter: 1, ending: "hang" },
+            { text: "From the start." }
+          ], { messageId: "asm_workers" })).pipe(Effect.provideService(TurnPolicy.OnInterrupt, "release"))
+        )
+        yield* model.reached("workers")
+        yield* Fiber.interrupt(fiber)
         yield* crash
-        const result = yield* Fiber.join(fiber)
-        assertCompleted(result, "After the tool.")
+        const row = Option.getOrUndefined(yield* store.getMessage(AssistantMessageId.make("asm_workers")))
+        const { prompt, sessionId } = row?.promptRecord ?? assert.fail("no prompt is stored")
+        const { ids } = prompt
+        assert.isDefined(ids)
+        const worker = client.carryOn(sessionId, { ...prompt, ids })
+        yield* Effect.all([worker, worker], { concurrency: 2 })
+        const [result] = yield* TurnWorker.resumeTurns()
+        assert.isDefined(result)
+        assertCompleted(result, "From the start.")
         assert.deepStrictEqual(yield* inputsOf(result), ["prompt", "continuation"])
+        // The broken step is asked again, once.
+        assert.strictEqual((yield* modelCalls) - before, 2)
       }), 180_000)
 
     it.effect("whose server dies twice is carried on twice", () =>
@@ -180,21 +198,30 @@ describe.skipIf(SharedOpencode.isMissing("2.x"))("a turn on OpenCode 2.x", () =>
         assert.deepStrictEqual(parts.flatMap((part) => (part.type === "text" ? [part.text] : [])), ["Two."])
       }))
 
-    it.effect("that is posted again after its end asks the model nothing", () =>
+    it.effect("that is posted again while it runs and after its end asks the model nothing", () =>
       Effect.gen(function*() {
+        const model = yield* ScriptedModel.ScriptedModel
         const client = yield* Client.Client
-        const input = turn([{ text: "Once." }])
-        const result = yield* runTurn(input)
-        assertCompleted(result, "Once.")
         const before = yield* modelCalls
-        assert.isDefined(result.sessionId)
-        assert.isDefined(result.promptId)
-        yield* client.prompt(result.sessionId, {
-          ids: { promptId: result.promptId, partIds: [] },
+        const input = turn([{ text: "Once and for all.", gate: "again", gateAfter: 1 }])
+        const started = yield* Deferred.make<{ readonly sessionId: SessionId; readonly promptId: MessageId }>()
+        const fiber = yield* Effect.forkChild(runTurn({
+          ...input,
+          observers: [(update) => update._tag === "Started" ? Deferred.succeed(started, update) : Effect.void]
+        }))
+        const { promptId, sessionId } = yield* Deferred.await(started)
+        const again = client.prompt(sessionId, {
+          ids: { promptId, partIds: [] },
           parts: [{ type: "text", text: String(input.prompt) }]
         })
+        yield* model.reached("again")
+        yield* again
+        yield* model.release("again")
+        const result = yield* Fiber.join(fiber)
+        assertCompleted(result, "Once and for all.")
+        yield* again
         yield* until(isIdle)
-        assert.strictEqual(yield* modelCalls, before)
+        assert.strictEqual((yield* modelCalls) - before, 1)
         assert.deepStrictEqual(yield* inputsOf(result), ["prompt"])
       }))
   })

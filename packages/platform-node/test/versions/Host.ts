@@ -27,7 +27,7 @@ export class Host extends Context.Service<Host, {
   readonly restart: Effect.Effect<void>
   /** Ends the server as a crash does, and starts it again. */
   readonly crash: Effect.Effect<void>
-  /** From now on, the server gets this number of prompts without our learning its answer. */
+  /** From now on, the server gets this number of prompts, and of inputs to go on, without our learning its answer. */
   readonly loseAnswers: (count: number) => Effect.Effect<void>
   /** A client whose folder is another one. */
   readonly elsewhere: (directory: string) => Layer.Layer<Client.Client>
@@ -147,7 +147,7 @@ const losing = (count: Ref.Ref<number>) =>
       HttpClient.transform(client, (answer, request) =>
         Effect.gen(function*() {
           const response = yield* answer
-          const isPrompt = request.method === "POST" && /\/prompt(_async)?(\?|$)/.test(request.url)
+          const isPrompt = request.method === "POST" && /\/(?:prompt(?:_async)?|synthetic)(?:\?|$)/.test(request.url)
           if (!isPrompt || (yield* Ref.get(count)) === 0) return response
           yield* Ref.update(count, (left) => left - 1)
           return yield* client.get("http://127.0.0.1:9/lost")
