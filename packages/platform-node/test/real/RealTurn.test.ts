@@ -115,6 +115,15 @@ onBothLines("a turn on the real server", {
       )
     }))
 
+  it.effect("stores with a subagent why it failed", () =>
+    Effect.gen(function*() {
+      const failing = tools.task("look", [{ fail: 400, message: "no such luck" }])
+      const { message, subagents } = yield* runTurn(turn([failing, { text: "Done." }]))
+      assert.deepStrictEqual(subagents.map(({ status }) => status), ["error"])
+      assert.include(subagents[0]?.failure?.message, "no such luck")
+      assert.deepStrictEqual(message?.subagents, subagents)
+    }))
+
   it.effect("runs a loop of reasoning and tools, and sums the usage of all steps", () =>
     Effect.gen(function*() {
       const result = yield* runTurn(turn([
