@@ -220,7 +220,7 @@ export class CompactionFailed extends Schema.TaggedError<CompactionFailed>()("Co
 }
 
 /**
- * This line of OpenCode servers has no such operation.
+ * The server cannot do this: its line or its version has no such operation, or would drop it without an error (docs/SERVERS.md).
  *
  * @category errors
  * @since 0.1.0

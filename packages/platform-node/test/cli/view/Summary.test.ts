@@ -99,3 +99,13 @@ it("counts the to-dos, and names those that are open", () => {
     "to-dos: 1 done, 1 cancelled, 2 open: item 2, item 3"
   ])
 })
+
+const aboutMetadata = (dropped: ReadonlyArray<"metadata">) =>
+  Summary.summary({ ...completed, dropped }, 100).filter((text) => text.includes("--metadata"))
+
+it("says that the server dropped --metadata", () => {
+  assert.deepStrictEqual(aboutMetadata([]), [])
+  assert.deepStrictEqual(aboutMetadata(["metadata"]), [
+    "OpenCode keeps no metadata of its sessions: --metadata was dropped."
+  ])
+})
