@@ -1,4 +1,4 @@
-import { assert, it } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import type { Attached } from "@opencode-turn/core/AttachTurn"
 import { AssistantMessageId } from "@opencode-turn/core/Ids"
 import * as Journal from "@opencode-turn/core/Journal"
@@ -11,8 +11,10 @@ import { Effect, Option, Predicate, Redacted, Schema } from "effect"
 import { DatabaseSync } from "node:sqlite"
 import { fileURLToPath } from "node:url"
 import * as zod from "zod"
+import { onBothLines } from "../support/BothLines.ts"
 import { start } from "../support/CliProcess.ts"
 import * as RealServer from "../support/RealServer.ts"
+import { shows } from "../support/RealTurns.ts"
 
 /** Uses turns as a program without Effect does. */
 const using = <A>(options: OpenOptions, use: (turns: Turns, settings: OpenOptions) => Promise<A>) =>
@@ -57,13 +59,10 @@ const throwing = () => {
 
 const program = fileURLToPath(new URL("PromiseProcess.ts", import.meta.url))
 
-/** How 1.18.33 has the model give a value. */
-const total = (total: number) => ({ tool: "StructuredOutput", args: { total } })
+onBothLines("the Promise API", { layerOf: RealServer.onLine() }, (it, tools) => {
+  const total = (total: number) => tools.value({ total })
+  const echo = tools.shell("echo asked")
 
-const echo = { tool: "bash", args: { command: "echo asked", description: "Say so" } }
-const asks = [{ permission: "bash", pattern: "*", action: "ask" }] as const
-
-it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })("the Promise API", (it) => {
   it.effect("runs a turn, and goes on with its conversation", () =>
     using({}, async (turns) => {
       const first = await turns.run({ conversation: "c1", prompt: prompt("Begin.", [{ text: "Begun." }]) })
@@ -154,7 +153,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
           }
           if (how === "stream") {
             for await (const update of turns.stream(options)) {
-              if (update._tag === "TextDelta" && update.delta.includes("words")) abort.abort()
+              if (shows(update, "words")) abort.abort()
               if (update._tag === "Finished") {
                 assert.strictEqual(update.result.status, "cancelled")
                 assert.include(update.result.content, "first words")
@@ -181,7 +180,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
     using({}, async (turns) => {
       const talk = prompt("Talk.", [{ text: "first words and the rest", gate: "never left", gateAfter: 2 }])
       for await (const update of turns.stream({ conversation: "left", prompt: talk, messageId: "asm_left" })) {
-        if (update._tag === "TextDelta" && update.delta.includes("words")) break
+        if (shows(update, "words")) break
       }
       const last = (await collect(turns.attach("asm_left"))).at(-1)?.update
       assert.deepStrictEqual(
@@ -200,12 +199,12 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       }
       const first = yield* using(
         { gate },
-        (turns) => turns.run({ conversation: "c5", prompt: steps, permission: asks })
+        (turns) => turns.run({ conversation: "c5", prompt: steps })
       )
       assert.deepEqual([first.content, asked], ["I was allowed.", ["c5 Permission false"]])
 
       const second = yield* using({ gate: "store" }, async (turns) => {
-        const stream = turns.stream({ conversation: "c6", prompt: steps, permission: asks })
+        const stream = turns.stream({ conversation: "c6", prompt: steps })
         for await (const update of stream) {
           if (update._tag === "Asked") {
             let pending = await turns.pendingAsks({ conversation: "c6" })
@@ -327,7 +326,7 @@ it.layer(RealServer.layer, { excludeTestServices: true, timeout: "5 minutes" })(
       const database = `${directory}/worker.db`
       const ask = prompt("Ask.", [{ ...echo, gate: "let go" }, { text: "I was allowed." }])
       const interrupted = using({ database, onInterrupt: "release" }, async (turns) => {
-        const running = turns.run({ conversation: "c21", prompt: ask, messageId: "asm_let_go", permission: asks })
+        const running = turns.run({ conversation: "c21", prompt: ask, messageId: "asm_let_go" })
           .catch(() => {})
         await Effect.runPromise(model.reached("let go"))
         await turns.close()

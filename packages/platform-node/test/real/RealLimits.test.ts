@@ -12,7 +12,7 @@ import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import { Deferred, Effect, Fiber } from "effect"
 import { onBothLines } from "../support/BothLines.ts"
 import * as RealServer from "../support/RealServer.ts"
-import { busy, isIdle, turn, until } from "../support/RealTurns.ts"
+import { busy, isIdle, shows, turn, until } from "../support/RealTurns.ts"
 
 /** How often the model was called while the turn ran, titles apart. */
 const runCounted = (input: TurnInput) =>
@@ -120,7 +120,7 @@ onBothLines("a turn on the real server", {
       const isStreaming = yield* Deferred.make<void>()
       const steps = [tools.shell("echo once >> lost.txt"), { text: "These are lost.", gate: "lost" }]
       const input = turn(steps, {
-        observers: [(update) => update._tag === "TextDelta" ? Deferred.succeed(isStreaming, undefined) : Effect.void]
+        observers: [(update) => shows(update, "These") ? Deferred.succeed(isStreaming, undefined) : Effect.void]
       })
       const fiber = yield* Effect.forkChild(runTurn(input))
       yield* Deferred.await(isStreaming)
@@ -143,7 +143,7 @@ onBothLines("a turn on the real server", {
       const model = yield* ScriptedModel.ScriptedModel
       const isStreaming = yield* Deferred.make<void>()
       const input = turn([{ text: "These are mine.", gate: "mine" }], {
-        observers: [(update) => update._tag === "TextDelta" ? Deferred.succeed(isStreaming, undefined) : Effect.void]
+        observers: [(update) => shows(update, "These") ? Deferred.succeed(isStreaming, undefined) : Effect.void]
       })
       const fiber = yield* Effect.forkChild(runTurn(input))
       yield* Deferred.await(isStreaming)

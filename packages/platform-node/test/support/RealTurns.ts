@@ -57,6 +57,12 @@ export const busy = Effect.gen(function*() {
 /** Whether no session of the folder works on anything. */
 export const isIdle = Effect.map(busy, (ids) => ids.size === 0)
 
+/**
+ * Whether an update shows the text. A reader who waits for a delta may wait in vain: on a busy machine the text can come in a reset or in a part.
+ */
+export const shows = (update: { readonly _tag: string }, text: string): boolean =>
+  update._tag !== "Finished" && JSON.stringify(update).includes(text)
+
 /** Asks again and again until it holds. */
 export const until = <E, R>(condition: Effect.Effect<boolean, E, R>) =>
   Effect.repeat(condition, { schedule: Schedule.spaced("20 millis"), until: (holds) => holds })

@@ -13,7 +13,7 @@ import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import { Deferred, Effect, Fiber, Ref, Schema, Stream } from "effect"
 import assert from "node:assert/strict"
 import { existsSync } from "node:fs"
-import { base, gate, isIdle, turn, until } from "../support/RealTurns.ts"
+import { base, gate, isIdle, shows, turn, until } from "../support/RealTurns.ts"
 import type { Services } from "./Host.ts"
 import { Host } from "./Host.ts"
 
@@ -148,7 +148,7 @@ export const scripts: ReadonlyArray<Script> = [
         streamTurn(turn([{ text: "one two three", gate: "abort", gateAfter: 2 }], {
           onTurnFinished: (result) => Ref.set(finished, result)
         })).pipe(
-          Stream.filter((update) => update._tag === "TextDelta" && update.delta.includes("two")),
+          Stream.filter((update) => shows(update, "two")),
           Stream.runForEach(() => Deferred.succeed(said, undefined))
         )
       )
