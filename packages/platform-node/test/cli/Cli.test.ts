@@ -96,6 +96,7 @@ it.layer(layer, { excludeTestServices: true, timeout: "5 minutes" })("opencode-t
         "durationMillis",
         "firstTokenMillis",
         "timing",
+        "dropped",
         "conversationId",
         "sessionId",
         "messageId",
