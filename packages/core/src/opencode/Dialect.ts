@@ -234,7 +234,7 @@ export interface Dialect {
   readonly dropCompaction: (id: SessionId) => Effect.Effect<void, RequestError | SessionNotFound>
   /** The sessions that the session's own tools opened, without their descendants. */
   readonly children: (id: SessionId) => Effect.Effect<ReadonlyArray<Session>, RequestError | SessionNotFound>
-  /** The sessions of the directory that are not idle. */
+  /** The sessions of the directory that are not idle. 2.x names those of the whole server (0.0.0-next-16350). */
   readonly statuses: Effect.Effect<ReadonlyMap<SessionId, SessionStatus>, RequestError>
 
   /**
