@@ -48,7 +48,7 @@ export interface Agent {
  * @since 0.1.0
  */
 export interface Agents {
-  /** The agents, sorted by name. */
+  /** The agents: the default one, and then the others by name. */
   readonly list: ReadonlyArray<Agent>
   readonly find: (name: string) => Agent | undefined
   /** The names that an error suggests. */
@@ -79,7 +79,9 @@ export const make = (options: {
     permission: [...base, ...rules, ...options.permission],
     options: {}
   }))
-  const list = [...native, ...custom].sort((left, right) => (left.name < right.name ? -1 : 1))
+  const list = [...native, ...custom].sort((left, right) =>
+    left.name === defaultAgent || (right.name !== defaultAgent && left.name < right.name) ? -1 : 1
+  )
   return {
     list,
     find: (name) => list.find((agent) => agent.name === name),
@@ -88,6 +90,8 @@ export const make = (options: {
 }
 
 // internal
+
+const defaultAgent = "build"
 
 const rule = (permission: string, action: PermissionRule["action"], pattern = "*"): PermissionRule => ({
   permission,

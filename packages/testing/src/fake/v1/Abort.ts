@@ -34,7 +34,7 @@ export interface Run {
   readonly ended: Deferred.Deferred<"answered" | "rejected">
   /** Opens when nothing waits for this turn's task any more. */
   readonly cancelled: Latch.Latch
-  step: Pick<Step, "abort" | "calls"> | undefined
+  step: Pick<Step, "abort" | "calls" | "close" | "isWaiting"> | undefined
   /** Whether the step is a subtask. An abort cancels it and aborts the next step, whatever the subagent does. */
   isSubtask: boolean
   fiber: Fiber.Fiber<void> | undefined

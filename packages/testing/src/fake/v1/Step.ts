@@ -47,6 +47,8 @@ export interface Step {
   readonly abort: () => void
   /** The unfinished tool calls. */
   readonly calls: () => ReadonlyArray<Call.ToolRun>
+  /** Whether the step waits for its next try. */
+  readonly isWaiting: () => boolean
 }
 
 /**
@@ -84,6 +86,7 @@ export const make = (
   /** The snapshot of the files at the start of the step; `undefined` without a repository. */
   let started: string | undefined
   let tools: ReadonlyArray<Call.ToolRun> = []
+  let isWaiting = false
 
   const close: Step["close"] = (fields) => {
     info = { ...info, ...fields, time: { ...info.time, completed: state.now() } }
@@ -181,7 +184,9 @@ export const make = (
 
   const retry = Effect.fnUntraced(function*(attempt: number, message: string, delayMillis: number) {
     state.setStatus(session, { type: "retry", attempt, message, next: state.now() + delayMillis })
+    isWaiting = true
     yield* Effect.sleep(delayMillis)
+    isWaiting = false
   })
 
   return {
@@ -195,6 +200,10 @@ export const make = (
           if (Failures.isOverflow(step)) return { _tag: "Overflowed", message }
           if (!isRetryable(step)) return { _tag: "Failed", error: Failures.api(step) }
           yield* retry(attempt, message, retryMillis(step.headers, attempt))
+          continue
+        }
+        if (isUnconnected(step)) {
+          yield* retry(attempt, unconnected, retryMillis(undefined, attempt))
           continue
         }
         const end = yield* stream(step)
@@ -211,7 +220,8 @@ export const make = (
       putPatch()
       close({ error: Failures.aborted })
     },
-    calls
+    calls,
+    isWaiting: () => isWaiting
   }
 }
 
@@ -264,6 +274,13 @@ export const failureOf = ({ info, parts }: Message): string | undefined => {
 }
 
 // internal
+
+/** Whether the connection to the provider breaks before the first word. */
+const isUnconnected = ({ ending, reasoning = "", text = "" }: ModelScript.Answer): boolean =>
+  ending === "cut" && reasoning === "" && text === ""
+
+const unconnected = "Cannot connect to API: The socket connection was closed unexpectedly. " +
+  "For more information, pass `verbose: true` in the second argument to fetch()"
 
 interface OpenPart {
   readonly part: TextPart

@@ -250,7 +250,9 @@ const builtins: Readonly<Record<string, Builtin>> = {
     }
   }),
 
-  read: builtin("read", Schema.Struct({ filePath: Schema.String }), ({ filePath }, { directory }) => {
+  read: builtin("read", Schema.Struct({ filePath: Schema.String }), ({ filePath }, { directory, files }) => {
+    const path = Files.resolve(directory, filePath)
+    const content = files.read(path)
     const parentDir = filePath.replace(/\/[^/]*$/, "")
     const isOutside = filePath.startsWith("/") && !filePath.startsWith(`${directory}/`)
     const pattern = `${parentDir}/*`
@@ -266,10 +268,8 @@ const builtins: Readonly<Record<string, Builtin>> = {
         : { permission: "read", patterns: [filePath], always: ["*"], metadata: {}, isForced: false },
       action: {
         _tag: "Result",
-        output:
-          `<path>${filePath}</path>\n<type>file</type>\n<content>\n1: scripted\n\n(End of file - total 1 lines)\n</content>`,
-        title: filePath.replace(/^\//, ""),
-        metadata: { preview: "scripted", loaded: [] }
+        ...printedFile(path, content ?? "scripted"),
+        title: Files.relative(files.worktree(directory), path)
       }
     }
   }),
@@ -341,6 +341,24 @@ const builtins: Readonly<Record<string, Builtin>> = {
       action: { _tag: "Task", title: description, prompt, agent: subagent_type, taskId: task_id }
     })
   )
+}
+
+/** How `read` shows a file. */
+const printedFile = (path: string, content: string) => {
+  const lines = content.replace(/\n$/, "").split("\n")
+  const text = lines.join("\n")
+  const totalLines = lines.length
+  const numbered = lines.map((line, at) => `${at + 1}: ${line}`).join("\n")
+  return {
+    output: `<path>${path}</path>\n<type>file</type>\n<content>\n${numbered}\n\n` +
+      `(End of file - total ${totalLines} lines)\n</content>`,
+    metadata: {
+      preview: text,
+      loaded: [],
+      display: { type: "file", path, text, lineStart: 1, lineEnd: totalLines, totalLines, truncated: false },
+      truncated: false
+    }
+  }
 }
 
 /** Splits a script into commands, each with its own permission. Neither quoting nor substitution is supported. */

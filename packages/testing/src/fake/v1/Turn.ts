@@ -221,13 +221,16 @@ export const make = (options: Options): Turn => {
   const aborted = Effect.fnUntraced(function*(session: StoredSession, run: Run) {
     run.isEnding = true
     run.isAborted = true
+    // A step that waits for its next try ends without an error, as if it were an answer (1.18.33).
+    const step = run.step?.isWaiting() === true ? undefined : run.step
+    if (step === undefined) run.step?.close({})
     // The server usually sends no `session.error` in this case (1.18.33).
-    if (run.step !== undefined && !run.isAbortDue) state.fail(session, Failures.aborted)
+    if (step !== undefined && !run.isAbortDue) state.fail(session, Failures.aborted)
     state.setStatus(session, { type: "idle" })
     run.stopped.openUnsafe()
-    if (run.step === undefined) return
+    if (step === undefined) return
     yield* race
-    run.step.abort()
+    step.abort()
     state.setStatus(session, { type: "idle" })
   })
 
@@ -250,7 +253,12 @@ export const make = (options: Options): Turn => {
       return false
     }
     run.isSubtask = true
-    run.step = { calls: () => Call.isEnded(call) ? [] : [call], abort: () => {} }
+    run.step = {
+      calls: () => Call.isEnded(call) ? [] : [call],
+      abort: () => {},
+      close: () => {},
+      isWaiting: () => false
+    }
     yield* finish
     run.isSubtask = false
     run.step = undefined

@@ -23,7 +23,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { ModelMessage, ModelRequest, Script, Step as ModelStep } from "../../model/ModelScript.ts"
 import { modelId, providerId } from "../../model/ScriptedProvider.ts"
-import type { Agents } from "../Agent.ts"
+import type { Agent, Agents } from "../Agent.ts"
 import * as Compaction from "./Compaction.ts"
 import * as Failures from "./Failure.ts"
 import * as Instructions from "./Instructions.ts"
@@ -92,7 +92,7 @@ export const make = (options: Options): Execution => {
 
   const rules: Services["rules"] = (session) => [
     ...(agents.find(agentOf(session))?.permission ?? []).map(Rules.fromRule1x),
-    ...(isSubagent(session) && depthOf(session) >= options.subagentDepth
+    ...(isSubagent(session) && !mayOpen(agents.find(agentOf(session)))
       ? [{ action: "subagent", resource: "*", effect: "deny" } as const]
       : []),
     ...session.info.permissions ?? [],
@@ -115,14 +115,23 @@ export const make = (options: Options): Execution => {
     rules,
     allowAlways,
     isCrashed: () => isCrashed,
-    openSubagent: (parent, { agent, description }) =>
-      agents.find(agent) === undefined ? `Unknown agent: ${agent}` : state.createSession({
+    openSubagent: (parent, { agent, description }) => {
+      const { subagentDepth: limit } = options
+      const found = agents.find(agent)
+      if (depthOf(parent) >= limit) {
+        return `Subagent depth limit reached (${limit}). ` +
+          "Increase \"experimental.subagent_depth\" to allow nested subagents."
+      }
+      if (found === undefined) return `Unknown agent: ${agent}`
+      if (found.mode === "primary") return `Agent ${agent} cannot run as a subagent`
+      return state.createSession({
         directory: parent.directory,
         parentID: parent.info.id,
         title: description,
         agent,
         model: parent.info.model
-      }),
+      })
+    },
     promptSubagent: (child, { prompt }) => {
       const text = `You are a subagent spawned by another session.\n${prompt}`
       state.admit(child, { id: state.ids.ascending("msg"), type: "user", data: { text }, delivery: "steer" })
@@ -391,6 +400,9 @@ const agentOf = ({ info }: StoredSession) => info.agent ?? "build"
 const modelOf = ({ info }: StoredSession): ModelRef => info.model ?? { id: modelId, providerID: providerId }
 
 const isKnown = ({ id, providerID }: ModelRef): boolean => providerID === providerId && id === modelId
+
+/** Whether an agent's sessions may open subagents although they are subagents: it has a rule about that. */
+const mayOpen = (agent: Agent | undefined) => agent?.permission.some(({ permission }) => permission === "task") ?? false
 
 const isSubagent = ({ info }: StoredSession) => info.parentID !== undefined
 

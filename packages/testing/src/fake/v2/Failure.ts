@@ -56,10 +56,18 @@ export const denied = (action: string): Failure => ({
 
 /** How a tool reports that the run of its subagent failed. */
 export const subagentFailed = ({ message, type }: Failure): Failure =>
-  execution(type.startsWith("provider.") ? `RequestExecutor.execute: ${message}` : message)
+  execution(
+    type.startsWith("provider.") && type !== contentFilter.type ? `RequestExecutor.execute: ${message}` : message
+  )
 
-/** The connection to the provider broke in the middle of an answer. */
-export const cut: Failure = { type: "provider.transport", message: "The connection was reset" }
+/** The connection to the provider broke before the first word of an answer. */
+export const unconnected: Failure = { type: "provider.transport", message: "HTTP transport failed" }
+
+/** The connection to the provider broke in the middle of an answer. The server does not try again. */
+export const cut: Failure = {
+  type: "provider.invalid-output",
+  message: "Failed to read scripted/openai-compatible-chat stream"
+}
 
 /** How many times the server calls the model for one step, before it gives up. */
 export const maxCalls = 5

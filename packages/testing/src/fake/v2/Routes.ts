@@ -253,18 +253,40 @@ const Synthetic = Schema.Struct({
   resume: Schema.optionalKey(Schema.Boolean)
 })
 
-/** A file as the server stores it: its bytes instead of its address. */
-const inline = ({ state }: Services, session: StoredSession, { uri, ...file }: typeof File.Type): Properties => {
-  const path = uri.startsWith("file://") ? decodeURIComponent(new URL(uri).pathname) : undefined
-  const [, mime = "text/plain", data = ""] = /^data:([^;,]*);base64,(.*)$/s.exec(uri) ?? []
-  const content = path === undefined ? undefined : state.files.read(path) ?? ""
-  return {
-    ...file,
-    mime: path === undefined ? mime : "text/plain",
-    data: content === undefined ? data : btoa(content),
-    source: path === undefined ? { type: "inline" } : { type: "uri", uri, directory: session.directory }
+/** A file as the server stores it: its bytes instead of its address. A text says why it cannot. */
+const inline = ({ state }: Services, { uri, ...file }: typeof File.Type): Properties | string => {
+  if (uri.startsWith("file://")) {
+    const { pathname, searchParams } = new URL(uri)
+    const path = decodeURIComponent(pathname)
+    const content = state.files.read(path)
+    if (content === undefined) return `Unable to read attachment: ${uri}`
+    const [start, end] = [searchParams.get("start"), searchParams.get("end")]
+    const part = start === null
+      ? content
+      : content.split("\n").slice(Number(start) - 1, end === null ? undefined : Number(end)).join("\n")
+    return {
+      name: path.slice(path.lastIndexOf("/") + 1),
+      ...file,
+      mime: "text/plain",
+      data: btoa(part),
+      source: { type: "uri", uri }
+    }
   }
+  const [, mime = "text/plain", base64, content] = /^data:([^;,]*)(;base64)?,(.*)$/s.exec(uri) ?? []
+  if (content === undefined) return `${URL.canParse(uri) ? "Unsupported" : "Invalid"} attachment URI: ${uri}`
+  const data = base64 === undefined ? btoa(decodeURIComponent(content)) : content
+  return { ...file, mime: mimeOf(mime, data), data, source: { type: "inline" } }
 }
+
+/** The server believes the bytes, and not the address. A text of any kind is plain text. */
+const mimeOf = (mime: string, data: string): string => {
+  if (mime === "application/pdf") return mime
+  if (!mime.startsWith("image/")) return "text/plain"
+  return pictures.some((start) => data.startsWith(start)) ? mime : "application/octet-stream"
+}
+
+/** How the bytes of a PNG, a JPEG, a GIF and a WebP begin. */
+const pictures = ["iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR"]
 
 interface Posted {
   readonly id?: string
@@ -652,12 +674,16 @@ const routes: ReadonlyArray<Route> = [
   route(
     "POST",
     "/api/session/*/prompt",
-    withBody(Prompt, ({ files, text, ...posted }, services, session) => {
-      const stored = files === undefined || files.length === 0
-        ? undefined
-        : files.map((file) => inline(services, session, file))
+    withBody(Prompt, ({ agents, files = [], text, ...posted }, services, session) => {
+      const stored = files.map((file) => inline(services, file))
+      const wrong = stored.find((file) => typeof file === "string")
+      if (wrong !== undefined) return failure(400, "InvalidRequestError", { message: wrong, field: "files" })
       History.commit(services.state, session)
-      return post(services, session, "user", { text, ...(stored !== undefined && { files: stored }) }, posted)
+      return post(services, session, "user", {
+        text,
+        ...(stored.length > 0 && { files: stored }),
+        ...(agents !== undefined && { agents })
+      }, posted)
     })
   ),
   route(

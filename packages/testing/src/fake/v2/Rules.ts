@@ -46,9 +46,9 @@ export const decide = (
  * @since 0.1.0
  */
 export const agentsOf = (agents: Agents): ReadonlyArray<object> =>
-  agents.list.map(({ description, hidden, mode, name, permission }) => ({
+  agents.list.map(({ description, hidden, mode, name, native, permission }) => ({
     id: name,
-    name: titleOf(name),
+    name: native ? titleOf(name) : name,
     ...(description !== undefined && { description }),
     mode,
     hidden: hidden === true,

@@ -163,7 +163,7 @@ export const make = (
   const fail = (error: Failure) => {
     closeBlock()
     change({ ...used, finish: "error", error, time: { ...timeOf(session, id), completed: state.now() } })
-    state.record(session, "session.step.failed", { ...base, error, ...used })
+    state.record(session, "session.step.failed", { ...base, error, ...used, ...snapshot() })
     if (used.cost !== undefined && used.tokens !== undefined) state.spend(session, used.cost, used.tokens)
   }
 
@@ -190,7 +190,7 @@ export const make = (
       fail(Failures.contentFilter)
       return { _tag: "Failed", error: Failures.contentFilter }
     }
-    end(finish)
+    end(runs.length > 0 && finish === "stop" ? "tool-calls" : finish)
     return { _tag: runs.length > 0 ? "Calls" : "Finished" }
   })
 
@@ -200,16 +200,22 @@ export const make = (
         isTrying = false
         const step = ask()
         if (step.delayMillis !== undefined) yield* Effect.sleep(step.delayMillis)
-        let error = Failures.cut
+        let error = Failures.unconnected
         // The wait that a provider asks for in milliseconds is not kept (0.0.0-next-16350).
         const wait = retryMillis(undefined, attempt)
-        if ("fail" in step) error = Failures.provider(step)
-        else {
+        let mayRetry = true
+        if ("fail" in step) {
+          error = Failures.provider(step)
+          mayRetry = isRetryable(step)
+        } else {
           const end = yield* stream(step)
           if (end !== "cut") return end
+          if (isTrying) {
+            error = Failures.cut
+            mayRetry = false
+          }
         }
         begin()
-        const mayRetry = !("fail" in step) || isRetryable(step)
         if (!mayRetry || attempt === Failures.maxCalls) {
           fail(error)
           return { _tag: "Failed", error }

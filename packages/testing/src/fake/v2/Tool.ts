@@ -16,6 +16,7 @@ import * as Edit from "../Edit.ts"
 import type { Properties } from "../Events.ts"
 import type * as Files from "../Files.ts"
 import { resolve } from "../Files.ts"
+import * as Patch from "../Patch.ts"
 import type { Outcome } from "../Tool.ts"
 import { runShell, takeOutcome } from "../Tool.ts"
 
@@ -29,6 +30,7 @@ export interface PermissionRequest {
   readonly action: string
   readonly resources: ReadonlyArray<string>
   readonly save: ReadonlyArray<string>
+  readonly metadata?: Properties
   readonly isForced: boolean
 }
 
@@ -128,11 +130,19 @@ export const edited = (
   | { readonly changes: ReadonlyArray<Edit.FileChange>; readonly text: string; readonly metadata?: Properties }
   | string =>
 {
+  if (edit.tool === "edit" && edit.oldString === "") {
+    return "oldString must not be empty. Use write to create or overwrite a file."
+  }
   if (edit.tool === "edit" && edit.oldString === edit.newString) {
     return "No changes to apply: oldString and newString are identical."
   }
   const done = Edit.plan(files, directory, edit)
   if (typeof done === "string") {
+    const matches = edit.tool === "edit" ? occurrences(files.read(resolve(directory, path)), edit.oldString) : 0
+    if (matches > 1) {
+      return `Found ${matches} matches for oldString, but expected exactly one. ` +
+        "Add more surrounding context to make oldString unique, or set replaceAll to true to replace every occurrence."
+    }
     return edit.tool === "edit"
       ? `Could not find oldString in ${path}. It must match exactly, including whitespace and indentation.`
       : done
@@ -142,10 +152,17 @@ export const edited = (
     const verb = change?.before === undefined ? "Created" : "Wrote"
     return { changes: done.changes, text: `${verb} file successfully: ${path}` }
   }
-  return { changes: done.changes, text: `Edited ${path} (1 replacement)`, metadata: { files: [] } }
+  const diff = Patch.unified(path, change?.before ?? "", change?.after ?? "", { context: 4, suffix: "" })
+  return {
+    changes: done.changes,
+    text: `Edited ${path} (1 replacement)`,
+    metadata: { files: [{ file: path, ...diff, status: "modified" }] }
+  }
 }
 
 // internal
+
+const occurrences = (content = "", text: string): number => content.split(text).length - 1
 
 const nothingElse = {
   permission: undefined,
@@ -281,6 +298,11 @@ const builtins: Readonly<Record<string, Builtin>> = {
     ({ newString, oldString, path, replaceAll }) => ({ tool: "edit", filePath: path, oldString, newString, replaceAll })
   ),
 
+  webfetch: builtin(Schema.Struct({ url: Schema.String, format: Schema.optionalKey(Schema.String) }), (input) => ({
+    permission: { action: "webfetch", resources: [input.url], save: ["*"], metadata: input, isForced: false },
+    action: result(["ok"])
+  })),
+
   question: builtin(
     Schema.Struct({ questions: Schema.Array(Question) }),
     ({ questions }) => ({ action: { _tag: "Question", questions } })
@@ -294,7 +316,7 @@ const builtins: Readonly<Record<string, Builtin>> = {
       background: Schema.optionalKey(Schema.Boolean)
     }),
     (task) => ({
-      permission: { action: "subagent", resources: [task.agent], save: ["*"], isForced: false },
+      permission: { action: "subagent", resources: [task.agent], save: [task.agent], isForced: false },
       action: { _tag: "Subagent", ...task }
     })
   )

@@ -278,11 +278,12 @@ const permit = Effect.fnUntraced(function*(call: Call): Effect.fn.Return<"allowe
     fail(call, Failures.denied(permission.action))
     return "ended"
   }
-  const { action, resources, save } = permission
+  const { action, metadata, resources, save } = permission
   const result = yield* answerOf(call, "permission", {
     action,
     resources,
     save,
+    ...(metadata !== undefined && { metadata }),
     source: { type: "tool", messageID, ...services.state.names.callId(callID) }
   })
   if (result._tag !== "Rejected") return "allowed"
@@ -295,6 +296,8 @@ const permit = Effect.fnUntraced(function*(call: Call): Effect.fn.Return<"allowe
 const cannotOf = ({ name, plan: { input } }: Call): string =>
   name === "shell"
     ? `Unable to execute command: ${String(input["command"])}`
+    : name === "webfetch"
+    ? `Unable to fetch ${String(input["url"])}`
     : `Unable to ${name} ${String(input["path"])}`
 
 const question = Effect.fnUntraced(function*(
@@ -352,7 +355,8 @@ const subagent = Effect.fnUntraced(function*(call: Call, task: Tool.Task): Effec
   const end = yield* services.awaitSubagent(child)
   switch (end._tag) {
     case "Answered": {
-      succeed(call, [end.text], { sessionID, status: "completed" })
+      const text = end.text === "" ? "Subagent completed without a text response." : end.text
+      succeed(call, [text], { sessionID, status: "completed" })
       break
     }
     case "Cancelled": {
