@@ -195,18 +195,13 @@ export const make = Effect.fnUntraced(function*(
     Effect.map(({ data }) => new Map(Object.keys(data).map((id) => [SessionId.make(id), { type: "busy" as const }])))
   )
 
-  const forms = requestJson(
-    "list questions",
-    Wire.within(each(Wire.WireForm)),
-    HttpClientRequest.get("/api/form/request", inFolder)
-  ).pipe(
-    Effect.catchIf(
-      isNotFound,
-      () =>
-        requestJson("list questions", Wire.within(each(Wire.WireForm)), HttpClientRequest.get("/api/form", inFolder))
-    ),
-    Effect.map(({ data }) => data)
-  )
+  const forms = Effect.suspend(() =>
+    requestJson(
+      "list questions",
+      Wire.within(each(Wire.WireForm)),
+      HttpClientRequest.get(isBeta() ? "/api/form/request" : "/api/form", inFolder)
+    )
+  ).pipe(Effect.map(({ data }) => data))
   const permissions = requestJson(
     "list permissions",
     Wire.within(each(Wire.WirePermission)),
@@ -731,14 +726,17 @@ const logOf = (body: string): ReadonlyArray<typeof WireLogEntry.Type> =>
     line.startsWith("data:") ? Option.toArray(decodeLogEntry(line.slice("data:".length).trim())) : []
   )
 
-/** What the summary took that the order asked for. The session's messages do not tell it. */
+/**
+ * What the summary took that the order asked for. The session's messages do not tell it. The beta has an event of its own for that, and the
+ * release tells it with the summary as well.
+ */
 const usageOf = (log: ReadonlyArray<typeof WireLogEntry.Type>, orderId: MessageId): Usage.Usage => {
   const begun = log.findLastIndex(({ data, type }) =>
     type === "session.compaction.started" && data?.inputID === orderId
   )
-  const used = log.slice(begun + 1).find(({ data, type }) =>
-    type === "session.usage.recorded" && data?.source === "compaction"
-  )
+  const behind = log.slice(begun + 1)
+  const used = behind.find(({ data, type }) => type === "session.usage.recorded" && data?.source === "compaction") ??
+    behind.find(({ type }) => type === "session.compaction.ended")
   return begun < 0 ? Usage.zero : toUsage(used?.data?.cost, used?.data?.tokens)
 }
 

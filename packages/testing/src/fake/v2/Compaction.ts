@@ -202,7 +202,10 @@ const write = Effect.fnUntraced(function*(
   })
   if (end === "cut") return Failures.cut
   const [cost, tokens] = [Answer.costOf(step), Answer.tokensOf(step)]
-  state.record(session, "session.usage.recorded", { source: "compaction", cost, tokens }, { isInternal: true })
+  const isRelease = state.names.edition === "release"
+  if (!isRelease) {
+    state.record(session, "session.usage.recorded", { source: "compaction", cost, tokens }, { isInternal: true })
+  }
   state.spend(session, cost, tokens)
   if (text.trim() === "") return { type: "compaction.failed", message: "Compaction produced no summary" }
   put(state, session, { ...base, status: "completed", summary: text })
@@ -210,6 +213,6 @@ const write = Effect.fnUntraced(function*(
   if (session.told !== undefined) {
     session.told = { initial: session.instructions, changes: [], now: session.instructions }
   }
-  state.record(session, "session.compaction.ended", { reason, text, recent })
+  state.record(session, "session.compaction.ended", { reason, text, recent, ...(isRelease && { cost, tokens }) })
   return undefined
 })

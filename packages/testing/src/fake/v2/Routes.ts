@@ -354,7 +354,7 @@ const replyPermission: Run = withSession((services, session, request, id) => {
     ask,
     reply === "reject" ? { _tag: "Rejected", message } : { _tag: "Allowed" },
     "permission.replied",
-    { sessionID: session.info.id, requestID: id, [decision]: reply }
+    { sessionID: session.info.id, requestID: id, reply }
   )
   return nothing
 })
@@ -385,6 +385,19 @@ const replyForm = withForm((state, ask, request) => {
   }
   state.resolve(ask, { _tag: "Answered", answer }, "form.replied", { id, sessionID, answer })
   return nothing
+})
+
+/** What the steps from one message to another one, or to the end, changed in a repository (read, not measured). */
+const diffed: Run = withSession(({ state: { files } }, session, { query: { from, to } }) => {
+  const first = from === undefined ? 0 : History.placeOf(session, from)
+  if (first < 0) return messageNotFound(session, from ?? "")
+  const last = to === undefined ? session.messages.length : History.placeOf(session, to) + 1
+  const spans = session.messages.slice(first, last).flatMap((message) => {
+    const { end, start } = message.type === "assistant" ? message.snapshot ?? {} : {}
+    return typeof start === "string" && typeof end === "string" ? [{ start, end }] : []
+  })
+  const [begin, end] = [spans[0]?.start, spans.at(-1)?.end]
+  return answer(begin === undefined || end === undefined ? [] : files.diffs(session.directory, begin, end))
 })
 
 const cancelForm = withForm((state, ask) => {
@@ -782,6 +795,7 @@ const routes: ReadonlyArray<Route> = [
   route("POST", "/api/session/*/form/*/reply", replyForm),
   route("POST", "/api/session/*/form/*/cancel", cancelForm, "beta"),
   route("DELETE", "/api/session/*/form/*", cancelForm, "release"),
+  route("GET", "/api/session/*/diff", diffed, "release"),
 
   route("GET", "/api/agent", (services, request) => located(services, request, () => Rules.agentsOf(services.agents))),
   route("GET", "/api/model", (services, request) => located(services, request, () => models)),

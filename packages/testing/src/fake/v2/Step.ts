@@ -59,6 +59,7 @@ export const make = (
   const { state } = services
   const id = state.ids.ascending("msg")
   const base = { assistantMessageID: id }
+  const isRelease = state.names.edition === "release"
   let isBegun = false
   /** Whether the try has begun: with the first word of the model, not with its call (0.0.0-next-16350). */
   let isTrying = false
@@ -97,7 +98,8 @@ export const make = (
       ...base,
       agent,
       model,
-      ...(started !== undefined && { snapshot: started })
+      ...(started !== undefined && { snapshot: started }),
+      ...(isRelease && { started: state.now() })
     })
   }
 
@@ -179,6 +181,7 @@ export const make = (
     if (open?.type === "reasoning") closeBlock()
     for (const run of runs) run.called()
     closeBlock()
+    if (isRelease) state.record(session, "session.step.streamed", base)
     used = { cost: Answer.costOf(answer), tokens: Answer.tokensOf(answer) }
     const ends = yield* ToolRun.all(runs)
     if (ends === "refused") {
