@@ -114,8 +114,7 @@ export const exceptions: ReadonlyArray<Exception> = [
     because: "1.x stores a command that was stopped as one that ran",
     scripts: [
       "a stop of a command",
-      "a stop of a command in a repository",
-      "a stop while a subagent runs a command"
+      "a stop of a command in a repository"
     ]
   },
   {

@@ -2,7 +2,7 @@
  * The honesty scripts on OpenCode 1.x.
  */
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
-import { Effect, Predicate, Schedule, Schema } from "effect"
+import { Effect, Function, Predicate, Schedule, Schema } from "effect"
 import { HttpClientRequest } from "effect/http"
 import type { Ask, End, Prompt, Script, Seen, Talk, Target, Words } from "./Script.ts"
 import { asArray, bodyOf, both, executing, field, idOf, listen, makeNaming, textOf } from "./Wire.ts"
@@ -126,12 +126,13 @@ export const run = Effect.fnUntraced(function*(target: Target, script: Script) {
   const isRacy = script.isRacy === true || script.isRacy === "1.x"
   if (isRacy) yield* Effect.repeat(isAtWork, { while: (isAtWork) => isAtWork, schedule: Schedule.spaced("20 millis") })
 
-  const messages = yield* messagesOf
+  const even = isRacy ? withEvenStops : Function.identity<ReadonlyArray<unknown>>
+  const messages = even(yield* messagesOf)
   const wire = makeNormaliser(target.directory)({
     accepted,
     events: isRacy ? [] : sessions.map((id) => timeless(events, id)),
     messages,
-    singles: yield* Effect.forEach(ids, (id) => send("GET", `/session/${sessionId}/message/${id}`)),
+    singles: even(yield* Effect.forEach(ids, (id) => send("GET", `/session/${sessionId}/message/${id}`))),
     status: Object.entries(Object(yield* send("GET", "/session/status"))).filter(([id]) => sessions.includes(id)),
     todos: yield* send("GET", `/session/${sessionId}/todo`),
     asks: yield* Effect.forEach(
@@ -228,6 +229,26 @@ const timeless = (events: ReadonlyArray<Event>, sessionId: string): ReadonlyArra
     return [{ type, properties }]
   })
 }
+
+/**
+ * A command that is stopped ends in one of two ways on the real server (1.18.33): its turn gives it up, or the command itself tells its end
+ * before.
+ */
+const withEvenStops = (value: ReadonlyArray<unknown>): ReadonlyArray<unknown> => value.map(evenStop)
+
+const evenStop = (value: unknown): unknown =>
+  Array.isArray(value)
+    ? value.map(evenStop)
+    : typeof value !== "object" || value === null
+    ? value
+    : isStopped(value)
+    ? { status: "stopped", input: field(value, "input") }
+    : Object.fromEntries(Object.entries(value).map(([key, item]) => [key, evenStop(item)]))
+
+const isStopped = (state: object): boolean =>
+  field(state, "status") === "error"
+    ? field(state, "error") === "Tool execution aborted"
+    : textOf(state, "output").includes("User aborted the command")
 
 const isPrinting = (value: object): boolean => isRunning(value) && !Predicate.hasProperty(value, "title")
 
