@@ -1,6 +1,6 @@
 /** Where a prompt is written and files are added. A draft survives a reload. */
 import { effect } from "@preact/signals"
-import { useEffect, useRef, useState } from "preact/hooks"
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
 import { goTo } from "../state/Model.ts"
 import { full, makeId, refused, send, sending, takeBack } from "../state/Send.ts"
 import type { PromptPart } from "../state/Types.ts"
@@ -27,9 +27,9 @@ export const Composer = ({ conversationId }: { readonly conversationId: string |
     area.style.height = "auto"
     area.style.height = `${Math.min(area.scrollHeight, window.innerHeight / 3)}px`
   }, [text])
-  // A refused prompt comes back to where it was written, also when the person was elsewhere or loaded the page anew. The effect runs at once,
-  // and not in the next frame as that of `useSignalEffect`.
-  useEffect(() =>
+  // A refused prompt comes back to where it was written, also when the person was elsewhere or loaded the page anew. As a layout effect this
+  // ends with the composer: those of `useEffect` and `useSignalEffect` live until the next frame, and would take the words along.
+  useLayoutEffect(() =>
     effect(() => {
       const back = refused.value
       if (back === undefined || back.conversationId !== conversationId) return
