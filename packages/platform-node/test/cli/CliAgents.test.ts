@@ -99,8 +99,7 @@ it.layer(layerShared, { excludeTestServices: true, timeout: "5 minutes" })("what
       const told = jsonLines(json).findLast(({ type }) => type === "subagent")?.["subagent"]
       assert.deepStrictEqual(Object.keys(Object(subagents)[0]).toSorted(), Object.keys(Object(told)).toSorted())
       const watched = yield* run(["watch", "--json", String(lastLine(json)["messageId"])])
-      // The shares of the models are not stored.
-      assert.deepStrictEqual(lastLine(watched)["usage"], { ...Object(usage), models: null })
+      assert.deepStrictEqual(lastLine(watched)["usage"], usage)
       assert.deepStrictEqual(lastLine(watched)["subagents"], subagents)
     }))
 

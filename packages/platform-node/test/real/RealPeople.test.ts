@@ -207,16 +207,17 @@ onBothLines(
 
     it.effect("a permission that is allowed always is not asked for again, not even by subagents", () =>
       Effect.gen(function*() {
+        // 2.x keeps it for all folders of its server, which other tests share: no other one allows this command.
         const person = yield* gate({ _tag: "Permission", reply: { reply: "always" } })
         const result = yield* runTurn(turn([
-          tools.shell("printf always"),
-          tools.shell("printf always"),
-          task("general", "prints", [tools.shell("printf always"), { text: "Printed." }]),
+          tools.shell("printf evermore"),
+          tools.shell("printf evermore"),
+          task("general", "prints", [tools.shell("printf evermore"), { text: "Printed." }]),
           { text: "All printed." }
         ])).pipe(person.provide)
         assert.strictEqual(result.content, "All printed.", result.error?.message)
         assert.lengthOf(yield* person.asked, 1)
-        assert.deepEqual(result.reply.tools.slice(0, 2).map(tools.printed), ["always", "always"])
+        assert.deepEqual(result.reply.tools.slice(0, 2).map(tools.printed), ["evermore", "evermore"])
       }))
 
     it.effect("a person who takes 3 seconds answers several questions with labels and a free text", () =>
