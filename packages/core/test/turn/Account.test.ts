@@ -70,6 +70,14 @@ const leaving = Effect.provideService(TurnPolicy.OnInterrupt, "release")
 
 const begin = (steps: ReadonlyArray<Step>, input?: Partial<TurnInput>) => leaving(launch(messageId, steps, input))
 
+/** Gives the fake, and the first owner of a turn that is half said. */
+const beginHalf = Effect.gen(function*() {
+  const fake = yield* FakeOpencode
+  const first = yield* begin(halfway)
+  yield* fake.reached("half")
+  return { fake, first }
+})
+
 /** Takes the turn over as soon as nobody holds it. */
 const resume = Effect.gen(function*() {
   const fiber = yield* Effect.forkChild(leaving(resumeTurn(yield* takeOver(messageId))))
@@ -160,9 +168,7 @@ describe("the stored account of a turn", () => {
 describe("a turn of several owners", () => {
   test("has one account, in which the model goes on while nobody is there", () =>
     Effect.gen(function*() {
-      const fake = yield* FakeOpencode
-      const first = yield* begin(halfway)
-      yield* fake.reached("half")
+      const { fake, first } = yield* beginHalf
       yield* pass(2000)
       yield* kill(first)
       yield* pass(6000)
@@ -177,9 +183,7 @@ describe("a turn of several owners", () => {
 
   test("was an orphan while nobody was there and nothing was at work", () =>
     Effect.gen(function*() {
-      const fake = yield* FakeOpencode
-      const first = yield* begin(halfway)
-      yield* fake.reached("half")
+      const { fake, first } = yield* beginHalf
       yield* pass(2000)
       yield* kill(first)
       yield* pass(1000)
@@ -205,10 +209,8 @@ describe("a turn of several owners", () => {
 
   test("keeps what was measured in a session that is lost", () =>
     Effect.gen(function*() {
-      const fake = yield* FakeOpencode
       const client = yield* Client
-      const first = yield* begin(halfway)
-      yield* fake.reached("half")
+      const { fake, first } = yield* beginHalf
       yield* pass(2000)
       yield* kill(first)
       yield* pass(6000)
@@ -225,10 +227,8 @@ describe("a turn of several owners", () => {
 
   test("tells the share of each of three owners once", () =>
     Effect.gen(function*() {
-      const fake = yield* FakeOpencode
       const startedMillis = yield* Clock.currentTimeMillis
-      const first = yield* begin(halfway)
-      yield* fake.reached("half")
+      const { fake, first } = yield* beginHalf
       yield* pass(1500)
       // A release says until when its owner carried the turn.
       yield* Fiber.interrupt(first)

@@ -14,38 +14,9 @@ import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
 import { Effect, Fiber } from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
 import * as RealServer from "../support/RealServer.ts"
-import { turn, until } from "../support/RealTurns.ts"
+import { known, say, turn, until } from "../support/RealTurns.ts"
 import * as SharedOpencode from "../support/SharedOpencode.ts"
 import * as Host from "../versions/Host.ts"
-
-const say = Effect.fnUntraced(function*(
-  conversationId: string,
-  name: string,
-  steps: ReadonlyArray<ScriptedModel.Step> = []
-) {
-  const result = yield* runTurn(
-    turn([...steps, { text: `answer to ${name}` }], { conversationId, messageId: `${conversationId}-${name}` })
-  )
-  assert.strictEqual(result.status, "completed", result.error?.message)
-  assert.strictEqual(result.content, `answer to ${name}`)
-  assert.closeTo(result.usage.total.cost, 0.00002 * (steps.length + 1), 1e-9)
-  return result
-})
-
-/** What the model was last asked with: the summary and the answers before. */
-const known = Effect.gen(function*() {
-  const requests = yield* (yield* ScriptedModel.ScriptedModel).requests
-  return (requests.findLast(({ isTitle }) => !isTitle)?.messages ?? []).flatMap(({ role, text }) =>
-    role === "assistant" && text !== "" ? [text] : checkpoint(text)
-  )
-})
-
-/** 2.x tells the model of the summary, and of the last exchange before it, in the words of a user. */
-const checkpoint = (text: string): ReadonlyArray<string> =>
-  text.startsWith("<conversation-checkpoint>")
-    ? Array.from(text.matchAll(/<summary>\n(.*)\n<\/summary>|\[Assistant\]: (.*)/g), ([, summary, answer]) =>
-      summary ?? answer ?? "")
-    : []
 
 /** The first two summaries hang in the middle, and the others are whole. */
 const dying = (): ScriptedModel.Options => {

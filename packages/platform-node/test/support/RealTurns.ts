@@ -1,9 +1,11 @@
 /**
  * What the tests on the real server have in common: turns with a script, people who answer, and the server's own word.
  */
+import { assert } from "@effect/vitest"
 import type { Answer, Ask } from "@opencode-turn/core/Ask"
 import * as Client from "@opencode-turn/core/Client"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
+import { runTurn } from "@opencode-turn/core/Turn"
 import type { TurnInput } from "@opencode-turn/core/TurnInput"
 import type { Step } from "@opencode-turn/testing/ScriptedModel"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
@@ -66,3 +68,35 @@ export const shows = (update: { readonly _tag: string }, text: string): boolean 
 /** Asks again and again until it holds. */
 export const until = <E, R>(condition: Effect.Effect<boolean, E, R>) =>
   Effect.repeat(condition, { schedule: Schedule.spaced("20 millis"), until: (holds) => holds })
+
+/** Has a turn of a conversation run to its end. Its answer names the turn. */
+export const say = Effect.fnUntraced(function*(
+  conversationId: string,
+  name: string,
+  steps: ReadonlyArray<Step> = []
+) {
+  const result = yield* runTurn(
+    turn([...steps, { text: `answer to ${name}` }], { conversationId, messageId: `${conversationId}-${name}` })
+  )
+  assert.strictEqual(result.status, "completed", result.error?.message)
+  assert.strictEqual(result.content, `answer to ${name}`)
+  assert.closeTo(result.usage.total.cost, 0.00002 * (steps.length + 1), 1e-9)
+  return result
+})
+
+/** What the model was last asked with: the summary and the answers before. */
+export const known = Effect.gen(function*() {
+  const requests = yield* (yield* ScriptedModel.ScriptedModel).requests
+  return (requests.findLast(({ isTitle }) => !isTitle)?.messages ?? []).flatMap(({ role, text }) =>
+    role === "assistant" && text !== "" ? [text] : checkpoint(text)
+  )
+})
+
+// internal
+
+/** 2.x tells the model of the summary, and of the last exchange before it, in the words of a user. */
+const checkpoint = (text: string): ReadonlyArray<string> =>
+  text.startsWith("<conversation-checkpoint>")
+    ? Array.from(text.matchAll(/<summary>\n(.*)\n<\/summary>|\[Assistant\]: (.*)/g), ([, summary, answer]) =>
+      summary ?? answer ?? "")
+    : []

@@ -48,11 +48,7 @@ export type FakeResponse =
  * @category models
  * @since 0.1.0
  */
-export interface RecordedRequest {
-  readonly method: string
-  readonly path: string
-  readonly query: Readonly<Record<string, string>>
-  readonly headers: Readonly<Record<string, string>>
+export interface RecordedRequest extends Omit<FakeRequest, "body"> {
   /** The decoded JSON, the text of any other body, or `undefined` without a body. */
   readonly body: unknown
   readonly isAuthorized: boolean
