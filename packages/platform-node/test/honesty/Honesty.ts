@@ -13,6 +13,7 @@ import * as Line2x from "./Line2x.ts"
 import type { Script, Target, Words } from "./Script.ts"
 import * as Answers from "./scripts/Answers.ts"
 import * as Inputs from "./scripts/Inputs.ts"
+import * as Operations from "./scripts/Operations.ts"
 import * as People from "./scripts/People.ts"
 import * as Stops from "./scripts/Stops.ts"
 import * as Structured from "./scripts/Structured.ts"
@@ -23,7 +24,7 @@ import * as Servers from "./Servers.ts"
 
 export const lines = { "1.x": Line1x, "2.x": Line2x }
 
-const subjects = [Answers, Tools, People, Subagents, Stops, Inputs, Structured, Subtasks]
+const subjects = [Answers, Tools, People, Subagents, Stops, Inputs, Structured, Subtasks, Operations]
 
 export const scriptsIn = (words: Words): ReadonlyArray<Script> => subjects.flatMap(({ scripts }) => scripts(words))
 

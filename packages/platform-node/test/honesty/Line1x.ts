@@ -157,7 +157,11 @@ export const run = Effect.fnUntraced(function*(target: Target, script: Script) {
 
 // internal
 
-const askOf = ({ properties }: Event): Ask => ({ id: idOf(properties), sessionId: textOf(properties, "sessionID") })
+const askOf = ({ properties }: Event): Ask => ({
+  id: idOf(properties),
+  sessionId: textOf(properties, "sessionID"),
+  about: asArray(properties["patterns"]).join()
+})
 
 /** A message in the words of both lines. */
 const accountOf = (message: unknown): ReadonlyArray<string> => {

@@ -46,7 +46,7 @@ const isForm = ({ type }: Event) => type === "form.created"
 
 const askOf = ({ data, type }: Event): Ask => {
   const info = type === "form.created" ? data["form"] : data
-  return { id: idOf(info), sessionId: textOf(info, "sessionID") }
+  return { id: idOf(info), sessionId: textOf(info, "sessionID"), about: asArray(data["resources"]).join() }
 }
 
 const isPiece = ({ type }: Event) => type === "session.text.delta" || type === "session.reasoning.delta"
@@ -114,6 +114,9 @@ export const run = Effect.fnUntraced(function*(target: Target, script: Script) {
   }
   const accepted = yield* post(typeof script.prompt === "function" ? script.prompt(target.directory) : script.prompt)
   if (script.during !== undefined) yield* script.during(talk)
+  const { after = [] } = script
+  if (after.length > 0) yield* talk.ended
+  const answers = yield* Effect.forEach(after, (act) => act(talk))
   while (events.filter(isEndOfRoot).length < (script.ends ?? ["answered"]).length) yield* next(isEnd)
 
   const children = yield* childrenOf(sessionId)
@@ -139,9 +142,10 @@ export const run = Effect.fnUntraced(function*(target: Target, script: Script) {
           .map((line) => textOf(JSON.parse(line.slice("data: ".length)), "type"))
           .filter((type) => !isOfTitle(type) && type !== "log.synced")
     )
-  const wire = makeNormaliser(target.directory)({
+  const wire = makeNormaliser(target.directory, script.chance)({
     created,
     accepted,
+    answers,
     events: isRacy ? [] : sessions.map((id) => ofSession(events, id)),
     logs: isRacy ? [] : yield* Effect.forEach(sessions, logOf),
     messages,
@@ -212,7 +216,7 @@ const ofSession = (events: ReadonlyArray<Event>, id: string) => {
 }
 
 /** Replaces ids by their order of appearance, and everything that depends on time, place or chance. */
-export const makeNormaliser = (directory: string) => {
+export const makeNormaliser = (directory: string, chance: ReadonlyArray<string> = []) => {
   const name = makeNaming()
   const text = (value: string) =>
     value
@@ -222,7 +226,7 @@ export const makeNormaliser = (directory: string) => {
       .replace(/New session - .*/, "New session")
   const visit = (key: string, value: unknown): unknown => {
     if (key === "time" && typeof value === "object" && value !== null) return Object.keys(value).sort()
-    if (["at", "timeCreated", "slug", "title", "cursor", "subpath", "path"].includes(key)) return "…"
+    if (["at", "timeCreated", "slug", "title", "cursor", "subpath", "path", ...chance].includes(key)) return "…"
     if (typeof value === "string") return text(value)
     if (Array.isArray(value)) return value.map((item) => visit("", item))
     if (typeof value === "object" && value !== null) {

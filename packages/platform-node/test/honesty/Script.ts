@@ -4,6 +4,7 @@
 import type { ModelRequest, Step } from "@opencode-turn/testing/ModelScript"
 import type { Effect, Redacted, Schema } from "effect"
 import type { Line } from "../support/OpencodeGlobalSetup.ts"
+import type { Method } from "./Wire.ts"
 
 /** A server, its folder, and its model. */
 export interface Target {
@@ -56,10 +57,11 @@ export interface Prompt {
   readonly fields?: object
 }
 
-/** Something that a session waits for. */
+/** Something that a session waits for. `about` is what a permission is asked for. */
 export interface Ask {
   readonly id: string
   readonly sessionId: string
+  readonly about: string
 }
 
 /** How a run of the root session ends: 1.x says of an answer and of a refusal once that it is idle, of the others twice. */
@@ -68,7 +70,7 @@ export type End = "answered" | "failed" | "refused" | "stopped"
 /** A conversation with a server. What waits for something drops everything that came before it. */
 export interface Talk {
   readonly sessionId: string
-  readonly send: (method: "DELETE" | "GET" | "POST", path: string, body?: object) => Effect.Effect<unknown>
+  readonly send: (method: Method, path: string, body?: object) => Effect.Effect<unknown>
   readonly post: (prompt: Prompt) => Effect.Effect<unknown>
   /** Waits for a permission and a question, in any order. */
   readonly asks: Effect.Effect<{ readonly permission: Ask; readonly question: Ask }>
@@ -98,6 +100,8 @@ export interface Talk {
   readonly release: (gate: string) => Effect.Effect<void>
 }
 
+export type Act = (talk: Talk) => Effect.Effect<unknown>
+
 export interface Script {
   readonly name: string
   readonly agent?: string
@@ -105,7 +109,11 @@ export interface Script {
   /** Fields of a new session of one line alone. */
   readonly session?: object
   readonly prompt: Prompt | ((directory: string) => Prompt)
-  readonly during?: (talk: Talk) => Effect.Effect<unknown>
+  readonly during?: Act
+  /** What is done behind the first run on 2.x, in this order. The answers are compared. */
+  readonly after?: ReadonlyArray<Act>
+  /** Fields that are chance in this script. */
+  readonly chance?: ReadonlyArray<string>
   /** How the runs of the root session end; one is answered by default. */
   readonly ends?: ReadonlyArray<End>
   /** How 1.x tells the end of this script, if it does so otherwise: the idle and the error events of the root session. */

@@ -6,7 +6,7 @@ import type { HttpClientResponse } from "effect/http"
 import { HttpClient, HttpClientRequest } from "effect/http"
 import type { Target } from "./Script.ts"
 
-export type Method = "DELETE" | "GET" | "PATCH" | "POST"
+export type Method = "DELETE" | "GET" | "PATCH" | "POST" | "PUT"
 
 /** Sends requests with the credentials of the target; `about` adds what each request of its line says. */
 export const executing = (

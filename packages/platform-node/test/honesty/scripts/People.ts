@@ -91,12 +91,15 @@ export const scripts = ({ ask, fetch, read, shell, write }: Words): ReadonlyArra
     prompt: { steps: [{ ...shell("echo a"), tools: [shell("echo b")] }, { text: "Then not." }] },
     during: ({ allow, called, permission, refuse }) =>
       Effect.gen(function*() {
-        const [first = none, second = none] = yield* Effect.replicateEffect(permission, 2)
+        // 2.x asks for them in any order.
+        const asked = yield* Effect.replicateEffect(permission, 2)
+        const [first = none, second = none] = asked.toSorted((one, other) => (one.about < other.about ? -1 : 1))
         yield* allow(second, "once")
         yield* called
         yield* refuse(first, message)
       }),
-    ends: [message === undefined ? "refused" : "answered"]
+    ends: [message === undefined ? "refused" : "answered"],
+    isRacy: "2.x"
   })),
   {
     name: "three permissions of which one is given for good",
@@ -161,4 +164,4 @@ export const scripts = ({ ask, fetch, read, shell, write }: Words): ReadonlyArra
 ]
 
 /** What is asked when less is asked than a script says. */
-const none = { id: "none", sessionId: "none" }
+const none = { id: "none", sessionId: "none", about: "" }
