@@ -4,9 +4,7 @@
  * **Gotchas** (0.0.0-next-16350)
  *
  * - The server takes any absolute path as a folder, also one that does not exist. It answers 500 when it lists the files of such a path.
- * - Agent and model belong to the session, so they are set before a prompt that names others.
- * - A system text is an instruction of the session. The model is told when it changes and when it is gone, at the next step.
- * - An ask is answered under its own session, and a form by the keys of its fields.
+ * - Agent, model and system text belong to the session (`Choices`), so they are set before a prompt that names others.
  *
  * @since 0.1.0
  */
@@ -19,18 +17,13 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Contained from "../../domain/Contained.ts"
-import type { AskId } from "../../domain/Ids.ts"
 import { MessageId, SessionId } from "../../domain/Ids.ts"
 import type { Message } from "../../domain/Message.ts"
 import type { Prompt } from "../../domain/Prompt.ts"
-import * as Usage from "../../domain/Usage.ts"
 import type { RequestError } from "../ClientError.ts"
 import {
-  AskNotFound,
   DecodeError,
   MessageNotFound,
-  SessionBusy,
-  SessionNotFound,
   type StatusError,
   UnknownDirectory,
   UnsupportedOperation
@@ -40,9 +33,14 @@ import * as EventConnection from "../EventConnection.ts"
 import { each, maybe } from "../Lenient.ts"
 import { type Options, type Requests, segment } from "../Requests.ts"
 import { keepsMetadata } from "../SessionWishes.ts"
-import { toDiff, toUsage, WireDiff, WireTokens } from "../WireValues.ts"
+import { toDiff, WireDiff } from "../WireValues.ts"
+import * as Asks from "./Asks.ts"
+import * as CarryOn from "./CarryOn.ts"
+import * as Choices from "./Choices.ts"
 import { carryOut, compact } from "./Compact.ts"
 import { makeDecoder } from "./Events.ts"
+import * as Log from "./Log.ts"
+import { hasStatus, isNotFound, messageOf, orSessionBusy, orSessionNotFound, post, session, waiting } from "./Routes.ts"
 import * as Runs from "./Runs.ts"
 import * as Wire from "./Wire.ts"
 
@@ -56,10 +54,16 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Dialect> {
   const { decoded, health, origin, redaction, request, requestJson, requestText, whenReady, withTimeout } = requests
   const runs = Runs.make()
+  const log = Log.make(requests)
   const isBeta = () => requests.server()?.line === "2.x-beta"
   const folder = options.directory === undefined ? undefined : withoutLastSlashes(options.directory)
   const location = folder === undefined ? {} : { "location[directory]": folder }
   const inFolder = { urlParams: location }
+  const asks = Asks.make(requests, { isBeta, location })
+  const { choose, defaultModel, hasModel, instruct, known, takeBackInstruction } = Choices.make(requests, {
+    isBeta,
+    location
+  })
 
   let place: Wire.Place = { directory: folder, worktree: undefined }
   const findDirectory: Effect.Effect<string, RequestError | UnknownDirectory> = Effect.gen(function*() {
@@ -103,38 +107,6 @@ export const make = Effect.fnUntraced(function*(
       return { data, next: data.length < limit ? undefined : cursors?.next, size: body.length }
     })
 
-  /** The end of the session's log; nothing if the server has none. */
-  const logTail = (id: SessionId) => {
-    const read = (after: number) =>
-      request(
-        "read log",
-        HttpClientRequest.get(experimental(id, "/log"), { urlParams: { after: String(after), follow: "false" } })
-      ).pipe(Effect.map(logOf))
-    return Effect.gen(function*() {
-      const seq = (yield* read(Number.MAX_SAFE_INTEGER)).findLast(({ type }) => type === "log.synced")?.seq ?? 0
-      return yield* read(Math.max(0, seq - tailLength))
-    }).pipe(
-      Effect.catchTag("StatusError", (error) => (error.isRetryable ? Effect.fail(error) : Effect.undefined))
-    )
-  }
-
-  /** How the last step of the session ended, from the end of its log. A server without a log leaves it open. */
-  const runEnd = (id: SessionId): Effect.Effect<Wire.RunEnd, RequestError> =>
-    Effect.map(logTail(id), (tail) => {
-      if (tail === undefined) return "open"
-      const step = tail.findLastIndex(({ type = "" }) => type.startsWith("session.step."))
-      const ends = tail.slice(step + 1).filter(({ type = "" }) => type.startsWith("session.execution."))
-      // A prompt that is posted again begins and ends a run without a step, and so does a summary.
-      const end = ends.find(({ type }) => type !== started)
-      return end === undefined || ends.at(-1)?.type === started
-        ? "running"
-        : end.type !== "session.execution.interrupted"
-        ? "ended"
-        : end.data?.reason === "shutdown"
-        ? "shutdown"
-        : "stopped"
-    })
-
   /** Sessions whose unreadable fields were reported. They are not reported again with every page. */
   const reported = new Set<SessionId>()
   const reportUnread = (id: SessionId, { messages, unread }: Wire.Ordered): Effect.Effect<void> => {
@@ -174,7 +146,7 @@ export const make = Effect.fnUntraced(function*(
     }
     const wire = newestFirst.toReversed()
     const isNewest = before === undefined
-    const end = isNewest && !Wire.isSettled(wire) ? yield* runEnd(id) : "open"
+    const end = isNewest && !Wire.isSettled(wire) ? yield* log.runEnd(id) : "open"
     const ordered = Wire.toMessages(wire, id, place, end)
     if (isNewest) runs.learn(id, ordered.input, ordered.messages.at(-1))
     yield* reportUnread(id, ordered)
@@ -195,49 +167,8 @@ export const make = Effect.fnUntraced(function*(
     Effect.map(({ data }) => new Map(Object.keys(data).map((id) => [SessionId.make(id), { type: "busy" as const }])))
   )
 
-  const forms = Effect.suspend(() =>
-    requestJson(
-      "list questions",
-      Wire.within(each(Wire.WireForm)),
-      HttpClientRequest.get(isBeta() ? "/api/form/request" : "/api/form", inFolder)
-    )
-  ).pipe(Effect.map(({ data }) => data))
-  const permissions = requestJson(
-    "list permissions",
-    Wire.within(each(Wire.WirePermission)),
-    HttpClientRequest.get("/api/permission/request", inFolder)
-  ).pipe(Effect.map(({ data }) => data.map(Wire.toPermission)))
-
-  const known = (id: SessionId) =>
-    Effect.map(
-      requestJson("get session", Wire.within(Wire.WireKnownSession), HttpClientRequest.get(session(id))),
-      ({ data }) => data
-    )
-
   const getSession: Dialect["getSession"] = (id) =>
     known(id).pipe(Effect.map((wire) => Wire.toSession({ id, ...wire })), orSessionNotFound(id))
-
-  /** Sets what the prompt chooses, where the session has another choice. */
-  const choose = Effect.fnUntraced(function*(
-    id: SessionId,
-    { agent, model, variant }: Pick<Prompt, "agent" | "model" | "variant">
-  ) {
-    if (agent === undefined && model === undefined && variant === undefined) return
-    const data = yield* known(id)
-    if (agent !== undefined && data.agent !== agent) {
-      yield* request("choose agent", post(session(id, "/agent"), { agent }))
-    }
-    const chosen = model === undefined ? data.model : { providerID: model.providerId, id: model.modelId }
-    if (chosen === undefined) return
-    const wanted = variant ?? (model === undefined ? data.model?.variant : undefined)
-    const isSame = chosen.id === data.model?.id && chosen.providerID === data.model.providerID &&
-      (wanted ?? "default") === (data.model.variant ?? "default")
-    if (isSame) return
-    yield* request(
-      "choose model",
-      post(session(id, "/model"), { model: { ...chosen, ...(wanted !== undefined && { variant: wanted }) } })
-    )
-  })
 
   const interrupt = (id: SessionId) => request("abort session", HttpClientRequest.post(session(id, "/interrupt")))
 
@@ -257,55 +188,14 @@ export const make = Effect.fnUntraced(function*(
       requestJson(
         "get message",
         Wire.within(Schema.Unknown),
-        HttpClientRequest.get(session(id, `/message/${segment(messageId)}`))
+        HttpClientRequest.get(messageOf(id, messageId))
       ).pipe(
         Effect.map(({ data }) => Wire.toCompaction(data)),
         Effect.catchIf(isNotFound, () => Effect.undefined)
       ),
-    usage: (messageId: MessageId) => Effect.map(logTail(id), (tail = []) => usageOf(tail, messageId)),
+    usage: (messageId: MessageId) => log.summaryUsage(id, messageId),
     stop: interrupt(id)
   })
-
-  const defaultModel = Effect.map(
-    requestJson(
-      "default model",
-      Schema.Struct({ data: maybe(Wire.WireModel) }),
-      HttpClientRequest.get("/api/model/default", inFolder)
-    ),
-    ({ data }) => data
-  )
-
-  /** Whether the server knows the model, or has a default one. It learns its models when it first works in the folder. */
-  const hasModel = (model: typeof Wire.WireModel.Type | undefined) =>
-    model === undefined
-      ? Effect.map(defaultModel, (usual) => usual !== undefined)
-      : requestJson("list models", Wire.within(each(Wire.WireModel)), HttpClientRequest.get("/api/model", inFolder))
-        .pipe(
-          Effect.map(({ data }) =>
-            data.some(({ id, providerID }) => id === model.id && providerID === model.providerID)
-          )
-        )
-
-  const instruction = (id: SessionId) => {
-    const path = `/instructions/entries/${instructionKey}`
-    return isBeta() ? session(id, path) : experimental(id, path)
-  }
-
-  const takeBackInstruction = (id: SessionId) =>
-    request("take back instructions", HttpClientRequest.delete(instruction(id))).pipe(
-      Effect.catchIf(isNotFound, () => Effect.void),
-      Effect.asVoid
-    )
-
-  /** Makes the prompt's system text the session's, and no other one: that of an earlier prompt is taken back. */
-  const instruct = (id: SessionId, { system: value }: Prompt) =>
-    value === undefined ? takeBackInstruction(id) : request(
-      "give instructions",
-      HttpClientRequest.put(instruction(id)).pipe(HttpClientRequest.bodyJsonUnsafe({ value }))
-    ).pipe(
-      // The session is missing, or the route.
-      Effect.catchIf(isNotFound, () => Effect.andThen(known(id), unsupported("give a prompt a system text")))
-    )
 
   const checked = ({ parts, tools }: Prompt) =>
     tools !== undefined
@@ -346,7 +236,7 @@ export const make = Effect.fnUntraced(function*(
       ))
 
   const hasMessage = (id: SessionId, messageId: MessageId) =>
-    request("get message", HttpClientRequest.get(session(id, `/message/${segment(messageId)}`))).pipe(
+    request("get message", HttpClientRequest.get(messageOf(id, messageId))).pipe(
       Effect.as(true),
       Effect.catchIf(isNotFound, () => Effect.succeed(false))
     )
@@ -358,42 +248,16 @@ export const make = Effect.fnUntraced(function*(
       ({ data }) => Wire.toMessages(data.toReversed(), id, place, "open").messages.at(-1)?.info.id
     )
 
-  /**
-   * Whether a session goes on by itself. A managed server resumes what its end had stopped, at any time after its start. Posting the prompt
-   * again settles whether it does: the run that this begins has nothing to do and asks no model, but its start takes from the session the
-   * mark by which the server would resume it. If the server was faster, the session is at work, or has gone on already.
-   */
-  const goesOn = Effect.fnUntraced(function*(id: SessionId, input: Prompt) {
-    const before = yield* newest(id)
-    yield* prompt(id, input)
-    const state = Effect.gen(function*() {
-      const isActive = (yield* statuses).has(id)
-      return (yield* newest(id)) !== before ? "on" as const : isActive ? "unknown" as const : "still" as const
-    })
-    const settled = yield* Effect.repeat(state, { schedule: untilSettled, until: (state) => state !== "unknown" })
-    return settled === "on"
-  })
-
-  const carryOn: Dialect["carryOn"] = Effect.fnUntraced(function*(id, input) {
-    const { promptId } = input.ids
-    if (!(yield* hasMessage(id, promptId))) return yield* prompt(id, input)
-    // What waits would begin before the answer is whole.
-    if ((yield* waitingIn(id)).length > 0) yield* instruct(id, input)
-    else if (yield* goesOn(id, input)) return
-    let count = 1
-    while (yield* hasMessage(id, continuation(promptId, count))) count++
-    yield* request(
-      "carry on",
-      post(session(id, "/synthetic"), {
-        id: continuation(promptId, count),
-        text: continueText,
-        description: "Continue after an interruption",
-        metadata: { source: "opencode-turn" },
-        // Before everything that waits.
-        delivery: "steer"
-      })
-    )
-  }, (effect, id) => orSessionNotFound(id)(effect))
+  const carryOn: Dialect["carryOn"] = (id, input) =>
+    CarryOn.carryOn({
+      hasMessage: (messageId) => hasMessage(id, messageId),
+      hasWaiting: Effect.map(waitingIn(id), (waiting) => waiting.length > 0),
+      newest: newest(id),
+      isActive: Effect.map(statuses, (active) => active.has(id)),
+      post: prompt(id, input),
+      instruct: instruct(id, input),
+      postOwn: (own) => Effect.asVoid(request("carry on", post(session(id, "/synthetic"), own)))
+    }, input.ids).pipe(orSessionNotFound(id))
 
   /**
    * Stops subagents before the session that opened them: the end of one in the background is told to its opener, which then works again.
@@ -540,7 +404,7 @@ export const make = Effect.fnUntraced(function*(
       requestJson(
         "get message",
         Wire.within(Schema.Unknown),
-        HttpClientRequest.get(session(sessionId, `/message/${segment(messageId)}`))
+        HttpClientRequest.get(messageOf(sessionId, messageId))
       ).pipe(
         Effect.flatMap(({ data }) => {
           const { input, step } = runs.of(sessionId)
@@ -582,49 +446,7 @@ export const make = Effect.fnUntraced(function*(
         orSessionNotFound(id)
       ),
 
-    questions: Effect.map(forms, (forms) => forms.map(Wire.toQuestion)),
-
-    answerQuestion: (askId, answers) =>
-      listed(forms, askId).pipe(
-        Effect.flatMap((form) =>
-          request(
-            "answer question",
-            post(session(form.sessionID, `/form/${segment(askId)}/reply`), { answer: Wire.fromAnswers(form, answers) })
-          )
-        ),
-        Effect.asVoid,
-        orAskNotFound(askId)
-      ),
-
-    rejectQuestion: (askId) =>
-      listed(forms, askId).pipe(
-        Effect.flatMap((form) => {
-          const path = session(form.sessionID, `/form/${segment(askId)}`)
-          return request(
-            "reject question",
-            isBeta() ? HttpClientRequest.post(`${path}/cancel`) : HttpClientRequest.delete(path)
-          )
-        }),
-        Effect.asVoid,
-        orAskNotFound(askId)
-      ),
-
-    permissions,
-
-    answerPermission: (askId, { reply, ...rest }) =>
-      listed(permissions, askId).pipe(
-        Effect.flatMap(({ sessionId }) =>
-          request(
-            "answer permission",
-            post(session(sessionId, `/permission/${segment(askId)}/reply`), {
-              ...rest,
-              ...(isBeta() ? { reply } : { decision: reply })
-            })
-          )
-        ),
-        Effect.asVoid,
-        orAskNotFound(askId)
-      ),
+    ...asks,
 
     todos: () => Effect.succeed([]),
 
@@ -669,131 +491,14 @@ const maxSize = 256 * 1024 * 1024
 /** A session may have many children, and the answer says of each but a few hundred bytes. */
 const maxChildren = 1000
 
-const started = "session.execution.started"
-
-/** The events at the end of a log among which the end of the last run is: behind it come only names and costs. */
-const tailLength = 20
-
-/** A run without work ends within milliseconds, or once the server has loaded the folder. */
-const untilSettled = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")])
-
 /** An order to summarise fails at a server that has not learned its models yet, as after a restart (0.0.0-next-16350). */
 const untilListed = Schedule.max([Schedule.spaced("100 millis"), Schedule.during("3 seconds")])
 
 /** A session that a subagent in the background wakes is stopped again, for at most this time. */
 const untilStill = Schedule.max([Schedule.spaced("100 millis"), Schedule.during("5 seconds")])
 
-/** The name of the system text among the instructions of a session. The model sees it. */
-const instructionKey = "opencode-turn"
-
-const continueText =
-  "You were interrupted, because the server stopped. Go on where you were, and do not repeat work that is done."
-
-/**
- * The id of the n-th input by which a session goes on with a prompt. It sorts right behind the prompt.
- *
- * The ids are known before the prompt is sent, and stored with it. Whoever carries on, and whatever it has seen, posts the first of them that
- * is not a message yet. So at most one of them waits at a time, and a worker that comes late posts one that the server has already. An id
- * that depends on the newest message would not have that: between the looks of two workers a managed server may have gone on and died again.
- */
-const continuation = (promptId: MessageId, count: number): MessageId => {
-  const [, hex = "", rest = ""] = /^msg_([0-9a-f]{12})(.*)$/.exec(promptId) ?? []
-  return hex === ""
-    ? MessageId.make(`${promptId}c${count}`)
-    : MessageId.make(`msg_${(BigInt(`0x${hex}`) + BigInt(count)).toString(16).padStart(12, "0")}${rest}`)
-}
-
 const WirePending = Schema.Struct({ id: Schema.String, type: maybe(Schema.String) })
 
 const WireActive = Schema.Struct({ data: Schema.Record(SessionId, Schema.Unknown) })
 
-const WireLogEntry = Schema.Struct({
-  type: maybe(Schema.String),
-  seq: maybe(Schema.Finite),
-  data: maybe(Schema.Struct({
-    reason: maybe(Schema.String),
-    inputID: maybe(Schema.String),
-    source: maybe(Schema.String),
-    cost: maybe(Schema.Finite),
-    tokens: maybe(WireTokens)
-  }))
-})
-const decodeLogEntry = Schema.decodeUnknownOption(Schema.fromJsonString(WireLogEntry))
-
-/** The entries of a log, which comes as an event stream that ends. */
-const logOf = (body: string): ReadonlyArray<typeof WireLogEntry.Type> =>
-  body.split("\n").flatMap((line) =>
-    line.startsWith("data:") ? Option.toArray(decodeLogEntry(line.slice("data:".length).trim())) : []
-  )
-
-/**
- * What the summary took that the order asked for. The session's messages do not tell it. The beta has an event of its own for that, and the
- * release tells it with the summary as well.
- */
-const usageOf = (log: ReadonlyArray<typeof WireLogEntry.Type>, orderId: MessageId): Usage.Usage => {
-  const begun = log.findLastIndex(({ data, type }) =>
-    type === "session.compaction.started" && data?.inputID === orderId
-  )
-  const behind = log.slice(begun + 1)
-  const used = behind.find(({ data, type }) => type === "session.usage.recorded" && data?.source === "compaction") ??
-    behind.find(({ type }) => type === "session.compaction.ended")
-  return begun < 0 ? Usage.zero : toUsage(used?.data?.cost, used?.data?.tokens)
-}
-
-const isServerError = (error: RequestError | UnknownDirectory): error is StatusError =>
-  error._tag === "StatusError" && error.status === 500
-
-const post = (path: string, body: Record<string, unknown>) =>
-  HttpClientRequest.post(path).pipe(HttpClientRequest.bodyJsonUnsafe(body))
-
-const experimental = (id: SessionId, rest: string) => `/api/experimental/session/${segment(id)}${rest}`
-
-const session = (id: SessionId, rest = "") => `/api/session/${segment(id)}${rest}`
-
-const waiting = (id: SessionId, isBeta: boolean) =>
-  HttpClientRequest.post(isBeta ? session(id, "/wait") : experimental(id, "/wait"))
-
-const hasStatus = (error: { readonly _tag: string }, status: number): error is StatusError =>
-  error._tag === "StatusError" && "status" in error && error.status === status
-
-const isNotFound = (error: { readonly _tag: string }): error is StatusError => hasStatus(error, 404)
-
-const orSessionNotFound = (sessionId: SessionId) =>
-<A, E extends { readonly _tag: string }>(
-  effect: Effect.Effect<A, E>
-): Effect.Effect<A, E | SessionNotFound> =>
-  Effect.catchIf(
-    effect,
-    (error): boolean => isNotFound(error),
-    (): Effect.Effect<A, E | SessionNotFound> => Effect.fail(new SessionNotFound({ sessionId }))
-  )
-
-/** A session that works answers 409 to a revert. */
-const orSessionBusy =
-  (sessionId: SessionId) =>
-  <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | SessionBusy> =>
-    Effect.catchIf(
-      effect,
-      (error): boolean => hasStatus(error, 409),
-      (): Effect.Effect<A, E | SessionBusy> => Effect.fail(new SessionBusy({ sessionId }))
-    )
-
-/** The beta answers 404 to the second reply to a permission, and 409 to that to a form. */
-const orAskNotFound =
-  (askId: AskId) =>
-  <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | AskNotFound> =>
-    Effect.catchIf(
-      effect,
-      (error): boolean => isNotFound(error) || hasStatus(error, 409),
-      (): Effect.Effect<A, E | AskNotFound> => Effect.fail(new AskNotFound({ askId }))
-    )
-
-/** The ask as the server lists it, because its answer goes to its session. */
-const listed = <A extends { readonly id: AskId }>(
-  list: Effect.Effect<ReadonlyArray<A>, RequestError>,
-  askId: AskId
-): Effect.Effect<A, RequestError | AskNotFound> =>
-  Effect.flatMap(list, (asks) => {
-    const ask = asks.find(({ id }) => id === askId)
-    return ask === undefined ? Effect.fail(new AskNotFound({ askId })) : Effect.succeed(ask)
-  })
+const isServerError = (error: RequestError | UnknownDirectory): error is StatusError => hasStatus(error, 500)

@@ -1,0 +1,97 @@
+/**
+ * The questions and permissions of OpenCode 2.x. An ask is answered under its own session, and a form by the keys of its fields.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import type { AskId } from "../../domain/Ids.ts"
+import type { RequestError } from "../ClientError.ts"
+import { AskNotFound } from "../ClientError.ts"
+import type { Dialect } from "../Dialect.ts"
+import { each } from "../Lenient.ts"
+import { type Requests, segment } from "../Requests.ts"
+import { orAskNotFound, post, session } from "./Routes.ts"
+import * as Wire from "./Wire.ts"
+
+/**
+ * `location` are the parameters that name the client's folder.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  { request, requestJson }: Pick<Requests, "request" | "requestJson">,
+  { isBeta, location }: { readonly isBeta: () => boolean; readonly location: Readonly<Record<string, string>> }
+): Pick<Dialect, "questions" | "answerQuestion" | "rejectQuestion" | "permissions" | "answerPermission"> => {
+  const forms = Effect.suspend(() =>
+    requestJson(
+      "list questions",
+      Wire.within(each(Wire.WireForm)),
+      HttpClientRequest.get(isBeta() ? "/api/form/request" : "/api/form", { urlParams: location })
+    )
+  ).pipe(Effect.map(({ data }) => data))
+  const permissions = requestJson(
+    "list permissions",
+    Wire.within(each(Wire.WirePermission)),
+    HttpClientRequest.get("/api/permission/request", { urlParams: location })
+  ).pipe(Effect.map(({ data }) => data.map(Wire.toPermission)))
+
+  return {
+    questions: Effect.map(forms, (forms) => forms.map(Wire.toQuestion)),
+
+    answerQuestion: (askId, answers) =>
+      listed(forms, askId).pipe(
+        Effect.flatMap((form) =>
+          request(
+            "answer question",
+            post(session(form.sessionID, `/form/${segment(askId)}/reply`), { answer: Wire.fromAnswers(form, answers) })
+          )
+        ),
+        Effect.asVoid,
+        orAskNotFound(askId)
+      ),
+
+    rejectQuestion: (askId) =>
+      listed(forms, askId).pipe(
+        Effect.flatMap((form) => {
+          const path = session(form.sessionID, `/form/${segment(askId)}`)
+          return request(
+            "reject question",
+            isBeta() ? HttpClientRequest.post(`${path}/cancel`) : HttpClientRequest.delete(path)
+          )
+        }),
+        Effect.asVoid,
+        orAskNotFound(askId)
+      ),
+
+    permissions,
+
+    answerPermission: (askId, { reply, ...rest }) =>
+      listed(permissions, askId).pipe(
+        Effect.flatMap(({ sessionId }) =>
+          request(
+            "answer permission",
+            post(session(sessionId, `/permission/${segment(askId)}/reply`), {
+              ...rest,
+              ...(isBeta() ? { reply } : { decision: reply })
+            })
+          )
+        ),
+        Effect.asVoid,
+        orAskNotFound(askId)
+      )
+  }
+}
+
+// internal
+
+/** The ask as the server lists it, because its answer goes to its session. */
+const listed = <A extends { readonly id: AskId }>(
+  list: Effect.Effect<ReadonlyArray<A>, RequestError>,
+  askId: AskId
+): Effect.Effect<A, RequestError | AskNotFound> =>
+  Effect.flatMap(list, (asks) => {
+    const ask = asks.find(({ id }) => id === askId)
+    return ask === undefined ? Effect.fail(new AskNotFound({ askId })) : Effect.succeed(ask)
+  })
