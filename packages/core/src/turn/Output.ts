@@ -22,6 +22,7 @@ import * as SchemaRepresentation from "effect/SchemaRepresentation"
 import type { WirePart } from "../domain/Part.ts"
 import { InvalidInput, type OutputIssue } from "../domain/TurnError.ts"
 import * as Exchange from "../reply/Exchange.ts"
+import * as JsonInText from "./JsonInText.ts"
 import * as SchemaBounds from "./SchemaBounds.ts"
 
 /**
@@ -146,19 +147,22 @@ export const toFormat = (jsonSchema: JsonSchema.JsonSchema): Readonly<Record<str
 })
 
 /**
- * Reads the answer of an exchange: the structured value of its last message, or, where the server has none, the JSON that its
- * text is, alone or in one block of code.
+ * Reads the answer of an exchange: the structured value of its last message, or, where the server has none, the value that its
+ * text gives.
+ *
+ * **Details**
+ *
+ * A text that is JSON is the value. In a text with other words, it is the one JSON value that fits and is set apart from the words: in a
+ * block of code, on lines of its own, or as an object behind the last word. A text with two values that fit gives none.
  *
  * @category steps
  * @since 0.1.0
  */
-export const read = Effect.fnUntraced(function*<A>(
-  output: Output<A>,
-  exchange: Exchange.Exchange
-): Effect.fn.Return<Answer<A>, Issues> {
+export const read = <A>(output: Output<A>, exchange: Exchange.Exchange): Effect.Effect<Answer<A>, Issues> => {
   const last = Exchange.lastStep(exchange)
-  return yield* output.decode(last?.info.structured ?? (yield* fromText(last?.parts ?? [])))
-})
+  const structured = last?.info.structured ?? undefined
+  return structured === undefined ? readText(output, textOf(last?.parts ?? [])) : output.decode(structured)
+}
 
 /**
  * Tells the agent what is wrong with its answer.
@@ -297,12 +301,36 @@ const wrapped = ({ $defs, $schema, ...value }: JsonSchema.JsonSchema): JsonSchem
 const isWrapper = (sent: unknown): sent is { readonly value: unknown } =>
   Predicate.hasProperty(sent, "value") && Object.keys(sent).length === 1
 
-const fromText = (parts: ReadonlyArray<WirePart>): Effect.Effect<unknown, Issues> => {
-  const text = parts.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("\n\n").trim()
-  return text === ""
-    ? Effect.fail(issue("there is no value"))
-    : Effect.mapError(decodeJson(withoutFence(text)), () => issue("it is no JSON"))
-}
+const textOf = (parts: ReadonlyArray<WirePart>): string =>
+  parts.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("\n\n").trim()
+
+const readText = Effect.fnUntraced(function*<A>(output: Output<A>, text: string): Effect.fn.Return<Answer<A>, Issues> {
+  if (text === "") return yield* Effect.fail(issue("there is no value"))
+  const whole = JsonInText.parse(text)
+  if (Result.isSuccess(whole)) return yield* output.decode(whole.success)
+  const found = JsonInText.find(text)
+  if (found === undefined) return yield* Effect.fail(issue(severalValues))
+  const fitting = new Map<string, { readonly answer: Answer<A>; isSetApart: boolean }>()
+  let issues = issue("it is no JSON")
+  for (const { isSetApart, value } of found) {
+    const answer = yield* Effect.result(output.decode(value))
+    if (Result.isFailure(answer)) {
+      // Of several that do not fit, the last one is most likely to be meant.
+      if (isSetApart) issues = answer.failure
+      continue
+    }
+    const { json } = answer.success
+    fitting.set(json, {
+      answer: answer.success,
+      isSetApart: isSetApart || fitting.get(json)?.isSetApart === true
+    })
+  }
+  if (fitting.size > 1) return yield* Effect.fail(issue(severalValues))
+  const [only] = fitting.values()
+  return only?.isSetApart === true ? only.answer : yield* Effect.fail(issues)
+})
+
+const severalValues = "it holds several JSON values, and it is not clear which one is meant: give only one"
 
 /** As many as help: the agent reads them, and they are stored. */
 const maxIssues = 20
@@ -335,18 +363,6 @@ const cut = (text: string): string =>
   text.length > maxIssueLength ? `${text.slice(0, maxIssueLength).toWellFormed()}…` : text
 
 const format = SchemaIssue.makeFormatterStandardSchemaV1()
-
-const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Unknown))
-
-/** What a block of code holds, where the whole text is one. Not a pattern: it would try every line end for the first one. */
-const withoutFence = (text: string): string => {
-  const end = text.indexOf("\n")
-  const isBlock = end !== -1 && text.length >= end + 4 && text.endsWith("\n```") &&
-    fence.test(text.slice(0, end).trimEnd())
-  return isBlock ? text.slice(end + 1, -4) : text
-}
-
-const fence = /^```(?:json)?$/
 
 const notASchema = (reason: string): Effect.Effect<never, InvalidInput> =>
   Effect.fail(new InvalidInput({ field: "output", reason: `it is no JSON Schema that can be checked: ${reason}` }))

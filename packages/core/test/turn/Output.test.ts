@@ -19,8 +19,9 @@ const exchangeOf = (structured: unknown, ...parts: ReadonlyArray<WirePart>) =>
     Make.stored(Make.ended(Make.answerId, { structured }), ...parts)
   ])
 
-const readText = (text: string) =>
-  Output.read(Output.fromSchema(Person), exchangeOf(undefined, Make.text("prt_1", text)))
+const readAs = <A>(schema: Schema.Codec<A, unknown>, text: string) =>
+  Output.read(Output.fromSchema(schema), exchangeOf(undefined, Make.text("prt_1", text)))
+const readText = (text: string) => readAs(Person, text)
 
 const doubled = (combine: (half: object) => object) => ({
   type: "object",
@@ -116,34 +117,188 @@ describe("a schema", () => {
     }))
 })
 
+const ada = { name: "Ada", age: 36, tags: ["a }", "```", "[1]"] }
+const inOneLine = JSON.stringify(ada)
+const inLines = JSON.stringify(ada, undefined, 2)
+const noJson: Output.Issues = [{ path: "", message: "it is no JSON" }]
+const several: Output.Issues = [{
+  path: "",
+  message: "it holds several JSON values, and it is not clear which one is meant: give only one"
+}]
+
+const Words = Schema.Array(
+  Schema.Literals([
+    "Ada",
+    "is",
+    "36",
+    "é",
+    ".",
+    ",",
+    "\n",
+    "\n\n",
+    "`b`",
+    "- ",
+    "**",
+    "'",
+    "\"",
+    ":",
+    "}",
+    "]",
+    "[1] "
+  ])
+).check(Schema.isMaxLength(12))
+const Value = Schema.Struct({
+  name: Schema.String,
+  age: Schema.Int.check(Schema.isGreaterThan(0)),
+  tags: Schema.Array(Schema.String)
+})
+const Written = Schema.Struct({
+  value: Value,
+  indent: Schema.Literals([0, 2]),
+  language: Schema.Literals(["", "json", " JSON ", "jsonc"]),
+  fence: Schema.Literals(["```", "````", "~~~"])
+})
+const block = ({ fence, indent, language, value }: typeof Written.Type) =>
+  `${fence}${language}\n${JSON.stringify(value, undefined, indent)}\n${fence}`
+const put = (written: typeof Written.Type, inBlock: boolean) =>
+  inBlock ? `\n${block(written)}\n` : JSON.stringify(written.value)
+
 describe("an answer without a structured value", () => {
   for (
     const [name, text] of [
-      ["alone", `{"name":"Ada","age":36,"tags":[]}`],
-      ["in a block of code", "```json\n{\"name\":\"Ada\",\"age\":36,\"tags\":[]}\n```"],
-      ["with space around it", `\n  {"name":"Ada","age":36,"tags":[]}\n`]
+      ["alone", inOneLine],
+      ["with space around it", `\n  ${inOneLine}\n`],
+      ["in a block of code", "```json\n" + inLines + "\n```"],
+      ["in a block of code without a language", "```\n" + inOneLine + "\n```"],
+      ["in a block of code with spaces at its fences", "  ``` JSON \r\n" + inLines + "\r\n  ```  "],
+      ["in a block of code with longer fences", "````json5 title=a\n" + inLines + "\n````"],
+      ["in a block of code with other fences", "~~~\n" + inLines + "\n~~~"],
+      ["in a block of code on one line", "Here: \n```json " + inOneLine + " ```"],
+      ["in a block of code whose last line has the fence", "```json\n" + inLines + "```\nThat is all."],
+      ["in a block of code that is not closed", "Here it is:\n```json\n" + inLines],
+      ["in a block of code behind words", "I looked {everywhere} [1].\n\n```json\n" + inLines + "\n```"],
+      ["in a block of code before words", "```json\n" + inLines + "\n```\n\nI hope that it helps (see [2])."],
+      ["in the one block of code that is JSON", "```sh\ncat a\n```\nThis gave:\n```\n" + inLines + "\n```\nDone."],
+      [
+        "in the one block of code that fits",
+        "```json\n{\"name\":1}\n```\nis wrong, so:\n```json\n" + inLines + "\n```"
+      ],
+      [
+        "in two blocks of code that are the same",
+        "```json\n" + inLines + "\n```\nIn short:\n```\n" + inOneLine + "\n```"
+      ],
+      ["behind a sentence", `This is Ada. ${inOneLine}`],
+      ["behind a sentence, as code", `The value is \`${inOneLine}\`.`],
+      ["behind a sentence that quotes \"{", `I was told to quote "{: ${inOneLine}`],
+      ["on lines of its own", `This is Ada:\n\n${inLines}\n\nI hope that it helps.`],
+      ["before a sentence on the next line", `${inLines}\nI hope that it helps.`],
+      ["behind a list of things to do", `- [ ] ask Ada\n- [x] write\n${inOneLine}`]
     ] as const
   ) {
     it.effect(`is read from the JSON of its text, ${name}`, () =>
       Effect.gen(function*() {
-        assert.strictEqual((yield* readText(text)).value.name, "Ada")
+        assert.deepStrictEqual((yield* readText(text)).value, ada)
       }))
   }
 
-  it.effect("is searched in linear time, whatever it holds", () =>
+  for (
+    const [name, text, issues] of [
+      ["no JSON", "Ada is 36.", noJson],
+      ["no text", "  ", [{ path: "", message: "there is no value" }]],
+      ["a value among its words", `I would say ${inOneLine}, but I do not know.`, noJson],
+      ["two values that fit", `Either ${inOneLine} or {"name":"Eve","age":1,"tags":[]}`, several],
+      [
+        "a value in a block of code and another one",
+        "```\n" + inLines + "\n```\n{\"name\":\"Eve\",\"age\":1,\"tags\":[]}",
+        several
+      ],
+      ["a value inside of a program", "```ts\nconst ada = " + inOneLine + "\n```", noJson],
+      ["a value inside of a list", `[${inOneLine}]`, [{ path: "", message: "Expected object" }]],
+      ["half a value", inOneLine.slice(0, -1), noJson],
+      ["very many values", Array.from({ length: 100 }, (_, index) => `{"a":${index}}`).join("\n"), several],
+      ["an empty block of code", "```\n```", noJson]
+    ] as const
+  ) {
+    it.effect(`is told what is wrong with it as a whole if it has ${name}`, () =>
+      Effect.gen(function*() {
+        const [issue, ...others] = yield* Effect.flip(readText(text))
+        assert.lengthOf(others, 0)
+        assert.strictEqual(issue.path, "")
+        assert.include(issue.message, issues[0]?.message)
+      }))
+  }
+
+  it.effect("is told what is wrong with the last value that is set apart from its words", () =>
     Effect.gen(function*() {
-      for (
-        const text of ["```" + "\n".repeat(200_000), "```json" + " ".repeat(200_000), "`".repeat(200_000), "```\n```"]
-      ) {
-        assert.deepStrictEqual(yield* Effect.flip(readText(`${text}x`)), [{ path: "", message: "it is no JSON" }])
-        assert.deepStrictEqual(yield* Effect.flip(readText(text)), [{ path: "", message: "it is no JSON" }])
-      }
+      const text =
+        "```json\n{\"age\":1}\n```\nor rather\n```json\n{\"name\":\"Ada\",\"age\":0,\"tags\":[]}\n```\n{} is none."
+      assert.deepStrictEqual((yield* Effect.flip(readText(text))).map(({ path }) => path), ["age"])
     }))
 
-  it.effect("has one issue as a whole if its text is not JSON, or if it has none", () =>
+  it.effect("of a type other than an object is read from blocks of code and from lines of its own", () =>
     Effect.gen(function*() {
-      assert.deepStrictEqual(yield* Effect.flip(readText("Ada is 36.")), [{ path: "", message: "it is no JSON" }])
-      assert.deepStrictEqual(yield* Effect.flip(readText("  ")), [{ path: "", message: "there is no value" }])
+      const Numbers = Schema.Array(Schema.Int)
+      assert.deepStrictEqual((yield* readAs(Numbers, "They are:\n[1, 2]\nThat is all.")).value, [1, 2])
+      assert.deepStrictEqual((yield* readAs(Numbers, "They are:\n```json\n[1, 2]\n```")).value, [1, 2])
+      assert.deepStrictEqual((yield* readAs(Numbers, "They are {\"value\":[1, 2]}")).value, [1, 2])
+      assert.deepStrictEqual((yield* readAs(Schema.Int, "It is:\n```\n42\n```")).value, 42)
+      assert.deepStrictEqual(yield* Effect.flip(readAs(Numbers, "I found none, see [1]")), noJson)
+      assert.deepStrictEqual(yield* Effect.flip(readAs(Schema.Int, "It is 42")), noJson)
+    }))
+
+  it.effect.prop("is the value of its one block of code, whatever words stand around it", {
+    before: Words,
+    after: Words,
+    written: Written
+  }, ({ after, before, written }) =>
+    Effect.gen(function*() {
+      const text = `${before.join(" ")}\n${block(written)}\n${after.join(" ")}`
+      assert.deepStrictEqual((yield* readText(text)).value, written.value)
+    }))
+
+  it.effect.prop("is the object behind its last word, whatever words stand before it", {
+    before: Words,
+    written: Written
+  }, ({ before, written: { indent, value } }) =>
+    Effect.gen(function*() {
+      const text = `${before.join(" ")} ${JSON.stringify(value, undefined, indent)}`
+      assert.deepStrictEqual((yield* readText(text)).value, value)
+    }))
+
+  it.effect.prop("is none of two values that differ, wherever they stand", {
+    first: Written,
+    second: Written,
+    words: Words,
+    isBlock: Schema.Tuple([Schema.Boolean, Schema.Boolean])
+  }, ({ first, isBlock, second, words }) =>
+    Effect.gen(function*() {
+      const [one, other] = [first, { ...second, value: { ...second.value, age: first.value.age + 1 } }]
+      const text = `${put(one, isBlock[0])} ${words.join(" ")} ${put(other, isBlock[1])}`
+      assert.deepStrictEqual(yield* Effect.flip(readText(text)), several)
+    }))
+
+  it.effect("is searched in a time that grows with its length, whatever it holds", () =>
+    Effect.gen(function*() {
+      const many = 200_000
+      for (
+        const text of [
+          "```" + "\n".repeat(many),
+          "```json" + " ".repeat(many),
+          "`".repeat(many),
+          "```\n".repeat(many),
+          "```\n[1,\n" + "[1]```\n".repeat(many),
+          "[".repeat(many),
+          "{\"a\":".repeat(many),
+          "[\"\\\"".repeat(many),
+          "[1] ".repeat(many),
+          "a {} ".repeat(many) + "b",
+          "{\n".repeat(many) + "}\n".repeat(many),
+          "[".repeat(many) + "]".repeat(many) + "x"
+        ]
+      ) {
+        const [{ path }] = yield* Effect.flip(readText(`x${text}`))
+        assert.strictEqual(path, "")
+      }
     }))
 })
 

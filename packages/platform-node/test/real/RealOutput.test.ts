@@ -60,12 +60,18 @@ onBothLines(
         assert.isTrue(results.every((result) => result.sessionId === first?.sessionId && !result.isRecreated))
       }))
 
-    it.effect("is read from the text if the model writes it there as JSON", () =>
+    it.effect("is read from the text if the model writes it there as JSON, between its words", () =>
       Effect.gen(function*() {
-        const text = "```json\n" + JSON.stringify(right) + "\n```"
-        const result = yield* runTurn({ ...base([{ text, usage: used }]), output: Weather })
-        assert.strictEqual(result.status, "completed", result.error?.message)
-        assert.strictEqual(result.output?.celsius, -3.5)
+        const json = JSON.stringify(right)
+        for (
+          const text of ["This is the weather:\n\n```json\n" + json + "\n```\n\nTake a coat.", `It is cold. ${json}`]
+        ) {
+          const result = yield* runTurn({ ...base([{ text, usage: used }]), output: Weather })
+          assert.strictEqual(result.status, "completed", result.error?.message)
+          assert.strictEqual(result.output?.celsius, -3.5)
+          assert.deepEqual(JSON.parse(result.content), right)
+          assert.strictEqual(result.usage.total.tokens.output, used.output)
+        }
       }))
 
     it.effect("is requested once more if it does not fit, and both answers count", () =>
