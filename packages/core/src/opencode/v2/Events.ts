@@ -307,7 +307,7 @@ const stepFailed = on(
     const parts = partsOf(around, sessionID, id, { ...use, finish: "error" })
     if (step === undefined) return [...parts, unread(data)]
     if (Wire.isAborted(error)) {
-      step.failed = { completedMillis: around.atMillis, ...use }
+      step.failed = { completedMillis: around.atMillis, error: Wire.toFailure(error), ...use }
       return parts
     }
     around.runs.of(sessionID).step = undefined
@@ -331,12 +331,12 @@ const interrupted = on(
     run.step = undefined
     const end = idle(sessionID, around.eventId)
     if (step?.failed !== undefined && step.isRefused) {
-      return [updated(around, sessionID, step, { ...step.failed, finish: "tool-calls" }), end]
+      return [updated(around, sessionID, step, { ...step.failed, finish: "tool-calls", error: undefined }), end]
     }
     // The server goes down. Whether it goes on when it is back, or somebody else must make it, is found out then.
     if (reason === "shutdown") return end
     if (step?.failed !== undefined) {
-      return [updated(around, sessionID, step, { ...step.failed, error: Wire.aborted }), end]
+      return [updated(around, sessionID, step, step.failed), end]
     }
     return [{ _tag: "SessionFailed", eventId: around.eventId, sessionId: sessionID, failure: Wire.aborted }, end]
   }

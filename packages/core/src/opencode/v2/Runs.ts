@@ -10,6 +10,7 @@
  */
 import type { MessageId, SessionId } from "../../domain/Ids.ts"
 import type { Message } from "../../domain/Message.ts"
+import type { UpstreamFailure } from "../../domain/UpstreamFailure.ts"
 import type { WireTokens } from "../WireValues.ts"
 
 /**
@@ -53,7 +54,7 @@ export interface Step {
   readonly calls: Map<string, Call>
   hasCalls: boolean
   isRefused: boolean
-  /** What the failed step used, until the end of the run says why it failed. */
+  /** The end of a step that was interrupted, until the end of the run says by whom. */
   failed: Failed | undefined
 }
 
@@ -63,6 +64,7 @@ export interface Step {
  */
 export interface Failed {
   readonly completedMillis: number
+  readonly error: UpstreamFailure
   readonly cost?: number
   readonly tokens?: typeof WireTokens.Type
 }
