@@ -7,15 +7,18 @@ import { Answer, PermissionRule } from "@opencode-turn/core/Ask"
 import { idFlaw } from "@opencode-turn/core/Ids"
 import { PromptPart } from "@opencode-turn/core/Prompt"
 import { InvalidInput } from "@opencode-turn/core/TurnError"
+import type { Budget } from "@opencode-turn/core/TurnPolicy"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { InvalidConfig } from "./live/LiveLayer.ts"
 
-/** What a value must be. */
+/** What a value must be. An object with `fields` has no others. */
 export interface Check {
   readonly isFit: (value: unknown) => boolean
   readonly expected: string
+  readonly fields?: Readonly<Record<string, Check>>
 }
 
 /** What each option must be; an option without a check does not compile. */
@@ -91,23 +94,33 @@ interface Flaw {
 const failing = (flaw: Flaw | undefined): Effect.Effect<void, InvalidInput> =>
   flaw === undefined ? Effect.void : Effect.fail(new InvalidInput(flaw))
 
+/** The first flaw of an object: a field that cannot be used, at any depth, or one that nobody would read. */
 const flawOf = (
   options: unknown,
   checks: Readonly<Record<string, Check>>,
   required: ReadonlyArray<string> = []
 ): Flaw | undefined => {
   if (!Predicate.isObject(options)) return { field: "options", reason: "it is not an object" }
-  for (const [field, { expected, isFit }] of Object.entries(checks)) {
+  for (const [field, { expected, fields, isFit }] of Object.entries(checks)) {
     const value = Predicate.hasProperty(options, field) ? options[field] : undefined
     if (value === undefined && !required.includes(field)) continue
     if (!isFit(value)) {
       return { field, reason: value === undefined ? `it is missing: give ${expected}` : `it is not ${expected}` }
     }
+    const inside = fields && flawOf(value, fields)
+    if (inside !== undefined) return { ...inside, field: `${field}.${inside.field}` }
   }
-  return undefined
+  const unknown = Object.entries(options).find(([field, value]) => value !== undefined && !Object.hasOwn(checks, field))
+  return unknown && { field: unknown[0], reason: `it is not known, only ${Object.keys(checks).join(", ")}` }
 }
 
-const isAnswer = Schema.is(Answer)
+/** A field that a schema does not have may be a misspelled one. */
+const isExactly = <A>(schema: Schema.Schema<A>) => {
+  const decode = Schema.decodeUnknownOption(Schema.toType(schema), { onExcessProperty: "error" })
+  return (value: unknown): boolean => Option.isSome(decode(value))
+}
+
+const isAnswer = isExactly(Answer)
 
 const text: Check = { isFit: Predicate.isString, expected: "a text" }
 const flag: Check = { isFit: Predicate.isBoolean, expected: "true or false" }
@@ -135,8 +148,48 @@ const listOf = (isFit: (value: unknown) => boolean, expected: string): Check => 
   expected
 })
 
+/** Whether it is in range, the turn checks. */
+const amount: Check = { isFit: Predicate.isNumber, expected: "a number" }
+const span = Schema.optionalKey(Schema.UndefinedOr(Schema.Finite))
+const isTime = isExactly(Schema.Union([
+  Schema.BigInt,
+  Schema.Duration,
+  Schema.String.check(
+    Schema.isPattern(/^(?:-?\d+(?:\.\d+)? +(?:nano|micro|milli|second|minute|hour|day|week)s?|-?Infinity)$/)
+  ),
+  Schema.Tuple([Schema.Finite, Schema.Finite]),
+  Schema.Struct({
+    weeks: span,
+    days: span,
+    hours: span,
+    minutes: span,
+    seconds: span,
+    milliseconds: span,
+    microseconds: span,
+    nanoseconds: span
+  })
+]))
+/** The forms of `Duration.Input`. */
+const time: Check = {
+  isFit: (value) => Predicate.isNumber(value) || isTime(value),
+  expected: "a time: a number of milliseconds, or a text such as 30 minutes"
+}
+
+const budgetChecks = {
+  wallClock: time,
+  cost: amount,
+  tokens: amount,
+  modelRetries: amount,
+  steps: amount,
+  stall: time,
+  openAsks: amount,
+  subagents: amount,
+  messages: amount,
+  parts: amount
+} satisfies Checks<Budget>
+
 const policyChecks = {
-  budget: object,
+  budget: { ...object, fields: budgetChecks },
   whenBusy: oneOf("queue", "reject", "replace"),
   maxQueued: count,
   onInterrupt: oneOf("cancel", "release"),
@@ -172,7 +225,7 @@ export const openChecks = {
   telemetry: flag
 } satisfies Record<string, Check>
 
-const isPromptPart = Schema.is(PromptPart)
+const isPromptPart = isExactly(PromptPart)
 
 /** What `checkTurn` checks. */
 export const turnChecks = {
@@ -187,10 +240,13 @@ export const turnChecks = {
   model: text,
   variant: text,
   system: text,
-  tools: object,
+  tools: {
+    isFit: Schema.is(Schema.Record(Schema.String, Schema.Boolean)),
+    expected: "an object of true and false under the names of tools"
+  },
   title: text,
-  metadata: object,
-  permission: listOf(Schema.is(PermissionRule), "a list of rules, each with permission, pattern and action"),
+  metadata: { isFit: Schema.is(Schema.Record(Schema.String, Schema.Json)), expected: "an object of JSON values" },
+  permission: listOf(isExactly(PermissionRule), "a list of rules, each with permission, pattern and action alone"),
   output: { isFit: (value) => Predicate.isObject(value) || Predicate.isFunction(value), expected: "a schema" },
   onUpdate: callback,
   onFinalized: callback,

@@ -206,7 +206,7 @@ export interface CompactOptions {
  * - `prune`: deletes ended messages that are older, and gives their number.
  * - `close`: interrupts what runs, which cancels it unless `onInterrupt` says otherwise, and closes the connection and the store.
  *
- * Errors are instances of `Error` with a `_tag`: `InvalidInput` for an argument that cannot be used, {@link TurnsClosed} for what is called,
+ * Errors are instances of `Error` with a `_tag`: `InvalidInput` for an argument that cannot be used or is not known, {@link TurnsClosed} for what is called,
  * runs or is read when the turns are closed.
  *
  * @category models

@@ -58,6 +58,57 @@ it("refuses an argument that cannot be used, and names it", async () => {
   }
 })
 
+it("refuses a field that it does not know, also inside of an option, and says which there are", async () => {
+  await using turns = await open()
+  const refused: ReadonlyArray<readonly [string, Promise<unknown>, RegExp]> = [
+    ["budget.cots", call(turns, "run", { ...turn, budget: { cots: 1 } }), /cost, tokens/],
+    ["budget.maxSteps", call(turns, "stream", { ...turn, budget: { steps: 1, maxSteps: 2 } }).then(first), /steps/],
+    ["whenbusy", call(turns, "run", { ...turn, whenbusy: "reject" }), /whenBusy/],
+    ["worker", call(turns, "run", { ...turn, worker: true }), /conversation/],
+    ["model", call(turns, "fork", { conversation: "c", into: "d", model: "p/m" }), /conversation, at, into/],
+    ["conversationId", call(turns, "pendingAsks", { conversationId: "c" }), /conversation/],
+    ["form", call(turns, "attach", "m", { form: "x" }).then(first), /from/],
+    ["variant", call(turns, "compact", "c", { variant: "high" }), /model, signal/]
+  ]
+  for (const [field, promise, known] of refused) {
+    const error = await reasonOf(promise)
+    assert(error instanceof Error)
+    assert.deepInclude(Object(error), { _tag: "InvalidInput", field })
+    assert.match(error.message, /is not known, only /)
+    assert.match(error.message, known)
+  }
+  const setting = await reasonOf(call({ openTurns }, "openTurns", { ...settings, budget: { cots: 12345 } }))
+  assert(setting instanceof Error)
+  assert.deepInclude(Object(setting), { _tag: "InvalidConfig", setting: "budget.cots" })
+  assert.notInclude(setting.message, "12345")
+})
+
+it("refuses what is inside of an option and cannot be used, and names its place", async () => {
+  await using turns = await open()
+  const rule = { permission: "bash", pattern: "*", action: "deny" }
+  const refused: ReadonlyArray<readonly [string, unknown]> = [
+    ["budget.cost", { budget: { cost: "5" } }],
+    ["budget.wallClock", { budget: { wallClock: "tomorrow" } }],
+    ["tools", { tools: { bash: "no" } }],
+    ["metadata", { metadata: { when: new Date(0) } }],
+    ["permission", { permission: [{ ...rule, messge: "no" }] }],
+    ["prompt", { prompt: [{ type: "text", text: "Go.", txt: "Go." }] }]
+  ]
+  for (const [field, options] of refused) {
+    const error = await reasonOf(call(turns, "run", { ...turn, ...Object(options) }))
+    assert(error instanceof Error)
+    assert.deepInclude(Object(error), { _tag: "InvalidInput", field })
+    assert.match(error.message, /: it is not /)
+  }
+  const answer = await reasonOf(call(turns, "answer", "per_1", { _tag: "Reject", mesage: "no" }))
+  assert.deepInclude(Object(answer), { _tag: "InvalidInput", field: "answer" })
+})
+
+it("takes an option that is undefined for one that was not given", async () => {
+  await using turns = await open()
+  assert.deepStrictEqual(await call(turns, "pendingAsks", { limit: undefined, other: undefined }), [])
+})
+
 it("refuses settings that cannot be used, and repeats no secret", async () => {
   const refused: ReadonlyArray<readonly [string, unknown]> = [
     ["gate", "foo"],
