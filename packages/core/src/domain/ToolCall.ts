@@ -72,16 +72,15 @@ interface Known {
   readonly subjectOf?: (input: ToolPart["input"], title: string) => string
 }
 
-const named = (name: string) => (input: ToolPart["input"]): string => {
-  const value = input[name]
-  return Predicate.isString(value) ? value : ""
-}
+/** The first of these arguments that the call has. */
+const named = (...names: ReadonlyArray<string>) => (input: ToolPart["input"]): string =>
+  names.map((name) => input[name]).find(Predicate.isString) ?? ""
 
 const nothing = () => ""
 
-/** The title is the path from the root of the repository, or without one from that of the disk. */
+/** The title is the path from the root of the repository, or without one from that of the disk. Calls of 2.x have none. */
 const fileOf = (input: ToolPart["input"], title: string): string => {
-  const path = named("filePath")(input)
+  const path = named("filePath", "path")(input)
   return title.trim() === "" || (path !== "" && !path.startsWith("/")) || path === `/${title}` ? path : title
 }
 
@@ -110,7 +109,7 @@ const tools: ReadonlyMap<string, Known> = new Map([
   ["write", { kind: "edit", words: ["Writing", "Wrote"], subjectOf: fileOf }],
   ["edit", { kind: "edit", words: ["Editing", "Edited"], subjectOf: fileOf }],
   ["multiedit", { kind: "edit", words: ["Editing", "Edited"], subjectOf: fileOf }],
-  ["patch", { kind: "edit", words: ["Patching", "Patched"] }],
+  ["patch", { kind: "edit", words: ["Patching", "Patched"], subjectOf: patchedIn }],
   ["apply_patch", { kind: "edit", words: ["Patching", "Patched"], subjectOf: patchedIn }],
   ["glob", { kind: "search", words: ["Looking for", "Looked for"], subjectOf: named("pattern") }],
   ["grep", { kind: "search", words: ["Searching for", "Searched for"] }],
@@ -123,8 +122,9 @@ const tools: ReadonlyMap<string, Known> = new Map([
   ["lsp", { kind: "search", words: ["Looking up", "Looked up"] }],
   ["bash", { kind: "run", words: ["Running", "Ran"] }],
   ["shell", { kind: "run", words: ["Running", "Ran"] }],
+  ["execute", { kind: "run", words: ["Running code", "Ran code"], subjectOf: nothing }],
   ["webfetch", { kind: "fetch", words: ["Fetching", "Fetched"], subjectOf: named("url") }],
-  ["skill", { kind: "read", words: ["Loading the skill", "Loaded the skill"], subjectOf: named("name") }],
+  ["skill", { kind: "read", words: ["Loading the skill", "Loaded the skill"], subjectOf: named("name", "id") }],
   ["todowrite", { kind: "plan", words: ["Planning", "Planned"], subjectOf: todosIn }],
   ["todoread", { kind: "plan", words: ["Reading the plan", "Read the plan"], subjectOf: nothing }],
   ["plan_exit", { kind: "plan", words: ["Ending the plan", "Ended the plan"], subjectOf: nothing }],
@@ -135,7 +135,4 @@ const tools: ReadonlyMap<string, Known> = new Map([
 ])
 
 /** What a call works on before its tool has a title: the first argument that names it. */
-const subjectOf = (input: ToolPart["input"]): string =>
-  subjects.map((name) => input[name]).find(Predicate.isString) ?? ""
-
-const subjects = ["command", "filePath", "path", "pattern", "url", "query", "description", "name"]
+const subjectOf = named("command", "pattern", "filePath", "path", "url", "query", "description", "name")

@@ -10,6 +10,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type { MessageId, SessionId } from "../domain/Ids.ts"
@@ -82,10 +83,11 @@ export const fromReplies = (
  *
  * **Details**
  *
- * Nothing is asked where no tool was called that could have written, nor where the server has no account (1.18.33): outside of a
- * repository, and of a structured answer. The account of the turn's own session has what its `task` calls changed as well; a subagent
- * whose files it does not have (that of a subtask part) is asked for its own. The account of a turn that was stopped lacks its last
- * step, and one that has just ended may be complete some 400 ms later only: what it should have and has not is waited for, 600 ms.
+ * Nothing is asked where no tool was called that could have written, nor outside of a repository, of which the server has no account
+ * (1.18.33). The account of the turn's own session has what its `task` calls changed as well; a subagent whose files it does not have (that
+ * of a subtask part) is asked for its own. The account of a turn that was stopped lacks its last step, and one that has just ended may be
+ * complete some 400 ms later only: what it should have and has not is waited for, 600 ms. Where the server keeps no account of a
+ * repository (`Dialect.diff`), the calls of tools tell what became of their files, and each step names those that shell commands changed.
  *
  * **Gotchas**
  *
@@ -99,17 +101,14 @@ export const readArtifacts = Effect.fnUntraced(function*(
   turn: EndedTurn
 ): Effect.fn.Return<Artifacts, never, Client> {
   if (!mayHaveWritten(turn)) return Artifact.none
-  const { end, isStructured, sessionId, sessions } = turn
+  const { end, sessionId, sessions } = turn
   const untold = toolsWithoutAccount(turn)
   const unread = (...reasons: ReadonlyArray<string>) => reasons.map((reason) => ({ sessionId, reason }))
 
-  if (!isInRepository(turn) || isStructured) {
-    const why = isInRepository(turn)
-      ? "the server keeps no account of a structured answer"
-      : "the folder is in no repository"
+  if (!isInRepository(turn)) {
     return {
       files: Artifact.fromParts(sessions, turn),
-      unread: untold === "" ? [] : unread(`what ${untold} changed is not known: ${why}`)
+      unread: untold === "" ? [] : unread(`what ${untold} changed is not known: the folder is in no repository`)
     }
   }
 
@@ -121,6 +120,15 @@ export const readArtifacts = Effect.fnUntraced(function*(
     }
   }
   const account = read.success
+  if (account === undefined) {
+    const isUntold = end !== "completed" && untold !== ""
+    return {
+      files: Artifact.fromParts(sessions, turn),
+      unread: isUntold
+        ? unread(`the turn did not end well: what ${untold} changed in its last step may be missing`)
+        : []
+    }
+  }
   const isWhole = end === "completed" || (untold === "" && lacking(turn, account, sessions).length === 0)
   const alsoUntold = untold === "" ? "" : `, and what ${untold} changed in it`
   return {
@@ -159,17 +167,18 @@ const toolsWithoutAccount = ({ sessions }: EndedTurn): string => {
   return [...new Set(tools.map(({ tool }) => tool))].toSorted().join(", ")
 }
 
-/** The account of the turn's own session, and of the sessions of whose changes it has not all. */
+/** The account of the turn's own session, and of the sessions of whose changes it has not all; nothing where the server keeps none. */
 const readAccount = Effect.fnUntraced(
-  function*(turn: EndedTurn): Effect.fn.Return<Account, RequestError, Client> {
+  function*(turn: EndedTurn): Effect.fn.Return<Account | undefined, RequestError, Client> {
     const own = turn.sessions.filter(({ sessionId }) => sessionId === turn.sessionId)
-    let account = yield* Effect.repeat(readOwn(none, own), {
+    let account = yield* Effect.repeat(readOwn(turn, none, own), {
       schedule: turn.end === "stopped" ? Schedule.recurs(0) : late,
-      until: (account) => lacking(turn, account, own).length === 0
+      until: (account) => account === undefined || lacking(turn, account, own).length === 0
     })
     for (const session of turn.sessions) {
+      if (account === undefined) break
       if (own.includes(session) || session.promptIds.length === 0) continue
-      if (uncovered(turn, account, session).length > 0) account = yield* readOwn(account, [session])
+      if (uncovered(turn, account, session).length > 0) account = yield* readOwn(turn, account, [session])
     }
     return account
   },
@@ -185,11 +194,15 @@ const readAccount = Effect.fnUntraced(
 const none: Account = { files: [], covered: [] }
 
 /** What these sessions have in accounts of their own, beside another account: that knows what became of it afterwards. */
-const readOwn = Effect.fnUntraced(function*(account: Account, sessions: ReadonlyArray<EndedSession>) {
+const readOwn = Effect.fnUntraced(function*(turn: EndedTurn, account: Account, sessions: ReadonlyArray<EndedSession>) {
   const client = yield* Client
   const prompts = sessions.flatMap(({ promptIds, sessionId }) => promptIds.map((promptId) => ({ promptId, sessionId })))
-  const files = yield* Effect.forEach(prompts, ({ promptId, sessionId }) => retrying(client.diff(sessionId, promptId)))
-  return {
+  const read = yield* Effect.forEach(
+    prompts,
+    ({ promptId, sessionId }) => retrying(client.diff(sessionId, promptId, turn))
+  )
+  const files = read.filter(Predicate.isNotUndefined)
+  return files.length < read.length ? undefined : {
     files: [...files.flat(), ...account.files],
     covered: [...account.covered, ...sessions.map(({ sessionId }) => sessionId)]
   }

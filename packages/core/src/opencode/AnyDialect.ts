@@ -66,7 +66,7 @@ export const make = Effect.fnUntraced(function*(
     permissions: ask((dialect) => dialect.permissions),
     answerPermission: (id, reply) => ask((dialect) => dialect.answerPermission(id, reply)),
     todos: (id) => ask((dialect) => dialect.todos(id)),
-    diff: (id, promptId) => ask((dialect) => dialect.diff(id, promptId)),
+    diff: (id, promptId, answer) => ask((dialect) => dialect.diff(id, promptId, answer)),
     events: Stream.unwrap(Effect.map(found, (dialect) => dialect.events))
   }
 })

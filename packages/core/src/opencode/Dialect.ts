@@ -283,11 +283,15 @@ export interface Dialect {
   ) => Effect.Effect<void, RequestError | AskNotFound>
   readonly todos: (id: SessionId) => Effect.Effect<ReadonlyArray<Todo>, RequestError | SessionNotFound>
   /**
-   * The net changes that the answer to a prompt made to the files of the repository, including subagents and shell
-   * commands. It is empty if the server keeps no account of them: without a repository, without snapshots, or for a
-   * structured answer (1.18.33).
+   * The server's account of an answer: the net changes that it made to the files of the repository, including subagents and shell commands.
+   * It is `undefined` where the server never has one: for a structured answer (1.18.33), and on the beta of 2.x. Without a repository and
+   * without snapshots it is empty (1.18.33).
    */
-  readonly diff: (id: SessionId, promptId: MessageId) => Effect.Effect<ReadonlyArray<FileDiff>, RequestError>
+  readonly diff: (
+    id: SessionId,
+    promptId: MessageId,
+    answer?: { readonly isStructured: boolean }
+  ) => Effect.Effect<ReadonlyArray<FileDiff> | undefined, RequestError>
 
   /**
    * One connection to the server's event stream, with a list of events for each read. It ends or fails when the

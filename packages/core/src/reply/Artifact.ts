@@ -108,8 +108,9 @@ export const none: Artifacts = { files: [], unread: [] }
  *
  * **Details**
  *
- * The ids of the parts sort by time and give the order of the changes. The order of the sessions and parts therefore
- * does not matter, and a part that is passed twice counts once. A file that was created and removed again is left out.
+ * The ids of the parts sort by time and give the order of the changes, so that the order of the sessions does not matter, and a part
+ * that is passed twice counts once. Parts whose ids are of the same time stay in their order: those of a step of 2.x have the time of its
+ * start. A file that was created and removed again is left out.
  * An account does not see a file that no `patch` part names (git ignores it, or it lies outside of the session's
  * folder); such a file stays as the calls tell.
  *
@@ -158,7 +159,10 @@ export const fromParts = (
 
 // internal
 
-/** What one part tells of one file. `at` is its time; `since` is the start of the step that a `patch` part sums up. */
+/**
+ * What one part tells of one file. `at` is its time, for a `patch` part that of the end of the step that it sums up; `since` is the start
+ * of that step.
+ */
 type Event =
   | {
     readonly type: "call"
@@ -196,13 +200,15 @@ const eventsOf = (
 ): ReadonlyArray<Event> => {
   const events: Array<Event> = []
   const seen = new Set<PartId>()
+  const endOf = endsOf(sessions)
   for (const { parts, sessionId } of sessions) {
     for (const part of parts) {
       if ((part.type !== "tool" && part.type !== "patch") || seen.has(part.id)) continue
       seen.add(part.id)
-      const at = timeOf(part.id)
+      const time = timeOf(part.id)
       if (part.type === "patch") {
         const since = timeOf(part.messageId)
+        const at = time > since ? time : endOf(sessionId, since)
         const isCovered = covered.has(sessionId)
         for (const path of pathsOf(part, place)) events.push({ type: "patch", at, path, since, isCovered })
         continue
@@ -211,7 +217,7 @@ const eventsOf = (
         const content = change.contentKey === undefined ? undefined : part.input[change.contentKey]
         events.push({
           type: "call",
-          at,
+          at: time,
           path: pathOf(change.path, place.directory, place),
           sessionId,
           change,
@@ -220,8 +226,49 @@ const eventsOf = (
       }
     }
   }
-  return events.toSorted((self, that) => compare(self.at, that.at))
+  // A step has ended before the next one begins.
+  const rank = ({ type }: Event): number => (type === "patch" ? 0 : 1)
+  return events.toSorted((self, that) => compare(self.at, that.at) || rank(self) - rank(that))
 }
+
+/**
+ * Finds when a step of a session ended, by when its next step began, or that of the session that opened it. The id of a `patch` part does
+ * not tell it on 2.x.
+ */
+const endsOf = (sessions: ReadonlyArray<SessionParts>) => {
+  const begins = new Map<SessionId, Set<string>>()
+  const openers = new Map<SessionId, { readonly sessionId: SessionId; readonly since: string }>()
+  for (const { parts, sessionId } of sessions) {
+    const times = begins.get(sessionId) ?? new Set()
+    begins.set(sessionId, times)
+    for (const part of parts) {
+      if (!("messageId" in part)) continue
+      const since = timeOf(part.messageId)
+      times.add(since)
+      if (part.type === "tool" && part.subagent !== undefined) openers.set(part.subagent, { sessionId, since })
+    }
+  }
+  const nexts = new Map(
+    Array.from(begins, ([sessionId, times]) => {
+      const sorted = [...times].toSorted(compare)
+      return [sessionId, new Map(sorted.map((time, index) => [time, sorted[index + 1]]))] as const
+    })
+  )
+  return (sessionId: SessionId, since: string): string => {
+    const asked = new Set<SessionId>()
+    let step: { readonly sessionId: SessionId; readonly since: string } | undefined = { sessionId, since }
+    while (step !== undefined && !asked.has(step.sessionId)) {
+      const next = nexts.get(step.sessionId)?.get(step.since)
+      if (next !== undefined) return next
+      asked.add(step.sessionId)
+      step = openers.get(step.sessionId)
+    }
+    return afterAll
+  }
+}
+
+/** Sorts after every time. */
+const afterAll = "~"
 
 const pathsOf = (part: PatchPart, place: Place) => part.files.map((path) => pathOf(path, place.directory, place))
 
@@ -242,7 +289,7 @@ const after = (before: Told | undefined, event: Event): Told => {
   // The patch of a step repeats the changes of its calls, including its subagents' calls. Only a file without such a
   // call is news.
   const isCovered = event.isCovered || (before?.isCovered ?? false)
-  if (before !== undefined && before.calledAt > event.since) return { ...before, isCovered }
+  if (before !== undefined && before.calledAt >= event.since) return { ...before, isCovered }
   return {
     change: "unknown",
     additions: undefined,
@@ -288,7 +335,10 @@ const lineCount = (text: string): number => text === "" ? 0 : text.split("\n").l
 const pathOf = (path: string, base: string | undefined, place: Place): string =>
   FilePath.within(place.directory, FilePath.resolve(base, path))
 
-/** The part of an id behind its prefix, which sorts by time. */
-const timeOf = (id: PartId | MessageId): string => id.slice(id.indexOf("_") + 1)
+/** The time in an id: the 12 digits behind its prefix. The rest of it is random, or names a part of the message (2.x). */
+const timeOf = (id: PartId | MessageId): string => {
+  const start = id.indexOf("_") + 1
+  return id.slice(start, start + 12)
+}
 
 const compare = (self: string, that: string): number => (self < that ? -1 : self > that ? 1 : 0)

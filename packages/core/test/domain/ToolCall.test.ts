@@ -48,6 +48,13 @@ const calls = [
     "Patching a.ts, b.ts",
     "Patched a.ts, b.ts"
   ],
+  ["write", undefined, { path: "a.ts", content: "x" }, "edit", "Writing a.ts", "Wrote a.ts"],
+  ["edit", undefined, { path: "/p/a.ts", oldString: "x" }, "edit", "Editing /p/a.ts", "Edited /p/a.ts"],
+  ["read", undefined, { path: "src" }, "read", "Reading src", "Read src"],
+  ["grep", undefined, { pattern: "TODO", path: "src" }, "search", "Searching for TODO", "Searched for TODO"],
+  ["patch", undefined, { patchText: "*** Update File: b.ts" }, "edit", "Patching b.ts", "Patched b.ts"],
+  ["skill", undefined, { id: "pdf" }, "read", "Loading the skill pdf", "Loaded the skill pdf"],
+  ["execute", undefined, { code: "1 + 1" }, "run", "Running code", "Ran code"],
   ["tickets_get", "", { name: "42" }, "other", "Calling tickets_get 42", "Called tickets_get 42"],
   ["tickets_find", undefined, { id: 7 }, "other", "Calling tickets_find", "Called tickets_find"],
   ["bash", undefined, {}, "run", "Running", "Ran"],

@@ -27,6 +27,26 @@ const patch = (since: number, at: number, ...files: ReadonlyArray<string>): Part
 
 const idAt = (prefix: string, at: number) => `${prefix}_${String(at).padStart(12, "0")}abc`
 
+/** The ids of a part of a step of OpenCode 2.x, which have the time at which the step began. */
+const ofStep = (since: number, suffix: string) => ({
+  id: PartId.make(`${idAt("prt", since)}.${suffix}`),
+  messageId: MessageId.make(idAt("msg", since))
+})
+const wrote = (since: number, callId: string, path: string, change: FileChange["change"]): Part =>
+  tool("prt_0", {
+    ...ofStep(since, `tool${callId}`),
+    status: "completed",
+    files: [{ path, change, contentKey: "content" }],
+    input: { content: "x\n" }
+  })
+const opens = (since: number, subagent: SessionId): Part =>
+  tool("prt_0", { ...ofStep(since, "toolcall_0"), status: "completed", files: [], subagent })
+const written = (since: number, ...files: ReadonlyArray<string>): Part => ({
+  type: "patch",
+  ...ofStep(since, "written"),
+  files
+})
+
 const of = (sessionId: SessionId, ...parts: ReadonlyArray<Part>): SessionParts => ({ sessionId, parts })
 const diff = (path: string, change: FileDiff["change"], additions = 0, deletions = 0): FileDiff => ({
   path,
@@ -159,6 +179,50 @@ describe("the parts alone", () => {
     assert.deepStrictEqual<unknown>(Artifact.fromParts(sessions, place), [
       { ...unknown, path: "a", change: "unknown", sessionIds: [root] }
     ])
+  })
+
+  describe("of OpenCode 2.x", () => {
+    it("know what a subagent did within a step of its opener", () => {
+      const sessions = [
+        of(
+          root,
+          opens(1, child),
+          written(1, "/repo/app/a", "/repo/app/b"),
+          wrote(5, "call_9", "b", "modified"),
+          written(5, "b")
+        ),
+        of(
+          child,
+          wrote(2, "call_1", "a", "added"),
+          written(2, "/repo/app/a"),
+          wrote(3, "call_1", "b", "added"),
+          written(3, "b")
+        )
+      ]
+      const files = Artifact.fromParts(sessions, place)
+      const [a, b] = files
+      assert.deepInclude(a, { path: "a", change: "added", additions: 1, deletions: 0, sessionIds: [child] })
+      assert.deepInclude(b, { path: "b", change: "added", sessionIds: [child, root] })
+      assert.deepStrictEqual(Artifact.fromParts(sessions.toReversed(), place), files)
+    })
+
+    it("are in the order of the calls within a step, whatever these are called", () => {
+      const step = of(root, wrote(1, "call_b", "a", "added"), wrote(1, "call_a", "a", "modified"), written(1, "a"))
+      assert.deepStrictEqual(changes([step], place), ["added a"])
+    })
+
+    it("learn from the last step of a subagent what no call told, before its opener goes on", () => {
+      const sessions = [
+        of(root, opens(1, child), written(1, "a"), wrote(5, "call_1", "a", "modified"), written(5, "a")),
+        of(child, wrote(2, "call_1", "c", "added"), written(2, "a", "c"))
+      ]
+      assert.deepStrictEqual(changes(sessions, place), ["unknown a", "added c"])
+    })
+
+    it("end, also if two sessions claim to have opened each other", () => {
+      const sessions = [of(root, opens(1, child), written(1, "a")), of(child, opens(2, root), written(2, "b"))]
+      assert.deepStrictEqual(changes(sessions, place), ["unknown a", "unknown b"])
+    })
   })
 
   const Op = Schema.Struct({

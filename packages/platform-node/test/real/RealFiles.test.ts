@@ -5,10 +5,10 @@ import { assert } from "@effect/vitest"
 import * as Attachment from "@opencode-turn/core/Attachment"
 import { runTurn } from "@opencode-turn/core/Turn"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
-import { Effect, FileSystem } from "effect"
+import { Effect, FileSystem, Schema } from "effect"
 import { onBothLines } from "../support/BothLines.ts"
 import * as RealServer from "../support/RealServer.ts"
-import { turn } from "../support/RealTurns.ts"
+import { base, turn } from "../support/RealTurns.ts"
 
 const text = (text: string) => ({ type: "text", text }) as const
 
@@ -100,6 +100,66 @@ onBothLines(
               sessionIds: result.sessionId === undefined ? [] : [result.sessionId]
             }
           ]
+        })
+      }))
+
+    it.effect("that the tools of the agent and its subagent changed are listed with what became of each", () =>
+      Effect.gen(function*() {
+        const { directory } = yield* RealServer.Workplace
+        const result = yield* runTurn(turn([
+          tools.task("Write two.", [
+            tools.write(`${directory}/sub/one.txt`, "one\n"),
+            tools.edit(`${directory}/old.txt`, "three", "THREE"),
+            { text: "Written." }
+          ]),
+          tools.write(`${directory}/sub/two.txt`, "two\ntwo\n"),
+          { text: "All done." }
+        ]))
+        assert.strictEqual(result.status, "completed", result.error?.message)
+        const child = result.subagents.map(({ sessionId }) => sessionId)
+        const text = { content: undefined, mediaType: "text/plain" }
+        assert.deepEqual(result.artifacts, {
+          unread: [],
+          files: [
+            { ...text, path: "old.txt", change: "modified", additions: 1, deletions: 1, sessionIds: child },
+            {
+              ...text,
+              path: "sub/one.txt",
+              change: "added",
+              additions: 1,
+              deletions: 0,
+              content: "one\n",
+              sessionIds: child
+            },
+            {
+              ...text,
+              path: "sub/two.txt",
+              change: "added",
+              additions: 2,
+              deletions: 0,
+              content: "two\ntwo\n",
+              sessionIds: result.sessionId === undefined ? [] : [result.sessionId]
+            }
+          ]
+        })
+      }))
+
+    it.effect("that a shell command changed on the way to a requested value are listed by their names", () =>
+      Effect.gen(function*() {
+        const input = base([tools.shell("echo made > made.ts"), tools.value({ made: true })])
+        const result = yield* runTurn({ ...input, output: Schema.Struct({ made: Schema.Boolean }) })
+        assert.deepEqual(result.output, { made: true }, result.error?.message)
+        assert.deepEqual(result.artifacts, {
+          unread: [],
+          files: [{
+            path: "made.ts",
+            change: "unknown",
+            additions: undefined,
+            deletions: undefined,
+            content: undefined,
+            mediaType: undefined,
+            sessionIds: []
+          }]
         })
       }))
 

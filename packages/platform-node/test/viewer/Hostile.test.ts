@@ -90,7 +90,8 @@ const hostile = (text: string, place: number): TurnJson.Turn => {
     error: text,
     isRefused: status === "error",
     refusal: text,
-    metadata: { diff: text, [text]: text },
+    // 2.x gives a patch for each file in place of a diff.
+    metadata: { ...(place % 2 === 0 ? { diff: text } : { files: [{ patch: text }, null, text] }), [text]: text },
     files: [{ path: text, change: "modified" as const, additions: 1, deletions: 1 }],
     startedMillis: 1,
     endedMillis: 2

@@ -31,21 +31,31 @@ const words = { pending: "waiting", running: "running", completed: "done", error
 
 const titleOf = ({ input, title }: ToolPart): string => {
   const { command, description, filePath, path, pattern, query, url } = input
-  const text = [description, title, command, filePath, path, pattern, query, url].find((value) =>
+  const text = [description, title, command, pattern, filePath, path, query, url].find((value) =>
     typeof value === "string" && value !== ""
   )
   return typeof text === "string" ? text.slice(0, 300) : ""
 }
 
+/** What an edit changed. 2.x has a patch for each file. */
+const diffOf = (metadata: ToolPart["metadata"] = {}): string | undefined => {
+  const { diff, files } = metadata
+  if (typeof diff === "string") return diff
+  const patches = (Array.isArray(files) ? files : []).flatMap((file: unknown) =>
+    typeof file === "object" && file !== null && "patch" in file && typeof file.patch === "string" ? [file.patch] : []
+  )
+  return patches.length === 0 ? undefined : patches.join("\n")
+}
+
 const Inside = ({ part: { error, files, input, metadata, output, refusal } }: { readonly part: ToolPart }) => {
-  const diff = metadata?.["diff"]
+  const diff = diffOf(metadata)
   const command = input["command"]
   const hasInput = Object.keys(input).length > 0
   return (
     <>
       {typeof command === "string" && <Text name="Command" text={command} />}
       {typeof command !== "string" && hasInput && diff === undefined && <Text name="Input" text={json(input)} />}
-      {typeof diff === "string" && <Diff text={diff} />}
+      {diff !== undefined && <Diff text={diff} />}
       {files !== undefined && files.length > 0 && (
         <ul class="files">
           {files.map(({ additions, change, deletions, path }) => (

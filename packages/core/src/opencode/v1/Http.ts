@@ -449,12 +449,14 @@ export const make = Effect.fnUntraced(function*(
         orSessionNotFound(id)
       ),
 
-    diff: (id, promptId) =>
-      requestJson(
-        "diff",
-        each(WireDiff),
-        HttpClientRequest.get(session(id, "/diff"), { urlParams: { messageID: promptId } })
-      ).pipe(Effect.map((files) => files.map(toDiff))),
+    diff: (id, promptId, { isStructured } = { isStructured: false }) =>
+      isStructured
+        ? Effect.undefined
+        : requestJson(
+          "diff",
+          each(WireDiff),
+          HttpClientRequest.get(session(id, "/diff"), { urlParams: { messageID: promptId } })
+        ).pipe(Effect.map((files) => files.map(toDiff))),
 
     events: EventConnection.open(
       requests,

@@ -452,7 +452,7 @@ export const make = Effect.fnUntraced(function*(
 
     diff: (id, promptId) =>
       isBeta()
-        ? unsupported("tell what a turn changed")
+        ? Effect.undefined
         : requestJson(
           "diff",
           Wire.within(each(WireDiff)),
