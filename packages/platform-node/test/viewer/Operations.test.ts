@@ -2,6 +2,7 @@ import * as Listen from "#gateway/Listen"
 import { assert, it } from "@effect/vitest"
 import * as Gateway from "@opencode-turn/platform-node/gateway"
 import { FakeOpencode, prompt } from "@opencode-turn/testing/FakeOpencode"
+import * as Faults from "@opencode-turn/testing/Faults"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import { Effect, Layer } from "effect"
 import type { Page } from "playwright-core"
@@ -102,6 +103,35 @@ describe.skipIf(Browser.whyNone !== undefined)(`a conversation in the page ${Bro
           }
           await page.getByRole("button", { name: "Bring the turns back" }).waitFor({ state: "detached" })
         })
+        assert.deepStrictEqual(problems, [])
+      }).pipe(Effect.scoped))
+
+    it.effect("shows what was taken back, and brought back, also where the page saw it begin", () =>
+      Effect.gen(function*() {
+        const { page, problems } = yield* opened
+        const fake = yield* FakeOpencode
+        yield* say(page, 1, "First.", [{ text: "One." }])
+        const other = yield* act(() => page.context().newPage())
+        yield* act(() => other.goto(page.url()))
+        yield* act(() => other.locator(".ending.completed").waitFor())
+        for (
+          const { button, doing, route, state } of [
+            { button: "Take back", doing: "Taking turns back.", route: "revert", state: "visible" },
+            { button: "Bring the turns back", doing: "Bringing turns back.", route: "unrevert", state: "detached" }
+          ] as const
+        ) {
+          yield* fake.fail({ path: new RegExp(`/${route}$`) }, Faults.holdAt(route))
+          if (route === "revert") yield* act(() => page.getByRole("button", { name: "Take back…" }).click())
+          yield* act(() => page.getByRole("button", { name: button, exact: true }).click())
+          yield* fake.reached(route)
+          for (const tab of [page, other]) {
+            // Each page looks again every few seconds, and at once where somebody comes back to it.
+            yield* act(() => tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))"))
+            yield* act(() => tab.locator(".operation", { hasText: doing }).waitFor())
+          }
+          yield* fake.release(route)
+          for (const tab of [page, other]) yield* act(() => tab.locator(".turn.reverted").waitFor({ state }))
+        }
         assert.deepStrictEqual(problems, [])
       }).pipe(Effect.scoped))
 

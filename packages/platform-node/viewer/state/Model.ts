@@ -87,7 +87,10 @@ export const answer = async (askId: string, given: Answer): Promise<Outcome<Stor
 /** Stops a turn. */
 export const stop = async (turn: TurnModel): Promise<Outcome<Turn>> => {
   const outcome = await call<Turn>(path`turns/${turn.id}/cancel`, {})
-  if (outcome.ok) settle(turn, outcome.value)
+  if (outcome.ok) {
+    settle(turn, outcome.value)
+    noteEnd(outcome.value)
+  }
   void changed()
   return outcome
 }
@@ -227,7 +230,9 @@ const refresh = async (): Promise<void> => {
     const latest = listed.value.items.find(({ conversationId }) => conversationId === current?.id)?.newestTurn
     const isNews = latest !== undefined && findTurn(latest.messageId) === undefined
     const isBehind = runningTurn.peek()?.follow.peek() !== "live" && runningTurn.peek() !== undefined
-    if (current !== undefined && (current.state.peek() !== "ready" || isNews || isBehind)) await readTurns(current)
+    if (current !== undefined && (current.state.peek() !== "ready" || isNews || isBehind || isOutdated)) {
+      await readTurns(current)
+    }
   }
   if (asked.ok) asks.value = asked.value.items
   if (Date.now() - connectionMillis > 10_000) {
@@ -252,12 +257,26 @@ const show = (id: string | undefined): void => {
   void readTurns(made)
 }
 
+/** Whether the turns that are shown may have changed since they were read. */
+let isOutdated = false
+
+/** An operation may have changed older turns, whose updates nobody follows. */
+const noteEnd = ({ operation }: Turn) => {
+  if (operation !== null) isOutdated = true
+}
+
+/** The number of the newest reading of turns: one that ends behind a newer one is old. */
+let newestReading = 0
+
 const readTurns = async (current: OpenConversation): Promise<void> => {
+  const own = ++newestReading
+  isOutdated = false
   // All that are shown, because a revert changes older ones too.
   const limit = Math.min(Math.max(current.turns.peek().length + 1, 20), 100)
   const outcome = await call<Page<Turn>>(path`conversations/${current.id}/turns` + `?limit=${limit}`)
-  if (open.peek() !== current) return
+  if (open.peek() !== current || own !== newestReading) return
   if (!outcome.ok) {
+    isOutdated = true
     if (outcome.status === 404) current.state.value = "unknown"
     return
   }
@@ -266,7 +285,11 @@ const readTurns = async (current: OpenConversation): Promise<void> => {
     for (const turn of outcome.value.items) {
       const before = known.get(turn.messageId)
       if (before === undefined) known.set(turn.messageId, makeTurn(turn))
+      // Its end came while the list was on its way.
+      else if (isOpen(turn.status) && !isOpen(before.stored.peek().status)) continue
       else if (before.follow.peek() !== "live") settle(before, turn)
+      // One that has ended is followed only for what its subagents did.
+      else if (!isOpen(before.stored.peek().status)) before.stored.value = turn
     }
     if (current.state.peek() !== "ready") current.older.value = outcome.value.next
     current.turns.value = [...known.values()].sort((one, other) =>
@@ -330,7 +353,9 @@ const followTurn = (turn: TurnModel): void => {
         turn.stored.value = end
         turn.reply.show(end)
         followed.delete(turn.id)
-        if (wasOpen) void changed().then(followRunning)
+        if (!wasOpen) return
+        noteEnd(end)
+        void changed().then(followRunning)
       })
   })
   followed.set(turn.id, leave)
