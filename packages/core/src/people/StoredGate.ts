@@ -79,7 +79,8 @@ export const layer: Layer.Layer<never, never, SessionStore> = Layer.effect(Human
  * **Details**
  *
  * The first answer stays. A later one fails with `AskClosed`, unless it is the same: the success of the first may have
- * been lost on the way. `Skip` is rejected, because it would leave the ask to nobody.
+ * been lost on the way. `Skip` is rejected, because it would leave the ask to nobody. An update may tell of an ask a moment
+ * before it is stored, so an ask that the store does not have fails with `UnknownAsk` only after two seconds.
  *
  * @category answering
  * @since 0.1.0
@@ -90,8 +91,8 @@ export const answerAsk = Effect.fnUntraced(function*(
 ): Effect.fn.Return<StoredAsk, InvalidAnswer | UnknownAsk | AskClosed | StoreError, SessionStore> {
   const store = yield* SessionStore
   const id = AskId.make(askId)
-  const stored = Option.getOrUndefined(yield* retrying(store.getAsk(id)))
-  if (stored === undefined) return yield* new UnknownAsk({ askId: id })
+  const known = yield* untilKnown(id, retrying(store.getAsk(id)))
+  const stored = yield* Effect.fromOption(known, () => new UnknownAsk({ askId: id }))
   if (stored.status === "withdrawn") return yield* new AskClosed({ askId: id, status: stored.status })
   const reason = checkAnswer(stored.ask, answer) ??
     (answer._tag === "Skip" ? "a stored ask cannot be skipped" : undefined)
@@ -119,6 +120,25 @@ export const pendingAsks = (filter?: {
     })))
   return step("StoredGate.pendingAsks")(listed)
 }
+
+/**
+ * Looks for an ask until it is there, but not longer than the update that tells of an ask can be ahead of its row: two seconds.
+ *
+ * @category answering
+ * @since 0.1.0
+ */
+export const untilKnown = <A, E, R>(
+  id: AskId,
+  find: Effect.Effect<Option.Option<A>, E, R>
+): Effect.Effect<Option.Option<A>, E | StoreError, R | SessionStore> =>
+  Effect.flatMap(SessionStore, (store) =>
+    store.askChanges(id).pipe(
+      Stream.mapEffect(() => find),
+      Stream.filter(Option.isSome),
+      Stream.runHead,
+      Effect.timeoutOption("2 seconds"),
+      Effect.map((found) => Option.flatten(Option.flatten(found)))
+    ))
 
 // internal
 

@@ -230,6 +230,17 @@ describe("answerAsk", () => {
       assert.deepStrictEqual((yield* ended(atQuestion.fiber)).value, { _tag: "Answers", answers: [["A"]] })
     }))
 
+  test("may be answered by one who was told of it before it was stored", () =>
+    Effect.gen(function*() {
+      yield* claim()
+      const early = yield* Effect.forkChild(StoredGate.answerAsk("per_1", once))
+      yield* Turns.rest
+      yield* TestClock.adjust("1 second")
+      const { fiber } = yield* put(permission)
+      assert.strictEqual((yield* Fiber.join(early)).status, "answered")
+      assert.deepStrictEqual((yield* ended(fiber)).value, once)
+    }))
+
   test("distinguishes an unknown ask from a closed one", () =>
     Effect.gen(function*() {
       const store = yield* SessionStore
@@ -240,7 +251,10 @@ describe("answerAsk", () => {
       yield* open("per_ended")
       yield* StoredGate.answerAsk("per_answered", once)
       yield* store.withdrawAsk(AskId.make("per_withdrawn"))
-      assert.strictEqual((yield* refused("per_none", once))._tag, "UnknownAsk")
+      const unknown = yield* Effect.forkChild(refused("per_none", once))
+      yield* Turns.rest
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual((yield* Fiber.join(unknown))._tag, "UnknownAsk")
       assert.deepInclude(yield* refused("per_answered", { _tag: "Reject" }), {
         _tag: "AskClosed",
         status: "answered"

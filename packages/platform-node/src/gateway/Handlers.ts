@@ -34,6 +34,7 @@ import {
   isOwn,
   newConversation,
   ownAsk,
+  ownAskSoon,
   ownConversation,
   ownTurn,
   stored,
@@ -272,7 +273,7 @@ export const layerAsks = HttpApiBuilder.group(
       }),
 
       answer: Effect.fnUntraced(function*({ params: { askId }, payload }) {
-        yield* ownAsk(askId)
+        yield* ownAskSoon(askId)
         yield* checkReach(payload)
         return yield* answerAsk(askId, payload).pipe(
           Effect.map(yield* Asking.toldAsk),

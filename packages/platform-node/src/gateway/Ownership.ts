@@ -14,6 +14,7 @@ import { retrying } from "@opencode-turn/core/Retrying"
 import type { MessageState, StoreError } from "@opencode-turn/core/SessionStore"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import type { StoredAsk } from "@opencode-turn/core/StoredAsk"
+import { untilKnown } from "@opencode-turn/core/StoredGate"
 import * as Brand from "effect/Brand"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -93,6 +94,24 @@ export const ownAsk = Effect.fnUntraced(function*(
   const store = yield* SessionStore
   return yield* own("ask", id, yield* stored(retrying(store.getAsk(id))))
 })
+
+/**
+ * An ask of the user's that is to be answered. An ask that is not theirs, or not there, is waited for: whoever was told of it may be faster
+ * than its row.
+ *
+ * @category ownership
+ * @since 0.1.0
+ */
+export const ownAskSoon = (
+  id: AskId
+): Effect.Effect<StoredAsk, NotFound | Unavailable, CurrentUser | SessionStore> =>
+  untilKnown(
+    id,
+    ownAsk(id).pipe(Effect.map(Option.some), Effect.catchTag("NotFound", () => Effect.succeedNone))
+  ).pipe(
+    Effect.catchTag("StoreError", storeFailed),
+    Effect.flatMap((found) => Effect.fromOption(found, () => unknown("ask", id)))
+  )
 
 /**
  * Fails for an answer that would be one to the asks of other users, too.

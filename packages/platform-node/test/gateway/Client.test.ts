@@ -59,5 +59,5 @@ it.effect("a typed client made of the contract starts, follows, answers, reads a
     assert.strictEqual((yield* Effect.flip(client.turns.get({ params: none })))._tag, "NotFound")
     const askId = AskId.make("none")
     const answered = client.asks.answer({ params: { askId }, payload: { _tag: "Reject" } })
-    assert.strictEqual((yield* Effect.flip(answered))._tag, "NotFound")
+    assert.strictEqual((yield* Gateways.passing(Effect.flip(answered)))._tag, "NotFound")
   }).pipe(Effect.scoped, Effect.provide(Gateways.layer)))

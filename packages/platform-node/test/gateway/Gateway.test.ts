@@ -8,13 +8,13 @@ import type { TurnServices } from "@opencode-turn/core/Turn"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import { FakeOpencode } from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
-import { Effect, Fiber, Option, Schema, type Scope, Stream } from "effect"
+import { Effect, Fiber, Latch, Option, Schema, type Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { setImmediate } from "node:timers/promises"
 import * as Spans from "../../../core/test/support/spans.ts"
 import * as Gateways from "../support/Gateways.ts"
 
-const { start, textOf } = Gateways
+const { passing, start, textOf } = Gateways
 
 const test = <E>(
   name: string,
@@ -57,13 +57,6 @@ const finish = Effect.fnUntraced(function*(gateway: Gateways.TestGateway, messag
   assert(last?.type === "turn.finished")
   return { events, turn: last.turn }
 })
-
-/** Lets the clock run while the effect does. */
-const passing = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.raceFirst(
-    effect,
-    Effect.forever(Effect.andThen(TestClock.adjust("250 millis"), Effect.promise(() => setImmediate())))
-  )
 
 const isHalf = (events: ReadonlyArray<Gateways.Event>) => textOf(events) === "one two "
 
@@ -376,6 +369,30 @@ describe("what an agent asks", () => {
       assert.isTrue(rest.some(({ data }) => data.type === "answered"))
       assert.strictEqual((yield* gateway.call(`/turns/${messageId}`)).as(TurnJson.Turn).content, "Done.")
       assert.deepStrictEqual((yield* gateway.call("/asks")).as(Asks), { items: [], next: null })
+    }))
+
+  test("may be answered by a page that was told of it before it was stored", () =>
+    Effect.gen(function*() {
+      const writing = yield* Latch.make()
+      const opens = yield* Latch.make()
+      const gateway = yield* Effect.updateService(Gateways.open({ input }), SessionStore, (store) => ({
+        ...store,
+        openAsk: (asked) => Effect.andThen(opens.open, writing.whenOpen(store.openAsk(asked)))
+      }))
+      const { messageId } = yield* begin(gateway, asking)
+      const page = yield* gateway.follow(`/turns/${messageId}/updates`)
+      const asked = (yield* page.until((events) => events.some(({ data }) => data.type === "asked"))).at(-1)?.data
+      assert(asked?.type === "asked")
+      yield* opens.await
+      const once = { _tag: "Permission", reply: { reply: "once" } } as const
+      const answering = yield* Effect.forkChild(
+        gateway.call(`/asks/${asked.ask.id}/answer`, { body: once }),
+        { startImmediately: true }
+      )
+      yield* Effect.promise(() => setImmediate())
+      yield* writing.open
+      assert.deepInclude((yield* Fiber.join(answering)).as(TurnJson.Ask), { status: "answered", answer: once })
+      assert.strictEqual(textOf(yield* page.rest), "Done.")
     }))
 
   test("is listed over all conversations, oldest first, in pages, or of one conversation", () =>

@@ -8,6 +8,8 @@ import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import { Context, Effect, ErrorReporter, Layer, Schema, Scope } from "effect"
 import { HttpEffect, type HttpServerRequest } from "effect/http"
+import { TestClock } from "effect/testing"
+import { setImmediate } from "node:timers/promises"
 
 export const token = "a-token-of-the-tests"
 
@@ -235,3 +237,10 @@ export const textOf = (events: ReadonlyArray<Event>): string => {
   }
   return Array.from(parts.values()).join("")
 }
+
+/** Lets the clock run while the effect does. */
+export const passing = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.raceFirst(
+    effect,
+    Effect.forever(Effect.andThen(TestClock.adjust("250 millis"), Effect.promise(() => setImmediate())))
+  )

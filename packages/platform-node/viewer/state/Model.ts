@@ -72,16 +72,9 @@ export const findTurn = (messageId: string): TurnModel | undefined =>
 
 /** Answers an ask. */
 export const answer = async (askId: string, given: Answer): Promise<Outcome<StoredAsk>> => {
-  // The update that tells of an ask may be faster than the row of the ask.
-  for (let tries = 0;; tries++) {
-    const outcome = await call<StoredAsk>(path`asks/${askId}/answer`, given)
-    const isEarly = !outcome.ok && outcome.status === 404 && tries < 5
-    if (!isEarly) {
-      void changed()
-      return outcome
-    }
-    await sleep(200)
-  }
+  const outcome = await call<StoredAsk>(path`asks/${askId}/answer`, given)
+  void changed()
+  return outcome
 }
 
 /** Stops a turn. */
@@ -196,8 +189,6 @@ const readRoute = () => {
 }
 
 const tabs = new BroadcastChannel("opencode-turn")
-
-const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
 
 const decode = (text: string): string => {
   try {
