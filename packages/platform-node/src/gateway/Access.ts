@@ -22,7 +22,7 @@
  *
  * A link is signed by the token and says when it was made. Whoever holds the token can make one (`opencode-turn link`), and need not
  * send the token to anybody for that. A gateway takes a link once, for 10 minutes, and none that is older than the gateway itself, because
- * it does not know which of those were used.
+ * it does not know which of those were used. Nor does it know which links another gateway with the same token took.
  *
  * @since 0.1.0
  */
