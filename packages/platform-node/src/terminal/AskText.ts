@@ -69,7 +69,10 @@ export const describeAlways = ({ always, ...ask }: PermissionAsk): string => {
  */
 const subjectOf = ({ metadata, patterns, permission }: PermissionAsk): ReadonlyArray<string> => {
   const { command, description } = metadata
-  if (permission === "bash" && Predicate.isString(command) && command.trim() !== "") return [command]
+  // The second names are those of 2.x.
+  if ((permission === "bash" || permission === "shell") && Predicate.isString(command) && command.trim() !== "") {
+    return [command]
+  }
   if ((permission === "task" || permission === "subagent") && Predicate.isString(description) && description !== "") {
     return [`${description} (${patterns.join(", ")})`]
   }

@@ -194,6 +194,36 @@ onBothLines(
         assert.include(yield* historyOf("Nobody there."), "Nobody is here to answer.")
       }))
 
+    it.effect("rules see each command of a line, however it is written", () =>
+      Effect.gen(function*() {
+        const { directory } = yield* RealServer.Workplace
+        const asked: Array<Ask> = []
+        const { shell } = tools.names
+        const rules = HumanGate.rules([{ permission: shell, pattern: "echo *", action: "allow" }])
+        const lines = [
+          "echo a && echo 'b; c' | echo d",
+          "echo a && touch one",
+          "echo $(touch two)",
+          "echo \"$(touch three)\"",
+          "echo a # it's\ntouch four # it's",
+          "cd . && echo a"
+        ]
+        const { reply } = yield* runTurn(turn([...lines.map(tools.shell), { text: "Done." }])).pipe(
+          Effect.provideService(HumanGate.HumanGate, (ask, asking) => {
+            asked.push(ask)
+            return rules(ask, asking)
+          })
+        )
+        const isAllowed = reply.tools.map(({ error }) => error === undefined)
+        assert.deepStrictEqual(isAllowed, [true, false, false, false, false, true])
+        assert.deepStrictEqual(["one", "two", "three", "four"].filter((name) => existsSync(`${directory}/${name}`)), [])
+        // The line stays whole for people.
+        assert.deepStrictEqual(asked.map((ask) => ask._tag === "Permission" && ask.metadata["command"]), lines)
+        const [first] = asked
+        assert(first?._tag === "Permission")
+        assert.deepStrictEqual(first.patterns, ["echo a", "echo 'b; c'", "echo d"])
+      }), 60_000)
+
     it.effect("a refusal without a message fails the subagent that asked, and its turn goes on", () =>
       Effect.gen(function*() {
         const person = yield* gate({ _tag: "Permission", reply: { reply: "reject" } })

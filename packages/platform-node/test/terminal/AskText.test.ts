@@ -45,6 +45,7 @@ const task = permission({
 
 it("shows the whole command of a shell tool, and not the pieces that OpenCode splits it into", () => {
   assert.strictEqual(describePermission(bash), "  echo hi # nothing\n    rm -rf build␛[2J\n")
+  assert.strictEqual(describePermission({ ...bash, permission: "shell" }), describePermission(bash))
 })
 
 it("marks line ends on one line, and never prints a control character", () => {

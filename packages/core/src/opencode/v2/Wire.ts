@@ -20,6 +20,7 @@ import * as Upstream from "../../domain/UpstreamFailure.ts"
 import type { Agent, UnreadMessage } from "../Dialect.ts"
 import { each, eachOr, Json, maybe } from "../Lenient.ts"
 import { CallId, isId, MessageId, Name, SessionId, toUsage, WireTokens } from "../WireValues.ts"
+import { commandsOf } from "./ShellLine.ts"
 import { changedFiles } from "./ToolFiles.ts"
 
 /**
@@ -622,21 +623,26 @@ export const ending = (
 /**
  * **Details**
  *
- * If one resource is unreadable, the ask gets no patterns, so that no rule allows what nobody can read: a person is asked.
+ * If one resource is unreadable, the ask gets no patterns, so that no rule allows what nobody can read: a person is asked. A line for the
+ * shell is asked for as a whole, and its commands are the patterns.
  *
  * @category translations
  * @since 0.1.0
  */
-export const toPermission = (wire: typeof WirePermission.Type): PermissionAsk => ({
-  _tag: "Permission",
-  id: wire.id,
-  sessionId: wire.sessionID,
-  permission: wire.action ?? "unknown",
-  patterns: wire.resources ?? [],
-  always: wire.save ?? [],
-  metadata: wire.metadata ?? {},
-  ...toolOf(wire.source)
-})
+export const toPermission = (wire: typeof WirePermission.Type): PermissionAsk => {
+  const { action = "unknown", metadata = {}, resources = [], save = [] } = wire
+  const isShell = action === "shell"
+  return {
+    _tag: "Permission",
+    id: wire.id,
+    sessionId: wire.sessionID,
+    permission: action,
+    patterns: isShell ? resources.flatMap(commandsOf) : resources,
+    always: save,
+    metadata: isShell && resources.length > 0 ? { ...metadata, command: resources.join("\n") } : metadata,
+    ...toolOf(wire.source)
+  }
+}
 
 /**
  * @category translations

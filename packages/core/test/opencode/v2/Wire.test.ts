@@ -114,3 +114,29 @@ describe("a step of 2.x", () => {
     assert.strictEqual(Wire.toFailure({ type: "unknown", message: `Agent not found: "x"` }).name, "UnknownError")
   })
 })
+
+describe("a permission of 2.x", () => {
+  const wire = { id: AskId.make("per_1"), sessionID: SessionId.make(sessionID) }
+
+  it("for a line of the shell names each of its commands, as 1.x does, and has the line for people to read", () => {
+    const { metadata, patterns } = Wire.toPermission({
+      ...wire,
+      action: "shell",
+      resources: ["cd a && git log; rm -rf b"]
+    })
+    assert.deepStrictEqual(patterns, ["git log", "rm -rf b"])
+    assert.deepStrictEqual(metadata, { command: "cd a && git log; rm -rf b" })
+  })
+
+  it("for anything else is for what it names", () => {
+    const { metadata, patterns } = Wire.toPermission({ ...wire, action: "edit", resources: ["a;b && c"] })
+    assert.deepStrictEqual(patterns, ["a;b && c"])
+    assert.deepStrictEqual(metadata, {})
+  })
+
+  it("whose resources are unreadable names nothing, so that no rule allows it", () => {
+    const { metadata, patterns } = Wire.toPermission({ ...wire, action: "shell" })
+    assert.deepStrictEqual(patterns, [])
+    assert.deepStrictEqual(metadata, {})
+  })
+})
