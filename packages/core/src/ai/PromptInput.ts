@@ -40,14 +40,21 @@ export const partsOf = Effect.fnUntraced(function*(
 ): Effect.fn.Return<ReadonlyArray<PromptPart>, InvalidInput> {
   const start = content.findLastIndex(({ role }) => role === "assistant") + 1
   const said = content.slice(start).flatMap(userParts)
-  if (said.length === 0) return yield* invalid("there is no message of the user behind the last answer")
-  const before = isKnown ? [] : content.filter(({ role }, index) => index < start || role === "tool")
+  // OpenCode does not know what tools of others gave.
+  const before = content.filter(({ role }, index) => index < start ? !isKnown : role === "tool")
   const told = before.flatMap(toldAs)
-  if (told.length === 0) return yield* Effect.forEach(withoutEmpty(said), toPart)
+  const hasResults = content.slice(start).some((message) => message.role === "tool" && toldAs(message).length > 0)
+  if (said.length === 0 && !hasResults) {
+    return yield* invalid("there is no message of the user behind the last answer")
+  }
+  const news: ReadonlyArray<PromptPart> = said.length === 0
+    ? [{ type: "text", text: "Go on with the conversation." }]
+    : yield* Effect.forEach(withoutEmpty(said), toPart)
+  if (told.length === 0) return news
   const text = ["<conversation_so_far>", ...told, "</conversation_so_far>"].join("\n\n")
   // Files cannot be told as text: those of the earlier messages are sent again.
   const files = before.flatMap(userParts).filter(({ type }) => type === "file")
-  return [{ type: "text", text }, ...(yield* Effect.forEach([...files, ...withoutEmpty(said)], toPart))]
+  return [{ type: "text", text }, ...(yield* Effect.forEach(files, toPart)), ...news]
 })
 
 // internal

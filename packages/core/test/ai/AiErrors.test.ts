@@ -1,6 +1,9 @@
 import * as AiErrors from "#ai/AiErrors"
 import { assert, it } from "@effect/vitest"
+import * as AiError from "effect/ai/AiError"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import { readFileSync } from "node:fs"
 
 const page = readFileSync(new URL("../../../../docs/AI.md", import.meta.url), "utf8")
@@ -35,6 +38,17 @@ it.each(rows)("$tag is $reason, as docs/AI.md says", ({ isRetryable, reason, tag
     })
   }
 })
+
+const Json = Schema.toCodecJson(AiError.AiError)
+
+it.effect.each(rows)("$tag is read back from its JSON", ({ tag }) =>
+  Effect.gen(function*() {
+    const error = reasonOf(tag, { retryAtMillis: 61_000, status: 429, name: "APIError", statusCode: 429 })
+    const json = JSON.stringify(yield* Schema.encodeEffect(Json)(error))
+    const read = yield* Schema.decodeUnknownEffect(Json)(JSON.parse(json))
+    assert.deepStrictEqual(read.reason, error.reason)
+    assert.deepStrictEqual([read.message, read.isRetryable], [error.message, error.isRetryable])
+  }))
 
 const told: ReadonlyArray<readonly [string, AiErrors.Told["details"], string]> = [
   ["InvalidInput", { field: "prompt" }, "InvalidUserInputError"],

@@ -14,7 +14,7 @@ import * as Chat from "effect/ai/Chat"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import * as Model from "effect/ai/Model"
 import * as Prompt from "effect/ai/Prompt"
-import type * as Response from "effect/ai/Response"
+import * as Response from "effect/ai/Response"
 import * as ResponseIdTracker from "effect/ai/ResponseIdTracker"
 import * as Tool from "effect/ai/Tool"
 import * as Toolkit from "effect/ai/Toolkit"
@@ -25,6 +25,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Persistence from "effect/persistence/Persistence"
+import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
 import * as Stream from "effect/Stream"
@@ -163,6 +164,37 @@ describe("generateText", () => {
       ])
       assert.deepStrictEqual(named(deferred.content), named(disabled.content))
       assert.deepStrictEqual(named(streamed), named(disabled.content))
+    }).pipe(on()))
+
+  test("gives parts that are read back from their JSON, as those of a stream are", () =>
+    Effect.gen(function*() {
+      const steps = [
+        { reasoning: "I think.", text: "I look.", tool: "bash", args: { command: "rm -r /" } },
+        { tool: "read", args: { filePath: "none.txt" } },
+        { tool: "todowrite", args: { todos: [] } },
+        { text: "Done." }
+      ]
+      yield* scripts(steps, steps)
+      const { toolkit } = OpencodeTool
+      const response = yield* LanguageModel.generateText({ prompt: "Do it.", toolkit })
+      const streamed = yield* Stream.runCollect(LanguageModel.streamText({ prompt: "Do it.", toolkit }))
+      assert.includeMembers(types(response.content), ["reasoning", "text", "tool-call", "tool-result", "finish"])
+      const Parts = Schema.Array(Response.AllParts(toolkit))
+      const parts = [...response.content, ...streamed]
+      const json = JSON.stringify(yield* Schema.encodeUnknownEffect(Parts)(parts))
+      assert.deepStrictEqual<unknown>(yield* Schema.decodeUnknownEffect(Parts)(JSON.parse(json)), parts)
+    }).pipe(on()), { fake: { permission: [{ permission: "bash", pattern: "*", action: "ask" }] } })
+
+  test("ends with one finish, whatever toolkit it has", () =>
+    Effect.gen(function*() {
+      yield* scripts(...Array.from({ length: 4 }, () => [{ text: "Done." }]))
+      for (const toolkit of [Toolkit.empty, OpencodeTool.toolkit]) {
+        const { content } = yield* LanguageModel.generateText({ prompt: "Do it.", toolkit })
+        const streamed = yield* Stream.runCollect(LanguageModel.streamText({ prompt: "Do it.", toolkit }))
+        for (const parts of [content, streamed]) {
+          assert.strictEqual(parts.findIndex(({ type }) => type === "finish"), parts.length - 1)
+        }
+      }
     }).pipe(on()))
 
   test("gives a refused call as a result that was denied", () =>
@@ -469,6 +501,28 @@ describe("generateObject", () => {
       assert.lengthOf(response.content.filter(({ type }) => type === "text"), 1)
     }).pipe(on()))
 
+  test("gives the value of a class, of a union and of a list", () =>
+    Effect.gen(function*() {
+      class Pet extends Schema.Class<Pet>("test/Pet")({ name: Schema.String }) {}
+      const given = [{ name: "Rex" }, { value: { name: "Rex" } }, { value: [1, 2] }]
+      yield* scripts(...given.map((args) => [{ tool: "StructuredOutput", args }]))
+      const prompt = "Which?"
+      const object = yield* LanguageModel.generateObject({ prompt, schema: Pet })
+      assert.deepStrictEqual(object.value, new Pet({ name: "Rex" }))
+      const either = yield* LanguageModel.generateObject({ prompt, schema: Schema.Union([Pet, Person]) })
+      assert.deepStrictEqual(either.value, new Pet({ name: "Rex" }))
+      const list = yield* LanguageModel.generateObject({ prompt, schema: Schema.Array(Schema.Number) })
+      assert.deepStrictEqual(list.value, [1, 2])
+    }).pipe(on()))
+
+  test("tells the whole text of an answer that does not fit with the error", () =>
+    Effect.gen(function*() {
+      const text = `It is {"name":7}`
+      yield* scripts([{ text }], [{ text }])
+      const { reason } = yield* Effect.flip(LanguageModel.generateObject({ prompt: "Who?", schema: Person }))
+      assert.strictEqual(reason._tag === "StructuredOutputError" && reason.responseText, text)
+    }).pipe(on()))
+
   test("decodes the value with the services of the request, and tells the agent what they refuse", () =>
     Effect.gen(function*() {
       const wrong = { tool: "StructuredOutput", args: { name: "Bob" } }
@@ -649,6 +703,24 @@ describe("a stream and a response tell the same", () => {
   }
 })
 
+/** A message of a history without the ids in it. */
+const outlineOf = ({ content, role }: Prompt.Message) => [
+  role,
+  ...(typeof content === "string" ? [content] : content.map((part) => {
+    switch (part.type) {
+      case "text":
+      case "reasoning":
+        return [part.type, part.text, Object.keys(part.options)]
+      case "tool-call":
+        return [part.type, part.name, part.params, part.providerExecuted]
+      case "tool-result":
+        return [part.type, part.name, part.result, part.isFailure]
+      default:
+        return [part.type]
+    }
+  }))
+]
+
 describe("a chat", () => {
   test("stays in its conversation, and sends only what is new", () =>
     Effect.gen(function*() {
@@ -726,6 +798,57 @@ describe("a chat", () => {
         ].join("\n\n"),
         "Which colour?"
       ])
+    }).pipe(on()))
+
+  test("keeps the same of a stream as of a response", () =>
+    Effect.gen(function*() {
+      const steps = [
+        { reasoning: "I think.", text: "I look.", tool: "bash", args: { command: "ls" } },
+        { text: "Done." }
+      ]
+      yield* scripts(steps, steps)
+      const { toolkit } = OpencodeTool
+      const [one, other] = [yield* Chat.empty, yield* Chat.empty]
+      yield* one.generateText({ prompt: "Do it.", toolkit })
+      yield* Stream.runDrain(other.streamText({ prompt: "Do it.", toolkit }))
+      assert.deepStrictEqual(
+        (yield* Ref.get(other.history)).content.map(outlineOf),
+        (yield* Ref.get(one.history)).content.map(outlineOf)
+      )
+    }).pipe(on()))
+
+  test("goes on from the results of tools that another model called, and from approvals of them", () =>
+    Effect.gen(function*() {
+      yield* scripts([{ text: "It rains." }], [{ text: "Take a coat." }])
+      const call = { type: "tool-call", id: "1", name: "Weather", params: { city: "Bonn" } } as const
+      const result = { type: "tool-result", id: "1", name: "Weather", isFailure: false, result: "rain" } as const
+      yield* LanguageModel.generateText({
+        prompt: [
+          { role: "user", content: "How is it?" },
+          { role: "assistant", content: [call, { type: "tool-approval-request", approvalId: "a", toolCallId: "1" }] },
+          { role: "tool", content: [{ type: "tool-approval-response", approvalId: "a", approved: true }, result] }
+        ]
+      })
+      yield* LanguageModel.generateText({
+        prompt: [
+          { role: "assistant", content: [call] },
+          { role: "tool", content: [result] },
+          { role: "user", content: "What do I wear?" }
+        ]
+      })
+      const [first, second] = yield* posted
+      assert.deepStrictEqual(first?.text, [
+        [
+          "<conversation_so_far>",
+          "User:\nHow is it?",
+          "Assistant:\n[called Weather with {\"city\":\"Bonn\"}]",
+          "Tool:\n[Weather gave rain]",
+          "</conversation_so_far>"
+        ].join("\n\n"),
+        "Go on with the conversation."
+      ])
+      assert.include(second?.text[0], "[Weather gave rain]")
+      assert.strictEqual(second?.text[1], "What do I wear?")
     }).pipe(on()))
 
   test("with a tracker of response ids goes on with the response before", () =>
