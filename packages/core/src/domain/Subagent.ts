@@ -11,7 +11,8 @@ import { UpstreamFailure } from "./UpstreamFailure.ts"
 import { Usage } from "./Usage.ts"
 
 /**
- * `running`: the subagent works, or waits for a person or for its model. `completed`: it has finished. `error`: its
+ * `running`: the subagent works, or waits for a person or for its model; in the result of a turn, it works on although the turn has ended.
+ * `completed`: it has finished. `error`: its
  * model or OpenCode failed. `cancelled`: its session was aborted.
  *
  * @category models

@@ -24,19 +24,20 @@ import type { LiveReply } from "./LiveReply.ts"
 import { readSince } from "./ReadExchange.ts"
 
 /**
- * Makes the server's record the truth of every subagent of a turn whose own session has ended, and ends them all.
+ * Makes the server's record the truth of every subagent of a turn whose own session has ended, and ends all but those that work on.
  *
  * **Details**
  *
  * A turn without subagents makes no request. A subagent that cannot be read within `TurnPolicy.StopTimeout` is reported, and stays as it
  * was streamed. `untilMillis`, by the server's clock, is when the next prompt of the same turn was given: later messages belong to that.
+ * `wasStopped`: nothing works for the turn any more. Otherwise a subagent that has not ended may be one that nobody waited for.
  *
  * @category steps
  * @since 0.1.0
  */
 export const readSubagents = Effect.fnUntraced(function*(
   live: LiveReply,
-  untilMillis = Infinity
+  { untilMillis = Infinity, wasStopped = false }: { readonly untilMillis?: number; readonly wasStopped?: boolean } = {}
 ): Effect.fn.Return<void, never, Client> {
   const { sessionId } = live.current()
   const hasNone = Reply.subagentStates(live.current()).length === 0
@@ -46,12 +47,17 @@ export const readSubagents = Effect.fnUntraced(function*(
     "subagents",
     context,
     yield* TurnPolicy.StopTimeout,
-    visitSubagents(live, {
-      candidates: () => [],
-      onFound: () => {},
-      fold: (reply, id, messages) =>
-        Reply.reconcileSubagent(reply, id, messages.filter(({ info }) => info.createdMillis <= untilMillis))
-    })
+    Effect.flatMap(wasStopped ? Effect.succeed(noStatuses) : working(live), (statuses) =>
+      visitSubagents(live, {
+        candidates: () => [],
+        onFound: () => {},
+        fold: (reply, id, messages) => {
+          const ours = messages.filter(({ info }) => info.createdMillis <= untilMillis)
+          return statuses.has(id)
+            ? Reply.outliveTurn(Reply.mergeSubagent(reply, id, ours), id)
+            : Reply.reconcileSubagent(reply, id, ours)
+        }
+      }))
   )
   live.update(Reply.closeSubagents)
   live.flush()
@@ -79,6 +85,15 @@ export const adoptSubagents = (
   })
 
 // internal
+
+const noStatuses: ReadonlyMap<SessionId, SessionStatus> = new Map()
+
+/** The sessions that work, if one of them may be a subagent of the turn. */
+const working = Effect.fnUntraced(function*(live: LiveReply) {
+  const client = yield* Client
+  const mayWork = Reply.subagentStates(live.current()).some(({ status }) => status === "running")
+  return (mayWork ? yield* orReported(live, rereading(client.statuses)) : undefined) ?? noStatuses
+})
 
 /**
  * How the subagents of a turn are visited.

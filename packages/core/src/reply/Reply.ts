@@ -86,6 +86,7 @@ export {
   isTold,
   mayHaveOpened,
   mergeSubagent,
+  outliveTurn,
   reconcileSubagent,
   replies,
   replyOf,

@@ -145,7 +145,7 @@ export interface FoldedMessage {
  * `reply` is the subagent's reply in this turn; every prompt that it got since the turn's own is one of its
  * continuations. `openedBy` is the tool part that names it, once that is known. `sinceMillis` is the start of that tool
  * by the server's clock: a session of earlier turns may have got their prompts after the last message of the root.
- * `calledBy` is the newest tool part that names it, and how its tool failed, if it did.
+ * `calledBy` is the newest tool part that names it, and how its tool failed, if it did. `outlives`: it works on although the turn has ended.
  *
  * @category models
  * @since 0.1.0
@@ -159,6 +159,7 @@ export interface SubagentState {
   readonly title: string
   readonly agent: string | undefined
   readonly status: SubagentStatus
+  readonly outlives?: boolean
   readonly reply: Reply
 }
 

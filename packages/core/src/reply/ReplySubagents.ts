@@ -161,8 +161,17 @@ export const mergeSubagent = (self: Reply, sessionId: SessionId, messages: Reado
 export const reconcileSubagent = (self: Reply, sessionId: SessionId, messages: ReadonlyArray<Message>): Reply =>
   withRecord(self, sessionId, messages, (subagent, recorded) => {
     const reply = reconcile(promptedBy(subagent.reply, recorded), recorded)
-    return asToolTells({ ...subagent, reply, status: endOf(reply) })
+    return asToolTells({ ...subagent, reply, status: endOf(reply), outlives: false })
   })
+
+/**
+ * Notes that a subagent works on although its turn has ended: its call did not wait for it.
+ *
+ * @category folding
+ * @since 0.1.0
+ */
+export const outliveTurn = (self: Reply, sessionId: SessionId): Reply =>
+  mapSubagent(self, sessionId, (subagent) => ({ ...subagent, status: "running", outlives: true }))
 
 /**
  * Ends a subagent whose end the stream did not report, by its last known message.
@@ -173,7 +182,7 @@ export const reconcileSubagent = (self: Reply, sessionId: SessionId, messages: R
 export const endSubagent = (self: Reply, sessionId: SessionId): Reply => mapSubagent(self, sessionId, ended)
 
 /**
- * Ends the subagents of an ended turn: a running one without an end was cut off. Subagents that no tool of the turn
+ * Ends the subagents of an ended turn: a running one without an end was cut off, unless it outlives the turn. Subagents that no tool of the turn
  * names are dropped, unless the naming part may have been missed. They belong to an earlier turn that still ran, or
  * that the server reported late.
  *
@@ -461,7 +470,7 @@ const withStatus = (
   })
 
 const ended = (self: SubagentState): SubagentState =>
-  self.status === "running" ? asToolTells({ ...self, status: endOf(self.reply) }) : self
+  self.status === "running" && self.outlives !== true ? asToolTells({ ...self, status: endOf(self.reply) }) : self
 
 /** The end of a subagent that does not run any more. */
 const endOf = ({ session: { failure, messages } }: Reply): SubagentStatus => {

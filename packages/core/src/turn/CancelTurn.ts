@@ -95,7 +95,7 @@ const abortFor = Effect.fnUntraced(function*(
       const exchange = yield* abortAnswer(live.current())
       live.update((reply) => Exchange.merge(exchange, reply))
       yield* recallEarlier({ ...record, prompt: { ...record.prompt, ids } }, live)
-      yield* readSubagents(live)
+      yield* readSubagents(live, { wasStopped: true })
       const endedMillis = finishedMillis ?? (yield* Clock.currentTimeMillis)
       const read = {
         ...LiveReply.content(live),

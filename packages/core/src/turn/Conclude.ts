@@ -303,7 +303,7 @@ export const abortUpstream = Effect.fnUntraced(function*<E, R>(
       if (yield* isTakenOver(turn)) return
       const exchange = yield* abortAnswer(live.current(), isHurried)
       live.update((reply) => Exchange.merge(exchange, reply))
-      yield* readSubagents(live)
+      yield* readSubagents(live, { wasStopped: true })
     })
   )
 }, step("Turn.abortUpstream"))

@@ -62,7 +62,7 @@ export const recallEarlier = Effect.fnUntraced(
       const recalled = yield* LiveReply.make
       recalled.begin(exchange)
       recalled.update((reply) => Exchange.reconcile(exchange, reply))
-      yield* readSubagents(recalled, begunMillis(exchanges[index + 1]))
+      yield* readSubagents(recalled, { untilMillis: begunMillis(exchanges[index + 1]), wasStopped: true })
       live.addEarlier(recalled.current())
     }
   }

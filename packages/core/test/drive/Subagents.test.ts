@@ -965,7 +965,7 @@ describe("reading the subagents", () => {
   /** A server that has the records, and counts what it was asked. */
   const server = (
     asked: Array<string>,
-    replaced: Partial<Pick<Client["Service"], "listMessages" | "children">> = {}
+    replaced: Partial<Pick<Client["Service"], "listMessages" | "children" | "statuses">> = {}
   ) => {
     const noting =
       <A extends ReadonlyArray<unknown>, B>(name: string, f: (id: SessionId, ...rest: A) => B) =>
@@ -975,6 +975,7 @@ describe("reading the subagents", () => {
       }
     return Layer.mock(Client, {
       origin: "http://127.0.0.1",
+      statuses: replaced.statuses ?? Effect.succeed(new Map()),
       children: noting("children", replaced.children ?? ((id) => Effect.succeed(children.get(id) ?? []))),
       listMessages: noting("messages", replaced.listMessages ?? listMessages),
       getMessage: (id, messageId) =>
@@ -990,6 +991,19 @@ describe("reading the subagents", () => {
     for (const event of events) live.apply(event)
     return live
   })
+
+  it.effect("leaves a subagent running that works on, unless the turn was stopped", () =>
+    Effect.gen(function*() {
+      const working = { statuses: Effect.succeed(new Map([[child, { type: "busy" as const }]])) }
+      const events = [...begun, ...said("c", "child words")]
+      const live = yield* liveWith(...events)
+      yield* Effect.provide(readSubagents(live), server([], working))
+      live.update(Reply.closeSubagents)
+      const stopped = yield* liveWith(...events)
+      yield* Effect.provide(readSubagents(stopped, { wasStopped: true }), server([], working))
+      const statuses = [live, stopped].map((live) => LiveReply.subagents(live)[0]?.status)
+      assert.deepStrictEqual(statuses, ["running", "completed"])
+    }))
 
   it.effect("sends no request for a turn without subagents", () =>
     Effect.gen(function*() {

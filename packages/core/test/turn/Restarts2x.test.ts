@@ -327,6 +327,23 @@ const withBackground: ReadonlyArray<Step> = [
 ]
 
 describe("a turn on OpenCode 2.x with a subagent in the background", () => {
+  test("says that it works on when the turn ends before it, as does the stored message", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode.FakeOpencode
+      const fiber = yield* Effect.forkChild(runTurn(Turns.turn([
+        ...withBackground.slice(0, 1),
+        { text: "It works on.", gate: "answer" }
+      ])))
+      yield* fake.reached("child")
+      yield* fake.reached("answer")
+      yield* rest
+      yield* fake.release("answer")
+      const { value } = yield* ended(fiber, 60_000)
+      assert.strictEqual(value.status, "completed")
+      assert.deepStrictEqual(value.subagents.map(({ status, text }) => [status, text]), [["running", "child "]])
+      assert.deepStrictEqual(value.message?.subagents.map(({ status }) => status), ["running"])
+    }), { fake: { line: "2.x" } })
+
   for (const managed of [false, true]) {
     for (const [how, end] of Object.entries(ends)) {
       test(

@@ -134,6 +134,24 @@ describe.skipIf(SharedOpencode.isMissing("2.x"))("a turn on OpenCode 2.x", () =>
         yield* model.release("foreground")
       }))
 
+    it.effect("says of a subagent in the background that it works on, and not that it was stopped", () =>
+      Effect.gen(function*() {
+        const model = yield* ScriptedModel.ScriptedModel
+        const fiber = yield* Effect.forkChild(runTurn(turn([
+          task("background", hang("outlives"), { background: true }),
+          { text: "It works on.", gate: "answer" }
+        ])))
+        yield* model.reached("outlives")
+        yield* model.reached("answer")
+        yield* model.release("answer")
+        const ended = yield* Fiber.join(fiber)
+        assertCompleted(ended, "It works on.")
+        assert.deepStrictEqual(ended.subagents.map(({ status, title }) => [title, status]), [["background", "running"]])
+        assert.deepStrictEqual(ended.message?.subagents.map(({ status }) => status), ["running"])
+        yield* model.release("outlives")
+        yield* until(isIdle)
+      }))
+
     it.effect("is carried on once by two workers at the same time", () =>
       Effect.gen(function*() {
         const model = yield* ScriptedModel.ScriptedModel
