@@ -151,7 +151,7 @@ export const run = Effect.fnUntraced(function*(target: Target, script: Script) {
     )
   })
   const calls = script.isRacy === true ? 0 : (yield* target.modelCalls) - before
-  const seen: Seen = { wire, account: { calls, sessions: messages.map((list) => asArray(list).flatMap(accountOf)) } }
+  const seen: Seen = { wire, account: { calls, sessions: messages.map((list) => accountsOf(asArray(list))) } }
   return seen
 }, Effect.scoped)
 
@@ -162,6 +162,18 @@ const askOf = ({ properties }: Event): Ask => ({
   sessionId: textOf(properties, "sessionID"),
   about: asArray(properties["patterns"]).join()
 })
+
+/** The messages of a session in the words of both lines. 1.x puts an order before a summary that it needs, and an input behind it. */
+const accountsOf = (messages: ReadonlyArray<unknown>): ReadonlyArray<string> =>
+  messages.flatMap((message, index) => {
+    if (isSummary(message)) {
+      return [field(field(message, "info"), "error") === undefined ? "sums up" : "sums up nothing"]
+    }
+    const isBetween = isSummary(messages[index - 1]) || isSummary(messages[index + 1])
+    return isBetween && field(field(message, "info"), "role") === "user" ? [] : accountOf(message)
+  })
+
+const isSummary = (message: unknown): boolean => field(field(message, "info"), "summary") === true
 
 /** A message in the words of both lines. */
 const accountOf = (message: unknown): ReadonlyArray<string> => {

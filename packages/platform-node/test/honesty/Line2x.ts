@@ -49,7 +49,7 @@ const askOf = ({ data, type }: Event): Ask => {
   return { id: idOf(info), sessionId: textOf(info, "sessionID"), about: asArray(data["resources"]).join() }
 }
 
-const isPiece = ({ type }: Event) => type === "session.text.delta" || type === "session.reasoning.delta"
+const isPiece = ({ type }: Event) => /^session\.(?:text|reasoning|compaction)\.delta$/.test(type)
 
 /** Runs a script, and reads everything that the server says about it. */
 export const run = Effect.fnUntraced(function*(target: Target, script: Script) {
@@ -139,8 +139,9 @@ export const run = Effect.fnUntraced(function*(target: Target, script: Script) {
       (text) =>
         String(text).split("\n")
           .filter((line) => line.startsWith("data: "))
-          .map((line) => textOf(JSON.parse(line.slice("data: ".length)), "type"))
-          .filter((type) => !isOfTitle(type) && type !== "log.synced")
+          .map((line): unknown => JSON.parse(line.slice("data: ".length)))
+          .filter((entry) => !isOfTitle(entry) && textOf(entry, "type") !== "log.synced")
+          .map(loggedOf)
     )
   const wire = makeNormaliser(target.directory, script.chance)({
     created,
@@ -169,6 +170,7 @@ export const run = Effect.fnUntraced(function*(target: Target, script: Script) {
 const accountOf = (message: unknown): ReadonlyArray<string> => {
   const type = textOf(message, "type")
   if (type === "user") return ["prompt"]
+  if (type === "compaction") return [textOf(message, "status") === "completed" ? "sums up" : "sums up nothing"]
   if (type !== "assistant") return []
   const error = textOf(field(message, "error"), "type")
   return [
@@ -190,7 +192,19 @@ const accountOf = (message: unknown): ReadonlyArray<string> => {
 }
 
 /** The server makes a title of the first prompt, at any time. The fake makes none. */
-const isOfTitle = (type: string) => ["session.renamed", "session.usage.recorded"].includes(type)
+const isOfTitle = (event: unknown) =>
+  textOf(event, "type") === "session.renamed" ||
+  (textOf(event, "type") === "session.usage.recorded" && textOf(field(event, "data"), "source") === "title")
+
+/** An event of the log, with what only the log tells: the usage of a summary, and the id that its message has. */
+const loggedOf = (entry: unknown) => {
+  const type = textOf(entry, "type")
+  const data = field(entry, "data")
+  if (type === "session.usage.recorded") return { type, data }
+  return type === "session.compaction.started" && textOf(data, "reason") === "auto"
+    ? { type, of: textOf(entry, "id").replace("evt_", "msg_") }
+    : type
+}
 
 /**
  * The events of one session without those that depend on chance:
@@ -204,7 +218,7 @@ const ofSession = (events: ReadonlyArray<Event>, id: string) => {
   return events.flatMap(({ data, durable, location, type }) => {
     const form = data["form"]
     const owner = Predicate.hasProperty(form, "sessionID") ? form.sessionID : data["sessionID"]
-    if (owner !== id || isOfTitle(type) || type === "session.usage.updated") return []
+    if (owner !== id || isOfTitle({ type, data }) || type === "session.usage.updated") return []
     const numbered = durable === undefined ? {} : { durable: { version: durable.version, seq: seq++ } }
     return [{
       type,

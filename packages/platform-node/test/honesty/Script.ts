@@ -80,7 +80,7 @@ export interface Talk {
   readonly refuse: (ask: Ask, message?: string) => Effect.Effect<unknown>
   readonly answer: (ask: Ask, answers: ReadonlyArray<ReadonlyArray<string>>) => Effect.Effect<unknown>
   readonly dismiss: (ask: Ask) => Effect.Effect<unknown>
-  /** Waits for that many pieces of thoughts or text, of any session. */
+  /** Waits for that many pieces of thoughts, text or a summary, of any session. */
   readonly pieces: (count: number) => Effect.Effect<unknown>
   /** Waits until a command runs that has printed this. */
   readonly printed: (output: string) => Effect.Effect<unknown>
@@ -135,8 +135,14 @@ export interface Seen {
   readonly account: { readonly calls: number; readonly sessions: ReadonlyArray<ReadonlyArray<string>> }
 }
 
-/** The summary that the model gives of a conversation. */
-export const summary = ({ messages }: ModelRequest): Step =>
-  messages.some(({ text }) => text.includes("no summary"))
+/** The summary that the model gives of a conversation, by what was said there. */
+export const summary = ({ messages }: ModelRequest): Step => {
+  const isSaid = (words: string) => messages.some(({ text }) => text.includes(words))
+  return isSaid("no summary")
     ? { fail: 400, message: "no summary" }
-    : { text: "the summary" }
+    : isSaid("blank summary")
+    ? { text: " ", usage: { input: 100, output: 10 } }
+    : isSaid("slow summary")
+    ? { text: "half of it", gate: "slow summary", gateAfter: 1 }
+    : { text: "the summary", usage: { input: 100, output: 10 } }
+}

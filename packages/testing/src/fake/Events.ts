@@ -61,14 +61,14 @@ export type EventPredicate = (event: Event) => boolean
 export interface Events {
   /**
    * Makes an event and sends it to the connections of its directory; `undefined` means to all. `toWire` gives the event another shape on
-   * the wire.
+   * the wire. Gives the event's id.
    */
   readonly publish: (
     type: string,
     properties: Properties,
     directory?: string,
     toWire?: (event: Event) => object
-  ) => void
+  ) => string
   /** Sends an event as it is, past every rule. */
   readonly send: (event: object) => void
   /** One connection: `server.connected`, then events and heartbeats, as frames of server-sent events. */
@@ -137,6 +137,7 @@ export const make = (ids: IdGenerator, pulse: Pulse): Events => {
         if (directory !== undefined && connection.directory !== directory && !connection.isGlobal) continue
         for (let copy = 0; copy < count; copy++) deliver(connection, wire)
       }
+      return event.id
     },
     send: (event) => {
       for (const connection of connections) deliver(connection, event)

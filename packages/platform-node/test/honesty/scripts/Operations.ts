@@ -84,6 +84,26 @@ export const scripts = ({ shell, write }: Words): ReadonlyArray<Script> => [
     chance: ["admittedSeq"]
   },
   {
+    name: "a summary that gives nothing",
+    prompt: { steps: [{ text: "blank summary", usage: { input: 95_000, output: 5 } }] },
+    after: [said({ text: "Never said." })],
+    ends: ["answered", "failed"],
+    chance: ["admittedSeq"]
+  },
+  {
+    name: "a summary that is stopped",
+    prompt: { steps: [{ text: "slow summary", usage: { input: 95_000, output: 5 } }] },
+    after: [(talk) =>
+      Effect.gen(function*() {
+        yield* talk.post({ steps: [{ text: "Never said." }] })
+        yield* talk.pieces(1)
+        yield* talk.stop()
+        yield* talk.release("slow summary")
+      })],
+    ends: ["answered", "stopped"],
+    chance: ["admittedSeq"]
+  },
+  {
     name: "a summary that the model needs",
     prompt: { steps: [{ text: "One." }] },
     after: [said({ ...shell("echo one"), usage: { input: 95_000, output: 5 } }, { text: "Done." })],

@@ -171,6 +171,7 @@ export const make = (options: Options): Execution => {
     state,
     gate: options.gate,
     isCrashed: () => isCrashed,
+    modelOf,
     hasModel: (session) => isKnown(modelOf(session)),
     ask: (session, prompt) => {
       const request: ModelRequest = {
@@ -230,6 +231,7 @@ export const make = (options: Options): Execution => {
     }
     if (session.pending.length > 0) Instructions.tell(state, session)
     let isDue = promote(session, true) || run.isResumed
+    let mayShorten = true
     while (isDue) {
       const model = modelOf(session)
       if (!isKnown(model)) return finish(session, run, "failed", { error: Failures.unknownModel(model) })
@@ -238,11 +240,19 @@ export const make = (options: Options): Execution => {
         if (error !== undefined) return finish(session, run, "failed", { error })
       }
       const offered = offeredTo(session)
-      const step = Step.make(services, session, { agent, model, offered, ask: () => ask(session, offered) })
+      const step = Step.make(services, session, {
+        agent,
+        model,
+        offered,
+        ask: () => ask(session, offered),
+        shorten: mayShorten ? Compaction.shorten(summarising, session) : undefined
+      })
       run.step = step
       const end = yield* step.run
       run.step = undefined
       if (end._tag === "Failed") return finish(session, run, "failed", { error: end.error })
+      mayShorten = end._tag !== "Shortened"
+      if (end._tag === "Shortened") continue
       if (end._tag === "Refused") return finish(session, run, "interrupted", { reason: "shutdown" })
       const failure = yield* Compaction.carryOut(summarising, session)
       if (failure !== undefined) return finish(session, run, "failed", { error: failure })

@@ -46,6 +46,13 @@ export const provider = (failure: ScriptedFailure): Failure => ({
   }`
 })
 
+/**
+ * Whether the provider refuses a prompt because it is too large, so that the server summarises the session: the beta knows it by the words of
+ * the refusal.
+ */
+export const isOverflow = (failure: ScriptedFailure): boolean =>
+  failure.fail < 500 && !/rate limit|too many requests/i.test(messageOf(failure)) && overflow.test(messageOf(failure))
+
 export const contentFilter: Failure = { type: "provider.content-filter", message: "Provider blocked the response" }
 
 /** A call that a rule denied. */
@@ -68,6 +75,9 @@ export const cut: Failure = {
   type: "provider.invalid-output",
   message: "Failed to read scripted/openai-compatible-chat stream"
 }
+
+const overflow =
+  /prompt(?: is)? too long|context[ _](?:length|window)|(?:maximum|exceeds) .*context|maximum prompt length|too many tokens|token limit exceeded|request(?: entity|_) ?too[ _]large|reduce the length of the messages/i
 
 /** How many times the server calls the model for one step, before it gives up. */
 export const maxCalls = 5

@@ -17,7 +17,8 @@ export const tell = (state: State, session: StoredSession): void => {
   const { instructions, messages, told } = session
   if (told === undefined) {
     session.told = { initial: instructions, changes: [], now: instructions }
-    return state.record(session, "session.instructions.updated", { delta: {} }, { version: 2 })
+    state.record(session, "session.instructions.updated", { delta: {} }, { version: 2 })
+    return
   }
   const keys = [...new Set([...told.now.keys(), ...instructions.keys()])]
   const texts = keys.flatMap((key) => {

@@ -126,8 +126,8 @@ export interface State {
   /** Adds the cost of a step to its session. */
   readonly spend: (session: StoredSession, cost: number, tokens: Tokens) => void
 
-  /** Sends an event that is also in the log. */
-  readonly record: (session: StoredSession, type: string, data?: Properties, options?: EventOptions) => void
+  /** Sends an event that is also in the log, and gives its id. */
+  readonly record: (session: StoredSession, type: string, data?: Properties, options?: EventOptions) => string
   /** Sends an event that only the readers of that moment get. */
   readonly tell: (session: StoredSession, type: string, data: Properties, options?: EventOptions) => void
 
@@ -180,9 +180,9 @@ export const make = (options: {
     durable: { readonly seq: number; readonly version: number } | undefined,
     isLocated: boolean
   ) => {
-    if (session.isDeleted) return
+    if (session.isDeleted) return ids.ascending("evt")
     const sessionID = session.info.id
-    events.publish(type, data, undefined, ({ id }) => {
+    return events.publish(type, data, undefined, ({ id }) => {
       const event: Event = {
         id,
         created: now(),
@@ -216,10 +216,12 @@ export const make = (options: {
     }
     session.log.push(event)
     for (const follow of session.followers) follow(event)
+    return event.id
   }
 
-  const tell: State["tell"] = (session, type, data, { isLocated = true } = {}) =>
+  const tell: State["tell"] = (session, type, data, { isLocated = true } = {}) => {
     send(session, type, data, undefined, isLocated)
+  }
 
   const deleteSession: State["deleteSession"] = (session) => {
     for (const child of sessions.values()) if (child.info.parentID === session.info.id) deleteSession(child)
@@ -374,7 +376,8 @@ export const make = (options: {
     const fields = { ...rest, ...(model !== undefined && { model }) }
     if (names.edition === "release") {
       const { cost: _cost, tokens: _tokens, ...flat } = fields
-      return record(session, "session.created", { ...flat, location, slug, version: names.version })
+      record(session, "session.created", { ...flat, location, slug, version: names.version })
+      return
     }
     record(session, "session.created", {
       info: {

@@ -21,7 +21,8 @@ import * as ToolRun from "./ToolRun.ts"
 import type { Assistant, Content, Failure, ModelRef } from "./Wire.ts"
 
 /**
- * The end of a step: the run goes on, the answer is finished, a person stopped the run by a refusal, or the model failed.
+ * The end of a step: the run goes on, the answer is finished, a person stopped the run by a refusal, the model failed, or the prompt was too
+ * large and the session was summarised, so that the step is to be taken anew.
  *
  * @category models
  * @since 0.1.0
@@ -30,6 +31,7 @@ export type StepEnd =
   | { readonly _tag: "Calls" }
   | { readonly _tag: "Finished" }
   | { readonly _tag: "Refused" }
+  | { readonly _tag: "Shortened" }
   | { readonly _tag: "Failed"; readonly error: Failure }
 
 /**
@@ -49,11 +51,13 @@ export interface Step {
 export const make = (
   services: Services,
   session: StoredSession,
-  { agent, ask, model, offered }: {
+  { agent, ask, model, offered, shorten }: {
     readonly agent: string
     readonly model: ModelRef
     readonly offered: ReadonlyArray<string>
     readonly ask: () => ModelScript.Step
+    /** Summarises the session for a prompt that is too large, and gives why it has no summary. Once is enough. */
+    readonly shorten: Effect.Effect<Failure | undefined> | undefined
   }
 ): Step => {
   const { state } = services
@@ -210,6 +214,9 @@ export const make = (
         if ("fail" in step) {
           error = Failures.provider(step)
           mayRetry = isRetryable(step)
+          if (shorten !== undefined && Failures.isOverflow(step) && (yield* shorten) === undefined) {
+            return { _tag: "Shortened" }
+          }
         } else {
           const end = yield* stream(step)
           if (end !== "cut") return end

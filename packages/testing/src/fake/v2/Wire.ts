@@ -193,6 +193,10 @@ export interface Compaction {
   readonly summary?: string
   readonly recent?: string
   readonly error?: Failure
+  /** The last three are the release's. */
+  readonly model?: ModelRef
+  readonly cost?: number
+  readonly tokens?: Tokens
   readonly time: { readonly created: number }
 }
 
