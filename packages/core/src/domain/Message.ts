@@ -18,7 +18,7 @@ import type { Usage } from "./Usage.ts"
  * When the context overflows, OpenCode writes two user messages of its own: one asks for a summary, the next one
  * continues the turn. `isContinuation` marks both; their answers belong to the prompt before them. If the session had
  * messages before the prompt, OpenCode posts the prompt again without any mark instead of continuing (1.18.33). The
- * fold recognises that message by its place.
+ * fold recognises that message by its place, unless the server tells that it is a prompt (`isPrompt`, 2.x).
  *
  * @category models
  * @since 0.1.0
@@ -29,8 +29,7 @@ export interface UserMessage {
   readonly sessionId: SessionId
   readonly createdMillis: number
   readonly isContinuation: boolean
-  /** Whether a person's message orders a summary of the conversation, and is no prompt. */
-  readonly isOrder?: boolean
+  readonly isPrompt?: boolean
 }
 
 /**
@@ -77,16 +76,6 @@ export interface AssistantMessage {
 export const isLast = ({ completedMillis, finish, isSummary, structured }: AssistantMessage): boolean =>
   !isSummary && completedMillis !== undefined &&
   (structured !== undefined || (finish !== undefined && finish !== "tool-calls" && finish !== "unknown"))
-
-/**
- * Whether the message belongs to a compaction that did not end with a summary, or has not yet.
- *
- * @category predicates
- * @since 0.1.0
- */
-export const isOpenCompaction = (info: StoredInfo): boolean =>
-  (info.role === "user" && info.isOrder === true) ||
-  (info.role === "assistant" && info.isSummary && (info.finish === undefined || info.error !== undefined))
 
 /**
  * @category models

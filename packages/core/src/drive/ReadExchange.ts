@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { IdFloor, MessageId, SessionId } from "../domain/Ids.ts"
-import { isOpenCompaction, type Message } from "../domain/Message.ts"
+import type { Message } from "../domain/Message.ts"
 import { rereading } from "../domain/Retrying.ts"
 import { step } from "../domain/Tracing.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
@@ -34,8 +34,7 @@ export const baseline = Effect.fnUntraced(function*(
     Effect.catchIf((error) => isUnlistable(error) || isTooLarge(error), () => Effect.undefined)
   )
   const newest = page?.messages.at(-1)?.info
-  const hasOrder = page?.hasOrder === true || (newest !== undefined && isOpenCompaction(newest))
-  if (hasOrder) yield* rereading(client.dropCompaction(sessionId))
+  if (page?.hasOrder === true) yield* rereading(client.dropCompaction(sessionId))
   if (newest !== undefined) return { newestMessageId: newest.id, sessionUpdatedMillis: newest.createdMillis }
   const session = yield* rereading(client.getSession(sessionId))
   // Where the id of the newest message cannot be read, the millisecond after it sorts behind it.

@@ -9,6 +9,7 @@
 import * as Schema from "effect/Schema"
 import { quoted } from "../domain/FilePath.ts"
 import { AskId, MessageId, SessionId } from "../domain/Ids.ts"
+import { Usage } from "../domain/Usage.ts"
 
 /**
  * The request did not reach the server, or the response did not reach the client: refused, reset, unresolvable, cut
@@ -202,14 +203,16 @@ export class SessionBusy extends Schema.TaggedError<SessionBusy>()("SessionBusy"
 }
 
 /**
- * The model gave no summary of the conversation, which is as it was before. `reason` holds the words of the provider or of the server.
+ * The model gave no summary of the conversation, which is as it was before. `reason` holds the words of the provider or of the server, and
+ * `usage` what the model used in vain.
  *
  * @category errors
  * @since 0.1.0
  */
 export class CompactionFailed extends Schema.TaggedError<CompactionFailed>()("CompactionFailed", {
   sessionId: SessionId,
-  reason: Schema.String
+  reason: Schema.String,
+  usage: Usage
 }) {
   override get message() {
     return `the conversation was not compacted: ${this.reason}`

@@ -134,8 +134,8 @@ const endings = ({ completedMillis, error, finish }: AssistantMessage): number =
  * OpenCode posts the prompt again behind the summary without a mark (1.18.33). It is the first message after the
  * summary.
  */
-const isReplay = (last: AssistantMessage | undefined, { createdMillis }: UserMessage): boolean =>
-  last?.isSummary === true && last.error === undefined && last.completedMillis !== undefined &&
+const isReplay = (last: AssistantMessage | undefined, { createdMillis, isPrompt }: UserMessage): boolean =>
+  isPrompt !== true && last?.isSummary === true && last.error === undefined && last.completedMillis !== undefined &&
   createdMillis >= last.completedMillis
 
 /** Drops the parts of another prompt. */

@@ -84,7 +84,7 @@ export const carryOperation = Effect.fnUntraced(function*(
         content: error.message,
         isFallback: true,
         parts: [],
-        usage: Usage.zero
+        usage: error._tag === "CompactionFailed" ? error.usage : Usage.zero
       })
       return yield* error
     })

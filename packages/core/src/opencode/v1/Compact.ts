@@ -14,6 +14,7 @@ import * as Effect from "effect/Effect"
 import type { MessageId, SessionId } from "../../domain/Ids.ts"
 import type { Message } from "../../domain/Message.ts"
 import { describe } from "../../domain/UpstreamFailure.ts"
+import * as Usage from "../../domain/Usage.ts"
 import type { RequestError, SessionNotFound } from "../ClientError.ts"
 import { CompactionFailed } from "../ClientError.ts"
 import type { Summary } from "../Dialect.ts"
@@ -65,7 +66,7 @@ export const compact = Effect.fnUntraced(function*(
   if (ordered._tag === "Failure" && ordered.failure._tag !== "StatusError") return yield* ordered.failure
   yield* removeAll(requests, after.left)
   const reason = after.reason ?? (ordered._tag === "Failure" ? ordered.failure.message : "there is no summary")
-  return yield* new CompactionFailed({ sessionId, reason })
+  return yield* new CompactionFailed({ sessionId, reason, usage: after.usage })
 })
 
 /**
@@ -86,9 +87,14 @@ export const takeBack = (
 
 type State =
   | { readonly _tag: "Done"; readonly summary: Omit<Summary, "isNew"> }
-  | { readonly _tag: "Due"; readonly left: ReadonlyArray<MessageId>; readonly reason: string | undefined }
+  | {
+    readonly _tag: "Due"
+    readonly left: ReadonlyArray<MessageId>
+    readonly reason: string | undefined
+    readonly usage: Usage.Usage
+  }
 
-/** `Done`: the newest message is a summary. `left`: an order that is due and its answers, the newest first. */
+/** `Done`: the newest message is a summary. `left`: an order that is due and its answers, the newest first, which took `usage`. */
 const stateOf = (listed: ReadonlyArray<Listed>): State => {
   const last = listed.at(-1)?.message
   if (last?.info.role === "assistant" && last.info.isSummary && isFinished(last)) {
@@ -99,10 +105,13 @@ const stateOf = (listed: ReadonlyArray<Listed>): State => {
   const answers = listed.flatMap(({ message }) =>
     message.info.role === "assistant" && message.info.parentId === order ? [message] : []
   )
-  if (order === undefined || answers.some(isFinished)) return { _tag: "Due", left: [], reason: undefined }
+  if (order === undefined || answers.some(isFinished)) {
+    return { _tag: "Due", left: [], reason: undefined, usage: Usage.zero }
+  }
   const failure = answers.at(-1)?.info
   const reason = failure?.role === "assistant" && failure.error !== undefined ? describe(failure.error) : undefined
-  return { _tag: "Due", left: [...answers.map(({ info }) => info.id).toReversed(), order], reason }
+  const usage = Usage.sum(answers.flatMap(({ info }) => (info.role === "assistant" ? [info.usage] : [])))
+  return { _tag: "Due", left: [...answers.map(({ info }) => info.id).toReversed(), order], reason, usage }
 }
 
 const isFinished = ({ info }: Message): boolean =>

@@ -22,6 +22,7 @@ import * as Contained from "../../domain/Contained.ts"
 import { type MessageId, SessionId } from "../../domain/Ids.ts"
 import type { Message } from "../../domain/Message.ts"
 import type { Prompt } from "../../domain/Prompt.ts"
+import * as Usage from "../../domain/Usage.ts"
 import type { RequestError } from "../ClientError.ts"
 import {
   AskNotFound,
@@ -315,7 +316,9 @@ export const make = Effect.fnUntraced(function*(
 
     compactSession: Effect.fnUntraced(function*(id, model) {
       const by = model ?? (yield* dialect.getSession(id)).model
-      if (by === undefined) return yield* new CompactionFailed({ sessionId: id, reason: "the session has no prompt" })
+      if (by === undefined) {
+        return yield* new CompactionFailed({ sessionId: id, reason: "the session has no prompt", usage: Usage.zero })
+      }
       return yield* compact({
         ...compacting(id),
         order: withTimeout("compact session", whenReady).pipe(
@@ -362,12 +365,14 @@ export const make = Effect.fnUntraced(function*(
             return [yield* orAway(operation)(read(operation, response)), response.headers["x-next-cursor"]] as const
           })
         )
-        const page = Wire.toMessages(yield* decoded(operation, Schema.Array(Schema.Unknown), body), id)
+        const wire = yield* decoded(operation, Schema.Array(Schema.Unknown), body)
+        const page = Wire.toMessages(wire, id)
         yield* reportUnread(id, operation, page)
         return {
           ...page,
           messages: page.messages.map(redaction.message),
           before: Option.fromUndefinedOr(cursor),
+          ...(before === undefined && Wire.endsInCompaction(wire, page.messages) && { hasOrder: true }),
           size: body.length
         }
       },

@@ -327,8 +327,7 @@ export const toInfo = (
   wire: WireInfo,
   parts: ReadonlyArray<WirePart> = [],
   within: Within = {},
-  isContinued = false,
-  isOrdered = false
+  isContinued = false
 ): Option.Option<StoredInfo> => {
   const id = wire.id ?? within.messageId ?? parts[0]?.messageId
   const sessionId = wire.sessionID ?? within.sessionId
@@ -339,7 +338,7 @@ export const toInfo = (
   const base = { id, sessionId, createdMillis }
   const { parentID: parentId, role } = wire
   if (role === "user") {
-    return Option.some({ role, ...base, isContinuation: isContinued, ...(isOrdered && { isOrder: true }) })
+    return Option.some({ role, ...base, isContinuation: isContinued })
   }
   if (parentId === undefined) {
     return Option.some({ role: "opaque", ...base, field: role === "assistant" ? "info.parentID" : "info.role" })
@@ -381,7 +380,6 @@ export const toMessage = (wire: unknown, within: Within = {}): Option.Option<Mes
     const parts: Array<WirePart> = []
     const unread: Array<UnreadPart> = []
     let isContinued = false
-    let isOrdered = false
     const isOutside = outsideOfStep(wireParts ?? [], wireInfo.finish !== undefined && !isPresent(wireInfo.error))
     for (const [index, part] of (wireParts ?? []).entries()) {
       const read = readPart(part, around)
@@ -391,7 +389,6 @@ export const toMessage = (wire: unknown, within: Within = {}): Option.Option<Mes
         unread.push({ at, field: `parts.${index}${read.field}`, id: read.id, isText, part: read.part })
       } else if (read._tag === "Part") {
         isContinued ||= isContinuation(read.part)
-        isOrdered ||= read.part.type === "compaction" && read.part.auto === false
         Option.map(fromAnyPart(read.part), (part) => parts.push(part))
       }
     }
@@ -401,7 +398,7 @@ export const toMessage = (wire: unknown, within: Within = {}): Option.Option<Mes
       ...(wireParts ?? []).flatMap((part, index) => (isCut(part) ? [`parts.${index}.state`] : []))
     ]
     return Option.map(
-      toInfo(wireInfo, parts, around, isContinued, isOrdered),
+      toInfo(wireInfo, parts, around, isContinued),
       (info) => ({
         info,
         parts: info.role === "user" ? [] : parts,
@@ -527,6 +524,18 @@ export const isContinuation = (part: AnyPart): boolean =>
  */
 export const isOrder = (message: unknown): boolean =>
   Option.exists(decodeOrder(message), ({ parts }) => parts.length > 0)
+
+/**
+ * Whether the newest message belongs to a compaction that did not end with a summary, or has not yet.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const endsInCompaction = (wire: ReadonlyArray<unknown>, messages: ReadonlyArray<Message>): boolean => {
+  const info = messages.at(-1)?.info
+  return (info?.role === "user" && !info.isContinuation && isOrder(wire.at(-1))) ||
+    (info?.role === "assistant" && info.isSummary && (info.finish === undefined || info.error !== undefined))
+}
 
 /**
  * A part of the domain; `None` if the domain does not know it.

@@ -15,7 +15,7 @@
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type { MessageId, SessionId } from "../../domain/Ids.ts"
-import type { Usage } from "../../domain/Usage.ts"
+import { type Usage, zero } from "../../domain/Usage.ts"
 import type { RequestError, SessionNotFound } from "../ClientError.ts"
 import { CompactionFailed } from "../ClientError.ts"
 import type { Summary } from "../Dialect.ts"
@@ -35,7 +35,7 @@ export interface Requests {
   readonly order: Effect.Effect<MessageId, Failure>
   readonly wait: Effect.Effect<void, Failure>
   readonly find: (id: MessageId) => Effect.Effect<Wire.Compaction | undefined, Failure>
-  readonly usage: (id: MessageId) => Effect.Effect<Usage, Failure>
+  readonly usage: (compaction: Wire.Compaction) => Effect.Effect<Usage, Failure>
   readonly stop: Effect.Effect<unknown, Failure>
 }
 
@@ -52,14 +52,15 @@ export const compact = Effect.fnUntraced(function*(
   const { isLeft, summary } = yield* requests.newest
   if (summary !== undefined) {
     const { id, text } = summary
-    return { messageId: id, text, usage: yield* requests.usage(id), isNew: false }
+    return { messageId: id, text, usage: yield* requests.usage(summary), isNew: false }
   }
   const left = isLeft ? yield* carryOut(requests) : undefined
   const written = left?.status === "completed" ? left : yield* carryOut(requests)
+  const usage = written === undefined ? zero : yield* requests.usage(written)
   if (written?.status !== "completed") {
-    return yield* new CompactionFailed({ sessionId, reason: written?.error ?? "there is no summary" })
+    return yield* new CompactionFailed({ sessionId, reason: written?.error ?? "there is no summary", usage })
   }
-  return { messageId: written.id, text: written.text, usage: yield* requests.usage(written.id), isNew: true }
+  return { messageId: written.id, text: written.text, usage, isNew: true }
 })
 
 /**

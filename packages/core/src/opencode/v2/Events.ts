@@ -202,7 +202,7 @@ const delivered = on(
       {
         _tag: "MessageUpdated",
         ...base,
-        info: { role: "user", id, sessionId: sessionID, createdMillis: atMillis, isContinuation }
+        info: Wire.toInput({ id, sessionId: sessionID, createdMillis: atMillis, isContinuation })
       }
     ]
   }
@@ -259,6 +259,7 @@ const stepStarted = on(
     if (run.step?.id === id) return busy(sessionID, around.eventId)
     if (run.input === undefined) return unread(data)
     run.hasEnded = false
+    run.model = model ?? run.model
     run.step = {
       id,
       parentId: run.input,
@@ -322,6 +323,69 @@ const stepFailed = on(
     ]
   }
 )
+
+const compaction = { ...bySession, reason: maybe(Schema.String) }
+
+const summarised = (
+  { eventId, place, runs }: Around,
+  sessionId: SessionId,
+  { createdMillis, id, parentId }: Runs.Summary,
+  { model = runs.of(sessionId).model, ...ending }: Pick<
+    Parameters<typeof Wire.assistant>[1],
+    "completedMillis" | "cost" | "finish" | "model" | "tokens"
+  > = {}
+): ServerEvent => ({
+  _tag: "MessageUpdated",
+  eventId,
+  sessionId,
+  info: Wire.assistant({ id, sessionId, parentId, createdMillis }, { ...Wire.summary(model), ...ending }, place)
+})
+
+/** The server begins a summary because the answer needs it. Its message has the id of this event. */
+const summaryStarted = on(Schema.Struct(compaction), (data, around) => {
+  const { reason, sessionID } = data
+  const { atMillis, eventId, runs } = around
+  if (reason === "manual") return undefined
+  const run = runs.of(sessionID)
+  const id = eventId === undefined ? undefined : Wire.summaryId(eventId)
+  if (run.input === undefined || id === undefined) return unread(data)
+  run.summary = { id, parentId: run.input, createdMillis: atMillis }
+  return summarised(around, sessionID, run.summary)
+})
+
+/** The words of a summary are for nobody, but they show that the model is at work. */
+const summaryGrown = on(Schema.Struct(bySession), ({ sessionID }, { eventId, runs }) => {
+  const messageId = runs.of(sessionID).summary?.id
+  return messageId === undefined ? undefined : {
+    _tag: "PartDelta",
+    eventId,
+    sessionId: sessionID,
+    messageId,
+    partId: Wire.partId(messageId, "text", 0),
+    field: "text",
+    delta: ""
+  }
+})
+
+/** What a summary took stands in the event of the release, and in the session's log alone on the beta, which has to be read. */
+const summaryEnded = (finish: string | undefined) =>
+  on(
+    Schema.Struct({ ...compaction, ...stepUse, model: maybe(Wire.WireModel) }),
+    (data, around) => {
+      const { cost, model, reason, sessionID, tokens } = data
+      if (reason === "manual") return undefined
+      const run = around.runs.of(sessionID)
+      const { summary } = run
+      run.summary = undefined
+      if (summary === undefined) return finish === undefined ? undefined : unread(data)
+      const parts = partsOf(around, sessionID, summary.id, { cost, tokens, finish })
+      // What fails with the summary tells why by itself.
+      if (finish === undefined) return parts
+      const completedMillis = around.atMillis
+      const told = summarised(around, sessionID, summary, { completedMillis, finish, cost, tokens, model })
+      return tokens === undefined ? [told, unread(data)] : [...parts, told]
+    }
+  )
 
 const interrupted = on(
   Schema.Struct({ ...bySession, reason: maybe(Schema.String) }),
@@ -483,6 +547,18 @@ const decoders = new Map<string, Decode>([
   ["session.tool.success", call("completed")],
   ["session.tool.failed", call("error")],
   ["session.retry.scheduled", retried],
+  ["session.compaction.started", summaryStarted],
+  ["session.compaction.delta", summaryGrown],
+  ["session.compaction.ended", summaryEnded("stop")],
+  ["session.compaction.failed", summaryEnded(undefined)],
+  [
+    "session.model.selected",
+    on(Schema.Struct({ ...bySession, model: maybe(Wire.WireModel) }), ({ model, sessionID }, { runs }) => {
+      const run = runs.of(sessionID)
+      run.model = model ?? run.model
+      return undefined
+    })
+  ],
   [
     "permission.asked",
     on(Wire.WirePermission, (wire, { eventId }) => ({

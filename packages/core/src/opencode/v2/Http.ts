@@ -20,6 +20,7 @@ import * as Contained from "../../domain/Contained.ts"
 import { MessageId, SessionId } from "../../domain/Ids.ts"
 import type { Message } from "../../domain/Message.ts"
 import type { Prompt } from "../../domain/Prompt.ts"
+import type { Usage } from "../../domain/Usage.ts"
 import type { RequestError } from "../ClientError.ts"
 import {
   DecodeError,
@@ -33,7 +34,7 @@ import * as EventConnection from "../EventConnection.ts"
 import { each, maybe } from "../Lenient.ts"
 import { type Options, type Requests, segment } from "../Requests.ts"
 import { keepsMetadata } from "../SessionWishes.ts"
-import { toDiff, WireDiff } from "../WireValues.ts"
+import { toDiff, toUsage, WireDiff } from "../WireValues.ts"
 import * as Asks from "./Asks.ts"
 import * as CarryOn from "./CarryOn.ts"
 import * as Choices from "./Choices.ts"
@@ -127,6 +128,21 @@ export const make = Effect.fnUntraced(function*(
     )
   }
 
+  const toMessages = (
+    wire: ReadonlyArray<unknown>,
+    id: SessionId,
+    end: Wire.RunEnd,
+    before?: MessageId
+  ): Effect.Effect<Wire.Ordered, RequestError> => {
+    const untold = Wire.untoldSummaries(wire)
+    return untold.length === 0
+      ? Effect.succeed(Wire.toMessages(wire, id, place, end, { before }))
+      : Effect.map(
+        log.summaryUsage(id, untold),
+        (usageOf) => Wire.toMessages(wire, id, place, end, { before, usageOf })
+      )
+  }
+
   /**
    * A page of at least `limit` messages, read on until it begins with an input: a step does not name the prompt that it answers.
    */
@@ -147,8 +163,8 @@ export const make = Effect.fnUntraced(function*(
     const wire = newestFirst.toReversed()
     const isNewest = before === undefined
     const end = isNewest && !Wire.isSettled(wire) ? yield* log.runEnd(id) : "open"
-    const ordered = Wire.toMessages(wire, id, place, end)
-    if (isNewest) runs.learn(id, ordered.input, ordered.messages.at(-1))
+    const ordered = yield* toMessages(wire, id, end)
+    if (isNewest) runs.learn(id, ordered.input, ordered.messages.findLast(isNoSummary))
     yield* reportUnread(id, ordered)
     return {
       messages: ordered.messages.map(redaction.message),
@@ -193,7 +209,10 @@ export const make = Effect.fnUntraced(function*(
         Effect.map(({ data }) => Wire.toCompaction(data)),
         Effect.catchIf(isNotFound, () => Effect.undefined)
       ),
-    usage: (messageId: MessageId) => log.summaryUsage(id, messageId),
+    usage: ({ id: summary, usage }: Wire.Compaction) =>
+      usage === undefined
+        ? Effect.map(log.summaryUsage(id, [summary]), (usageOf) => toUsed(usageOf(summary)))
+        : Effect.succeed(toUsed(usage)),
     stop: interrupt(id)
   })
 
@@ -408,12 +427,13 @@ export const make = Effect.fnUntraced(function*(
       ).pipe(
         Effect.flatMap(({ data }) => {
           const { input, step } = runs.of(sessionId)
-          const parentId = step?.id === messageId ? step.parentId : input
-          const message = Wire.toMessages([data], sessionId, place, "open", parentId).messages[0]
-          return message === undefined
+          return toMessages([data], sessionId, "open", step?.id === messageId ? step.parentId : input)
+        }),
+        Effect.flatMap(({ messages: [message] }) =>
+          message === undefined
             ? Effect.fail(new DecodeError({ operation: "get message", reason: "id is missing" }))
             : Effect.succeed(redaction.message(message))
-        }),
+        ),
         Effect.catchIf(isNotFound, () => Effect.fail(new MessageNotFound({ sessionId, messageId })))
       ),
 
@@ -500,5 +520,9 @@ const untilStill = Schedule.max([Schedule.spaced("100 millis"), Schedule.during(
 const WirePending = Schema.Struct({ id: Schema.String, type: maybe(Schema.String) })
 
 const WireActive = Schema.Struct({ data: Schema.Record(SessionId, Schema.Unknown) })
+
+const isNoSummary = ({ info }: Message): boolean => info.role !== "assistant" || !info.isSummary
+
+const toUsed = ({ cost, tokens }: Wire.Used = {}): Usage => toUsage(cost, tokens)
 
 const isServerError = (error: RequestError | UnknownDirectory): error is StatusError => hasStatus(error, 500)

@@ -18,6 +18,8 @@ import type { WireTokens } from "../WireValues.ts"
  *
  * - `input`: what was delivered last; `undefined` if that was not seen.
  * - `hasEnded`: the answer to it has its last step, so that a word of a subagent in the background begins another run.
+ * - `model`: what the session's next step is made by, as far as events tell.
+ * - `summary`: the summary that the answer needs and that is being written.
  * - `step`: the step that has begun. `calls` are its tool calls that have not ended, `hasCalls` says whether it has called any, `isRefused`
  *   whether one of them was refused.
  * - `kinds`: inputs that wait, and whether the server itself made them.
@@ -28,6 +30,8 @@ import type { WireTokens } from "../WireValues.ts"
 export interface Run {
   input: MessageId | undefined
   hasEnded: boolean
+  model: Model | undefined
+  summary: Summary | undefined
   step: Step | undefined
   readonly kinds: Map<MessageId, Input>
 }
@@ -45,12 +49,31 @@ export interface Input {
  * @category models
  * @since 0.1.0
  */
+export interface Model {
+  readonly id: string
+  readonly providerID: string
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Summary {
+  readonly id: MessageId
+  readonly parentId: MessageId
+  readonly createdMillis: number
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
 export interface Step {
   readonly id: MessageId
   readonly parentId: MessageId
   readonly createdMillis: number
   readonly agent: string | undefined
-  readonly model: { readonly id: string; readonly providerID: string } | undefined
+  readonly model: Model | undefined
   readonly calls: Map<string, Call>
   hasCalls: boolean
   isRefused: boolean
@@ -86,7 +109,7 @@ export interface Call {
  */
 export interface Runs {
   readonly of: (id: SessionId) => Run
-  /** Takes the last input from a page of the newest messages, unless the events have told it. */
+  /** Takes the last input and the last step from a page of the newest messages, unless the events have told the input. */
   readonly learn: (id: SessionId, input: MessageId | undefined, last: Message | undefined) => void
   readonly forget: (id: SessionId) => void
   /** Events were missed: everything is to be learned again. */
@@ -102,7 +125,14 @@ export const make = (): Runs => {
   const of = (id: SessionId): Run => {
     const known = runs.get(id)
     if (known !== undefined) return known
-    const run: Run = { input: undefined, hasEnded: false, step: undefined, kinds: new Map() }
+    const run: Run = {
+      input: undefined,
+      hasEnded: false,
+      model: undefined,
+      summary: undefined,
+      step: undefined,
+      kinds: new Map()
+    }
     runs.set(id, run)
     for (const oldest of runs.keys()) {
       if (runs.size <= maxRuns) break
@@ -117,6 +147,8 @@ export const make = (): Runs => {
       if (run.input !== undefined || input === undefined) return
       run.input = input
       const info = last?.info
+      const model = info?.role === "assistant" ? info.model : undefined
+      run.model ??= model && { id: model.modelId, providerID: model.providerId }
       run.hasEnded = info?.role === "assistant" && info.completedMillis !== undefined && info.finish !== undefined &&
         info.finish !== "tool-calls" && info.finish !== "unknown"
       if (info?.role === "assistant" && info.completedMillis === undefined) {
@@ -125,7 +157,7 @@ export const make = (): Runs => {
           parentId: info.parentId,
           createdMillis: info.createdMillis,
           agent: info.agent,
-          model: info.model && { id: info.model.modelId, providerID: info.model.providerId },
+          model: run.model,
           calls: new Map(
             last?.parts.flatMap((part) =>
               part.type === "tool"

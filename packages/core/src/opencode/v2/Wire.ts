@@ -12,7 +12,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { PermissionAsk, PermissionRule, QuestionAnswers, QuestionAsk } from "../../domain/Ask.ts"
 import { AskId as AnyAskId, PartId } from "../../domain/Ids.ts"
-import type { AssistantMessage, Message, Session, UnreadPart } from "../../domain/Message.ts"
+import type { AssistantMessage, Message, Session, UnreadPart, UserMessage } from "../../domain/Message.ts"
 import type { ToolPart, WirePart } from "../../domain/Part.ts"
 import type { Prompt } from "../../domain/Prompt.ts"
 import type { UpstreamFailure } from "../../domain/UpstreamFailure.ts"
@@ -126,6 +126,8 @@ const WireMessage = Schema.Struct({
   id: MessageId,
   type: Schema.String,
   metadata: maybe(Json),
+  status: maybe(Schema.String),
+  reason: maybe(Schema.String),
   time: maybe(Schema.Struct({ created: maybe(Schema.Finite), completed: Schema.optionalKey(Schema.Unknown) })),
   agent: maybe(Name),
   model: maybe(WireModel),
@@ -141,8 +143,11 @@ const WireCompaction = Schema.Struct({
   id: MessageId,
   type: Schema.Literal("compaction"),
   status: maybe(Schema.String),
+  reason: maybe(Schema.String),
   summary: maybe(Schema.String),
-  error: Schema.optionalKey(Schema.Unknown)
+  error: Schema.optionalKey(Schema.Unknown),
+  cost: maybe(Schema.Finite),
+  tokens: maybe(WireTokens)
 })
 
 const WireError = Schema.Struct({
@@ -404,6 +409,7 @@ export const assistant = (
     readonly tokens?: typeof WireTokens.Type | undefined
     readonly agent?: string | undefined
     readonly model?: typeof WireModel.Type | undefined
+    readonly isSummary?: boolean
   },
   place: Place
 ): AssistantMessage => ({
@@ -413,7 +419,7 @@ export const assistant = (
   finish: step.finish,
   error: step.error,
   usage: toUsage(step.cost, step.tokens),
-  isSummary: false,
+  isSummary: step.isSummary ?? false,
   structured: undefined,
   ...place,
   agent: step.agent,
@@ -443,20 +449,32 @@ export interface Ordered {
 }
 
 /**
- * What has become of an order to summarise the session: `error` says why there is no summary.
+ * What has become of a summary of the session: `error` says why there is none. `isOrdered`: somebody asked for it; otherwise a run needs it.
+ * `usage` is what it took, if its message tells it, which it does only in the release.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Compaction {
   readonly id: MessageId
+  readonly isOrdered: boolean
   readonly status: string | undefined
   readonly text: string
   readonly error: string
+  readonly usage: Used | undefined
 }
 
 /**
- * The message as an order to summarise, if it is one.
+ * @category models
+ * @since 0.1.0
+ */
+export interface Used {
+  readonly cost?: number | undefined
+  readonly tokens?: typeof WireTokens.Type | undefined
+}
+
+/**
+ * The message as a summary or as an order for one, if it is that.
  *
  * @category translations
  * @since 0.1.0
@@ -464,8 +482,15 @@ export interface Compaction {
 export const toCompaction = (wire: unknown): Compaction | undefined => {
   const message = Option.getOrUndefined(decodeCompaction(wire))
   if (message === undefined) return undefined
-  const { error, id, status, summary: text = "" } = message
-  return { id, status, text, error: isPresent(error) ? toFailure(error).message : "there is no summary" }
+  const { cost, error, id, reason, status, summary: text = "", tokens } = message
+  return {
+    id,
+    isOrdered: reason === "manual",
+    status,
+    text,
+    error: isPresent(error) ? toFailure(error).message : "there is no summary",
+    usage: tokens === undefined && cost === undefined ? undefined : { cost, tokens }
+  }
 }
 
 /**
@@ -490,11 +515,26 @@ export const toCompactions = (wire: ReadonlyArray<unknown>): Compactions => {
   for (const entry of wire) {
     const compaction = toCompaction(entry)
     if (compaction?.status === "completed") return { summary: compaction, isLeft }
-    isLeft ||= compaction?.status === "running"
+    // A summary that a run needed is not waited for: the next run that needs one makes another.
+    isLeft ||= compaction?.isOrdered === true && compaction.status === "running"
     if (said.has(Option.getOrUndefined(decodeMessage(entry))?.type ?? "")) break
   }
   return { summary: undefined, isLeft }
 }
+
+/**
+ * The summaries that runs needed and that have ended, whose messages do not tell what they took.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const untoldSummaries = (wire: ReadonlyArray<unknown>): ReadonlyArray<MessageId> =>
+  wire.flatMap((entry) => {
+    const summary = toCompaction(entry)
+    return summary === undefined || summary.isOrdered || summary.usage !== undefined || summary.status === "running"
+      ? []
+      : [summary.id]
+  })
 
 /**
  * Whether a message is an input: from there on the session answers it.
@@ -537,7 +577,9 @@ export const isContinuation = (metadata: Readonly<Record<string, unknown>> | und
  *
  * **Details**
  *
- * A step that was interrupted and went on all the same was stopped with the server, and lost nothing but its own words.
+ * A step that was interrupted and went on all the same was stopped with the server, and lost nothing but its own words. A summary that the
+ * server needed in the middle of an answer is a step of that answer; one that somebody ordered is not. `usageOf` tells what a summary took
+ * whose message does not.
  *
  * @category translations
  * @since 0.1.0
@@ -547,11 +589,15 @@ export const toMessages = (
   sessionId: SessionId,
   place: Place,
   end: RunEnd,
-  before?: MessageId
+  { before, usageOf }: {
+    readonly before?: MessageId | undefined
+    readonly usageOf?: (summary: MessageId) => Used | undefined
+  } = {}
 ): Ordered => {
   const messages: Array<Message> = []
   const unread: Array<UnreadMessage> = []
   let input = before
+  let model: typeof WireModel.Type | undefined
   let hasEnded = false
   const decoded = wire.map((entry) => Option.getOrUndefined(decodeMessage(entry)))
   for (const [index, message] of decoded.entries()) {
@@ -561,13 +607,29 @@ export const toMessages = (
     }
     const { id, type } = message
     const createdMillis = message.time?.created ?? 0
+    const following = () => decoded.slice(index + 1).find((other) => other !== undefined && roles.has(other.type))
+    if (type === "assistant" || type === "model-switched") model = message.model ?? model
     if (type === "user" || type === "synthetic") {
       const isContinued = type === "synthetic" && isContinuation(message.metadata, hasEnded)
-      messages.push({ info: { role: "user", id, sessionId, createdMillis, isContinuation: isContinued }, parts: [] })
+      messages.push({ info: toInput({ id, sessionId, createdMillis, isContinuation: isContinued }), parts: [] })
       input = id
       hasEnded = false
+    } else if (type === "compaction") {
+      if (input === undefined || message.reason === "manual") continue
+      const next = following()
+      const use = message.tokens === undefined ? usageOf?.(id) ?? {} : message
+      const ending = summaryEnding(message, { end, next })
+      const { cost, tokens } = use
+      messages.push({
+        info: assistant(
+          { id, sessionId, parentId: input, createdMillis },
+          { ...summary(message.model ?? model ?? next?.model), ...ending, cost, tokens },
+          place
+        ),
+        parts: stepEnd(id, { cost, tokens, finish: ending.finish })
+      })
     } else if (type === "assistant") {
-      const next = decoded.slice(index + 1).find((other) => other !== undefined && roles.has(other.type))
+      const next = following()
       const hasGoneOn = next !== undefined &&
         (next.type === "assistant" || (next.type === "synthetic" && isContinuation(next.metadata, isLastStep(message))))
       const parts = toParts(id, message)
@@ -720,13 +782,71 @@ export const fromPrompt = ({ format, ids, parts }: Prompt): Record<string, unkno
   }
 }
 
+/**
+ * The message of a summary that nobody ordered, from the event by which it began.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const summaryId = (eventId: string): MessageId | undefined =>
+  Option.getOrUndefined(decodeId(eventId.replace(/^evt_/, "msg_")))
+
+/**
+ * The step that writes a summary. The server does not tell its model until it has ended, and its beta never does: it is the session's.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const summary = (model: typeof WireModel.Type | undefined) => ({
+  // As 1.x names the agent.
+  agent: "compaction",
+  model,
+  isSummary: true
+})
+
+/**
+ * A prompt, or an input by which the server itself goes on.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const toInput = (info: Omit<UserMessage, "role" | "isPrompt">): UserMessage => ({
+  role: "user",
+  ...info,
+  ...(!info.isContinuation && { isPrompt: true })
+})
+
 // internal
+
+/**
+ * How a summary ended in whose middle or behind which the answer goes on. Its own failure ends a run only if nothing is behind it: the server
+ * tells of a prompt that was too large by the failure of its step.
+ */
+const summaryEnding = (
+  { error, status, time }: Pick<typeof WireMessage.Type, "error" | "status" | "time">,
+  { end, next }: { readonly end: RunEnd; readonly next: typeof WireMessage.Type | undefined }
+) => {
+  const createdMillis = time?.created ?? 0
+  const completedMillis = next?.time?.created ?? createdMillis
+  if (status === "completed") return { completedMillis, finish: "stop", error: undefined }
+  const failure = next !== undefined || status !== "failed"
+    ? undefined
+    : end === "stopped"
+    ? aborted
+    : end === "ended" && readError(error).type !== interruptedSummary
+    ? toFailure(error)
+    : undefined
+  return { completedMillis: failure && completedMillis, finish: undefined, error: failure }
+}
+
+const interruptedSummary = "compaction.interrupted"
 
 const roles = new Set(["user", "synthetic", "assistant"])
 
 /** Messages that the model sees, so that there is something to summarise. */
 const said = new Set([...roles, "shell", "skill"])
 
+const decodeId = Schema.decodeUnknownOption(MessageId)
 const decodeMessage = Schema.decodeUnknownOption(WireMessage)
 const decodeCompaction = Schema.decodeUnknownOption(WireCompaction)
 const decodeContent = Schema.decodeUnknownOption(WireContent)

@@ -1,4 +1,5 @@
 import * as AnyDialect from "#opencode/AnyDialect"
+import type { MessagePage } from "#opencode/Dialect"
 import { assert, describe, it } from "@effect/vitest"
 import { AskId, MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
 import type { Prompt } from "@opencode-turn/core/Prompt"
@@ -422,12 +423,19 @@ describe("a revert of 2.x", () => {
 
 const told = (entry: object) => `data: ${JSON.stringify(entry)}\n\n`
 
-const logOf = (entries: ReadonlyArray<object>) =>
-  new Response([...entries, { type: "log.synced", seq: 9 }].map(told).join(""), {
+const logOf = (entries: ReadonlyArray<object>, seq = 9) =>
+  new Response([...entries, { type: "log.synced", seq }].map(told).join(""), {
     headers: { "content-type": "text/event-stream" }
   })
 
 const isOrder = ({ method, path }: Asked) => method === "POST" && path === "/api/session/ses_1/compact"
+
+const costOf = ({ messages }: MessagePage) =>
+  messages.flatMap(({ parts }) => parts.flatMap((part) => (part.type === "step-finish" ? [part.cost] : [])))
+
+/** How often a log was read. */
+const reads = ({ server }: { readonly server: ReturnType<typeof connect> }) =>
+  server.requests().filter(({ path }) => path.endsWith("/log")).length
 
 describe("a summary of 2.x", () => {
   const orderId = "msg_order"
@@ -457,7 +465,11 @@ describe("a summary of 2.x", () => {
       }
       if (asked.path === "/api/session/ses_1/message") return json({ data: [prompted], cursor: {} })
       if (asked.path.endsWith("/log")) {
-        return logOf([{ type: "session.compaction.started", data: { inputID: orderId } }, used])
+        return logOf([
+          { type: "session.compaction.started", data: { inputID: orderId } },
+          used,
+          { type: "session.compaction.ended", data: {} }
+        ])
       }
       if (asked.path === "/api/session/ses_1") return json({ data: { ...session, ...fields } })
       if (asked.path === "/api/model/default") return json({ data: { id: "usual", providerID: "p" } })
@@ -504,6 +516,58 @@ describe("a summary of 2.x", () => {
       const fiber = yield* Effect.forkChild(Effect.flip(never.compactSession(sessionId)), { startImmediately: true })
       yield* TestClock.adjust("1 minute")
       assertFields(yield* Fiber.join(fiber), { _tag: "CompactionFailed", reason: "there is no summary" })
+    }))
+
+  it.effect("that fails tells what it took in vain", () =>
+    Effect.gen(function*() {
+      const { client } = yield* dialect(
+        "beta",
+        writing([compaction("failed", { error: { type: "x", message: "no" } })])
+      )
+      const error = yield* Effect.flip(client.compactSession(sessionId))
+      assert(error._tag === "CompactionFailed")
+      assert.strictEqual(error.usage.cost, 0.5)
+    }))
+
+  it.effect("that an answer needs costs what its message tells, or what the session's log does, which is read once", () =>
+    Effect.gen(function*() {
+      const step = { id: "msg_z", type: "assistant", content: [], time: { created: 9, completed: 9 }, finish: "stop" }
+      const serve = (fields: object, log: (after: number) => Response) =>
+        dialect("beta", (asked) =>
+          asked.path === "/api/session/ses_1/message"
+            ? json({ data: [step, { ...written, id: "msg_auto", reason: "auto", ...fields }, prompted], cursor: {} })
+            : asked.path.endsWith("/log")
+            ? log(Number(asked.query["after"]))
+            : answers(asked))
+
+      const told = yield* serve({ cost: 0.25, tokens: used.data.tokens }, () => empty(404))
+      assert.deepStrictEqual(costOf(yield* told.client.listMessages(sessionId, { limit: 10 })), [0.25])
+      assert.strictEqual(reads(told), 0)
+
+      // The summary is far from the end of the log.
+      const logged = yield* serve(
+        {},
+        (after) =>
+          logOf(
+            after > 700 ?
+              [] :
+              [{ id: "evt_auto", type: "session.compaction.started", data: { reason: "auto" } }, used, {
+                type: "session.compaction.ended",
+                data: { reason: "auto" }
+              }],
+            1000
+          )
+      )
+      for (let count = 0; count < 2; count++) {
+        assert.deepStrictEqual(costOf(yield* logged.client.listMessages(sessionId, { limit: 10 })), [0.5])
+      }
+      assert.strictEqual(reads(logged), 3)
+
+      const without = yield* serve({}, () => empty(404))
+      for (let count = 0; count < 2; count++) {
+        assert.deepStrictEqual(costOf(yield* without.client.listMessages(sessionId, { limit: 10 })), [])
+      }
+      assert.strictEqual(reads(without), 1)
     }))
 
   const ends: ReadonlyArray<readonly [string, ReadonlyArray<object>, boolean]> = [

@@ -140,3 +140,107 @@ describe("a permission of 2.x", () => {
     assert.deepStrictEqual(metadata, {})
   })
 })
+
+const id = SessionId.make(sessionID)
+
+const promptId = MessageId.make("msg_1")
+
+const prompted = { id: promptId, type: "user", time: { created: 1 } }
+
+/** What the server keeps of a summary that a run needs. */
+const summary = (status: string, fields: object = {}) => ({
+  id: "msg_2",
+  type: "compaction",
+  reason: "auto",
+  time: { created: 2 },
+  status,
+  ...fields
+})
+
+const read = (end: Wire.RunEnd, ...messages: ReadonlyArray<object>) =>
+  Exchange.fromMessages(
+    { sessionId: id, promptId },
+    Wire.toMessages([prompted, ...messages], id, place, end).messages
+  )
+
+const failedSummary = (type: string) => summary("failed", { error: { type, message: "no" } })
+
+const stepOf = (modelId: string) => ({
+  id: "msg_9",
+  type: "assistant",
+  content: [],
+  model: { id: modelId, providerID: "p" },
+  time: { created: 3 }
+})
+
+/** The model of the summary. */
+const modelOf = (...messages: ReadonlyArray<object>) => {
+  const info = read("ended", ...messages).steps.find(({ info }) => info.isSummary)?.info
+  return info?.model?.modelId
+}
+
+describe("a summary of 2.x that the answer needs", () => {
+  it("is told alike by events and by its message: a step of the answer, which costs", () => {
+    const told = ["started", "ended"].flatMap((type, index) => [{
+      id: index === 0 ? "evt_2" : "evt_3",
+      type: `session.compaction.${type}`,
+      created: 2 + index,
+      data: { sessionID, reason: "auto", ...(type === "ended" && { cost: 0.5, tokens }) }
+    }])
+    const runs = Runs.make()
+    runs.of(id).input = promptId
+    const streamed = told.flatMap((event) => decodeEvent(JSON.stringify(event), runs, place) ?? [])
+    const info = streamed.findLast((event) => event._tag === "MessageUpdated")?.info
+    const [stored] = read("ended", summary("completed", { cost: 0.5, tokens, summary: "" }), {
+      id: "msg_4",
+      type: "assistant",
+      content: [],
+      time: { created: 3 }
+    }).steps
+    assert.deepStrictEqual(stored?.info, info)
+    assert.deepStrictEqual(
+      stored?.parts,
+      streamed.flatMap((event) => (event._tag === "PartUpdated" ? [event.part] : []))
+    )
+    assert.deepInclude(info, { id: MessageId.make("msg_2"), parentId: promptId, isSummary: true, agent: "compaction" })
+  })
+
+  it("is by the model that the session had", () => {
+    const chosen = {
+      id: "msg_1s",
+      type: "model-switched",
+      model: { id: "chosen", providerID: "p" },
+      time: { created: 1 }
+    }
+    const done = summary("completed")
+    assert.strictEqual(modelOf(done, stepOf("next")), "next")
+    assert.strictEqual(modelOf(chosen, done, stepOf("next")), "chosen")
+    assert.strictEqual(modelOf({ ...stepOf("last"), id: "msg_1a" }, done, stepOf("next")), "last")
+    assert.strictEqual(modelOf(summary("completed", { model: { id: "own", providerID: "p" } }), stepOf("next")), "own")
+  })
+
+  it("is no end of the answer, and a prompt behind it is a prompt", () => {
+    const next = { id: "msg_3", type: "user", time: { created: 3 } }
+    const exchange = read("ended", summary("completed"), next)
+    assert.isFalse(exchange.isCurrent)
+    assert.deepStrictEqual(exchange.messages.map(({ info }) => info.id), [promptId, MessageId.make("msg_2")])
+    assert.isFalse(Exchange.isFinalWhenIdle(read("ended", summary("completed"))))
+  })
+
+  it("that fails ends the answer if nothing follows, unless the server died with it", () => {
+    const errorOf = (end: Wire.RunEnd, type: string) => read(end, failedSummary(type)).steps[0]?.info.error?.name
+    assert.strictEqual(errorOf("ended", "compaction.failed"), "compaction.failed")
+    assert.strictEqual(errorOf("stopped", "compaction.interrupted"), "MessageAbortedError")
+    for (const end of ["shutdown", "running", "open"] as const) {
+      assert.isUndefined(errorOf(end, "compaction.interrupted"), end)
+    }
+    const behind = { id: "msg_3", type: "synthetic", time: { created: 3 } }
+    assert.isUndefined(read("ended", failedSummary("compaction.failed"), behind).steps[0]?.info.error)
+  })
+
+  it("that somebody ordered is none", () => {
+    assert.deepStrictEqual(read("ended", summary("completed", { reason: "manual", cost: 1, tokens })).steps, [])
+    assert.isTrue(Wire.toCompactions([summary("running", { reason: "manual" }), prompted]).isLeft)
+    assert.isFalse(Wire.toCompactions([summary("running"), prompted]).isLeft)
+  })
+})
