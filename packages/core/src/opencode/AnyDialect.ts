@@ -39,6 +39,7 @@ export const make = Effect.fnUntraced(function*(
     health: requests.health,
     directory: ask((dialect) => dialect.directory),
     agents: ask((dialect) => dialect.agents),
+    checkRules: (rules) => ask((dialect) => dialect.checkRules(rules)),
     tellsUnknownAgents: ask((dialect) => dialect.tellsUnknownAgents),
     createSession: (options) => ask((dialect) => dialect.createSession(options)),
     getSession: (id) => ask((dialect) => dialect.getSession(id)),

@@ -225,15 +225,22 @@ export class CompactionFailed extends Schema.TaggedError<CompactionFailed>()("Co
 /**
  * The server cannot do this: its line or its version has no such operation, or would drop it without an error (docs/SERVERS.md).
  *
+ * **Details**
+ *
+ * `field` is the field of the turn's input that takes it, and `reason` says more of this server.
+ *
  * @category errors
  * @since 0.1.0
  */
 export class UnsupportedOperation extends Schema.TaggedError<UnsupportedOperation>()("UnsupportedOperation", {
   operation: Schema.String,
-  origin: Schema.String
+  origin: Schema.String,
+  field: Schema.optionalKey(Schema.Literals(["agent", "metadata", "permission", "prompt", "system", "tools"])),
+  reason: Schema.optionalKey(Schema.String)
 }) {
   override get message() {
-    return `OpenCode at ${this.origin} cannot do this (${this.operation})`
+    const message = `OpenCode at ${this.origin} cannot do this (${this.operation})`
+    return this.reason === undefined ? message : `${message}: ${this.reason}`
   }
   get isRetryable() {
     return false

@@ -141,6 +141,11 @@ export interface Dialect {
   readonly directory: Effect.Effect<string, RequestError | UnknownDirectory>
   /** The agents of the directory. */
   readonly agents: Effect.Effect<ReadonlyArray<Agent>, RequestError>
+  /**
+   * Fails with `UnsupportedOperation` unless a session of the client's folder can have these rules. The beta of 2.x takes none for a
+   * session: it can have those that its agents go by already.
+   */
+  readonly checkRules: (rules: ReadonlyArray<PermissionRule>) => Effect.Effect<void, RequestError>
   /** Whether the server says so when a prompt names an agent that it does not have. Servers before 1.14 say nothing, ever (1.3.2). */
   readonly tellsUnknownAgents: Effect.Effect<boolean, RequestError>
 

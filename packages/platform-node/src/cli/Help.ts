@@ -66,7 +66,11 @@ const permissions = `PERMISSIONS
   store   The same actions need permission. The asks wait in the database: see opencode-turn asks and answer.
   deny    The same actions are refused, and the agent is told that nobody can answer. Reading stays allowed.
   allow   OpenCode's own rules decide. Whatever they ask is allowed once, and questions are dismissed.
-  Inside a subagent OpenCode's own rules decide. With ask, store and deny, starting a subagent needs permission.`
+  Inside a subagent OpenCode's own rules decide. With ask, store and deny, starting a subagent needs permission.
+
+  The beta of OpenCode 2.x (opencode2) takes these rules in its configuration only, for subagents as well. A server that the
+  command starts gets them there. One at --url needs them in its own configuration for ask, store and deny:
+    {"permission":{"bash":"ask","edit":"ask","task":"ask","webfetch":"ask","websearch":"ask","codesearch":"ask","*_*":"ask"}}`
 
 const exitStatus = `EXIT STATUS
   0 completed   1 error   2 invalid command line or setting   130 cancelled (143 by SIGTERM, 129 by SIGHUP)

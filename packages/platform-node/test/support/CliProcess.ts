@@ -12,6 +12,7 @@ import type { Command } from "effect/cli"
 import { spawn, spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { cli as here } from "./CliInProcess.ts"
+import type { Line } from "./OpencodeGlobalSetup.ts"
 import * as SharedOpencode from "./SharedOpencode.ts"
 
 /** The executable. */
@@ -229,11 +230,11 @@ export const layer = layerOf(playground(
   () => ({})
 ))
 
-/** The shared server, whose own folder is another one: the commands name the playground's folder. `more` are settings of OpenCode for it. */
-export const layerSharedOf = (more: Readonly<Record<string, unknown>>) =>
+/** The shared server of a line, whose own folder is another one: the commands name the playground's folder. `more` are settings of OpenCode for it. */
+export const layerSharedOf = (more: Readonly<Record<string, unknown>>, line: Line = "1.x") =>
   layerOf(playground(
     (_folder, directory, config) =>
-      Effect.andThen(SharedOpencode.configure(directory, { ...config, ...more }), SharedOpencode.server),
+      Effect.andThen(SharedOpencode.configure(directory, { ...config, ...more }), SharedOpencode.serverOf(line)),
     (directory) => ({ OPENCODE_DIRECTORY: directory })
   ))
 

@@ -12,7 +12,7 @@ it("shows the versions by their age, the betas of 2.x last, and each reason once
     {
       version: "1.3.2",
       script: "rules",
-      failure: "UnsupportedOperation: OpenCode at http://127.0.0.1:1 cannot do this (other)"
+      failure: "UnsupportedOperation: OpenCode at http://127.0.0.1:1 cannot do this (other): its agent (build) may"
     },
     { version: "1.18.18", script: "rules", failure: refusal(4) }
   ])

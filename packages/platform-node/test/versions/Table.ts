@@ -48,7 +48,7 @@ const reasonIn = (failure: string): string =>
   (failure.split("\n", 1)[0] ?? "")
     .replace(/^AssertionError \[\w+\]: /, "")
     .replace(/^the turn ended with (?=UnsupportedOperation)/, "")
-    .replace(/OpenCode at \S+ cannot do this \((.*)\)$/, "$1")
+    .replace(/OpenCode at \S+ cannot do this \((.*?)\)(?:: .*)?$/, "$1")
 
 /** Puts the table between the marks of the page. */
 export const replaceIn = (page: string, table: string): string => {

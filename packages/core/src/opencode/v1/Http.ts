@@ -195,14 +195,16 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const flaws = Effect.map(withTimeout("health", whenReady), ({ version }) => OldServers.flawsOf(version))
-  const unsupported = (operation: string) => Effect.fail(new UnsupportedOperation({ operation, origin }))
+  const unsupported = (operation: string, field: NonNullable<UnsupportedOperation["field"]>) =>
+    Effect.fail(new UnsupportedOperation({ operation, origin, field }))
 
   /** Fails before anything is sent, if subagents would have what the rules deny. */
   const mayDeny = (rules: ReadonlyArray<PermissionRule>) =>
     Effect.flatMap(flaws, ({ freesSubagents }) =>
       freesSubagents && OldServers.denyBesideSubagents(rules)
         ? unsupported(
-          "keep subagents to the permission rules of a session, before 1.17: deny the permission \"task\" as well"
+          "keep subagents to the permission rules of a session, before 1.17: deny the permission \"task\" as well",
+          "permission"
         )
         : Effect.void)
 
@@ -213,7 +215,7 @@ export const make = Effect.fnUntraced(function*(
   ): Effect.fn.Return<void, RequestError | SessionNotFound> {
     const { freesSubagents, hidesUnknownAgents } = yield* flaws
     if (hidesUnknownAgents && agent !== undefined && (yield* dialect.agents).every(({ name }) => name !== agent)) {
-      return yield* unsupported(`prompt the agent ${JSON.stringify(agent)}, which it does not have`)
+      return yield* unsupported(`prompt the agent ${JSON.stringify(agent)}, which it does not have`, "agent")
     }
     if (!freesSubagents) return
     const opensSubagents = parts.some(({ type }) => type === "subtask" || type === "agent")
@@ -224,7 +226,8 @@ export const make = Effect.fnUntraced(function*(
       : []
     if (opensSubagents ? OldServers.hasDenial(rules) : tools !== undefined && OldServers.denyBesideSubagents(rules)) {
       return yield* unsupported(
-        "keep subagents from the tools that are taken away, before 1.17: take away \"task\" as well, and begin no subagent"
+        "keep subagents from the tools that are taken away, before 1.17: take away \"task\" as well, and begin no subagent",
+        tools === undefined ? "prompt" : "tools"
       )
     }
   })
@@ -233,6 +236,7 @@ export const make = Effect.fnUntraced(function*(
     origin,
     health,
     directory: workingDirectory,
+    checkRules: mayDeny,
     tellsUnknownAgents: Effect.map(flaws, ({ hidesUnknownAgents }) => !hidesUnknownAgents),
 
     agents: requestJson("list agents", each(Wire.WireAgent), HttpClientRequest.get("/agent")).pipe(
@@ -257,7 +261,7 @@ export const make = Effect.fnUntraced(function*(
       )
       if (permission === undefined || keepsRules(permission, made)) return made
       yield* Effect.ignore(dialect.deleteSession(made.id))
-      return yield* unsupported("give a session permission rules")
+      return yield* unsupported("give a session permission rules", "permission")
     }),
 
     getSession: (id) =>
@@ -278,10 +282,10 @@ export const make = Effect.fnUntraced(function*(
       ).pipe(Effect.map((wire) => Wire.toSession({ id, ...wire })), orSessionNotFound(id))
       // 1.1.65 to 1.3.2 change the title alone, and servers before 1.15 keep no metadata.
       if (permission !== undefined && !keepsRules(permission, updated)) {
-        return yield* unsupported("change the permission rules of a session")
+        return yield* unsupported("change the permission rules of a session", "permission")
       }
       if (metadata !== undefined && !keepsMetadata(metadata, updated)) {
-        return yield* unsupported("keep metadata with a session")
+        return yield* unsupported("keep metadata with a session", "metadata")
       }
       return updated
     }),

@@ -99,7 +99,7 @@ export const make = (
       Effect.catchIf(isNotFound, () =>
         Effect.andThen(
           known(id),
-          Effect.fail(new UnsupportedOperation({ operation: "give a prompt a system text", origin }))
+          Effect.fail(new UnsupportedOperation({ operation: "give a prompt a system text", origin, field: "system" }))
         ))
     )
 

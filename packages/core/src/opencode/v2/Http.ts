@@ -16,6 +16,7 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import type { PermissionRule } from "../../domain/Ask.ts"
 import * as Contained from "../../domain/Contained.ts"
 import { MessageId, SessionId } from "../../domain/Ids.ts"
 import type { Message } from "../../domain/Message.ts"
@@ -35,6 +36,7 @@ import { each, maybe } from "../Lenient.ts"
 import { type Options, type Requests, segment } from "../Requests.ts"
 import { keepsMetadata } from "../SessionWishes.ts"
 import { toDiff, toUsage, WireDiff } from "../WireValues.ts"
+import * as AgentRules from "./AgentRules.ts"
 import * as Asks from "./Asks.ts"
 import * as CarryOn from "./CarryOn.ts"
 import * as Choices from "./Choices.ts"
@@ -92,7 +94,8 @@ export const make = Effect.fnUntraced(function*(
     timeToLive: (exit) => (Exit.isSuccess(exit) ? directoryMillis : 0)
   })
 
-  const unsupported = (operation: string) => Effect.fail(new UnsupportedOperation({ operation, origin }))
+  const unsupported = (operation: string, more: Pick<UnsupportedOperation, "field" | "reason"> = {}) =>
+    Effect.fail(new UnsupportedOperation({ operation, origin, ...more }))
 
   /** The newest messages or those before a cursor, newest first. */
   const page = (id: SessionId, limit: number, cursor: string | undefined) =>
@@ -218,9 +221,9 @@ export const make = Effect.fnUntraced(function*(
 
   const checked = ({ parts, tools }: Prompt) =>
     tools !== undefined
-      ? unsupported("limit the tools of a prompt")
+      ? unsupported("limit the tools of a prompt", { field: "tools" })
       : parts.some(({ type }) => type === "subtask")
-      ? unsupported("begin a prompt with a subtask")
+      ? unsupported("begin a prompt with a subtask", { field: "prompt" })
       : Effect.void
 
   const prompt: Dialect["prompt"] = (id, prompt) =>
@@ -291,19 +294,36 @@ export const make = Effect.fnUntraced(function*(
     yield* Effect.repeat(Effect.andThen(stop, isStill), { schedule: untilStill, until: (isStill) => isStill })
   })
 
+  const agents = Effect.map(
+    requestJson("list agents", Wire.within(each(Wire.WireAgent)), HttpClientRequest.get("/api/agent", inFolder)),
+    ({ data }) => data
+  )
+
+  const checkRules = Effect.fnUntraced(function*(rules: ReadonlyArray<PermissionRule> = []) {
+    if (rules.length === 0 || !isBeta()) return
+    const listed = yield* Effect.repeat(agents, { schedule: untilLoaded, until: ({ length }) => length > 0 })
+    const reason = AgentRules.flawOf(
+      listed.filter(({ hidden }) => hidden !== true).map(Wire.toAgentRules),
+      AgentRules.fromRules(rules)
+    )
+    if (reason !== undefined) {
+      return yield* unsupported("give a session permission rules", { field: "permission", reason })
+    }
+  })
+
   const dialect: Dialect = {
     origin,
     health,
     directory: Cache.get(directories, ""),
 
-    agents: requestJson("list agents", Wire.within(each(Wire.WireAgent)), HttpClientRequest.get("/api/agent", inFolder))
-      .pipe(Effect.map(({ data }) => data.map(Wire.toAgent))),
+    agents: Effect.map(agents, (agents) => agents.map(Wire.toAgent)),
+    checkRules,
 
     tellsUnknownAgents: Effect.succeed(true),
 
     createSession: Effect.fnUntraced(function*({ metadata, parentId, permission, title }) {
       const directory = yield* Cache.get(directories, "")
-      if (permission !== undefined && isBeta()) return yield* unsupported("give a session permission rules")
+      yield* checkRules(permission)
       const { data } = yield* requestJson(
         "create session",
         Wire.within(Wire.WireSession),
@@ -312,7 +332,7 @@ export const make = Effect.fnUntraced(function*(
           ...(parentId !== undefined && { parentID: parentId }),
           ...(!isBeta() && {
             ...(title !== undefined && { title }),
-            ...(permission !== undefined && { permissions: Wire.fromRules(permission) }),
+            ...(permission !== undefined && { permissions: AgentRules.fromRules(permission) }),
             ...(metadata !== undefined && { metadata })
           })
         })
@@ -326,8 +346,10 @@ export const make = Effect.fnUntraced(function*(
     getSession,
 
     updateSession: Effect.fnUntraced(function*(id, { metadata, permission, title }) {
-      if (permission !== undefined && isBeta()) return yield* unsupported("give a session permission rules")
-      if (metadata !== undefined && isBeta()) return yield* unsupported("keep metadata with a session")
+      yield* checkRules(permission)
+      if (metadata !== undefined && isBeta()) {
+        return yield* unsupported("keep metadata with a session", { field: "metadata" })
+      }
       const changes = { ...(title !== undefined && { title }) }
       yield* (isBeta()
         ? title === undefined ? Effect.void : request("update session", post(session(id, "/rename"), changes))
@@ -337,14 +359,14 @@ export const make = Effect.fnUntraced(function*(
             HttpClientRequest.bodyJsonUnsafe({
               ...changes,
               ...(metadata !== undefined && { metadata }),
-              ...(permission !== undefined && { permissions: Wire.fromRules(permission) })
+              ...(permission !== undefined && { permissions: AgentRules.fromRules(permission) })
             })
           )
         )).pipe(orSessionNotFound(id))
       const updated = yield* getSession(id)
       return metadata === undefined || keepsMetadata(metadata, updated)
         ? updated
-        : yield* unsupported("keep metadata with a session")
+        : yield* unsupported("keep metadata with a session", { field: "metadata" })
     }),
 
     deleteSession: (id) =>
@@ -513,6 +535,9 @@ const maxChildren = 1000
 
 /** An order to summarise fails at a server that has not learned its models yet, as after a restart (0.0.0-next-16350). */
 const untilListed = Schedule.max([Schedule.spaced("100 millis"), Schedule.during("3 seconds")])
+
+/** A server lists no agents until it has loaded the folder (0.0.0-next-16350). */
+const untilLoaded = Schedule.max([Schedule.spaced("100 millis"), Schedule.during("10 seconds")])
 
 /** A session that a subagent in the background wakes is stopped again, for at most this time. */
 const untilStill = Schedule.max([Schedule.spaced("100 millis"), Schedule.during("5 seconds")])

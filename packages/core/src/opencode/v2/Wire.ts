@@ -10,7 +10,7 @@
  */
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { PermissionAsk, PermissionRule, QuestionAnswers, QuestionAsk } from "../../domain/Ask.ts"
+import type { PermissionAsk, QuestionAnswers, QuestionAsk } from "../../domain/Ask.ts"
 import { AskId as AnyAskId, PartId } from "../../domain/Ids.ts"
 import type { AssistantMessage, Message, Session, UnreadPart, UserMessage } from "../../domain/Message.ts"
 import type { ToolPart, WirePart } from "../../domain/Part.ts"
@@ -20,6 +20,7 @@ import * as Upstream from "../../domain/UpstreamFailure.ts"
 import type { Agent, UnreadMessage } from "../Dialect.ts"
 import { each, eachOr, Json, maybe } from "../Lenient.ts"
 import { CallId, isId, MessageId, Name, SessionId, toUsage, WireTokens } from "../WireValues.ts"
+import type { AgentRules } from "./AgentRules.ts"
 import { commandsOf } from "./ShellLine.ts"
 import { changedFiles } from "./ToolFiles.ts"
 
@@ -208,7 +209,16 @@ export const WireForm = Schema.Struct({
 export const WireAgent = Schema.Struct({
   name: maybe(Schema.String),
   id: maybe(Schema.String),
-  hidden: maybe(Schema.Boolean)
+  hidden: maybe(Schema.Boolean),
+  mode: maybe(Schema.String),
+  permissions: maybe(eachOr(
+    Schema.Struct({
+      action: maybe(Schema.String),
+      resource: maybe(Schema.String),
+      effect: maybe(Schema.Literals(["allow", "ask", "deny"]))
+    }),
+    {}
+  ))
 })
 
 /**
@@ -752,13 +762,20 @@ export const toAgent = (wire: typeof WireAgent.Type): Agent => ({
 })
 
 /**
- * The permission rules of a session.
+ * The rules of an agent. What is unreadable of them allows, so that no limit is taken for given.
  *
  * @category translations
  * @since 0.1.0
  */
-export const fromRules = (rules: ReadonlyArray<PermissionRule>) =>
-  rules.map(({ action, pattern, permission }) => ({ action: permission, resource: pattern, effect: action }))
+export const toAgentRules = (wire: typeof WireAgent.Type): AgentRules => ({
+  name: toAgent(wire).name,
+  isSubagent: wire.mode === "subagent",
+  rules: (wire.permissions ?? [{}]).map(({ action = "*", effect = "allow", resource = "*" }) => ({
+    action,
+    resource,
+    effect
+  }))
+})
 
 /**
  * The body of a prompt. It waits for the answers before it (`queue`), as in 1.x: a prompt that steers would take over the answer that is

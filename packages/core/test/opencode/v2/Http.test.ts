@@ -1,6 +1,7 @@
 import * as AnyDialect from "#opencode/AnyDialect"
 import type { MessagePage } from "#opencode/Dialect"
 import { assert, describe, it } from "@effect/vitest"
+import type { ClientError } from "@opencode-turn/core/ClientError"
 import { AskId, MessageId, PartId, SessionId } from "@opencode-turn/core/Ids"
 import type { Prompt } from "@opencode-turn/core/Prompt"
 import * as Effect from "effect/Effect"
@@ -48,6 +49,12 @@ const permission = {
   resources: ["ls"],
   source: { messageID: stepId, id: "c" }
 }
+
+const agent = (id: string, permissions: ReadonlyArray<object> | undefined, mode = "primary") => ({
+  id,
+  mode,
+  permissions
+})
 
 const answers = ({ method, path }: Asked): Response =>
   path === "/api/location"
@@ -134,16 +141,62 @@ describe("the bodies of 2.x", () => {
           ? [["POST", "/api/session", { location }], ["POST", "/api/session/ses_1/rename", { title: "t" }]]
           : [["POST", "/api/session", { location, title: "t", metadata: { a: 1 } }]]
       )
-      const rules = { permission: [{ permission: "shell", pattern: "*", action: "deny" }] } as const
-      if (line === "beta") {
-        assertFields(yield* Effect.flip(client.createSession(rules)), { _tag: "UnsupportedOperation" })
-      } else {
-        yield* client.createSession(rules)
-        assert.deepStrictEqual(sent().at(-1)?.[2], {
-          location,
-          permissions: [{ action: "shell", resource: "*", effect: "deny" }]
-        })
+      if (line === "beta") return
+      yield* client.createSession({ permission: [{ permission: "bash", pattern: "*", action: "deny" }] })
+      assert.deepStrictEqual(sent().at(-1)?.[2], {
+        location,
+        permissions: [{ action: "shell", resource: "*", effect: "deny" }]
+      })
+    }))
+
+  it.effect("have no rules on the beta, whose agents go by its configuration: a session without its rules is not made", () =>
+    Effect.gen(function*() {
+      let agents: ReadonlyArray<object> = []
+      const { client, sent, server } = yield* dialect(
+        "beta",
+        (asked) => asked.path === "/api/agent" ? json({ data: agents }) : answers(asked)
+      )
+      const permission = [{ permission: "bash", pattern: "*", action: "ask" }] as const
+      const asks: ReadonlyArray<Effect.Effect<void, ClientError>> = [
+        client.checkRules(permission),
+        Effect.asVoid(client.createSession({ permission })),
+        Effect.asVoid(client.updateSession(sessionId, { permission }))
+      ]
+      const allowing = [{ action: "*", resource: "*", effect: "allow" }]
+      const asking = [...allowing, { action: "shell", resource: "*", effect: "ask" }]
+      const weak = [
+        [agent("build", allowing)],
+        [agent("build", asking), agent("mine", allowing, "all")],
+        [agent("build", asking), agent("old", undefined)],
+        [agent("build", [...asking, { action: "shell", resource: "git *", effect: 7 }])]
+      ]
+      for (agents of weak) {
+        for (const ask of asks) {
+          assertFields(yield* Effect.flip(ask), { _tag: "UnsupportedOperation", field: "permission" })
+        }
       }
+      assert.deepStrictEqual(sent(), [])
+      agents = [agent("build", asking), agent("general", allowing, "subagent"), {
+        ...agent("title", allowing),
+        hidden: true
+      }]
+      for (const ask of asks) yield* ask
+      assert.deepStrictEqual(sent(), [["POST", "/api/session", { location: { directory: "/workspace" } }]])
+      // It lists its agents once it has loaded the folder.
+      agents = []
+      const waiting = yield* Effect.forkChild(client.checkRules(permission))
+      yield* TestClock.adjust("3 seconds")
+      assert.isUndefined(waiting.pollUnsafe())
+      agents = [agent("build", asking)]
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(waiting)
+      agents = []
+      const failing = yield* Effect.forkChild(Effect.flip(client.checkRules(permission)))
+      yield* TestClock.adjust("20 seconds")
+      assertFields(yield* Fiber.join(failing), { _tag: "UnsupportedOperation", reason: "it lists no agents" })
+      const before = server.requests().length
+      yield* client.checkRules([])
+      assert.strictEqual(server.requests().length, before)
     }))
 
   it.effect("set the agent and the model of the session before a prompt that names others", () =>

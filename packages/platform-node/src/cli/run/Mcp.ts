@@ -59,7 +59,8 @@ export const mcp = Effect.fnUntraced(
       const rules = Permissions.rules(options.permission)
       const ready = yield* Deferred.make<McpTurns.Server, Failure>()
       const connecting = Effect.gen(function*() {
-        const server = yield* Connection.connect(flags, view)
+        const server = yield* Connection.connect(flags, view, rules)
+        yield* Connection.checkRules(server, rules)
         const clients = yield* Connection.makeClients(server)
         const home = Context.get(yield* clients(undefined), Client)
         const runs = yield* Runs.make({

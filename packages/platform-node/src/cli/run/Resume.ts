@@ -30,7 +30,7 @@ import * as Connection from "../setup/Connection.ts"
 import * as Database from "../setup/Database.ts"
 import { describe, failed, type Failure, fromError, usage } from "../setup/Failure.ts"
 import * as MetricsPort from "../setup/MetricsPort.ts"
-import type { Mode } from "../setup/Permissions.ts"
+import { type Mode, rules } from "../setup/Permissions.ts"
 import * as StoreGate from "../setup/StoreGate.ts"
 import { Streams } from "../setup/Streams.ts"
 import * as JsonLines from "../view/JsonLines.ts"
@@ -62,7 +62,7 @@ export const resume = Effect.fnUntraced(
     yield* Effect.gen(function*() {
       const orphans = options.worker ? [] : yield* Effect.mapError(findOrphans(view), fromError)
       if (!options.worker && orphans.length === 0) return yield* view.note("there is nothing to resume")
-      const server = yield* Connection.connect(flags, view)
+      const server = yield* Connection.connect(flags, view, rules(options.permission))
       const streams = yield* Streams
       const carry = yield* makeCarry(
         yield* Connection.makeClients(server),

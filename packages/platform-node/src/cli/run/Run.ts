@@ -107,10 +107,10 @@ const attempt = Effect.fnUntraced(function*(
   if (permission === "store") yield* Database.mustBeShared(database)
   const { store } = database
 
-  const server = yield* Connection.connect(flags, view)
+  const rules = Permissions.rules(permission)
+  const server = yield* Connection.connect(flags, view, rules)
   const conversationId = ConversationId.make(options.conversation ?? (yield* makeId("conv")))
   const messageId = AssistantMessageId.make(yield* makeId("asm"))
-  const rules = Permissions.rules(permission)
   const { now: onQuit, onStop } = yield* Stop
   const streams = yield* Streams
   yield* onStop({

@@ -54,13 +54,14 @@ export const serve = Effect.fnUntraced(
     const { store } = yield* Database.open(options.database)
     const { answer } = yield* Streams
     const view = yield* TurnView.human()
-    const server = yield* Connection.connect(flags, view)
+    const rules = Permissions.rules(options.permission)
+    const server = yield* Connection.connect(flags, view, rules)
+    yield* Connection.checkRules(server, rules)
 
     return yield* Effect.gen(function*() {
       const gate = yield* Resume.gateOf(options.permission, view)
       const clients = yield* Connection.makeClients(server)
       const home = Context.get(yield* clients(undefined), Client)
-      const rules = Permissions.rules(options.permission)
       const hosts = hostsOf(options)
       const gateway = yield* Gateway.make({
         token,

@@ -5,6 +5,7 @@
  *
  * **Not responsibilities**: starting a server process (`OpencodeServer`).
  */
+import type { PermissionRule } from "@opencode-turn/core/Ask"
 import { Client } from "@opencode-turn/core/Client"
 import type { RequestError } from "@opencode-turn/core/ClientError"
 import type { ConversationId, SessionId } from "@opencode-turn/core/Ids"
@@ -13,20 +14,23 @@ import { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import type * as Path from "effect/Path"
 import type { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
 import * as RcMap from "effect/RcMap"
 import type * as Redacted from "effect/Redacted"
-import type * as Scope from "effect/Scope"
-import { resolve } from "node:path"
+import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
+import { basename, resolve } from "node:path"
 import * as HttpLayer from "../../live/HttpLayer.ts"
 import * as LiveLayer from "../../live/LiveLayer.ts"
 import * as OpencodeServer from "../../live/OpencodeServer.ts"
 import { describeDuration } from "../../terminal/Describe.ts"
 import type { View } from "../view/TurnView.ts"
-import { failed, type Failure, usage } from "./Failure.ts"
+import { failed, type Failure, fromError, usage } from "./Failure.ts"
+import * as Permissions from "./Permissions.ts"
 
 /** The flags of the command line. */
 export interface Flags {
@@ -58,10 +62,14 @@ export const settings = Effect.fnUntraced(function*(flags: Flags): Effect.fn.Ret
   return { url, directory: directory === undefined ? undefined : resolve(directory) }
 })
 
-/** Connects to the server at the URL; without a URL, starts a server in the directory for as long as the scope lives. */
+/**
+ * Connects to the server at the URL; without a URL, starts a server in the directory for as long as the scope lives. Sessions of the server
+ * that starts can have these rules.
+ */
 export const connect = Effect.fnUntraced(function*(
   { directory, url }: Flags,
-  view: View
+  view: View,
+  rules: ReadonlyArray<PermissionRule> = []
 ): Effect.fn.Return<Server, Failure, Spawning | Scope.Scope> {
   if (url !== undefined) return { baseUrl: url, password: undefined, directory, ended: Effect.never }
   const folder = resolve(directory ?? ".")
@@ -72,7 +80,48 @@ export const connect = Effect.fnUntraced(function*(
   )
   if (!isDirectory) return yield* usage(`there is no directory ${quoted(folder)}: choose another --directory`)
   // Each request names the folder: 1.18.33 decodes its own working directory, so a server in `a%20b` would work in `a b`.
-  return { ...(yield* start({ directory: folder }, view)), directory: folder }
+  return { ...(yield* startWith(rules, { directory: folder }, view)), directory: folder }
+})
+
+/** Fails if the sessions of a server cannot have these rules. A server that does not answer is left to the turns to find out. */
+export const checkRules = (
+  server: Server,
+  rules: ReadonlyArray<PermissionRule>
+): Effect.Effect<void, Failure, Scope.Scope> =>
+  rules.length === 0 ? Effect.void : Effect.gen(function*() {
+    const { checkRules } = Context.get(yield* Layer.build(client(server, server.directory)), Client)
+    yield* checkRules(rules).pipe(
+      Effect.catchIf((error) => error._tag !== "UnsupportedOperation", () => Effect.void),
+      Effect.mapError(fromError)
+    )
+  })
+
+/**
+ * Starts a server whose sessions can have these rules. One that takes none for a session gets them in its configuration, for which it has to
+ * start again, unless its name tells that it is such a one.
+ */
+const startWith = Effect.fnUntraced(function*(
+  rules: ReadonlyArray<PermissionRule>,
+  options: OpencodeServer.Options,
+  view: View
+): Effect.fn.Return<Server, Failure, Spawning | Scope.Scope> {
+  if (rules.length === 0) return yield* start(options, view)
+  const configured = Effect.gen(function*() {
+    const content = yield* orUsage(LiveLayer.setting("OPENCODE_CONFIG_CONTENT"))
+    return { OPENCODE_CONFIG_CONTENT: yield* Permissions.intoConfiguration(content, rules) }
+  })
+  const command = yield* Effect.mapError(OpencodeServer.locate(options), startFailed)
+  if (!basename(command).startsWith(betaName)) {
+    const life = yield* Scope.fork(yield* Effect.scope)
+    const server = yield* Scope.provide(life)(start(options, view))
+    const checked = yield* Effect.result(Effect.scoped(checkRules({ ...server, directory: options.directory }, rules)))
+    if (Result.isSuccess(checked)) return server
+    yield* Scope.close(life, Exit.void)
+    yield* view.note("it takes permissions in its configuration only, so it starts once more")
+  }
+  const server = yield* start({ ...options, environment: yield* configured }, view)
+  yield* Effect.scoped(checkRules({ ...server, directory: options.directory }, rules))
+  return server
 })
 
 /** Starts a server for as long as the scope lives, and tells the person. */
@@ -84,7 +133,7 @@ export const start = Effect.fnUntraced(function*(
   const startedMillis = yield* Clock.currentTimeMillis
   const server = yield* OpencodeServer.make(options).pipe(
     Effect.provide(HttpLayer.layer),
-    Effect.mapError((error) => failed(error.message, error._tag))
+    Effect.mapError(startFailed)
   )
   yield* view.note(
     `OpenCode is ready on ${server.url} (${describeDuration((yield* Clock.currentTimeMillis) - startedMillis)})`
@@ -143,6 +192,11 @@ export const clientOf = (
   )
 
 // internal
+
+/** What the betas of OpenCode 2.x are called. */
+const betaName = "opencode2"
+
+const startFailed = (error: OpencodeServer.OpencodeServerError): Failure => failed(error.message, error._tag)
 
 /** Quotes a path and shows a backslash as one character. */
 const quoted = (path: string): string => JSON.stringify(path).replaceAll("\\\\", "\\")

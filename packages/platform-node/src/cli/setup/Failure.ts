@@ -69,6 +69,12 @@ const adviceFor = (error: Told): string | undefined => {
         : facts["limit"] === "wallClock"
         ? moreTime
         : undefined
+    case "UnsupportedOperation":
+      return facts["field"] === "permission"
+        ? "Let its configuration ask (opencode-turn run --help shows how), or choose --permission allow: its own rules decide then, and whatever they ask about is allowed"
+        : facts["field"] === "tools"
+        ? "Leave --tool out, and choose an --agent that does not have the tools"
+        : undefined
     case "UnknownAsk":
       return "opencode-turn asks lists those that wait for an answer"
     case "EmptyStream":
