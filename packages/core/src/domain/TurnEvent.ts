@@ -42,9 +42,16 @@ export interface StatusChanged extends EventBase {
   readonly status: SessionStatus
 }
 
-/** A session failed: the model's provider, or OpenCode itself. @category models @since 0.1.0 */
+/**
+ * A session failed: the model's provider, or OpenCode itself. `promptId` is the prompt that it worked for, where the server tells that: another
+ * prompt that waits in the session has not failed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SessionFailed extends EventBase {
   readonly _tag: "SessionFailed"
+  readonly promptId?: MessageId | undefined
   readonly failure: UpstreamFailure
 }
 

@@ -37,6 +37,7 @@ export const abortAnswer = Effect.fnUntraced(function*(
   const client = yield* Client
   const tree: SessionTree = {
     root: reply.sessionId,
+    promptId: reply.promptId,
     subagents: Reply.subagentStates(reply).map(({ sessionId }) => sessionId)
   }
   if (isHurried && Reply.isAtWork(reply)) yield* Effect.ignore(client.stopTree(tree, { isHurried }))

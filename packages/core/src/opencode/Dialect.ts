@@ -115,7 +115,7 @@ export interface Health {
 }
 
 /**
- * The session of a turn, and those of its subagents at any depth.
+ * The session of a turn, and those of its subagents at any depth. `promptId` is the turn's prompt: what waits for somebody else stays.
  *
  * @category models
  * @since 0.1.0
@@ -123,6 +123,7 @@ export interface Health {
 export interface SessionTree {
   readonly root: SessionId
   readonly subagents: ReadonlyArray<SessionId>
+  readonly promptId?: MessageId | undefined
 }
 
 /**

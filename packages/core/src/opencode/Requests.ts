@@ -185,13 +185,16 @@ export const make = Effect.fnUntraced(function*(options: Options) {
       ? yield* unsupported("something other than OpenCode's health")
       : { route, version }
   })
-  /** Asks one route after the other; where none is answered, the error tells what the first one gave. */
+  /**
+   * Asks one route after the other; where none is answered, the error tells what the first one gave. A server that fails may be one that
+   * starts, which has no other answer on the other routes.
+   */
   const askEach = ([route, ...others]: ServerLine.Routes): ReturnType<typeof ask> => {
     const [next, ...rest] = others
-    return next === undefined ? ask(route) : Effect.catchTag(
+    return next === undefined ? ask(route) : Effect.catchIf(
       ask(route),
-      "UnsupportedServer",
-      (error) => Effect.catchTag(askEach([next, ...rest]), "UnsupportedServer", () => Effect.fail(error))
+      isNoAnswer,
+      (error) => Effect.catchIf(askEach([next, ...rest]), isNoAnswer, () => Effect.fail(error))
     )
   }
 
@@ -430,6 +433,10 @@ const decodeUri = Option.liftThrowable(decodeURIComponent)
 /** Whether the body is the words of another program: OpenCode answers with JSON, or with an event stream that ends. */
 const isText = (response: HttpClientResponse.HttpClientResponse): boolean =>
   /^text\/(?!event-stream)/.test(response.headers["content-type"] ?? "")
+
+/** Whether the server does not have the route. */
+const isNoAnswer = (error: { readonly _tag: string; readonly isRetryable: boolean }): boolean =>
+  error._tag === "UnsupportedServer" || (error._tag === "StatusError" && !error.isRetryable)
 
 type ForeignAnswer = UnsupportedServer | DecodeError | StatusError
 

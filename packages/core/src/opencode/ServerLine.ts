@@ -67,8 +67,12 @@ const versionBy = (schema: Schema.Codec<{ readonly version: string }, unknown>) 
   const decode = Schema.decodeUnknownOption(Schema.fromJsonString(schema))
   return (body: string): string | undefined => Option.getOrUndefined(decode(body))?.version
 }
-const inHealth = versionBy(Schema.Struct({ healthy: Schema.Boolean, version: Schema.String }))
-const inInfo = versionBy(Schema.Struct({ version: Schema.String, pid: Schema.Finite }))
+/** It is shown to people, so it is no longer than one. */
+const Version = Schema.NonEmptyString.check(Schema.isMaxLength(100))
+const inHealth = versionBy(Schema.Struct({ healthy: Schema.Boolean, version: Version }))
+const inInfo = versionBy(Schema.Struct({ version: Version, pid: Schema.Finite }))
+/** Many services have this route, and most of them tell a version there. */
+const inHealthOfBeta = versionBy(Schema.Struct({ healthy: Schema.Boolean, version: Version, pid: Schema.Finite }))
 
 /** A development build of OpenCode has version 0.0.0-…. */
 const isOfMajor = (major: number) => {
@@ -78,4 +82,4 @@ const isOfMajor = (major: number) => {
 
 const v1: Route = { path: "/global/health", line: "1.x", versionIn: inHealth, isSupported: isOfMajor(1) }
 const v2: Route = { path: "/api/info", line: "2.x", versionIn: inInfo, isSupported: isOfMajor(2) }
-const beta: Route = { path: "/api/health", line: "2.x-beta", versionIn: inHealth, isSupported: isOfMajor(2) }
+const beta: Route = { path: "/api/health", line: "2.x-beta", versionIn: inHealthOfBeta, isSupported: isOfMajor(2) }

@@ -48,7 +48,7 @@ import { applyOwn, markOwnGap } from "./ReplyEvents.ts"
 import { newestMessage } from "./ReplyMessages.ts"
 import { applyDelta, takeBackTry, todosId } from "./ReplyParts.ts"
 import * as ReplyReconcile from "./ReplyReconcile.ts"
-import { applyAsked, applyResolved, dropAsks, settleAsks } from "./ReplySessions.ts"
+import { applyAsked, applyResolved, dropAsks, isOfOtherPrompt, settleAsks } from "./ReplySessions.ts"
 import type { FoldedMessage, Reply, SubagentState } from "./ReplyState.ts"
 import {
   countMessages,
@@ -225,7 +225,9 @@ export const fold = (self: Reply, event: TurnEvent): readonly [Reply, Told | und
       return [applyInTree(settleAsks(self, event), event), { _tag: "Status", sessionId, eventId, status }]
     }
     case "SessionFailed":
-      return [applyInTree(self, event), { _tag: "Failure", sessionId, eventId, failure: event.failure }]
+      return isOfOtherPrompt(self, event)
+        ? [self, other(sessionId)]
+        : [applyInTree(self, event), { _tag: "Failure", sessionId, eventId, failure: event.failure }]
     case "TodosUpdated":
       return [applyInTree(self, event), { _tag: "Todos", sessionId, todos: event.todos }]
     case "SessionDeleted":

@@ -87,6 +87,11 @@ export const applyStatus = (self: Reply, { eventId, status }: StatusChanged): Re
   })
 }
 
+/** Whether it is not the turn that failed, but another prompt of its session. */
+export const isOfOtherPrompt = (self: Reply, { promptId, sessionId }: SessionFailed): boolean =>
+  sessionId === self.sessionId && promptId !== undefined && promptId !== self.promptId &&
+  !HashSet.has(self.session.continuations, promptId)
+
 /** Applies a failure. The first failure gives the reason; later ones are its consequences. */
 export const applyFailure = (self: Reply, { eventId, failure }: SessionFailed): Reply =>
   self.session.failure !== undefined || isStale(self.session.failureEventId, eventId)

@@ -6,9 +6,13 @@ import { assert, describe, it } from "@effect/vitest"
 import type { Answer } from "@opencode-turn/core/Ask"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import { runTurn } from "@opencode-turn/core/Turn"
+import type { TurnInput } from "@opencode-turn/core/TurnInput"
 import { FakeOpencode, prompt } from "@opencode-turn/testing/FakeOpencode"
+import type { Options as FakeOptions } from "@opencode-turn/testing/FakeOpencode"
+import * as Faults from "@opencode-turn/testing/Faults"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
 import { ended } from "../support/carrying.ts"
 import * as Turns from "../support/turns.ts"
 
@@ -91,15 +95,22 @@ const cases: ReadonlyArray<Case> = [
   }
 ]
 
+const isReply = ({ path }: { readonly path: string }) => path.endsWith("/reply")
+
 const isAsked = (action: Answer | undefined) => action?._tag === "Permission" || action?._tag === "Reject"
 
 const gateOf = (answer: Answer = { _tag: "Skip" }): HumanGate.Gate => () => Effect.succeed(answer)
 
+/** What a test adds to the turn, and to the fake. */
+interface Extra extends FakeOptions {
+  readonly input?: Partial<TurnInput>
+}
+
 /** What of a turn must not depend on the names. */
-const outcome = ({ answer, cancelAt, steps }: Case, line: Line) =>
+const outcome = ({ answer, cancelAt, steps }: Case, line: Line, { input, ...options }: Extra = {}) =>
   Effect.scoped(Effect.gen(function*() {
     const fake = yield* FakeOpencode
-    const fiber = yield* runTurn(Turns.turn(steps)).pipe(
+    const fiber = yield* runTurn(Turns.turn(steps, input)).pipe(
       Effect.provideService(HumanGate.HumanGate, gateOf(answer)),
       Effect.forkChild
     )
@@ -130,7 +141,8 @@ const outcome = ({ answer, cancelAt, steps }: Case, line: Line) =>
   })).pipe(Effect.provide(Turns.layer({
     fake: {
       line,
-      ...(isAsked(answer) && { permission: [{ permission: "bash", pattern: "*", action: "ask" }] })
+      ...(isAsked(answer) && { permission: [{ permission: "bash", pattern: "*", action: "ask" }] }),
+      ...options
     }
   })))
 
@@ -151,4 +163,64 @@ describe("a turn under the names of the release", () => {
         if (body !== undefined) assert.deepStrictEqual(found.map(({ body }) => body), [body])
       }))
   }
+})
+
+describe("what the release does and the beta does not", () => {
+  const [plain] = cases
+
+  it.effect("events that tell of several words at once tell of the same turn", () =>
+    Effect.gen(function*() {
+      assert(plain !== undefined)
+      const one = yield* outcome(plain, "2.x release")
+      const several = yield* outcome(plain, "2.x release", { deltaWords: 3 })
+      assert.deepStrictEqual(several.result, one.result)
+    }))
+
+  // What a rule of the configuration is to the beta, a rule of the session is to the release.
+  it.effect.each(["allow", "ask", "deny"] as const)(
+    "rules of a session decide as those of the configuration: %s",
+    (action) =>
+      Effect.gen(function*() {
+        const turn: Case = { name: action, steps: [shell, done], status: "completed" }
+        const answer = { answer: { _tag: "Permission", reply: { reply: "once" } } } as const
+        const rule = { pattern: "echo*", action }
+        const beta = yield* outcome({ ...turn, ...answer }, "2.x", { permission: [{ permission: "bash", ...rule }] })
+        const release = yield* outcome({ ...turn, ...answer }, "2.x release", {
+          permission: [],
+          input: { permission: [{ permission: "shell", ...rule }] }
+        })
+        assert.deepStrictEqual(release.result, beta.result)
+        const created = release.sent.find(({ method, path }) => method === "POST" && path === "/api/session")
+        assert.deepInclude(created?.body, { permissions: [{ action: "shell", resource: "echo*", effect: action }] })
+        assert.strictEqual(release.sent.filter(isReply).length, action === "ask" ? 1 : 0)
+        assert.strictEqual(beta.sent.filter(isReply).length, action === "ask" ? 1 : 0)
+      })
+  )
+
+  it.effect.each(["seen", "missed"] as const)(
+    "a turn that waits for a person for an hour is stopped by the server, and says so: its end is %s",
+    (how) =>
+      Effect.scoped(Effect.gen(function*() {
+        const fake = yield* FakeOpencode
+        const fiber = yield* runTurn(Turns.turn([shell, done])).pipe(
+          Effect.provideService(HumanGate.HumanGate, HumanGate.wait),
+          Effect.forkChild
+        )
+        yield* Turns.rest
+        yield* TestClock.adjust("59 minutes")
+        yield* Turns.rest
+        assert.isUndefined(fiber.pollUnsafe())
+        if (how === "missed") {
+          yield* fake.fail({ path: "/api/event" }, Faults.delay("2 minutes"))
+          yield* fake.cutEvents
+        }
+        const { value } = yield* ended(fiber, 5 * 60_000)
+        assert(value.error?._tag === "Upstream")
+        assert.deepInclude(value.error, { name: "InactivityError", isRetryable: false })
+        assert.include(value.error.message, "nothing had happened")
+        assert.strictEqual(value.status, "error")
+      })).pipe(Effect.provide(Turns.layer({
+        fake: { line: "2.x release", permission: [{ permission: "bash", pattern: "*", action: "ask" }] }
+      })))
+  )
 })

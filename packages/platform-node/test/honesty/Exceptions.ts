@@ -84,7 +84,21 @@ export const exceptions: ReadonlyArray<Exception> = [
   {
     only: "2.x",
     because: "1.x takes one prompt after the other and no other input",
-    scripts: ["a prompt for later and one for now", "an input that no person wrote"]
+    scripts: [
+      "a prompt for later and one for now",
+      "an input that no person wrote",
+      "a stop while a prompt waits, which is posted again",
+      "a stop between two tries of the model while a prompt waits, which is posted again",
+      "a failure while a prompt waits, which is posted again"
+    ]
+  },
+  {
+    only: "2.x",
+    because: "1.x has no route for one question",
+    scripts: [
+      "the state of a question before and after its answer",
+      "the state of a question before and after its dismiss"
+    ]
   },
   {
     only: "2.x",

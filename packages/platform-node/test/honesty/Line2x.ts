@@ -113,7 +113,7 @@ export const run = Effect.fnUntraced(function*(target: Target, script: Script) {
     release: target.release
   }
   const accepted = yield* post(typeof script.prompt === "function" ? script.prompt(target.directory) : script.prompt)
-  if (script.during !== undefined) yield* script.during(talk)
+  const said = script.during === undefined ? undefined : yield* script.during(talk)
   const { after = [] } = script
   if (after.length > 0) yield* talk.ended
   const answers = yield* Effect.forEach(after, (act) => act(talk))
@@ -146,6 +146,7 @@ export const run = Effect.fnUntraced(function*(target: Target, script: Script) {
   const wire = makeNormaliser(target.directory, script.chance)({
     created,
     accepted,
+    said: isRacy ? undefined : said,
     answers,
     events: isRacy ? [] : sessions.map((id) => ofSession(events, id)),
     logs: isRacy ? [] : yield* Effect.forEach(sessions, logOf),

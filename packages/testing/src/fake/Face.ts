@@ -31,6 +31,13 @@ export interface Options {
   readonly line?: "1.x" | "2.x" | "2.x release" | undefined
   /** Whether the server of 2.x is the managed one, which carries on by itself what a restart stopped; `false` by default. */
   readonly managed?: boolean | undefined
+  /**
+   * The time without a stored event in a folder after which the release of 2.x stops whatever runs there, also what waits for a person; an
+   * hour by default (read, not measured).
+   */
+  readonly inactivity?: Duration.Input | undefined
+  /** How many words of the model one event of 2.x tells of; one by default, as the beta does. Releases put several together (read, not measured). */
+  readonly deltaWords?: number | undefined
   /** The time from the start of a managed server until it carries on; zero by default. */
   readonly resumeDelay?: Duration.Input | undefined
   /** If set, every request needs Basic authentication of the user `opencode`. */

@@ -226,11 +226,134 @@ it.layer(FakeOpencode.layer({
       assert.deepStrictEqual((yield* texts(id)).slice(0, 4), ["user", "", "synthetic", "one two three"])
     }))
 
-  it.effect("removes an input that waits", () =>
+  it.effect("removes an input that waits, and takes one that is gone for removed", () =>
     Effect.gen(function*() {
       const id = yield* open
       yield* prompt(id, [{ text: "Never." }], { id: "msg_waits", resume: false })
-      assert.strictEqual(yield* statusOf("DELETE", `/api/session/${id}/inbox/msg_waits`), 204)
-      assert.strictEqual(yield* statusOf("DELETE", `/api/session/${id}/inbox/msg_waits`), 404)
+      const path = `/api/session/${id}/inbox/msg_waits`
+      assert.deepStrictEqual(yield* Effect.forEach([path, path], (path) => statusOf("DELETE", path)), [204, 204])
+      assert.deepStrictEqual((yield* logOf(id)).filter((type) => type.startsWith("inbox.")), [
+        "inbox.enqueued",
+        "inbox.cancelled"
+      ])
+      assert.deepStrictEqual(yield* texts(id), [])
+    }))
+
+  it.effect("lets an input that waits steer, which wakes the session, and lets no other one", () =>
+    Effect.gen(function*() {
+      const id = yield* open
+      yield* prompt(id, [{ text: "Now." }], { id: "msg_later", resume: false, delivery: "queue" })
+      const path = `/api/session/${id}/inbox/msg_later`
+      assert.strictEqual(yield* statusOf("PATCH", path, { delivery: "queue" }), 409)
+      assert.strictEqual(yield* statusOf("PATCH", `${path}_gone`, { delivery: "steer" }), 409)
+      assert.strictEqual(yield* statusOf("PATCH", path, { delivery: "soon" }), 400)
+      assert.strictEqual(yield* statusOf("PATCH", path, { delivery: "steer" }), 204)
+      yield* settle
+      assert.deepStrictEqual(yield* texts(id), ["user", "Now.", "idle"])
+      assert.include(yield* logOf(id), "inbox.delivery.changed")
+    }))
+
+  it.effect("goes on with what steers after an interrupt that says so, and leaves what waits for the end", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode.FakeOpencode
+      const id = yield* open
+      yield* prompt(id, [{ text: "one two three", gate: "resume", gateAfter: 2 }])
+      yield* fake.reached("resume")
+      yield* prompt(id, [{ text: "Later." }], { id: "msg_behind", delivery: "queue" })
+      yield* prompt(id, [{ text: "Now." }], { id: "msg_before" })
+      yield* send("POST", `/api/session/${id}/interrupt?resume=true`)
+      yield* settle
+      assert.deepStrictEqual(yield* texts(id), ["user", "one two ", "idle", "user", "Now.", "idle"])
+    }))
+
+  it.effect("stops what runs in a folder in which nothing happens for an hour, also what waits for a person", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode.FakeOpencode
+      const id = yield* open
+      yield* prompt(id, [{ tool: "shell", args: { command: "echo hi" } }, { text: "Never said." }])
+      yield* settle
+      yield* TestClock.adjust("59 minutes")
+      const other = yield* open
+      yield* prompt(other, [{ text: "Something happens." }])
+      yield* settle
+      yield* TestClock.adjust("59 minutes")
+      assert.notInclude(yield* logOf(id), "execution.interrupted")
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual((yield* logOf(id)).slice(-4), [
+        "tool.failed",
+        "step.failed",
+        "execution.interrupted",
+        "log.synced"
+      ])
+      assert.strictEqual((yield* fake.messages2x(id)).at(-1)?.type, "idle")
+    }))
+})
+
+const question = {
+  tool: "question",
+  args: { questions: [{ question: "Which?", header: "Pick", options: [{ label: "A", description: "first" }] }] }
+} as const
+
+/** A session that asks a question, and the path of its form. */
+const asking = Effect.gen(function*() {
+  const id = yield* open
+  yield* prompt(id, [question, { text: "Gone on." }])
+  yield* settle
+  const forms = yield* send("GET", `/api/session/${id}/form`)
+  assert(forms._tag === "Body")
+  const [, form = ""] = /"id":"(frm_[^"]*)"/.exec(forms.body) ?? []
+  return { id, path: `/api/session/${id}/form/${form}` }
+})
+
+/** Whether the list has a form. */
+const listsForms = (path: string) =>
+  Effect.map(send("GET", path), (response) => response._tag === "Body" && response.body.includes("frm_"))
+
+const closings = [
+  ["an answer", "POST", "/reply", { answer: { q0: "A" } }, { status: "answered", answer: { q0: "A" } }, "Gone on."],
+  ["a dismissal", "DELETE", "", undefined, { status: "cancelled" }, undefined],
+  [
+    "a dismissal that says why",
+    "DELETE",
+    "?message=Nobody+is+here.",
+    undefined,
+    { status: "cancelled", message: "Nobody is here." },
+    "Gone on."
+  ]
+] as const
+
+it.layer(FakeOpencode.layer({ line: "2.x release" }))("a form of the release", (it) => {
+  it.effect.each(closings)("keeps its state after %s", ([, method, rest, body, state, text]) =>
+    Effect.gen(function*() {
+      const { id, path } = yield* asking
+      assert.deepInclude(yield* dataOf("GET", path), { state: { status: "pending" }, sessionID: id })
+      assert.strictEqual(yield* statusOf(method, `${path}${rest}`, body), 204)
+      yield* settle
+      assert.deepInclude(yield* dataOf("GET", path), { state })
+      assert.strictEqual(yield* statusOf("GET", `${path}/state`), 404)
+      assert.strictEqual(yield* statusOf(method, `${path}${rest}`, body), 409)
+      assert.strictEqual((yield* texts(id)).find((said) => said === "Gone on."), text)
+    }))
+
+  it.effect("is listed for its folder only if the folder is named", () =>
+    Effect.gen(function*() {
+      yield* asking
+      assert.isFalse(yield* listsForms("/api/form"))
+      assert.isTrue(yield* listsForms("/api/form?location[directory]=/project"))
+    }))
+})
+
+it.layer(FakeOpencode.layer({ line: "2.x", deltaWords: 2 }))("the events of a text", (it) => {
+  it.effect("may tell of several words at once, and tell of all of them", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode.FakeOpencode
+      const deltas: Array<unknown> = []
+      yield* fake.dropEvents(({ properties, type }) => {
+        if (type === "session.text.delta") deltas.push(properties["delta"])
+        return false
+      })
+      yield* prompt(yield* open, [{ text: "one two three" }])
+      yield* settle
+      assert.deepStrictEqual(deltas, ["one two ", "three"])
     }))
 })

@@ -15,27 +15,31 @@ import { orAskNotFound, post, session } from "./Routes.ts"
 import * as Wire from "./Wire.ts"
 
 /**
- * `location` are the parameters that name the client's folder.
+ * `folder` are the parameters that name the client's folder, also if the server chose it: the release lists the forms of one folder, and
+ * without a name those of another one than a session's (read, not measured).
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (
   { request, requestJson }: Pick<Requests, "request" | "requestJson">,
-  { isBeta, location }: { readonly isBeta: () => boolean; readonly location: Readonly<Record<string, string>> }
+  { folder, isBeta }: {
+    readonly isBeta: () => boolean
+    readonly folder: Effect.Effect<Readonly<Record<string, string>>, RequestError>
+  }
 ): Pick<Dialect, "questions" | "answerQuestion" | "rejectQuestion" | "permissions" | "answerPermission"> => {
-  const forms = Effect.suspend(() =>
+  const forms = Effect.flatMap(folder, (urlParams) =>
     requestJson(
       "list questions",
       Wire.within(each(Wire.WireForm)),
-      HttpClientRequest.get(isBeta() ? "/api/form/request" : "/api/form", { urlParams: location })
-    )
-  ).pipe(Effect.map(({ data }) => data))
-  const permissions = requestJson(
-    "list permissions",
-    Wire.within(each(Wire.WirePermission)),
-    HttpClientRequest.get("/api/permission/request", { urlParams: location })
-  ).pipe(Effect.map(({ data }) => data.map(Wire.toPermission)))
+      HttpClientRequest.get(isBeta() ? "/api/form/request" : "/api/form", { urlParams })
+    )).pipe(Effect.map(({ data }) => data))
+  const permissions = Effect.flatMap(folder, (urlParams) =>
+    requestJson(
+      "list permissions",
+      Wire.within(each(Wire.WirePermission)),
+      HttpClientRequest.get("/api/permission/request", { urlParams })
+    )).pipe(Effect.map(({ data }) => data.map(Wire.toPermission)))
 
   return {
     questions: Effect.map(forms, (forms) => forms.map(Wire.toQuestion)),

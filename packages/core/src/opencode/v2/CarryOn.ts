@@ -30,6 +30,14 @@ export interface Requests<E> {
 }
 
 /**
+ * The mark of the inputs by which a session goes on.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const source = "opencode-turn"
+
+/**
  * @category steps
  * @since 0.1.0
  */
@@ -48,7 +56,7 @@ export const carryOn = Effect.fnUntraced(function*<E>(
     id: continuation(promptId, count),
     text: continueText,
     description: "Continue after an interruption",
-    metadata: { source: "opencode-turn" },
+    metadata: { source },
     // Before everything that waits.
     delivery: "steer"
   })

@@ -15,6 +15,7 @@ import type { MessageId, SessionId } from "../../domain/Ids.ts"
 import { maxIdLength } from "../../domain/Ids.ts"
 import type { ToolPart } from "../../domain/Part.ts"
 import type { ServerEvent } from "../../domain/TurnEvent.ts"
+import type { UpstreamFailure } from "../../domain/UpstreamFailure.ts"
 import * as EventFrames from "../EventFrames.ts"
 import { each, Json, maybe } from "../Lenient.ts"
 import { CallId, MessageId as WireMessageId, Name, SessionId as WireSessionId, WireTokens } from "../WireValues.ts"
@@ -195,6 +196,7 @@ const delivered = on(
     if (input.type !== "user" && input.type !== "synthetic") return undefined
     const isContinuation = input.type === "synthetic" && Wire.isContinuation(input.metadata, run.hasEnded)
     run.input = id
+    run.worksFor = id
     run.hasEnded = false
     const base = { eventId, sessionId: sessionID }
     return [
@@ -208,11 +210,12 @@ const delivered = on(
   }
 )
 
+/** Somebody takes back an input that waits. */
 const cancelled = on(
   Schema.Struct({ ...bySession, inboxID: WireMessageId }),
-  ({ inboxID, sessionID }, { runs }) => {
+  ({ inboxID, sessionID }, { eventId, runs }) => {
     runs.of(sessionID).kinds.delete(inboxID)
-    return undefined
+    return { _tag: "SessionFailed", eventId, sessionId: sessionID, promptId: inboxID, failure: Wire.aborted }
   }
 )
 
@@ -228,6 +231,17 @@ const idle = (sessionId: SessionId, eventId: string | undefined): ServerEvent =>
   sessionId,
   status: { type: "idle" }
 })
+
+/**
+ * A run failed without a step to tell it. If it has not begun on this connection, nobody knows whose it is. A prompt that waits behind it has
+ * not failed, so the server's record is read.
+ */
+const failedRun = ({ eventId, runs }: Around, sessionId: SessionId, failure: UpstreamFailure): ServerEvent => {
+  const { hasBegun, worksFor: promptId } = runs.of(sessionId)
+  return hasBegun || promptId !== undefined
+    ? { _tag: "SessionFailed", eventId, sessionId, promptId, failure }
+    : { _tag: "Unread", sessionId }
+}
 
 /** The step of a run, if it is the one that the event names. */
 const stepOf = (runs: Runs.Runs, sessionId: SessionId, id: MessageId): Runs.Step | undefined => {
@@ -399,20 +413,21 @@ const interrupted = on(
     }
     // The server goes down. Whether it goes on when it is back, or somebody else must make it, is found out then.
     if (reason === "shutdown") return end
+    const stopped = reason === "inactivity" ? Wire.inactive : step?.failed?.error ?? Wire.aborted
     if (step?.failed !== undefined) {
-      return [updated(around, sessionID, step, step.failed), end]
+      return [updated(around, sessionID, step, { ...step.failed, error: stopped }), end]
     }
-    return [{ _tag: "SessionFailed", eventId: around.eventId, sessionId: sessionID, failure: Wire.aborted }, end]
+    return [failedRun(around, sessionID, stopped), end]
   }
 )
 
 const failed = on(
   Schema.Struct({ ...bySession, error: Schema.optionalKey(Schema.Unknown) }),
-  ({ error, sessionID }, { eventId, runs }) => {
-    runs.of(sessionID).step = undefined
+  ({ error, sessionID }, around) => {
+    around.runs.of(sessionID).step = undefined
     return [
-      { _tag: "SessionFailed", eventId, sessionId: sessionID, failure: Wire.toFailure(error ?? {}) },
-      idle(sessionID, eventId)
+      failedRun(around, sessionID, Wire.toFailure(error ?? {})),
+      idle(sessionID, around.eventId)
     ]
   }
 )
@@ -527,7 +542,15 @@ const decoders = new Map<string, Decode>([
       return unread(data)
     })
   ],
-  ["session.execution.started", on(Schema.Struct(bySession), ({ sessionID }, { eventId }) => busy(sessionID, eventId))],
+  [
+    "session.execution.started",
+    on(Schema.Struct(bySession), ({ sessionID }, { eventId, runs }) => {
+      const run = runs.of(sessionID)
+      run.hasBegun = true
+      run.worksFor = undefined
+      return busy(sessionID, eventId)
+    })
+  ],
   [
     "session.execution.succeeded",
     on(Schema.Struct(bySession), ({ sessionID }, { eventId }) => idle(sessionID, eventId))

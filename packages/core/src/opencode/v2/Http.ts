@@ -32,7 +32,7 @@ import {
 } from "../ClientError.ts"
 import type { Dialect, MessagePage, SessionTree } from "../Dialect.ts"
 import * as EventConnection from "../EventConnection.ts"
-import { each, maybe } from "../Lenient.ts"
+import { each, Json, maybe } from "../Lenient.ts"
 import { type Options, type Requests, segment } from "../Requests.ts"
 import { keepsMetadata } from "../SessionWishes.ts"
 import { toDiff, toUsage, WireDiff } from "../WireValues.ts"
@@ -62,23 +62,22 @@ export const make = Effect.fnUntraced(function*(
   const folder = options.directory === undefined ? undefined : withoutLastSlashes(options.directory)
   const location = folder === undefined ? {} : { "location[directory]": folder }
   const inFolder = { urlParams: location }
-  const asks = Asks.make(requests, { isBeta, location })
   const { choose, defaultModel, hasModel, instruct, known, takeBackInstruction } = Choices.make(requests, {
     isBeta,
     location
   })
 
   let place: Wire.Place = { directory: folder, worktree: undefined }
-  const findDirectory: Effect.Effect<string, RequestError | UnknownDirectory> = Effect.gen(function*() {
-    const { directory, project } = yield* requestJson(
-      "path",
-      Wire.WireLocation,
-      HttpClientRequest.get("/api/location", inFolder)
-    )
-    yield* request("list files", HttpClientRequest.get("/api/fs/list", inFolder))
-    place = { directory, worktree: project?.directory }
-    return directory
-  }).pipe(
+  const locate = requestJson("path", Wire.WireLocation, HttpClientRequest.get("/api/location", inFolder)).pipe(
+    Effect.map(({ directory, project }) => {
+      place = { directory, worktree: project?.directory }
+      return directory
+    })
+  )
+  const findDirectory: Effect.Effect<string, RequestError | UnknownDirectory> = Effect.tap(
+    locate,
+    request("list files", HttpClientRequest.get("/api/fs/list", inFolder))
+  ).pipe(
     // The server can list another folder, so that the folder is at fault.
     Effect.catchIf(isServerError, (error) =>
       options.directory === undefined ? Effect.fail(error) : Effect.matchEffect(
@@ -92,6 +91,13 @@ export const make = Effect.fnUntraced(function*(
   const directories = yield* Cache.makeWith(() => findDirectory, {
     capacity: 1,
     timeToLive: (exit) => (Exit.isSuccess(exit) ? directoryMillis : 0)
+  })
+
+  const asks = Asks.make(requests, {
+    isBeta,
+    folder: Effect.suspend(() => place.directory === undefined ? locate : Effect.succeed(place.directory)).pipe(
+      Effect.map((directory) => ({ "location[directory]": directory }))
+    )
   })
 
   const unsupported = (operation: string, more: Pick<UnsupportedOperation, "field" | "reason"> = {}) =>
@@ -247,14 +253,18 @@ export const make = Effect.fnUntraced(function*(
 
   const waitingIn = (id: SessionId) => Effect.catchIf(pending(id), isNotFound, () => Effect.succeed([]))
 
-  /** Removes inputs that wait. The beta cannot do it. */
+  /** Removes inputs that wait, and gives them. The beta cannot do it. */
   const removeInputs = (id: SessionId, isGone: (input: typeof WirePending.Type) => boolean) =>
-    Effect.flatMap(pending(id), (waiting) =>
+    Effect.flatMap(waitingIn(id), (waiting) =>
       Effect.forEach(
         waiting.filter(isGone),
         (input) =>
-          Effect.ignore(request("remove input", HttpClientRequest.delete(session(id, `/inbox/${segment(input.id)}`)))),
-        { discard: true }
+          Effect.as(
+            Effect.ignore(
+              request("remove input", HttpClientRequest.delete(session(id, `/inbox/${segment(input.id)}`)))
+            ),
+            input
+          )
       ))
 
   const hasMessage = (id: SessionId, messageId: MessageId) =>
@@ -284,13 +294,18 @@ export const make = Effect.fnUntraced(function*(
   /**
    * Stops subagents before the session that opened them: the end of one in the background is told to its opener, which then works again.
    */
-  const stopTree = Effect.fnUntraced(function*({ root, subagents }: SessionTree) {
+  const stopTree = Effect.fnUntraced(function*({ promptId, root, subagents }: SessionTree) {
+    if (!isBeta()) {
+      const removed = yield* removeInputs(root, isOf(promptId, subagents))
+      const isRemoved = promptId !== undefined && removed.some(({ id }) => id === promptId)
+      // What works in the session is somebody else's prompt, unless this one was read in that very moment.
+      if (isRemoved && !(yield* hasMessage(root, promptId))) return
+    }
     const tree = [...subagents.toReversed(), root]
     const isStill = Effect.map(statuses, (active) => tree.every((id) => !active.has(id)))
     const stop = Effect.forEach(tree, (id) => Effect.catchIf(interrupt(id), isNotFound, () => Effect.void), {
       discard: true
     })
-    if (!isBeta()) yield* removeInputs(root, () => true)
     yield* Effect.repeat(Effect.andThen(stop, isStill), { schedule: untilStill, until: (isStill) => isStill })
   })
 
@@ -542,7 +557,22 @@ const untilLoaded = Schedule.max([Schedule.spaced("100 millis"), Schedule.during
 /** A session that a subagent in the background wakes is stopped again, for at most this time. */
 const untilStill = Schedule.max([Schedule.spaced("100 millis"), Schedule.during("5 seconds")])
 
-const WirePending = Schema.Struct({ id: Schema.String, type: maybe(Schema.String) })
+const WirePending = Schema.Struct({
+  id: Schema.String,
+  type: maybe(Schema.String),
+  payload: maybe(Schema.Struct({ metadata: maybe(Json) }))
+})
+
+/**
+ * Whether an input that waits belongs to a turn: its prompt, what made it go on, and what its subagents in the background have to say. The
+ * others are other clients', and wait for a run of their own.
+ */
+const isOf =
+  (promptId: MessageId | undefined, subagents: ReadonlyArray<SessionId>) =>
+  ({ id, payload }: typeof WirePending.Type): boolean => {
+    const { childID, source } = payload?.metadata ?? {}
+    return id === promptId || source === CarryOn.source || subagents.some((subagent) => subagent === childID)
+  }
 
 const WireActive = Schema.Struct({ data: Schema.Record(SessionId, Schema.Unknown) })
 

@@ -151,6 +151,8 @@ const runEndOf = (log: Entries): Wire.RunEnd => {
     ? "ended"
     : end.data?.reason === "shutdown"
     ? "shutdown"
+    : end.data?.reason === "inactivity"
+    ? "inactive"
     : "stopped"
 }
 

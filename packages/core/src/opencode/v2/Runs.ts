@@ -17,6 +17,7 @@ import type { WireTokens } from "../WireValues.ts"
  * **Details**
  *
  * - `input`: what was delivered last; `undefined` if that was not seen.
+ * - `hasBegun`: the beginning of the run was seen. `worksFor`: what was delivered last in it.
  * - `hasEnded`: the answer to it has its last step, so that a word of a subagent in the background begins another run.
  * - `model`: what the session's next step is made by, as far as events tell.
  * - `summary`: the summary that the answer needs and that is being written.
@@ -29,6 +30,8 @@ import type { WireTokens } from "../WireValues.ts"
  */
 export interface Run {
   input: MessageId | undefined
+  hasBegun: boolean
+  worksFor: MessageId | undefined
   hasEnded: boolean
   model: Model | undefined
   summary: Summary | undefined
@@ -127,6 +130,8 @@ export const make = (): Runs => {
     if (known !== undefined) return known
     const run: Run = {
       input: undefined,
+      hasBegun: false,
+      worksFor: undefined,
       hasEnded: false,
       model: undefined,
       summary: undefined,

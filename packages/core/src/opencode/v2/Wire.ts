@@ -297,6 +297,19 @@ export const aborted: UpstreamFailure = {
 }
 
 /**
+ * The failure of a run that the server itself stopped. The release stops everything in a folder in which nothing was stored for an hour, also
+ * what waits for a person (read, not measured).
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const inactive: UpstreamFailure = {
+  name: "InactivityError",
+  message: "The server stopped the session, because nothing had happened in its folder for long.",
+  isRetryable: false
+}
+
+/**
  * The ids of the blocks of a message, which have none: a text by its number among the texts, a tool call by the id that is its own within
  * its message only. The end of a step sorts behind its calls.
  *
@@ -437,14 +450,15 @@ export const assistant = (
 })
 
 /**
- * How the last step of a session ended, as its log tells: by itself, by a person (`stopped`), or with the server, which leaves it unfinished.
+ * How the last step of a session ended, as its log tells: by itself, by a person (`stopped`), by the server because nothing
+ * happened (`inactive`), or with the server, which leaves it unfinished.
  * `running`: it has not
  * ended, or another run has begun since. `open`: there is no log.
  *
  * @category models
  * @since 0.1.0
  */
-export type RunEnd = "ended" | "stopped" | "shutdown" | "running" | "open"
+export type RunEnd = "ended" | "stopped" | "inactive" | "shutdown" | "running" | "open"
 
 /**
  * Messages in the order of the session, and the input that was delivered last.
@@ -684,10 +698,11 @@ export const ending = (
   if (isStopped && (end === "shutdown" || end === "running")) {
     return { completedMillis: undefined, finish: undefined, error: undefined }
   }
+  if (isStopped && end === "inactive") return { completedMillis, finish: undefined, error: inactive }
   if (isPresent(error)) return { completedMillis, finish: finishOf(error), error: toFailure(error) }
   // An interruption while the model's next try is waited for leaves the message open forever.
-  if (completedMillis === undefined && end === "stopped" && !hasGoneOn) {
-    return { completedMillis: createdMillis, finish: undefined, error: aborted }
+  if (completedMillis === undefined && (end === "stopped" || end === "inactive") && !hasGoneOn) {
+    return { completedMillis: createdMillis, finish: undefined, error: end === "inactive" ? inactive : aborted }
   }
   return { completedMillis, finish, error: undefined }
 }

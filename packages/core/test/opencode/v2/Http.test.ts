@@ -17,15 +17,22 @@ const child = SessionId.make("ses_2")
 const promptId = MessageId.make("msg_223c00000001aaaaaaaaaaaaaa")
 const stepId = MessageId.make("msg_223c00000009bbbbbbbbbbbbbb")
 
-/** A client of a server of the line, in a folder. */
-const dialect = Effect.fnUntraced(function*(line: Line, answer: (asked: Asked) => Response) {
+/** A client of a server of the line, in a folder, or in the server's own (`null`). */
+const dialect = Effect.fnUntraced(function*(
+  line: Line,
+  answer: (asked: Asked) => Response,
+  directory: string | null = "/workspace"
+) {
   const server = connect(answer, ({ path }) =>
     path === "/api/info" && line === "release"
       ? json({ version: "2.0.21", pid: 1, urls: [], paths: {} })
       : path === "/api/health" && line === "beta"
       ? json({ healthy: true, version: "0.0.0-next-16350", pid: 1 })
       : empty(404))
-  const client = yield* AnyDialect.make({ baseUrl: "http://127.0.0.1:4096", directory: "/workspace" }).pipe(
+  const client = yield* AnyDialect.make({
+    baseUrl: "http://127.0.0.1:4096",
+    ...(directory !== null && { directory })
+  }).pipe(
     Effect.provideService(HttpClient.HttpClient, server.client)
   )
   const sent = () =>
@@ -129,6 +136,21 @@ describe("the bodies of 2.x", () => {
         _tag: "AskNotFound"
       })
     }))
+
+  it.effect.each(both)(
+    "list asks of the folder that the server chose if the client names none: %s",
+    (line) =>
+      Effect.gen(function*() {
+        const { client, server } = yield* dialect(line, answers, null)
+        yield* client.questions
+        yield* client.permissions
+        assert.deepStrictEqual(server.requests().map(({ path, query }) => [path, query]), [
+          ["/api/location", {}],
+          [line === "beta" ? "/api/form/request" : "/api/form", { "location[directory]": "/workspace" }],
+          ["/api/permission/request", { "location[directory]": "/workspace" }]
+        ])
+      })
+  )
 
   it.effect.each(both)("create a session with what the line can keep: %s", (line) =>
     Effect.gen(function*() {
@@ -787,17 +809,34 @@ describe("a step of 2.x that was interrupted", () => {
 })
 
 describe("a tree of sessions of 2.x", () => {
-  it.effect.each(["release", "beta"] as const)(
-    "is stopped from its leaves, without what waits in it: %s",
-    (line) =>
+  const stops = [["POST", "/api/session/ses_2/interrupt"], ["POST", "/api/session/ses_1/interrupt"]]
+  const removals = [promptId, "msg_goon", "msg_word"].map((id) => ["DELETE", `/api/session/ses_1/inbox/${id}`])
+  const inbox = [
+    { id: promptId },
+    { id: "msg_goon", payload: { metadata: { source: "opencode-turn" } } },
+    { id: "msg_word", payload: { metadata: { source: "subagent", childID: child } } },
+    { id: "msg_other", payload: { metadata: { source: "subagent", childID: "ses_9" } } },
+    { id: "msg_later" }
+  ]
+  const cases = [
+    ["release", "was read", [...removals, ...stops]],
+    ["release", "still waits", removals],
+    ["beta", "was read", stops],
+    // The beta removes nothing, and its session may not go on.
+    ["beta", "still waits", stops]
+  ] as const
+  it.effect.each(cases)(
+    "is stopped from its leaves, with what is its own in the inbox: %s, its prompt %s",
+    ([line, what, requests]) =>
       Effect.gen(function*() {
-        const { client, sent } = yield* dialect(line, answers)
-        yield* client.stopTree({ root: sessionId, subagents: [child] })
-        assert.deepStrictEqual(sent().map(([method, path]) => [method, path]), [
-          ...(line === "beta" ? [] : [["DELETE", "/api/session/ses_1/inbox/msg_parked"]]),
-          ["POST", "/api/session/ses_2/interrupt"],
-          ["POST", "/api/session/ses_1/interrupt"]
-        ])
+        const { client, sent } = yield* dialect(line, (asked) =>
+          asked.method === "GET" && asked.path.endsWith("/inbox")
+            ? json({ data: inbox })
+            : asked.path.endsWith(`/message/${promptId}`) && what === "still waits"
+            ? empty(404)
+            : answers(asked))
+        yield* client.stopTree({ root: sessionId, subagents: [child], promptId })
+        assert.deepStrictEqual(sent().map(([method, path]) => [method, path]), [...requests])
       })
   )
 })

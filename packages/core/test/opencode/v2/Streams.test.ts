@@ -16,6 +16,9 @@ const tapes = Tapes.names.map((name) => ({ name, tape: Tapes.load(name) }))
 /** The recordings whose prompt was answered, stopped or refused as the server's record says, without an end of the server. */
 const whole = tapes.filter(({ name }) => !/^(?:kill|term)_/.test(name))
 
+/** Without the one of a run that failed before its first step: that nobody tells but an event. */
+const answered = tapes.filter(({ tape }) => tape.messages.length > 1)
+
 const exchangeOf = (tape: Tape) => Exchange.fromMessages(tape, Tapes.messagesOf(tape, "stopped"))
 
 /** What a turn makes of its reply at the end: the record of the prompt's answer, and of each subagent. */
@@ -200,6 +203,7 @@ describe("the events of a beta of 2.x", () => {
       }
     })
 
+    if (tape.messages.length === 1) continue
     it(`are carried on by another connection, which has not seen the prompt, wherever they are cut: ${name}`, () => {
       for (let cut = 0; cut <= tape.events.length; cut++) {
         const before = Tapes.streamed(tape, tape.events.slice(0, cut))
@@ -220,11 +224,11 @@ describe("the events of a beta of 2.x", () => {
     cuts: places,
     size: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 5 }))
   }, ({ at, cuts, doubled, late, lost, size }) => {
-    const { name, tape } = pick(tapes, at)
+    const { name, tape } = pick(answered, at)
     const length = tape.events.length
     const isAt = (places: ReadonlyArray<number>, index: number) => places.some((place) => place % length === index)
     const told = tape.events.flatMap((event, index) =>
-      isAt(lost, index) && !isOnlyWord(tape, index) ? [] : isAt(doubled, index) ? [event, event] : [event]
+      isAt(lost, index) ? [] : isAt(doubled, index) ? [event, event] : [event]
     )
     for (const place of late) {
       const [event] = told.splice(place % Math.max(1, told.length), 1)

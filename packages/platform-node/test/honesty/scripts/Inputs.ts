@@ -46,6 +46,41 @@ export const scripts = ({ shell }: Words): ReadonlyArray<Script> => [
         post({ steps: [{ text: "Now." }] })
       ])
   },
+  ...Object.entries({
+    "a stop while a prompt waits, which is posted again": { text: "one two", gate: "parked", gateAfter: 1 },
+    "a stop between two tries of the model while a prompt waits, which is posted again": {
+      fail: 500,
+      headers: { "retry-after-ms": "60000" }
+    }
+  }).map(([name, step], index): Script => ({
+    name,
+    prompt: { steps: [step] },
+    during: ({ ended, pieces, post, release, retried, send, sessionId, stop }) =>
+      Effect.gen(function*() {
+        const parked = waiting(4 + index)
+        yield* "fail" in step ? retried : pieces(1)
+        yield* post(parked)
+        yield* stop()
+        yield* ended
+        yield* release("parked")
+        const pending = yield* send("GET", `/api/session/${sessionId}/pending`)
+        yield* post(parked)
+        return pending
+      }),
+    ends: ["stopped", "answered"]
+  })),
+  {
+    name: "a failure while a prompt waits, which is posted again",
+    prompt: { steps: [shell("sleep 1"), { fail: 400 }] },
+    during: ({ ended, post, printed }) =>
+      Effect.gen(function*() {
+        yield* printed("")
+        yield* post(waiting(6))
+        yield* ended
+        yield* post(waiting(6))
+      }),
+    ends: ["failed", "answered"]
+  },
   {
     name: "an input that no person wrote",
     prompt: { steps: [{ text: "One." }, { text: "Two." }] },
@@ -110,6 +145,7 @@ export const scripts = ({ shell }: Words): ReadonlyArray<Script> => [
   { name: "a mention of an agent", prompt: { steps, mentions: ["general", "nobody"] } }
 ]
 
+const waiting = (id: number): Prompt => ({ id, steps: [{ text: "Waited." }], fields: { delivery: "queue" } })
 const once: Prompt = { id: 1, steps: [{ text: "Only once." }] }
 const held: Prompt = { id: 2, steps: [{ text: "a b", gate: "held" }] }
 const heldAgain: Prompt = { id: 3, steps: [{ text: "a b", gate: "held again" }] }

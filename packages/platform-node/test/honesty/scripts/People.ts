@@ -139,6 +139,20 @@ export const scripts = ({ ask, fetch, read, shell, write }: Words): ReadonlyArra
     during: ({ answer, question }) =>
       Effect.flatMap(question, (asked) => answer(asked, [["Red", "Blue"], [], ["Green, or so"]]))
   },
+  ...(["answer", "dismiss"] as const).map((end): Script => ({
+    name: `the state of a question before and after its ${end}`,
+    prompt: { steps: [ask(colour), { text: "Done." }] },
+    during: ({ answer, dismiss, question, send }) =>
+      Effect.gen(function*() {
+        const asked = yield* question
+        const form = `/api/session/${asked.sessionId}/form/${asked.id}`
+        const show = Effect.forEach([form, `${form}/state`], (path) => send("GET", path))
+        const before = yield* show
+        yield* end === "answer" ? answer(asked, [["Red"]]) : dismiss(asked)
+        return [before, yield* show]
+      }),
+    ends: [end === "answer" ? "answered" : "refused"]
+  })),
   {
     name: "a question that is dismissed",
     prompt: { steps: [ask(colour), { text: "Never said." }] },

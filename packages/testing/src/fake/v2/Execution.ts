@@ -48,6 +48,10 @@ export interface Options {
   readonly scriptOf: (messageId: string) => string | undefined
   readonly agents: Agents
   readonly subagentDepth: number
+  /** How many words of the model one event tells of. */
+  readonly deltaWords: number
+  /** How long nothing may be stored in a folder in which the release runs something. */
+  readonly inactivityMillis: number
   readonly gate: (name: string) => Effect.Effect<void>
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 }
@@ -63,8 +67,8 @@ export interface Execution {
   readonly isRunning: (session: StoredSession) => boolean
   /** Waits until the session is idle. */
   readonly settled: (session: StoredSession) => Effect.Effect<void>
-  /** Stops the run, and tells whether there was one. Inputs that wait go on waiting. */
-  readonly interrupt: (session: StoredSession) => Effect.Effect<boolean>
+  /** Stops the run, and tells whether there was one. Inputs that wait go on waiting; with `isResumed` those that steer are taken at once. */
+  readonly interrupt: (session: StoredSession, isResumed?: boolean) => Effect.Effect<boolean>
   /** Ends all runs as a crash does: nothing is stored. */
   readonly crash: Effect.Effect<void>
   /** Ends all runs as a shutdown does: what was streamed is stored. */
@@ -230,7 +234,7 @@ export const make = (options: Options): Execution => {
       return finish(session, run, "failed", { error: Failures.unknownAgent(agent) })
     }
     if (session.pending.length > 0) Instructions.tell(state, session)
-    let isDue = promote(session, true) || run.isResumed
+    let isDue = promote(session, run.takesQueued) || run.isResumed
     let mayShorten = true
     while (isDue) {
       const model = modelOf(session)
@@ -244,6 +248,7 @@ export const make = (options: Options): Execution => {
         agent,
         model,
         offered,
+        deltaWords: options.deltaWords,
         ask: () => ask(session, offered),
         shorten: mayShorten ? Compaction.shorten(summarising, session) : undefined
       })
@@ -257,7 +262,7 @@ export const make = (options: Options): Execution => {
       const failure = yield* Compaction.carryOut(summarising, session)
       if (failure !== undefined) return finish(session, run, "failed", { error: failure })
       if (end._tag === "Calls" || session.pending.length > 0) Instructions.tell(state, session)
-      isDue = promote(session, end._tag === "Finished") || end._tag === "Calls"
+      isDue = promote(session, run.takesQueued && end._tag === "Finished") || end._tag === "Calls"
     }
     finish(session, run, "succeeded", {})
   })
@@ -285,10 +290,24 @@ export const make = (options: Options): Execution => {
     state.record(session, `session.execution.${outcome}`, { ...data }, unlocated)
   }
 
-  const begin = (session: StoredSession, isResumed: boolean): Run => {
+  /** Ends once nothing was stored in the folder of a run of the release for too long. */
+  const untilInactive = (session: StoredSession, run: Run): Effect.Effect<void> => {
+    if (state.names.edition === "beta") return Effect.never
+    const left = Effect.sync(() => state.storedMillis(session.directory) + options.inactivityMillis - state.now())
+    return Effect.repeat(Effect.flatMap(left, (millis) => Effect.as(Effect.sleep(millis), undefined)), {
+      while: () => Effect.map(left, (millis) => millis > 0)
+    }).pipe(Effect.tap(() =>
+      Effect.sync(() => {
+        run.reason = "inactivity"
+      })
+    ))
+  }
+
+  const begin = (session: StoredSession, isResumed: boolean, takesQueued = true): Run => {
     const run: Run = {
       ended: Deferred.makeUnsafe(),
       isResumed,
+      takesQueued,
       fiber: undefined,
       step: undefined,
       reason: "user",
@@ -307,10 +326,13 @@ export const make = (options: Options): Execution => {
             if (run.reason === "shutdown") session.claim = "shutdown"
           })
         ),
+        Effect.raceFirst(untilInactive(session, run)),
         Effect.ensuring(Effect.sync(() => {
           runs.delete(session)
           Deferred.doneUnsafe(run.ended, Effect.succeed(run))
-          if (!isCrashed && run.outcome === "succeeded" && session.pending.length > 0) begin(session, false)
+          if (!isCrashed && run.outcome === "succeeded" && takesQueued && session.pending.length > 0) {
+            begin(session, false)
+          }
         }))
       )
     )
@@ -341,11 +363,17 @@ export const make = (options: Options): Execution => {
       return Deferred.await(run.ended)
     })
 
-  const interrupt = (session: StoredSession): Effect.Effect<boolean> =>
+  const interrupt = (session: StoredSession, isResumed = false): Effect.Effect<boolean> =>
     Effect.suspend(() => {
       const run = runs.get(session)
       return run === undefined ? Effect.succeed(false) : Effect.as(stop(run, "user"), true)
-    })
+    }).pipe(
+      Effect.tap(() =>
+        Effect.sync(() => {
+          if (isResumed && !runs.has(session) && nextOf(session, "steer").length > 0) begin(session, false, false)
+        })
+      )
+    )
 
   return {
     wake,
@@ -397,10 +425,12 @@ interface Run {
   readonly ended: Deferred.Deferred<Run>
   /** Whether the run carries on another one, and takes a step although no input came. */
   readonly isResumed: boolean
+  /** Whether the run also takes what waits for the end of an answer. */
+  readonly takesQueued: boolean
   fiber: Fiber.Fiber<void> | undefined
   step: Step.Step | undefined
   /** Why the run is interrupted. */
-  reason: "shutdown" | "user"
+  reason: "inactivity" | "shutdown" | "user"
   outcome: Outcome | undefined
   failure: Failure | undefined
 }

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { scriptedSummary } from "../../model/ModelScript.ts"
 import * as Events from "../Events.ts"
@@ -28,6 +29,8 @@ export const make = (site: Site): Face => {
     summary: options.summary ?? (() => scriptedSummary),
     agents,
     subagentDepth: options.subagentDepth ?? 1,
+    deltaWords: options.deltaWords ?? 1,
+    inactivityMillis: Duration.toMillis(Duration.fromInputUnsafe(options.inactivity ?? "1 hour")),
     gate,
     fork
   })

@@ -19,8 +19,9 @@ import type { FakeRequest, FakeResponse } from "../Http.ts"
 import { json, text } from "../Http.ts"
 import type { Execution } from "./Execution.ts"
 import * as History from "./History.ts"
+import type { Edition } from "./Names.ts"
 import * as Rules from "./Rules.ts"
-import type { Ask, State, StoredSession } from "./State.ts"
+import type { Ask, SettledForm, State, StoredSession } from "./State.ts"
 import type { Event, Input } from "./Wire.ts"
 
 /**
@@ -366,9 +367,21 @@ const withForm = (run: (state: State, ask: Ask, request: FakeRequest) => FakeRes
   withSession(({ state }, session, request, id) => {
     const ask = state.findAsk("form", session.info.id, id)
     if (ask !== undefined) return run(state, ask, request)
-    return state.isSettled(id)
-      ? failure(409, "FormAlreadySettledError", { id, message: `Form already settled: ${id}` })
-      : failure(404, "FormNotFoundError", { id, message: `Form not found: ${id}` })
+    return state.settledForm(session.info.id, id) === undefined
+      ? formNotFound(id)
+      : failure(409, "FormAlreadySettledError", { id, message: `Form already settled: ${id}` })
+  })
+
+const formNotFound = (id: string) => failure(404, "FormNotFoundError", { id, message: `Form not found: ${id}` })
+
+/** A form with its state, open or settled. */
+const shownForm = (show: (form: SettledForm, edition: Edition) => unknown): Run =>
+  withSession(({ state }, session, _, id) => {
+    const ask = state.findAsk("form", session.info.id, id)
+    const form = ask === undefined
+      ? state.settledForm(session.info.id, id)
+      : { info: ask.info, state: { status: "pending" } }
+    return form === undefined ? formNotFound(id) : answer(show(form, state.names.edition))
   })
 
 const readAnswer = decodeBody(Schema.Struct({ answer: Schema.Record(Schema.String, Schema.Unknown) }))
@@ -400,9 +413,11 @@ const diffed: Run = withSession(({ state: { files } }, session, { query: { from,
   return answer(begin === undefined || end === undefined ? [] : files.diffs(session.directory, begin, end))
 })
 
-const cancelForm = withForm((state, ask) => {
+/** A message says to the agent why nobody answered, and the agent goes on (read, not measured). */
+const cancelForm = withForm((state, ask, { query }) => {
   const { id, sessionID } = ask.info
-  state.resolve(ask, { _tag: "Rejected", message: undefined }, "form.cancelled", { id, sessionID })
+  const message = state.names.edition === "release" ? query["message"] : undefined
+  state.resolve(ask, { _tag: "Rejected", message }, "form.cancelled", { id, sessionID })
   return nothing
 })
 
@@ -449,9 +464,9 @@ const followed = (services: Services, session: StoredSession, replay: () => Read
 const isOf = (directory: string) => (session: StoredSession) => session.directory === directory
 const isSession = (session: StoredSession) => (other: StoredSession) => other === session
 
-const stopped: Run = withSession(({ execution, state }, session) =>
+const stopped: Run = withSession(({ execution, state }, session, { query }) =>
   Effect.map(
-    execution.interrupt(session),
+    execution.interrupt(session, state.names.edition === "release" && query["resume"] === "true"),
     (interrupted) => state.names.edition === "beta" ? nothing : json(200, { interrupted })
   )
 )
@@ -724,8 +739,25 @@ const routes: ReadonlyArray<Route> = [
         return nothing
       }
       const input = session.pending.find((input) => input.id === id)
-      if (input === undefined) return failure(404, "InboxNotFoundError", { id, message: `Inbox item not found: ${id}` })
-      state.withdraw(session, input)
+      // One that is gone is no failure (read, not measured).
+      if (input !== undefined) state.withdraw(session, input)
+      return nothing
+    }),
+    "release"
+  ),
+  route(
+    "PATCH",
+    "/api/session/*/inbox/*",
+    withBody(Schema.Struct({ delivery: Delivery }), ({ delivery }, { execution, state }, session, id) => {
+      const input = session.pending.find((input) => input.id === id)
+      if (input === undefined || input.delivery === delivery) {
+        return failure(409, "ConflictError", {
+          resource: id,
+          message: `Pending input cannot change to ${delivery}`
+        })
+      }
+      state.redeliver(session, input, delivery)
+      if (delivery === "steer") execution.wake(session)
       return nothing
     }),
     "release"
@@ -784,7 +816,14 @@ const routes: ReadonlyArray<Route> = [
   route(
     "GET",
     "/api/form",
-    (services, request) => located(services, request, (directory) => services.state.asks("form", isOf(directory))),
+    (services, request) =>
+      located(
+        services,
+        request,
+        // Without a name it is the server's own folder, in which no session needs to work (read, not measured).
+        (directory) =>
+          request.query["location[directory]"] === undefined ? [] : services.state.asks("form", isOf(directory))
+      ),
     "release"
   ),
   route(
@@ -792,6 +831,12 @@ const routes: ReadonlyArray<Route> = [
     "/api/session/*/form",
     withSession(({ state }, session) => answer(state.asks("form", isSession(session))))
   ),
+  route(
+    "GET",
+    "/api/session/*/form/*",
+    shownForm(({ info, state }, edition) => edition === "beta" ? info : { ...info, state })
+  ),
+  route("GET", "/api/session/*/form/*/state", shownForm(({ state }) => state), "beta"),
   route("POST", "/api/session/*/form/*/reply", replyForm),
   route("POST", "/api/session/*/form/*/cancel", cancelForm, "beta"),
   route("DELETE", "/api/session/*/form/*", cancelForm, "release"),

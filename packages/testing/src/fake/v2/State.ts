@@ -81,6 +81,15 @@ export interface Ask {
  * @category models
  * @since 0.1.0
  */
+export interface SettledForm {
+  readonly info: Ask["info"]
+  readonly state: Properties
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
 export interface NewSession {
   readonly id?: string | undefined
   readonly directory: string
@@ -117,6 +126,8 @@ export interface State {
   /** Makes an input a message. */
   readonly promote: (session: StoredSession, input: Input) => void
   readonly withdraw: (session: StoredSession, input: Input) => void
+  /** Changes when the turn of an input that waits comes. */
+  readonly redeliver: (session: StoredSession, input: Input, delivery: Input["delivery"]) => void
   readonly addMessage: (session: StoredSession, message: Message) => void
   readonly changeAssistant: (
     session: StoredSession,
@@ -128,13 +139,15 @@ export interface State {
 
   /** Sends an event that is also in the log, and gives its id. */
   readonly record: (session: StoredSession, type: string, data?: Properties, options?: EventOptions) => string
+  /** When an event of a folder was last stored. */
+  readonly storedMillis: (directory: string) => number
   /** Sends an event that only the readers of that moment get. */
   readonly tell: (session: StoredSession, type: string, data: Properties, options?: EventOptions) => void
 
   readonly ask: (kind: Ask["kind"], session: StoredSession, fields: Properties) => Ask
   readonly findAsk: (kind: Ask["kind"], sessionId: string, id: string) => Ask | undefined
-  /** Whether a form with this id was answered or cancelled. */
-  readonly isSettled: (id: string) => boolean
+  /** A form that was answered or cancelled, and how. */
+  readonly settledForm: (sessionId: string, id: string) => SettledForm | undefined
   readonly asks: (kind: Ask["kind"], session: (session: StoredSession) => boolean) => ReadonlyArray<Ask["info"]>
   readonly resolve: (ask: Ask, result: AskResult, type: string, data: Properties) => void
   /** Removes an ask that nobody waits for any more. */
@@ -171,7 +184,8 @@ export const make = (options: {
   const sessions = new Map<string, StoredSession>()
   const inputs = new Map<string, Input>()
   const asks = new Map<string, Ask>()
-  const settled = new Set<string>()
+  const settled = new Map<string, SettledForm>()
+  const stored = new Map<string, number>()
 
   const send = (
     session: StoredSession,
@@ -204,6 +218,7 @@ export const make = (options: {
     data = {},
     { isInternal = false, isLocated = true, version = 1 } = {}
   ) => {
+    stored.set(session.directory, now())
     const told = { sessionID: session.info.id, ...data }
     const durable = { seq: session.seq++, version }
     if (!isInternal) return send(session, type, told, durable, isLocated)
@@ -310,6 +325,12 @@ export const make = (options: {
       inputs.delete(input.id)
       record(session, "session.inbox.cancelled", { inboxID: input.id })
     },
+    redeliver: (session, input, delivery) => {
+      const changed = { ...input, delivery }
+      inputs.set(input.id, changed)
+      session.pending = session.pending.map((other) => (other.id === input.id ? changed : other))
+      record(session, "session.inbox.delivery.changed", { inboxID: input.id, delivery })
+    },
     addMessage: (session, message) => {
       session.messages = [...session.messages, message]
     },
@@ -333,6 +354,7 @@ export const make = (options: {
       )
     },
     record,
+    storedMillis: (directory) => stored.get(directory) ?? 0,
     tell,
     ask: (kind, session, fields) => {
       const info = { id: ids.ascending(kind === "form" ? "frm" : "per"), sessionID: session.info.id, ...fields }
@@ -346,7 +368,10 @@ export const make = (options: {
       const ask = asks.get(id)
       return ask?.kind === kind && ask.info.sessionID === sessionId ? ask : undefined
     },
-    isSettled: (id) => settled.has(id),
+    settledForm: (sessionId, id) => {
+      const form = settled.get(id)
+      return form?.info.sessionID === sessionId ? form : undefined
+    },
     asks: (kind, isMeant) =>
       [...asks.values()].flatMap((ask) => {
         const session = sessions.get(ask.info.sessionID)
@@ -354,7 +379,7 @@ export const make = (options: {
       }),
     resolve: (ask, result, type, data) => {
       asks.delete(ask.info.id)
-      if (ask.kind === "form") settled.add(ask.info.id)
+      if (ask.kind === "form") settled.set(ask.info.id, { info: ask.info, state: stateOf(result) })
       const session = sessions.get(ask.info.sessionID)
       if (session !== undefined) tell(session, type, data)
       Deferred.doneUnsafe(ask.result, Effect.succeed(result))
@@ -362,7 +387,7 @@ export const make = (options: {
     drop: (ask) => {
       if (!asks.delete(ask.info.id) || ask.kind !== "form") return
       const session = sessions.get(ask.info.sessionID)
-      settled.add(ask.info.id)
+      settled.set(ask.info.id, { info: ask.info, state: { status: "cancelled" } })
       if (session !== undefined) tell(session, "form.cancelled", { id: ask.info.id, sessionID: ask.info.sessionID })
     },
     forget: () => {
@@ -399,6 +424,14 @@ export const make = (options: {
 const updateSession: State["updateSession"] = (session, changes) => {
   session.info = { ...session.info, ...changes, time: { ...session.info.time, ...changes.time } }
 }
+
+const stateOf = (result: AskResult): Properties =>
+  result._tag === "Answered"
+    ? { status: "answered", answer: result.answer }
+    : {
+      status: "cancelled",
+      ...(result._tag === "Rejected" && result.message !== undefined && { message: result.message })
+    }
 
 const slug = "fake-session"
 

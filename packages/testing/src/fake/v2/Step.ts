@@ -51,10 +51,12 @@ export interface Step {
 export const make = (
   services: Services,
   session: StoredSession,
-  { agent, ask, model, offered, shorten }: {
+  { agent, ask, deltaWords, model, offered, shorten }: {
     readonly agent: string
     readonly model: ModelRef
     readonly offered: ReadonlyArray<string>
+    /** How many words one event tells of. */
+    readonly deltaWords: number
     readonly ask: () => ModelScript.Step
     /** Summarises the session for a prompt that is too large, and gives why it has no summary. Once is enough. */
     readonly shorten: Effect.Effect<Failure | undefined> | undefined
@@ -107,7 +109,17 @@ export const make = (
     })
   }
 
+  /** Tells of the words that came since the last event. */
+  const flush = () => {
+    if (open === undefined || open.untold === "") return
+    const { ordinal, type, untold } = open
+    state.tell(session, `session.${type}.delta`, { sessionID: session.info.id, ...base, ordinal, delta: untold })
+    open.untold = ""
+    open.words = 0
+  }
+
   const closeBlock = () => {
+    flush()
     if (open === undefined) return
     const { at, created, ordinal, text, type } = open
     open = undefined
@@ -133,7 +145,7 @@ export const make = (
       closeBlock()
       const ordinal = type === "text" ? texts++ : thoughts++
       const created = state.now()
-      open = { type, ordinal, created, at: contentOf(session, id).length, text: "" }
+      open = { type, ordinal, created, at: contentOf(session, id).length, text: "", untold: "", words: 0 }
       add(type === "text" ? { type, text: "" } : { type, text: "", state: reasoningState, time: { created } })
       state.record(session, `session.${type}.started`, {
         ...base,
@@ -142,12 +154,8 @@ export const make = (
       })
     }
     open.text += text
-    state.tell(session, `session.${type}.delta`, {
-      sessionID: session.info.id,
-      ...base,
-      ordinal: open.ordinal,
-      delta: text
-    })
+    open.untold += text
+    if (++open.words >= deltaWords) flush()
   }
 
   /** What the step did to the files, if the folder is a repository. */
@@ -258,6 +266,9 @@ interface OpenBlock {
   /** Its place in the message's content. */
   readonly at: number
   text: string
+  /** What no event has told of yet, in so many words. */
+  untold: string
+  words: number
 }
 
 const withoutRetry = ({ retry: _retry, ...message }: Assistant): Assistant => message

@@ -317,6 +317,10 @@ const question = Effect.fnUntraced(function*(
       custom: true
     }))
   })
+  if (result._tag === "Rejected" && result.message !== undefined) {
+    fail(call, Failures.execution(result.message))
+    return "ended"
+  }
   if (result._tag !== "Answered") return { refused: () => fail(call, Failures.dismissed) }
   const answers = questions.map((_, index): ReadonlyArray<unknown> => {
     const given = result.answer[`q${index}`]
