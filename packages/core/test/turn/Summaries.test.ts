@@ -5,6 +5,7 @@
 import { assert, describe } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
 import type { SessionId } from "@opencode-turn/core/Ids"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { resumeTurn } from "@opencode-turn/core/Turn"
 import type { TurnInput } from "@opencode-turn/core/TurnInput"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
@@ -17,13 +18,16 @@ import * as Carrying from "../support/carrying.ts"
 import * as Turns from "../support/turns.ts"
 
 const { ended, launch, rowOf } = Carrying
-const { test } = Turns
+const { rest, test } = Turns
 
 /** What the summary takes: 0.0012 dollars. */
 const used = { input: 1000, output: 100 }
 const summaryCost = 0.0012
 
 const overflow: Step = { fail: 413, message: "prompt is too long" }
+
+/** The step after which the context is full. */
+const full = { usage: { input: 95_000, output: 100 } }
 
 const say = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>, name: string, input: Partial<TurnInput> = {}) {
   return (yield* ended(yield* launch(name, steps, input), 60_000)).value
@@ -138,6 +142,49 @@ for (const line of ["1.x", "2.x", "2.x release"] as const) {
         const row = yield* rowOf("two")
         assert.strictEqual(row?.status, "completed")
         assert.closeTo(row?.usage.cost ?? 0, summaryCost + 0.00002, 1e-9)
+      }), telling)
+
+    if (line === "1.x") return
+    for (const [how, end] of [["killed", "kill"], ["asked to end", "terminate"]] as const) {
+      test(
+        `whose server is ${how} is written anew, and neither ordered nor taken for an answer`,
+        () =>
+          Effect.gen(function*() {
+            const server = yield* FakeOpencode.FakeOpencode
+            yield* say([{ text: "One.", ...full }], "one")
+            const fiber = yield* launch("two", [{ text: "Two." }])
+            yield* server.reached("summary")
+            yield* rest
+            yield* server[end]
+            yield* server.release("summary")
+            yield* server.start
+            const { value } = yield* ended(fiber, 60_000)
+            assert.deepStrictEqual([value.status, value.content], ["completed", "Two."], value.error?.message)
+            yield* assertAccount("two", value, summaryCost + 0.00002)
+            const three = yield* say([{ text: "Three." }], "three")
+            assert.strictEqual(three.content, "Three.")
+            yield* assertAccount("three", three, 0.00002)
+            assert.deepStrictEqual(yield* Turns.requests("POST", /\/compact$/), [])
+          }),
+        fake({ text: "the summary", usage: used, gate: "summary", gateAfter: 1 })
+      )
+    }
+
+    test("behind which the turn is stopped does not make the next prompt its own", () =>
+      Effect.gen(function*() {
+        const server = yield* FakeOpencode.FakeOpencode
+        const store = yield* SessionStore
+        yield* say([{ text: "One." }], "one")
+        const fiber = yield* launch("two", [overflow, { text: "Two.", gate: "behind", gateAfter: 0 }])
+        yield* server.reached("behind")
+        yield* rest
+        yield* store.cancel(Carrying.messageIdOf("two"), "Stopped.")
+        const { value } = yield* ended(fiber, 60_000)
+        yield* assertAccount("two", value, summaryCost)
+        yield* server.release("behind")
+        const three = yield* say([{ text: "Three." }], "three")
+        assert.deepStrictEqual([three.status, three.content], ["completed", "Three."])
+        yield* assertAccount("three", three, 0.00002)
       }), telling)
   })
 }
