@@ -40,6 +40,7 @@ export interface UserMessage {
  *
  * `finish` is `tool-calls` for every step but the last, and also for the last one when a person refused the tool. After
  * `unknown`, which stands for an unrecognised reason of the provider, OpenCode calls the model again (1.18.33).
+ * `calledMillis` is when the model was called, where the message was created only when the model began to answer (2.x).
  * `completedMillis` is absent while the step runs, and stays absent if the server is killed during it. `isSummary`
  * marks a step that summed up the conversation because the context had overflowed; its text is not for the user.
  * `structured` is the value for a `format` of JSON Schema. `directory` is the session's folder on the server.
@@ -54,6 +55,7 @@ export interface AssistantMessage {
   readonly sessionId: SessionId
   readonly parentId: MessageId
   readonly createdMillis: number
+  readonly calledMillis?: number
   readonly completedMillis: number | undefined
   readonly finish: string | undefined
   readonly error: UpstreamFailure | undefined

@@ -395,7 +395,7 @@ const readerOf = ({ firsts, offsetMillis = 0 }: Moments, waits: Waits): Reader =
     chunks: number | undefined,
     overMillis: number | undefined
   ): ModelStep => {
-    const startedMillis = local(info.createdMillis)
+    const startedMillis = local(info.calledMillis ?? info.createdMillis)
     const firstMillis = localOf(Option.getOrUndefined(HashMap.get(firsts, id)))
     // A step without an end was cut off, unless the turn ended during it. Its last sign of life counts then.
     const lastSign = calls.reduce((most, { endedMillis }) => Math.max(most, endedMillis), firstMillis ?? startedMillis)

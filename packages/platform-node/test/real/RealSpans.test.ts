@@ -106,6 +106,19 @@ onBothLines(
         assert.isAbove(result.firstTokenMillis ?? 0, 0)
       }))
 
+    it.effect("give the model the time from its call, and not from its first word", () =>
+      Effect.gen(function*() {
+        const delayMillis = 500
+        const { result, spans } = yield* run([
+          { ...tools.shell("true"), delayMillis },
+          { text: "Done.", delayMillis }
+        ])
+        assert.isAtLeast(result.timing.modelMillis, 2 * delayMillis)
+        for (const { attributes } of Spans.named(spans, "chat m")) {
+          assert.isAtLeast(Number(attributes.get("gen_ai.response.time_to_first_chunk")), delayMillis / 1000)
+        }
+      }))
+
     it.effect("with a loop of tools have each step and each tool, and show which tool failed", () =>
       Effect.gen(function*() {
         const provided = yield* gate(once, once)

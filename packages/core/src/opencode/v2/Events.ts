@@ -198,6 +198,7 @@ const delivered = on(
     run.input = id
     run.worksFor = id
     run.hasEnded = false
+    run.calledMillis = atMillis
     const base = { eventId, sessionId: sessionID }
     return [
       ...(isContinuation ? [{ _tag: "TurnContinued" as const, ...base, messageId: id }] : []),
@@ -255,12 +256,16 @@ const updated = (
   step: Runs.Step,
   ending: Parameters<typeof Wire.assistant>[1] = {}
 ): ServerEvent => {
-  const { agent, createdMillis, id, model, parentId } = step
+  const { agent, calledMillis, createdMillis, id, model, parentId } = step
   return {
     _tag: "MessageUpdated",
     eventId,
     sessionId,
-    info: Wire.assistant({ id, sessionId, parentId, createdMillis }, { agent, model, ...ending }, place)
+    info: Wire.assistant(
+      { id, sessionId, parentId, createdMillis, ...(calledMillis !== undefined && { calledMillis }) },
+      { agent, model, ...ending },
+      place
+    )
   }
 }
 
@@ -278,6 +283,7 @@ const stepStarted = on(
       id,
       parentId: run.input,
       createdMillis: around.atMillis,
+      ...Wire.calledAt(run.calledMillis, around.atMillis),
       agent,
       model,
       calls: new Map(),
@@ -310,6 +316,7 @@ const stepEnded = on(
     if (step === undefined) return [...parts, unread(data)]
     run.step = undefined
     run.hasEnded = end.finish !== undefined && end.finish !== "tool-calls" && end.finish !== "unknown"
+    run.calledMillis = run.hasEnded ? undefined : around.atMillis
     return [...parts, updated(around, sessionID, step, { ...end, completedMillis: around.atMillis })]
   }
 )
@@ -363,6 +370,7 @@ const summaryStarted = on(Schema.Struct(compaction), (data, around) => {
   const run = runs.of(sessionID)
   const id = eventId === undefined ? undefined : Wire.summaryId(eventId)
   if (run.input === undefined || id === undefined) return unread(data)
+  run.calledMillis = undefined
   run.summary = { id, parentId: run.input, createdMillis: atMillis }
   return summarised(around, sessionID, run.summary)
 })
@@ -396,6 +404,7 @@ const summaryEnded = (finish: string | undefined) =>
       // What fails with the summary tells why by itself.
       if (finish === undefined) return parts
       const completedMillis = around.atMillis
+      run.calledMillis = completedMillis
       const told = summarised(around, sessionID, summary, { completedMillis, finish, cost, tokens, model })
       return tokens === undefined ? [told, unread(data)] : [...parts, told]
     }
@@ -407,6 +416,7 @@ const interrupted = on(
     const run = around.runs.of(sessionID)
     const { step } = run
     run.step = undefined
+    run.calledMillis = undefined
     const end = idle(sessionID, around.eventId)
     if (step?.failed !== undefined && step.isRefused) {
       return [updated(around, sessionID, step, { ...step.failed, finish: "tool-calls", error: undefined }), end]

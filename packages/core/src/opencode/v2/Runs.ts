@@ -21,6 +21,7 @@ import type { WireTokens } from "../WireValues.ts"
  * - `hasEnded`: the answer to it has its last step, so that a word of a subagent in the background begins another run.
  * - `model`: what the session's next step is made by, as far as events tell.
  * - `summary`: the summary that the answer needs and that is being written.
+ * - `calledMillis`: when the model was called for the step that is to begin, as far as it was seen.
  * - `step`: the step that has begun. `calls` are its tool calls that have not ended, `hasCalls` says whether it has called any, `isRefused`
  *   whether one of them was refused.
  * - `kinds`: inputs that wait, and whether the server itself made them.
@@ -35,6 +36,7 @@ export interface Run {
   hasEnded: boolean
   model: Model | undefined
   summary: Summary | undefined
+  calledMillis: number | undefined
   step: Step | undefined
   readonly kinds: Map<MessageId, Input>
 }
@@ -75,6 +77,7 @@ export interface Step {
   readonly id: MessageId
   readonly parentId: MessageId
   readonly createdMillis: number
+  readonly calledMillis?: number
   readonly agent: string | undefined
   readonly model: Model | undefined
   readonly calls: Map<string, Call>
@@ -133,6 +136,7 @@ export const make = (): Runs => {
       hasBegun: false,
       worksFor: undefined,
       hasEnded: false,
+      calledMillis: undefined,
       model: undefined,
       summary: undefined,
       step: undefined,
@@ -161,6 +165,7 @@ export const make = (): Runs => {
           id: info.id,
           parentId: info.parentId,
           createdMillis: info.createdMillis,
+          ...(info.calledMillis !== undefined && { calledMillis: info.calledMillis }),
           agent: info.agent,
           model: run.model,
           calls: new Map(

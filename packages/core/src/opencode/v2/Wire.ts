@@ -423,7 +423,7 @@ export interface Place {
  * @since 0.1.0
  */
 export const assistant = (
-  ids: Pick<AssistantMessage, "id" | "sessionId" | "parentId" | "createdMillis">,
+  ids: Pick<AssistantMessage, "id" | "sessionId" | "parentId" | "createdMillis" | "calledMillis">,
   step: {
     readonly completedMillis?: number | undefined
     readonly finish?: string | undefined
@@ -623,6 +623,7 @@ export const toMessages = (
   let input = before
   let model: typeof WireModel.Type | undefined
   let hasEnded = false
+  let calledMillis: number | undefined
   const decoded = wire.map((entry) => Option.getOrUndefined(decodeMessage(entry)))
   for (const [index, message] of decoded.entries()) {
     if (message === undefined) {
@@ -638,12 +639,15 @@ export const toMessages = (
       messages.push({ info: toInput({ id, sessionId, createdMillis, isContinuation: isContinued }), parts: [] })
       input = id
       hasEnded = false
+      calledMillis = message.time?.created
     } else if (type === "compaction") {
+      calledMillis = undefined
       if (input === undefined || message.reason === "manual") continue
       const next = following()
       const use = message.tokens === undefined ? usageOf?.(id) ?? {} : message
       const ending = summaryEnding(message, { end, next })
       const { cost, tokens } = use
+      calledMillis = ending.completedMillis
       messages.push({
         info: assistant(
           { id, sessionId, parentId: input, createdMillis },
@@ -666,14 +670,30 @@ export const toMessages = (
         input === undefined
           ? { info: { role: "opaque", id, sessionId, createdMillis, field: "the prompt before it" }, ...parts }
           : {
-            info: assistant({ id, sessionId, parentId: input, createdMillis }, { ...message, ...step }, place),
+            info: assistant(
+              { id, sessionId, parentId: input, createdMillis, ...calledAt(calledMillis, createdMillis) },
+              { ...message, ...step },
+              place
+            ),
             ...parts
           }
       )
+      const goesOn = !hasEnded && step.error === undefined && step.finish !== undefined
+      calledMillis = goesOn ? step.completedMillis : undefined
     }
   }
   return { messages, unread, input }
 }
+
+/**
+ * When the model was called for a step: once the input was delivered, or the step before it had ended. The step itself is noted when its model
+ * begins to answer. Nothing if the message has no such times.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const calledAt = (calledMillis: number | undefined, createdMillis: number): { readonly calledMillis?: number } =>
+  calledMillis === undefined || calledMillis > createdMillis ? {} : { calledMillis }
 
 /**
  * What ends a step, where its message says more or less than the domain means by it.

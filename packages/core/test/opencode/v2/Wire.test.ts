@@ -115,6 +115,57 @@ describe("a step of 2.x", () => {
   })
 })
 
+const delivered = { id: "msg_1", type: "user", time: { created: 10 } }
+const timed = (id: string, created: number, completed: number, finish: string) => ({
+  id,
+  type: "assistant",
+  content: [],
+  time: { created, completed },
+  finish,
+  tokens
+})
+const calledIn = (...messages: ReadonlyArray<object>) =>
+  Wire.toMessages(messages, SessionId.make(sessionID), place, "ended").messages.flatMap(({ info }) =>
+    info.role === "assistant" ? [info.calledMillis] : []
+  )
+
+describe("the model of 2.x is called", () => {
+  it("once its input is delivered, and again when a step with tools has ended", () => {
+    assert.deepStrictEqual(
+      calledIn(delivered, timed("msg_2", 50, 60, "tool-calls"), timed("msg_3", 90, 99, "stop")),
+      [10, 60]
+    )
+    const events = [
+      ["session.input.admitted", { inputID: "msg_1", input: { type: "user", data: {} } }, 5],
+      ["session.input.promoted", { inputID: "msg_1" }, 10],
+      ["session.step.started", { assistantMessageID: "msg_2" }, 50],
+      ["session.step.ended", { assistantMessageID: "msg_2", finish: "tool-calls", tokens }, 60],
+      ["session.step.started", { assistantMessageID: "msg_3" }, 90]
+    ] as const
+    const runs = Runs.make()
+    const told = events.flatMap(([type, data, created]) =>
+      decodeEvent(JSON.stringify({ type, created, data: { sessionID, ...data } }), runs, place) ?? []
+    )
+    const called = told.flatMap((event) =>
+      event._tag === "MessageUpdated" && event.info.role === "assistant" ? [event.info.calledMillis] : []
+    )
+    assert.deepStrictEqual(called, [10, 10, 60])
+  })
+
+  it("not before the time that is known where something else came before the step", () => {
+    const failed = { ...timed("msg_2", 50, 60, "error"), error: { type: "aborted", message: "Step interrupted" } }
+    const summary = { id: "msg_4", type: "compaction", status: "completed", summary: "So far.", time: { created: 62 } }
+    assert.deepStrictEqual(calledIn(delivered, failed, timed("msg_3", 90, 99, "stop")), [10, undefined])
+    assert.deepStrictEqual(
+      calledIn(delivered, timed("msg_2", 50, 60, "tool-calls"), summary, timed("msg_3", 90, 99, "stop")),
+      [10, undefined, 90]
+    )
+    assert.deepStrictEqual(calledIn({ ...delivered, time: { created: 70 } }, timed("msg_2", 50, 60, "stop")), [
+      undefined
+    ])
+  })
+})
+
 describe("a permission of 2.x", () => {
   const wire = { id: AskId.make("per_1"), sessionID: SessionId.make(sessionID) }
 
