@@ -16,7 +16,7 @@ import { readExchange } from "./ReadExchange.ts"
 
 /**
  * Stops the session of the reply and those of its subagents, if the server may still be at work on it. Gives
- * back the exchange as it is then.
+ * back the exchange as it is then. `prompt` is the reply's.
  *
  * **Details**
  *
@@ -31,18 +31,22 @@ import { readExchange } from "./ReadExchange.ts"
  */
 export const abortAnswer = Effect.fnUntraced(function*(
   reply: Reply.Reply,
+  prompt: SessionTree["prompt"],
   isHurried = false
 ): Effect.fn.Return<Exchange.Exchange, RequestError | SessionNotFound, Client> {
   const read = readExchange(reply, reply)
   const client = yield* Client
-  const tree: SessionTree = {
+  const treeOf = (reply: Reply.Reply): SessionTree => ({
     root: reply.sessionId,
     promptId: reply.promptId,
-    subagents: Reply.subagentStates(reply).map(({ sessionId }) => sessionId)
-  }
-  if (isHurried && Reply.isAtWork(reply)) yield* Effect.ignore(client.stopTree(tree, { isHurried }))
+    subagents: Reply.subagentStates(reply).map(({ sessionId }) => sessionId),
+    ...(prompt !== undefined && { prompt })
+  })
+  if (isHurried && Reply.isAtWork(reply)) yield* Effect.ignore(client.stopTree(treeOf(reply), { isHurried }))
   const before = Option.getOrUndefined(yield* Effect.option(read))
   if (before !== undefined && (Exchange.isFinal(before) || !before.isCurrent)) return before
-  yield* retrying(client.stopTree(tree))
+  // A server that went on by itself may have opened subagents that nobody has heard of.
+  const known = before === undefined ? reply : Exchange.merge(before, reply)
+  yield* retrying(client.stopTree(treeOf(known)))
   return yield* read
 }, step("Turn.abortAnswer"))

@@ -115,7 +115,8 @@ export interface Health {
 }
 
 /**
- * The session of a turn, and those of its subagents at any depth. `promptId` is the turn's prompt: what waits for somebody else stays.
+ * The session of a turn, and those of its subagents at any depth. `promptId` is the turn's prompt: what waits for somebody else stays, and
+ * another prompt that has followed in the session is left alone. `prompt` is the prompt as it was posted.
  *
  * @category models
  * @since 0.1.0
@@ -124,6 +125,7 @@ export interface SessionTree {
   readonly root: SessionId
   readonly subagents: ReadonlyArray<SessionId>
   readonly promptId?: MessageId | undefined
+  readonly prompt?: Prompt & { readonly ids: PromptIds }
 }
 
 /**
@@ -174,7 +176,7 @@ export interface Dialect {
   /** Stops the session and its subagents' sessions. Succeeds also if nothing runs. */
   readonly abortSession: (id: SessionId) => Effect.Effect<void, RequestError>
   /**
-   * Stops the sessions of a turn and whatever they wait for, so that none of them goes on by itself. `isHurried`: the sessions are stopped
+   * Stops the sessions of a turn and whatever they wait for, so that none of them goes on by itself, also if a server that was started again is about to. `isHurried`: the sessions are stopped
    * first, because they call the model again and again.
    */
   readonly stopTree: (

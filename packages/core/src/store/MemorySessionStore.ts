@@ -34,6 +34,8 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
   const histories = new Map<ConversationId, Array<AssistantMessageId>>()
   const open = new Map<ConversationId, ReadonlyArray<AssistantMessageId>>()
   const journals = new Map<AssistantMessageId, MessageJournal>()
+  // Ended messages for which the server may still work.
+  const stops = new Set<AssistantMessageId>()
   let lastPosition = 0
 
   const asks = new Map<AskId, StoredAsk>()
@@ -245,13 +247,16 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
       update(id, isOwned(epoch), (message) => ({ ...message, ...written(id, content, since) })),
 
     finalize: (id, epoch, outcome, since) =>
-      update(id, isOwned(epoch), (message, finishedMillis) => ({
-        ...message,
-        ...written(id, outcome, since),
-        status: outcome.status,
-        error: outcome.error,
-        finishedMillis
-      })),
+      update(id, isOwned(epoch), (message, finishedMillis) => {
+        if (outcome.isStopDue === true) stops.add(id)
+        return {
+          ...message,
+          ...written(id, outcome, since),
+          status: outcome.status,
+          error: outcome.error,
+          finishedMillis
+        }
+      }),
 
     cancel: Effect.fnUntraced(function*(id, content) {
       const finishedMillis = yield* Clock.currentTimeMillis
@@ -261,6 +266,7 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
         return yield* new AlreadyFinished({ messageId: id, status: message.status })
       }
       if (message.status === "cancelled") return message
+      if (message.promptRecord !== null) stops.add(id)
       return write({
         ...message,
         status: "cancelled",
@@ -278,6 +284,20 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
         (message) => message.status === "cancelled" && message.epoch === epoch,
         (message) => ({ ...message, ...written(id, partial, since) })
       ),
+
+    listStops: ({ conversationId, endedSinceMillis = -Infinity, limit }) =>
+      Effect.map(Clock.currentTimeMillis, (nowMillis) =>
+        read(stops)
+          .filter((message) =>
+            (message.finishedMillis ?? 0) >= endedSinceMillis &&
+            (message.leaseUntilMillis === null || isLeaseOver(message, nowMillis)) &&
+            (conversationId === undefined || message.conversationId === conversationId)
+          )
+          .sort((one, other) => (other.finishedMillis ?? 0) - (one.finishedMillis ?? 0))
+          .slice(0, atMost(limit))
+          .map(stateOf)),
+
+    settleStop: (id) => Effect.sync(() => void stops.delete(id)),
 
     markReverted: (by, { beforePosition, conversationId, fromPosition }) =>
       Effect.sync(() => {
@@ -353,6 +373,7 @@ export const make: Effect.Effect<SessionStore["Service"]> = Effect.gen(function*
         for (const { conversationId, id } of old) {
           messages.delete(id)
           journals.delete(id)
+          stops.delete(id)
           const history = (histories.get(conversationId) ?? []).filter((kept) => messages.has(kept))
           if (history.length > 0) histories.set(conversationId, history)
           else {

@@ -249,8 +249,8 @@ export class SessionStore extends Context.Service<SessionStore, {
   ) => Effect.Effect<boolean, StoreError>
 
   /**
-   * Makes the terminal write, with `since` as in `snapshot`. `false`: the message is not pending any more, or the epoch is old; nothing
-   * was changed.
+   * Makes the terminal write, with `since` as in `snapshot`. With `isStopDue` the message is among `listStops`. `false`: the message is not
+   * pending any more, or the epoch is old; nothing was changed.
    */
   readonly finalize: (
     id: AssistantMessageId,
@@ -261,7 +261,7 @@ export class SessionStore extends Context.Service<SessionStore, {
 
   /**
    * Cancels a pending or queued message, whoever owns it, and returns the cancelled message with the given words as its
-   * `content`. Cancelling again changes nothing.
+   * `content`. Cancelling again changes nothing. A message whose prompt was recorded is among `listStops` from then on.
    */
   readonly cancel: (
     id: AssistantMessageId,
@@ -278,6 +278,19 @@ export class SessionStore extends Context.Service<SessionStore, {
     partial: Content,
     since?: Since
   ) => Effect.Effect<boolean, StoreError>
+
+  /**
+   * Lists at most `limit` messages that have ended, whose server may still work for them, and whose owner is gone: those that ended last
+   * come first. `conversationId` and `endedSinceMillis` leave out others.
+   */
+  readonly listStops: (filter: {
+    readonly conversationId?: ConversationId | undefined
+    readonly endedSinceMillis?: number | undefined
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<MessageState>, StoreError>
+
+  /** Notes that the server does not work for the message any more. This is no change that watchers hear of. */
+  readonly settleStop: (id: AssistantMessageId) => Effect.Effect<void, StoreError>
 
   /**
    * Marks the messages of the conversation from one position to before another as taken back by a revert. A message that is marked

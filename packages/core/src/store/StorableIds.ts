@@ -50,6 +50,8 @@ export const storable = (store: SessionStore["Service"]): SessionStore["Service"
   snapshot: (id, ...write) => (isStorable(id) ? store.snapshot(id, ...write) : Effect.succeed(false)),
   finalize: (id, ...write) => (isStorable(id) ? store.finalize(id, ...write) : Effect.succeed(false)),
   keepPartial: (id, ...write) => (isStorable(id) ? store.keepPartial(id, ...write) : Effect.succeed(false)),
+  settleStop: (id) => (isStorable(id) ? store.settleStop(id) : Effect.void),
+  listStops: (filter) => (isStorable(filter.conversationId) ? store.listStops(filter) : Effect.succeed([])),
   markReverted: (by, range) =>
     isStorable(range.conversationId)
       ? checked("markReverted", { message: by }, store.markReverted(by, range))

@@ -307,12 +307,13 @@ export interface Unstored {
 }
 
 /**
- * The terminal write of a turn.
+ * The terminal write of a turn. `isStopDue`: the server may still work for the turn, and was not reached to stop that.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Outcome extends Content {
+  readonly isStopDue?: boolean
   readonly status: "completed" | "cancelled" | "error"
   readonly error: StoredError | null
 }

@@ -154,15 +154,17 @@ export const conclude = Effect.fnUntraced(function*<E, R>(
   const context = contextOf(turn)
   const isLeft = isForAnother(turn, cause)
   const end = Effect.fnUntraced(function*(lastKept: Effect.Effect<number>) {
-    if (cause !== undefined && !isLeft && meanings[cause._tag].leavesWorkRunning) {
-      yield* abortUpstream(turn, cause._tag === "NoProgress")
-    }
+    const mayWork = cause !== undefined && !isLeft && meanings[cause._tag].leavesWorkRunning
+    const isStopDue = mayWork && !(yield* abortUpstream(turn, cause._tag === "NoProgress"))
     // However far the abort came: nothing works for a turn that has ended.
     live.update(Reply.closeSubagents)
     if (!isLeft) yield* endPrompt(turn)
     const error = withAllSteps(cause, live)
     const spent = Share.until(yield* shareOf(running, turn.message), live, yield* Clock.currentTimeMillis)
-    return { error, ...spent, stored: yield* isLeft ? leave(turn) : store(turn, error, spent.account, lastKept) }
+    if (isLeft) return { error, ...spent, stored: yield* leave(turn) }
+    const stored = yield* store(turn, error, { account: spent.account, isStopDue }, lastKept)
+    if (stored.message?.status === "cancelled" && !isStopDue) yield* settleStop(turn)
+    return { error, ...spent, stored }
   })
   const { account, error, stored, timeline } = yield* turn.message === undefined
     ? end(Clock.currentTimeMillis)
@@ -283,7 +285,8 @@ export const letGo = Effect.fnUntraced(function*<E, R>(
 
 /**
  * Stops what the server does for the turn, and keeps what it stored of the answer, within `TurnPolicy.StopTimeout`. Does
- * nothing before the prompt, nor where the turn is another owner's by now. `isHurried` is as in `abortAnswer`.
+ * nothing before the prompt, nor where the turn is another owner's by now. `isHurried` is as in `abortAnswer`. `false`: the server may still
+ * work for the turn.
  *
  * @category steps
  * @since 0.1.0
@@ -291,22 +294,38 @@ export const letGo = Effect.fnUntraced(function*<E, R>(
 export const abortUpstream = Effect.fnUntraced(function*<E, R>(
   running: RunningTurn<E, R>,
   isHurried = false
-): Effect.fn.Return<void, never, Client | SessionStore> {
+): Effect.fn.Return<boolean, never, Client | SessionStore> {
   const turn = yield* reachedBy(running)
-  const { live, promptId, session } = turn
-  if (promptId === undefined || session === undefined) return
-  yield* Contained.attempt(
+  const { live, promptId, promptRecord, session } = turn
+  if (promptId === undefined || session === undefined) return true
+  const prompt = promptRecord?.prompt
+  const ids = prompt?.ids
+  const identified = prompt === undefined || ids?.promptId !== promptId ? undefined : { ...prompt, ids }
+  const stopped = yield* Contained.attempt(
     "abort",
     { ...contextOf(turn), session: session.sessionId },
     yield* TurnPolicy.StopTimeout,
     Effect.gen(function*() {
       if (yield* isTakenOver(turn)) return
-      const exchange = yield* abortAnswer(live.current(), isHurried)
+      const exchange = yield* abortAnswer(live.current(), identified, isHurried)
       live.update((reply) => Exchange.merge(exchange, reply))
       yield* readSubagents(live, { wasStopped: true })
     })
   )
+  return Option.isSome(stopped)
 }, step("Turn.abortUpstream"))
+
+/** Notes that a turn that somebody cancelled was stopped. */
+const settleStop = Effect.fnUntraced(function*<E, R>(turn: ReachedTurn<E, R>) {
+  if (turn.promptRecord === undefined) return
+  const store = yield* SessionStore
+  yield* Contained.attempt(
+    "settle a stop",
+    contextOf(turn),
+    yield* TurnPolicy.StopTimeout,
+    retrying(store.settleStop(turn.messageId))
+  )
+})
 
 /**
  * Takes back what the turn's prompt set for its session, before another turn of the conversation can begin.
@@ -491,7 +510,7 @@ const isTakenOver = Effect.fnUntraced(function*<E, R>({ message }: ReachedTurn<E
 const store = Effect.fnUntraced(function*<E, R>(
   turn: ReachedTurn<E, R>,
   error: TurnError | undefined,
-  account: Account,
+  { account, isStopDue }: { readonly account: Account; readonly isStopDue: boolean },
   lastKept: Effect.Effect<number>
 ): Effect.fn.Return<Stored, StoreError, SessionStore> {
   const { journal, message, messageId, promptRecord } = turn
@@ -503,6 +522,7 @@ const store = Effect.fnUntraced(function*<E, R>(
   const outcome: Outcome = {
     ...streamed,
     account,
+    isStopDue,
     status,
     content: isFallback ? words : turn.output?.json ?? streamed.content,
     isFallback,
@@ -532,7 +552,7 @@ const store = Effect.fnUntraced(function*<E, R>(
 
 /** What is left of an outcome that the store does not take: its text, and why. Half a surrogate pair becomes a question mark. */
 const withoutParts = (
-  { account = null, content, error, isFallback, status, usage }: Outcome,
+  { account = null, content, error, isFallback, isStopDue = false, status, usage }: Outcome,
   reason: string
 ): Outcome => ({
   content: content.toWellFormed(),
@@ -540,6 +560,7 @@ const withoutParts = (
   usage,
   account,
   isFallback: isFallback ?? false,
+  isStopDue,
   finish: null,
   status: status === "cancelled" ? status : "error",
   error: error ?? { tag: "StoreError", message: reason }

@@ -36,7 +36,7 @@ import type { AssistantMessageId, ConversationId } from "../domain/Ids.ts"
 import { idFlaw, makeId } from "../domain/Ids.ts"
 import * as Metrics from "../domain/Metrics.ts"
 import * as Prompts from "../domain/Prompt.ts"
-import { patiently } from "../domain/Retrying.ts"
+import { patiently, retrying } from "../domain/Retrying.ts"
 import { callbackOften, Tracer } from "../domain/Tracer.ts"
 import type { EmptyStream, StaleSession, Upstream } from "../domain/TurnError.ts"
 import {
@@ -62,8 +62,10 @@ import * as Exchange from "../reply/Exchange.ts"
 import * as Reply from "../reply/Reply.ts"
 import type { ReplyUpdate } from "../reply/ReplyUpdate.ts"
 import type * as Timeline from "../reply/Timeline.ts"
-import type { SessionStore, StoredMessage, StoreError } from "../store/SessionStore.ts"
+import type { StoredMessage, StoreError } from "../store/SessionStore.ts"
+import { SessionStore } from "../store/SessionStore.ts"
 import { type IdentifiedPrompt, startedBy } from "../store/StoredMessage.ts"
+import { stopEnded } from "./CancelTurn.ts"
 import { checkAgent } from "./CheckAgents.ts"
 import { claim } from "./Claim.ts"
 import type { Reached, RunningTurn } from "./Conclude.ts"
@@ -410,11 +412,22 @@ const recorded = Effect.fnUntraced(function*<E, R>(
     const recalled: Posting = { ...posting, request: before, isRecorded: true, isBusy: false }
     return recalled
   }
+  if (!session.isNew) yield* Budget.within(spentMillis, stopEarlier(turn))
   const isBusy = !session.isNew && !(yield* Budget.within(spentMillis, untilIdle(sessionId)))
   const request = yield* Budget.within(spentMillis, recordPrompt(input, message, session))
   const made: Posting = { ...posting, request, isRecorded: false, isBusy }
   return made
 })
+
+/** Stops what the server still does for earlier turns of the conversation: the prompt would wait behind it. */
+const stopEarlier = Effect.fnUntraced(function*<E, R>({ conversationId }: RunningTurn<E, R>) {
+  const store = yield* SessionStore
+  const stops = yield* retrying(store.listStops({ conversationId, limit: maxStops }))
+  yield* Effect.forEach(stops, stopEnded, { discard: true })
+})
+
+/** Stops that are due in one conversation: seldom more than one. */
+const maxStops = 4
 
 /** Record: the prompt that tells the agent why its answer cannot be used. */
 const recordedRepair = Effect.fnUntraced(function*<E, R>(

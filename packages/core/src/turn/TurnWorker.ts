@@ -1,7 +1,8 @@
 /**
  * Carries on the turns whose worker died, was replaced by a deployment, or let them go.
  *
- * **Responsibilities**: finds pending and queued messages whose lease ran out, takes each over and brings it to its end.
+ * **Responsibilities**: finds pending and queued messages whose lease ran out, takes each over and brings it to its end. Stops the server
+ * where it may still work for a message that has ended.
  *
  * **Not responsibilities**: how a turn is resumed (`Turn.resumeTurn`); turns that were claimed without a lease; turns whose session works
  * in another folder than the client, or is on another server, which are left to a worker of that one.
@@ -9,6 +10,8 @@
  * @since 0.1.0
  */
 import * as Arr from "effect/Array"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
 import * as Layer from "effect/Layer"
@@ -27,6 +30,7 @@ import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import type { Client } from "../opencode/Client.ts"
 import type { MessageState, StoredMessage, StoreError } from "../store/SessionStore.ts"
 import { SessionStore } from "../store/SessionStore.ts"
+import { stopEnded } from "./CancelTurn.ts"
 import { leaseOf } from "./Claim.ts"
 import { resumeOperation } from "./Operate.ts"
 import { whyElsewhere } from "./OwnServer.ts"
@@ -65,6 +69,7 @@ export const resumeTurns = Effect.fnUntraced(function*<E = never, R = never>(
   options?: Options<E, R>
 ): Effect.fn.Return<ReadonlyArray<TurnResult>, StoreError, SessionStore | Client | Tracer | R> {
   const store = yield* SessionStore
+  yield* stopOnce(stopEnded)
   const carry = (orphan: MessageState) =>
     Effect.flatMap(worksHere(orphan), (isHere) => isHere ? resume(orphan, options) : Effect.succeedNone)
   const orphans = Stream.paginate(0, (position) =>
@@ -116,6 +121,7 @@ export const layer = <E = never, R = never>(
         yield* FiberMap.run(running, orphan.id, carry(orphan), { onlyIfMissing: true })
       }
     })
+    yield* sweepStops(stopEnded).pipe(Effect.forkScoped)
     yield* sweep.pipe(
       // A store that is away comes back; until then there is nothing to do but to say so.
       Contained.reported("sweep", {}),
@@ -148,12 +154,79 @@ export const resumeOrphan = Effect.fnUntraced(function*<E = never, R = never>(
   return Option.some(yield* Effect.scoped(Effect.andThen(onCarry(taken.value), resumed)))
 }, step("TurnWorker.resumeOrphan"))
 
+/**
+ * Stops the server once where it may still work for messages that have ended: those that ended within a day. `stop` is as in
+ * {@link sweepStops}.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const stopOnce = Effect.fnUntraced(function*<R>(
+  stop: (message: MessageState) => Effect.Effect<boolean, StoreError, R>
+): Effect.fn.Return<void, StoreError, SessionStore | R> {
+  yield* Effect.forEach(yield* dueStops, (message) => orLater(stop(message)), { concurrency: maxStops, discard: true })
+})
+
+/**
+ * Stops the server, every `TurnPolicy.SweepInterval`, where it may still work for messages that have ended. Never ends.
+ *
+ * **Details**
+ *
+ * `stop` stops for one message, and says whether nothing works for it any more, as `stopEnded` does. What cannot be stopped is tried again
+ * more seldom, for a day.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const sweepStops = Effect.fnUntraced(function*<R>(
+  stop: (message: MessageState) => Effect.Effect<boolean, StoreError, R>
+): Effect.fn.Return<never, never, SessionStore | R> {
+  const tries = new Map<AssistantMessageId, number>()
+  let round = 0
+  const sweep = Effect.gen(function*() {
+    round++
+    const stops = yield* dueStops
+    const listed = new Set(stops.map(({ id }) => id))
+    for (const id of tries.keys()) if (!listed.has(id)) tries.delete(id)
+    const due = stops.filter(({ id }) => round % Math.min(2 ** (tries.get(id) ?? 0), maxRounds) === 0)
+    yield* Effect.forEach(due, (message) =>
+      Effect.map(
+        orLater(stop(message)),
+        (isStopped) => void (isStopped || tries.set(message.id, (tries.get(message.id) ?? 0) + 1))
+      ), { concurrency: maxStops, discard: true })
+  })
+  return yield* sweep.pipe(
+    Contained.reported("sweep stops", {}),
+    Effect.repeat(Schedule.spaced(yield* TurnPolicy.SweepInterval)),
+    Effect.andThen(Effect.never)
+  )
+})
+
 // internal
 
 const maxConcurrent = 64
 
 /** How many orphans are listed at once. */
 const pageLength = 100
+
+/** How many stops are listed, and tried at once. */
+const maxListed = 100
+const maxStops = 8
+
+/** A stop is tried at least in each so many rounds: a server that is back goes on with what nobody stops. */
+const maxRounds = 4
+
+/** A server that comes back later than this is not looked for: what it went on with has long ended. */
+const stopPatienceMillis = Duration.toMillis("1 day")
+
+const dueStops = Effect.gen(function*() {
+  const store = yield* SessionStore
+  const endedSinceMillis = (yield* Clock.currentTimeMillis) - stopPatienceMillis
+  return yield* store.listStops({ endedSinceMillis, limit: maxListed })
+})
+
+/** A failure of the store is as if the server did not answer: the next round tries again. */
+const orLater = <R>(stop: Effect.Effect<boolean, StoreError, R>) => Effect.orElseSucceed(stop, () => false)
 
 /** Whether this worker may carry the turn. One that began on another server is news for whoever reads the log. */
 const worksHere = (orphan: MessageState): Effect.Effect<boolean, never, SessionStore | Client> =>

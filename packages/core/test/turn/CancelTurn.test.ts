@@ -86,13 +86,14 @@ describe("cancelTurn", () => {
       const fake = yield* FakeOpencode
       yield* leave([{ text: "one", ending: "hang" }], { stage: "posted", name: "old" })
       const store = yield* SessionStore
-      // The earlier message was cancelled in its row only; nobody stopped its run.
+      // The earlier message was cancelled in its row only; the next turn stops its run.
       yield* store.cancel(messageIdOf("old"), "Stopped.")
       const next = yield* launch("next", halfway)
       yield* pass(2500)
       assert.lengthOf(yield* Turns.prompts, 2)
+      assert.lengthOf(yield* Turns.aborts, 1)
       yield* ended(yield* Effect.forkChild(cancelTurn(messageIdOf("old"))), 2000)
-      assert.lengthOf(yield* Turns.aborts, 0)
+      assert.lengthOf(yield* Turns.aborts, 1)
       yield* Fiber.interrupt(next)
       yield* fake.release("half")
     }))

@@ -1,11 +1,13 @@
 /** The server of an unfinished turn, where several servers share a store. */
 import { assert, describe } from "@effect/vitest"
 import * as Client from "@opencode-turn/core/Client"
+import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { runTurn } from "@opencode-turn/core/Turn"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as TurnWorker from "@opencode-turn/core/TurnWorker"
 import { layerHttpClient } from "@opencode-turn/testing/FakeHttpClient"
 import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
+import * as Faults from "@opencode-turn/testing/Faults"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -116,5 +118,30 @@ describe("an unfinished turn", () => {
       assert(sessionId !== undefined)
       yield* client.deleteSession(sessionId)
       assert.deepStrictEqual(yield* carry.pipe(at("http://another-name:1", fake)), ["Hi.", undefined])
+    }))
+})
+
+describe("an ended turn whose server was out of reach", () => {
+  test("is stopped by a worker of its own server alone", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode.FakeOpencode
+      const store = yield* SessionStore
+      const client = yield* Client.Client
+      const due = Effect.map(store.listStops({ limit: 9 }), (stops) => stops.length)
+      const fiber = yield* Carrying.launch(messageId, Carrying.halfway)
+      yield* fake.fail({ path: /./ }, Faults.reset, Infinity)
+      yield* Turns.cancel
+      yield* Carrying.ended(fiber, 20_000)
+      yield* Carrying.pass(5000)
+      yield* fake.clearFaults
+      const other = yield* otherServer
+      yield* TurnWorker.resumeTurns().pipe(at("http://other:4096", other))
+      assert.deepStrictEqual(yield* sentTo(other), [])
+      assert.strictEqual(yield* due, 1)
+      assert.strictEqual((yield* client.statuses).size, 1)
+      yield* TurnWorker.resumeTurns()
+      assert.strictEqual(yield* due, 0)
+      assert.strictEqual((yield* client.statuses).size, 0)
+      yield* fake.release("half")
     }))
 })

@@ -34,7 +34,7 @@ import * as SqlRows from "./SqlRows.ts"
  * @category constants
  * @since 0.1.0
  */
-export const version = 6
+export const version = 7
 
 /**
  * Brings the tables to {@link version}; tables of that version stay unchanged.
@@ -403,13 +403,22 @@ const addReverts = Effect.gen(function*() {
     CREATE INDEX opencode_turn_reverted ON opencode_turn_assistant_messages (reverted_by) WHERE reverted_by IS NOT NULL`
 })
 
+/** Remembers for which ended messages the server may still work. */
+const addStops = Effect.gen(function*() {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  yield* sql`ALTER TABLE opencode_turn_assistant_messages ADD COLUMN stop_due_millis DOUBLE PRECISION`
+  yield* sql`
+    CREATE INDEX opencode_turn_stops ON opencode_turn_assistant_messages (stop_due_millis) WHERE stop_due_millis IS NOT NULL`
+})
+
 const steps = {
   "0001_conversations_and_messages": createConversationsAndMessages,
   "0002_leases_and_queue": addLeasesAndQueue,
   "0003_subagents_and_asks": addSubagentsAndAsks,
   "0004_ends_and_takeovers": addEndsAndTakeovers,
   "0005_journals": addJournals,
-  "0006_reverts": addReverts
+  "0006_reverts": addReverts,
+  "0007_stops": addStops
 }
 
 const storedVersion = Effect.gen(function*() {

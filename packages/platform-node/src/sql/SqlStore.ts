@@ -200,7 +200,11 @@ export const make = Effect.fnUntraced(function*(
 
     finalize: Effect.fnUntraced(function*(id, epoch, outcome, since) {
       const finished_millis = yield* Clock.currentTimeMillis
-      const changes = { ...yield* encoded("finalize", SqlRows.encodeOutcome(outcome)), finished_millis }
+      const changes = {
+        ...yield* encoded("finalize", SqlRows.encodeOutcome(outcome)),
+        finished_millis,
+        ...(outcome.isStopDue === true && { stop_due_millis: finished_millis })
+      }
       return yield* queue.end(
         writeReply("finalize", { id, epoch, status: "pending", changes, content: outcome, since })
       )
@@ -214,6 +218,7 @@ export const make = Effect.fnUntraced(function*(
           "cancel",
           id,
           sql`UPDATE ${messages} SET ${sql.update({ ...changes, status: "cancelled", finished_millis })},
+              stop_due_millis = CASE WHEN started IS NULL THEN NULL ELSE CAST(${finished_millis} AS DOUBLE PRECISION) END,
               revision = revision + 1
             WHERE id = ${id} AND finished_millis IS NULL RETURNING ${ownColumns}${stateNews}`
         )
@@ -234,6 +239,29 @@ export const make = Effect.fnUntraced(function*(
       const changes = yield* encoded("keepPartial", SqlRows.encodeContent(partial))
       return yield* writeReply("keepPartial", { id, epoch, status: "cancelled", changes, content: partial, since })
     }),
+
+    listStops: Effect.fnUntraced(function*({ conversationId, endedSinceMillis, limit }) {
+      const nowMillis = yield* now
+      if (!(limit >= 1)) return []
+      const { readable } = yield* listReadable(
+        "listStops",
+        sql`SELECT ${stateColumns} FROM ${messages} WHERE ${
+          sql.and([
+            sql`stop_due_millis IS NOT NULL`,
+            sql`(lease_until_millis IS NULL OR lease_until_millis <= ${nowMillis})`,
+            ...(endedSinceMillis === undefined ? [] : [sql`stop_due_millis >= ${endedSinceMillis}`]),
+            ...(conversationId === undefined ? [] : [sql`conversation_id = ${conversationId}`])
+          ])
+        } ORDER BY stop_due_millis DESC LIMIT ${atMost(limit)}`
+      )
+      return readable
+    }),
+
+    settleStop: (id) =>
+      Effect.asVoid(query(
+        "settleStop",
+        sql`UPDATE ${messages} SET stop_due_millis = NULL WHERE id = ${id} AND stop_due_millis IS NOT NULL RETURNING id`
+      )),
 
     markReverted: (by, { beforePosition, conversationId, fromPosition }) =>
       Effect.asVoid(query(

@@ -721,7 +721,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         [3, "subagents_and_asks"],
         [4, "ends_and_takeovers"],
         [5, "journals"],
-        [SqlMigrations.version, "reverts"]
+        [6, "reverts"],
+        [SqlMigrations.version, "stops"]
       ])
     }))
 
@@ -753,7 +754,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       const filename = yield* temporaryFile
       const { sql, store } = yield* openBoth({ filename })
       yield* store.claim(yield* newTurn)
-      yield* sql`INSERT INTO opencode_turn_migrations (migration_id, name) VALUES (7, 'from the future')`
+      yield* sql`INSERT INTO opencode_turn_migrations (migration_id, name) VALUES (8, 'from the future')`
       const before = yield* dump(sql)
       const client = SqliteClient.layer({ filename })
       for (
@@ -768,7 +769,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
         assert.strictEqual(
           error.message,
           `the store failed (migrate): the SQLite database "${filename}" was written by a newer version of ` +
-            "opencode-turn (its tables have version 7, this program knows 6): update this program; nothing was changed"
+            "opencode-turn (its tables have version 8, this program knows 7): update this program; nothing was changed"
         )
         assert.isFalse(error.isRetryable)
       }
@@ -784,7 +785,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore", (it) => {
       assert.strictEqual(
         error.reason,
         `the SQLite database "${filename}" lacks the tables of this version of opencode-turn (it has version 0, this ` +
-          "program needs 6): run the migrations first"
+          "program needs 7): run the migrations first"
       )
       const sql = yield* openClient({ filename })
       assert.deepStrictEqual(yield* sql`SELECT name FROM sqlite_master`.values, [])

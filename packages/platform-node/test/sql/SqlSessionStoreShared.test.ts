@@ -92,12 +92,13 @@ const steps = [
   [3, "subagents_and_asks"],
   [4, "ends_and_takeovers"],
   [5, "journals"],
-  [SqlMigrations.version, "reverts"]
+  [6, "reverts"],
+  [SqlMigrations.version, "stops"]
 ]
 
 /** The columns that the fourth, the fifth and the sixth step add to a row without a reply. */
 const since3 = { finish: null, is_fallback: 0, takeovers: 0 }
-const since4 = { journal_offset: 0, excerpt: "\"Hi\"", started: null, reverted_by: null }
+const since4 = { journal_offset: 0, excerpt: "\"Hi\"", started: null, reverted_by: null, stop_due_millis: null }
 
 /** A row without the columns that the fifth step takes away. */
 const smallOf = (row: object) =>
@@ -669,7 +670,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
             [3],
             [4],
             [5],
-            [6]
+            [6],
+            [7]
           ]
         )
       })
@@ -682,7 +684,7 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         const database = yield* make
         const { name, sql } = database
         yield* (yield* open(database)).claim(yield* newTurn)
-        yield* sql`INSERT INTO opencode_turn_migrations (migration_id, name) VALUES (7, 'from the future')`
+        yield* sql`INSERT INTO opencode_turn_migrations (migration_id, name) VALUES (8, 'from the future')`
         const dump = Effect.all([
           sql`SELECT migration_id, name FROM opencode_turn_migrations ORDER BY migration_id`.values,
           sql`SELECT * FROM opencode_turn_assistant_messages`.values
@@ -691,8 +693,8 @@ it.layer(NodeFileSystem.layer)("SqlSessionStore, shared", (it) => {
         const error = yield* failureOf(open(database))
         assert.strictEqual(
           error.message,
-          `the store failed (migrate): ${name} was written by a newer version of opencode-turn (its tables have version 7, ` +
-            "this program knows 6): update this program; nothing was changed"
+          `the store failed (migrate): ${name} was written by a newer version of opencode-turn (its tables have version 8, ` +
+            "this program knows 7): update this program; nothing was changed"
         )
         assert.isFalse(error.isRetryable)
         assert.deepStrictEqual(yield* dump, before)

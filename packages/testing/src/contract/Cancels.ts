@@ -13,6 +13,7 @@ import {
   completed,
   failed,
   newTurn,
+  newTurnOf,
   offsetOf,
   partsOf,
   recordOf,
@@ -129,5 +130,49 @@ export const cancels = (it: StoreTests): void => {
         assert.isFalse(yield* store.keepPartial(turn.id, 1, { content: "late", parts: [], usage: Usage.zero }))
         assert.deepStrictEqual(yield* stored(turn.id), before)
       }
+    }))
+
+  it.effect("lists a message that was cancelled behind its prompt until its stop is settled", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const turn = yield* newTurn
+      const { conversationId } = turn
+      const due = Effect.map(store.listStops({ conversationId, limit: 9 }), (stops) => stops.map(({ id }) => id))
+      yield* store.claim({ ...turn, lease: { owner: "owner", millis: 4000 } })
+      yield* store.recordPrompt(turn.id, 1, recordOf(turn.prompt))
+      assert.deepStrictEqual(yield* due, [])
+      yield* store.cancel(turn.id, "Stopped.")
+      // Its owner may live.
+      assert.deepStrictEqual(yield* due, [])
+      yield* TestClock.adjust("4 seconds")
+      assert.deepStrictEqual(yield* due, [turn.id])
+      const before = yield* stored(turn.id)
+      const endedSinceMillis = (before.finishedMillis ?? 0) + 1
+      assert.deepStrictEqual(yield* store.listStops({ conversationId, endedSinceMillis, limit: 9 }), [])
+      assert.deepStrictEqual(yield* store.listStops({ conversationId, limit: 0 }), [])
+      assert.include((yield* store.listStops({ limit: 1000 })).map(({ id }) => id), turn.id)
+      yield* store.settleStop(turn.id)
+      assert.deepStrictEqual(yield* due, [])
+      assert.deepStrictEqual(yield* stored(turn.id), before)
+    }))
+
+  it.effect("lists a message that ended while its server was away, and none that was not prompted", () =>
+    Effect.gen(function*() {
+      const store = yield* SessionStore
+      const first = yield* newTurn
+      const { conversationId } = first
+      const ends = [{ ...failed, isStopDue: true }, completed, undefined, { ...failed, isStopDue: true }]
+      const turns = [first, ...yield* Effect.replicateEffect(newTurnOf(conversationId), 3)]
+      for (const [index, turn] of turns.entries()) {
+        yield* TestClock.adjust("1 second")
+        yield* store.claim(turn)
+        const end = ends[index]
+        if (end === undefined) yield* store.cancel(turn.id, "Stopped.")
+        else yield* store.finalize(turn.id, 1, end)
+      }
+      const due = Effect.map(store.listStops({ conversationId, limit: 9 }), (stops) => stops.map(({ id }) => id))
+      const [one, , , four] = turns
+      assert.deepStrictEqual(yield* due, [four?.id, one?.id])
+      assert.deepStrictEqual((yield* store.listStops({ conversationId, limit: 1 })).map(({ id }) => id), [four?.id])
     }))
 }

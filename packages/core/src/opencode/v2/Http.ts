@@ -45,6 +45,7 @@ import { makeDecoder } from "./Events.ts"
 import * as Log from "./Log.ts"
 import { hasStatus, isNotFound, messageOf, orSessionBusy, orSessionNotFound, post, session, waiting } from "./Routes.ts"
 import * as Runs from "./Runs.ts"
+import * as StopTree from "./StopTree.ts"
 import * as Wire from "./Wire.ts"
 
 /**
@@ -291,23 +292,32 @@ export const make = Effect.fnUntraced(function*(
       postOwn: (own) => Effect.asVoid(request("carry on", post(session(id, "/synthetic"), own)))
     }, input.ids).pipe(orSessionNotFound(id))
 
-  /**
-   * Stops subagents before the session that opened them: the end of one in the background is told to its opener, which then works again.
-   */
-  const stopTree = Effect.fnUntraced(function*({ promptId, root, subagents }: SessionTree) {
-    if (!isBeta()) {
-      const removed = yield* removeInputs(root, isOf(promptId, subagents))
-      const isRemoved = promptId !== undefined && removed.some(({ id }) => id === promptId)
-      // What works in the session is somebody else's prompt, unless this one was read in that very moment.
-      if (isRemoved && !(yield* hasMessage(root, promptId))) return
-    }
-    const tree = [...subagents.toReversed(), root]
-    const isStill = Effect.map(statuses, (active) => tree.every((id) => !active.has(id)))
-    const stop = Effect.forEach(tree, (id) => Effect.catchIf(interrupt(id), isNotFound, () => Effect.void), {
-      discard: true
-    })
-    yield* Effect.repeat(Effect.andThen(stop, isStill), { schedule: untilStill, until: (isStill) => isStill })
+  /** Removes what waits for the turn. `true`: that was its prompt, which nobody has read. The beta cannot remove anything. */
+  const withdraw = Effect.fnUntraced(function*({ promptId, root, subagents }: SessionTree) {
+    if (isBeta()) return false
+    const removed = yield* removeInputs(root, isOf(promptId, subagents))
+    if (promptId === undefined || removed.every(({ id }) => id !== promptId)) return false
+    return !(yield* hasMessage(root, promptId))
   })
+
+  const stopTree = (tree: SessionTree) =>
+    StopTree.stopTree({
+      active: Effect.map(statuses, (active) => new Set(active.keys())),
+      newest: (id) =>
+        page(id, pageSize, undefined).pipe(
+          Effect.map(({ data }) => data),
+          Effect.catchIf(isNotFound, () => Effect.succeed([]))
+        ),
+      runEnd: log.runEnd,
+      interrupt: (id) => Effect.catchIf(Effect.asVoid(interrupt(id)), isNotFound, () => Effect.void),
+      repost: (id, again) =>
+        Effect.catchIf(
+          Effect.asVoid(request("prompt", post(session(id, "/prompt"), again))),
+          (error) => isNotFound(error) || hasStatus(error, 409),
+          () => Effect.void
+        ),
+      withdraw: withdraw(tree)
+    }, tree)
 
   const agents = Effect.map(
     requestJson("list agents", Wire.within(each(Wire.WireAgent)), HttpClientRequest.get("/api/agent", inFolder)),
@@ -553,9 +563,6 @@ const untilListed = Schedule.max([Schedule.spaced("100 millis"), Schedule.during
 
 /** A server lists no agents until it has loaded the folder (0.0.0-next-16350). */
 const untilLoaded = Schedule.max([Schedule.spaced("100 millis"), Schedule.during("10 seconds")])
-
-/** A session that a subagent in the background wakes is stopped again, for at most this time. */
-const untilStill = Schedule.max([Schedule.spaced("100 millis"), Schedule.during("5 seconds")])
 
 const WirePending = Schema.Struct({
   id: Schema.String,

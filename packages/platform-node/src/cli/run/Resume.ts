@@ -5,6 +5,7 @@
  *
  * **Not responsibilities**: resuming a turn (`Turn.resumeTurn`). `TurnWorker` does the same for servers with one folder.
  */
+import { stopEnded } from "@opencode-turn/core/CancelTurn"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
 import type { AssistantMessageId } from "@opencode-turn/core/Ids"
 import * as Metrics from "@opencode-turn/core/Metrics"
@@ -61,11 +62,13 @@ export const resume = Effect.fnUntraced(
 
     yield* Effect.gen(function*() {
       const orphans = options.worker ? [] : yield* Effect.mapError(findOrphans(view), fromError)
-      if (!options.worker && orphans.length === 0) return yield* view.note("there is nothing to resume")
+      const stops = options.worker ? [] : yield* Effect.mapError(findStops, fromError)
+      if (!options.worker && orphans.length + stops.length === 0) return yield* view.note("there is nothing to resume")
       const server = yield* Connection.connect(flags, view, rules(options.permission))
       const streams = yield* Streams
+      const clients = yield* Connection.makeClients(server)
       const carry = yield* makeCarry(
-        yield* Connection.makeClients(server),
+        clients,
         (result) => streams.answer(options.json ? JsonLines.fromEnding(result) : `${describeCarried(result)}\n`)
       )
       if (options.metricsPort !== undefined) {
@@ -76,7 +79,7 @@ export const resume = Effect.fnUntraced(
           "waiting for turns to resume; Ctrl-C stops this, and leaves unfinished turns to the next resume"
         )
       }
-      yield* Effect.raceFirst(options.worker ? work(carry) : once(orphans, carry), server.ended)
+      yield* Effect.raceFirst(options.worker ? work(carry, clients) : once(orphans, carry, clients), server.ended)
     }).pipe(
       Effect.provideServiceEffect(HumanGate.HumanGate, gateOf(options.permission, view)),
       Effect.provideContext(store),
@@ -181,6 +184,18 @@ const findOrphans = Effect.fnUntraced(function*(view: TurnView.View) {
   return yield* store.listOrphans(batch)
 })
 
+/** Ended turns for which a server may still work. */
+const findStops = Effect.flatMap(SessionStore, (store) => store.listStops({ limit: batch }))
+
+/** Stops what the server still does for an ended turn, in the folder of its session. */
+const stopIn = (clientOf: Connection.Clients) => (message: MessageState) =>
+  Effect.gen(function*() {
+    if (message.started === null) return true
+    const home = yield* clientOf(undefined)
+    const folder = yield* Effect.provideContext(Connection.folderOf(message.started.sessionId), home)
+    return yield* Effect.provideContext(stopEnded(message), yield* clientOf(folder))
+  }).pipe(Effect.orElseSucceed(() => false))
+
 /** `print` is called with the result of each turn. */
 export const makeCarry = Effect.fnUntraced(
   function*(
@@ -229,14 +244,22 @@ export const describeCarried = (result: TurnResult): string =>
     result.error === undefined ? "" : `: ${line(describe(result.error))}`
   }`
 
-const once = Effect.fnUntraced(function*(orphans: ReadonlyArray<MessageState>, carry: Carry) {
+const once = Effect.fnUntraced(function*(
+  orphans: ReadonlyArray<MessageState>,
+  carry: Carry,
+  clientOf: Connection.Clients
+) {
+  yield* Effect.mapError(TurnWorker.stopOnce(stopIn(clientOf)), fromError)
   const results = yield* Effect.forEach(orphans, carry, { concurrency: maxConcurrent })
   const bad = results.filter((result) => result?.status === "error" || result?.status === "failed")
   if (bad.length > 0) return yield* failed(`${bad.length} of ${results.length} resumed turns did not complete`)
 })
 
-/** Looks for orphans repeatedly. A failure is printed once while it stays the same, and the search continues. */
-export const work = Effect.fnUntraced(function*(carry: Carry) {
+/**
+ * Looks for orphans repeatedly, and for ended turns that are to be stopped. A failure is printed once while it stays the same, and the search
+ * continues.
+ */
+export const work = Effect.fnUntraced(function*(carry: Carry, clientOf: Connection.Clients) {
   const { progress } = yield* Streams
   const told = yield* Ref.make("")
   const tell = (error: Failure) =>
@@ -244,5 +267,5 @@ export const work = Effect.fnUntraced(function*(carry: Carry) {
       Ref.getAndSet(told, error.message),
       (before) => before === error.message ? Effect.void : progress(`opencode-turn: ${line(error.message)}\n`)
     )
-  return yield* sweepOrphans(carry, tell)
+  return yield* Effect.raceFirst(sweepOrphans(carry, tell), TurnWorker.sweepStops(stopIn(clientOf)))
 })

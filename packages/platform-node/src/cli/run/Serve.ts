@@ -94,7 +94,7 @@ export const serve = Effect.fnUntraced(
         (result) => view.note(Resume.describeCarried(result)),
         gateway.onCarry
       )
-      return yield* Effect.raceFirst(Resume.work(carry), server.ended)
+      return yield* Effect.raceFirst(Resume.work(carry, clients), server.ended)
     }).pipe(
       Effect.provideContext(store),
       Effect.provide(Layer.merge(Tracer.layerNoop, Reports.layer)),

@@ -88,10 +88,11 @@ it.effect("leaves a turn of another server alone, says so once, and carries thos
       columns: () => 100
     })
     const ended: Array<string> = []
+    const clients = () => Effect.succeed(Context.make(Client, client))
     const working = yield* makeCarry(
-      () => Effect.succeed(Context.make(Client, client)),
+      clients,
       ({ messageId }) => Effect.sync(() => void ended.push(messageId))
-    ).pipe(Effect.flatMap(work), Effect.provideService(Streams, streams), Effect.forkChild)
+    ).pipe(Effect.flatMap((carry) => work(carry, clients)), Effect.provideService(Streams, streams), Effect.forkChild)
     for (let time = 0; time < 5; time++) yield* TestClock.adjust(yield* TurnPolicy.SweepInterval)
     yield* Fiber.interrupt(working)
     assert.deepStrictEqual(told, [
