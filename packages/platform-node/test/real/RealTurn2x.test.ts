@@ -214,6 +214,24 @@ describe.skipIf(SharedOpencode.isMissing("2.x"))("a turn on OpenCode 2.x", () =>
         const { info, parts } = yield* client.sendMessage(fork.id, ScriptedModel.prompt("Two.", [{ text: "Two." }]))
         assert.strictEqual(info.role, "assistant")
         assert.deepStrictEqual(parts.flatMap((part) => (part.type === "text" ? [part.text] : [])), ["Two."])
+        // The answer of an earlier prompt is none to this one.
+        const error = yield* Effect.flip(client.sendMessage(fork.id, {
+          parts: [{ type: "text", text: ScriptedModel.prompt("Three.", [{ text: "Never." }]) }],
+          model: { providerId: "scripted", modelId: "nope" }
+        }))
+        assert.deepStrictEqual([error._tag, error.message.includes("the prompt has no answer")], ["DecodeError", true])
+      }))
+
+    it.effect("is asked in words to call an agent that its prompt mentions", () =>
+      Effect.gen(function*() {
+        const model = yield* ScriptedModel.ScriptedModel
+        const prompt = ScriptedModel.prompt("Look.", [{ text: "Looked." }])
+        const result = yield* runTurn(turn([], {
+          prompt: [{ type: "text", text: prompt }, { type: "agent", name: "explore" }]
+        }))
+        assertCompleted(result, "Looked.")
+        const told = (yield* model.requests).flatMap(({ messages }) => messages.map(({ text }) => text))
+        assert.isTrue(told.some((text) => text.startsWith("Look.") && text.endsWith("with the agent: explore")))
       }))
 
     it.effect("that is posted again while it runs and after its end asks the model nothing", () =>

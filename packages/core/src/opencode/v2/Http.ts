@@ -18,7 +18,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { PermissionRule } from "../../domain/Ask.ts"
 import * as Contained from "../../domain/Contained.ts"
-import { MessageId, SessionId } from "../../domain/Ids.ts"
+import { makePromptIds, MessageId, SessionId } from "../../domain/Ids.ts"
 import type { Message } from "../../domain/Message.ts"
 import type { Prompt } from "../../domain/Prompt.ts"
 import type { Usage } from "../../domain/Usage.ts"
@@ -349,6 +349,8 @@ export const make = Effect.fnUntraced(function*(
     createSession: Effect.fnUntraced(function*({ metadata, parentId, permission, title }) {
       const directory = yield* Cache.get(directories, "")
       yield* checkRules(permission)
+      const below = unsupported("make a session below another one")
+      if (parentId !== undefined && isBeta()) return yield* below
       const { data } = yield* requestJson(
         "create session",
         Wire.within(Wire.WireSession),
@@ -362,6 +364,10 @@ export const make = Effect.fnUntraced(function*(
           })
         })
       )
+      if (parentId !== undefined && data.parentID !== parentId) {
+        yield* request("delete session", HttpClientRequest.delete(session(data.id)))
+        return yield* below
+      }
       if (title !== undefined && isBeta()) {
         yield* request("rename session", post(session(data.id, "/rename"), { title }))
       }
@@ -397,7 +403,7 @@ export const make = Effect.fnUntraced(function*(
     deleteSession: (id) =>
       request("delete session", HttpClientRequest.delete(session(id))).pipe(Effect.asVoid, orSessionNotFound(id)),
 
-    abortSession: (id) => Effect.asVoid(interrupt(id)),
+    abortSession: (id) => Effect.asVoid(Effect.catchIf(interrupt(id), isNotFound, () => Effect.void)),
 
     stopTree: (tree) => stopTree(tree),
 
@@ -499,19 +505,18 @@ export const make = Effect.fnUntraced(function*(
 
     endPrompt: (id, { system }) => (system === undefined ? Effect.void : takeBackInstruction(id)),
 
-    promptAndWait: (id, input) =>
-      withTimeout("send message", whenReady).pipe(
-        Effect.andThen(prompt(id, input)),
-        Effect.andThen(requestText("send message", waiting(id, isBeta()))),
-        Effect.andThen(listMessages(id, { limit: 1 })),
-        Effect.flatMap(({ messages }) => {
-          const last: Message | undefined = messages.at(-1)
-          return last === undefined
-            ? Effect.fail(new DecodeError({ operation: "send message", reason: "there is no message" }))
-            : Effect.succeed(last)
-        }),
-        orSessionNotFound(id)
-      ),
+    promptAndWait: Effect.fnUntraced(function*(id, input) {
+      yield* withTimeout("send message", whenReady)
+      const { updatedMillis } = yield* getSession(id)
+      const floor = { newestMessageId: undefined, sessionUpdatedMillis: updatedMillis }
+      const ids = input.ids ?? (yield* makePromptIds(floor, input.parts.length))
+      yield* prompt(id, { ...input, ids })
+      yield* requestText("send message", waiting(id, isBeta()))
+      const { messages } = yield* listMessages(id, { limit: pageSize })
+      return yield* Effect.fromNullishOr(answerTo(ids.promptId, messages)).pipe(
+        Effect.mapError(() => new DecodeError({ operation: "send message", reason: "the prompt has no answer" }))
+      )
+    }, (effect, id) => orSessionNotFound(id)(effect)),
 
     ...asks,
 
@@ -536,6 +541,18 @@ export const make = Effect.fnUntraced(function*(
 })
 
 // internal
+
+/**
+ * The last message of the answer to a prompt. A prompt that was delivered together with a later one has its answer behind that.
+ */
+const answerTo = (promptId: MessageId, messages: ReadonlyArray<Message>): Message | undefined => {
+  const at = messages.findIndex(({ info }) => info.id === promptId)
+  const behind = at < 0 ? [] : messages.slice(at + 1)
+  const first = behind.findIndex(({ info }) => info.role === "assistant")
+  if (first < 0) return undefined
+  const next = behind.findIndex(({ info }, index) => index > first && info.role === "user" && !info.isContinuation)
+  return behind.slice(0, next < 0 ? undefined : next).findLast(({ info }) => info.role === "assistant")
+}
 
 /** A slash at the end of a folder would make it another one. */
 const withoutLastSlashes = (directory: string): string => {

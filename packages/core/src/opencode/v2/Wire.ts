@@ -814,7 +814,8 @@ export const toAgentRules = (wire: typeof WireAgent.Type): AgentRules => ({
 
 /**
  * The body of a prompt. It waits for the answers before it (`queue`), as in 1.x: a prompt that steers would take over the answer that is
- * being given. 2.x has no `format`, so the schema is part of the text.
+ * being given. 2.x has no `format`, so the schema is part of the text. It keeps a mentioned agent to itself, so the text asks the model to call it
+ * (0.0.0-next-16350).
  *
  * @category translations
  * @since 0.1.0
@@ -827,7 +828,7 @@ export const fromPrompt = ({ format, ids, parts }: Prompt): Record<string, unkno
   const texts = parts.flatMap((part) => (part.type === "text" ? [part.text] : []))
   return {
     ...(ids !== undefined && { id: ids.promptId }),
-    text: [...texts, ...(format === undefined ? [] : [orderOf(format)])].join("\n\n"),
+    text: [...texts, ...agents.map(callOf), ...(format === undefined ? [] : [orderOf(format)])].join("\n\n"),
     ...(files.length > 0 && { files }),
     ...(agents.length > 0 && { agents }),
     delivery: "queue"
@@ -983,6 +984,10 @@ const toParts = (
   parts.push(...stepEnd(messageId, { ...message, files: message.snapshot?.files }))
   return { parts, ...(unread.length > 0 && { unread }) }
 }
+
+/** Nearly the words by which 1.x has a model call a mentioned agent (1.18.33). */
+const callOf = ({ name }: { readonly name: string }): string =>
+  `Use the above message and context to generate a prompt, and call the subagent tool with the agent: ${name}`
 
 const orderOf = (format: Readonly<Record<string, unknown>>): string =>
   [

@@ -171,6 +171,38 @@ describe("the bodies of 2.x", () => {
       })
     }))
 
+  it.effect.each(both)(
+    "make no session that is not below the one that it should be below: %s",
+    (line) =>
+      Effect.gen(function*() {
+        const { client, sent } = yield* dialect(line, answers)
+        const error = yield* Effect.flip(client.createSession({ parentId: child }))
+        assertFields(error, { _tag: "UnsupportedOperation", operation: "make a session below another one" })
+        assert.deepStrictEqual(
+          sent(),
+          line === "beta"
+            ? []
+            : [
+              ["POST", "/api/session", { location: { directory: "/workspace" }, parentID: child }],
+              ["DELETE", "/api/session/ses_1", undefined]
+            ]
+        )
+        if (line === "beta") return
+        const keeping = yield* dialect(
+          line,
+          (asked) => asked.path === "/api/session" ? json({ data: { ...session, parentID: child } }) : answers(asked)
+        )
+        assert.strictEqual((yield* keeping.client.createSession({ parentId: child })).parentId, child)
+      })
+  )
+
+  it.effect("stop nothing where the session is gone, and say so of no stop", () =>
+    Effect.gen(function*() {
+      const { client } = yield* dialect("release", (asked) =>
+        asked.path.endsWith("/interrupt") ? empty(404) : answers(asked))
+      yield* client.abortSession(sessionId)
+    }))
+
   it.effect("have no rules on the beta, whose agents go by its configuration: a session without its rules is not made", () =>
     Effect.gen(function*() {
       let agents: ReadonlyArray<object> = []
@@ -253,7 +285,10 @@ describe("the bodies of 2.x", () => {
         format: { type: "json_schema", schema: { type: "object" } }
       })
       assertFields(sent().at(-1)?.[2], { files: [{ uri: url, name: "a.txt" }], agents: [{ name: "general" }] })
-      assert.match(JSON.stringify(sent().at(-1)?.[2]), /Read\..*JSON Schema/)
+      assert.match(
+        JSON.stringify(sent().at(-1)?.[2]),
+        /Read\..*call the subagent tool with the agent: general.*JSON Schema/
+      )
     }))
 
   it.effect.each(both)(
