@@ -60,8 +60,6 @@ const provedBy: Readonly<Record<string, string>> = {
   "typed output": "RealOutput",
   "files": "RealFiles",
   "to-dos": "RealTurn",
-  "metadata of a session": "RealSession1x",
-  "tools of a turn": "RealSession1x",
   "attached file": "RealFiles",
   "steps, cost and a budget": "RealOutput",
   "a failure that the server retries": "RealTurn"
@@ -77,7 +75,9 @@ onBothLines("a turn", {
   exceptions: {
     "rules of a session": "the beta takes no rules for a session, which is told before anything is sent",
     "more rules for a session": "the same",
-    "rules and tools of subagents": "the same, and the same for the tools of one prompt"
+    "rules and tools of subagents": "the same, and the same for the tools of one prompt",
+    "metadata of a session": "the beta ignores the metadata of a session",
+    "tools of a turn": "2.x cannot limit the tools of one prompt, which is told before anything is sent"
   }
 }, (it) => {
   for (const { name, run } of scripts) {
