@@ -94,7 +94,8 @@ export interface Agent {
 }
 
 /**
- * What stands for a conversation that was compacted, and what it took to write it. `isNew`: the model was asked for it just now.
+ * What stands for a conversation that was compacted, and what it took to write it. `model` wrote it, if the server tells. `isNew`: the model
+ * was asked for it just now.
  *
  * @category models
  * @since 0.1.0
@@ -103,6 +104,7 @@ export interface Summary {
   readonly messageId: MessageId
   readonly text: string
   readonly usage: Usage
+  readonly model: ModelRef | undefined
   readonly isNew: boolean
 }
 

@@ -58,3 +58,35 @@ export const make = (timeline: Timeline.Timeline, earlier: Account | null): Acco
     untilMillis: timeline.endedMillis
   }
 }
+
+/**
+ * The account of something that asks a model once, such as a compaction. It waited until it was taken: for its turn, or without an owner.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const ofOneCall = (
+  { createdMillis, epoch }: { readonly createdMillis: number; readonly epoch: number },
+  { modelMillis, models, takenMillis }: {
+    readonly takenMillis: number
+    readonly modelMillis: number
+    readonly models: ReadonlyArray<ModelUsage>
+  },
+  nowMillis: number
+): Account => {
+  const [taken, until] = [Math.round(takenMillis), Math.round(nowMillis)]
+  const waitedMillis = Math.max(0, taken - Math.round(createdMillis))
+  const spentMillis = Math.round(Math.min(modelMillis, until - taken))
+  return {
+    timing: {
+      ...Timing.zero,
+      queueMillis: epoch > 1 ? 0 : waitedMillis,
+      orphanedMillis: epoch > 1 ? waitedMillis : 0,
+      modelMillis: spentMillis,
+      otherMillis: until - taken - spentMillis
+    },
+    models,
+    firstTokenMillis: null,
+    untilMillis: until
+  }
+}

@@ -89,6 +89,22 @@ export const make = (timeline: Timeline.Timeline): Timing => {
 }
 
 /**
+ * No time.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const zero: Timing = {
+  queueMillis: 0,
+  peopleMillis: 0,
+  modelMillis: 0,
+  toolsMillis: 0,
+  retriesMillis: 0,
+  orphanedMillis: 0,
+  otherMillis: 0
+}
+
+/**
  * Adds what a later owner of the turn spent.
  *
  * @category combinators

@@ -9,12 +9,16 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Ref from "effect/Ref"
 import * as Contained from "../domain/Contained.ts"
 import type { ConversationId, MessageId, SessionId } from "../domain/Ids.ts"
 import { ConversationExists, NoSession, NothingReverted, TurnNotInSession } from "../domain/OperationError.ts"
+import type { ModelRef } from "../domain/Prompt.ts"
 import { retrying } from "../domain/Retrying.ts"
 import type { DirectoryMismatch } from "../domain/TurnError.ts"
 import { detailsOf, type TurnCancelled, TurnInProgress, type TurnTakenOver } from "../domain/TurnError.ts"
@@ -24,6 +28,8 @@ import { readBackTo, readExchange } from "../drive/ReadExchange.ts"
 import { Client } from "../opencode/Client.ts"
 import type { CompactionFailed, RequestError, SessionNotFound, UnknownDirectory } from "../opencode/ClientError.ts"
 import { SessionBusy } from "../opencode/ClientError.ts"
+import * as Account from "../reply/Account.ts"
+import * as Timeline from "../reply/Timeline.ts"
 import { finalize } from "../store/Finalize.ts"
 import type { Operation, StoredMessage, StoreError } from "../store/SessionStore.ts"
 import { SessionStore } from "../store/SessionStore.ts"
@@ -65,10 +71,28 @@ export const carryOperation = Effect.fnUntraced(function*(
 ): Effect.fn.Return<StoredMessage, OperationError | TurnCancelled | TurnTakenOver, Client | SessionStore> {
   return yield* Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
-      const work = Effect.raceAllFirst([perform(message, operation), holdLease(message), untilLost(message)])
+      const takenMillis = yield* Clock.currentTimeMillis
+      const modelMillis = yield* Ref.make(0)
+      const work = Effect.raceAllFirst([
+        perform(message, operation, modelMillis),
+        holdLease(message),
+        untilLost(message)
+      ])
       const exit = yield* Effect.exit(restore(work))
+      const accountOf = Effect.fnUntraced(function*(models: ReadonlyArray<Usage.ModelUsage>) {
+        if (operation.type !== "compact") return null
+        const atModelMillis = yield* Ref.get(modelMillis)
+        return Account.ofOneCall(
+          message,
+          { takenMillis, modelMillis: atModelMillis, models },
+          yield* Clock.currentTimeMillis
+        )
+      })
       if (Exit.isSuccess(exit)) {
-        const outcome = { ...exit.value, status: "completed", error: null, parts: [] } as const
+        const { models, ...done } = exit.value
+        const usage = Usage.sum(models)
+        const account = yield* accountOf(models)
+        const outcome = { ...done, usage, account, status: "completed", error: null, parts: [] } as const
         return (yield* finalize(message.id, message.epoch, outcome)).message
       }
       const error = exit.cause.reasons.find(Cause.isFailReason)?.error
@@ -78,13 +102,17 @@ export const carryOperation = Effect.fnUntraced(function*(
       }
       if (error._tag === "TurnCancelled" || error._tag === "TurnTakenOver") return yield* error
       const stored = { tag: error._tag, message: error.message, details: detailsOf(error) }
+      const models = error._tag === "CompactionFailed" && !Equal.equals(error.usage, Usage.zero)
+        ? modelsOf(error.usage, undefined)
+        : []
       yield* finalize(message.id, message.epoch, {
         status: "error",
         error: stored,
         content: error.message,
         isFallback: true,
         parts: [],
-        usage: error._tag === "CompactionFailed" ? error.usage : Usage.zero
+        usage: Usage.sum(models),
+        account: yield* accountOf(models)
       })
       return yield* error
     })
@@ -111,18 +139,24 @@ export const resumeOperation = (
 interface Done {
   readonly content: string
   readonly isFallback: boolean
-  readonly usage: Usage.Usage
+  readonly models: ReadonlyArray<Usage.ModelUsage>
 }
 
-const done = (content: string): Done => ({ content, isFallback: true, usage: Usage.zero })
+const done = (content: string): Done => ({ content, isFallback: true, models: [] })
 
+const modelsOf = (usage: Usage.Usage, model: ModelRef | undefined): ReadonlyArray<Usage.ModelUsage> => [
+  { model: model === undefined ? "" : Timeline.nameOf(model), steps: 1, ...usage }
+]
+
+/** `modelMillis` is the time that a model worked. */
 const perform = (
   message: StoredMessage,
-  operation: Operation
+  operation: Operation,
+  modelMillis: Ref.Ref<number>
 ): Effect.Effect<Done, OperationError, Client | SessionStore> => {
   switch (operation.type) {
     case "compact":
-      return compact(message, operation)
+      return compact(message, operation, modelMillis)
     case "revert":
       return revert(message, operation)
     case "unrevert":
@@ -164,14 +198,24 @@ const idleSessionOf = Effect.fnUntraced(function*(conversationId: ConversationId
 
 const compact = Effect.fnUntraced(function*(
   { conversationId, epoch }: StoredMessage,
-  { model }: Extract<Operation, { readonly type: "compact" }>
+  { model }: Extract<Operation, { readonly type: "compact" }>,
+  modelMillis: Ref.Ref<number>
 ) {
   const client = yield* Client
   // A request whose answer was lost goes on at the server, and its summary is found when it is done.
-  const once = Effect.flatMap(idleSessionOf(conversationId), (sessionId) => client.compactSession(sessionId, model))
-  const { isNew, text, usage } = yield* retrying(once)
+  const once = Effect.gen(function*() {
+    const sessionId = yield* idleSessionOf(conversationId)
+    const begunMillis = yield* Clock.currentTimeMillis
+    const spend = Effect.flatMap(
+      Clock.currentTimeMillis,
+      (now) => Ref.update(modelMillis, (sum) => sum + now - begunMillis)
+    )
+    return yield* Effect.ensuring(client.compactSession(sessionId, model), spend)
+  })
+  const { isNew, model: by, text, usage } = yield* retrying(once)
+  if (!isNew) yield* Ref.set(modelMillis, 0)
   // An earlier owner of the message may have ordered the summary.
-  return { content: text, isFallback: false, usage: isNew || epoch > 1 ? usage : Usage.zero }
+  return { content: text, isFallback: false, models: isNew || epoch > 1 ? modelsOf(usage, by) : [] }
 })
 
 const revert = Effect.fnUntraced(function*(

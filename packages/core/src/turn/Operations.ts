@@ -150,14 +150,14 @@ export const unrevertTurn = Effect.fn("Turn.unrevertTurn")(function*(
 
 /**
  * Has a conversation summarised: from then on the model sees the summary in place of what was said before. Gives the stored message of the
- * compaction, whose content is the summary and whose usage is what it took.
+ * compaction, whose content is the summary, and whose usage and account are what it took: no turn counts it.
  *
  * **Details**
  *
  * It waits for turns before it, or does what `TurnPolicy.WhenBusy` says, and turns that begin meanwhile wait for it. `model` is
  * `provider/model`; by default it is that of the last turn. A pending revert becomes final. A conversation whose newest message is a summary
  * stays as it is. `messageId` names the stored message, for one who watches or cancels it. A summary that fails changes nothing
- * (`CompactionFailed`). Interrupting it stops the model.
+ * (`CompactionFailed`), and its message has what the model used in vain. Interrupting it stops the model.
  *
  * @category running
  * @since 0.1.0

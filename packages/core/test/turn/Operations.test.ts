@@ -1,3 +1,4 @@
+import * as Timing from "#reply/Timing"
 import { assert, describe } from "@effect/vitest"
 import { cancelTurn } from "@opencode-turn/core/CancelTurn"
 import { Client } from "@opencode-turn/core/Client"
@@ -23,6 +24,8 @@ const summary = ({ messages }: ModelRequest): Step =>
     ? { fail: 400, message: "not today" }
     : messages.some(({ text }) => text.includes("slow"))
     ? { text: "the summary", gate: "summary", gateAfter: 1 }
+    : messages.some(({ text }) => text.includes("blank"))
+    ? { text: " ", usage: { input: 1000, output: 100 } }
     : { text: "the summary" }
 
 const fake = { fake: { summary } }
@@ -292,7 +295,10 @@ const operations = (line: Line) => {
         const compaction = yield* compactConversation(conversationId)
         assertFields(compaction, { status: "completed", content: "the summary", isFallback: false })
         assert.isAbove(compaction.usage.cost, 0)
-        assert.deepStrictEqual((yield* compactConversation(conversationId)).usage.cost, 0)
+        assert.deepStrictEqual(compaction.account?.models, [{ model: "scripted/m", steps: 1, ...compaction.usage }])
+        const again = yield* compactConversation(conversationId)
+        assert.strictEqual(again.usage.cost, 0)
+        assert.deepStrictEqual(again.account?.models, [])
         const two = yield* say("two")
         assert.deepStrictEqual(two.usage.total, first.usage.total)
         assert.strictEqual(two.content, "answer to two")
@@ -333,6 +339,45 @@ const operations = (line: Line) => {
         assert.deepStrictEqual(yield* list(), ["turn completed", "/compact error"])
         assertFields(yield* say("two"), { content: "answer to two" })
         assert.deepStrictEqual(yield* known, ["no summary"])
+      }), fake)
+
+    test("has an account of its time, which the turns before it and the model took", () =>
+      Effect.gen(function*() {
+        const server = yield* FakeOpencode
+        const running = yield* launch("slow", halfway, {
+          prompt: `slow [[{"text":"a b","gate":"half","gateAfter":1}]]`
+        })
+        const compaction = yield* Effect.forkChild(compactConversation(conversationId))
+        yield* Carrying.pass(3000)
+        yield* server.release("half")
+        yield* ended(running)
+        yield* server.reached("summary").pipe(Effect.forkChild, Effect.flatMap((fiber) => ended(fiber, 60_000)))
+        yield* Carrying.pass(5000)
+        yield* server.release("summary")
+        const { account, createdMillis, finishedMillis } = (yield* ended(compaction, 60_000)).value
+        assert.isNotNull(account)
+        if (account === null) return
+        const { modelMillis, queueMillis } = account.timing
+        assert.isAtLeast(queueMillis, 3000)
+        assert.isAtLeast(modelMillis, 5000)
+        assert.strictEqual(Timing.total(account.timing), (finishedMillis ?? 0) - createdMillis)
+      }), fake)
+
+    test("that gives nothing tells what it took in vain", () =>
+      Effect.gen(function*() {
+        yield* say("one", "conversation", [{ text: "blank" }])
+        const outcome = yield* Effect.result(compactConversation(conversationId))
+        const [, stored] = yield* (yield* SessionStore).listMessages(conversationId, Infinity)
+        // 1.x takes any words for a summary (1.18.33).
+        assert.strictEqual(stored?.status, line === "1.x" ? "completed" : "error")
+        const usage = outcome._tag === "Success"
+          ? outcome.success.usage
+          : outcome.failure._tag === "CompactionFailed"
+          ? outcome.failure.usage
+          : assert.fail(outcome.failure.message)
+        assert.closeTo(usage.cost, 0.0012, 1e-9)
+        assert.deepStrictEqual(stored?.usage, usage)
+        assert.closeTo(stored?.account?.models[0]?.cost ?? 0, 0.0012, 1e-9)
       }), fake)
 
     test("is refused for a conversation without a turn, and for a model that is none", () =>

@@ -29,6 +29,8 @@ for (const isRepository of [true, false]) {
           const compaction = yield* compactConversation("compacted")
           assert.strictEqual(compaction.content, "Scripted summary")
           assert.closeTo(compaction.usage.cost, 0.00002, 1e-9)
+          assert.deepStrictEqual(compaction.account?.models, [{ model: "scripted/m", steps: 1, ...compaction.usage }])
+          assert.isAbove(compaction.account?.timing.modelMillis ?? 0, 0)
           yield* say("compacted", "two", [shell("echo ho")])
           assert.deepStrictEqual(yield* known, ["Scripted summary"])
           assert.strictEqual(

@@ -98,8 +98,8 @@ type State =
 const stateOf = (listed: ReadonlyArray<Listed>): State => {
   const last = listed.at(-1)?.message
   if (last?.info.role === "assistant" && last.info.isSummary && isFinished(last)) {
-    const { id, usage } = last.info
-    return { _tag: "Done", summary: { messageId: id, text: textOf(last), usage } }
+    const { id, model, usage } = last.info
+    return { _tag: "Done", summary: { messageId: id, text: textOf(last), usage, model } }
   }
   const order = listed.findLast(({ isOrder }) => isOrder)?.message.info.id
   const answers = listed.flatMap(({ message }) =>

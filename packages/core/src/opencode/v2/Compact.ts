@@ -51,8 +51,8 @@ export const compact = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Summary, Failure | CompactionFailed> {
   const { isLeft, summary } = yield* requests.newest
   if (summary !== undefined) {
-    const { id, text } = summary
-    return { messageId: id, text, usage: yield* requests.usage(summary), isNew: false }
+    const { id, model, text } = summary
+    return { messageId: id, text, usage: yield* requests.usage(summary), model, isNew: false }
   }
   const left = isLeft ? yield* carryOut(requests) : undefined
   const written = left?.status === "completed" ? left : yield* carryOut(requests)
@@ -60,7 +60,7 @@ export const compact = Effect.fnUntraced(function*(
   if (written?.status !== "completed") {
     return yield* new CompactionFailed({ sessionId, reason: written?.error ?? "there is no summary", usage })
   }
-  return { messageId: written.id, text: written.text, usage, isNew: true }
+  return { messageId: written.id, text: written.text, usage, model: written.model, isNew: true }
 })
 
 /**

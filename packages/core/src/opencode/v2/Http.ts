@@ -440,10 +440,14 @@ export const make = Effect.fnUntraced(function*(
       if (revert !== undefined) {
         yield* orSessionNotFound(id)(request("commit revert", HttpClientRequest.post(session(id, "/revert/commit"))))
       }
-      const work = compact(compacting(id), id)
+      const usual = before ?? (yield* defaultModel)
+      const by = model ?? Wire.toModel(usual)
+      const work = Effect.map(
+        compact(compacting(id), id),
+        (summary) => (summary.isNew ? { ...summary, model: summary.model ?? by } : summary)
+      )
       if (model === undefined) return yield* work
       // The summary alone is by this model.
-      const usual = before ?? (yield* defaultModel)
       if (usual === undefined) return yield* choose(id, { model }).pipe(Effect.andThen(work), orSessionNotFound(id))
       return yield* choose(id, { model }).pipe(
         Effect.andThen(work),

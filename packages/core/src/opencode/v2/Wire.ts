@@ -14,7 +14,7 @@ import type { PermissionAsk, QuestionAnswers, QuestionAsk } from "../../domain/A
 import { AskId as AnyAskId, PartId } from "../../domain/Ids.ts"
 import type { AssistantMessage, Message, Session, UnreadPart, UserMessage } from "../../domain/Message.ts"
 import type { ToolPart, WirePart } from "../../domain/Part.ts"
-import type { Prompt } from "../../domain/Prompt.ts"
+import type { ModelRef, Prompt } from "../../domain/Prompt.ts"
 import type { UpstreamFailure } from "../../domain/UpstreamFailure.ts"
 import * as Upstream from "../../domain/UpstreamFailure.ts"
 import type { Agent, UnreadMessage } from "../Dialect.ts"
@@ -147,6 +147,7 @@ const WireCompaction = Schema.Struct({
   reason: maybe(Schema.String),
   summary: maybe(Schema.String),
   error: Schema.optionalKey(Schema.Unknown),
+  model: maybe(WireModel),
   cost: maybe(Schema.Finite),
   tokens: maybe(WireTokens)
 })
@@ -237,9 +238,16 @@ export const toSession = (wire: typeof WireSession.Type): Session => ({
   permission: [],
   metadata: wire.metadata ?? {},
   usage: toUsage(wire.cost, wire.tokens),
-  model: wire.model && { providerId: wire.model.providerID, modelId: wire.model.id },
+  model: toModel(wire.model),
   revertedFrom: wire.revert?.messageID
 })
+
+/**
+ * @category translations
+ * @since 0.1.0
+ */
+export const toModel = (wire: typeof WireModel.Type | undefined): ModelRef | undefined =>
+  wire && { providerId: wire.providerID, modelId: wire.id }
 
 /**
  * @category predicates
@@ -446,7 +454,7 @@ export const assistant = (
   structured: undefined,
   ...place,
   agent: step.agent,
-  model: step.model && { providerId: step.model.providerID, modelId: step.model.id }
+  model: toModel(step.model)
 })
 
 /**
@@ -474,7 +482,7 @@ export interface Ordered {
 
 /**
  * What has become of a summary of the session: `error` says why there is none. `isOrdered`: somebody asked for it; otherwise a run needs it.
- * `usage` is what it took, if its message tells it, which it does only in the release.
+ * `model` wrote it, and `usage` is what it took, if its message tells that, which it does only in the release.
  *
  * @category models
  * @since 0.1.0
@@ -485,6 +493,7 @@ export interface Compaction {
   readonly status: string | undefined
   readonly text: string
   readonly error: string
+  readonly model: ModelRef | undefined
   readonly usage: Used | undefined
 }
 
@@ -506,13 +515,14 @@ export interface Used {
 export const toCompaction = (wire: unknown): Compaction | undefined => {
   const message = Option.getOrUndefined(decodeCompaction(wire))
   if (message === undefined) return undefined
-  const { cost, error, id, reason, status, summary: text = "", tokens } = message
+  const { cost, error, id, model, reason, status, summary: text = "", tokens } = message
   return {
     id,
     isOrdered: reason === "manual",
     status,
     text,
     error: isPresent(error) ? toFailure(error).message : "there is no summary",
+    model: toModel(model),
     usage: tokens === undefined && cost === undefined ? undefined : { cost, tokens }
   }
 }
