@@ -153,12 +153,12 @@ it.effect.each<{
     )
 )
 
+// That of parts is applied in the same way, and takes a hundred thousand of them.
 it.effect.each(
   [
     { limit: "openAsks", storm: Storm.permissions },
     { limit: "subagents", storm: Storm.subagents },
-    { limit: "messages", storm: Storm.prompts },
-    { limit: "parts", storm: Storm.tools }
+    { limit: "messages", storm: Storm.prompts }
   ] as const
 )(
   "applies the default limit of $limit if the budget does not set one",
