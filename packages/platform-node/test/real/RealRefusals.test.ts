@@ -111,6 +111,8 @@ onBothLines(
       Effect.gen(function*() {
         const result = yield* runTurn(turn([step("echo a", "echo b"), done]))
         assert.deepInclude(result, { status: "completed", content: "Done without." })
+        // Neither ran, so nothing may have changed without a word.
+        assert.deepStrictEqual(result.artifacts, { files: [], unread: [] })
       }))
 
     it.effect("two refusals that stop the agent are repeated to it with their reasons, and only once", () =>

@@ -5,34 +5,41 @@
  * @since 0.1.0
  */
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { FileChange, ToolStatus } from "../../domain/Part.ts"
 import { maybe } from "../Lenient.ts"
 
 /**
- * The changed files. They are `undefined` if unknown: the call has not ended, or its tool may change files without reporting them.
+ * The changed files. They are `undefined` if unknown: the call has not ended, or was interrupted, or its tool may change files without reporting
+ * them. A call that failed before it began has changed none: its tool does not exist, or was refused.
  *
  * @category translations
  * @since 0.1.0
  */
 export const changedFiles = (
   tool: string,
-  { error, input = {}, metadata, output, status }: {
+  { error, input = {}, isInterrupted, metadata, output, status }: {
     readonly status: ToolStatus
     readonly input?: Readonly<Record<string, unknown>>
     readonly metadata?: Readonly<Record<string, unknown>>
     readonly output: string | undefined
     readonly error: string | undefined
+    readonly isInterrupted: boolean
   }
 ): ReadonlyArray<FileChange> | undefined => {
   if (harmless.has(tool)) return []
-  if (!writers.has(tool)) return undefined
-  if (error !== undefined) return []
-  if (status !== "completed") return undefined
-  const told = Option.getOrUndefined(decodeFiles(metadata))
-  if (told !== undefined) return told.files.map(toChange)
+  const hasBegun = isInterrupted || hasShell(metadata) || hasShell(metadata?.["metadata"])
+  if (error !== undefined && !hasBegun && (own.has(tool) || error.startsWith("Unknown tool"))) return []
+  if (!writers.has(tool) || status !== "completed") return undefined
   const { content } = input
   const path = input["path"] ?? input["filePath"]
+  const told = Option.getOrUndefined(decodeFiles(metadata))
+  if (told !== undefined) {
+    const changes = told.files.map(toChange)
+    // The metadata names a file from the session's folder on.
+    return changes.length === 1 && typeof path === "string" ? changes.map((change) => ({ ...change, path })) : changes
+  }
   if (typeof path !== "string") return undefined
   if (tool !== "write") return [{ path, change: "modified" }]
   const isNew = output?.startsWith("Created file") === true
@@ -47,6 +54,12 @@ export const changedFiles = (
 // internal
 
 const writers = new Set(["write", "edit", "patch", "apply_patch"])
+
+/** OpenCode's own tools, of which a failure says that they did nothing. A program that calls tools may fail behind some of them. */
+const own = new Set([...writers, "shell"])
+
+/** A command that has begun has an id, which the beta nests once more in its progress. */
+const hasShell = Predicate.hasProperty("shellID")
 
 const WireFile = Schema.Struct({
   file: Schema.String,

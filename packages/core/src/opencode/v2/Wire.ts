@@ -348,7 +348,10 @@ export const toTool = (
   const message = error === undefined ? undefined : error.message ?? error.type ?? "unknown"
   const output = outputOf(state.content)
   const subagent = subagentOf(tool, state.metadata)
-  const files = changedFiles(tool, { ...state, status, output, error: message })
+  const isAbort = error?.type === "aborted"
+  const isRefused = isAbort && refusal.test(message ?? "")
+  const isInterrupted = isAbort && !isRefused
+  const files = changedFiles(tool, { ...state, status, output, error: message, isInterrupted })
   return {
     id: partId(messageId, "tool", callId),
     messageId,
@@ -359,7 +362,7 @@ export const toTool = (
     input: state.input ?? {},
     ...(output !== undefined && { output }),
     ...(message !== undefined && { error: message }),
-    ...(error?.type === "aborted" && refusal.test(message ?? "") && { isRefused: true }),
+    ...(isRefused && { isRefused: true }),
     // What a running call tells is its progress, which the server forgets.
     ...(state.metadata !== undefined && (status === "completed" || status === "error") && { metadata: state.metadata }),
     ...(subagent !== undefined && { subagent }),
