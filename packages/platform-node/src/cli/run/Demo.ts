@@ -21,7 +21,9 @@ export const demo: Effect.Effect<void, Failure, Services> = Effect.gen(function*
   yield* streams.progress("A turn on a real OpenCode server with a scripted model: no key, no network.\n\n")
 
   const view = yield* TurnView.human()
-  const server = yield* Scripted.start({ script: ({ sequence }) => sequence(steps) }, view)
+  const server = yield* Scripted.start({
+    script: ({ sequence }) => (request, earlier) => sequence(Scripted.fitted(steps, request))(request, earlier)
+  }, view)
   yield* streams.progress(`\n> ${prompt}\n\n`)
   const { now: onQuit } = yield* Stop
   const result = yield* Effect.raceFirst(

@@ -8,7 +8,7 @@ import { SessionStore } from "@opencode-turn/core/SessionStore"
 import * as StoredGate from "@opencode-turn/core/StoredGate"
 import * as Tracer from "@opencode-turn/core/Tracer"
 import { runTurn } from "@opencode-turn/core/Turn"
-import type { ModelRequest, Script, Step } from "@opencode-turn/testing/ModelScript"
+import type { Answer, Script } from "@opencode-turn/testing/ModelScript"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Gateway from "../../gateway/Gateway.ts"
@@ -74,7 +74,7 @@ const todos = (...statuses: ReadonlyArray<string>) => ({
 const { pace } = Scripted
 
 /** What the model does for a prompt, whose first words these are. */
-const scripts: ReadonlyArray<readonly [prompt: string, steps: ReadonlyArray<Step>]> = [
+const scripts: ReadonlyArray<readonly [prompt: string, steps: ReadonlyArray<Answer>]> = [
   [prompt, [
     {
       reasoning: "Three small steps: write the file, let a subagent check it, then ask which line is to be improved.",
@@ -160,7 +160,7 @@ const scripts: ReadonlyArray<readonly [prompt: string, steps: ReadonlyArray<Step
   ]]
 ]
 
-const otherwise: Step = {
+const otherwise: Answer = {
   text:
     "I am a scripted model and know one task only. With a model of your own, `opencode-turn serve` shows the same page.",
   usage: { input: 500, output: 30 },
@@ -168,10 +168,11 @@ const otherwise: Step = {
 }
 
 /** Each session, and each prompt, has steps of its own: how many are done is told by the tool calls that the history holds. */
-const script: Script = ({ messages }: ModelRequest) => {
+const script: Script = (request) => {
+  const { messages } = request
   const at = messages.findLastIndex(({ role, text }) => role === "user" && text.trim() !== "")
-  const steps = scripts.find(([words]) => messages[at]?.text.includes(words))?.[1]
+  const steps = scripts.find(([words]) => messages[at]?.text.includes(words))?.[1] ?? []
   const done =
     messages.slice(at + 1).filter(({ role, toolCalls }) => role === "assistant" && toolCalls.length > 0).length
-  return steps?.[done] ?? otherwise
+  return Scripted.fitted(steps, request)[done] ?? otherwise
 }

@@ -1,7 +1,7 @@
 /**
  * A real OpenCode server with a scripted model, in a folder of its own that is gone behind it: what a demo stands on.
  */
-import type { Script } from "@opencode-turn/testing/ModelScript"
+import type { Answer, ModelRequest, Script } from "@opencode-turn/testing/ModelScript"
 import type * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import type * as Path from "effect/Path"
 import * as ChildProcess from "effect/process/ChildProcess"
 import { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
+import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { join } from "node:path"
 import type * as TurnView from "../view/TurnView.ts"
@@ -68,7 +69,39 @@ export const start = Effect.fnUntraced(function*(
 /** A pace that a reader can follow. */
 export const pace = { chunkDelayMillis: 35 }
 
+/**
+ * The answers in the words of the server, whose tools the call of the model offers. 2.x calls some tools and their arguments otherwise, and
+ * has none for to-dos: such an answer leaves what it says to the next one.
+ */
+export const fitted = (
+  answers: ReadonlyArray<Answer>,
+  { tools }: Pick<ModelRequest, "tools">
+): ReadonlyArray<Answer> => {
+  if (tools.includes("bash")) return answers
+  const fitted: Array<Answer> = []
+  let unsaid: Answer = {}
+  for (const answer of answers) {
+    const { args = {}, tool, ...said } = { ...unsaid, ...answer }
+    unsaid = {}
+    if (tool === undefined) fitted.push(said)
+    else if (tool === "todowrite") unsaid = said
+    else fitted.push({ ...said, tool: names.get(tool) ?? tool, args: renamed(tool, args) })
+  }
+  return fitted
+}
+
 // internal
+
+const names = new Map([["bash", "shell"], ["task", "subagent"]])
+
+const renamed = (tool: string, args: Schema.JsonObject): Schema.JsonObject => {
+  const { description = "", filePath, subagent_type: agent, ...others } = args
+  return {
+    ...others,
+    ...(tool === "task" && agent !== undefined && { agent, description }),
+    ...(filePath !== undefined && { path: filePath })
+  }
+}
 
 type Kit = Pick<typeof ScriptedModel, "sequence">
 
