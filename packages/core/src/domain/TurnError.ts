@@ -59,22 +59,23 @@ export class DirectoryMismatch extends Schema.TaggedError<DirectoryMismatch>()("
 }
 
 /**
- * The turn began on another server, and this one does not know its session. The turn is left to a worker of its own server. A server that
- * knows the session is the turn's own, whatever its address is.
+ * The turn or its conversation (`of`) began on another server, and this one does not know the session. An unfinished turn is left to a worker
+ * of its own server; nothing was sent for a new one. A server that knows the session is the right one, whatever its address is.
  *
  * @category errors
  * @since 0.1.0
  */
 export class ServerMismatch extends Schema.TaggedError<ServerMismatch>()("ServerMismatch", {
+  of: Schema.Literals(["turn", "conversation"]),
   sessionId: SessionId,
-  /** The address under which the turn began. */
+  /** The address under which it began. */
   sessionOrigin: Schema.String,
   /** The client's address. */
   origin: Schema.String
 }) {
   override get message() {
-    return `the turn began on OpenCode at ${this.sessionOrigin}, and OpenCode at ${this.origin} does not know its session: ` +
-      "carry it on there, or cancel it"
+    return `the ${this.of} began on OpenCode at ${this.sessionOrigin}, and OpenCode at ${this.origin} does not know its session: ` +
+      (this.of === "turn" ? "carry it on there, or cancel it" : "use that server, or begin another conversation")
   }
 }
 

@@ -187,7 +187,8 @@ export const MaxIdleSteps: Context.Reference<number> = Context.Reference(
 /**
  * What happens to a turn when the server has lost its session. `resendIfUntouched` (the default) sends the prompt again
  * in a new session if no tool of the turn has run yet; otherwise the turn ends with `SessionLost`, because its actions
- * would be repeated. `resend` always sends the prompt again; `fail` never does once it was sent.
+ * would be repeated. `resend` always sends the prompt again; `fail` never does once it was sent. A new turn of a conversation whose session
+ * is on another server ends with `ServerMismatch`, except with `resend`.
  *
  * @category references
  * @since 0.1.0

@@ -3,13 +3,14 @@
  *
  * A turn belongs to the server that knows its session, whatever that server is called: it may have several names, a proxy, or another port
  * since a restart. Only where a server does not know the session, the address under which the turn began tells a lost session from one of
- * another server. A turn of another server is never sent here, because it may still run there.
+ * another server. A turn of another server is never sent here, because it may still run there, and neither is a new one of its conversation,
+ * whose agent would know nothing of what was said.
  *
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { AssistantMessageId, SessionId } from "../domain/Ids.ts"
+import type { AssistantMessageId, ConversationId, SessionId } from "../domain/Ids.ts"
 import { retrying } from "../domain/Retrying.ts"
 import { type DirectoryMismatch, ServerMismatch } from "../domain/TurnError.ts"
 import { Client } from "../opencode/Client.ts"
@@ -32,8 +33,30 @@ export const mismatchOf = (
     const sessionOrigin = draft?.origin
     return sessionOrigin === undefined || sessionOrigin === origin
       ? Option.none()
-      : Option.some(new ServerMismatch({ sessionId, sessionOrigin, origin }))
+      : Option.some(new ServerMismatch({ of: "turn", sessionId, sessionOrigin, origin }))
   })
+
+/**
+ * The same for a new turn of a conversation: none of the newest turns in its session had the address of the client's server.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const mismatchOfConversation = Effect.fnUntraced(function*(
+  conversationId: ConversationId,
+  sessionId: SessionId
+): Effect.fn.Return<Option.Option<ServerMismatch>, StoreError, Client | SessionStore> {
+  const { origin } = yield* Client
+  const store = yield* SessionStore
+  const messages = yield* retrying(store.listMessages(conversationId, newest))
+  const origins = messages.flatMap(({ draft, started }) =>
+    started?.sessionId === sessionId && draft?.origin !== undefined ? [draft.origin] : []
+  )
+  const sessionOrigin = origins.at(-1)
+  return sessionOrigin === undefined || origins.includes(origin)
+    ? Option.none()
+    : Option.some(new ServerMismatch({ of: "conversation", sessionId, sessionOrigin, origin }))
+})
 
 /**
  * The same for a message that is not read yet.
@@ -75,3 +98,8 @@ export const whyElsewhere = (
       Effect.catchTag("SessionNotFound", () => findMismatch(orphan.id, sessionId))
     )
   }).pipe(Effect.orElseSucceed(Option.none))
+
+// internal
+
+/** The turns of a conversation that are looked at. */
+const newest = 20

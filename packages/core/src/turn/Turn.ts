@@ -77,7 +77,7 @@ import { confirm, holdLease, untilLost } from "./Lease.ts"
 import * as LiveTurns from "./LiveTurns.ts"
 import { resumeOperation } from "./Operate.ts"
 import * as Output from "./Output.ts"
-import { mismatchOf } from "./OwnServer.ts"
+import { mismatchOf, mismatchOfConversation } from "./OwnServer.ts"
 import { findAnswer, recallEarlier, untilIdle } from "./Recall.ts"
 import { recordedFor, recordPrompt, recordRepair } from "./RecordPrompt.ts"
 import * as Refusals from "./Refusals.ts"
@@ -313,6 +313,9 @@ const attempt = Effect.fnUntraced(function*<E, R>(
   if (lost?._tag === "SessionNotFound") {
     const mismatch = yield* mismatchOf(message, lost.sessionId)
     if (Option.isSome(mismatch)) return yield* mismatch.value
+    const isNew = message.promptRecord === null && (yield* TurnPolicy.OnLostSession) !== "resend"
+    const elsewhere = isNew ? yield* mismatchOfConversation(turn.conversationId, lost.sessionId) : Option.none()
+    if (Option.isSome(elsewhere)) return yield* elsewhere.value
   }
   const session = yield* lost === undefined ? ensured(turn) : recreated(turn, lost)
   let posting = yield* recorded(turn, message, session)

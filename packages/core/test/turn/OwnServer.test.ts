@@ -145,3 +145,47 @@ describe("an ended turn whose server was out of reach", () => {
       yield* fake.release("half")
     }))
 })
+
+describe("a new turn of a conversation whose session is on another server", () => {
+  const sessionOf = Effect.flatMap(SessionStore, (store) => store.getSession(Turns.conversationId))
+  const next = runTurn(turn([{ text: "Elsewhere." }], { messageId: "next" }))
+
+  for (const line of ["1.x", "2.x"] as const) {
+    test(`fails, sends nothing, and leaves the session to the conversation: ${line}`, () =>
+      Effect.gen(function*() {
+        yield* runTurn(turn([{ text: "Before." }]))
+        const before = yield* sessionOf
+        const other = yield* otherServer
+        const result = yield* next.pipe(at("http://other:4096", other))
+        assert(result.error?._tag === "ServerMismatch")
+        assert.strictEqual(result.status, "failed")
+        assert.include(result.error.message, "use that server, or begin another conversation")
+        assert.deepStrictEqual(yield* sentTo(other), [])
+        assert.deepStrictEqual(yield* sessionOf, before)
+        const after = yield* runTurn(turn([{ text: "After." }], { messageId: "after" }))
+        assert.deepStrictEqual([after.content, after.isNewSession, after.isRecreated], ["After.", false, false])
+      }), { fake: { line } })
+  }
+
+  test("begins anew there if the policy says so, and tells it", () =>
+    Effect.gen(function*() {
+      yield* runTurn(turn([{ text: "Before." }]))
+      const other = yield* otherServer
+      const result = yield* next.pipe(
+        at("http://other:4096", other),
+        Effect.provideService(TurnPolicy.OnLostSession, "resend")
+      )
+      assert.deepStrictEqual([result.content, result.isRecreated], ["Elsewhere.", true])
+    }))
+
+  test("goes on under another name of its server, and begins anew if its own server has lost the session", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeOpencode.FakeOpencode
+      yield* runTurn(turn([{ text: "Before." }]))
+      const named = yield* next.pipe(at("http://another-name:1", fake))
+      assert.deepStrictEqual([named.content, named.isRecreated], ["Elsewhere.", false])
+      yield* Effect.forEach(yield* fake.sessions, fake.deleteSession)
+      const again = yield* runTurn(turn([{ text: "Again." }], { messageId: "again" }))
+      assert.deepStrictEqual([again.content, again.isRecreated], ["Again.", true])
+    }))
+})

@@ -1,7 +1,7 @@
 /**
  * Two OpenCode servers with one database: each turn goes on at the server that has its session, whatever that server is called.
  */
-import { assert, it } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import * as Client from "@opencode-turn/core/Client"
 import { ConversationId } from "@opencode-turn/core/Ids"
 import * as MemorySessionStore from "@opencode-turn/core/MemorySessionStore"
@@ -12,7 +12,8 @@ import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import * as TurnWorker from "@opencode-turn/core/TurnWorker"
 import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
-import { Context, Effect, Exit, Fiber, Layer, Scope } from "effect"
+import { Context, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
+import { onBothLines } from "../support/BothLines.ts"
 import * as RealServer from "../support/RealServer.ts"
 import { turn } from "../support/RealTurns.ts"
 import * as SharedOpencode from "../support/SharedOpencode.ts"
@@ -47,12 +48,18 @@ const resume = (client: Client.Client["Service"]) =>
 
 const whole = { content: "one two three", status: "completed", tag: undefined }
 
-it.layer(RealServer.layerWithoutServer, { excludeTestServices: true, timeout: "5 minutes" })((it) => {
+/** Runs a turn on a server. */
+const on = (client: Client.Client["Service"], said: string, conversationId: string) =>
+  Effect.provideService(runTurn(turn([{ text: said }], { conversationId })), Client.Client, client)
+
+onBothLines("two servers with one database", {
+  layerOf: (line) => RealServer.layerWithoutServerOf({ line })
+}, (it, { line }) => {
   it.effect("a turn goes on only at its own server, also on another port and under another name", () =>
     Effect.gen(function*() {
       const model = yield* ScriptedModel.ScriptedModel
       const store = yield* SessionStore
-      const other = yield* clientOf(yield* SharedOpencode.server)
+      const other = yield* clientOf(yield* SharedOpencode.serverOf(line))
       const life = yield* Scope.make()
       const server = yield* Scope.provide(ownServer, life)
       const { conversationId } = yield* Effect.provideService(leave("half"), Client.Client, yield* clientOf(server))
@@ -74,5 +81,26 @@ it.layer(RealServer.layerWithoutServer, { excludeTestServices: true, timeout: "5
       assert.deepStrictEqual(yield* session, before)
       // The first call was lost with the server.
       assert.strictEqual(yield* model.modelCalls, 2)
+    }).pipe(Effect.provide(stored)))
+
+  it.effect("a conversation keeps its session, also if a turn comes to the wrong server", () =>
+    Effect.gen(function*() {
+      const model = yield* ScriptedModel.ScriptedModel
+      const store = yield* SessionStore
+      const other = yield* clientOf(yield* SharedOpencode.serverOf(line))
+      const own = yield* clientOf(yield* ownServer)
+      const before = yield* on(own, "Before.", "kept")
+      const calls = yield* model.modelCalls
+      const wrong = yield* on(other, "Elsewhere.", "kept")
+      assert.deepStrictEqual([wrong.status, wrong.error?._tag], ["failed", "ServerMismatch"])
+      assert.strictEqual(yield* model.modelCalls, calls)
+      assert.deepStrictEqual(
+        yield* store.getSession(ConversationId.make("kept")),
+        Option.fromUndefinedOr(before.sessionId)
+      )
+      const after = yield* on(own, "After.", "kept")
+      assert.deepStrictEqual([after.content, after.sessionId], ["After.", before.sessionId])
+      const anew = yield* Effect.provideService(on(other, "Anew.", "kept"), TurnPolicy.OnLostSession, "resend")
+      assert.deepStrictEqual([anew.content, anew.isRecreated], ["Anew.", true])
     }).pipe(Effect.provide(stored)))
 })

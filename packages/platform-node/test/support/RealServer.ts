@@ -88,7 +88,8 @@ const workplace = (options: Options) =>
     })
   )
 
-const layerWithoutServerOf = (options: Options) =>
+/** The same for a folder with these options. */
+export const layerWithoutServerOf = (options: Options) =>
   workplace(options).pipe(Layer.provideMerge(ScriptedModel.layer()), Layer.provideMerge(platform))
 
 /** The scripted model and the folder, but no server yet. */
