@@ -144,6 +144,46 @@ for (const line of ["1.x", "2.x", "2.x release"] as const) {
         assert.closeTo(row?.usage.cost ?? 0, summaryCost + 0.00002, 1e-9)
       }), telling)
 
+    test("is no stall, however slowly its words come", () =>
+      Effect.gen(function*() {
+        const fiber = yield* launch("one", [overflow, { text: "One." }]).pipe(
+          Effect.provideService(TurnPolicy.Budget, { stall: "1 minute" })
+        )
+        const { value } = yield* ended(fiber, 300_000)
+        assert.strictEqual(value.status, "completed", value.error?.message)
+        yield* assertAccount("one", value, summaryCost + 0.00002)
+        assert.isAtLeast(value.timing.modelMillis, 160_000)
+      }), fake({ text: "one two three four", chunkDelayMillis: 40_000, usage: used }))
+
+    test("does not hold up the words behind it", () =>
+      Effect.gen(function*() {
+        const server = yield* FakeOpencode.FakeOpencode
+        yield* say([{ text: "One." }], "one")
+        const fiber = yield* launch("two", [overflow, { text: "a b c", gate: "behind", gateAfter: 2 }])
+        yield* Carrying.pass(5000)
+        yield* server.reached("behind")
+        yield* Carrying.pass(1000)
+        const text = (yield* rowOf("two"))?.parts.find((part) => part.type === "text")
+        assert.deepInclude(text, { text: "a b " })
+        yield* server.release("behind")
+        assert.strictEqual((yield* ended(fiber, 60_000)).value.content, "a b c")
+      }), telling)
+
+    test("that is stopped in the middle has cost nothing that the server knows of", () =>
+      Effect.gen(function*() {
+        const server = yield* FakeOpencode.FakeOpencode
+        const store = yield* SessionStore
+        const fiber = yield* launch("one", [overflow, { text: "One." }])
+        yield* server.reached("summary")
+        yield* rest
+        yield* store.cancel(Carrying.messageIdOf("one"), "Stopped.")
+        const { value } = yield* ended(fiber, 60_000)
+        assert.strictEqual(value.status, "cancelled")
+        assert.strictEqual(value.usage.total.cost, yield* counted([value.sessionId]))
+        yield* server.release("summary")
+        assert.strictEqual((yield* say([{ text: "Two." }], "two")).content, "Two.")
+      }), fake({ text: "the summary", usage: used, gate: "summary", gateAfter: 1 }))
+
     if (line === "1.x") return
     for (const [how, end] of [["killed", "kill"], ["asked to end", "terminate"]] as const) {
       test(
