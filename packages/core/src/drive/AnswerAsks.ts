@@ -272,7 +272,9 @@ export const sendAnswer = (
   answer: GivenAnswer
 ): Effect.Effect<void, RequestError | AskNotFound> => {
   if (ask._tag === "Question") {
-    return answer._tag === "Answers" ? client.answerQuestion(ask.id, answer.answers) : client.rejectQuestion(ask.id)
+    return answer._tag === "Answers"
+      ? client.answerQuestion(ask.id, answer.answers)
+      : client.rejectQuestion(ask.id, answer._tag === "Reject" ? answer.message : undefined)
   }
   switch (answer._tag) {
     case "Permission":

@@ -63,7 +63,7 @@ export const make = Effect.fnUntraced(function*(
     promptAndWait: (id, prompt) => ask((dialect) => dialect.promptAndWait(id, prompt)),
     questions: ask((dialect) => dialect.questions),
     answerQuestion: (id, answers) => ask((dialect) => dialect.answerQuestion(id, answers)),
-    rejectQuestion: (id) => ask((dialect) => dialect.rejectQuestion(id)),
+    rejectQuestion: (id, message) => ask((dialect) => dialect.rejectQuestion(id, message)),
     permissions: ask((dialect) => dialect.permissions),
     answerPermission: (id, reply) => ask((dialect) => dialect.answerPermission(id, reply)),
     todos: (id) => ask((dialect) => dialect.todos(id)),

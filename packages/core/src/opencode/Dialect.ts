@@ -285,7 +285,11 @@ export interface Dialect {
     id: AskId,
     answers: QuestionAnswers
   ) => Effect.Effect<void, RequestError | AskNotFound>
-  readonly rejectQuestion: (id: AskId) => Effect.Effect<void, RequestError | AskNotFound>
+  /**
+   * Rejects a question. The release of 2.x tells the agent the message, and lets it go on; other servers have no place for it, and the
+   * rejection stops the agent.
+   */
+  readonly rejectQuestion: (id: AskId, message?: string) => Effect.Effect<void, RequestError | AskNotFound>
   readonly permissions: Effect.Effect<ReadonlyArray<PermissionAsk>, RequestError>
   readonly answerPermission: (
     id: AskId,

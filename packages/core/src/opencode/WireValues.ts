@@ -7,7 +7,7 @@ import * as Schema from "effect/Schema"
 import { maxIdLength, MessageId as AnyMessageId, SessionId as AnySessionId } from "../domain/Ids.ts"
 import type { FileDiff } from "../domain/Part.ts"
 import * as Usage from "../domain/Usage.ts"
-import { maybe } from "./Lenient.ts"
+import { Json, maybe } from "./Lenient.ts"
 
 /**
  * The store keeps the server's ids, and paths contain them. A text is therefore no id if it is longer than {@link
@@ -71,6 +71,22 @@ export const WireTokens = Schema.Struct({
   reasoning: maybe(Schema.Finite),
   cache: maybe(Schema.Struct({ read: maybe(Schema.Finite), write: maybe(Schema.Finite) }))
 })
+
+/**
+ * The fields of a session that mean the same on each line.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const sessionFields = {
+  parentID: maybe(SessionId),
+  title: maybe(Schema.String),
+  cost: maybe(Schema.Finite),
+  tokens: maybe(WireTokens),
+  metadata: maybe(Json),
+  revert: maybe(Schema.Struct({ messageID: maybe(MessageId) })),
+  time: maybe(Schema.Struct({ created: maybe(Schema.Finite), updated: maybe(Schema.Finite) }))
+}
 
 /**
  * Cost and tokens of the domain.

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { ended, until } from "../support/carrying.ts"
+import { answered } from "../support/driving.ts"
 import * as Turns from "../support/turns.ts"
 
 type Line = "2.x" | "2.x release"
@@ -92,7 +93,8 @@ describe("a turn that waits behind another client's prompt", () => {
             yield* Turns.rest
             const { fiber } = yield* waitingTurn(path, line)
             yield* send("POST", `${path}/interrupt`)
-            const { value } = yield* ended(fiber, 60_000)
+            const { millis, value } = yield* ended(fiber, 60_000)
+            assert.isBelow(millis, 5000)
             assert.deepStrictEqual([value.status, value.content, value.error], ["completed", "Ours.", undefined])
             assert.strictEqual(yield* fake.userMessageCount(sessionId), 3)
             assert.deepStrictEqual(yield* inbox(path, line), [])
@@ -100,6 +102,25 @@ describe("a turn that waits behind another client's prompt", () => {
         )
     )
   }
+
+  it.effect.each(both)(
+    "is answered at once although the server still takes the stopped session for one at work: %s",
+    (line) =>
+      on(
+        line,
+        Effect.gen(function*() {
+          const fake = yield* FakeOpencode
+          const { path, sessionId } = yield* busy()
+          const { fiber } = yield* waitingTurn(path, line)
+          const atWork = JSON.stringify({ data: { [sessionId]: { type: "running" } } })
+          yield* fake.fail({ path: "/api/session/active" }, answered(200, atWork), 3)
+          yield* send("POST", `${path}/interrupt`)
+          const { millis, value } = yield* ended(fiber, 60_000)
+          assert.deepStrictEqual([value.status, value.content], ["completed", "Ours."])
+          assert.isBelow(millis, 5000)
+        })
+      )
+  )
 
   it.effect.each(both)("is answered if the other answer fails: %s", (line) =>
     on(
@@ -109,7 +130,8 @@ describe("a turn that waits behind another client's prompt", () => {
         const { path, sessionId } = yield* busy([{ fail: 400, delayMillis: 3000 }])
         const { fiber } = yield* waitingTurn(path, line)
         yield* TestClock.adjust("3 seconds")
-        const { value } = yield* ended(fiber, 60_000)
+        const { millis, value } = yield* ended(fiber, 60_000)
+        assert.isBelow(millis, 5000)
         assert.deepStrictEqual([value.status, value.content, value.error], ["completed", "Ours.", undefined])
         assert.strictEqual(yield* fake.userMessageCount(sessionId), 3)
       })

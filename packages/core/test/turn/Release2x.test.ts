@@ -176,6 +176,22 @@ describe("what the release does and the beta does not", () => {
       assert.deepStrictEqual(several.result, one.result)
     }))
 
+  it.effect("a question that is dismissed with a reason tells the agent the reason, and the agent goes on", () =>
+    Effect.gen(function*() {
+      const turn: Case = {
+        name: "a reason",
+        steps: [question, done],
+        answer: { _tag: "Reject", message: "Not now." },
+        status: "completed"
+      }
+      const { result, sent } = yield* outcome(turn, "2.x release")
+      assert.deepInclude(result, { status: "completed", content: "done" })
+      assert.deepInclude(result.parts, ["question", "error", undefined, "Not now."])
+      const dismissals = sent.filter(({ method, path }) => method === "DELETE" && path.includes("/form/"))
+      assert.deepStrictEqual(dismissals.map(({ query }) => query), [{ message: "Not now." }])
+      assert.lengthOf(sent.filter(({ method, path }) => method === "POST" && path.endsWith("/prompt")), 1)
+    }))
+
   // What a rule of the configuration is to the beta, a rule of the session is to the release.
   it.effect.each(["allow", "ask", "deny"] as const)(
     "rules of a session decide as those of the configuration: %s",

@@ -12,7 +12,7 @@ import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import * as TurnWorker from "@opencode-turn/core/TurnWorker"
 import type { Step } from "@opencode-turn/testing/ScriptedModel"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
-import { Deferred, Effect, Fiber, Option, Ref, Stream } from "effect"
+import { Deferred, Duration, Effect, Fiber, Option, Ref, Stream } from "effect"
 import { isIdle, turn, until } from "../support/RealTurns.ts"
 import * as SharedOpencode from "../support/SharedOpencode.ts"
 import * as Tools from "../support/Tools.ts"
@@ -133,6 +133,41 @@ describe.skipIf(SharedOpencode.isMissing("2.x"))("a turn on OpenCode 2.x", () =>
         yield* model.release("background")
         yield* model.release("foreground")
       }))
+
+    const ends: ReadonlyArray<readonly [string, Step, boolean]> = [
+      ["stops it", { text: "one two", gate: "other stopped", gateAfter: 1 }, true],
+      ["stops it between two tries of the model", { fail: 500, times: 9 }, true],
+      ["has it fail", { fail: 400, delayMillis: 4000 }, false]
+    ]
+    it.effect.each(ends)(
+      "that waits behind another client's prompt is answered if that client %s",
+      ([, step, isStopped]) =>
+        Effect.gen(function*() {
+          const client = yield* Client.Client
+          const store = yield* SessionStore
+          const model = yield* ScriptedModel.ScriptedModel
+          const input = turn([{ text: "First." }])
+          const { sessionId } = yield* runTurn(input)
+          assert.isDefined(sessionId)
+          const before = yield* modelCalls
+          yield* client.prompt(sessionId, ScriptedModel.prompt("other", [step]))
+          yield* until(Effect.map(modelCalls, (calls) => calls > before))
+          const messageId = AssistantMessageId.make(`waits-${before}`)
+          const fiber = yield* Effect.forkChild(
+            runTurn(turn([{ text: "Ours." }], { conversationId: input.conversationId, messageId })).pipe(
+              Effect.provideService(TurnPolicy.SessionIdle, Duration.seconds(1))
+            )
+          )
+          yield* until(Effect.gen(function*() {
+            const row = Option.getOrUndefined(yield* store.getMessage(messageId))
+            const promptId = row?.promptRecord?.prompt.ids?.promptId
+            return promptId !== undefined && (yield* client.hasPrompt(sessionId, promptId))
+          }))
+          if (isStopped) yield* client.abortSession(sessionId)
+          yield* model.release("other stopped")
+          assertCompleted(yield* Fiber.join(fiber), "Ours.")
+        })
+    )
 
     it.effect("says of a subagent in the background that it works on, and not that it was stopped", () =>
       Effect.gen(function*() {

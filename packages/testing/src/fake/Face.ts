@@ -91,6 +91,8 @@ export interface Site {
   readonly agents: Agents
   readonly isFolder: (directory: string) => boolean
   readonly script: Script
+  readonly summary: (request: ModelRequest) => Step
+  readonly subagentDepth: number
   /** The scripts that a test gave apart from its prompts: the next prompt of a session takes one. */
   readonly scripts: {
     readonly bind: (sessionId: string, messageId: string) => void

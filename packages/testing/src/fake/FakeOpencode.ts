@@ -34,7 +34,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { ModelRequest, Step } from "../model/ModelScript.ts"
-import { fromPrompt, prompt as promptText } from "../model/ModelScript.ts"
+import { fromPrompt, prompt as promptText, scriptedSummary } from "../model/ModelScript.ts"
 import { make as makeAgents } from "./Agent.ts"
 import type { Event, EventPredicate } from "./Events.ts"
 import type { Options, Site } from "./Face.ts"
@@ -170,6 +170,8 @@ export const make = Effect.fnUntraced(function*(
     // Core asks for a folder of this name, which no machine has, to learn what the server says of such a folder.
     isFolder: (directory) => !missing.includes(directory) && directory !== "/.opencode-turn-missing",
     script: options.script ?? fromPrompt,
+    summary: options.summary ?? (() => scriptedSummary),
+    subagentDepth: options.subagentDepth ?? 1,
     scripts,
     gate: gates.pass,
     fork: (effect) => fork(effect),

@@ -23,15 +23,12 @@ import { type MessageId, SessionId } from "../../domain/Ids.ts"
 import type { Message } from "../../domain/Message.ts"
 import type { Prompt } from "../../domain/Prompt.ts"
 import * as Usage from "../../domain/Usage.ts"
-import type { RequestError } from "../ClientError.ts"
+import type { RequestError, SessionNotFound } from "../ClientError.ts"
 import {
   AskNotFound,
   CompactionFailed,
   DecodeError,
   MessageNotFound,
-  SessionBusy,
-  SessionNotFound,
-  type StatusError,
   UnknownDirectory,
   UnsupportedOperation
 } from "../ClientError.ts"
@@ -40,6 +37,7 @@ import * as EventConnection from "../EventConnection.ts"
 import { type Decodable, each } from "../Lenient.ts"
 import { type Options, type Requests, segment } from "../Requests.ts"
 import { keepsMetadata, keepsRules } from "../SessionWishes.ts"
+import { isBusy, isNotFound, isServerError, orSessionBusy, orSessionNotFound, post } from "../Statuses.ts"
 import { toDiff, WireDiff } from "../WireValues.ts"
 import { compact, type Listed, takeBack } from "./Compact.ts"
 import { makeDecoder } from "./Events.ts"
@@ -509,25 +507,7 @@ const directoryHeader = (directory: string) => ({
 const sessionHeader = (directory: string) =>
   directoryHeader(Wire.decodeDirectory(directory) === directory ? directory : directory.replaceAll("%", "%25"))
 
-const isServerError = (error: RequestError): error is StatusError =>
-  error._tag === "StatusError" && error.status === 500
-
-const post = (path: string, body: Record<string, unknown>) =>
-  HttpClientRequest.post(path).pipe(HttpClientRequest.bodyJsonUnsafe(body))
-
-const orSessionNotFound = (sessionId: SessionId) => <A>(effect: Effect.Effect<A, RequestError>) =>
-  Effect.catchIf(effect, isNotFound, () => Effect.fail(new SessionNotFound({ sessionId })))
-
-const orSessionBusy = (sessionId: SessionId) => <A>(effect: Effect.Effect<A, RequestError | SessionNotFound>) =>
-  Effect.catchIf(effect, isBusy, () => Effect.fail(new SessionBusy({ sessionId })))
-
 const session = (id: SessionId, rest = "") => `/session/${segment(id)}${rest}`
 
 const isUnreadable = (error: RequestError): boolean =>
   error._tag === "DecodeError" || (error._tag === "StatusError" && error.status === 400)
-
-const isNotFound = (error: RequestError): error is StatusError => error._tag === "StatusError" && error.status === 404
-
-/** A session that works answers 409 to a revert (1.18.33). */
-const isBusy = (error: RequestError | SessionNotFound): error is StatusError =>
-  error._tag === "StatusError" && error.status === 409

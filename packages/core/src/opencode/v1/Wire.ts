@@ -23,7 +23,7 @@ import * as Upstream from "../../domain/UpstreamFailure.ts"
 import * as Usage from "../../domain/Usage.ts"
 import type { Agent, MessagePage, UnreadMessage } from "../Dialect.ts"
 import { each, eachOr, isTooDeep, Json, maybe } from "../Lenient.ts"
-import { CallId, isId, MessageId, Name, SessionId, toUsage, WireTokens } from "../WireValues.ts"
+import { CallId, isId, MessageId, Name, sessionFields, SessionId, toUsage, WireTokens } from "../WireValues.ts"
 import { changedFiles } from "./ToolFiles.ts"
 
 export { MessageId, SessionId } from "../WireValues.ts"
@@ -52,18 +52,12 @@ const WireFailure = Schema.Struct({
   }))
 })
 
-const sessionFields = {
-  parentID: maybe(SessionId),
-  title: maybe(Schema.String),
+const knownFields = {
+  ...sessionFields,
   agent: maybe(Schema.String),
   directory: maybe(Schema.String),
-  cost: maybe(Schema.Finite),
-  tokens: maybe(WireTokens),
   permission: maybe(each(PermissionRule)),
-  metadata: maybe(Json),
-  model: maybe(Schema.Struct({ id: Schema.String, providerID: Schema.String })),
-  revert: maybe(Schema.Struct({ messageID: MessageId })),
-  time: maybe(Schema.Struct({ created: maybe(Schema.Finite), updated: maybe(Schema.Finite) }))
+  model: maybe(Schema.Struct({ id: Schema.String, providerID: Schema.String }))
 }
 
 /**
@@ -78,7 +72,7 @@ export const WirePaths = Schema.Struct({ directory: Schema.String })
  * @category schemas
  * @since 0.1.0
  */
-export const WireSession = Schema.Struct({ id: SessionId, ...sessionFields })
+export const WireSession = Schema.Struct({ id: SessionId, ...knownFields })
 
 /**
  * A session that was requested by its id.
@@ -86,7 +80,7 @@ export const WireSession = Schema.Struct({ id: SessionId, ...sessionFields })
  * @category schemas
  * @since 0.1.0
  */
-export const WireKnownSession = Schema.Struct({ id: maybe(SessionId), ...sessionFields })
+export const WireKnownSession = Schema.Struct({ id: maybe(SessionId), ...knownFields })
 
 /**
  * **Details**

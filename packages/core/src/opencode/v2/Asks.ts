@@ -11,7 +11,8 @@ import { AskNotFound } from "../ClientError.ts"
 import type { Dialect } from "../Dialect.ts"
 import { each } from "../Lenient.ts"
 import { type Requests, segment } from "../Requests.ts"
-import { orAskNotFound, post, session } from "./Routes.ts"
+import { post } from "../Statuses.ts"
+import { orAskNotFound, session } from "./Routes.ts"
 import * as Wire from "./Wire.ts"
 
 /**
@@ -56,13 +57,15 @@ export const make = (
         orAskNotFound(askId)
       ),
 
-    rejectQuestion: (askId) =>
+    rejectQuestion: (askId, message) =>
       listed(forms, askId).pipe(
         Effect.flatMap((form) => {
           const path = session(form.sessionID, `/form/${segment(askId)}`)
           return request(
             "reject question",
-            isBeta() ? HttpClientRequest.post(`${path}/cancel`) : HttpClientRequest.delete(path)
+            isBeta()
+              ? HttpClientRequest.post(`${path}/cancel`)
+              : HttpClientRequest.delete(path, message === undefined ? {} : { urlParams: { message } })
           )
         }),
         Effect.asVoid,

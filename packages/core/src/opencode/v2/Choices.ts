@@ -15,7 +15,8 @@ import type { Prompt } from "../../domain/Prompt.ts"
 import { UnsupportedOperation } from "../ClientError.ts"
 import { each, maybe } from "../Lenient.ts"
 import type { Requests } from "../Requests.ts"
-import { experimental, isNotFound, post, session } from "./Routes.ts"
+import { isNotFound, post } from "../Statuses.ts"
+import { experimental, session } from "./Routes.ts"
 import * as Wire from "./Wire.ts"
 
 /**

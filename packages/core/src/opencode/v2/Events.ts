@@ -244,6 +244,15 @@ const failedRun = ({ eventId, runs }: Around, sessionId: SessionId, failure: Ups
     : { _tag: "Unread", sessionId }
 }
 
+/**
+ * The end of a run that leaves what waits behind it, so that whoever waits must know that the session worked until now, also if he saw nothing
+ * of the run.
+ */
+const endOfRun = (sessionId: SessionId, eventId: string | undefined): ReadonlyArray<ServerEvent> => [
+  busy(sessionId, eventId),
+  idle(sessionId, eventId)
+]
+
 /** The step of a run, if it is the one that the event names. */
 const stepOf = (runs: Runs.Runs, sessionId: SessionId, id: MessageId): Runs.Step | undefined => {
   const { step } = runs.of(sessionId)
@@ -417,17 +426,17 @@ const interrupted = on(
     const { step } = run
     run.step = undefined
     run.calledMillis = undefined
-    const end = idle(sessionID, around.eventId)
+    const end = endOfRun(sessionID, around.eventId)
     if (step?.failed !== undefined && step.isRefused) {
-      return [updated(around, sessionID, step, { ...step.failed, finish: "tool-calls", error: undefined }), end]
+      return [updated(around, sessionID, step, { ...step.failed, finish: "tool-calls", error: undefined }), ...end]
     }
     // The server goes down. Whether it goes on when it is back, or somebody else must make it, is found out then.
     if (reason === "shutdown") return end
     const stopped = reason === "inactivity" ? Wire.inactive : step?.failed?.error ?? Wire.aborted
     if (step?.failed !== undefined) {
-      return [updated(around, sessionID, step, { ...step.failed, error: stopped }), end]
+      return [updated(around, sessionID, step, { ...step.failed, error: stopped }), ...end]
     }
-    return [failedRun(around, sessionID, stopped), end]
+    return [failedRun(around, sessionID, stopped), ...end]
   }
 )
 
@@ -437,7 +446,7 @@ const failed = on(
     around.runs.of(sessionID).step = undefined
     return [
       failedRun(around, sessionID, Wire.toFailure(error ?? {})),
-      idle(sessionID, around.eventId)
+      ...endOfRun(sessionID, around.eventId)
     ]
   }
 )

@@ -23,18 +23,13 @@ import type { Message } from "../../domain/Message.ts"
 import type { Prompt } from "../../domain/Prompt.ts"
 import type { Usage } from "../../domain/Usage.ts"
 import type { RequestError } from "../ClientError.ts"
-import {
-  DecodeError,
-  MessageNotFound,
-  type StatusError,
-  UnknownDirectory,
-  UnsupportedOperation
-} from "../ClientError.ts"
+import { DecodeError, MessageNotFound, UnknownDirectory, UnsupportedOperation } from "../ClientError.ts"
 import type { Dialect, MessagePage, SessionTree } from "../Dialect.ts"
 import * as EventConnection from "../EventConnection.ts"
 import { each, Json, maybe } from "../Lenient.ts"
 import { type Options, type Requests, segment } from "../Requests.ts"
 import { keepsMetadata } from "../SessionWishes.ts"
+import { hasStatus, isNotFound, isServerError, orSessionBusy, orSessionNotFound, post } from "../Statuses.ts"
 import { toDiff, toUsage, WireDiff } from "../WireValues.ts"
 import * as AgentRules from "./AgentRules.ts"
 import * as Asks from "./Asks.ts"
@@ -43,7 +38,7 @@ import * as Choices from "./Choices.ts"
 import { carryOut, compact } from "./Compact.ts"
 import { makeDecoder } from "./Events.ts"
 import * as Log from "./Log.ts"
-import { hasStatus, isNotFound, messageOf, orSessionBusy, orSessionNotFound, post, session, waiting } from "./Routes.ts"
+import { messageOf, session, waiting } from "./Routes.ts"
 import * as Runs from "./Runs.ts"
 import * as StopTree from "./StopTree.ts"
 import * as Wire from "./Wire.ts"
@@ -607,5 +602,3 @@ const WireActive = Schema.Struct({ data: Schema.Record(SessionId, Schema.Unknown
 const isNoSummary = ({ info }: Message): boolean => info.role !== "assistant" || !info.isSummary
 
 const toUsed = ({ cost, tokens }: Wire.Used = {}): Usage => toUsage(cost, tokens)
-
-const isServerError = (error: RequestError | UnknownDirectory): error is StatusError => hasStatus(error, 500)

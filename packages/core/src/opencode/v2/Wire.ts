@@ -19,7 +19,7 @@ import type { UpstreamFailure } from "../../domain/UpstreamFailure.ts"
 import * as Upstream from "../../domain/UpstreamFailure.ts"
 import type { Agent, UnreadMessage } from "../Dialect.ts"
 import { each, eachOr, Json, maybe } from "../Lenient.ts"
-import { CallId, isId, MessageId, Name, SessionId, toUsage, WireTokens } from "../WireValues.ts"
+import { CallId, isId, MessageId, Name, sessionFields, SessionId, toUsage, WireTokens } from "../WireValues.ts"
 import type { AgentRules } from "./AgentRules.ts"
 import { commandsOf } from "./ShellLine.ts"
 import { changedFiles } from "./ToolFiles.ts"
@@ -47,24 +47,18 @@ export const WireLocation = Schema.Struct({
   project: maybe(Schema.Struct({ directory: maybe(Schema.String) }))
 })
 
-const sessionFields = {
-  parentID: maybe(SessionId),
-  title: maybe(Schema.String),
+const knownFields = {
+  ...sessionFields,
   agent: maybe(Name),
   model: maybe(WireModel),
-  cost: maybe(Schema.Finite),
-  tokens: maybe(WireTokens),
-  metadata: maybe(Json),
-  location: maybe(Schema.Struct({ directory: maybe(Schema.String) })),
-  revert: maybe(Schema.Struct({ messageID: maybe(MessageId) })),
-  time: maybe(Schema.Struct({ created: maybe(Schema.Finite), updated: maybe(Schema.Finite) }))
+  location: maybe(Schema.Struct({ directory: maybe(Schema.String) }))
 }
 
 /**
  * @category schemas
  * @since 0.1.0
  */
-export const WireSession = Schema.Struct({ id: SessionId, ...sessionFields })
+export const WireSession = Schema.Struct({ id: SessionId, ...knownFields })
 
 /**
  * A session that was requested by its id.
@@ -72,7 +66,7 @@ export const WireSession = Schema.Struct({ id: SessionId, ...sessionFields })
  * @category schemas
  * @since 0.1.0
  */
-export const WireKnownSession = Schema.Struct({ id: maybe(SessionId), ...sessionFields })
+export const WireKnownSession = Schema.Struct({ id: maybe(SessionId), ...knownFields })
 
 /**
  * The answer around a single value.

@@ -5,7 +5,6 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { scriptedSummary } from "../../model/ModelScript.ts"
 import * as Events from "../Events.ts"
 import type { Face, Site } from "../Face.ts"
 import * as Routes from "./Routes.ts"
@@ -17,16 +16,17 @@ import * as Turn from "./Turn.ts"
  * @since 0.1.0
  */
 export const make = (site: Site): Face => {
-  const { agents, directory, files, fork, gate, ids, isFolder, now, options, script, scripts } = site
+  const { agents, directory, files, fork, gate, ids, isFolder, now, options, script, scripts, subagentDepth, summary } =
+    site
   const events = Events.make(ids, pulse)
   const state = State.make({ events, ids, now, files })
   const turn = Turn.make({
     state,
     script,
     scriptOf: scripts.of,
-    summary: options.summary ?? (() => scriptedSummary),
+    summary,
     agents,
-    subagentDepth: options.subagentDepth ?? 1,
+    subagentDepth,
     gate,
     fork,
     raceDelay: Duration.fromInputUnsafe(options.raceDelay ?? Duration.zero),

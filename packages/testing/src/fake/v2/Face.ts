@@ -5,7 +5,6 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { scriptedSummary } from "../../model/ModelScript.ts"
 import * as Events from "../Events.ts"
 import type { Face, Site } from "../Face.ts"
 import * as Execution from "./Execution.ts"
@@ -18,7 +17,22 @@ import * as State from "./State.ts"
  * @since 0.1.0
  */
 export const make = (site: Site): Face => {
-  const { agents, directory, files, fork, gate, ids, isFolder, now, options, script, scripts, untilDeath } = site
+  const {
+    agents,
+    directory,
+    files,
+    fork,
+    gate,
+    ids,
+    isFolder,
+    now,
+    options,
+    script,
+    scripts,
+    subagentDepth,
+    summary,
+    untilDeath
+  } = site
   const events = Events.make(ids, pulse)
   const names = makeNames(options.line === "2.x release" ? "release" : "beta")
   const state = State.make({ names, events, ids, now, files })
@@ -26,9 +40,9 @@ export const make = (site: Site): Face => {
     state,
     script,
     scriptOf: scripts.of,
-    summary: options.summary ?? (() => scriptedSummary),
+    summary,
     agents,
-    subagentDepth: options.subagentDepth ?? 1,
+    subagentDepth,
     deltaWords: options.deltaWords ?? 1,
     inactivityMillis: Duration.toMillis(Duration.fromInputUnsafe(options.inactivity ?? "1 hour")),
     gate,
