@@ -27,8 +27,7 @@ export const scripts = ({ shell, write }: Words): ReadonlyArray<Script> => [
     name: "a revert that the next prompt makes final",
     prompt: { steps: [{ text: "Never said." }] },
     after: [stage, said({ text: "Said." }), send("GET", "")],
-    ends: ["answered", "answered"],
-    chance: ["admittedSeq"]
+    ends: ["answered", "answered"]
   },
   {
     name: "a revert that is made final",
@@ -59,15 +58,13 @@ export const scripts = ({ shell, write }: Words): ReadonlyArray<Script> => [
       said({ text: "Three." }),
       again("/compact")
     ],
-    ends: Array.from({ length: 6 }, () => "answered"),
-    chance: ["admittedSeq"]
+    ends: Array.from({ length: 6 }, () => "answered")
   },
   {
     name: "a summary by an unknown model",
     prompt: { steps: [{ text: "Done." }] },
     after: [send("POST", "/model", { model: { providerID: "nobody", id: "x" } }), again("/compact")],
-    ends: ["answered", "failed"],
-    chance: ["admittedSeq"]
+    ends: ["answered", "failed"]
   },
   {
     name: "a summary that is ordered twice in the middle of a run",
@@ -80,15 +77,13 @@ export const scripts = ({ shell, write }: Words): ReadonlyArray<Script> => [
         yield* send("POST", "/compact", {})(talk)
         yield* send("POST", "/compact", {})(talk)
         yield* talk.release("order")
-      }),
-    chance: ["admittedSeq"]
+      })
   },
   {
     name: "a summary that gives nothing",
     prompt: { steps: [{ text: "blank summary", usage: { input: 95_000, output: 5 } }] },
     after: [said({ text: "Never said." })],
-    ends: ["answered", "failed"],
-    chance: ["admittedSeq"]
+    ends: ["answered", "failed"]
   },
   {
     name: "a summary that is stopped",
@@ -100,15 +95,13 @@ export const scripts = ({ shell, write }: Words): ReadonlyArray<Script> => [
         yield* talk.stop()
         yield* talk.release("slow summary")
       })],
-    ends: ["answered", "stopped"],
-    chance: ["admittedSeq"]
+    ends: ["answered", "stopped"]
   },
   {
     name: "a summary that the model needs",
     prompt: { steps: [{ text: "One." }] },
     after: [said({ ...shell("echo one"), usage: { input: 95_000, output: 5 } }, { text: "Done." })],
-    ends: ["answered", "answered"],
-    chance: ["admittedSeq"]
+    ends: ["answered", "answered"]
   },
   {
     name: "instructions that change",
@@ -125,8 +118,7 @@ export const scripts = ({ shell, write }: Words): ReadonlyArray<Script> => [
       said({ text: "Five." }),
       send("PUT", "/instructions/entries/a", { value: "x".repeat(8193) })
     ],
-    ends: Array.from({ length: 5 }, () => "answered"),
-    chance: ["admittedSeq"]
+    ends: Array.from({ length: 5 }, () => "answered")
   }
 ]
 
