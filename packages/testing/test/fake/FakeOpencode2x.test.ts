@@ -239,6 +239,21 @@ it.layer(FakeOpencode.layer({
       assert.deepStrictEqual(yield* texts(id), [])
     }))
 
+  it.effect("takes a prompt under a known id for the first one, whatever else it says", () =>
+    Effect.gen(function*() {
+      const id = yield* open
+      const path = `/api/session/${id}/prompt`
+      yield* send("POST", path, { id: "msg_first", text: "first", resume: false })
+      const again = { id: "msg_first", text: "second", delivery: "queue", resume: false }
+      assert.strictEqual(yield* statusOf("POST", path, again), 200)
+      const waiting = yield* send("GET", `/api/session/${id}/inbox`)
+      assert(waiting._tag === "Body")
+      assert.include(waiting.body, "first\"")
+      assert.notInclude(waiting.body, "second")
+      assert.strictEqual(yield* statusOf("POST", `/api/session/${yield* open}/prompt`, again), 409)
+      assert.strictEqual(yield* statusOf("POST", `/api/session/${id}/synthetic`, again), 409)
+    }))
+
   it.effect("lets an input that waits steer, which wakes the session, and lets no other one", () =>
     Effect.gen(function*() {
       const id = yield* open

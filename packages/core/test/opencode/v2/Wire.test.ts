@@ -110,6 +110,32 @@ describe("a step of 2.x", () => {
     assert.isTrue(Refusals.areExplained(exchange, reasons))
   })
 
+  it("that failed has the status that the release tells beside the words, and that of the words on the beta", () => {
+    const error = { type: "provider.invalid-request", message: "Provider request failed with HTTP 400: too long" }
+    assert.strictEqual(Wire.toFailure(error).statusCode, 400)
+    assert.deepInclude(Wire.toFailure({ ...error, message: "too long", status: 413 }), {
+      statusCode: 413,
+      message: "too long"
+    })
+  })
+
+  it("has a call whose input is still written, without what is there of it", () => {
+    const state = { status: "streaming", input: "{\"comma" }
+    const { messages } = Wire.toMessages(
+      [
+        { id: "msg_1", type: "user", time: { created: 1 } },
+        { id: "msg_2", type: "assistant", content: [{ ...call, state }], time: { created: 2 } }
+      ],
+      SessionId.make(sessionID),
+      place,
+      "open"
+    )
+    const [part] = messages[1]?.parts ?? []
+    assert(part?.type === "tool")
+    assert.deepInclude(part, { status: "pending", input: {}, tool: "shell" })
+    assert.isUndefined(messages[1]?.unread)
+  })
+
   it("that failed for no known reason has no name before its words", () => {
     assert.strictEqual(Wire.toFailure({ type: "unknown", message: `Agent not found: "x"` }).name, "UnknownError")
   })
