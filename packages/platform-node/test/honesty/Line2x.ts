@@ -146,7 +146,7 @@ export const run = Effect.fnUntraced(function*(target: Target, script: Script) {
   const wire = makeNormaliser(target.directory, script.chance)({
     created,
     accepted,
-    said: isRacy ? undefined : said,
+    said: script.isSaid === true ? said : undefined,
     answers,
     events: isRacy ? [] : sessions.map((id) => ofSession(events, id)),
     logs: isRacy ? [] : yield* Effect.forEach(sessions, logOf),

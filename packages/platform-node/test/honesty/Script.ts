@@ -110,6 +110,8 @@ export interface Script {
   readonly session?: object
   readonly prompt: Prompt | ((directory: string) => Prompt)
   readonly during?: Act
+  /** What `during` gives is compared on 2.x. */
+  readonly isSaid?: boolean
   /** What is done behind the first run on 2.x, in this order. The answers are compared. */
   readonly after?: ReadonlyArray<Act>
   /** Fields that are chance in this script. */

@@ -67,6 +67,7 @@ export const scripts = ({ shell }: Words): ReadonlyArray<Script> => [
         yield* post(parked)
         return pending
       }),
+    isSaid: true,
     ends: ["stopped", "answered"]
   })),
   {

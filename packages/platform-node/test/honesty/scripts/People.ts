@@ -151,6 +151,7 @@ export const scripts = ({ ask, fetch, read, shell, write }: Words): ReadonlyArra
         yield* end === "answer" ? answer(asked, [["Red"]]) : dismiss(asked)
         return [before, yield* show]
       }),
+    isSaid: true,
     ends: [end === "answer" ? "answered" : "refused"]
   })),
   {
