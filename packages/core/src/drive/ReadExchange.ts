@@ -43,6 +43,22 @@ export const baseline = Effect.fnUntraced(function*(
 }, step("Turn.baseline"))
 
 /**
+ * Drops an order to summarise that a server left in the session: it would take the answer's place, or make its run fail.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const dropOrder = Effect.fnUntraced(function*(
+  sessionId: SessionId
+): Effect.fn.Return<void, RequestError | SessionNotFound, Client> {
+  const client = yield* Client
+  const page = yield* rereading(client.listMessages(sessionId, { limit: 1 })).pipe(
+    Effect.catchIf((error) => isUnlistable(error) || isTooLarge(error), () => Effect.undefined)
+  )
+  if (page?.hasOrder === true) yield* rereading(client.dropCompaction(sessionId))
+})
+
+/**
  * Posts the prompt so that the server has it once, whatever is lost on the way. `isAgain`: it was posted before, and its session is idle
  * without the end of an answer.
  *

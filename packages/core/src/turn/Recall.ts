@@ -11,7 +11,7 @@ import { retrying } from "../domain/Retrying.ts"
 import { TurnUnfinished } from "../domain/TurnError.ts"
 import * as TurnPolicy from "../domain/TurnPolicy.ts"
 import * as LiveReply from "../drive/LiveReply.ts"
-import { readExchange } from "../drive/ReadExchange.ts"
+import { dropOrder, readExchange } from "../drive/ReadExchange.ts"
 import { readSubagents } from "../drive/ReadSubagents.ts"
 import { Client } from "../opencode/Client.ts"
 import * as Exchange from "../reply/Exchange.ts"
@@ -36,7 +36,11 @@ export const findAnswer = Effect.fnUntraced(function*(
   const client = yield* Client
   const statuses = yield* retrying(client.statuses)
   const exchange = yield* readExchange({ sessionId, promptId })
-  if (!exchange.isAccepted) return { exchange: undefined, isBusy: !(yield* untilIdle(sessionId)) }
+  if (!exchange.isAccepted) {
+    // The first owner of the turn had looked for one before it recorded the prompt.
+    yield* dropOrder(sessionId)
+    return { exchange: undefined, isBusy: !(yield* untilIdle(sessionId)) }
+  }
   live.update((reply) => Exchange.merge(exchange, Reply.markGap(reply)))
   if (Exchange.isFinal(exchange)) return { exchange, isBusy: false }
   if (statuses.has(sessionId)) return { exchange: undefined, isBusy: false }

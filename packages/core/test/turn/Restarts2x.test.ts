@@ -5,6 +5,8 @@
 import { assert, describe } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
 import * as HumanGate from "@opencode-turn/core/HumanGate"
+import type { SessionId } from "@opencode-turn/core/Ids"
+import type { SessionStore } from "@opencode-turn/core/SessionStore"
 import { resumeTurn, runTurn } from "@opencode-turn/core/Turn"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import * as FakeOpencode from "@opencode-turn/testing/FakeOpencode"
@@ -14,6 +16,7 @@ import * as Faults from "@opencode-turn/testing/Faults"
 import type { Step } from "@opencode-turn/testing/ModelScript"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Carrying from "../support/carrying.ts"
 import * as Turns from "../support/turns.ts"
 
@@ -305,6 +308,82 @@ describe("a managed server of OpenCode 2.x that is slow to go on by itself", () 
         yield* assertOnce(value, { content: "one two \n\nSlowly.", calls: 2 })
         assert.notInclude(yield* posts, "synthetic")
       }), { fake: { line, managed: true, resumeDelay: "15 seconds" } })
+  }
+})
+
+/** The first summary hangs, and the others are whole. */
+const dying = () => {
+  let calls = 0
+  return () => ({
+    text: "half a summary",
+    ...(calls++ === 0 && { gate: "summary", gateAfter: 1, ending: "hang" as const })
+  })
+}
+
+/** The server dies while it summarises in the middle of the turn. */
+const left = Effect.fnUntraced(function*(sessionId: Effect.Effect<SessionId | undefined, unknown, SessionStore>) {
+  const fake = yield* FakeOpencode.FakeOpencode
+  const client = yield* Client
+  yield* fake.reached("here")
+  yield* rest
+  const id = yield* Effect.orDie(sessionId)
+  assert.isDefined(id)
+  const order = yield* Effect.forkChild(Effect.exit(client.compactSession(id)), { startImmediately: true })
+  yield* rest
+  yield* fake.release("here")
+  yield* fake.reached("summary")
+  yield* fake.restart
+  yield* Effect.forkChild(Fiber.join(order))
+})
+const sessionOfRow = Effect.map(Turns.row, (row) => row?.promptRecord?.sessionId)
+
+describe("an order of another client to summarise, which its server left", () => {
+  for (const line of ["2.x", "2.x release"] as const) {
+    for (const managed of [false, true]) {
+      test(
+        `is not in the way of the answer that goes on: ${line}${managed ? ", managed" : ""}`,
+        () =>
+          Effect.gen(function*() {
+            const fiber = yield* Effect.forkChild(runTurn(Turns.turn([shell("here"), { text: "After all." }])))
+            yield* left(sessionOfRow)
+            const { value } = yield* ended(fiber, 60_000)
+            assert.isUndefined(value.error, value.error?.message)
+            assert.strictEqual(value.content, "After all.")
+          }),
+        { fake: { line, managed, summary: dying() } }
+      )
+
+      test(`is not in the way of another worker: ${line}${managed ? ", managed" : ""}`, () =>
+        Effect.gen(function*() {
+          yield* Carrying.leave([shell("here"), { text: "After all." }], { stage: "posted" })
+          yield* left(sessionOfRow)
+          const { value } = yield* ended(yield* Effect.forkChild(resumeTurn(yield* takeOver(messageId))), 60_000)
+          assert.isUndefined(value.error, value.error?.message)
+          assert.strictEqual(value.content, "After all.")
+        }), { fake: { line, managed, summary: dying() } })
+
+      test(
+        `is not in the way of a prompt that another worker recorded: ${line}${managed ? ", managed" : ""}`,
+        () =>
+          Effect.gen(function*() {
+            const fake = yield* FakeOpencode.FakeOpencode
+            const client = yield* Client
+            const { sessionId } = yield* runTurn(Turns.turn([{ text: "Before." }], { messageId: "before" }))
+            assert.isDefined(sessionId)
+            yield* Carrying.leave([{ text: "After all." }], { stage: "recorded" })
+            const order = yield* Effect.forkChild(Effect.exit(client.compactSession(sessionId)), {
+              startImmediately: true
+            })
+            yield* fake.reached("summary")
+            yield* fake.restart
+            yield* Effect.forkChild(Fiber.join(order))
+            const { value } = yield* ended(yield* Effect.forkChild(resumeTurn(yield* takeOver(messageId))), 60_000)
+            assert.isUndefined(value.error, value.error?.message)
+            assert.strictEqual(value.content, "After all.")
+          }),
+        { fake: { line, managed, summary: dying() } }
+      )
+    }
   }
 })
 

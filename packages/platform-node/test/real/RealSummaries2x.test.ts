@@ -11,20 +11,20 @@ import type { TurnResult } from "@opencode-turn/core/TurnResult"
 import * as OpencodeServer from "@opencode-turn/platform-node/OpencodeServer"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Redacted } from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
 import * as RealServer from "../support/RealServer.ts"
 import { known, say, turn, until } from "../support/RealTurns.ts"
 import * as SharedOpencode from "../support/SharedOpencode.ts"
 import * as Host from "../versions/Host.ts"
 
-/** The first two summaries hang in the middle, and the others are whole. */
-const dying = (): ScriptedModel.Options => {
+/** The first summaries hang in the middle, and the others are whole. */
+const dying = (count: number): ScriptedModel.Options => {
   let calls = 0
   return {
     summary: () => {
       const call = calls++
-      return call < 2
+      return call < count
         ? { text: "half a summary", gate: `summary ${call}`, gateAfter: 2, ending: "hang" }
         : { text: "whole" }
     }
@@ -32,8 +32,10 @@ const dying = (): ScriptedModel.Options => {
 }
 
 /** Whether the session of OpenCode 2.x has an order to summarise. */
-const hasOrder = Effect.fnUntraced(function*(sessionId: SessionId) {
-  const { password, url } = yield* OpencodeServer.OpencodeServer
+const hasOrder = Effect.fnUntraced(function*(
+  sessionId: SessionId,
+  { password, url }: Pick<OpencodeServer.OpencodeServer["Service"], "password" | "url">
+) {
   const client = yield* HttpClient.HttpClient
   const response = yield* HttpClientRequest.get(`${url}/api/session/${sessionId}/pending`).pipe(
     HttpClientRequest.basicAuth("opencode", password),
@@ -46,7 +48,7 @@ const hasOrder = Effect.fnUntraced(function*(sessionId: SessionId) {
 const overflow = { fail: 400, message: "This model's maximum context length is 100 tokens. The prompt is too long." }
 
 describe.skipIf(SharedOpencode.isMissing("2.x"))("a summary on OpenCode 2.x", () => {
-  it.layer(Host.layerOf("2.x", dying()), { excludeTestServices: true, timeout: "5 minutes" })((it) => {
+  it.layer(Host.layerOf("2.x", dying(2)), { excludeTestServices: true, timeout: "5 minutes" })((it) => {
     it.effect("whose server dies can be made again, and is in no turn's way", () =>
       Effect.gen(function*() {
         const model = yield* ScriptedModel.ScriptedModel
@@ -69,6 +71,33 @@ describe.skipIf(SharedOpencode.isMissing("2.x"))("a summary on OpenCode 2.x", ()
         assert.deepStrictEqual(yield* known, ["whole"])
         yield* say("on", "two")
         assert.deepStrictEqual(yield* known, ["answer to one"])
+      }))
+  })
+
+  it.layer(Host.layerOf("2.x", dying(1)), { excludeTestServices: true, timeout: "5 minutes" })((it) => {
+    it.effect("that another client orders in the middle of a turn, and whose server dies, is not in the way of the answer", () =>
+      Effect.gen(function*() {
+        const model = yield* ScriptedModel.ScriptedModel
+        const { crash, tools } = yield* Host.Host
+        const client = yield* Client.Client
+        const { sessionId } = yield* say("dying", "one")
+        assert.isDefined(sessionId)
+        const steps = [{ ...tools.shell("echo hi"), text: "on it", gate: "step" }, { text: "the end" }]
+        const running = yield* Effect.forkChild(runTurn(turn(steps, { conversationId: "dying" })))
+        yield* model.reached("step")
+        const order = yield* Effect.forkChild(Effect.exit(client.compactSession(sessionId)))
+        const server = { url: client.origin, password: Redacted.make(Host.samePassword) }
+        yield* until(hasOrder(sessionId, server))
+        yield* model.release("step")
+        yield* model.reached("summary 0")
+        yield* crash
+        const result = yield* Fiber.join(running)
+        assert.deepStrictEqual(
+          [result.status, result.content],
+          ["completed", "on it\n\nthe end"],
+          result.error?.message
+        )
+        yield* Fiber.interrupt(order)
       }))
   })
 
@@ -112,7 +141,7 @@ describe.skipIf(SharedOpencode.isMissing("2.x"))("a summary on OpenCode 2.x", ()
         )
         yield* model.reached("ordered")
         const summary = yield* Effect.forkChild(client.compactSession(sessionId), { startImmediately: true })
-        yield* until(hasOrder(sessionId))
+        yield* until(hasOrder(sessionId, yield* OpencodeServer.OpencodeServer))
         yield* model.release("ordered")
         const result = yield* Fiber.join(running)
         assert.deepStrictEqual([result.status, result.content], ["completed", "on it\n\non it\n\nthe end"])

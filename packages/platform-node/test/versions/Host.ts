@@ -126,7 +126,8 @@ export const layer = (
     })
   ).pipe(Layer.provideMerge(ScriptedModel.layer(model)), Layer.provideMerge(platform))
 
-const samePassword = "the same for every start"
+/** The password of every server. */
+export const samePassword = "the same for every start"
 
 /** A command that starts OpenCode 2.x as its background service, which takes its password from a file of the home alone. */
 const asService = Effect.fnUntraced(function*(command: string, home: string) {

@@ -14,7 +14,7 @@ import { MessageId, type PromptIds } from "../../domain/Ids.ts"
 
 /**
  * The requests that it takes. `newest` is the newest input or step of the session, `hasWaiting` says whether inputs wait, `isActive` whether
- * the session works. `post` posts the prompt, `instruct` sets its system text alone, and `postOwn` posts an input that no person wrote.
+ * the session works. `dropOrder` drops an order to summarise that its server left. `post` posts the prompt, `instruct` sets its system text alone, and `postOwn` posts an input that no person wrote.
  *
  * @category models
  * @since 0.1.0
@@ -24,6 +24,7 @@ export interface Requests<E> {
   readonly hasWaiting: Effect.Effect<boolean, E>
   readonly newest: Effect.Effect<MessageId | undefined, E>
   readonly isActive: Effect.Effect<boolean, E>
+  readonly dropOrder: Effect.Effect<void, E>
   readonly post: Effect.Effect<void, E>
   readonly instruct: Effect.Effect<void, E>
   readonly postOwn: (input: Readonly<Record<string, unknown>>) => Effect.Effect<void, E>
@@ -45,7 +46,9 @@ export const carryOn = Effect.fnUntraced(function*<E>(
   requests: Requests<E>,
   { promptId }: PromptIds
 ): Effect.fn.Return<void, E> {
-  const { hasMessage, hasWaiting, instruct, post, postOwn } = requests
+  const { dropOrder, hasMessage, hasWaiting, instruct, post, postOwn } = requests
+  // The run that carries it out fails.
+  yield* dropOrder
   if (!(yield* hasMessage(promptId))) return yield* post
   // What waits would begin before the answer is whole.
   if (yield* hasWaiting) yield* instruct

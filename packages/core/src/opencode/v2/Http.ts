@@ -276,12 +276,21 @@ export const make = Effect.fnUntraced(function*(
       ({ data }) => Wire.toMessages(data.toReversed(), id, place, "open").messages.at(-1)?.info.id
     )
 
+  const dropCompaction: Dialect["dropCompaction"] = Effect.fnUntraced(function*(id) {
+    // A run that was summarising for itself when its server died has left a message, and no order.
+    const hasOrder = (yield* waitingIn(id)).some(({ type }) => type === "compaction")
+    if (!hasOrder || (yield* statuses).has(id)) return
+    if (isBeta()) yield* carryOut(compacting(id))
+    else yield* removeInputs(id, ({ type }) => type === "compaction")
+  }, (effect, id) => orSessionNotFound(id)(effect))
+
   const carryOn: Dialect["carryOn"] = (id, input) =>
     CarryOn.carryOn({
       hasMessage: (messageId) => hasMessage(id, messageId),
       hasWaiting: Effect.map(waitingIn(id), (waiting) => waiting.length > 0),
       newest: newest(id),
       isActive: Effect.map(statuses, (active) => active.has(id)),
+      dropOrder: dropCompaction(id),
       post: prompt(id, input),
       instruct: instruct(id, input),
       postOwn: (own) => Effect.asVoid(request("carry on", post(session(id, "/synthetic"), own)))
@@ -454,11 +463,7 @@ export const make = Effect.fnUntraced(function*(
       )
     }),
 
-    dropCompaction: Effect.fnUntraced(function*(id) {
-      if ((yield* statuses).has(id)) return
-      if (isBeta()) yield* carryOut(compacting(id))
-      else yield* removeInputs(id, ({ type }) => type === "compaction")
-    }, (effect, id) => orSessionNotFound(id)(effect)),
+    dropCompaction,
 
     children: (id) =>
       requestJson(

@@ -722,7 +722,7 @@ describe("a summary of 2.x", () => {
             ? json({ data: [compaction("running"), prompted], cursor: {} })
             : asked.path === "/api/session/active"
             ? json({ data: isBusy ? { ses_1: { type: "running" } } : {} })
-            : asked.path.endsWith("/inbox")
+            : /\/(inbox|pending)$/.test(asked.path)
             ? json({ data: [{ id: "msg_parked", type: "user" }, { id: orderId, type: "compaction" }] })
             : serve(asked))
         assertFields(yield* client.listMessages(sessionId, { limit: 1 }), { hasOrder: true })
