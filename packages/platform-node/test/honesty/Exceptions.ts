@@ -67,7 +67,7 @@ export const exceptions: ReadonlyArray<Exception> = [
   },
   {
     only: "1.x",
-    because: "a refusal with a reason refuses one call alone on 2.x, so the other call goes on waiting",
+    because: "2.x asks for the two in any order, so that it is left to chance which of them is refused first",
     scripts: ["two permissions of which the first is refused with a reason"]
   },
   {

@@ -372,3 +372,29 @@ it.layer(FakeOpencode.layer({ line: "2.x", deltaWords: 2 }))("the events of a te
       assert.deepStrictEqual(deltas, ["one two ", "three"])
     }))
 })
+
+it.layer(FakeOpencode.layer({ line: "2.x", permission: [{ permission: "bash", pattern: "*", action: "ask" }] }))(
+  "a refusal",
+  (it) => {
+    it.effect("takes the other permissions of its session along without its message, which ends the run", () =>
+      Effect.gen(function*() {
+        const id = yield* open
+        const tools = ["echo a", "echo b"].map((command) => ({ tool: "shell", args: { command } }))
+        yield* prompt(id, [{ tools }, { text: "Never." }])
+        yield* settle
+        const asks = yield* send("GET", `/api/session/${id}/permission`)
+        assert(asks._tag === "Body")
+        const [ask = "", ...others] = [...asks.body.matchAll(/"id":"(per_[^"]*)"/g)].map(([, ask = ""]) => ask)
+        assert.strictEqual(others.length, 1)
+        const path = `/api/session/${id}/permission/${ask}/reply`
+        assert.strictEqual(yield* statusOf("POST", path, { reply: "reject", message: "Not a." }), 204)
+        yield* settle
+        assert.deepStrictEqual(
+          (yield* logOf(id)).slice(-5),
+          ["tool.failed", "tool.failed", "step.failed", "execution.interrupted", "log.synced"]
+        )
+        const left = yield* send("GET", `/api/session/${id}/permission`)
+        assert(left._tag === "Body" && !left.body.includes("per_"))
+      }))
+  }
+)

@@ -21,7 +21,7 @@ import type { Execution } from "./Execution.ts"
 import * as History from "./History.ts"
 import type { Edition } from "./Names.ts"
 import * as Rules from "./Rules.ts"
-import type { Ask, SettledForm, State, StoredSession } from "./State.ts"
+import type { Ask, AskResult, SettledForm, State, StoredSession } from "./State.ts"
 import type { Event, Input } from "./Wire.ts"
 
 /**
@@ -351,12 +351,16 @@ const replyPermission: Run = withSession((services, session, request, id) => {
     execution.allowAlways(session, rules)
   }
   const { message } = body.success
-  state.resolve(
-    ask,
-    reply === "reject" ? { _tag: "Rejected", message } : { _tag: "Allowed" },
-    "permission.replied",
-    { sessionID: session.info.id, requestID: id, reply }
-  )
+  const settle = (ask: Ask, result: AskResult) =>
+    state.resolve(ask, result, "permission.replied", { sessionID: session.info.id, requestID: ask.info.id, reply })
+  settle(ask, reply === "reject" ? { _tag: "Rejected", message } : { _tag: "Allowed" })
+  if (reply === "reject") {
+    // What is refused takes the other permissions of its session along, without its message (0.0.0-next-16350).
+    for (const { id } of state.asks("permission", (other) => other === session)) {
+      const other = state.findAsk("permission", session.info.id, id)
+      if (other !== undefined) settle(other, { _tag: "Rejected", message: undefined })
+    }
+  }
   return nothing
 })
 
