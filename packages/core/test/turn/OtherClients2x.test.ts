@@ -188,6 +188,27 @@ describe("a turn that waits behind another client's prompt", () => {
         assert.deepStrictEqual(yield* said(sessionId), ["user", "First.", "user", "other's words", "user", "Later."])
       })
     ))
+
+  it.effect("stays parked on the beta when it is cancelled, and is answered behind the next prompt", () =>
+    on(
+      "2.x",
+      Effect.gen(function*() {
+        const fake = yield* FakeOpencode
+        const { path, sessionId } = yield* busy()
+        const { fiber, prompt: waiting } = yield* waitingTurn(path, "2.x")
+        yield* cancelSecond
+        const { value } = yield* ended(fiber, 60_000)
+        assert.strictEqual(value.status, "cancelled")
+        assert.deepStrictEqual(yield* inbox(path, "2.x"), [waiting])
+        yield* fake.release("other")
+        const next = yield* runTurn(Turns.turn([{ text: "Next." }], { messageId: "third" }))
+        assert.deepStrictEqual([next.status, next.content], ["completed", "Next."])
+        yield* Turns.rest
+        const texts = (yield* said(sessionId)).filter((text) => text !== "user")
+        assert.sameMembers(texts.slice(-2), ["Ours.", "Next."])
+        assert.deepStrictEqual(yield* inbox(path, "2.x"), [])
+      })
+    ))
 })
 
 describe("a turn of the release that is cancelled", () => {
