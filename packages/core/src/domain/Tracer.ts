@@ -59,7 +59,7 @@ export interface TraceEvents {
   readonly "session.field_dropped": {
     readonly session_id: string
     readonly subject_id: string
-    readonly field: "metadata"
+    readonly field: "metadata" | "variant"
   }
   readonly "session.recreated_with_resend": { readonly session_id: string; readonly subject_id: string }
   readonly "session.lost": {

@@ -15,6 +15,7 @@ import type { AskId, MessageId, PromptIds, SessionId } from "../domain/Ids.ts"
 import type { Message, Session, SessionStatus } from "../domain/Message.ts"
 import type { FileDiff, Todo } from "../domain/Part.ts"
 import type { ModelRef, Prompt } from "../domain/Prompt.ts"
+import type { InvalidInput, Upstream } from "../domain/TurnError.ts"
 import type { ServerEvent } from "../domain/TurnEvent.ts"
 import type { Usage } from "../domain/Usage.ts"
 import type {
@@ -151,8 +152,6 @@ export interface Dialect {
    * session: it can have those that its agents go by already.
    */
   readonly checkRules: (rules: ReadonlyArray<PermissionRule>) => Effect.Effect<void, RequestError>
-  /** Whether the server says so when a prompt names an agent that it does not have. Servers before 1.14 say nothing, ever (1.3.2). */
-  readonly tellsUnknownAgents: Effect.Effect<boolean, RequestError>
 
   /**
    * Creates a session in the client's folder. Checks that the folder exists, which the server itself does not.
@@ -260,7 +259,32 @@ export interface Dialect {
     messageId: MessageId
   ) => Effect.Effect<Message, RequestError | MessageNotFound>
 
-  /** Posts a prompt. Success means only that the server accepted it; it may not be stored yet. */
+  /**
+   * Fails if the server would refuse the prompt, or fail after it had accepted the prompt and keep a wrong choice for the prompts behind it.
+   * Sends nothing that changes anything. `id` is the session that the prompt is for, unless it is still to be made.
+   *
+   * **Details**
+   *
+   * `Upstream` is what the server itself would say of an agent, a model or a variant that it does not have. `InvalidInput` is a limit of the
+   * server. What the server tells by itself, and forgets with the prompt, is left to it (an unknown agent on 1.18.33).
+   */
+  readonly checkPrompt: (
+    prompt: Prompt,
+    id: SessionId | undefined
+  ) => Effect.Effect<void, RequestError | SessionNotFound | InvalidInput | Upstream>
+  /**
+   * Whether a model has the variant that a prompt chose, or nobody can tell. A server may drop one without a word that the model does not have
+   * (1.x).
+   */
+  readonly takesVariant: (model: ModelRef, variant: string) => Effect.Effect<boolean, RequestError>
+  /**
+   * Posts a prompt. Success means only that the server accepted it; it may not be stored yet.
+   *
+   * **Details**
+   *
+   * The agent and the variant are the prompt's: one that names none has the server's default agent, and no variant but that of the agent's
+   * own model. A prompt without a model has the one that its agent is set up with, else the last one of the session, else the server's default.
+   */
   readonly prompt: (id: SessionId, prompt: Prompt) => Effect.Effect<void, RequestError | SessionNotFound>
   /** Whether the server has the prompt, read or unread, answered or not. */
   readonly hasPrompt: (id: SessionId, promptId: MessageId) => Effect.Effect<boolean, RequestError>

@@ -52,14 +52,31 @@ export const promptParts = Effect.fnUntraced(function*(
   return all
 })
 
-// internal
-
-const invalid = (reason: string) => new InvalidInput({ field: "prompt", reason })
-
-const nameOf = (part: PromptPart, index: number): string => {
+/**
+ * How messages name a part.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const nameOf = (part: PromptPart, index: number): string => {
   const name = part.type === "file" && part.filename !== undefined ? ` ${JSON.stringify(part.filename)}` : ""
   return `part ${index + 1}, the ${part.type}${name}`
 }
+
+/**
+ * The bytes of a file that is inside of the prompt.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const carriedBytes = (part: PromptPart): number => {
+  const data = part.type === "file" ? DataUrl.parse(part.url) : undefined
+  return data === undefined ? 0 : DataUrl.byteLength(data) ?? 0
+}
+
+// internal
+
+const invalid = (reason: string) => new InvalidInput({ field: "prompt", reason })
 
 /** The flaw of a part with its remedy, or `undefined`. */
 const problemOf = (part: PromptPart): string | undefined => {
@@ -122,9 +139,4 @@ const dataProblem = (mediaType: string, data: DataUrl.DataUrl | undefined): stri
   return Media.isSniffed(mediaType) && Media.sniff(DataUrl.head(data) ?? new Uint8Array()) === undefined
     ? `its data does not begin as ${mediaType} does`
     : undefined
-}
-
-const carriedBytes = (part: PromptPart): number => {
-  const data = part.type === "file" ? DataUrl.parse(part.url) : undefined
-  return data === undefined ? 0 : DataUrl.byteLength(data) ?? 0
 }

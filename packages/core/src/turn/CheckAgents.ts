@@ -2,7 +2,7 @@
  * Checks that the server has the agents that a prompt names.
  *
  * Agents of subtasks and mentions are always looked up: a subtask of an unknown agent makes OpenCode try it again with every later
- * prompt of the session, and none is ever answered (1.18.33). The prompt's own agent is looked up only on servers that would say nothing.
+ * prompt of the session, and none is ever answered (1.18.33).
  *
  * @since 0.1.0
  */
@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import type { Prompt } from "../domain/Prompt.ts"
 import { retrying } from "../domain/Retrying.ts"
 import { step } from "../domain/Tracing.ts"
-import { InvalidInput, Upstream } from "../domain/TurnError.ts"
+import { InvalidInput } from "../domain/TurnError.ts"
 import { Client } from "../opencode/Client.ts"
 import type { RequestError } from "../opencode/ClientError.ts"
 import type { Agent } from "../opencode/Dialect.ts"
@@ -38,26 +38,6 @@ export const checkAgents = Effect.fnUntraced(function*(
     reason: `the server has no agent ${JSON.stringify(unknown)}, only ${offered === "" ? "none at all" : offered}`
   })
 }, step("Turn.checkAgents"))
-
-/**
- * Fails as a newer server does when a prompt names an agent that it does not have, where the server itself would say nothing.
- *
- * @category steps
- * @since 0.1.0
- */
-export const checkAgent = Effect.fnUntraced(function*(
-  { agent }: Pick<Prompt, "agent">
-): Effect.fn.Return<void, Upstream | RequestError, Client> {
-  const client = yield* Client
-  if (agent === undefined || (yield* retrying(client.tellsUnknownAgents))) return
-  const agents = yield* retrying(client.agents)
-  if (agents.some(({ name }) => name === agent)) return
-  return yield* new Upstream({
-    name: "UnknownError",
-    reason: `Agent not found: ${JSON.stringify(agent)}. Available agents: ${namesOf(agents).toSorted().join(", ")}`,
-    isRetryable: false
-  })
-}, step("Turn.checkAgent"))
 
 // internal
 

@@ -214,7 +214,7 @@ export const conclude = Effect.fnUntraced(function*<E, R>(
     artifacts: yield* artifactsOf(turn, stored, status, error),
     isNewSession: turn.session?.isNew ?? false,
     isRecreated: turn.isRecreated,
-    dropped: turn.session?.dropped ?? [],
+    dropped: yield* droppedOf(turn, exchange),
     durationMillis,
     firstTokenMillis: account.firstTokenMillis ?? undefined,
     timing,
@@ -492,6 +492,34 @@ const artifactsOf = <E, R>(
         ? "failed"
         : "stopped"
     }))
+
+/** What the server dropped of the session's wishes, and of the prompt's: it says nothing of a variant that the model does not have (1.x). */
+const droppedOf = Effect.fnUntraced(function*<E, R>(
+  turn: ReachedTurn<E, R>,
+  exchange: Exchange.Exchange | undefined
+) {
+  const { conversationId, promptRecord, session } = turn
+  const dropped = session?.dropped ?? []
+  const variant = promptRecord?.prompt.variant
+  const model = exchange && Exchange.lastStep(exchange)?.info.model
+  if (variant === undefined || model === undefined || session === undefined) return dropped
+  const client = yield* Client
+  const taken = yield* Contained.attempt(
+    "look up the variant",
+    contextOf(turn),
+    yield* TurnPolicy.StopTimeout,
+    retrying(client.takesVariant(model, variant))
+  )
+  if (Option.getOrElse(taken, () => true)) return dropped
+  const tracer = yield* Tracer
+  const { sessionId } = session
+  yield* tracer.emit("session.field_dropped", { session_id: sessionId, subject_id: conversationId, field: "variant" })
+  yield* Effect.annotateLogs(
+    Effect.logWarning("OpenCode dropped the variant of a turn, which its model does not have"),
+    { session: sessionId, variant, model: `${model.providerId}/${model.modelId}` }
+  )
+  return [...dropped, "variant" as const]
+})
 
 /** A process that was frozen may find a deadline over before it finds out that it lost the turn. */
 const isTakenOver = Effect.fnUntraced(function*<E, R>({ message }: ReachedTurn<E, R>) {

@@ -36,12 +36,13 @@ export interface EnsuredSession {
 }
 
 /**
- * A field that the server dropped without saying so: a session that has no `metadata` (before 1.15, and the beta of 2.x).
+ * A field that the server dropped without saying so: `metadata` where sessions have none (before 1.15, and the beta of 2.x), and a `variant`
+ * that the model does not have (1.x).
  *
  * @category models
  * @since 0.1.0
  */
-export type Dropped = "metadata"
+export type Dropped = "metadata" | "variant"
 
 /**
  * Why there is no session to work in.

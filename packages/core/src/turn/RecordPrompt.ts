@@ -14,8 +14,10 @@ import type { SessionId } from "../domain/Ids.ts"
 import { makePromptIds } from "../domain/Ids.ts"
 import type { PromptPart } from "../domain/Prompt.ts"
 import { retrying } from "../domain/Retrying.ts"
+import { step } from "../domain/Tracing.ts"
 import { TurnCancelled, TurnTakenOver } from "../domain/TurnError.ts"
 import { baseline } from "../drive/ReadExchange.ts"
+import { Client } from "../opencode/Client.ts"
 import type * as Exchange from "../reply/Exchange.ts"
 import type { StoredMessage } from "../store/SessionStore.ts"
 import { SessionStore } from "../store/SessionStore.ts"
@@ -41,7 +43,34 @@ export const recordedFor = ({ promptRecord }: StoredMessage, sessionId: SessionI
 }
 
 /**
- * Makes the prompt and its ids, and writes them before the first byte is sent.
+ * Checks that the server can take the prompt of a turn, before anything is made for it. What is an effect in the input is checked when it is
+ * evaluated. `sessionId` is the session of the conversation, if it has one.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const checkPrompt = Effect.fnUntraced(function*<E, R>(
+  { agent, conversationId, model, system, tools, variant }: TurnInput<E, R>,
+  message: StoredMessage,
+  sessionId: SessionId | undefined
+) {
+  const parts = message.prompt
+  yield* checkAgents({ parts })
+  // Which variants there are depends on the model, and that on the agent.
+  const choices = [agent, model, variant].some(Effect.isEffect)
+    ? {}
+    : { agent: given(agent), model: given(model), variant: given(variant) }
+  const prompt = {
+    ...yield* toPrompt<never, never>({ conversationId, prompt: parts, ...choices, system: given(system) }, parts),
+    ...(tools !== undefined && { tools })
+  }
+  if (Object.keys(prompt).length === 1 && parts.every(({ type }) => type === "text")) return
+  const client = yield* Client
+  yield* retrying(client.checkPrompt(prompt, sessionId))
+}, step("Turn.checkPrompt"))
+
+/**
+ * Makes the prompt and its ids, and writes them before the first byte is sent. Checks what `checkPrompt` could not.
  *
  * @category steps
  * @since 0.1.0
@@ -59,7 +88,11 @@ export const recordPrompt = Effect.fnUntraced(function*<E, R>(
     ...(tools !== undefined && { tools }),
     ...(outputSchema !== undefined && { format: Output.toFormat(outputSchema) })
   }
-  yield* checkAgents(prompt)
+  const { agent, model, system, variant } = input
+  if ([agent, model, system, variant].some(Effect.isEffect)) {
+    const client = yield* Client
+    yield* retrying(client.checkPrompt(prompt, sessionId))
+  }
   const ids = yield* makePromptIds(yield* baseline(sessionId), prompt.parts.length)
   const request: IdentifiedPrompt = { sessionId, prompt: { ...prompt, ids } }
   yield* record(message, request)
@@ -93,6 +126,8 @@ export const recordRepair = Effect.fnUntraced(function*(
 })
 
 // internal
+
+const given = (value: unknown): string | undefined => (typeof value === "string" ? value : undefined)
 
 /** Writes the prompt's ids before the first byte of it is sent. */
 const record = Effect.fnUntraced(function*(message: StoredMessage, request: PromptRecord) {

@@ -66,7 +66,6 @@ import type { StoredMessage, StoreError } from "../store/SessionStore.ts"
 import { SessionStore } from "../store/SessionStore.ts"
 import { type IdentifiedPrompt, startedBy } from "../store/StoredMessage.ts"
 import { stopEnded } from "./CancelTurn.ts"
-import { checkAgent } from "./CheckAgents.ts"
 import { claim } from "./Claim.ts"
 import type { Reached, RunningTurn } from "./Conclude.ts"
 import { abortUpstream, conclude, contextOf, letGo, shareOf } from "./Conclude.ts"
@@ -79,7 +78,7 @@ import { resumeOperation } from "./Operate.ts"
 import * as Output from "./Output.ts"
 import { mismatchOf, mismatchOfConversation } from "./OwnServer.ts"
 import { findAnswer, recallEarlier, untilIdle } from "./Recall.ts"
-import { recordedFor, recordPrompt, recordRepair } from "./RecordPrompt.ts"
+import { checkPrompt, recordedFor, recordPrompt, recordRepair } from "./RecordPrompt.ts"
 import * as Refusals from "./Refusals.ts"
 import { settle } from "./Settle.ts"
 import * as Share from "./Share.ts"
@@ -317,8 +316,14 @@ const attempt = Effect.fnUntraced(function*<E, R>(
     const elsewhere = isNew ? yield* mismatchOfConversation(turn.conversationId, lost.sessionId) : Option.none()
     if (Option.isSome(elsewhere)) return yield* elsewhere.value
   }
+  // A prompt that is recorded was checked before that.
+  if (message.promptRecord === null) {
+    yield* Effect.tapErrorTag(checked(turn, message, lost), "Upstream", (error) => traceUnusable(turn, error))
+  }
   const session = yield* lost === undefined ? ensured(turn) : recreated(turn, lost)
-  let posting = yield* recorded(turn, message, session)
+  let posting = yield* recorded(turn, message, session).pipe(
+    Effect.tapErrorTag("Upstream", (error) => traceUnusable(turn, error))
+  )
   while (true) {
     const driven = yield* driveTo(turn, message, posting)
     const exchange = yield* settled(turn, driven)
@@ -374,6 +379,17 @@ const journalOf = Effect.fnUntraced(function*<E, R>(turn: RunningTurn<E, R>, mes
   // Another owner could not find out how long the turn waited.
   if (share.queued !== undefined && message.offset === 0) yield* JournalWriter.open(journal)
   return journal
+})
+
+/** Check: the server can take the prompt, in the session that the conversation has. */
+const checked = Effect.fnUntraced(function*<E, R>(
+  { conversationId, input, spentMillis }: RunningTurn<E, R>,
+  message: StoredMessage,
+  lost: SessionNotFound | StaleSession | undefined
+) {
+  const store = yield* SessionStore
+  const stored = lost === undefined ? yield* retrying(store.getSession(conversationId)) : Option.none()
+  yield* Budget.within(spentMillis, checkPrompt(input, message, Option.getOrUndefined(stored)))
 })
 
 /** Ensure session: the conversation's. */
@@ -471,7 +487,6 @@ const driveTo = Effect.fnUntraced(function*<E, R>(
     const recovered: Driven = { exchange: found.exchange, refusals: [] }
     return recovered
   }
-  if (!isRecorded) yield* Budget.within(spentMillis, checkAgent(request.prompt))
   return yield* drive(request, live, {
     conversationId,
     messageId,

@@ -46,7 +46,11 @@ export type Evaluated<A, E = never, R = never> = A | Effect.Effect<A | undefined
  * - `prompt`: text, or parts.
  * - `messageId`: the assistant message to fill, where the product made its id beforehand; otherwise one is made. A pending
  *   message is taken over: the prompt that its last owner recorded is followed to its end, and this one is not sent.
- * - `model`: `provider/model`. `variant`: one of the model's variants, for example of its reasoning effort.
+ * - `agent`: of this turn alone; the server's default one if it is left out.
+ * - `model`: `provider/model`. If it is left out, it is the one that the agent is set up with, else that of the last turn, else the server's
+ *   default.
+ * - `variant`: one of the model's variants, for example of its reasoning effort; of this turn alone. OpenCode 1.x drops one that the model
+ *   does not have, which `dropped` of the result says; on 2.x the turn ends with `Upstream` before anything is sent.
  * - `output`: what the answer is to be, where it is to be a value: a schema, or an `Output`. The decoded value is the `output` of a
  *   completed result.
  * - `onFinalized`: after the terminal write that this turn won, with the server's record where there is one.

@@ -196,13 +196,13 @@ it.effect("reads the end of a failed session again after the server was unreacha
     assert.include(error.reason, "Agent not found")
   }).pipe(Effect.provide(layer())))
 
-it.effect("ends promptly for an unknown model", () =>
+it.effect("ends at once for an unknown model, which the session would keep, and sends no prompt", () =>
   Effect.gen(function*() {
     const end = yield* run(tape, 5, { model: "nope/zip" })
     const { error } = end.result
     assert(error?._tag === "Upstream")
     assert.include(error.reason, "Model not found")
-    assert.strictEqual(end.posts.length, 1)
+    assert.strictEqual(end.posts.length, 0)
     assert.strictEqual(end.modelCalls, 0)
   }).pipe(Effect.provide(layer())))
 

@@ -45,7 +45,7 @@ const cases: ReadonlyArray<
   { name: "a question", steps: slowly([question, done]), status: "completed" },
   { name: "a subagent that asks", steps: slowly([subagent, done]), status: "completed" },
   { name: "a failure of the provider", steps: slowly([shell, { fail: 400 }]), status: "error" },
-  { name: "a model that the server does not have", steps: [done], model: "nobody/none", status: "error" }
+  { name: "a model that the server cannot call", steps: [done], model: "scripted/broken", status: "error" }
 ]
 
 const gate: HumanGate.Gate = (ask, asking) =>
@@ -91,7 +91,9 @@ const run = Effect.fnUntraced(function*(
     }
   }).pipe(
     Effect.provideService(HumanGate.HumanGate, gate),
-    Effect.provide(layer({ line, permission: [{ permission: "bash", pattern: "*", action: "ask" }] }))
+    Effect.provide(
+      layer({ line, models: { broken: "broken" }, permission: [{ permission: "bash", pattern: "*", action: "ask" }] })
+    )
   )
 })
 

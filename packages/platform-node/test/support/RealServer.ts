@@ -30,6 +30,8 @@ export class Workplace extends Context.Service<Workplace, {
 export interface Options {
   /** The line of OpenCode; 1.x by default. */
   readonly line?: Line
+  /** The scripted models by name, each with the names of its variants, which are efforts of reasoning. */
+  readonly models?: Readonly<Record<string, ReadonlyArray<string>>>
   /** Further configuration of OpenCode. */
   readonly config?: Readonly<Record<string, unknown>>
   /** The folder is a git repository with one commit, so that OpenCode knows what a turn changes in it. */
@@ -63,6 +65,26 @@ const makeRepository = (directory: string) =>
     git("-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "--message", "first")
   })
 
+const withModels = (config: ReturnType<typeof ScriptedProvider.opencodeConfig>, { models }: Options) => {
+  const { scripted } = config.provider
+  return models === undefined ? config : {
+    ...config,
+    provider: {
+      scripted: {
+        ...scripted,
+        models: Object.fromEntries(
+          Object.entries(models).map(([id, variants]) => [id, {
+            ...scripted.models.m,
+            id,
+            name: id,
+            variants: Object.fromEntries(variants.map((effort) => [effort, { reasoningEffort: effort }]))
+          }])
+        )
+      }
+    }
+  }
+}
+
 const workplace = (options: Options) =>
   Layer.effect(
     Workplace,
@@ -72,7 +94,11 @@ const workplace = (options: Options) =>
       const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-real-" })
       const directory = `${folder}/project`
       yield* fs.makeDirectory(directory)
-      const config = { ...ScriptedProvider.opencodeConfig(model), ...Tools.asking, ...options.config }
+      const config = {
+        ...withModels(ScriptedProvider.opencodeConfig(model), options),
+        ...Tools.asking,
+        ...options.config
+      }
       yield* SharedOpencode.configure(directory, config)
       if (options.isRepository === true) yield* makeRepository(directory)
       const command = yield* commandOf[options.line ?? "1.x"]

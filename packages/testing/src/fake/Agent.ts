@@ -11,6 +11,7 @@
  *
  * @since 0.1.0
  */
+import { providerId } from "../model/ScriptedProvider.ts"
 import type { PermissionRule } from "./Permission.ts"
 
 /**
@@ -23,6 +24,8 @@ export interface AgentOptions {
   /** `all` by default. */
   readonly mode?: "all" | "primary" | "subagent" | undefined
   readonly description?: string | undefined
+  /** The model that the agent works by if a prompt names none: the name of a model of the provider `scripted`. */
+  readonly model?: string | undefined
   /** The agent's own rules, which follow those of the configuration. A rule about `task` lets its sessions call subagents. */
   readonly permission?: ReadonlyArray<PermissionRule> | undefined
 }
@@ -39,6 +42,7 @@ export interface Agent {
   readonly mode: "all" | "primary" | "subagent"
   readonly native: boolean
   readonly hidden?: boolean | null
+  readonly model?: { readonly providerID: string; readonly modelID: string }
   readonly permission: ReadonlyArray<PermissionRule>
   readonly options: Readonly<Record<string, never>>
 }
@@ -70,6 +74,7 @@ export const make = (options: {
     mode: agent.mode ?? "all",
     native: false,
     hidden: null,
+    ...(agent.model !== undefined && { model: { providerID: providerId, modelID: agent.model } }),
     permission: [...base, ...options.permission, ...agent.permission ?? []],
     options: {}
   }))

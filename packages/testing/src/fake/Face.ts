@@ -13,6 +13,7 @@ import type { Event, Events } from "./Events.ts"
 import type { Files } from "./Files.ts"
 import type { FakeRequest, FakeResponse } from "./Http.ts"
 import type { IdGenerator } from "./Ids.ts"
+import type { ModelOptions, Models } from "./Models.ts"
 import type { PermissionRule } from "./Permission.ts"
 import type { Message } from "./v1/Wire.ts"
 import type { Message as Message2x } from "./v2/Wire.ts"
@@ -52,6 +53,8 @@ export interface Options {
   readonly permission?: ReadonlyArray<PermissionRule> | undefined
   /** Agents of the configuration in addition to the built-in ones, by name. */
   readonly agents?: Readonly<Record<string, AgentOptions>> | undefined
+  /** Models of the provider `scripted` by name, each with its variants, in addition to the default one, `m`, which they may give variants. */
+  readonly models?: Readonly<Record<string, ModelOptions>> | undefined
   /**
    * `subagent_depth` of the configuration. The default is 1: subagents cannot call subagents. An agent whose sessions may call some also
    * needs a rule about `task`.
@@ -89,6 +92,7 @@ export interface Site {
   readonly files: Files
   readonly directory: string
   readonly agents: Agents
+  readonly models: Models
   readonly isFolder: (directory: string) => boolean
   readonly script: Script
   readonly summary: (request: ModelRequest) => Step

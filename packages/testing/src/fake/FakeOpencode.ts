@@ -43,6 +43,7 @@ import { make as makeFiles } from "./Files.ts"
 import type { FakeRequest, FakeResponse, RecordedRequest } from "./Http.ts"
 import { layerHttpClient } from "./HttpClient.ts"
 import { makeIds } from "./Ids.ts"
+import { make as makeModels } from "./Models.ts"
 import { make as makeFace1x } from "./v1/Face.ts"
 import type { Message } from "./v1/Wire.ts"
 import { make as makeFace2x } from "./v2/Face.ts"
@@ -167,6 +168,7 @@ export const make = Effect.fnUntraced(function*(
     files,
     directory,
     agents,
+    models: makeModels(options.models ?? {}),
     // Core asks for a folder of this name, which no machine has, to learn what the server says of such a folder.
     isFolder: (directory) => !missing.includes(directory) && directory !== "/.opencode-turn-missing",
     script: options.script ?? fromPrompt,

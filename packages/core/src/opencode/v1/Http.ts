@@ -38,6 +38,7 @@ import { type Decodable, each } from "../Lenient.ts"
 import { type Options, type Requests, segment } from "../Requests.ts"
 import { keepsMetadata, keepsRules } from "../SessionWishes.ts"
 import { isBusy, isNotFound, isServerError, orSessionBusy, orSessionNotFound, post } from "../Statuses.ts"
+import { noVariant, unknownAgent, unknownModel } from "../UnknownChoice.ts"
 import { toDiff, WireDiff } from "../WireValues.ts"
 import { compact, type Listed, takeBack } from "./Compact.ts"
 import { makeDecoder } from "./Events.ts"
@@ -230,12 +231,16 @@ export const make = Effect.fnUntraced(function*(
     }
   })
 
+  /** The models that can be used. A server that does not list them leaves it open which these are. */
+  const models = requestJson("list models", Wire.WireProviders, HttpClientRequest.get("/config/providers")).pipe(
+    Effect.catchIf(isNotFound, () => Effect.undefined)
+  )
+
   const dialect: Dialect = {
     origin,
     health,
     directory: workingDirectory,
     checkRules: mayDeny,
-    tellsUnknownAgents: Effect.map(flaws, ({ hidesUnknownAgents }) => !hidesUnknownAgents),
 
     agents: requestJson("list agents", each(Wire.WireAgent), HttpClientRequest.get("/agent")).pipe(
       Effect.map((agents) => agents.map(Wire.toAgent))
@@ -389,6 +394,24 @@ export const make = Effect.fnUntraced(function*(
         Effect.flatMap((body) => oneMessage("get message", body, { sessionId, messageId })),
         Effect.catchIf(isNotFound, () => Effect.fail(new MessageNotFound({ sessionId, messageId })))
       ),
+
+    checkPrompt: Effect.fnUntraced(function*({ agent, model }) {
+      if (agent !== undefined && (yield* flaws).hidesUnknownAgents) {
+        const agents = yield* dialect.agents
+        if (agents.every(({ name }) => name !== agent)) return yield* unknownAgent(agent, agents)
+      }
+      // The session would keep it for prompts that name none (1.18.33).
+      const listed = model && (yield* models)
+      if (model !== undefined && listed !== undefined && Wire.findModel(listed, model) === undefined) {
+        return yield* unknownModel(model)
+      }
+    }),
+
+    takesVariant: (model, variant) =>
+      Effect.map(models, (listed) => {
+        const variants = listed && Wire.findModel(listed, model)?.variants
+        return variants === undefined || variant === noVariant || variants.includes(variant)
+      }),
 
     prompt: (id, prompt) =>
       Effect.andThen(

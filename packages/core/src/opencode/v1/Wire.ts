@@ -208,6 +208,34 @@ export const WireTodo = Schema.Struct({
 export const WireAgent = Schema.Struct({ name: Schema.String, hidden: maybe(Schema.Boolean) })
 
 /**
+ * The providers that can be used, each with its models. Servers before variants were known list none (`variants`).
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireProviders = Schema.Struct({
+  providers: each(Schema.Struct({ id: Schema.String, models: maybe(Schema.Record(Schema.String, Schema.Unknown)) }))
+})
+
+const decodeModel = Schema.decodeUnknownOption(Schema.Struct({ variants: maybe(Json) }))
+
+/**
+ * The variants of a model, if the server tells them; nothing if the server does not have the model.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const findModel = (
+  { providers }: typeof WireProviders.Type,
+  { modelId, providerId }: ModelRef
+): { readonly variants: ReadonlyArray<string> | undefined } | undefined => {
+  const models = providers.find(({ id }) => id === providerId)?.models
+  if (models === undefined || !Object.hasOwn(models, modelId)) return undefined
+  const { variants } = Option.getOrUndefined(decodeModel(models[modelId])) ?? {}
+  return { variants: variants && Object.keys(variants) }
+}
+
+/**
  * @category schemas
  * @since 0.1.0
  */

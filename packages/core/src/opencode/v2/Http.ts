@@ -34,9 +34,11 @@ import { toDiff, toUsage, WireDiff } from "../WireValues.ts"
 import * as AgentRules from "./AgentRules.ts"
 import * as Asks from "./Asks.ts"
 import * as CarryOn from "./CarryOn.ts"
+import * as Choice from "./Choice.ts"
 import * as Choices from "./Choices.ts"
 import { carryOut, compact } from "./Compact.ts"
 import { makeDecoder } from "./Events.ts"
+import * as Limits from "./Limits.ts"
 import * as Log from "./Log.ts"
 import { messageOf, session, waiting } from "./Routes.ts"
 import * as Runs from "./Runs.ts"
@@ -58,10 +60,15 @@ export const make = Effect.fnUntraced(function*(
   const folder = options.directory === undefined ? undefined : withoutLastSlashes(options.directory)
   const location = folder === undefined ? {} : { "location[directory]": folder }
   const inFolder = { urlParams: location }
-  const { choose, defaultModel, hasModel, instruct, known, takeBackInstruction } = Choices.make(requests, {
-    isBeta,
-    location
-  })
+  const statuses: Dialect["statuses"] = requestJson(
+    "session status",
+    WireActive,
+    HttpClientRequest.get("/api/session/active")
+  ).pipe(
+    Effect.map(({ data }) => new Map(Object.keys(data).map((id) => [SessionId.make(id), { type: "busy" as const }])))
+  )
+  const choices = Choices.make(requests, { isBeta, location, statuses })
+  const { instruct, known, takeBackInstruction } = choices
 
   let place: Wire.Place = { directory: folder, worktree: undefined }
   const locate = requestJson("path", Wire.WireLocation, HttpClientRequest.get("/api/location", inFolder)).pipe(
@@ -180,14 +187,6 @@ export const make = Effect.fnUntraced(function*(
     }
   })
 
-  const statuses: Dialect["statuses"] = requestJson(
-    "session status",
-    WireActive,
-    HttpClientRequest.get("/api/session/active")
-  ).pipe(
-    Effect.map(({ data }) => new Map(Object.keys(data).map((id) => [SessionId.make(id), { type: "busy" as const }])))
-  )
-
   const getSession: Dialect["getSession"] = (id) =>
     known(id).pipe(Effect.map((wire) => Wire.toSession({ id, ...wire })), orSessionNotFound(id))
 
@@ -221,20 +220,24 @@ export const make = Effect.fnUntraced(function*(
     stop: interrupt(id)
   })
 
-  const checked = ({ parts, tools }: Prompt) =>
-    tools !== undefined
-      ? unsupported("limit the tools of a prompt", { field: "tools" })
-      : parts.some(({ type }) => type === "subtask")
-      ? unsupported("begin a prompt with a subtask", { field: "prompt" })
-      : Effect.void
+  const checked = Effect.fnUntraced(function*(prompt: Prompt) {
+    if (prompt.tools !== undefined) return yield* unsupported("limit the tools of a prompt", { field: "tools" })
+    if (prompt.parts.some(({ type }) => type === "subtask")) {
+      return yield* unsupported("begin a prompt with a subtask", { field: "prompt" })
+    }
+    const flaw = Limits.flawOf(prompt, isBeta())
+    if (flaw !== undefined) return yield* flaw
+  })
 
   const prompt: Dialect["prompt"] = (id, prompt) =>
-    Effect.andThen(
-      checked(prompt),
-      Effect.andThen(
-        Effect.andThen(instruct(id, prompt), choose(id, prompt)),
-        request("prompt", post(session(id, "/prompt"), Wire.fromPrompt(prompt)))
-      ).pipe(Effect.asVoid, orSessionNotFound(id))
+    checked(prompt).pipe(
+      Effect.catchTag("InvalidInput", ({ field, reason }) =>
+        unsupported("prompt a session", { reason: `${field}: ${reason}` })),
+      Effect.andThen(choices.choose(id, prompt)),
+      Effect.andThen(instruct(id, prompt)),
+      Effect.andThen(request("prompt", post(session(id, "/prompt"), Wire.fromPrompt(prompt)))),
+      Effect.asVoid,
+      orSessionNotFound(id)
     )
 
   const pending = (id: SessionId) =>
@@ -262,6 +265,9 @@ export const make = Effect.fnUntraced(function*(
             input
           )
       ))
+
+  /** The model of the newest step of a session. */
+  const lastModel = (id: SessionId) => Effect.map(page(id, pageSize, undefined), ({ data }) => Wire.lastModel(data))
 
   const hasMessage = (id: SessionId, messageId: MessageId) =>
     request("get message", HttpClientRequest.get(messageOf(id, messageId))).pipe(
@@ -323,10 +329,7 @@ export const make = Effect.fnUntraced(function*(
       withdraw: withdraw(tree)
     }, tree)
 
-  const agents = Effect.map(
-    requestJson("list agents", Wire.within(each(Wire.WireAgent)), HttpClientRequest.get("/api/agent", inFolder)),
-    ({ data }) => data
-  )
+  const { agents } = choices
 
   const checkRules = Effect.fnUntraced(function*(rules: ReadonlyArray<PermissionRule> = []) {
     if (rules.length === 0 || !isBeta()) return
@@ -347,8 +350,6 @@ export const make = Effect.fnUntraced(function*(
 
     agents: Effect.map(agents, (agents) => agents.map(Wire.toAgent)),
     checkRules,
-
-    tellsUnknownAgents: Effect.succeed(true),
 
     createSession: Effect.fnUntraced(function*({ metadata, parentId, permission, title }) {
       const directory = yield* Cache.get(directories, "")
@@ -437,29 +438,31 @@ export const make = Effect.fnUntraced(function*(
 
     compactSession: Effect.fnUntraced(function*(id, model) {
       const { model: before, revert } = yield* orSessionNotFound(id)(known(id))
-      yield* hasModel(model === undefined ? before : { id: model.modelId, providerID: model.providerId }).pipe(
+      const by = model && { id: model.modelId, providerID: model.providerId }
+      yield* choices.hasModel(by ?? before).pipe(
         Effect.repeat({ schedule: untilListed, until: (isListed) => isListed })
       )
       // A summary of 2.x leaves the revert pending, and tells of what the revert hides.
       if (revert !== undefined) {
         yield* orSessionNotFound(id)(request("commit revert", HttpClientRequest.post(session(id, "/revert/commit"))))
       }
-      const usual = before ?? (yield* defaultModel)
-      const by = model ?? Wire.toModel(usual)
+      const usual = before ?? Choice.withoutVariant(yield* choices.usualModel)
+      const asked = model ?? Wire.toModel(usual)
       const work = Effect.map(
         compact(compacting(id), id),
-        (summary) => (summary.isNew ? { ...summary, model: summary.model ?? by } : summary)
+        (summary) => (summary.isNew ? { ...summary, model: summary.model ?? asked } : summary)
       )
-      if (model === undefined) return yield* work
-      // The summary alone is by this model.
-      if (usual === undefined) return yield* choose(id, { model }).pipe(Effect.andThen(work), orSessionNotFound(id))
-      return yield* choose(id, { model }).pipe(
+      if (by === undefined) return yield* work
+      // The summary alone is by this model. A process that died with the order may have left it to the session.
+      const last = before !== undefined && Choice.isSameModel(Choice.withoutVariant(before), by)
+        ? yield* orSessionNotFound(id)(lastModel(id))
+        : undefined
+      const own = last ?? usual
+      const chosen = orSessionNotFound(id)(choices.setModel(id, by))
+      if (own === undefined) return yield* Effect.andThen(chosen, work)
+      return yield* chosen.pipe(
         Effect.andThen(work),
-        Effect.ensuring(Effect.ignore(choose(id, {
-          model: { providerId: usual.providerID, modelId: usual.id },
-          ...(usual.variant !== undefined && { variant: usual.variant })
-        }))),
-        orSessionNotFound(id)
+        Effect.ensuring(Effect.ignore(choices.setModel(id, own)))
       )
     }),
 
@@ -508,6 +511,15 @@ export const make = Effect.fnUntraced(function*(
     carryOn,
 
     endPrompt: (id, { system }) => (system === undefined ? Effect.void : takeBackInstruction(id)),
+
+    checkPrompt: (prompt, id) =>
+      Effect.andThen(
+        checked(prompt),
+        id === undefined ? choices.check(id, prompt) : orSessionNotFound(id)(choices.check(id, prompt))
+      ),
+
+    // The server refuses one that the model does not have.
+    takesVariant: () => Effect.succeed(true),
 
     promptAndWait: Effect.fnUntraced(function*(id, input) {
       yield* withTimeout("send message", whenReady)

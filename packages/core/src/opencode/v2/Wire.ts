@@ -39,6 +39,18 @@ export const AskId = AnyAskId.check(isId("per|frm"))
 export const WireModel = Schema.Struct({ id: Name, providerID: Name, variant: maybe(Name) })
 
 /**
+ * A model of the server's list, with the names of its variants.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WireListedModel = Schema.Struct({
+  id: Name,
+  providerID: Name,
+  variants: maybe(each(Schema.Struct({ id: Name })))
+})
+
+/**
  * @category schemas
  * @since 0.1.0
  */
@@ -206,6 +218,7 @@ export const WireAgent = Schema.Struct({
   id: maybe(Schema.String),
   hidden: maybe(Schema.Boolean),
   mode: maybe(Schema.String),
+  model: maybe(WireModel),
   permissions: maybe(eachOr(
     Schema.Struct({
       action: maybe(Schema.String),
@@ -577,6 +590,16 @@ export const isInput = (wire: unknown): boolean => {
   const message = Option.getOrUndefined(decodeMessage(wire))
   return message?.type === "user" || message?.type === "synthetic"
 }
+
+/**
+ * The model of the newest step among messages that are newest first.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const lastModel = (newestFirst: ReadonlyArray<unknown>): typeof WireModel.Type | undefined =>
+  newestFirst.map((wire) => Option.getOrUndefined(decodeMessage(wire))).find((message) => message?.type === "assistant")
+    ?.model
 
 /**
  * Whether nothing more is to come after the last of these messages, oldest first, as far as the message tells.

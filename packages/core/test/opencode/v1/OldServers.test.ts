@@ -187,12 +187,18 @@ it.effect("sends no prompt of an agent that an old server does not have, because
     assert.deepStrictEqual(sent(), ["POST /session/ses_1/prompt_async"])
   }))
 
-it.effect("knows which servers say nothing of an agent that they do not have", () =>
+it.effect("checks an agent that such a server would say nothing of, and leaves it to newer servers", () =>
   Effect.gen(function*() {
-    const told = Effect.fnUntraced(function*(version: string) {
+    const told = Effect.fnUntraced(function*(version: string, agent: string) {
       const { client } = yield* serverOf(version)
-      return yield* client.tellsUnknownAgents
+      return yield* Effect.match(client.checkPrompt({ parts: [], agent }, undefined), {
+        onFailure: ({ _tag, message }) => `${_tag}: ${message}`,
+        onSuccess: () => "it is fine"
+      })
     })
-    assert.deepStrictEqual(yield* Effect.forEach(["1.1.65", "1.2.27", "1.3.2"], told), [false, false, false])
-    assert.deepStrictEqual(yield* Effect.forEach(["1.14.41", ...recent], told), [true, true, true, true, true, true])
+    for (const version of ["1.1.65", "1.2.27", "1.3.2"]) {
+      assert.strictEqual(yield* told(version, "nope"), "Upstream: Agent not found: \"nope\". Available agents: build")
+      assert.strictEqual(yield* told(version, "build"), "it is fine")
+    }
+    for (const version of ["1.14.41", ...recent]) assert.strictEqual(yield* told(version, "nope"), "it is fine")
   }))

@@ -40,7 +40,7 @@ const dialect = Effect.fnUntraced(function*(
   return { client, server, sent }
 })
 
-const session = { id: sessionId, title: "", location: { directory: "/workspace" }, agent: "build" }
+const session = { id: sessionId, title: "", location: { directory: "/workspace" } }
 const form = {
   id: "frm_1",
   sessionID: child,
@@ -251,25 +251,6 @@ describe("the bodies of 2.x", () => {
       const before = server.requests().length
       yield* client.checkRules([])
       assert.strictEqual(server.requests().length, before)
-    }))
-
-  it.effect("set the agent and the model of the session before a prompt that names others", () =>
-    Effect.gen(function*() {
-      const { client, sent } = yield* dialect("release", answers)
-      yield* client.prompt(sessionId, {
-        ...prompt,
-        agent: "plan",
-        model: { providerId: "p", modelId: "m" },
-        variant: "high"
-      })
-      yield* client.prompt(sessionId, { ...prompt, agent: "build" })
-      const posted = ["POST", "/api/session/ses_1/prompt", { id: promptId, text: "Do it.", delivery: "queue" }]
-      assert.deepStrictEqual(sent().filter(([method]) => method !== "DELETE"), [
-        ["POST", "/api/session/ses_1/agent", { agent: "plan" }],
-        ["POST", "/api/session/ses_1/model", { model: { providerID: "p", id: "m", variant: "high" } }],
-        posted,
-        posted
-      ])
     }))
 
   it.effect("ask for a value in words, and send files and mentions beside the text", () =>

@@ -60,7 +60,12 @@ const finishes: ReadonlyMap<string, string> = new Map([
 ])
 
 const describeDropped = ({ dropped = [] }: Summarized): ReadonlyArray<string> =>
-  dropped.includes("metadata") ? ["OpenCode keeps no metadata of its sessions: --metadata was dropped."] : []
+  dropped.map((field) => droppedBy[field])
+
+const droppedBy = {
+  metadata: "OpenCode keeps no metadata of its sessions: --metadata was dropped.",
+  variant: "The model does not have the variant: OpenCode dropped it."
+}
 
 const describeCosts = ({ subagents, usage: { root, subagents: theirs, total } }: Summarized): string => {
   const cost = describeCost(total.cost)

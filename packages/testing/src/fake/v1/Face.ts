@@ -16,8 +16,22 @@ import * as Turn from "./Turn.ts"
  * @since 0.1.0
  */
 export const make = (site: Site): Face => {
-  const { agents, directory, files, fork, gate, ids, isFolder, now, options, script, scripts, subagentDepth, summary } =
-    site
+  const {
+    agents,
+    directory,
+    files,
+    fork,
+    gate,
+    ids,
+    isFolder,
+    models,
+    now,
+    options,
+    script,
+    scripts,
+    subagentDepth,
+    summary
+  } = site
   const events = Events.make(ids, pulse)
   const state = State.make({ events, ids, now, files })
   const turn = Turn.make({
@@ -26,13 +40,14 @@ export const make = (site: Site): Face => {
     scriptOf: scripts.of,
     summary,
     agents,
+    models,
     subagentDepth,
     gate,
     fork,
     raceDelay: Duration.fromInputUnsafe(options.raceDelay ?? Duration.zero),
     summaryDelay: Duration.fromInputUnsafe(options.summaryDelay ?? Duration.zero)
   })
-  const services = { state, turn, events, agents, directory, isFolder, onPrompt: scripts.bind }
+  const services = { state, turn, events, agents, models, directory, isFolder, onPrompt: scripts.bind }
   const messages = (id: string) => {
     const session = state.session(id)
     return session === undefined ? [] : state.messages(session)

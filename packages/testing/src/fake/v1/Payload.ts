@@ -46,6 +46,7 @@ const Prompt = Schema.Struct({
   messageID: Schema.optionalKey(Schema.String.check(Schema.isStartingWith("msg"))),
   model: Schema.optionalKey(Schema.Struct({ providerID: Schema.String, modelID: Schema.String })),
   agent: Schema.optionalKey(Schema.String),
+  variant: Schema.optionalKey(Schema.String),
   noReply: Schema.optionalKey(Schema.Boolean),
   tools: Schema.optionalKey(Schema.Record(Schema.String, Schema.Boolean)),
   format: Schema.optionalKey(Format),

@@ -13,6 +13,7 @@ import type { Agents } from "../Agent.ts"
 import type { Events, Properties } from "../Events.ts"
 import type { FakeRequest, FakeResponse } from "../Http.ts"
 import { html, json, text, unknownError } from "../Http.ts"
+import type { Models } from "../Models.ts"
 import { evaluate } from "../Permission.ts"
 import * as Failures from "./Failure.ts"
 import * as History from "./History.ts"
@@ -32,6 +33,7 @@ export interface Services {
   readonly turn: Turn
   readonly events: Events
   readonly agents: Agents
+  readonly models: Models
   /** The server's own directory, which is the default of every request. */
   readonly directory: string
   /** Whether a folder exists; every folder does unless the test says otherwise. */
@@ -276,6 +278,18 @@ const whenIdle = (
       : run(services, session, request, second)
   })
 
+const providersOf = ({ list, usual }: Models) => ({
+  providers: [{
+    id: usual.providerID,
+    models: Object.fromEntries(list.map(({ id, providerID, variants }) => [id, {
+      id,
+      providerID,
+      variants: Object.fromEntries(variants.map((variant) => [variant, {}]))
+    }]))
+  }],
+  default: { [usual.providerID]: usual.id }
+})
+
 const routes: ReadonlyArray<Route> = [
   route("GET", "/global/health", sync(() => json(200, { healthy: true, version }))),
   route(
@@ -289,6 +303,7 @@ const routes: ReadonlyArray<Route> = [
   ),
   route("GET", "/file", sync(listFiles)),
   route("GET", "/agent", sync(({ agents }) => json(200, agents.list))),
+  route("GET", "/config/providers", sync(({ models }) => json(200, providersOf(models)))),
   route("GET", "/event", events(false)),
   route("GET", "/global/event", events(true)),
 

@@ -91,7 +91,7 @@ export interface SessionFields {
   readonly title?: string | undefined
   readonly parentID?: string | undefined
   readonly agent?: string | undefined
-  readonly model?: { readonly id: string; readonly providerID: string } | undefined
+  readonly model?: { readonly id: string; readonly providerID: string; readonly variant?: string } | undefined
   readonly permission?: ReadonlyArray<PermissionRule> | undefined
   readonly metadata?: Properties | undefined
 }

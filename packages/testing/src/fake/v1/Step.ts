@@ -52,19 +52,12 @@ export interface Step {
 }
 
 /**
- * The only model of the fake: the model of `ScriptedProvider`.
+ * The default model of the fake: the model of `ScriptedProvider`.
  *
  * @category constants
  * @since 0.1.0
  */
 export const defaultModel: ModelRef = { providerID: providerId, modelID: modelId }
-
-/**
- * @category predicates
- * @since 0.1.0
- */
-export const isKnownModel = ({ modelID, providerID }: ModelRef): boolean =>
-  providerID === providerId && modelID === modelId
 
 /**
  * A step that fills the stored message `initial`, and answers `user`.

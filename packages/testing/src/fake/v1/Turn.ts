@@ -26,6 +26,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { ModelRequest, Script, Step as ModelStep } from "../../model/ModelScript.ts"
 import type { Agents } from "../Agent.ts"
+import type { Models } from "../Models.ts"
 import type { PermissionRule } from "../Permission.ts"
 import type { Run } from "./Abort.ts"
 import { abort as abortRun } from "./Abort.ts"
@@ -78,6 +79,7 @@ export interface Options {
   /** Picks the answer to a call that asks for a summary. */
   readonly summary: (request: ModelRequest) => ModelStep
   readonly agents: Agents
+  readonly models: Models
   /** The maximum nesting of subagents; 1 means that subagents cannot call subagents. */
   readonly subagentDepth: number
   readonly gate: (name: string) => Effect.Effect<void>
@@ -93,7 +95,7 @@ export interface Options {
  * @since 0.1.0
  */
 export const make = (options: Options): Turn => {
-  const { agents, fork, script, state } = options
+  const { agents, fork, models, script, state } = options
   const runs = new Map<StoredSession, Run>()
   const modelRequests: Array<ModelRequest> = []
   const approvals = new Map<string, ReadonlyArray<PermissionRule>>()
@@ -140,6 +142,7 @@ export const make = (options: Options): Turn => {
     role: "assistant",
     mode: user.agent,
     agent: user.agent,
+    ...(user.model.variant !== undefined && { variant: user.model.variant }),
     path: { cwd: session.directory, root: state.files.worktree(session.directory) },
     cost: 0,
     tokens: zeroTokens,
@@ -163,7 +166,7 @@ export const make = (options: Options): Turn => {
       state.setStatus(session, { type: "busy" })
       const user = newestUser(session)
       if (user === undefined || isAnswered(session, user)) break
-      if (!Step.isKnownModel(user.model)) {
+      if (models.find(user.model.providerID, user.model.modelID) === undefined) {
         const unknown = Failures.unknownModel(user.model)
         return reject(session, run, unknown, `ProviderModelNotFoundError: ${unknown.data.message}`)
       }
@@ -408,8 +411,9 @@ export const make = (options: Options): Turn => {
   }
 
   const prompt: Turn["prompt"] = (session, body) => {
-    const agent = body.agent ?? session.info.agent ?? defaultAgent
-    if (agents.find(agent) === undefined) {
+    const agent = body.agent ?? defaultAgent
+    const known = agents.find(agent)
+    if (known === undefined) {
       const unknown = Failures.unknownAgent(agent, agents.available)
       state.fail(session, unknown)
       state.fail(session, Failures.unhandled("UnknownError: UnknownError"))
@@ -423,13 +427,14 @@ export const make = (options: Options): Turn => {
       state.fail(session, resolved)
       return undefined
     }
-    const model = body.model ?? modelOf(session) ?? newestUser(session)?.model ?? Step.defaultModel
-    if (session.info.agent !== agent || session.info.model?.id !== model.modelID) {
-      state.updateSession(session, {
-        agent,
-        model: { id: model.modelID, providerID: model.providerID, variant: "default" }
-      })
-    }
+    // A wrong one of an earlier prompt counts as well (1.18.33).
+    const { modelID, providerID } = body.model ?? known.model ?? modelOf(session) ?? newestUser(session)?.model ??
+      Step.defaultModel
+    const model = { providerID, modelID, ...(body.variant !== undefined && { variant: body.variant }) }
+    const chosen = { id: modelID, providerID, variant: body.variant ?? "default" }
+    const before = session.info.model
+    const isSame = before?.id === modelID && before.providerID === providerID && before.variant === chosen.variant
+    if (session.info.agent !== agent || !isSame) state.updateSession(session, { agent, model: chosen })
     for (const failure of resolved.failures) state.fail(session, failure)
     const user = postUser(session, {
       agent,

@@ -74,6 +74,8 @@ export interface Failure {
  * @since 0.1.0
  */
 export interface ModelRef {
+  /** Whatever the prompt named, also if the model does not have it (1.18.33). */
+  readonly variant?: string
   readonly providerID: string
   readonly modelID: string
 }
@@ -115,6 +117,7 @@ export interface Assistant {
   readonly parentID: string
   readonly mode: string
   readonly agent: string
+  readonly variant?: string
   readonly path: { readonly cwd: string; readonly root: string }
   readonly cost: number
   readonly tokens: Tokens

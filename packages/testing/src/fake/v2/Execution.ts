@@ -24,6 +24,7 @@ import * as Fiber from "effect/Fiber"
 import type { ModelMessage, ModelRequest, Script, Step as ModelStep } from "../../model/ModelScript.ts"
 import { modelId, providerId } from "../../model/ScriptedProvider.ts"
 import type { Agent, Agents } from "../Agent.ts"
+import type { Models } from "../Models.ts"
 import * as Compaction from "./Compaction.ts"
 import * as Failures from "./Failure.ts"
 import * as Instructions from "./Instructions.ts"
@@ -47,6 +48,7 @@ export interface Options {
   /** The script data of a message that is not in its text. */
   readonly scriptOf: (messageId: string) => string | undefined
   readonly agents: Agents
+  readonly models: Models
   readonly subagentDepth: number
   /** How many words of the model one event tells of. */
   readonly deltaWords: number
@@ -87,7 +89,7 @@ export interface Execution {
  * @since 0.1.0
  */
 export const make = (options: Options): Execution => {
-  const { agents, fork, state } = options
+  const { agents, fork, models, state } = options
   const runs = new Map<StoredSession, Run>()
   const modelRequests: Array<ModelRequest> = []
   const allowed = new Map<string, ReadonlyArray<PermissionRule>>()
@@ -102,6 +104,14 @@ export const make = (options: Options): Execution => {
     ...session.info.permissions ?? [],
     ...allowed.get(session.directory) ?? []
   ]
+
+  const missingOf = (model: ModelRef): Failure | undefined => {
+    const known = models.find(model.providerID, model.id)
+    if (known === undefined) return Failures.unknownModel(model)
+    if (known.isBroken) return Failures.brokenModel(model)
+    const { variant = "default" } = model
+    return variant === "default" || known.variants.includes(variant) ? undefined : Failures.unknownVariant(model)
+  }
 
   /** The number of sessions above this one. */
   function depthOf({ info }: StoredSession): number {
@@ -176,7 +186,7 @@ export const make = (options: Options): Execution => {
     gate: options.gate,
     isCrashed: () => isCrashed,
     modelOf,
-    hasModel: (session) => isKnown(modelOf(session)),
+    hasModel: (session) => missingOf(modelOf(session)) === undefined,
     ask: (session, prompt) => {
       const request: ModelRequest = {
         model: modelOf(session).id,
@@ -238,7 +248,8 @@ export const make = (options: Options): Execution => {
     let mayShorten = true
     while (isDue) {
       const model = modelOf(session)
-      if (!isKnown(model)) return finish(session, run, "failed", { error: Failures.unknownModel(model) })
+      const missing = missingOf(model)
+      if (missing !== undefined) return finish(session, run, "failed", { error: missing })
       if (Compaction.isFull(session)) {
         const error = yield* Compaction.shorten(summarising, session)
         if (error !== undefined) return finish(session, run, "failed", { error })
@@ -438,8 +449,6 @@ interface Run {
 const agentOf = ({ info }: StoredSession) => info.agent ?? "build"
 
 const modelOf = ({ info }: StoredSession): ModelRef => info.model ?? { id: modelId, providerID: providerId }
-
-const isKnown = ({ id, providerID }: ModelRef): boolean => providerID === providerId && id === modelId
 
 /** Whether an agent's sessions may open subagents although they are subagents: it has a rule about that. */
 const mayOpen = (agent: Agent | undefined) => agent?.permission.some(({ permission }) => permission === "task") ?? false

@@ -25,6 +25,7 @@ export const make = (site: Site): Face => {
     gate,
     ids,
     isFolder,
+    models,
     now,
     options,
     script,
@@ -42,13 +43,14 @@ export const make = (site: Site): Face => {
     scriptOf: scripts.of,
     summary,
     agents,
+    models,
     subagentDepth,
     deltaWords: options.deltaWords ?? 1,
     inactivityMillis: Duration.toMillis(Duration.fromInputUnsafe(options.inactivity ?? "1 hour")),
     gate,
     fork
   })
-  const services = { state, execution, events, agents, directory, isFolder, onPrompt: scripts.bind, untilDeath }
+  const services = { state, execution, events, agents, models, directory, isFolder, onPrompt: scripts.bind, untilDeath }
   const messages = (id: string) => state.session(id)?.messages ?? []
   const forget = Effect.sync(state.forget)
   return {

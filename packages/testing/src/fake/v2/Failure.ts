@@ -30,6 +30,16 @@ export const unknownModel = ({ id, providerID }: ModelRef): Failure => ({
   message: `Model unavailable: ${providerID}/${id}`
 })
 
+export const brokenModel = ({ id, providerID }: ModelRef): Failure => ({
+  type: "provider.no-route",
+  message: `Unsupported package for ${providerID}/${id}: none`
+})
+
+export const unknownVariant = ({ id, providerID, variant = "" }: ModelRef): Failure => ({
+  type: "provider.no-route",
+  message: `Variant unavailable for ${providerID}/${id}: ${variant}`
+})
+
 export const unknownAgent = (name: string): Failure => ({ type: "unknown", message: `Agent not found: "${name}"` })
 
 /** A failure of the model's provider. */

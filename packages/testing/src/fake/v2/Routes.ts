@@ -17,6 +17,7 @@ import { frame } from "../Events.ts"
 import { withValue } from "../Expected.ts"
 import type { FakeRequest, FakeResponse } from "../Http.ts"
 import { json, text } from "../Http.ts"
+import type { Models } from "../Models.ts"
 import type { Execution } from "./Execution.ts"
 import * as History from "./History.ts"
 import type { Edition } from "./Names.ts"
@@ -33,6 +34,7 @@ export interface Services {
   readonly execution: Execution
   readonly events: Events
   readonly agents: Agents
+  readonly models: Models
   /** The server's own directory, which is the default of every request. */
   readonly directory: string
   readonly isFolder: (directory: string) => boolean
@@ -596,7 +598,8 @@ const switched = (
   message: { readonly type: "agent-switched" | "model-switched"; readonly [key: string]: unknown }
 ) => state.addMessage(session, { ...message, id: state.ids.ascending("msg"), time: { created: state.now() } })
 
-const models = [{ id: "m", providerID: "scripted", name: "Scripted model" }]
+const listOf = ({ list }: Models) =>
+  list.map(({ id, providerID, variants }) => ({ id, providerID, name: id, variants: variants.map((id) => ({ id })) }))
 
 const routes: ReadonlyArray<Route> = [
   route(
@@ -686,7 +689,9 @@ const routes: ReadonlyArray<Route> = [
     "POST",
     "/api/session/*/agent",
     withBody(Schema.Struct({ agent: Schema.String }), ({ agent }, { state }, session) => {
-      state.updateSession(session, { agent })
+      // The empty name chooses the default agent.
+      const { agent: _, ...others } = session.info
+      session.info = agent === "" ? others : { ...others, agent }
       switched(session, state, { type: "agent-switched", agent })
       state.record(session, "session.agent.selected", { agent })
       return nothing
@@ -696,8 +701,13 @@ const routes: ReadonlyArray<Route> = [
     "POST",
     "/api/session/*/model",
     withBody(Schema.Struct({ model: Model }), ({ model }, { state }, session) => {
-      state.updateSession(session, { model: { variant: "default", ...model } })
-      switched(session, state, { type: "model-switched", model })
+      const chosen = { variant: "default", ...model }
+      const before = session.info.model
+      const isSame = before?.id === chosen.id && before.providerID === chosen.providerID &&
+        before.variant === chosen.variant
+      if (isSame) return nothing
+      state.updateSession(session, { model: chosen })
+      switched(session, state, { type: "model-switched", model, ...(before !== undefined && { previous: before }) })
       state.record(session, "session.model.selected", { model })
       return nothing
     })
@@ -847,8 +857,12 @@ const routes: ReadonlyArray<Route> = [
   route("GET", "/api/session/*/diff", diffed, "release"),
 
   route("GET", "/api/agent", (services, request) => located(services, request, () => Rules.agentsOf(services.agents))),
-  route("GET", "/api/model", (services, request) => located(services, request, () => models)),
-  route("GET", "/api/model/default", (services, request) => located(services, request, () => models[0])),
+  route("GET", "/api/model", (services, request) => located(services, request, () => listOf(services.models))),
+  route(
+    "GET",
+    "/api/model/default",
+    (services, request) => located(services, request, () => listOf(services.models)[0])
+  ),
   route(
     "GET",
     "/api/provider",

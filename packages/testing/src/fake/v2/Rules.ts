@@ -46,10 +46,11 @@ export const decide = (
  * @since 0.1.0
  */
 export const agentsOf = (agents: Agents): ReadonlyArray<object> =>
-  agents.list.map(({ description, hidden, mode, name, native, permission }) => ({
+  agents.list.map(({ description, hidden, mode, model, name, native, permission }) => ({
     id: name,
     name: native ? titleOf(name) : name,
     ...(description !== undefined && { description }),
+    ...(model !== undefined && { model: { providerID: model.providerID, id: model.modelID } }),
     mode,
     hidden: hidden === true,
     permissions: permission.map(fromRule1x)
