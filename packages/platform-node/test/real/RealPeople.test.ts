@@ -313,3 +313,28 @@ onBothLines(
       }))
   }
 )
+
+onBothLines(
+  "asks on the real server",
+  { layerOf: RealServer.onLine({ config: { permission: { edit: "ask", task: "ask" } } }) },
+  (it, tools) => {
+    it.effect("show a person what an edit changes, and what a subagent is to do", () =>
+      Effect.gen(function*() {
+        const { directory } = yield* RealServer.Workplace
+        const person = yield* gate(once, once, once)
+        const result = yield* runTurn(turn([
+          tools.write(`${directory}/asked.txt`, "one\ntwo\n"),
+          tools.edit(`${directory}/asked.txt`, "two", "TWO"),
+          tools.task("look around", [{ text: "Nothing there." }]),
+          { text: "Done." }
+        ])).pipe(person.provide)
+        assert.strictEqual(result.content, "Done.", result.error?.message)
+        const told = (yield* person.asked).map((ask) => (ask._tag === "Permission" ? ask.metadata : {}))
+        const changes = told.map(({ diff }) =>
+          String(diff ?? "").split("\n").filter((line) => /^[-+](?![-+])/.test(line))
+        )
+        assert.deepStrictEqual(changes, [["+one", "+two"], ["-two", "+TWO"], []])
+        assert.strictEqual(told[2]?.["description"], "look around")
+      }))
+  }
+)

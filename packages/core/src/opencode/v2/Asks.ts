@@ -13,6 +13,7 @@ import { each } from "../Lenient.ts"
 import { type Requests, segment } from "../Requests.ts"
 import { post } from "../Statuses.ts"
 import { orAskNotFound, session } from "./Routes.ts"
+import type { Runs } from "./Runs.ts"
 import * as Wire from "./Wire.ts"
 
 /**
@@ -24,8 +25,9 @@ import * as Wire from "./Wire.ts"
  */
 export const make = (
   { request, requestJson }: Pick<Requests, "request" | "requestJson">,
-  { folder, isBeta }: {
+  { folder, isBeta, runs }: {
     readonly isBeta: () => boolean
+    readonly runs: Runs
     readonly folder: Effect.Effect<Readonly<Record<string, string>>, RequestError>
   }
 ): Pick<Dialect, "questions" | "answerQuestion" | "rejectQuestion" | "permissions" | "answerPermission"> => {
@@ -40,7 +42,7 @@ export const make = (
       "list permissions",
       Wire.within(each(Wire.WirePermission)),
       HttpClientRequest.get("/api/permission/request", { urlParams })
-    )).pipe(Effect.map(({ data }) => data.map(Wire.toPermission)))
+    )).pipe(Effect.map(({ data }) => data.map((wire) => Wire.toPermission(wire, runs))))
 
   return {
     questions: Effect.map(forms, (forms) => forms.map(Wire.toQuestion)),

@@ -603,11 +603,11 @@ const decoders = new Map<string, Decode>([
   ],
   [
     "permission.asked",
-    on(Wire.WirePermission, (wire, { eventId }) => ({
+    on(Wire.WirePermission, (wire, { eventId, runs }) => ({
       _tag: "Asked",
       eventId,
       sessionId: wire.sessionID,
-      ask: Wire.toPermission(wire)
+      ask: Wire.toPermission(wire, runs)
     }))
   ],
   ["permission.replied", resolved],

@@ -98,6 +98,7 @@ export const make = Effect.fnUntraced(function*(
 
   const asks = Asks.make(requests, {
     isBeta,
+    runs,
     folder: Effect.suspend(() => place.directory === undefined ? locate : Effect.succeed(place.directory)).pipe(
       Effect.map((directory) => ({ "location[directory]": directory }))
     )

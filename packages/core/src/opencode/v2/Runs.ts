@@ -191,6 +191,17 @@ export const make = (): Runs => {
   }
 }
 
+/**
+ * A call that has not ended, if its step is known.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const callOf = (runs: Runs, id: SessionId, messageId: MessageId, callId: string): Call | undefined => {
+  const { step } = runs.of(id)
+  return step?.id === messageId ? step.calls.get(callId) : undefined
+}
+
 // internal
 
 /** Sessions whose order is remembered. */

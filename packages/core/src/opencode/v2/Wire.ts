@@ -21,6 +21,8 @@ import type { Agent, UnreadMessage } from "../Dialect.ts"
 import { each, eachOr, Json, maybe } from "../Lenient.ts"
 import { CallId, isId, MessageId, Name, sessionFields, SessionId, toUsage, WireTokens } from "../WireValues.ts"
 import type { AgentRules } from "./AgentRules.ts"
+import { metadataOf } from "./AskedCall.ts"
+import * as Runs from "./Runs.ts"
 import { commandsOf } from "./ShellLine.ts"
 import { changedFiles } from "./ToolFiles.ts"
 
@@ -761,14 +763,20 @@ export const ending = (
  * **Details**
  *
  * If one resource is unreadable, the ask gets no patterns, so that no rule allows what nobody can read: a person is asked. A line for the
- * shell is asked for as a whole, and its commands are the patterns.
+ * shell is asked for as a whole, and its commands are the patterns. `runs` know the call that asks, unless it was missed.
  *
  * @category translations
  * @since 0.1.0
  */
-export const toPermission = (wire: typeof WirePermission.Type): PermissionAsk => {
-  const { action = "unknown", metadata = {}, resources = [], save = [] } = wire
+export const toPermission = (
+  wire: typeof WirePermission.Type,
+  runs?: Runs.Runs
+): PermissionAsk => {
+  const { action = "unknown", resources = [], save = [] } = wire
+  const { tool } = toolOf(wire.source)
+  const call = runs && tool && Runs.callOf(runs, wire.sessionID, tool.messageId, tool.callId)
   const isShell = action === "shell"
+  const metadata = { ...(call?.input !== undefined && metadataOf(call.name, call.input)), ...wire.metadata }
   return {
     _tag: "Permission",
     id: wire.id,
@@ -777,7 +785,7 @@ export const toPermission = (wire: typeof WirePermission.Type): PermissionAsk =>
     patterns: isShell ? resources.flatMap(commandsOf) : resources,
     always: save,
     metadata: isShell && resources.length > 0 ? { ...metadata, command: resources.join("\n") } : metadata,
-    ...toolOf(wire.source)
+    ...(tool !== undefined && { tool })
   }
 }
 
@@ -974,7 +982,9 @@ const outputOf = (content: typeof WireToolState.Type["content"]): string | undef
     undefined
   )
 
-const toolOf = (source: typeof AskSource.Type | undefined) => {
+const toolOf = (
+  source: typeof AskSource.Type | undefined
+): Pick<PermissionAsk, "tool"> => {
   const callId = source?.callID ?? source?.id
   return source === undefined || callId === undefined ? {} : { tool: { messageId: source.messageID, callId } }
 }
