@@ -335,7 +335,7 @@ const stepFailed = on(
   (data, around) => {
     const { assistantMessageID: id, error, sessionID, ...use } = data
     const step = stepOf(around.runs, sessionID, id)
-    const parts = partsOf(around, sessionID, id, { ...use, finish: "error" })
+    const parts = partsOf(around, sessionID, id, { ...use, finish: Wire.finishOf(error) ?? "error" })
     if (step === undefined) return [...parts, unread(data)]
     if (Wire.isAborted(error)) {
       step.failed = { completedMillis: around.atMillis, error: Wire.toFailure(error), ...use }

@@ -1021,7 +1021,8 @@ const toParts = (
   if (message.content === undefined) {
     unread.push({ at: 0, field: "content", id: undefined, isText: true, part: undefined, isList: true })
   }
-  parts.push(...stepEnd(messageId, { ...message, files: message.snapshot?.files }))
+  const finish = finishOf(message.error) ?? message.finish
+  parts.push(...stepEnd(messageId, { ...message, finish, files: message.snapshot?.files }))
   return { parts, ...(unread.length > 0 && { unread }) }
 }
 

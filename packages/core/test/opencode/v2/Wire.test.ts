@@ -66,6 +66,16 @@ describe("a step of 2.x", () => {
       assert(info?.role === "assistant")
       assert.deepStrictEqual([info.finish, info.error?.name], ["content-filter", "ContentFilterError"])
     }
+    const { messages } = Wire.toMessages(
+      [{ id: "msg_1", type: "user" }, { id: "msg_2", type: "assistant", content: [], finish: "error", error, tokens }],
+      SessionId.make(sessionID),
+      place,
+      "ended"
+    )
+    const reasons = messages.flatMap(({ parts }) =>
+      parts.flatMap((part) => (part.type === "step-finish" ? [part.reason] : []))
+    )
+    assert.deepStrictEqual(reasons, ["content-filter"])
   })
 
   it("whose refusals stopped the agent names them with the reasons that the gate gave, because the server records none", () => {
