@@ -2,8 +2,9 @@
  * Kills workers, the workers that carry on, and the server, in the middle of turns, for many rounds on each database, and
  * checks after every round that each turn came to its one end.
  *
- * `npx -y pnpm@12.21.0 soak [rounds] [SQLite|PostgreSQL] [1.x|2.x]`: 50 rounds of 8 turns on both databases by default, against OpenCode 1.x
- * unless told otherwise. Exit code 1 if an invariant broke.
+ * `npx -y pnpm@12.21.0 soak [rounds] [SQLite|PostgreSQL] [1.x|2.x] [managed] [--seed=N]`: 50 rounds of 8 turns on both databases by default,
+ * against OpenCode 1.x unless told otherwise. `managed` is the server of 2.x that goes on by itself. A soak prints its seed; the same seed makes
+ * the same choices again, though not the same moments. Exit code 1 if an invariant broke.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect } from "effect"
@@ -14,10 +15,13 @@ import * as Round from "../packages/platform-node/test/soak/Round.ts"
 import * as PostgresGlobalSetup from "../packages/platform-node/test/support/PostgresGlobalSetup.ts"
 
 const [rounds = "50", ...choices] = process.argv.slice(2)
-const line = choices.includes("2.x") ? "2.x" : "1.x"
+const isManaged = choices.includes("managed")
+const line = choices.includes("2.x") || isManaged ? "2.x" : "1.x"
+const given = choices.find((choice) => choice.startsWith("--seed="))?.slice("--seed=".length)
+const seed = given === undefined ? Date.now() % 1_000_000 : Number(given)
 
 const soak = Effect.fnUntraced(function*(name: string, postgresUrl: string | undefined) {
-  const place = yield* Place.make(postgresUrl, line)
+  const place = yield* Place.make({ postgresUrl, line, isManaged, seed })
   const results: Array<Round.Result> = []
   for (let index = 0; index < Number(rounds); index++) {
     const startedMillis = Date.now()
@@ -52,6 +56,7 @@ const postgres = Effect.acquireRelease(
 
 Effect.gen(function*() {
   let violations = 0
+  yield* Console.log(`OpenCode ${line}${isManaged ? ", managed" : ""}, --seed=${seed}`)
   if (!choices.includes("PostgreSQL")) violations += yield* soak("SQLite", undefined)
   if (!choices.includes("SQLite")) violations += yield* soak("PostgreSQL", (yield* postgres).url)
   if (violations > 0) process.exitCode = 1

@@ -11,7 +11,7 @@ import * as Round from "../soak/Round.ts"
 import { makeDatabase } from "../support/PostgresDatabase.ts"
 
 const soak = Effect.fnUntraced(function*(plans: ReadonlyArray<Round.Options>, postgresUrl: string | undefined) {
-  const place = yield* Place.make(postgresUrl)
+  const place = yield* Place.make({ postgresUrl })
   const rounds = yield* Effect.forEach(plans, (options) => Round.run(place, options))
   assert.deepEqual(Figures.of(rounds).violations, [])
   // Each turn was left at its point, and another worker took what was stored of it. Where the server dies too, a turn may end without

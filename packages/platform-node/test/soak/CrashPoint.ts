@@ -26,9 +26,10 @@ export const points = [
 
 export type Point = typeof points[number]
 
-/** Calls `reached` each time that a turn with these services reaches the point. */
+/** Calls `reached` each time that a turn with these services reaches the point. `onTheWayMillis`: how long a prompt has been on its way then. */
 export const layer = (
   point: Point | undefined,
+  onTheWayMillis: number,
   reached: () => void
 ): Layer.Layer<SessionStore | Client, never, SessionStore | Client> => {
   const signal = Effect.sync(reached)
@@ -53,7 +54,7 @@ export const layer = (
         client.prompt(id, prompt).pipe(
           before("before prompt"),
           after("prompt sent and answer not read"),
-          point === "prompt on its way" ? duringSome(signal) : (effect) => effect
+          point === "prompt on its way" ? duringSome(signal, onTheWayMillis) : (effect) => effect
         ),
       subscribe: (id, subscriber) => client.subscribe(id, watched(subscriber, point, reached))
     }))
@@ -64,14 +65,15 @@ export const layer = (
 // internal
 
 /**
- * Signals at a random time between the first byte of a request and its answer: posting a prompt takes some ten milliseconds. It signals at the
+ * Signals some time between the first byte of a request and its answer: posting a prompt takes some ten milliseconds. It signals at the
  * answer where that was faster.
  */
-const duringSome = (signal: Effect.Effect<void>) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.raceFirst(
-    Effect.tap(effect, signal),
-    Effect.andThen(Effect.sleep(Math.floor(Math.random() * 12)), Effect.andThen(signal, Effect.never))
-  )
+const duringSome =
+  (signal: Effect.Effect<void>, millis: number) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.raceFirst(
+      Effect.tap(effect, signal),
+      Effect.andThen(Effect.sleep(millis), Effect.andThen(signal, Effect.never))
+    )
 
 /** This many deltas are well inside the long answer, because the step before it streams fewer. */
 const deltasToMidStream = 15

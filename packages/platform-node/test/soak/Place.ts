@@ -10,6 +10,7 @@ import * as SqlSessionStore from "@opencode-turn/platform-node/SqlSessionStore"
 import * as ScriptedModel from "@opencode-turn/testing/ScriptedModel"
 import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
 import { Context, Effect, Exit, FileSystem, Layer, Redacted, Scope } from "effect"
+import * as ManagedServer from "../support/ManagedServer.ts"
 import { commandOf, type Line } from "../support/OpencodeGlobalSetup.ts"
 import * as Tools from "../support/Tools.ts"
 import * as Records from "./Records.ts"
@@ -19,14 +20,15 @@ import * as WorkerProcess from "./WorkerProcess.ts"
 export interface Place {
   readonly database: Database
   readonly directory: string
+  readonly seed: number
   readonly store: SessionStore["Service"]
   readonly model: ScriptedModel.ScriptedModel["Service"]
   /** The name of the tool that runs a command. */
   readonly shell: "bash" | "shell"
   /** Starts a worker of this place. */
-  readonly worker: (task: Omit<Task, "database" | "server">) => ReturnType<typeof WorkerProcess.start>
-  /** Kills the server as a crash would, and returns the time. */
-  readonly killServer: Effect.Effect<number>
+  readonly worker: (task: Omit<Task, "database" | "seed" | "server">) => ReturnType<typeof WorkerProcess.start>
+  /** Ends the server as a crash would, or as the system asks for it, and returns the time. */
+  readonly endServer: (signal: "SIGKILL" | "SIGTERM") => Effect.Effect<number>
   /** Starts the server again on the same port, with what it had stored. */
   readonly startServer: Effect.Effect<void>
   /** The messages of a session as the server returns them, oldest first. */
@@ -37,8 +39,16 @@ export interface Place {
   readonly carriers: () => ReadonlyArray<WorkerProcess.WorkerProcess>
 }
 
+export interface Options {
+  readonly postgresUrl?: string | undefined
+  readonly line?: Line
+  /** Whether the server goes on by itself with what its end stopped (2.x). */
+  readonly isManaged?: boolean
+  readonly seed?: number
+}
+
 /** Opens a place. It ends with all its processes when the scope closes. The default database is a SQLite file. */
-export const make = Effect.fnUntraced(function*(postgresUrl: string | undefined, line: Line = "1.x") {
+export const make = Effect.fnUntraced(function*({ isManaged = false, line = "1.x", postgresUrl, seed = 0 }: Options) {
   const fs = yield* FileSystem.FileSystem
   const scope = yield* Effect.scope
   const folder = yield* fs.makeTempDirectoryScoped({ prefix: "opencode-turn-soak-" })
@@ -50,10 +60,13 @@ export const make = Effect.fnUntraced(function*(postgresUrl: string | undefined,
   const store = Context.get(yield* Layer.build(layerStore(database)), SessionStores.SessionStore)
   const model = Context.get(yield* Layer.build(ScriptedModel.layer()), ScriptedModel.ScriptedModel)
 
+  const home = `${folder}/home`
+  const command = yield* commandOf[line]
   const options: OpencodeServer.Options = {
-    command: yield* commandOf[line],
-    home: `${folder}/home`,
+    command: isManaged && command !== undefined ? yield* ManagedServer.commandOf(command, home) : command,
+    home,
     directory,
+    ...(isManaged && { password: Redacted.make(ManagedServer.password) }),
     environment: ScriptedProvider.environment({
       ...ScriptedProvider.opencodeConfig(model),
       permission: { bash: "allow" }
@@ -69,7 +82,7 @@ export const make = Effect.fnUntraced(function*(postgresUrl: string | undefined,
   const plainPassword = Redacted.value(password)
 
   const worker: Place["worker"] = (task) =>
-    WorkerProcess.start({ ...task, database, server: { url, password: plainPassword, directory } })
+    WorkerProcess.start({ ...task, database, seed, server: { url, password: plainPassword, directory } })
   const carrier = Effect.gen(function*() {
     const lifetime = yield* Scope.fork(scope)
     const process = yield* Scope.provide(worker({}), lifetime)
@@ -81,12 +94,15 @@ export const make = Effect.fnUntraced(function*(postgresUrl: string | undefined,
   const place: Place = {
     database,
     directory,
+    seed,
     store,
     model,
     shell: Tools.of[line].names.shell,
     worker,
-    killServer: Effect.gen(function*() {
-      yield* current.server.kill
+    endServer: Effect.fnUntraced(function*(signal) {
+      if (signal === "SIGKILL") yield* current.server.kill
+      else process.kill(current.server.pid, signal)
+      yield* current.server.exited
       const atMillis = Date.now()
       yield* Scope.close(current.lifetime, Exit.void)
       return atMillis

@@ -10,6 +10,7 @@ import { existsSync, readFileSync } from "node:fs"
 import * as Checks from "./Checks.ts"
 import type { Point } from "./CrashPoint.ts"
 import type { Place } from "./Place.ts"
+import * as Seed from "./Seed.ts"
 import type { WorkerProcess } from "./WorkerProcess.ts"
 
 /**
@@ -145,7 +146,7 @@ const runOne = Effect.fnUntraced(function*(
     ...(end.type === "frozen" && { action: "freeze" })
   })
   const takeOver = yield* Effect.forkChild(watchTakeOver(place, id))
-  const leftMillis = yield* leave(worker, end)
+  const leftMillis = yield* leave(place, worker, plan)
   yield* serverIsBack
   const row = yield* untilTerminal(place, id, leftMillis !== undefined)
   if (row !== undefined && Checks.isOpen(row)) violations.push(`is ${row.status} ${patience} after its worker's end`)
@@ -167,17 +168,19 @@ const runOne = Effect.fnUntraced(function*(
 })
 
 /** Carries out the plan for the worker. Returns the time since which the turn has no worker; undefined if it never lacked one. */
-const leave = Effect.fnUntraced(function*(worker: WorkerProcess, end: End) {
-  if (end.type === "frozen") return yield* worker.said("reached")
-  if (end.type === "stopped" && (yield* worker.said("reached")) !== undefined) yield* worker.send("SIGTERM")
-  if (end.type === "killed" && end.point === undefined) {
-    yield* worker.said("started")
-    yield* Effect.sleep(Math.floor(Math.random() * 1500))
-    yield* worker.send("SIGKILL")
+const leave = Effect.fnUntraced(
+  function*({ seed }: Place, worker: WorkerProcess, { end, id }: Plan & { readonly id: string }) {
+    if (end.type === "frozen") return yield* worker.said("reached")
+    if (end.type === "stopped" && (yield* worker.said("reached")) !== undefined) yield* worker.send("SIGTERM")
+    if (end.type === "killed" && end.point === undefined) {
+      yield* worker.said("started")
+      yield* Effect.sleep(Seed.millisBelow(1500, seed, `${id} dies`))
+      yield* worker.send("SIGKILL")
+    }
+    const { atMillis } = yield* worker.ended
+    return worker.output().includes("ended ") ? undefined : atMillis
   }
-  const { atMillis } = yield* worker.ended
-  return worker.output().includes("ended ") ? undefined : atMillis
-})
+)
 
 /** A frozen worker that continues finds that another worker owns the turn. It ends by itself and changes nothing. */
 const wake = Effect.fnUntraced(
@@ -221,8 +224,9 @@ const bounceServer = Effect.fnUntraced(function*(place: Place, { name, plans, se
     return serverKilled === "early" ? turns.length : new Set(turns).size
   })
   yield* Effect.repeat(asked, { schedule: looking, until: (count) => count >= plans.length })
-  yield* Effect.sleep(Math.floor(Math.random() * 1000))
-  const atMillis = yield* place.killServer
+  yield* Effect.sleep(Seed.millisBelow(1000, place.seed, `${name} server`))
+  // Both ends of a server happen: a crash, and a stop that it is asked for.
+  const atMillis = yield* place.endServer(Seed.fraction(place.seed, `${name} signal`) < 0.5 ? "SIGKILL" : "SIGTERM")
   yield* place.startServer
   return atMillis
 })

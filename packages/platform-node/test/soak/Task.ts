@@ -21,6 +21,8 @@ export const Task = Schema.Struct({
     messageId: Schema.String,
     prompt: Schema.String
   })),
+  /** The seed of the soak. */
+  seed: Schema.Int,
   point: Schema.optionalKey(Schema.Literals(points)),
   action: Schema.optionalKey(Schema.Literals(["kill", "freeze"]))
 })

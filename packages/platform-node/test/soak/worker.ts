@@ -20,6 +20,7 @@ import * as Schema from "effect/Schema"
 import { writeSync } from "node:fs"
 import { flushCompileCache } from "node:module"
 import * as CrashPoint from "./CrashPoint.ts"
+import * as Seed from "./Seed.ts"
 import * as Task from "./Task.ts"
 
 /** Writes at once, so that nothing is lost if the process dies with the next statement. */
@@ -30,8 +31,8 @@ const act = (action: Task.Task["action"]) => () => {
   if (action !== undefined) process.kill(process.pid, action === "kill" ? "SIGKILL" : "SIGSTOP")
 }
 
-const live = ({ action, database: { kind, location }, point, server }: Task.Task) =>
-  CrashPoint.layer(point, act(action)).pipe(
+const live = ({ action, database: { kind, location }, point, seed, server, turn }: Task.Task) =>
+  CrashPoint.layer(point, Seed.millisBelow(12, seed, `${turn?.messageId} on its way`), act(action)).pipe(
     Layer.provide([
       Client.layer({
         baseUrl: server.url,

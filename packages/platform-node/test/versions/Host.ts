@@ -12,6 +12,7 @@ import * as ScriptedProvider from "@opencode-turn/testing/ScriptedProvider"
 import { Context, Effect, Exit, FileSystem, Layer, Redacted, Ref, Scope } from "effect"
 import { HttpClient } from "effect/http"
 import { execFileSync } from "node:child_process"
+import * as ManagedServer from "../support/ManagedServer.ts"
 import { commandOf, type Line } from "../support/OpencodeGlobalSetup.ts"
 import * as Tools from "../support/Tools.ts"
 
@@ -70,7 +71,7 @@ export const layer = (
         ...Tools.asking
       }
       const home = `${folder}/home`
-      const managed = isManaged && command !== undefined ? yield* asService(command, home) : undefined
+      const managed = isManaged && command !== undefined ? yield* ManagedServer.commandOf(command, home) : undefined
       const start = Effect.fnUntraced(function*(port?: number) {
         const life = yield* Scope.fork(scope)
         const server = yield* Scope.provide(life)(OpencodeServer.make({
@@ -127,18 +128,7 @@ export const layer = (
   ).pipe(Layer.provideMerge(ScriptedModel.layer(model)), Layer.provideMerge(platform))
 
 /** The password of every server. */
-export const samePassword = "the same for every start"
-
-/** A command that starts OpenCode 2.x as its background service, which takes its password from a file of the home alone. */
-const asService = Effect.fnUntraced(function*(command: string, home: string) {
-  const fs = yield* FileSystem.FileSystem
-  const config = `${home}/.config/opencode`
-  yield* fs.makeDirectory(config, { recursive: true })
-  yield* fs.writeFileString(`${config}/service.json`, JSON.stringify({ password: samePassword }))
-  const script = `${home}/service`
-  yield* fs.writeFileString(script, `#!/bin/sh\nexec '${command}' "$@" --service\n`, { mode: 0o755 })
-  return script
-})
+export const samePassword = ManagedServer.password
 
 /** A client that resets the connection after the server has taken a prompt, as often as `count` says. */
 const losing = (count: Ref.Ref<number>) =>
