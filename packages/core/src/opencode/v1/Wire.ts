@@ -208,7 +208,7 @@ export const WireTodo = Schema.Struct({
 export const WireAgent = Schema.Struct({ name: Schema.String, hidden: maybe(Schema.Boolean) })
 
 /**
- * The providers that can be used, each with its models. Servers before variants were known list none (`variants`).
+ * The providers that can be used, each with its models, and those with their `variants` (1.1.65 to 1.18.33).
  *
  * @category schemas
  * @since 0.1.0
