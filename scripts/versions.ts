@@ -1,7 +1,7 @@
 /**
  * Runs the scripts of `Scripts.ts` on real servers of older and newer versions of OpenCode, which pnpm fetches one at a time.
  *
- * `npx -y pnpm@12.21.0 versions [--write] [versions]`: by default all of them. `--write` puts the table into docs/SERVERS.md.
+ * `npx -y pnpm@12.21.0 versions [--write] [--only=WORDS] [versions]`: by default all of them, and all scripts. `--write` puts the table into docs/SERVERS.md.
  */
 import { NodeHttpClient, NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Cause, Console, Effect, Layer } from "effect"

@@ -2,7 +2,9 @@
  * The scripts that `pnpm versions` runs on each server: what a turn must do on every version of OpenCode that people run.
  */
 import type { Answer, PermissionRule } from "@opencode-turn/core/Ask"
+import { cancelTurn } from "@opencode-turn/core/CancelTurn"
 import * as Client from "@opencode-turn/core/Client"
+import { AssistantMessageId } from "@opencode-turn/core/Ids"
 import { runTurn, streamTurn } from "@opencode-turn/core/Turn"
 import * as TurnPolicy from "@opencode-turn/core/TurnPolicy"
 import type { TurnResult } from "@opencode-turn/core/TurnResult"
@@ -212,6 +214,50 @@ export const scripts: ReadonlyArray<Script> = [
       assertCompleted(result, "The whole answer.")
       yield* assertOnce(result, before, 2)
       yield* model.release("kill")
+    })
+  },
+  {
+    name: "stopped server",
+    run: Effect.gen(function*() {
+      const model = yield* ScriptedModel.ScriptedModel
+      const { end, restart } = yield* Host
+      const before = yield* modelCalls
+      const fiber = yield* Effect.forkChild(runTurn(turn([
+        yield* shell("echo one"),
+        { text: "half of an answer", gate: "stop", gateAfter: 2, ending: "hang" },
+        { text: "The whole answer." }
+      ])))
+      yield* model.reached("stop")
+      yield* end("SIGTERM")
+      yield* restart
+      const result = yield* Fiber.join(fiber)
+      assert.equal(result.status, "completed", `the turn ended with ${result.error?._tag}: ${result.error?.message}`)
+      // 2.x keeps the words before the end.
+      assert.match(result.content, /^(half (of )?\n\n)?The whole answer\.$/)
+      yield* assertOnce(result, before, 3)
+      yield* model.release("stop")
+    })
+  },
+  {
+    name: "cancel while the server is down",
+    run: Effect.gen(function*() {
+      const model = yield* ScriptedModel.ScriptedModel
+      const { end, restart } = yield* Host
+      const messageId = AssistantMessageId.make("asm_cancel_down")
+      const input = turn([{ text: "one two three", gate: "down", gateAfter: 2, ending: "hang" }, { text: "Never." }], {
+        messageId
+      })
+      const fiber = yield* Effect.forkChild(runTurn(input))
+      yield* model.reached("down")
+      yield* end("SIGKILL")
+      yield* cancelTurn(messageId)
+      assert.equal((yield* Fiber.join(fiber)).status, "cancelled")
+      const before = yield* modelCalls
+      yield* restart
+      assertCompleted(yield* runTurn(turn([{ text: "Next." }], { conversationId: input.conversationId })), "Next.")
+      assert.equal((yield* modelCalls) - before, 1, "number of model calls")
+      yield* until(isIdle)
+      yield* model.release("down")
     })
   },
   {
