@@ -329,6 +329,14 @@ export const Lease: Context.Reference<Duration.Duration> = duration("Lease", Dur
 export const LeaseRenewal: Context.Reference<Duration.Duration> = duration("LeaseRenewal", Duration.seconds(1))
 
 /**
+ * How many times longer than {@link Lease} the lease of a process may be that renews it late: 5.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const longestLease = 5
+
+/**
  * How often a worker looks for orphaned turns: every second. A sweep is one small read.
  *
  * @category references

@@ -109,7 +109,7 @@ const renewing = Effect.fnUntraced(function*<E>(
     const nowMillis = yield* Clock.currentTimeMillis
     const waitMillis = intervalMillis - nowMillis % intervalMillis
     yield* Effect.sleep(waitMillis)
-    const millis = Math.min(leaseMillis + 4 * lateMillis, longest * leaseMillis)
+    const millis = Math.min(leaseMillis + 4 * lateMillis, TurnPolicy.longestLease * leaseMillis)
     const isHeld = yield* Effect.option(store.renew(id, epoch, { owner: owner ?? undefined, millis }))
     const renewedMillis = yield* Clock.currentTimeMillis
     const behindMillis = renewedMillis - nowMillis - waitMillis
@@ -120,6 +120,3 @@ const renewing = Effect.fnUntraced(function*<E>(
     else if (lastKept !== undefined) yield* Ref.set(lastKept, renewedMillis)
   }
 })
-
-/** How many times longer than usual the lease of a late process may be. */
-const longest = 5

@@ -1,4 +1,4 @@
-import { makeCarry, sweepOrphans, work } from "#cli/run/Resume"
+import { findOrphans, makeCarry, sweepOrphans, work } from "#cli/run/Resume"
 import { failed } from "#cli/setup/Failure"
 import { Streams } from "#cli/setup/Streams"
 import { assert, it } from "@effect/vitest"
@@ -104,3 +104,17 @@ it.effect("leaves a turn of another server alone, says so once, and carries thos
   }).pipe(
     Effect.provide(Layer.mergeAll(FakeOpencode.layerTest(), MemorySessionStore.layer, Tracer.layerNoop))
   ))
+
+it.effect("waits for the lease of an owner that died on a busy machine, which had asked for more time", () =>
+  Effect.gen(function*() {
+    const store = yield* SessionStore
+    yield* store.claim({
+      id: idOf(0),
+      conversationId: ConversationId.make("conversation"),
+      prompt: [],
+      lease: { owner: "gone", millis: 15_000 }
+    })
+    const finding = yield* Effect.forkChild(findOrphans({ note: () => Effect.void }))
+    yield* TestClock.adjust("15 seconds")
+    assert.deepStrictEqual((yield* Fiber.join(finding)).map(({ id }) => id), [idOf(0)])
+  }).pipe(Effect.provide(MemorySessionStore.layer)))
