@@ -101,7 +101,7 @@ export interface FileChange extends Schema.Schema.Type<typeof FileChange> {}
  *
  * `tool` is the name that the model called first; OpenCode 1.x renames a call with bad arguments to `invalid`. `error`
  * holds at most {@link maxErrorLength} characters. `isRefused`: a person or a rule refused the call, and the refusal
- * stopped the agent. `refusal` is the reason that the model was told; such a refusal alone does not stop the agent.
+ * stopped the agent. `isInterrupted`: the call failed because its session was stopped. `refusal` is the reason that the model was told; such a refusal alone does not stop the agent.
  * `subagent` is the session that a `task` tool opened. `files` are the files that the call itself changed. The field is
  * absent if they are unknown: while the call runs, for shell commands, and for third-party tools. Times are
  * milliseconds since the epoch, by the server's clock.
@@ -121,6 +121,7 @@ export const ToolPart = Schema.Struct({
   output: Schema.optionalKey(Schema.String),
   error: Schema.optionalKey(Schema.String),
   isRefused: Schema.optionalKey(Schema.Boolean),
+  isInterrupted: Schema.optionalKey(Schema.Boolean),
   refusal: Schema.optionalKey(Schema.String),
   metadata: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
   subagent: Schema.optionalKey(SessionId),

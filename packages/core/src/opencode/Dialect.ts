@@ -177,8 +177,8 @@ export interface Dialect {
   /** Stops the session and its subagents' sessions. Succeeds also if nothing runs. */
   readonly abortSession: (id: SessionId) => Effect.Effect<void, RequestError>
   /**
-   * Stops the sessions of a turn and whatever they wait for, so that none of them goes on by itself, also if a server that was started again is about to. `isHurried`: the sessions are stopped
-   * first, because they call the model again and again.
+   * Stops the sessions of a turn and whatever they wait for, so that none of them goes on by itself, also if a server that was started again
+   * is about to. `isHurried`: the sessions are stopped first, because they call the model again and again.
    */
   readonly stopTree: (
     tree: SessionTree,

@@ -381,10 +381,8 @@ const beganMillis = (reply: Reply, messageId: MessageId): number | undefined =>
  * The end of a subagent whose tool failed. Its own messages may not show the failure, for example after a refused ask
  * (1.18.33).
  */
-const endOfTool = ({ error, metadata, status }: ToolPart): Naming["end"] => {
-  if (status !== "error") return undefined
-  return error === "Task cancelled" || metadata?.["interrupted"] === true ? "cancelled" : "error"
-}
+const endOfTool = ({ isInterrupted, status }: ToolPart): Naming["end"] =>
+  status === "error" ? isInterrupted === true ? "cancelled" : "error" : undefined
 
 /** Records what a tool call says of a subagent. The first call opened it, and the newest one tells how it ended. */
 const call = (

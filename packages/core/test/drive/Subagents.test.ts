@@ -275,11 +275,9 @@ describe("the status of a subagent", () => {
     assert.strictEqual(statusOf(Make.idle(child), error), "error")
     assert.strictEqual(statusOf(Make.idle(child), error, Make.idle(child)), "error")
     assert.strictEqual(
-      statusOf(Make.idle(child), end("task", { status: "error", error: "Task cancelled" })),
+      statusOf(Make.idle(child), end("task", { status: "error", isInterrupted: true })),
       "cancelled"
     )
-    const metadata = { interrupted: true }
-    assert.strictEqual(statusOf(Make.idle(child), end("task", { status: "error", metadata })), "cancelled")
     const again = () => [Make.part(task("again", child)), prompted(child, "msg_40"), Make.busy(child)]
     assert.strictEqual(statusOf(Make.idle(child), error, ...again()), "running")
     assert.strictEqual(statusOf(Make.idle(child), error, ...again(), Make.idle(child)), "completed")

@@ -585,6 +585,7 @@ export const fromAnyPart = (wire: AnyPart): Option.Option<WirePart> => {
         (output !== undefined ? "completed" : error !== undefined ? "error" : "pending")
       const subagent = tool === "task" ? metadata?.["sessionId"] : undefined
       const files = changedFiles(tool, { ...wire.state, status })
+      const isInterrupted = status === "error" && (error === cancelled || metadata?.["interrupted"] === true)
       const feedback = error === undefined ? undefined : refusalWithFeedback.exec(error)?.[1]
       return Option.some({
         ...ids,
@@ -597,6 +598,7 @@ export const fromAnyPart = (wire: AnyPart): Option.Option<WirePart> => {
         ...(output !== undefined && { output }),
         ...(error !== undefined && { error }),
         ...(error !== undefined && refusal.test(error) && { isRefused: true }),
+        ...(isInterrupted && { isInterrupted: true }),
         ...(feedback !== undefined && { refusal: feedback }),
         ...(metadata !== undefined && { metadata }),
         ...(isSessionId(subagent) && { subagent }),
@@ -742,6 +744,9 @@ const fromModel = (model: ModelRef | undefined) =>
  * stops nothing.
  */
 const refusal = /^The user (?:rejected permission to use this specific tool call\.|dismissed this question)$/
+
+/** The text of 1.18.33 for a `task` whose session was stopped. */
+const cancelled = "Task cancelled"
 
 /**
  * The text of 1.18.33 for a refusal with a message. The model is told, and goes on unless something else of the step

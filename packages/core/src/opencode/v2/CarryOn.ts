@@ -14,7 +14,8 @@ import { MessageId, type PromptIds } from "../../domain/Ids.ts"
 
 /**
  * The requests that it takes. `newest` is the newest input or step of the session, `hasWaiting` says whether inputs wait, `isActive` whether
- * the session works. `dropOrder` drops an order to summarise that its server left. `post` posts the prompt, `instruct` sets its system text alone, and `postOwn` posts an input that no person wrote.
+ * the session works. `dropOrder` drops an order to summarise that its server left. `post` posts the prompt, `instruct` sets its system text
+ * alone, and `postOwn` posts an input that no person wrote.
  *
  * @category models
  * @since 0.1.0

@@ -372,6 +372,7 @@ export const toTool = (
     ...(output !== undefined && { output }),
     ...(message !== undefined && { error: message }),
     ...(isRefused && { isRefused: true }),
+    ...(isInterrupted && { isInterrupted: true }),
     // What a running call tells is its progress, which the server forgets.
     ...(state.metadata !== undefined && (status === "completed" || status === "error") && { metadata: state.metadata }),
     ...(subagent !== undefined && { subagent }),

@@ -17,6 +17,11 @@ const isRefused = (error: string) => {
   return call?.type === "tool" && call.isRefused === true
 }
 
+const isInterrupted = (tool: string, state: object) => {
+  const call = part({ type: "tool", callID: "c", tool, state: { status: "error", ...state } })
+  return call?.type === "tool" && call.isInterrupted === true
+}
+
 const nameOf = (input: object) => {
   const call = part({ type: "tool", callID: "c", tool: "invalid", state: { status: "running", input } })
   return call?.type === "tool" ? call.tool : undefined
@@ -81,6 +86,13 @@ describe("parts", () => {
       isRefused("Subagent failed (task_id: ses_1): The user rejected permission to use this specific tool call.")
     )
     assert.isFalse(isRefused("Tool execution aborted"))
+  })
+
+  it("tells a call that was stopped with its session from one that failed", () => {
+    assert.isTrue(isInterrupted("task", { error: "Task cancelled" }))
+    assert.isTrue(isInterrupted("bash", { error: "Tool execution aborted", metadata: { interrupted: true } }))
+    assert.isFalse(isInterrupted("task", { error: "Subagent failed" }))
+    assert.isFalse(isInterrupted("bash", { status: "completed", output: "", metadata: { interrupted: true } }))
   })
 
   it("a task names the session of its subagent", () => {
