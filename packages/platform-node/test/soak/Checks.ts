@@ -27,24 +27,44 @@ export const lastText = (id: string): string => `last-${id};`
 
 export const isOpen = ({ status }: StoredMessage): boolean => status === "pending" || status === "queued"
 
+/**
+ * Whether the server was away when the turn was to begin. Such a turn ends before its prompt, with an error that says so: a new turn cannot tell a
+ * server that is being restarted from one that is not there.
+ */
+export const isUnbegun = (row: StoredMessage | undefined): boolean =>
+  row?.promptRecord === null && (row.error?.tag === "TransportError" || row.error?.tag === "RequestTimeout")
+
 /** The invariants that do not hold. */
 export const check = (found: Found, expected: Expected): ReadonlyArray<string> => [
-  ...(found.row === undefined ? checkUnclaimed(found, expected) : checkRow(found, found.row, expected)),
+  ...(found.row === undefined
+    ? checkUnclaimed(found, expected)
+    : isUnbegun(found.row)
+    ? checkUnbegun(found, expected)
+    : checkRow(found, found.row, expected)),
   ...(found.conversation.filter(isOpen).length > 1 ? ["its conversation has more than one open message"] : []),
   ...differs(
     "tool runs",
     found.toolRuns,
-    found.row === undefined ? 0 : 1,
-    found.row === undefined ? 0 : expected.serverKills
+    found.row === undefined || isUnbegun(found.row) ? 0 : 1,
+    found.row === undefined || isUnbegun(found.row) ? 0 : expected.serverKills
   )
 ]
 
 // internal
 
-const checkUnclaimed = ({ id, modelCalls, record }: Found, { mayBeUnclaimed }: Expected) => [
+const checkUnclaimed = (found: Found, { mayBeUnclaimed }: Expected) => [
   ...(mayBeUnclaimed ? [] : ["nothing of it is stored"]),
-  ...(modelCalls === 0 ? [] : ["the model was asked, and nothing is stored"]),
-  ...(record.some((message) => isPromptOf(id, message)) ? ["its prompt was sent, and nothing is stored"] : [])
+  ...checkUntouched(found)
+]
+
+const checkUnbegun = (found: Found, { serverKills }: Expected) => [
+  ...(serverKills > 0 ? [] : ["the server was there, and it was not found"]),
+  ...checkUntouched(found)
+]
+
+const checkUntouched = ({ id, modelCalls, record }: Found) => [
+  ...(modelCalls === 0 ? [] : ["the model was asked, and no prompt is stored"]),
+  ...(record.some((message) => isPromptOf(id, message)) ? ["its prompt was sent, and is not stored"] : [])
 ]
 
 const checkRow = (

@@ -38,13 +38,14 @@ export const table = ({ outcomes }: Figures): string => {
       end,
       `${those.length}`,
       `${those.filter(({ isUnclaimed }) => isUnclaimed).length}`,
+      `${those.filter(({ isUnbegun }) => isUnbegun).length}`,
       `${sum(those, ({ extraModelCalls }) => extraModelCalls)}`,
       spread(those.flatMap(({ toTakeOver }) => toTakeOver ?? [])),
       spread(those.flatMap(({ toTerminal }) => toTerminal ?? []))
     ]
   })
   return align([
-    ["end of the worker", "turns", "unclaimed", "extra calls", "to take-over (s)", "to terminal (s)"],
+    ["end of the worker", "turns", "unclaimed", "server away", "extra calls", "to take-over (s)", "to terminal (s)"],
     ...rows
   ])
 }

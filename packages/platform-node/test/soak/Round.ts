@@ -51,6 +51,8 @@ export interface Outcome {
   readonly wasLeft: boolean
   /** Whether nothing of the turn was stored, because its worker was killed before. */
   readonly isUnclaimed: boolean
+  /** Whether it ended before its prompt, because the server was away. */
+  readonly isUnbegun: boolean
   readonly toTakeOver: number | undefined
   readonly toTerminal: number | undefined
   readonly extraModelCalls: number
@@ -151,7 +153,8 @@ const runOne = Effect.fnUntraced(function*(
   const row = yield* untilTerminal(place, id, leftMillis !== undefined)
   if (row !== undefined && Checks.isOpen(row)) violations.push(`is ${row.status} ${patience} after its worker's end`)
   // On a machine that is too busy, a living worker may renew its lease too late and lose its turn.
-  if (end.type === "spared" && row?.takeovers === 0 && !worker.output().includes("ended completed")) {
+  const isLeft = row?.takeovers === 0 && !Checks.isUnbegun(row) && !worker.output().includes("ended completed")
+  if (end.type === "spared" && isLeft) {
     violations.push("its worker did not complete it")
   }
   if (end.type === "frozen" && leftMillis !== undefined) violations.push(...yield* wake(place, id, worker, row))
@@ -263,6 +266,7 @@ const conclude = Effect.fnUntraced(function*(
     // What another worker had to end, or nothing was stored of. The clock does not tell: this process may learn late of a worker's death.
     wasLeft: leftMillis !== undefined && row?.epoch !== 1,
     isUnclaimed: row === undefined,
+    isUnbegun: Checks.isUnbegun(row),
     toTakeOver: leftMillis === undefined || takenOverMillis === undefined ? undefined : takenOverMillis - leftMillis,
     toTerminal: sinceMillis === undefined || finishedMillis === undefined || finishedMillis < sinceMillis
       ? undefined
