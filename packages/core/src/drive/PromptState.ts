@@ -650,8 +650,10 @@ const onLooked = (
   const { exchange } = view
   const unread = exchange.unread.hidden[0]
   if (unread !== undefined && failure === undefined) return fail(unreadAnswer(unread))
-  // The server will say no more: it failed the turn, or ended it, on an unbroken stream, without a message.
-  if (failure !== undefined || (!self.hadGap && exchange.isAccepted && exchange.steps.length === 0)) {
+  // The server will say no more: it failed the turn, or ended it, on an unbroken stream, without a message. A prompt that still waits was
+  // left behind by the run before it (2.x).
+  const isWithoutAnswer = exchange.isAccepted && exchange.isWaiting !== true && exchange.steps.length === 0
+  if (failure !== undefined || (!self.hadGap && isWithoutAnswer)) {
     return [looked, [{ _tag: "End", exchange }]]
   }
   if (self.reposts >= limits.maxReposts || (exchange.isAccepted && !exchange.isCurrent)) {

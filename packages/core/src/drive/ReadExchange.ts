@@ -112,11 +112,11 @@ export const readExchange = Effect.fnUntraced(function*(
   reply: Reply.Reply = Reply.make(ids)
 ): Effect.fn.Return<Exchange.Exchange, RequestError | SessionNotFound, Client> {
   const client = yield* Client
-  const { messages, unread } = yield* readSince(ids, reply)
+  const { isWhole, messages, unread } = yield* readSince(ids, reply)
   const exchange = Exchange.fromMessages(ids, messages, unread)
-  return exchange.isAccepted
-    ? exchange
-    : { ...exchange, isAccepted: yield* rereading(client.hasPrompt(ids.sessionId, ids.promptId)) }
+  if (exchange.isAccepted) return exchange
+  const isAccepted = yield* rereading(client.hasPrompt(ids.sessionId, ids.promptId))
+  return { ...exchange, isAccepted, ...(isAccepted && isWhole && { isWaiting: true }) }
 }, step("Turn.readExchange"))
 
 /**

@@ -27,8 +27,8 @@ export interface Step {
 }
 
 /**
- * `isAccepted`: the server has the prompt, or an answer to it, which proves an unreadable prompt. `isCurrent`: no other
- * prompt follows it. `steps` are in the server's order; `messages` are the prompt, the steps and the continuations
+ * `isAccepted`: the server has the prompt, or an answer to it, which proves an unreadable prompt. `isWaiting`: it has the
+ * prompt, and the model has not got it yet. `isCurrent`: no other prompt follows it. `steps` are in the server's order; `messages` are the prompt, the steps and the continuations
  * between them.
  *
  * @category models
@@ -38,6 +38,7 @@ export interface Exchange {
   readonly sessionId: SessionId
   readonly promptId: MessageId
   readonly isAccepted: boolean
+  readonly isWaiting?: boolean
   readonly isCurrent: boolean
   readonly messages: ReadonlyArray<Message>
   readonly steps: ReadonlyArray<Step>

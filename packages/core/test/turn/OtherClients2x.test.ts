@@ -1,7 +1,7 @@
 /** A turn on OpenCode 2.x whose prompt waits behind that of another client, and the reverse: who cancels stops what is his own. */
 import { assert, describe, it } from "@effect/vitest"
 import { Client } from "@opencode-turn/core/Client"
-import { AssistantMessageId, type SessionId } from "@opencode-turn/core/Ids"
+import { AssistantMessageId, SessionId } from "@opencode-turn/core/Ids"
 import { SessionStore } from "@opencode-turn/core/SessionStore"
 import { runTurn } from "@opencode-turn/core/Turn"
 import { FakeOpencode, prompt } from "@opencode-turn/testing/FakeOpencode"
@@ -45,6 +45,22 @@ const busy = Effect.fnUntraced(function*(steps: ReadonlyArray<Step> = [held]) {
   return { sessionId: first.sessionId, path }
 })
 
+const ignore = () => {}
+
+/** Keeps the connection of all turns open, so that a turn knows what another client's run did before it. */
+const keepConnected = Effect.gen(function*() {
+  const client = yield* Client
+  const subscription = yield* client.subscribe(SessionId.make("ses_none"), {
+    onEvent: ignore,
+    onFlush: ignore,
+    onHeartbeat: ignore,
+    onLost: ignore,
+    onGap: ignore,
+    onClosed: ignore
+  })
+  yield* subscription.connected
+})
+
 const inbox = (path: string, line: Line) =>
   Effect.map(
     send("GET", `${path}/${line === "2.x" ? "pending" : "inbox"}`),
@@ -77,11 +93,13 @@ const on = <E>(line: Line, body: Effect.Effect<void, E, Turns.Services | Scope.S
   Effect.scoped(body).pipe(Effect.provide(Turns.layer({ fake: { line } })))
 
 describe("a turn that waits behind another client's prompt", () => {
-  const stops: ReadonlyArray<readonly [string, ReadonlyArray<Step>]> = [
-    ["in the middle of its answer", [held]],
-    ["while its model's next try is waited for", [{ fail: 500, times: 9 }]]
+  const stops: ReadonlyArray<readonly [string, ReadonlyArray<Step>, boolean]> = [
+    ["in the middle of its answer", [held], false],
+    ["in the middle of its answer, which was seen to begin", [held], true],
+    ["while its model's next try is waited for", [{ fail: 500, times: 9 }], false],
+    ["while its model's next try is waited for, which was seen to fail", [{ fail: 500, times: 9 }], true]
   ]
-  for (const [when, steps] of stops) {
+  for (const [when, steps, isSeen] of stops) {
     it.effect.each(both)(
       `is answered if that client stops its own ${when}: %s`,
       (line) =>
@@ -89,6 +107,7 @@ describe("a turn that waits behind another client's prompt", () => {
           line,
           Effect.gen(function*() {
             const fake = yield* FakeOpencode
+            if (isSeen) yield* keepConnected
             const { path, sessionId } = yield* busy(steps)
             yield* Turns.rest
             const { fiber } = yield* waitingTurn(path, line)

@@ -131,11 +131,6 @@ onBothLines("turns that are cancelled", { layerOf: (line) => Host.layerOf(line) 
     () => restart("kill", "SIGKILL", { hasWorker: true }),
     180_000
   )
-  it.effect(
-    "while their server is stopped stay cancelled",
-    () => restart("stop", "SIGTERM", { hasWorker: false }),
-    180_000
-  )
 })
 
 describe.skipIf(SharedOpencode.isMissing("2.x"))("turns whose server of OpenCode 2.x goes on by itself", () => {
