@@ -246,11 +246,15 @@ const follow = Effect.fnUntraced(function*(
   )
   yield* Effect.raceAllFirst([following, Deferred.await(isWaiting), reporting])
   yield* tell
+  yield* Effect.sleep(untilWritten)
   return yield* Ref.get(view)
 }, Effect.scoped)
 
 /** A client that shows the progress needs no more, and each one may cost the other agent a token. */
 const reportInterval = "1 second"
+
+/** The server writes progress in a fiber of its own. A client takes progress that comes behind the response for an error. */
+const untilWritten = "50 millis"
 
 /** Sends progress for the call that is handled, if its client asked for it. */
 const reporter = Effect.fnUntraced(function*(server: McpServer.McpServer["Service"]) {
