@@ -29,12 +29,8 @@ export const baseline = Effect.fnUntraced(function*(
   sessionId: SessionId
 ): Effect.fn.Return<IdFloor, RequestError | SessionNotFound, Client> {
   const client = yield* Client
-  const page = yield* rereading(client.listMessages(sessionId, { limit: 1 })).pipe(
-    // After a prompt with a `format`, 1.18.33 answers 400 to every list: the time of the last change serves as well.
-    Effect.catchIf((error) => isUnlistable(error) || isTooLarge(error), () => Effect.undefined)
-  )
+  const page = yield* newestWithoutOrder(sessionId)
   const newest = page?.messages.at(-1)?.info
-  if (page?.hasOrder === true) yield* rereading(client.dropCompaction(sessionId))
   if (newest !== undefined) return { newestMessageId: newest.id, sessionUpdatedMillis: newest.createdMillis }
   const session = yield* rereading(client.getSession(sessionId))
   // Where the id of the newest message cannot be read, the millisecond after it sorts behind it.
@@ -48,15 +44,8 @@ export const baseline = Effect.fnUntraced(function*(
  * @category steps
  * @since 0.1.0
  */
-export const dropOrder = Effect.fnUntraced(function*(
-  sessionId: SessionId
-): Effect.fn.Return<void, RequestError | SessionNotFound, Client> {
-  const client = yield* Client
-  const page = yield* rereading(client.listMessages(sessionId, { limit: 1 })).pipe(
-    Effect.catchIf((error) => isUnlistable(error) || isTooLarge(error), () => Effect.undefined)
-  )
-  if (page?.hasOrder === true) yield* rereading(client.dropCompaction(sessionId))
-})
+export const dropOrder = (sessionId: SessionId): Effect.Effect<void, RequestError | SessionNotFound, Client> =>
+  Effect.asVoid(newestWithoutOrder(sessionId))
 
 /**
  * Posts the prompt so that the server has it once, whatever is lost on the way. `isAgain`: it was posted before, and its session is idle
@@ -217,6 +206,17 @@ export const readBackTo = Effect.fnUntraced(function*(
 })
 
 // internal
+
+/** The page of the newest message, behind which an order to summarise is dropped. */
+const newestWithoutOrder = Effect.fnUntraced(function*(sessionId: SessionId) {
+  const client = yield* Client
+  const page = yield* rereading(client.listMessages(sessionId, { limit: 1 })).pipe(
+    // After a prompt with a `format`, 1.18.33 answers 400 to every list: the time of the last change serves as well.
+    Effect.catchIf((error) => isUnlistable(error) || isTooLarge(error), () => Effect.undefined)
+  )
+  if (page?.hasOrder === true) yield* rereading(client.dropCompaction(sessionId))
+  return page
+})
 
 interface Since {
   readonly messages: ReadonlyArray<Message>

@@ -62,12 +62,19 @@ const away = Effect.flatMap(FakeOpencode.FakeOpencode, (fake) =>
 const back = Effect.flatMap(FakeOpencode.FakeOpencode, (fake) => fake.clearFaults)
 
 /** Cancels as another process does while nobody reaches the server, and waits until the owner has ended. */
-const cancelAway = Effect.fnUntraced(function*(owner: Effect.Success<ReturnType<typeof begun>>, name = "first") {
-  const { value } = yield* ended(yield* Effect.forkChild(cancelTurn(messageIdOf(name))), 20_000)
+const cancelAway = Effect.fnUntraced(function*(owner: Effect.Success<ReturnType<typeof begun>>) {
+  const { value } = yield* ended(yield* Effect.forkChild(cancelTurn(messageIdOf("first"))), 20_000)
   assert.strictEqual(value.status, "cancelled")
   assert.strictEqual((yield* ended(owner, 20_000)).value.status, "cancelled")
   yield* pass(5000)
   assert.strictEqual(yield* dueStops, 1)
+})
+
+/** A turn that is cancelled while nobody reaches its server. */
+const cancelledAway = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
+  const owner = yield* begun(steps)
+  yield* away
+  yield* cancelAway(owner)
 })
 
 /** Nothing is asked of the model any more, whatever the time. */
@@ -85,9 +92,7 @@ for (const line of lines) {
     test("and is cancelled, is stopped by a worker once the server answers", () =>
       Effect.gen(function*() {
         const fake = yield* FakeOpencode.FakeOpencode
-        const owner = yield* begun(long)
-        yield* away
-        yield* cancelAway(owner)
+        yield* cancelledAway(long)
         yield* Layer.build(TurnWorker.layer())
         yield* pass(10_000)
         yield* back
@@ -101,9 +106,7 @@ for (const line of lines) {
     test("and is cancelled, is stopped by a job that looks for orphans", () =>
       Effect.gen(function*() {
         const fake = yield* FakeOpencode.FakeOpencode
-        const owner = yield* begun(long)
-        yield* away
-        yield* cancelAway(owner)
+        yield* cancelledAway(long)
         yield* back
         assert.deepStrictEqual(yield* TurnWorker.resumeTurns(), [])
         assert.strictEqual(yield* dueStops, 0)
@@ -114,9 +117,7 @@ for (const line of lines) {
     test("and is cancelled, is stopped by the next turn before its prompt", () =>
       Effect.gen(function*() {
         const fake = yield* FakeOpencode.FakeOpencode
-        const owner = yield* begun(long)
-        yield* away
-        yield* cancelAway(owner)
+        yield* cancelledAway(long)
         yield* back
         const { value } = yield* ended(yield* launch("next", [{ text: "Next." }]), 30_000)
         assert.deepStrictEqual([value.status, value.content], ["completed", "Next."])
@@ -145,9 +146,7 @@ for (const line of lines) {
     test("has nothing to stop if its answer has ended meanwhile", () =>
       Effect.gen(function*() {
         const fake = yield* FakeOpencode.FakeOpencode
-        const owner = yield* begun(long.slice(0, 1))
-        yield* away
-        yield* cancelAway(owner)
+        yield* cancelledAway(long.slice(0, 1))
         yield* fake.release("half")
         yield* rest
         yield* back
@@ -160,9 +159,7 @@ for (const line of lines) {
     test("is settled if its session is gone", () =>
       Effect.gen(function*() {
         const fake = yield* FakeOpencode.FakeOpencode
-        const owner = yield* begun(long)
-        yield* away
-        yield* cancelAway(owner)
+        yield* cancelledAway(long)
         yield* Effect.forEach(yield* fake.sessions, fake.deleteSession)
         yield* back
         yield* TurnWorker.resumeTurns()
