@@ -348,15 +348,7 @@ describe("the timing", () => {
 const momentByMoment = (timeline: Timeline.Timeline): Timing.Timing => {
   const { endedMillis, queued, startedMillis, takenMillis } = timeline
   const runs = Timeline.runs(timeline)
-  const timing = {
-    queueMillis: 0,
-    peopleMillis: 0,
-    modelMillis: 0,
-    toolsMillis: 0,
-    retriesMillis: 0,
-    orphanedMillis: 0,
-    otherMillis: 0
-  }
+  const timing = { ...Timing.zero }
   for (let at = startedMillis; at < endedMillis; at++) {
     const holds = ({ endedMillis, startedMillis }: Pick<Timeline.ToolRun, "startedMillis" | "endedMillis">) =>
       startedMillis <= at && at < endedMillis

@@ -36,6 +36,14 @@ export const empty = (status: number, headers: Record<string, string> = {}): Res
 /** The routes by which the lines of OpenCode are told apart. */
 export const probes: ReadonlyArray<string> = ["/global/health", "/api/info", "/api/health"]
 
+/** How a server of 2.x answers the probes. */
+export const probed2x = (line: "release" | "beta") => ({ path }: Asked): Response =>
+  path === "/api/info" && line === "release"
+    ? json({ version: "2.0.21", pid: 1, urls: [], paths: {} })
+    : path === "/api/health" && line === "beta"
+    ? json({ healthy: true, version: "0.0.0-next-16350", pid: 1 })
+    : empty(404)
+
 /** A client that is connected to `answer`; `asked` is what it sent, the probes of the version included. */
 export const connect = (
   answer: (asked: Asked) => Response | Effect.Effect<Response, Broken>,

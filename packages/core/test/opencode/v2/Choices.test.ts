@@ -7,7 +7,7 @@ import { SessionId } from "@opencode-turn/core/Ids"
 import type { Prompt } from "@opencode-turn/core/Prompt"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
-import { type Asked, assertFields, connect, empty, json } from "../../support/http.ts"
+import { type Asked, assertFields, connect, empty, json, probed2x } from "../../support/http.ts"
 
 const sessionId = SessionId.make("ses_1")
 
@@ -58,12 +58,7 @@ const connected = Effect.fnUntraced(function*(options: Server = {}) {
     if (path.endsWith("/model")) model = Object(body).model
     return empty(204)
   }
-  const server = connect(answer, ({ path }) =>
-    path === "/api/info" && line === "release"
-      ? json({ version: "2.0.21", pid: 1, urls: [], paths: {} })
-      : path === "/api/health" && line === "beta"
-      ? json({ healthy: true, version: "0.0.0-next-16350", pid: 1 })
-      : empty(404))
+  const server = connect(answer, probed2x(line))
   const client = yield* AnyDialect.make({ baseUrl: "http://127.0.0.1:4096", directory: "/workspace" }).pipe(
     Effect.provideService(HttpClient.HttpClient, server.client)
   )

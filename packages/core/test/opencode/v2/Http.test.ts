@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as HttpClient from "effect/http/HttpClient"
 import { TestClock } from "effect/testing"
-import { type Asked, assertFields, connect, empty, json } from "../../support/http.ts"
+import { type Asked, assertFields, connect, empty, json, probed2x } from "../../support/http.ts"
 
 type Line = "release" | "beta"
 
@@ -23,12 +23,7 @@ const dialect = Effect.fnUntraced(function*(
   answer: (asked: Asked) => Response,
   directory: string | null = "/workspace"
 ) {
-  const server = connect(answer, ({ path }) =>
-    path === "/api/info" && line === "release"
-      ? json({ version: "2.0.21", pid: 1, urls: [], paths: {} })
-      : path === "/api/health" && line === "beta"
-      ? json({ healthy: true, version: "0.0.0-next-16350", pid: 1 })
-      : empty(404))
+  const server = connect(answer, probed2x(line))
   const client = yield* AnyDialect.make({
     baseUrl: "http://127.0.0.1:4096",
     ...(directory !== null && { directory })
